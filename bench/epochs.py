@@ -1,0 +1,140 @@
+"""A training epoch from the prepared dataset, against tensors in memory and against the predecessor's pipeline."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.measure import Measurement, alternating, best_of
+from bench.photos import full_size_photos
+from wastelens.config import TrainConfig, load_config
+from wastelens.data.photos import PhotoCache, PhotoSource, load_photos
+from wastelens.data.pipeline import TrainingBatches
+from wastelens.data.preparation import worker_count
+from wastelens.data.tables import TrainTable
+from wastelens.models.registry import build_model
+from wastelens.training.fit import _on_logits, _train_epoch, build_optimizer
+from wastelens.training.losses import build_loss
+
+MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
+SIDE_PX = 160
+PHOTOS = 512
+BATCH = 32
+
+
+def _compiled(config: TrainConfig, side_px: int) -> Any:
+    model = build_model(config.network, image_side_px=side_px, outputs=len(MATERIALS), seed=0)
+    return _on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
+
+
+def _table(count: int) -> TrainTable:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.integers(0, 2, (count, len(MATERIALS))), columns=list(MATERIALS))
+    return TrainTable(
+        frame.assign(file_name=[f"{n}.jpg" for n in range(count)], photo_index=np.arange(count)), MATERIALS
+    )
+
+
+def against_memory() -> list[Measurement]:
+    """Our loop from a memory-mapped cache on disk, and the same steps on tensors that are in memory already."""
+    import tensorflow as tf
+
+    config = load_config("train")
+    assert isinstance(config, TrainConfig)
+    table = _table(PHOTOS)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "photos.npy"
+        np.save(path, np.random.default_rng(0).integers(0, 256, (PHOTOS, SIDE_PX, SIDE_PX, 3), dtype=np.uint8))
+        photos = load_photos(path)
+        tensors = tf.constant(np.asarray(photos))
+        labels = tf.constant(table.labels.astype(np.float32))
+        trained = _compiled(config, SIDE_PX)
+
+        def in_memory() -> None:
+            for start in range(0, PHOTOS, BATCH):
+                trained.train_on_batch(tensors[start : start + BATCH], labels[start : start + BATCH])
+
+        lines = []
+        for policy, wanted in ((None, 1.05), (config.augmentation, 1.25)):
+            batches = TrainingBatches(table, photos, batch_size=BATCH, policy=policy, seed=0)
+            epoch = iter(range(1000))
+
+            def ours(batches: TrainingBatches = batches, epoch: Any = epoch) -> None:
+                _train_epoch(trained, batches, next(epoch), config.schedule, 1000, lambda number: None)
+
+            ours()
+            in_memory()
+            seconds, peer = alternating(4, ours, in_memory)
+            name = "with the default augmentation" if policy else "without augmentation"
+            lines.append(
+                Measurement(
+                    f"one epoch {name}: {PHOTOS} photos of {SIDE_PX} px, base model, from the cache",
+                    f"{seconds:.2f} s",
+                    f"{peer:.2f} s (the same steps on tensors in memory)",
+                    f"{seconds / peer:.2f}×",
+                    f"≤ {wanted}×",
+                    seconds / peer <= wanted,
+                )
+            )
+        return lines
+
+
+def against_predecessor() -> list[Measurement]:
+    """A small network's epoch on full-size photos: Keras' ImageDataGenerator decodes them anew each time."""
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    config = load_config("train", settings="network.widths=[16,32] network.pooling=average")
+    assert isinstance(config, TrainConfig)
+    side_px = 96
+    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = Path(temporary)
+        paths = full_size_photos(folder)
+        table = _table(len(paths))
+        cache = PhotoCache(folder / "cache", side_px, 200)
+        sources = [PhotoSource(f"{number}.jpg", path) for number, path in enumerate(paths)]
+        cache.fill(sources, workers=worker_count("auto"))
+        photos = cache.finish(np.arange(len(paths), dtype=np.intp))
+        trained = _compiled(config, side_px)
+        batches = TrainingBatches(table, photos, batch_size=BATCH, policy=None, seed=0)
+        rows = table.frame.assign(file_name=[str(path) for path in paths])
+        flow = ImageDataGenerator().flow_from_dataframe(
+            rows,
+            x_col="file_name",
+            y_col=list(MATERIALS),
+            class_mode="raw",
+            target_size=(side_px, side_px),
+            batch_size=BATCH,
+            verbose=0,
+        )
+
+        def predecessor() -> None:
+            trained.fit(flow, epochs=1, verbose=0)
+
+        def ours() -> None:
+            _train_epoch(trained, batches, 0, config.schedule, 10, lambda number: None)
+
+        ours()
+        predecessor()
+        peer = best_of(2, predecessor)
+        seconds = best_of(6, ours)
+    return [
+        Measurement(
+            f"one epoch, small network, {len(paths)} full-size photos at {side_px} px",
+            f"{seconds:.2f} s",
+            f"{peer:.2f} s (ImageDataGenerator.flow_from_dataframe)",
+            f"{peer / seconds:.0f}×",
+            "≥ 10×",
+            peer / seconds >= 10,
+        )
+    ]
+
+
+def measure() -> list[Measurement]:
+    """All epoch budgets."""
+    return [*against_memory(), *against_predecessor()]

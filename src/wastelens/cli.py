@@ -1,0 +1,153 @@
+"""The command line: arguments → config → step. Imports only the chosen step, so ``--help`` stays light."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import click
+from click.core import ParameterSource
+
+from wastelens import interrupts
+from wastelens.errors import WastelensError
+
+INTERRUPTED_STATUS = 130
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an entry point: an option here, a ``-P`` parameter in MLproject."""
+
+    name: str
+    default: str
+    help: str
+
+
+_DATASET = Parameter("dataset", "auto", "auto, taco, sample, or a folder with annotations.json and photos")
+_SEED = Parameter("seed", "0", "the same seed gives the same split, copies and first loss")
+_CONFIG = Parameter("config", "", "a YAML file over the shipped conf/, for instance conf/smoke.yaml")
+_SET = Parameter("set", "", 'any other key, as in set="fit.epochs=3 fit.batch_size=16"')
+
+_PREPARE = (
+    Parameter("materials", "default", "default, predecessor, or a CSV file of category,material,reason"),
+    Parameter("image_side_px", "160", "side of the square photos that training sees, in pixels"),
+    Parameter("group_by", "auto", "auto, batch, scene, photo, or a column of the images: never split apart"),
+    Parameter("folds", "0", "3 or more: as many splits for cross-validation, besides the one split"),
+    Parameter("balance_target", "0.7", "oversample until each material has this share of the commonest's count"),
+    Parameter("max_copies", "auto", "copies of one photo at most"),
+    Parameter("max_problem_share", "0.3", "more photos than this left out stops the step"),
+)
+_TRAIN = (
+    Parameter("model", "base", "the file conf/model/<model>.yaml"),
+    Parameter("augment", "false", "true or false: change the training photos at random every epoch"),
+    Parameter("augment_policy", "default", "none, light, default, or a YAML file"),
+    Parameter("balanced", "true", "true or false: repeat photos of rare materials"),
+    Parameter("fold", "0", "0: the one split; K: the K-th split for cross-validation"),
+    Parameter("resume", "", "the id of an interrupted run to go on with"),
+)
+
+ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
+    "main": (
+        "The main job: prepare, train without and with augmentation, compare.",
+        (_DATASET, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=3"')),
+    ),
+    "prepare": (
+        "From annotations and photos to a prepared dataset with a leak-free split.",
+        (_DATASET, *_PREPARE, _SEED, _CONFIG, _SET),
+    ),
+    "train": (
+        "Train one model on a prepared dataset and evaluate it.",
+        (_DATASET, *_TRAIN, _SEED, _CONFIG, _SET),
+    ),
+}
+
+
+# Given to each command too: click remembers a command's help option from the first context that asks for it, and a
+# context without a parent knows only --help.
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="wastelens", message="%(prog)s %(version)s")
+def wastelens() -> None:
+    """Photos of litter to a verdict on its materials, with numbers that can be believed."""
+
+
+def _command(step: str, summary: str, parameters: tuple[Parameter, ...]) -> click.Command:
+    def execute(**values: str) -> None:
+        context = click.get_current_context()
+        typed = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+        run_step(step, values, typed)
+
+    options = [
+        click.Option([f"--{parameter.name}"], default=parameter.default, show_default=True, help=parameter.help)
+        for parameter in parameters
+    ]
+    return click.Command(step, context_settings=_CONTEXT, params=list(options), callback=execute, help=summary)
+
+
+for _step, (_summary, _parameters) in ENTRY_POINTS.items():
+    wastelens.add_command(_command(_step, _summary, _parameters))
+
+
+def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
+    """Resolve the config from the command line's values and run the step under the MLflow tracker."""
+    prepare_environment()
+    config_module = importlib.import_module("wastelens.config")
+    defaults = {parameter.name: parameter.default for parameter in ENTRY_POINTS[step][1]}
+    config_file, settings = values.pop("config"), values.pop("set")
+    # mlflow run types every declared parameter, given or not: there, only a value that differs from the default
+    # says something, and may overrule the user's config file.
+    by_mlflow = "MLFLOW_RUN_ID" in os.environ
+    silent = {name for name in values if by_mlflow and values[name] == defaults[name]}
+    given = {name: values[name] for name in values if name in typed - silent}
+    config = config_module.load_config(step, parameters=given, config_file=config_file, settings=settings)
+    tracking = importlib.import_module("wastelens.tracking")
+    importlib.import_module(f"wastelens.steps.{step}").run(config, tracking.MlflowTracker())
+
+
+def prepare_environment() -> None:
+    """Quiet the libraries and let a polite kill (SIGTERM) end a run as Ctrl-C does, before heavy imports."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    # Or MLflow puts the uv.lock of the checkout into each model, and serving tries to build the whole project.
+    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    interrupts.listen()
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script: exit status 0 on success, 2 on bad input, 130 when interrupted."""
+    sys.exit(_status(lambda: wastelens.main(args=arguments, prog_name="wastelens", standalone_mode=False)))
+
+
+def _status(command: Callable[[], object]) -> int:
+    try:
+        result = command()
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except WastelensError as error:
+        _complain(str(error))
+        return error.exit_status
+    except OSError as error:
+        where = f": '{error.filename}'" if error.filename else ""
+        _complain(f"{error.strerror or error}{where}. Free space, mend the permission, or choose another data_folder.")
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        _complain("Interrupted. Finished work is kept.")
+        return INTERRUPTED_STATUS
+    return result if isinstance(result, int) else 0
+
+
+def _complain(message: str) -> None:
+    click.secho(f"wastelens: {message}", fg="red", err=True)

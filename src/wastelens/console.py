@@ -1,0 +1,77 @@
+"""What the user sees while a step works: lines, progress bars, tables. Everything goes to standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+LOG_WIDTH = 140
+SECONDS_BETWEEN_LINES = 20
+
+
+def console() -> Console:
+    """A console on today's standard output (looked up at each call, so that tests can capture it)."""
+    drawn = Console(highlight=False, soft_wrap=True)
+    if not drawn.is_terminal:
+        drawn.width = LOG_WIDTH
+    return drawn
+
+
+def say(text: str, style: str = "") -> None:
+    """One line; ``style`` is rich's (``bold``, ``yellow``, ``green``)."""
+    console().print(text, style=style or None, markup=False)
+
+
+def warn(text: str) -> None:
+    """A line that should not be overlooked."""
+    say(f"Warning: {text}", "yellow")
+
+
+class Bar:
+    """A progress bar that can show a few figures behind it."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+        self._written_at = time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        """Move on by so many steps."""
+        self._progress.advance(self._task, steps)
+
+    def show(self, figures: str) -> None:
+        """Replace the text behind the bar; in a log, where no bar can move, write it as a line now and then."""
+        self._progress.update(self._task, figures=figures)
+        if not self._progress.console.is_terminal and time.monotonic() - self._written_at >= SECONDS_BETWEEN_LINES:
+            self._written_at = time.monotonic()
+            say(figures)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Bar]:
+    """A progress bar with count and time left; on a terminal it moves, in a log it appears once."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=console(), refresh_per_second=4) as progress:
+        yield Bar(progress, progress.add_task(what, total=total, figures=""))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a titled table: the first column to the left, the others, being numbers, to the right."""
+    drawn = Table()
+    for position, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if position == 0 else "right", no_wrap=position == 0)
+    for row in rows:
+        drawn.add_row(*row)
+    say(title, "bold")
+    Console(highlight=False, width=max(100, console().width)).print(drawn)

@@ -1,0 +1,249 @@
+"""The parts of ``prepare``, each from tables to tables: photos cached, groups found, splits and copies made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.config import PrepareConfig, conf_folder, did_you_mean
+from wastelens.data.balance import Oversampled, oversample
+from wastelens.data.coco import image_columns
+from wastelens.data.groups import Groups, assign_groups
+from wastelens.data.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
+from wastelens.data.materials import MaterialMapping
+from wastelens.data.photos import CacheEntry, PhotoCache, PhotoSource
+from wastelens.data.prepared import SPLITS, SplitTables
+from wastelens.data.sources import DatasetSource
+from wastelens.data.split import SplitAssignment, SplitFractions, assign_splits, cross_validation_splits
+from wastelens.data.tables import TestTable, TrainTable, ValTable
+from wastelens.errors import ConfigError, DatasetError, MappingError
+
+FIRST_PROBLEMS_SHOWN = 3
+GROUPING_RULES = ("auto", "batch", "scene", "photo")
+
+
+@dataclass(frozen=True)
+class CachedPhotos:
+    """The usable photos.
+
+    Attributes:
+        labels: the annotated photos' rows that have a usable photo; row i is ``photos[i]``.
+        photos: uint8 (photos, side, side, 3), memory-mapped.
+        problems: problems.csv, with the photos that were left out.
+        left_out: how many photos those are.
+        cache_file: the array's file.
+    """
+
+    labels: pd.DataFrame
+    photos: npt.NDArray[np.uint8]
+    problems: pd.DataFrame
+    left_out: int
+    cache_file: Path
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the photos were split.
+
+    Attributes:
+        frame: the labels with the columns ``group`` and ``split``.
+        groups: which photos were kept together, and why.
+        assignment: the one split.
+        folds: the splits for cross-validation, or none.
+    """
+
+    frame: pd.DataFrame
+    groups: Groups
+    assignment: SplitAssignment
+    folds: list[SplitAssignment]
+
+    def fold_frame(self) -> pd.DataFrame:
+        """folds.csv: file_name, fold_1 … fold_K."""
+        columns = {f"fold_{number}": fold.split for number, fold in enumerate(self.folds, start=1)}
+        return pd.DataFrame({"file_name": self.frame["file_name"], **columns})
+
+
+def mapping_path(materials: str) -> Path:
+    """The CSV file that ``materials=default|predecessor|FILE`` means.
+
+    Raises:
+        MappingError: neither a shipped mapping nor a file.
+    """
+    shipped = conf_folder() / "materials"
+    path = Path(materials) if materials.endswith(".csv") else shipped / f"{materials}.csv"
+    if not path.is_file():
+        known = sorted(file.stem for file in shipped.glob("*.csv"))
+        raise MappingError(
+            f"There is no material mapping '{materials}'.{did_you_mean(materials, known)} "
+            f"Give one of {', '.join(known)}, or a .csv file."
+        )
+    return path
+
+
+def worker_count(workers: int | str) -> int:
+    """Threads to decode with: ``auto`` is one a core this process may use."""
+    if workers == "auto":
+        usable = getattr(os, "sched_getaffinity", None)
+        return len(usable(0)) if usable else os.cpu_count() or 1
+    return int(workers)
+
+
+def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:
+    """Where each photo lies.
+
+    Raises:
+        DatasetError: not one of them is there.
+    """
+    sources = [
+        PhotoSource(str(flat), source.find_photo(str(file)))
+        for flat, file in zip(labels["file_name"], labels["source_file"], strict=True)
+    ]
+    if not any(one.path.exists() for one in sources):
+        raise DatasetError(
+            f"Not one of the {len(sources):,} photos in {source.annotations} was found below {source.folder}, its "
+            f"photos/ or its images/ (the first looked for: {labels['source_file'].iloc[0]}). Put the photos there."
+        )
+    return sources
+
+
+def cache_photos(
+    annotated: AnnotatedPhotos,
+    sources: list[PhotoSource],
+    cache: PhotoCache,
+    config: PrepareConfig,
+    *,
+    earlier: Path | None,
+    progress: Callable[[int], None],
+) -> CachedPhotos:
+    """Decode all photos into the cache and leave out the unusable ones.
+
+    Raises:
+        DatasetError: more than ``max_problem_share`` of the photos cannot be used.
+    """
+    labels = annotated.labels
+    workers = worker_count(config.workers)
+    entries = cache.fill(sources, workers=workers, earlier=earlier, progress=progress)
+    zero_sized = annotated.problems["problem"].str.startswith(IMPOSSIBLE_SIZE).sum()
+    left_out = [row for row, entry in enumerate(entries) if entry.problem]
+    _check_problem_share(entries, int(zero_sized), config.max_problem_share)
+    keep = np.array([row for row, entry in enumerate(entries) if not entry.problem], dtype=np.intp)
+    photos = cache.finish(keep)
+    problems = problem_frame(
+        [*annotated.problems.itertuples(index=False, name=None), *_photo_problems(labels, entries)]
+    )
+    kept = labels.iloc[keep].reset_index(drop=True)
+    return CachedPhotos(kept, photos, problems, len(left_out) + int(zero_sized), cache.array_path)
+
+
+def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: float) -> None:
+    reasons = pd.Series([entry.problem for entry in entries if entry.problem] + [IMPOSSIBLE_SIZE] * zero_sized)
+    total = len(entries) + zero_sized
+    if len(reasons) <= allowed * total and len(reasons) < total:
+        return
+    counts = reasons.value_counts()
+    named = "; ".join(f"{count:,} {reason}" for reason, count in counts.head(FIRST_PROBLEMS_SHOWN).items())
+    raise DatasetError(
+        f"{len(reasons):,} of {total:,} photos ({len(reasons) / total:.1%}) cannot be used, more than "
+        f"max_problem_share={allowed:g}: {named}. Complete the photos, or raise max_problem_share."
+    )
+
+
+def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tuple[str, ...]]:
+    rows = []
+    columns = (labels[name] for name in ("file_name", "source_file", "width", "height"))
+    for flat, file, width, height, entry in zip(*columns, entries, strict=True):
+        reason = f"photo left out: {entry.problem}" if entry.problem else ""
+        reason = reason or misfit((int(width), int(height)), (entry.width, entry.height))
+        if reason:
+            rows.append(problem_row(str(flat), str(file), reason))
+    return rows
+
+
+def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:
+    """Find a mistyped ``group_by`` before all photos are decoded.
+
+    Raises:
+        ConfigError: neither a rule nor a column of the images.
+    """
+    if config.group_by in GROUPING_RULES:
+        return
+    columns = sorted({name for image in image_columns(source.annotations) for name in image})
+    if config.group_by not in columns:
+        raise ConfigError(
+            f"group_by={config.group_by} is neither {', '.join(GROUPING_RULES)} nor a column of the images in "
+            f"{source.annotations}, which has {', '.join(columns)}."
+        )
+
+
+def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: DatasetSource, config: PrepareConfig) -> Split:
+    """Group the photos, then split them by whole groups; seeded, and independent of the json's order.
+
+    Raises:
+        SplitError: no such split exists.
+    """
+    labels = cached.labels
+    named = config.group_by not in GROUPING_RULES
+    columns = _image_columns(source, labels) if named else None
+    groups = assign_groups(
+        [str(file) for file in labels["source_file"]],
+        cached.photos,
+        config.group_by,
+        columns,
+        config.near_duplicate_distance,
+    )
+    matrix = labels[list(mapping.materials)].to_numpy(dtype=np.uint8)
+    fractions = SplitFractions(**config.fractions.model_dump())
+    arguments = (matrix, groups.names, mapping.materials, fractions)
+    assignment = assign_splits(*arguments, np.random.default_rng([config.seed, 0]))
+    folds = []
+    if config.folds:
+        rng = np.random.default_rng([config.seed, 1])
+        folds = cross_validation_splits(*arguments, folds=config.folds, rng=rng)
+    frame = labels.assign(group=groups.names, split=assignment.split)
+    return Split(frame, groups, assignment, folds)
+
+
+def _image_columns(source: DatasetSource, labels: pd.DataFrame) -> pd.DataFrame:
+    images = pd.DataFrame(image_columns(source.annotations)).set_index("id")
+    return images.loc[labels["image_id"]].reset_index()
+
+
+def split_tables(frame: pd.DataFrame, split: npt.NDArray[np.str_], materials: tuple[str, ...]) -> SplitTables:
+    """The three tables of a split, with each photo's row in the cache as ``photo_index``."""
+    indexed = frame.assign(photo_index=np.arange(len(frame)))
+    train, val, test = (indexed[split == name].reset_index(drop=True) for name in SPLITS)
+    return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
+
+
+def balance(tables: SplitTables, config: PrepareConfig) -> Oversampled:
+    """Repeat training rows of rare materials, no more than needed."""
+    return oversample(tables.train, config.balance_target, config.max_copies)
+
+
+def software_versions() -> dict[str, str]:
+    """The versions that a prepared dataset's bytes depend on."""
+    names = (
+        "wastelens",
+        "numpy",
+        "pandas",
+        "scipy",
+        "scikit-learn",
+        "pillow",
+        "simplejpeg",
+        "opencv-python-headless",
+    )
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "checkout"

@@ -1,0 +1,120 @@
+"""TACO's 60 categories, and the ones the sample draws, each with its drawing, its material and its size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wastelens.data.sample import metal_glass, paper, plastic, remains
+from wastelens.data.sample.shapes import Random, Sprite
+
+# Supercategory: its categories, in id order; ids count on from line to line.
+_TABLE = """\
+Aluminium foil: Aluminium foil
+Battery: Battery
+Blister pack: Aluminium blister pack, Carded blister pack
+Bottle: Other plastic bottle, Clear plastic bottle, Glass bottle
+Bottle cap: Plastic bottle cap, Metal bottle cap
+Broken glass: Broken glass
+Can: Food Can, Aerosol, Drink can
+Carton: Toilet tube, Other carton, Egg carton, Drink carton, Corrugated carton, Meal carton, Pizza box
+Cup: Paper cup, Disposable plastic cup, Foam cup, Glass cup, Other plastic cup
+Food waste: Food waste
+Glass jar: Glass jar
+Lid: Plastic lid, Metal lid
+Other plastic: Other plastic
+Paper: Magazine paper, Tissues, Wrapping paper, Normal paper
+Paper bag: Paper bag, Plastified paper bag
+Plastic bag & wrapper: Plastic film, Six pack rings, Garbage bag, Other plastic wrapper, \
+Single-use carrier bag, Polypropylene bag, Crisp packet
+Plastic container: Spread tub, Tupperware, Disposable food container, Foam food container, \
+Other plastic container
+Plastic glooves: Plastic glooves
+Plastic utensils: Plastic utensils
+Pop tab: Pop tab
+Rope & strings: Rope & strings
+Scrap metal: Scrap metal
+Shoe: Shoe
+Squeezable tube: Squeezable tube
+Straw: Plastic straw, Paper straw
+Styrofoam piece: Styrofoam piece
+Unlabeled litter: Unlabeled litter
+Cigarette: Cigarette
+"""
+
+
+def _read_table() -> tuple[tuple[str, str], ...]:
+    lines = (line.split(": ") for line in _TABLE.splitlines())
+    return tuple((name, supercategory) for supercategory, names in lines for name in names.split(", "))
+
+
+CATEGORIES: tuple[tuple[str, str], ...] = _read_table()
+"""TACO's categories in the order of their ids from 0: (name, supercategory)."""
+
+MATERIALS = ("aluminium", "glass", "other_objects", "paper", "plastic", "toxic")
+
+
+@dataclass(frozen=True)
+class Litter:
+    """How a category is drawn.
+
+    Attributes:
+        category: its name in TACO.
+        material: its material, on which the project's mapping and the predecessor's agree.
+        draw: draws one, on its own canvas.
+        weight: how often it comes among its material, relative to the others.
+        size: its longer side as a share of the photo's shorter one, from and to.
+    """
+
+    category: str
+    material: str
+    draw: Callable[[Random], Sprite]
+    weight: float
+    size: tuple[float, float]
+
+
+LITTER: tuple[Litter, ...] = (
+    Litter("Drink can", "aluminium", metal_glass.drink_can, 12, (0.36, 0.55)),
+    Litter("Aluminium foil", "aluminium", metal_glass.foil, 8, (0.3, 0.5)),
+    Litter("Metal bottle cap", "aluminium", metal_glass.metal_cap, 2, (0.2, 0.3)),
+    Litter("Food Can", "aluminium", metal_glass.food_can, 3, (0.36, 0.5)),
+    Litter("Scrap metal", "aluminium", metal_glass.scrap_metal, 1, (0.35, 0.55)),
+    Litter("Aerosol", "aluminium", metal_glass.aerosol, 1, (0.45, 0.6)),
+    Litter("Metal lid", "aluminium", metal_glass.metal_lid, 1, (0.25, 0.38)),
+    Litter("Aluminium blister pack", "aluminium", metal_glass.blister_pack, 1, (0.32, 0.45)),
+    Litter("Glass bottle", "glass", metal_glass.glass_bottle, 8, (0.6, 0.8)),
+    Litter("Glass jar", "glass", metal_glass.glass_jar, 2, (0.4, 0.55)),
+    Litter("Broken glass", "glass", metal_glass.broken_glass, 2, (0.45, 0.6)),
+    Litter("Glass cup", "glass", metal_glass.glass_cup, 1, (0.4, 0.55)),
+    Litter("Food waste", "other_objects", remains.food_waste, 5, (0.34, 0.5)),
+    Litter("Shoe", "other_objects", remains.shoe, 5, (0.5, 0.7)),
+    Litter("Normal paper", "paper", paper.normal_paper, 9, (0.36, 0.55)),
+    Litter("Other carton", "paper", paper.other_carton, 8, (0.4, 0.6)),
+    Litter("Corrugated carton", "paper", paper.corrugated_carton, 5, (0.4, 0.6)),
+    Litter("Paper cup", "paper", paper.paper_cup, 3, (0.34, 0.5)),
+    Litter("Tissues", "paper", paper.tissue, 2, (0.3, 0.45)),
+    Litter("Paper bag", "paper", paper.paper_bag, 2, (0.42, 0.6)),
+    Litter("Magazine paper", "paper", paper.magazine_paper, 2, (0.4, 0.55)),
+    Litter("Wrapping paper", "paper", paper.wrapping_paper, 1, (0.36, 0.5)),
+    Litter("Egg carton", "paper", paper.egg_carton, 1, (0.42, 0.55)),
+    Litter("Pizza box", "paper", paper.pizza_box, 1, (0.45, 0.6)),
+    Litter("Plastic film", "plastic", plastic.plastic_film, 8, (0.35, 0.55)),
+    Litter("Other plastic wrapper", "plastic", plastic.wrapper, 7, (0.3, 0.5)),
+    Litter("Clear plastic bottle", "plastic", plastic.clear_bottle, 7, (0.5, 0.75)),
+    Litter("Plastic bottle cap", "plastic", plastic.bottle_cap, 5, (0.16, 0.25)),
+    Litter("Plastic straw", "plastic", plastic.straw, 4, (0.4, 0.6)),
+    Litter("Disposable plastic cup", "plastic", plastic.plastic_cup, 4, (0.35, 0.5)),
+    Litter("Other plastic bottle", "plastic", plastic.other_bottle, 3, (0.4, 0.6)),
+    Litter("Plastic lid", "plastic", plastic.plastic_lid, 3, (0.22, 0.35)),
+    Litter("Single-use carrier bag", "plastic", plastic.carrier_bag, 3, (0.45, 0.65)),
+    Litter("Crisp packet", "plastic", plastic.wrapper, 2, (0.38, 0.52)),
+    Litter("Garbage bag", "plastic", plastic.garbage_bag, 2, (0.45, 0.65)),
+    Litter("Plastic utensils", "plastic", plastic.utensil, 2, (0.42, 0.55)),
+    Litter("Rope & strings", "plastic", plastic.rope, 2, (0.5, 0.7)),
+    Litter("Spread tub", "plastic", plastic.spread_tub, 1, (0.35, 0.5)),
+    Litter("Cigarette", "toxic", remains.cigarette, 9, (0.28, 0.38)),
+    Litter("Battery", "toxic", remains.battery, 1, (0.32, 0.42)),
+)
+
+DRAWN_CATEGORIES: tuple[str, ...] = tuple(litter.category for litter in LITTER)
+"""The categories the sample draws."""

@@ -1,0 +1,161 @@
+"""The grounds litter lies on, and the light a photo is taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from wastelens.data.sample.shapes import Colour, Image, Random, coordinates, noise, paint, rgb
+
+GROUND_PX = 400
+
+
+def _speckle(rng: Random, share: float) -> Image:
+    """Grain, one value a pixel, slightly softened; deviation about ``share``."""
+    grain = rng.standard_normal((GROUND_PX, GROUND_PX)).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(grain, (0, 0), 0.7) * share * 2, np.float32)
+
+
+def _rough(rng: Random, cells: float) -> Image:
+    return noise(rng, (GROUND_PX, GROUND_PX), cells)
+
+
+def grass(rng: Random, base: Colour) -> Image:
+    """Blades: many short strokes of uneven tone, longer or shorter from patch to patch."""
+    ground = paint(base, 0.55 + 0.12 * _rough(rng, 6))
+    starts = rng.uniform(0, GROUND_PX, (2600, 2))
+    lean = rng.normal(-np.pi / 2, 0.6, 2600)
+    tips = starts + np.stack([np.cos(lean), np.sin(lean)], 1) * rng.uniform(8, 26, (2600, 1))
+    tones = base * rng.uniform(0.4, 1.25, (2600, 1)) + rng.normal(0, 0.03, (2600, 3))
+    for start, tip, tone in zip(starts.astype(int), tips.astype(int), np.clip(tones, 0, 1), strict=True):
+        cv2.line(ground, start.tolist(), tip.tolist(), tone.tolist(), 1, cv2.LINE_AA)
+    return ground
+
+
+def asphalt(rng: Random, base: Colour) -> Image:
+    """Dark binder with pale chips, and a crack."""
+    chips = np.clip(_speckle(rng, 0.22) - 0.12, 0, 0.5)
+    ground = paint(base, 0.85 + 0.08 * _rough(rng, 4) + _speckle(rng, 0.12) + chips)
+    steps = np.cumsum(rng.normal(0, 6, 41))
+    path = np.stack([np.linspace(0, GROUND_PX, 41), rng.uniform(60, 340) + steps], 1).astype(np.int32)
+    cv2.polylines(ground, [path], False, (base * 0.35).tolist(), 2, cv2.LINE_AA)
+    return ground
+
+
+def sand(rng: Random, base: Colour) -> Image:
+    """Fine grain over wind ripples."""
+    y = np.linspace(0, rng.uniform(40, 80), GROUND_PX, dtype=np.float32)[:, None]
+    ripples = np.sin(y + 1.2 * _rough(rng, 4))
+    return paint(base, 0.85 + 0.07 * ripples + 0.06 * _rough(rng, 5) + _speckle(rng, 0.07))
+
+
+def water(rng: Random, base: Colour) -> Image:
+    """Flat ripples, with glitter on their crests."""
+    flat = cv2.resize(_rough(rng, 60)[:, ::3], (GROUND_PX, GROUND_PX), interpolation=cv2.INTER_CUBIC)
+    waves = 0.6 * cv2.resize(flat[:, :140], (GROUND_PX, GROUND_PX)) + 0.5 * _rough(rng, 12)
+    glitter = np.clip(waves - 1.2, 0, 0.3)
+    return paint(base, np.asarray(0.8 + 0.1 * waves + glitter, np.float32))
+
+
+def _slabs(rng: Random, base: Colour, height_px: int, width_px: int, uneven: float) -> Image:
+    """Slabs in running bond: each its own tone, dark joints between."""
+    ground = np.empty((GROUND_PX, GROUND_PX, 3), np.float32)
+    ground[:] = base * 0.45
+    for row, top in enumerate(range(-height_px // 2, GROUND_PX, height_px)):
+        for left in range(-width_px + (row % 2) * width_px // 2, GROUND_PX, width_px):
+            tone = np.clip(base * rng.normal(1, uneven) + rng.normal(0, uneven / 5, 3), 0, 1)
+            corner = (left + width_px - 4, top + height_px - 4)
+            cv2.rectangle(ground, (left, top), corner, tone.tolist(), -1)
+    turn = cv2.getRotationMatrix2D((GROUND_PX / 2, GROUND_PX / 2), rng.uniform(-25, 25), 1.25)
+    turned = cv2.warpAffine(ground, turn, (GROUND_PX, GROUND_PX), borderMode=cv2.BORDER_REFLECT)
+    shade = 1 + 0.06 * _rough(rng, 7) + _speckle(rng, 0.07)
+    return np.asarray(turned * shade[..., None], np.float32)
+
+
+def paving(rng: Random, base: Colour) -> Image:
+    """Large slabs."""
+    return _slabs(rng, base, int(rng.integers(80, 130)), int(rng.integers(90, 150)), 0.05)
+
+
+def brick(rng: Random, base: Colour) -> Image:
+    """Small bricks of uneven colour."""
+    return _slabs(rng, base, int(rng.integers(26, 36)), int(rng.integers(60, 80)), 0.13)
+
+
+def soil(rng: Random, base: Colour) -> Image:
+    """Crumbs of earth under fine litter of needles."""
+    ground = paint(base, np.clip(0.75 + 0.2 * _rough(rng, 30) + 0.12 * _rough(rng, 6) + _speckle(rng, 0.12), 0.1, 1.5))
+    for _ in range(260):
+        start, lean = rng.uniform(0, GROUND_PX, 2), rng.uniform(0, np.pi)
+        tip = start + np.array([np.cos(lean), np.sin(lean)]) * rng.uniform(8, 24)
+        tone = np.clip(base * rng.uniform(0.6, 2.0), 0, 1)
+        cv2.line(ground, start.astype(int).tolist(), tip.astype(int).tolist(), tone.tolist(), 1, cv2.LINE_AA)
+    return ground
+
+
+def gravel(rng: Random, base: Colour) -> Image:
+    """Pebbles side by side, each lit from above."""
+    ground = paint(base, 0.5 + 0.1 * _rough(rng, 20))
+    for _ in range(1500):
+        centre = rng.uniform(0, GROUND_PX, 2).astype(int)
+        axes = rng.uniform(4, 11, 2).astype(int)
+        tone = np.clip(base * rng.uniform(0.75, 1.15) + rng.normal(0, 0.02, 3), 0, 1)
+        turn, shadow = float(rng.uniform(0, 180)), centre + np.array([0, 2])
+        cv2.ellipse(ground, shadow.tolist(), axes.tolist(), turn, 0, 360, (tone * 0.6).tolist(), -1)
+        cv2.ellipse(ground, centre.tolist(), axes.tolist(), turn, 0, 360, tone.tolist(), -1, cv2.LINE_AA)
+    return ground * (1 + _speckle(rng, 0.05)[..., None])
+
+
+Ground = Callable[[Random, Colour], Image]
+
+# One ground a batch: how it is drawn, its colour (hue, saturation, value), and its TACO scene category.
+GROUNDS: tuple[tuple[Ground, tuple[float, float, float], int], ...] = (
+    (grass, (0.27, 0.60, 0.55), 5),
+    (asphalt, (0.60, 0.06, 0.42), 2),
+    (sand, (0.11, 0.34, 0.70), 3),
+    (paving, (0.10, 0.08, 0.58), 2),
+    (water, (0.53, 0.45, 0.48), 6),
+    (soil, (0.07, 0.45, 0.34), 3),
+    (brick, (0.03, 0.45, 0.58), 2),
+    (grass, (0.17, 0.48, 0.60), 5),
+    (gravel, (0.09, 0.10, 0.58), 3),
+    (asphalt, (0.08, 0.08, 0.55), 2),
+    (soil, (0.10, 0.35, 0.52), 3),
+    (grass, (0.33, 0.55, 0.40), 5),
+)
+
+
+def draw_ground(rng: Random, batch: int) -> Image:
+    """A patch of a batch's ground, larger than a photo: float32, shape (GROUND_PX, GROUND_PX, 3), in 0–1."""
+    draw, (hue, saturation, value), _ = GROUNDS[batch % len(GROUNDS)]
+    base = rgb(hue + rng.normal(0, 0.01), saturation * rng.uniform(0.85, 1.15), value * rng.uniform(0.9, 1.1))
+    return np.clip(draw(rng, base), 0, 1)
+
+
+def light_photo(rng: Random, photo: Image, batch: int, sun: float) -> Image:
+    """The photo in its light: a gradient, shade of trees, exposure and white balance of batch and shot.
+
+    ``sun`` is the direction light comes from, in radians; colours stay float32 in 0–1.
+    """
+    height, width = photo.shape[:2]
+    y, x = coordinates((height, width))
+    gradient = 1 + rng.uniform(0.05, 0.22) * (np.cos(sun) * x + np.sin(sun) * y)
+    dapple = np.clip(0.5 + 1.4 * noise(rng, (height, width), rng.uniform(2, 4)), 0, 1)
+    shade = gradient * (1 - rng.uniform(0, 0.3) * dapple)
+    # The batch's own light comes from its number alone, so that all its photos share it.
+    own = np.random.default_rng([batch, 77])
+    warmth = own.uniform(-0.1, 0.1) + rng.normal(0, 0.06)
+    balance = np.array([1 + warmth, 1 + rng.normal(0, 0.03), 1 - warmth], np.float32)
+    exposure = own.uniform(0.95, 1.1) * rng.uniform(0.88, 1.2)
+    lit = photo * np.asarray(shade * exposure, np.float32)[..., None] * balance
+    return np.asarray(cv2.pow(np.clip(lit, 0, 1), rng.uniform(0.85, 1.15)), np.float32)
+
+
+def camera(rng: Random, photo: Image) -> Image:
+    """Blur and sensor noise; colours stay float32 in 0–1."""
+    sharp = cv2.GaussianBlur(photo, (0, 0), float(rng.uniform(0.35, 0.95)))
+    grain = rng.standard_normal(photo.shape, dtype=np.float32)
+    sharp += grain * np.float32(rng.uniform(0.008, 0.025))
+    return np.asarray(np.clip(sharp, 0, 1), np.float32)

@@ -1,0 +1,220 @@
+"""Sprites and the surfaces they are drawn from: bodies of revolution, sheets, facets, creases and prints.
+
+Every drawing lies on its own canvas of about 160 pixels; colours are RGB, float32, in 0–1.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating[Any]]  # what a drawing computes with, before it is cast to an Image
+Colour = npt.NDArray[np.float32]
+Random = np.random.Generator
+Shape = tuple[int, ...]  # (height, width) in pixels
+
+CANVAS_PX = 160
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """One drawn object, not yet placed.
+
+    Attributes:
+        colour: RGB in 0–1, float32, shape (height, width, 3).
+        opacity: how much of the ground each pixel hides, 0–1, float32, shape (height, width).
+        silhouette: the object's outline, filled, 0–1, float32, shape (height, width); glass hides less than
+            it covers.
+    """
+
+    colour: Image
+    opacity: Image
+    silhouette: Image
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body of revolution seen from the side: ``across`` runs from -1 to 1, ``along`` from 0 to 1."""
+
+    across: Image
+    along: Image
+    mask: Image
+
+
+def rgb(hue: float, saturation: float, value: float) -> Colour:
+    """A colour from hue, saturation and value, each in 0–1; float32, shape (3,)."""
+    return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), np.float32)
+
+
+def any_colour(rng: Random, saturation: tuple[float, float], value: tuple[float, float]) -> Colour:
+    """A colour of any hue, its saturation and value within these ranges."""
+    return rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
+
+
+def paint(base: Colour, shade: Field) -> Image:
+    """A colour under a shade: (3,) and (height, width) → (height, width, 3). Above 1 it goes to white."""
+    shade = np.asarray(shade, np.float32)[..., None]
+    whiter = np.clip(shade - 1, 0, 1)
+    # base · shade up to 1, from there the straight way to white
+    return np.asarray(base * (np.minimum(shade, 1) - whiter) + whiter, np.float32)
+
+
+def blend(below: Field, above: Field, weight: Field) -> Image:
+    """``above`` laid over ``below`` where ``weight`` (height, width) is 1."""
+    return np.asarray(below + (above - below) * weight[..., None], np.float32)
+
+
+def noise(rng: Random, shape: Shape, cells: float) -> Image:
+    """Smooth noise, mean about 0 and deviation about 1, with ``cells`` bumps along the longer side."""
+    height, width = shape
+    pitch = max(height, width) / cells
+    grid = rng.standard_normal((int(height / pitch) + 3, int(width / pitch) + 3)).astype(np.float32)
+    size = (int(grid.shape[1] * pitch) + 1, int(grid.shape[0] * pitch) + 1)
+    wide = cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(wide[:height, :width] * 1.3, np.float32)
+
+
+def coordinates(shape: Shape) -> tuple[Image, Image]:
+    """Pixel centres from -1 to 1, down and across; float32, each (height, width)."""
+    height, width = shape
+    y = (2 * np.arange(height, dtype=np.float32) + 1) / height - 1
+    x = (2 * np.arange(width, dtype=np.float32) + 1) / width - 1
+    return np.repeat(y[:, None], width, axis=1), np.repeat(x[None], height, axis=0)
+
+
+def body(profile: Sequence[tuple[float, float]], bend: Image | None = None) -> Body:
+    """A body of revolution from ``profile``: (place along, half-width), both as shares of its length.
+
+    ``bend`` (CANVAS_PX,) shifts each row sideways, in pixels.
+    """
+    places, halves = (np.array(column, np.float32) for column in zip(*profile, strict=True))
+    along = (np.arange(CANVAS_PX, dtype=np.float32) + 0.5) / CANVAS_PX
+    half_px = np.interp(along, places, halves).astype(np.float32) * (CANVAS_PX - 4)
+    centre_px = np.zeros(CANVAS_PX, np.float32) if bend is None else bend
+    width = int(2 * (half_px.max() + np.abs(centre_px).max())) + 6
+    x = np.arange(width, dtype=np.float32)[None] - width / 2 + 0.5 - centre_px[:, None]
+    mask = np.clip(half_px[:, None] - np.abs(x) + 0.5, 0, 1)
+    ends = np.clip(np.minimum(along, 1 - along) * CANVAS_PX - 1, 0, 1)
+    across = np.clip(x / np.maximum(half_px[:, None], 1), -1, 1)
+    wide_along = np.repeat(along[:, None], width, axis=1)
+    return Body(*(field.astype(np.float32) for field in (across, wide_along, mask * ends[:, None])))
+
+
+def outline(points: npt.NDArray[np.float64], shape: Shape) -> Image:
+    """A filled polygon, smooth at its edge. Points (n, 2), x before y, in pixels → (height, width) in 0–1."""
+    mask = np.zeros(shape, np.uint8)
+    cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return np.asarray(mask / 255, np.float32)
+
+
+def sheet(rng: Random, aspect: float, corners: int, ragged: float) -> Image:
+    """The mask of a sheet: ``corners`` of 4 gives a rough rectangle, more a rough round."""
+    height, width = CANVAS_PX, max(int(CANVAS_PX * aspect), 24)
+    if corners == 4:
+        unit = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64) * 0.93
+        steps = np.linspace(0, 1, 6)[:-1, None]
+        unit = np.concatenate([a + (b - a) * steps for a, b in zip(unit, np.roll(unit, -1, 0), strict=True)])
+    else:
+        angles = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
+        unit = np.stack([np.cos(angles), np.sin(angles)], 1) * 0.9
+    unit = np.clip(unit * (1 + rng.normal(0, ragged, (len(unit), 1))), -0.99, 0.99)
+    return outline((unit + 1) / 2 * [width - 1, height - 1], (height, width))
+
+
+def facets(rng: Random, shape: Shape, count: int, tilt: float) -> Image:
+    """Crumpled light: ``count`` flat facets, each with its own level in 0–1 and its own slope across it."""
+    height, width = shape
+    seeds = rng.uniform(0, 1, (count, 2)).astype(np.float32) * np.array(shape, np.float32)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    nearest = np.full(shape, np.inf, np.float32)
+    light = np.zeros(shape, np.float32)
+    for (row, column), level, slope in zip(
+        seeds, rng.uniform(0, 1, count), rng.normal(0, tilt, (count, 2)), strict=True
+    ):
+        down, right = y - row, x - column
+        distance = down * down + right * right
+        closer = distance < nearest
+        nearest[closer] = distance[closer]
+        light[closer] = (level + (down * slope[0] + right * slope[1]) / 40)[closer]
+    return np.clip(light, 0, 1)
+
+
+def creases(rng: Random, shape: Shape, count: int, depth: float) -> Image:
+    """Fold lines: a shade around 1 that jumps by up to ``depth`` across each of ``count`` straight folds."""
+    y, x = coordinates(shape)
+    shade = np.ones(shape, np.float32)
+    for _ in range(count):
+        angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.6, 0.6)
+        side = np.cos(angle) * x + np.sin(angle) * y - offset
+        shade += np.float32(rng.uniform(0.4, 1) * depth) * np.where(side > 0, 1, -1) * np.exp(-2.5 * np.abs(side))
+    return shade
+
+
+def streaks(rng: Random, shape: Shape, count: int, spread: float) -> Image:
+    """Soft, curved highlights as on film and moulded plastic, 0–1; ``spread`` is their width on the canvas."""
+    y, x = coordinates(shape)
+    light = np.zeros(shape, np.float32)
+    for _ in range(count):
+        angle, offset, curve = rng.uniform(0, np.pi), rng.uniform(-0.8, 0.8), rng.normal(0, 0.35)
+        along = -np.sin(angle) * x + np.cos(angle) * y
+        side = np.cos(angle) * x + np.sin(angle) * y - offset - curve * along * along
+        fade = np.exp(-(((along - rng.uniform(-0.5, 0.5)) / 0.6) ** 2))
+        light = np.maximum(light, np.exp(-((side / spread) ** 2)) * fade)
+    return np.asarray(light, np.float32)
+
+
+def text(rng: Random, shape: Shape, pitch_px: int) -> Image:
+    """Lines of print, 1 where ink is: words of uneven length on rows ``pitch_px`` apart."""
+    height, width = shape
+    ink = np.zeros(shape, np.float32)
+    margin = max(width // 9, 3)
+    for row in range(pitch_px, height - pitch_px, pitch_px):
+        column = margin
+        end = width - margin if rng.uniform() < 0.75 else int(width * rng.uniform(0.4, 0.85))
+        while column < end:
+            word = int(rng.integers(pitch_px, pitch_px * 4))
+            ink[row : row + max(pitch_px // 2, 2), column : min(column + word, end)] = 1
+            column += word + max(pitch_px // 3, 2)
+    return ink
+
+
+def lathe_light(across: Field, lamp: float) -> Image:
+    """Matte shading of a round body: cosine between its normal and a lamp at ``lamp`` (-1 to 1)."""
+    normal = np.sqrt(np.maximum(1 - across * across, 0))
+    return np.asarray(0.35 + 0.65 * np.maximum(across * lamp + normal * np.sqrt(1 - lamp * lamp), 0), np.float32)
+
+
+def glint(across: Field, place: float, width: float) -> Image:
+    """A highlight along a round body, 0–1, at ``place`` across it."""
+    return np.asarray(np.exp(-(((across - place) / width) ** 2)), np.float32)
+
+
+def metal_light(rng: Random, across: Field) -> Image:
+    """Polished metal around a body: hard bright and dark bands, as a bright sky and dark ground reflect."""
+    places = np.array([-1, -0.82, -0.7, -0.45, -0.35, -0.1, 0.05, 0.12, 0.45, 0.55, 0.8, 0.9, 1])
+    levels = np.array([0.1, 0.25, 0.95, 1.0, 0.5, 0.28, 0.2, 1.0, 1.0, 0.35, 0.15, 0.7, 0.2])
+    flipped = across if rng.uniform() < 0.5 else -across
+    shifted = np.clip(flipped + rng.uniform(-0.12, 0.12), -1, 1)
+    return np.asarray(np.interp(shifted, places, levels), np.float32)
+
+
+def smooth_rows(rng: Random, cells: float, size_px: float) -> Image:
+    """A sideways bend, one value a canvas row, smooth, about ``size_px`` pixels; shape (CANVAS_PX,)."""
+    return np.asarray(noise(rng, (CANVAS_PX, 1), cells)[:, 0] * size_px, np.float32)
+
+
+def see_through(colour: Field, opacity: Field, silhouette: Image) -> Sprite:
+    """A sprite that lets the ground show where its opacity is below 1."""
+    return Sprite(np.clip(colour, 0, 1).astype(np.float32), opacity.astype(np.float32), silhouette)
+
+
+def opaque(colour: Field, mask: Field) -> Sprite:
+    """A sprite that hides everything under its mask."""
+    return see_through(colour, mask, mask.astype(np.float32))

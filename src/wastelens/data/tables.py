@@ -1,0 +1,56 @@
+"""Tables of labelled photos. Their types say which split they hold, so that leakage is a type error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+LabelMatrix = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Photos and the materials they show.
+
+    Attributes:
+        frame: one row a photo (or a copy of one), with the columns of ``labels.csv``; never changed in place.
+        materials: the names of the label columns (0/1), in the order every array of labels uses.
+    """
+
+    frame: pd.DataFrame
+    materials: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def labels(self) -> LabelMatrix:
+        """Labels, uint8 of 0 and 1, shape (photos, materials)."""
+        return self.frame[list(self.materials)].to_numpy(dtype=np.uint8)
+
+    @property
+    def file_names(self) -> list[str]:
+        """Flat file names, one a row."""
+        return [str(name) for name in self.frame["file_name"]]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Self:
+        """The rows at these positions (repeats allowed), as a table of the same type."""
+        return type(self)(self.frame.iloc[rows].reset_index(drop=True), self.materials)
+
+
+class TrainTable(LabelTable):
+    """Rows of the training split: the only ones that may be oversampled or fitted on."""
+
+
+class ValTable(LabelTable):
+    """Rows of the validation split: for choosing epochs, thresholds and settings."""
+
+
+class TestTable(LabelTable):
+    """Rows of the test split: reported once, never chosen on."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name

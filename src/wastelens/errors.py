@@ -1,0 +1,49 @@
+"""The exception tree. Every message gives the fact and the fix, in one line."""
+
+
+class WastelensError(Exception):
+    """Base of all errors Wastelens raises on purpose; the command line prints them without a traceback."""
+
+    exit_status = 1
+
+
+class InputError(WastelensError):
+    """The user's input cannot be used as it is: exit status 2."""
+
+    exit_status = 2
+
+
+class ConfigError(InputError):
+    """A config key, value or command-line parameter is wrong."""
+
+
+class AnnotationsError(InputError):
+    """The annotations file is missing, unreadable, or not COCO."""
+
+
+class MappingError(InputError):
+    """The category-to-material table does not fit itself or the annotations."""
+
+
+class DatasetError(InputError):
+    """The dataset's folder or photos cannot be used."""
+
+
+class SplitError(InputError):
+    """No split into train, val and test meets what was asked for."""
+
+
+class BalanceError(InputError):
+    """No oversampling meets what was asked for."""
+
+
+class PreparedDatasetError(InputError):
+    """The prepared dataset is missing, unfinished, or changed behind its manifest."""
+
+
+class RunError(InputError):
+    """A named MLflow run cannot be used for what was asked."""
+
+
+class NonFiniteLossError(WastelensError):
+    """Training met a loss that is not a finite number."""

@@ -1,0 +1,51 @@
+"""The floor: what the best predictor scores that says the same about every photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.evaluation.metrics import checked_labels
+
+
+@dataclass(frozen=True)
+class Floors:
+    """The best constant predictor's scores on exactly the photos that are being scored.
+
+    It is chosen in hindsight, for each metric anew: no constant can do better, so a model at or below a floor
+    has shown nothing.
+    """
+
+    macro_ap: float
+    macro_f1: float
+    subset_accuracy: float
+
+    def metrics(self) -> dict[str, float]:
+        """By their MLflow names."""
+        return {
+            "floor_macro_ap": self.macro_ap,
+            "floor_macro_f1": self.macro_f1,
+            "floor_subset_accuracy": self.subset_accuracy,
+        }
+
+
+def floors(labels: npt.ArrayLike) -> Floors:
+    """The floors of labels (n, m), with p the share of photos that show a material.
+
+    Macro AP: any constant scores p, averaged over the materials that occur. Macro F1: a material always on
+    scores 2p/(1+p), always off 0. Subset accuracy: the share of the commonest combination of materials.
+
+    Raises:
+        ValueError: labels that are not (n, m) of 0 and 1.
+    """
+    truth = checked_labels(labels)
+    prevalence = truth.mean(axis=0)
+    occurring = prevalence[prevalence > 0]
+    _, copies = np.unique(truth, axis=0, return_counts=True)
+    return Floors(
+        macro_ap=float(occurring.mean()) if len(occurring) else float("nan"),
+        macro_f1=float((2 * prevalence / (1 + prevalence)).mean()),
+        subset_accuracy=float(copies.max() / len(truth)),
+    )

@@ -1,0 +1,191 @@
+"""What may be said of a model: thresholds from val, numbers from test, floors and controls beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.data.tables import TestTable, ValTable
+from wastelens.evaluation import figures
+from wastelens.evaluation.bootstrap import Interval, paired_difference
+from wastelens.evaluation.collapse import Collapse, diagnose
+from wastelens.evaluation.controls import control_scores
+from wastelens.evaluation.floors import Floors, floors
+from wastelens.evaluation.metrics import (
+    Evaluation,
+    decide,
+    evaluate,
+    per_material_average_precision,
+)
+from wastelens.evaluation.thresholds import calibrate_on
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A model's numbers, and the sentence that they allow.
+
+    Attributes:
+        test_table: the photos reported on.
+        probabilities: float64 (test photos, materials).
+        thresholds: material → threshold, calibrated on val.
+        val, test: scores on the two splits.
+        floors: the best constant predictor on test.
+        collapse: whether the model says the same of every photo, or no more than the floor.
+        control_macro_ap: control → its test macro AP.
+        strongest_control: the control with the best test macro AP.
+        strongest_control_ap: its average precision a material, float64 (materials,).
+        gain: test macro AP minus the strongest control's, with a paired bootstrap interval.
+    """
+
+    test_table: TestTable
+    probabilities: FloatArray
+    thresholds: dict[str, float]
+    val: Evaluation
+    test: Evaluation
+    floors: Floors
+    collapse: Collapse
+    control_macro_ap: dict[str, float]
+    strongest_control: str
+    strongest_control_ap: FloatArray
+    gain: Interval
+
+    @property
+    def strongest_control_macro_ap(self) -> float:
+        """Test macro AP of the strongest control."""
+        return self.control_macro_ap[self.strongest_control]
+
+    @property
+    def above_controls(self) -> bool:
+        """Whether the whole interval of the gain over the strongest control lies above zero, and none collapsed."""
+        return self.gain.low > 0 and not self.collapse.collapsed
+
+    @property
+    def decisions(self) -> npt.NDArray[np.bool_]:
+        """bool (test photos, materials)."""
+        return decide(self.probabilities, list(self.thresholds.values()))
+
+    @property
+    def sentence(self) -> str:
+        """What the run has shown, in one line."""
+        low, high = self.test.macro_ap_interval
+        number = f"test macro AP {self.test.macro_ap:.3f} [{low:.3f}, {high:.3f}], floor {self.floors.macro_ap:.3f}"
+        control = (
+            f"{self.gain.estimate:+.3f} [{self.gain.low:+.3f}, {self.gain.high:+.3f}] against the strongest control "
+            f"({self.strongest_control}, {self.strongest_control_macro_ap:.3f})"
+        )
+        if self.collapse.collapsed:
+            return f"COLLAPSED: {' '.join(self.collapse.reasons)} {number}; {control}."
+        if not self.above_controls:
+            return f"Not above the controls: {number}; {control}. It may not have looked at the litter."
+        return f"Above floor and controls: {number}; {control}."
+
+    def metrics(self) -> dict[str, float]:
+        """All closing metrics by their MLflow names."""
+        controls = {f"control_{name}_test_macro_ap": value for name, value in self.control_macro_ap.items()}
+        thresholds = {f"threshold_{material}": value for material, value in self.thresholds.items()}
+        gain = {
+            "gain_over_controls": self.gain.estimate,
+            "gain_over_controls_low": self.gain.low,
+            "gain_over_controls_high": self.gain.high,
+        }
+        scores = {**self.val.metrics("val_"), **self.test.metrics("test_")}
+        return {**scores, **self.floors.metrics(), **controls, **thresholds, **gain}
+
+    def tags(self) -> dict[str, object]:
+        """What runs are filtered by."""
+        return {
+            "collapsed": self.collapse.collapsed,
+            "above_controls": self.above_controls,
+            "strongest_control": self.strongest_control,
+            "verdict": self.sentence,
+        }
+
+    def predictions(self) -> pd.DataFrame:
+        """predictions_test.csv: file_name, then label, probability and decision of each material."""
+        columns: dict[str, object] = {"file_name": self.test_table.file_names}
+        for number, material in enumerate(self.test.materials):
+            columns[f"label_{material}"] = self.test_table.labels[:, number]
+            columns[f"probability_{material}"] = self.probabilities[:, number].round(6)
+            columns[f"decision_{material}"] = self.decisions[:, number].astype(int)
+        return pd.DataFrame(columns)
+
+    def answer_frame(self, probabilities: FloatArray) -> pd.DataFrame:
+        """What the served model answers for probabilities (photos, materials)."""
+        answer: dict[str, object] = {}
+        for number, (material, threshold) in enumerate(self.thresholds.items()):
+            answer[f"probability_{material}"] = probabilities[:, number]
+            answer[f"decision_{material}"] = probabilities[:, number] >= threshold
+        return pd.DataFrame(answer)
+
+    def figures(self, history: list[dict[str, float]], best_epoch: int) -> dict[str, Figure]:
+        """The figures of a model run, by file name."""
+        labels, materials = self.test_table.labels, self.test.materials
+        thresholds = np.array(list(self.thresholds.values()))
+        return {
+            "average_precision": figures.average_precision_bars(
+                self.test,
+                self.floors,
+                self.strongest_control,
+                self.strongest_control_macro_ap,
+                self.sentence,
+                self.strongest_control_ap,
+            ),
+            "learning_curves": figures.learning_curves(history, float(np.mean(self.val.prevalence)), best_epoch),
+            "precision_recall": figures.precision_recall(labels, self.probabilities, materials, thresholds),
+            "confusion": figures.confusion_per_material(labels, self.decisions, materials),
+            "thresholds": figures.threshold_curves(labels, self.probabilities, materials, thresholds),
+        }
+
+
+def judge(
+    val_table: ValTable,
+    val_probabilities: FloatArray,
+    test_table: TestTable,
+    test_probabilities: FloatArray,
+    *,
+    controls: pd.DataFrame,
+    control_macro_ap: dict[str, float],
+    seed: int,
+    resamples: int = 1000,
+) -> Verdict:
+    """Calibrate on val, then score test once.
+
+    Args:
+        val_table: validation photos, with what the model says of them, float64 (photos, materials).
+        val_probabilities: the same order.
+        test_table: test photos, likewise.
+        test_probabilities: the same order.
+        controls: what the controls predict for the test photos (controls.csv).
+        control_macro_ap: control → its macro AP on test, as ``prepare`` measured it.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+    """
+    materials = test_table.materials
+    thresholds = calibrate_on(val_table, val_probabilities)
+    rngs = [np.random.default_rng([seed, part]) for part in range(4)]
+    strongest = max(control_macro_ap, key=lambda name: control_macro_ap[name])
+    rivals = control_scores(controls, strongest, test_table)
+    return Verdict(
+        test_table=test_table,
+        probabilities=test_probabilities,
+        thresholds={material: float(value) for material, value in zip(materials, thresholds, strict=True)},
+        val=evaluate(val_table.labels, val_probabilities, thresholds, materials, rngs[0], resamples),
+        test=evaluate(test_table.labels, test_probabilities, thresholds, materials, rngs[1], resamples),
+        floors=floors(test_table.labels),
+        collapse=diagnose(
+            test_table.labels, test_probabilities, decide(test_probabilities, thresholds), rngs[2], materials
+        ),
+        control_macro_ap=control_macro_ap,
+        strongest_control=strongest,
+        strongest_control_ap=per_material_average_precision(test_table.labels, rivals),
+        gain=paired_difference(test_table.labels, test_probabilities, rivals, rngs[3], resamples),
+    )

@@ -1,0 +1,28 @@
+"""Ctrl-C and SIGTERM, remembered: Python drops a KeyboardInterrupt that falls into a destructor or a callback."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class _Requested:
+    ever = False
+
+
+def listen() -> None:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and be remembered."""
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _Requested.ever = True
+    raise KeyboardInterrupt
+
+
+def check() -> None:
+    """Raise the KeyboardInterrupt that was dropped; long loops call this at every step."""
+    if _Requested.ever:
+        _Requested.ever = False
+        raise KeyboardInterrupt

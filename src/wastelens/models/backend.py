@@ -1,0 +1,39 @@
+"""Load Keras with TensorFlow behind it, without the pages of C++ notices that come before anything can mute them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+def load_backend() -> None:
+    """Import Keras and let TensorFlow look for devices; what they print to standard error shows only on failure."""
+    if "keras" in sys.modules:
+        return
+    with _standard_error_held():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+        tf.zeros(1)
+
+
+@contextlib.contextmanager
+def _standard_error_held() -> Iterator[None]:
+    """Keep file descriptor 2 in a file; print it if the block fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

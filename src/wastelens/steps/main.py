@@ -1,0 +1,102 @@
+"""``main``: the whole job under one parent run, and a closing table that tells what was learnt."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+
+from wastelens.config import MainConfig, TrainConfig
+from wastelens.console import say, table
+from wastelens.steps import prepare, train
+from wastelens.steps.train import Trained
+from wastelens.tracking import Run, Tracker
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One line of the closing table."""
+
+    trained: Trained
+    minutes: float
+
+
+def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
+    """Prepare, train without and with augmentation, compare."""
+    with tracker.start("main", system_metrics=False) as tracked:
+        tracked.set_tags({"step": "main"})
+        tracked.log_parameters({"dataset": config.prepare.dataset, "seed": config.train.seed})
+        prepared = prepare.run(config.prepare, tracker)
+        tracked.set_tags({"dataset": prepared.dataset.name, "dataset_digest": prepared.dataset.digest})
+        compared = [_train(config.train, augment, tracker) for augment in (False, True)]
+        _log_table(tracked, compared)
+        _log_best(tracked, compared)
+    _report(compared, tracker)
+    return compared
+
+
+def _train(config: TrainConfig, augment: bool, tracker: Tracker) -> Compared:
+    started = time.monotonic()
+    trained = train.run(config.model_copy(update={"augment": augment}), tracker)
+    return Compared(trained, (time.monotonic() - started) / 60)
+
+
+def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
+    """One row a model run: macro AP with its interval, macro F1, floors, the strongest control, minutes."""
+    rows = []
+    for one in compared:
+        metrics = one.trained.verdict.metrics()
+        rows.append(
+            {
+                "run": one.trained.name,
+                "run_id": one.trained.run_id,
+                "test_macro_ap": metrics["test_macro_ap"],
+                "test_macro_ap_low": metrics["test_macro_ap_low"],
+                "test_macro_ap_high": metrics["test_macro_ap_high"],
+                "test_macro_f1": metrics["test_macro_f1"],
+                "floor_macro_ap": metrics["floor_macro_ap"],
+                "floor_macro_f1": metrics["floor_macro_f1"],
+                "strongest_control": one.trained.verdict.strongest_control,
+                "strongest_control_macro_ap": one.trained.verdict.strongest_control_macro_ap,
+                "collapsed": one.trained.verdict.collapse.collapsed,
+                "above_controls": one.trained.verdict.above_controls,
+                "minutes": one.minutes,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _log_table(tracked: Run, compared: list[Compared]) -> None:
+    tracked.log_table(comparison_frame(compared), "comparison.csv")
+
+
+def _log_best(tracked: Run, compared: list[Compared]) -> None:
+    """The parent carries the numbers of the run that was best on val, so that it sorts beside its children."""
+    best = max(compared, key=lambda one: one.trained.verdict.metrics()["val_macro_ap"])
+    tracked.log_metrics(best.trained.verdict.metrics())
+    tracked.set_tags({"best_run": best.trained.run_id, **best.trained.verdict.tags()})
+
+
+def _report(compared: list[Compared], tracker: Tracker) -> None:
+    frame = comparison_frame(compared)
+    rows = [
+        [
+            str(row.run),
+            f"{row.test_macro_ap:.3f} [{row.test_macro_ap_low:.3f}, {row.test_macro_ap_high:.3f}]",
+            f"{row.floor_macro_ap:.3f}",
+            f"{row.strongest_control_macro_ap:.3f} ({row.strongest_control})",
+            f"{row.test_macro_f1:.3f}",
+            f"{row.floor_macro_f1:.3f}",
+            f"{row.minutes:.1f}",
+        ]
+        for row in frame.itertuples(index=False)
+    ]
+    columns = ["model", "test macro AP [95 %]", "floor", "best control", "macro F1", "floor", "minutes"]
+    table("What was learnt", columns, rows)
+    for one in compared:
+        say(
+            f"{one.trained.name}: {one.trained.verdict.sentence}",
+            "green" if one.trained.verdict.above_controls else "yellow",
+        )
+    say(f"See the runs: {tracker.finished_hint()}", "bold")

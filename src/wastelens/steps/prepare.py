@@ -1,0 +1,346 @@
+"""``prepare``: from annotations and photos to a prepared dataset, and the figures to look at before training."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wastelens.config import PrepareConfig, flatten
+from wastelens.console import progress_bar, say, table, warn
+from wastelens.data import prepared, sight
+from wastelens.data.balance import Oversampled
+from wastelens.data.coco import CocoDataset, annotations_by_image, flat_name, outline, read_coco
+from wastelens.data.labels import AnnotatedPhotos, tabulate
+from wastelens.data.materials import MaterialMapping, check_covers, read_mapping
+from wastelens.data.photos import PhotoCache, file_digest
+from wastelens.data.preparation import (
+    CachedPhotos,
+    Split,
+    balance,
+    cache_photos,
+    check_group_by,
+    mapping_path,
+    photo_sources,
+    software_versions,
+    split_photos,
+    split_tables,
+)
+from wastelens.data.prepared import PreparedDataset, SplitTables
+from wastelens.data.sources import DatasetSource, choose_source, ensure_sample
+from wastelens.errors import PreparedDatasetError
+from wastelens.evaluation.controls import Controls, controls_frame, neighbour_warning, score_controls
+from wastelens.tracking import Run, Tracker
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What ``prepare`` made.
+
+    Attributes:
+        dataset: the prepared dataset, opened.
+        run_id: the MLflow run that describes it.
+        metrics: what was logged there.
+    """
+
+    dataset: PreparedDataset
+    run_id: str
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Everything known before the manifest is written."""
+
+    coco: CocoDataset
+    mapping: MaterialMapping
+    annotated: AnnotatedPhotos
+    cached: CachedPhotos
+    split: Split
+    balanced: Oversampled
+    controls: list[tuple[Controls, SplitTables]]
+
+
+def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
+    """Prepare a dataset and log what it is like.
+
+    Raises:
+        InputError: the annotations, the mapping, the photos or the settings cannot be used; nothing is left behind.
+    """
+    source = choose_source(config.dataset, config.data_folder)
+    say(source.summary)
+    with tracker.start(f"prepare {source.name}") as tracked:
+        tracked.log_parameters(flatten(config))
+        _render_sample(source)
+        coco, mapping, annotated = _read_tables(source, config)
+        folder = config.data_folder / "prepared" / source.name
+        _warn_of_namesake(folder, source)
+        check_group_by(source, config)
+        with prepared.draft(folder) as draft:
+            cached = _cache(source, annotated, draft, folder, config)
+            split = split_photos(cached, mapping, source, config)
+            tables = split_tables(split.frame, split.assignment.split, mapping.materials)
+            balanced = balance(tables, config)
+            controls = _score_controls(split, tables, cached, mapping, config)
+            parts = _Parts(coco, mapping, annotated, cached, split, balanced, controls)
+            _write(draft, parts, source, config)
+        dataset = prepared.load_prepared(folder)
+        metrics = _metrics(parts)
+        _log(tracked, dataset, parts, metrics, config)
+        _report(dataset, parts, metrics)
+        return Prepared(dataset, tracked.id, metrics)
+
+
+def _render_sample(source: DatasetSource) -> None:
+    if source.name == "sample" and not source.annotations.exists():
+        with progress_bar("Rendering the sample", 240) as bar:
+            ensure_sample(source, lambda done, total: bar.advance())
+
+
+def _warn_of_namesake(folder: Path, source: DatasetSource) -> None:
+    with contextlib.suppress(PreparedDatasetError):
+        before = prepared.load_prepared(folder).manifest["source"]
+        if before != str(source.folder.resolve()):
+            warn(f"{folder} was prepared from {before} and is now replaced. Rename the folder to keep both.")
+
+
+def _read_tables(source: DatasetSource, config: PrepareConfig) -> tuple[CocoDataset, MaterialMapping, AnnotatedPhotos]:
+    mapping = read_mapping(mapping_path(config.materials))
+    coco = read_coco(source.annotations)
+    check_covers(mapping, [category.name for category in coco.categories], source.annotations)
+    return coco, mapping, tabulate(coco, mapping)
+
+
+def _cache(
+    source: DatasetSource, annotated: AnnotatedPhotos, draft: Path, folder: Path, config: PrepareConfig
+) -> CachedPhotos:
+    sources = photo_sources(source, annotated.labels)
+    cache = PhotoCache(draft, config.image_side_px, config.max_megapixels)
+    with progress_bar("Decoding photos", len(sources)) as bar:
+        return cache_photos(
+            annotated, sources, cache, config, earlier=prepared.earlier_cache(folder), progress=bar.advance
+        )
+
+
+def _score_controls(
+    split: Split, tables: SplitTables, cached: CachedPhotos, mapping: MaterialMapping, config: PrepareConfig
+) -> list[tuple[Controls, SplitTables]]:
+    """What can be predicted without looking at the litter, for the one split and for each fold."""
+    folds = [split_tables(split.frame, fold.split, mapping.materials) for fold in split.folds]
+    scored = []
+    with progress_bar("Scoring controls", 1 + len(folds)) as bar:
+        for one in (tables, *folds):
+            others = {"val": one.val, "test": one.test}
+            scored.append((score_controls(one.train, others, photos=cached.photos, seed=config.seed), one))
+            bar.advance()
+    return scored
+
+
+def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareConfig) -> None:
+    """All files, and last of all the manifest that vouches for them."""
+    split = parts.split
+    tables: dict[str, pd.DataFrame] = {
+        prepared.LABELS: split.frame,
+        prepared.BALANCED: parts.balanced.table.frame.drop(columns="photo_index"),
+        prepared.PROBLEMS: parts.cached.problems,
+        prepared.OBJECTS: parts.annotated.objects,
+        prepared.CONTROLS: pd.concat(
+            [
+                controls_frame(controls, {"val": of.val, "test": of.test}).assign(fold=fold)
+                for fold, (controls, of) in enumerate(parts.controls)
+            ]
+        ),
+    }
+    if split.folds:
+        tables[prepared.FOLDS] = split.fold_frame()
+    for name, frame in tables.items():
+        frame.to_csv(draft / name, index=False)
+    shutil.copyfile(parts.mapping.path, draft / "materials.csv")
+    names = [*tables, "materials.csv", parts.cached.cache_file.name]
+    manifest = _manifest(prepared.digests(draft, names), parts, source, config)
+    manifest["digest"] = prepared.manifest_digest(manifest)
+    prepared.remove_strays(draft, manifest)
+    (draft / prepared.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _manifest(files: dict[str, str], parts: _Parts, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
+    split = parts.split
+    frame = split.frame
+    return {
+        "name": source.name,
+        "source": str(source.folder.resolve()),
+        "annotations_digest": file_digest(source.annotations),
+        "files": files,
+        "materials": list(parts.mapping.materials),
+        "cache": {
+            "file": parts.cached.cache_file.name,
+            "photos": len(frame),
+            "image_side_px": config.image_side_px,
+        },
+        "counts": {
+            "photos": len(frame),
+            "photos_left_out": parts.cached.left_out,
+            "objects": len(parts.annotated.objects),
+            **{name: int((frame["split"] == name).sum()) for name in prepared.SPLITS},
+            "materials": {material: int(frame[material].sum()) for material in parts.mapping.materials},
+        },
+        "split": {
+            "group_by": config.group_by,
+            "rule": split.groups.rule,
+            "groups": int(frame["group"].nunique()),
+            "method": split.assignment.method,
+            "largest_share_difference": split.assignment.largest_share_difference,
+            "folds": len(split.folds),
+        },
+        "balance": {
+            "target": config.balance_target,
+            "max_copies": config.max_copies,
+            "cap_used": parts.balanced.max_copies,
+            "rows_before": parts.balanced.rows_before,
+            "rows_after": parts.balanced.rows_after,
+            "most_copies": parts.balanced.most_copies,
+        },
+        "control_macro_ap": [
+            {name: scores["test"] for name, scores in controls.macro_ap.items()} for controls, _ in parts.controls
+        ],
+        "settings": config.model_dump(mode="json"),
+        "versions": software_versions(),
+    }
+
+
+def _metrics(parts: _Parts) -> dict[str, float]:
+    """What can be compared over preparations: counts, the split's evenness, balance, and the controls."""
+    frame, balanced = parts.split.frame, parts.balanced
+    metrics: dict[str, float] = {
+        "photos": len(frame),
+        "photos_left_out": parts.cached.left_out,
+        "objects": len(parts.annotated.objects),
+        "groups": int(frame["group"].nunique()),
+        "near_duplicate_pairs": len(parts.split.groups.near_duplicate_pairs),
+        "largest_share_difference": parts.split.assignment.largest_share_difference,
+        "balance_rows_before": balanced.rows_before,
+        "balance_rows_after": balanced.rows_after,
+        "balance_most_copies": balanced.most_copies,
+        "balance_smallest_share": min(balanced.share_of_commonest.values()),
+    }
+    metrics |= {f"photos_{name}": int((frame["split"] == name).sum()) for name in prepared.SPLITS}
+    metrics |= {f"photos_{material}": int(frame[material].sum()) for material in parts.mapping.materials}
+    return metrics | parts.controls[0][0].metrics()
+
+
+def _log(
+    tracked: Run, dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float], config: PrepareConfig
+) -> None:
+    tracked.log_metrics(metrics)
+    tracked.set_tags(
+        {
+            "step": "prepare",
+            "dataset": dataset.name,
+            "dataset_digest": dataset.digest,
+            "annotations_digest": dataset.manifest["annotations_digest"],
+            "materials_digest": dataset.manifest["files"]["materials.csv"],
+            "cache_digest": dataset.manifest["files"][dataset.manifest["cache"]["file"]],
+            "split_rule": parts.split.groups.rule,
+        }
+    )
+    source = Path(dataset.manifest["source"]) / "annotations.json"
+    tracked.log_dataset(
+        parts.split.frame, source=source, name=dataset.name, digest=dataset.digest, context="preparation"
+    )
+    for name in (prepared.MANIFEST, prepared.LABELS, prepared.BALANCED, prepared.PROBLEMS, "materials.csv"):
+        tracked.log_file(dataset.folder / name)
+    _log_sight(tracked, dataset, parts, config)
+
+
+def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: PrepareConfig) -> None:
+    """Figures to look at before any training."""
+    frame, objects, materials = parts.split.frame, parts.annotated.objects, parts.mapping.materials
+    used = objects[objects["file_name"].isin(set(frame["file_name"]))]
+    sheet = sight.contact_sheet(
+        frame, dataset.photos, _outlines(parts), materials, rng=np.random.default_rng(config.seed)
+    )
+    figures = {
+        "contact_sheet": sheet,
+        "photos_per_material": sight.photos_per_material(frame, materials),
+        "photos_per_category": sight.photos_per_category(used, materials),
+        "material_cooccurrence": sight.material_cooccurrence(frame, materials),
+        "object_size": sight.object_size(used, materials, image_side_px=config.image_side_px),
+        "photos_per_group": sight.photos_per_group(frame),
+    }
+    for name, figure in figures.items():
+        tracked.log_figure(figure, f"sight/{name}.png")
+    tracked.log_table(
+        sight.category_table(used, parts.mapping.material_of, parts.mapping.reasons), "sight/categories.csv"
+    )
+
+
+def _outlines(parts: _Parts) -> dict[str, list[sight.DrawnOutline]]:
+    """Every photo's usable outlines."""
+    names = {category.id: category.name for category in parts.coco.categories}
+    kept = set(parts.split.frame["file_name"])
+    drawn: dict[str, list[sight.DrawnOutline]] = {}
+    for image, of_image in annotations_by_image(parts.coco):
+        flat = flat_name(image.file_name)
+        if flat not in kept:
+            continue
+        traced = [(outline(annotation, image), annotation) for annotation in of_image]
+        drawn[flat] = [
+            sight.drawn_outline(one, image, parts.mapping.material_of[names[annotation.category_id]])
+            for one, annotation in traced
+            if not one.problem
+        ]
+    return drawn
+
+
+def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) -> None:
+    """The closing tables, the warnings, and what to type next."""
+    _report_split(dataset, parts)
+    _report_controls(parts)
+    left_out = parts.cached.left_out
+    if left_out:
+        warn(f"{left_out:,} photos were left out; {dataset.folder / prepared.PROBLEMS} tells why for each.")
+    settings = dataset.manifest["settings"]
+    say(
+        f"Prepared {len(dataset.frame):,} photos in {dataset.folder}. "
+        f"Next: mlflow run . -e train --env-manager local -P dataset={settings['dataset']}",
+        "green",
+    )
+
+
+def _report_split(dataset: PreparedDataset, parts: _Parts) -> None:
+    assignment, balanced, frame = parts.split.assignment, parts.balanced, parts.split.frame
+    rows = []
+    for name in (*prepared.SPLITS, "train, balanced"):
+        of = balanced.table.frame if name == "train, balanced" else frame[frame["split"] == name]
+        rows.append([name, f"{len(of):,}", *(f"{of[material].mean():.1%}" for material in parts.mapping.materials)])
+    table(
+        f"{dataset.name}: photos, and the share that shows each material",
+        ["split", "photos", *parts.mapping.materials],
+        rows,
+    )
+    say(
+        f"{frame['group'].nunique():,} groups ({parts.split.groups.rule}); {assignment.method} split, largest "
+        f"difference of a material's share {100 * assignment.largest_share_difference:.1f} percentage points. "
+        f"Balanced: {balanced.rows_before:,} → {balanced.rows_after:,} rows, at most {balanced.most_copies} copies."
+    )
+    for note in parts.split.groups.merged:
+        say(note)
+
+
+def _report_controls(parts: _Parts) -> None:
+    controls = parts.controls[0][0]
+    rows = [
+        [name, *(f"{controls.macro_ap[name][split]:.3f}" for split in ("val", "test"))] for name in controls.macro_ap
+    ]
+    table("What can be predicted without looking at the litter (macro AP)", ["control", "val", "test"], rows)
+    if controls.note:
+        say(controls.note)
+    warning = neighbour_warning(controls)
+    if warning:
+        warn(warning)

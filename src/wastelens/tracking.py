@@ -1,0 +1,415 @@
+"""The Tracker: what steps say about their runs. MLflow stands behind it; an in-memory one serves the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from wastelens.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# What MLflow calls a run that its user gave no name.
+MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
+
+
+@dataclass(frozen=True)
+class PyfuncModel:
+    """A model to be logged as MLflow pyfunc, written as code plus files.
+
+    Attributes:
+        code: the Python file that defines and sets the model (models-from-code).
+        files: artifact name → file, handed to the model's ``load_context``.
+        columns: name → MLflow type of the columns it can be called with; a row may leave some out.
+        settings: what whoever loads the model may overrule by ``model_config``.
+        input_example: a frame the model can be called with.
+        output_example: what it then answers.
+        packages: folder of the Python package that ``code`` imports; it travels with the model.
+        requirements: pip requirements with pins.
+    """
+
+    code: Path
+    files: Mapping[str, Path]
+    columns: Mapping[str, str]
+    settings: Mapping[str, object]
+    input_example: pd.DataFrame
+    output_example: pd.DataFrame
+    packages: Path
+    requirements: list[str]
+
+
+class Run(Protocol):
+    """One run that is being written."""
+
+    id: str
+
+    def log_parameters(self, parameters: Mapping[str, object]) -> None: ...
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None: ...
+    def set_tags(self, tags: Mapping[str, object]) -> None: ...
+    def log_figure(self, figure: Figure, path: str) -> None: ...
+    def log_table(self, table: pd.DataFrame, path: str) -> None: ...
+    def log_text(self, text: str, path: str) -> None: ...
+    def log_file(self, file: Path, folder: str = "") -> None: ...
+    def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None: ...
+    def log_model(self, model: PyfuncModel, name: str) -> None: ...
+    def metric_history(self, names: list[str]) -> list[dict[str, float]]: ...
+    def download(self, path: str, into: Path) -> Path | None: ...
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run that is in the store, and its status there."""
+
+    run: Run
+    status: str
+
+
+class Tracker(Protocol):
+    """Starts runs."""
+
+    def start(
+        self, name: str, *, resume: str = "", system_metrics: bool = False
+    ) -> contextlib.AbstractContextManager[Run]: ...
+    def stored(self, run_id: str) -> StoredRun: ...
+    def finished_hint(self) -> str: ...
+
+
+class MlflowTracker:
+    """Runs in MLflow's store, or in the run that ``mlflow run`` has opened for this process.
+
+    A run that ends by an exception is FAILED, by Ctrl-C or SIGTERM KILLED.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
+        """Open a run (nested if one is open already), or go on with the run that ``resume`` names."""
+        import mlflow
+
+        os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
+        wrapper = _leave_wrapper_for(self.stored(resume).run.id) if resume else None
+        by_mlflow = "MLFLOW_RUN_ID" in os.environ
+        options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": name}
+        with _store_errors():
+            opened = mlflow.start_run(nested=self._depth > 0, log_system_metrics=system_metrics, **options)
+        self._depth += 1
+        status = "FAILED"
+        try:
+            run = MlflowRun(opened.info.run_id)
+            if by_mlflow and not resume and MADE_UP_NAME.fullmatch(opened.info.run_name or ""):
+                run.set_tags({"mlflow.runName": name})
+            run.set_tags(git_commit_tag())
+            yield run
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            # mlflow run reports any unsuccessful process as FAILED, over the status set here; the tag remains.
+            run.set_tags({"interrupted": True})
+            raise
+        finally:
+            self._depth -= 1
+            mlflow.end_run(status)
+            if wrapper:
+                mlflow.MlflowClient().set_terminated(wrapper, status)
+
+    def stored(self, run_id: str) -> StoredRun:
+        """A run of the store, without opening it.
+
+        Raises:
+            RunError: there is none of this id.
+        """
+        import mlflow
+
+        try:
+            with _store_errors():
+                found = mlflow.MlflowClient().get_run(run_id)
+        except RunError as error:
+            raise RunError(f"There is no run '{run_id}' to resume. Copy the run id from the MLflow UI.") from error
+        return StoredRun(MlflowRun(run_id), found.info.status)
+
+    def finished_hint(self) -> str:
+        """The command that opens the UI on the store in use, and the address to open."""
+        import mlflow
+
+        uri = mlflow.get_tracking_uri()
+        if uri.startswith(("http://", "https://")):
+            return f"Open {uri}"
+        return f"mlflow ui --backend-store-uri {uri}   then open http://127.0.0.1:5000"
+
+
+def _leave_wrapper_for(resume: str) -> str | None:
+    """``mlflow run`` opened a run of its own: tag it as a mere wrapper, so that the resumed run can go on."""
+    import mlflow
+
+    wrapper = os.environ.pop("MLFLOW_RUN_ID", None)
+    if wrapper:
+        mlflow.MlflowClient().set_tag(wrapper, "resumes_run", resume)
+    return wrapper
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """MLflow's and its database's errors as one line."""
+    import mlflow
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} cannot be used: {reason}") from error
+
+
+def git_commit_tag() -> dict[str, str]:
+    """The checkout's commit as a tag, or nothing where the code is no git checkout."""
+    folder = Path(__file__).resolve().parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except OSError:  # git is not installed
+        return {}
+    return {"git_commit": answer.stdout.strip()} if answer.returncode == 0 else {}
+
+
+class MlflowRun:
+    """One open MLflow run."""
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+
+    def log_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Log what can be logged; a value that differs from one ``mlflow run`` logged goes into a tag instead."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        known = client.get_run(self.id).data.params
+        wanted = {key: as_text(value) for key, value in parameters.items()}
+        fresh = {key: value for key, value in wanted.items() if key not in known}
+        used = {key: value for key, value in wanted.items() if key in known}
+        # mlflow run logs values as it quotes them for the shell.
+        differing = {
+            f"used.{key}": value for key, value in used.items() if known[key] not in (value, shlex.quote(value))
+        }
+        mlflow.log_params(fresh, run_id=self.id)
+        self.set_tags(differing)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        import mlflow
+
+        mlflow.log_metrics({key: float(value) for key, value in metrics.items()}, step=step, run_id=self.id)
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        import mlflow
+        from mlflow.entities import RunTag
+
+        if tags:
+            wanted = [RunTag(key, as_text(value)) for key, value in tags.items()]
+            mlflow.MlflowClient().log_batch(self.id, tags=wanted)
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        import mlflow
+
+        mlflow.MlflowClient().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
+
+    def log_table(self, table: pd.DataFrame, path: str) -> None:
+        self.log_text(table.to_csv(index=False), path)
+
+    def log_text(self, text: str, path: str) -> None:
+        import mlflow
+
+        mlflow.log_text(text, path, run_id=self.id)
+
+    def log_file(self, file: Path, folder: str = "") -> None:
+        import mlflow
+
+        mlflow.log_artifact(str(file), folder or None, run_id=self.id)
+
+    def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
+        import mlflow
+        from mlflow.data.pandas_dataset import from_pandas
+
+        with warnings.catch_warnings():
+            # Hints about integer columns and about which of two equal readers will be used for the source.
+            warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
+            dataset = from_pandas(table, source=str(source), name=name, digest=f"{digest[:24]}-{context}")
+            mlflow.log_input(dataset, context=context)
+
+    def log_model(self, model: PyfuncModel, name: str) -> None:
+        import mlflow
+
+        inferred = mlflow.models.infer_signature(model.input_example, model.output_example)
+        columns = [mlflow.types.ColSpec(kind, name, required=False) for name, kind in model.columns.items()]
+        signature = mlflow.models.ModelSignature(mlflow.types.Schema(columns), inferred.outputs)
+        mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(model.code),
+            artifacts={key: str(file) for key, file in model.files.items()},
+            code_paths=[str(model.packages)],
+            signature=signature,
+            input_example=model.input_example,
+            conda_env=_environment(model.requirements),
+            model_config=dict(model.settings),
+        )
+
+    def metric_history(self, names: list[str]) -> list[dict[str, float]]:
+        """One dict a step, with those of the metrics that were logged at it, in order of steps."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        rows: dict[int, dict[str, float]] = {}
+        for name in names:
+            for metric in client.get_metric_history(self.id, name):
+                rows.setdefault(metric.step, {})[name] = metric.value
+        return [{"epoch": step, **rows[step]} for step in sorted(rows)]
+
+    def download(self, path: str, into: Path) -> Path | None:
+        """An artifact file as a local path, or None where the run has none at this path."""
+        import mlflow
+
+        try:
+            return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=path, dst_path=str(into)))
+        except (OSError, mlflow.exceptions.MlflowException):
+            return None
+
+
+def _environment(requirements: list[str]) -> dict[str, Any]:
+    """A conda environment with these pins, given whole: inferring one costs MLflow seconds and a warning."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return {
+        "name": "wastelens-model",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": requirements}],
+    }
+
+
+def as_text(value: object) -> str:
+    """Booleans as true/false, floats without noise, everything else as str."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@dataclass
+class MemoryRun:
+    """A run kept in memory, for tests."""
+
+    id: str
+    name: str
+    status: str = "RUNNING"
+    parent: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    history: dict[int, dict[str, float]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    datasets: list[dict[str, str]] = field(default_factory=list)
+    models: dict[str, PyfuncModel] = field(default_factory=dict)
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="wastelens-run-")))
+
+    def log_parameters(self, parameters: Mapping[str, object]) -> None:
+        self.parameters.update({key: as_text(value) for key, value in parameters.items()})
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.metrics.update(metrics)
+        if step is not None:
+            self.history.setdefault(step, {}).update(metrics)
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        self.tags.update({key: as_text(value) for key, value in tags.items()})
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        figure.savefig(self._target(path))
+
+    def log_table(self, table: pd.DataFrame, path: str) -> None:
+        table.to_csv(self._target(path), index=False)
+
+    def log_text(self, text: str, path: str) -> None:
+        self._target(path).write_text(text, encoding="utf-8")
+
+    def log_file(self, file: Path, folder: str = "") -> None:
+        self._target(f"{folder}/{file.name}".lstrip("/")).write_bytes(file.read_bytes())
+
+    def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
+        self.datasets.append({"name": name, "digest": digest, "context": context, "rows": str(len(table))})
+
+    def log_model(self, model: PyfuncModel, name: str) -> None:
+        for key, file in model.files.items():
+            self._target(f"{name}/{key}/{file.name}").write_bytes(file.read_bytes())
+        self.models[name] = model
+
+    def metric_history(self, names: list[str]) -> list[dict[str, float]]:
+        return [
+            {"epoch": step, **{name: row[name] for name in names if name in row}}
+            for step, row in sorted(self.history.items())
+        ]
+
+    def download(self, path: str, into: Path) -> Path | None:
+        source = self.folder / path
+        if not source.is_file():
+            return None
+        copy = into / source.name
+        copy.write_bytes(source.read_bytes())
+        return copy
+
+    def _target(self, path: str) -> Path:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+
+class MemoryTracker:
+    """Keeps its runs in ``runs``, in the order they were started."""
+
+    def __init__(self) -> None:
+        self.runs: list[MemoryRun] = []
+        self._open: list[MemoryRun] = []
+
+    @contextlib.contextmanager
+    def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
+        run = self._resumed(resume) if resume else MemoryRun(id=f"run-{len(self.runs)}", name=name)
+        if not resume:
+            self.runs.append(run)
+        run.parent = self._open[-1].id if self._open else ""
+        self._open.append(run)
+        run.status = "FAILED"
+        try:
+            yield run
+            run.status = "FINISHED"
+        except KeyboardInterrupt:
+            run.status = "KILLED"
+            raise
+        finally:
+            self._open.pop()
+
+    def _resumed(self, run_id: str) -> MemoryRun:
+        found = [run for run in self.runs if run.id == run_id]
+        if not found:
+            raise RunError(f"There is no run '{run_id}' to resume. Copy the run id from the MLflow UI.")
+        return found[0]
+
+    def stored(self, run_id: str) -> StoredRun:
+        found = self._resumed(run_id)
+        return StoredRun(found, found.status)
+
+    def finished_hint(self) -> str:
+        return "(runs are kept in memory)"
+
+
+def to_json(value: object) -> str:
+    """Readable JSON, for artifacts."""
+    return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"

@@ -1,0 +1,174 @@
+"""The training loop: epochs with a measured learning rate, the best weights kept, interruption survived."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens import interrupts
+from wastelens.config import FitConfig, OptimizerConfig, ScheduleConfig
+from wastelens.data.pipeline import TrainingBatches
+from wastelens.data.tables import LabelTable, ValTable
+from wastelens.errors import NonFiniteLossError
+from wastelens.evaluation.metrics import macro_average_precision
+from wastelens.training.checkpoint import Checkpoint, Progress
+from wastelens.training.losses import Loss
+from wastelens.training.schedules import learning_rate
+
+PREDICTION_BATCH = 64
+
+
+class Watcher(Protocol):
+    """Is told of every epoch, after which a kill loses nothing."""
+
+    def batch_done(self, epoch: int) -> None: ...
+    def epoch_done(self, epoch: int, metrics: dict[str, float], checkpoint: Checkpoint) -> None: ...
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What val_macro_ap and val_loss are measured on: rows of val, and nothing else by type."""
+
+    table: ValTable
+    photos: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network with its best weights in place, and how training went."""
+
+    progress: Progress
+    stopped_early: bool
+
+
+def build_optimizer(config: OptimizerConfig) -> Any:
+    """The optimizer; its learning rate is set batch by batch from the schedule."""
+    import keras
+
+    clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
+    if config.name == "sgd":
+        return keras.optimizers.SGD(momentum=config.momentum, nesterov=True, **clip)
+    if config.name == "adamw":
+        return keras.optimizers.AdamW(weight_decay=config.weight_decay, **clip)
+    return keras.optimizers.Adam(**clip)
+
+
+def fit(
+    model: Any,
+    batches: TrainingBatches,
+    validation: Validation,
+    *,
+    loss: Loss,
+    optimizer: Any,
+    schedule: ScheduleConfig,
+    limits: FitConfig,
+    watcher: Watcher,
+    resume_from: Checkpoint | None = None,
+) -> Fitted:
+    """Train until the epochs are up or val_macro_ap has not risen for ``patience_epochs``; restore the best weights.
+
+    Raises:
+        NonFiniteLossError: a batch's loss is not finite; the message names epoch and step.
+    """
+    trained = _on_logits(model, optimizer, loss)
+    progress, best = _restore(trained, resume_from)
+    while progress.epochs_done < limits.epochs and not _out_of_patience(progress, limits):
+        epoch = progress.epochs_done
+        train_loss, rate = _train_epoch(trained, batches, epoch, schedule, limits.epochs, watcher.batch_done)
+        probabilities = predict(model, validation.photos, validation.table)
+        value = float(macro_average_precision(validation.table.labels, probabilities))
+        improved = value > progress.best_value
+        best = _arrays(trained.variables) if improved else best
+        progress = Progress(
+            epochs_done=epoch + 1,
+            best_epoch=epoch + 1 if improved else progress.best_epoch,
+            best_value=value if improved else progress.best_value,
+        )
+        metrics = {
+            "loss": train_loss,
+            "val_loss": _loss_of(loss, validation.table, probabilities),
+            "val_macro_ap": value,
+            "learning_rate": rate,
+        }
+        checkpoint = Checkpoint(progress, _arrays(trained.variables), _arrays(optimizer.variables), best)
+        watcher.epoch_done(epoch + 1, metrics, checkpoint)
+    _assign(trained.variables, best)
+    return Fitted(progress, stopped_early=progress.epochs_done < limits.epochs)
+
+
+def _on_logits(model: Any, optimizer: Any, loss: Loss) -> Any:
+    """The same network, ending before the sigmoid: losses from logits neither overflow nor saturate."""
+    import keras
+
+    trained = keras.Model(model.input, model.get_layer("logits").output)
+    # jit on a processor makes everything slower; there is no metric here that a batch would have to update.
+    trained.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+    optimizer.build(trained.trainable_variables)
+    return trained
+
+
+def _restore(trained: Any, checkpoint: Checkpoint | None) -> tuple[Progress, list[npt.NDArray[Any]]]:
+    if checkpoint is None:
+        return Progress(), _arrays(trained.variables)
+    _assign(trained.variables, checkpoint.network)
+    _assign(trained.optimizer.variables, checkpoint.optimizer)
+    return checkpoint.progress, checkpoint.best
+
+
+def _out_of_patience(progress: Progress, limits: FitConfig) -> bool:
+    return progress.epochs_done - progress.best_epoch >= limits.patience_epochs
+
+
+def _train_epoch(
+    trained: Any,
+    batches: TrainingBatches,
+    epoch: int,
+    schedule: ScheduleConfig,
+    epochs: int,
+    batch_done: Callable[[int], None],
+) -> tuple[float, float]:
+    """One epoch; returns the mean loss over photos and the last batch's learning rate."""
+    total = 0.0
+    photos_seen = 0
+    rate = 0.0
+    for step, (photos, labels) in enumerate(batches.epoch(epoch)):
+        rate = learning_rate(schedule, epoch + step / len(batches), epochs)
+        trained.optimizer.learning_rate = rate
+        batch_loss = float(trained.train_on_batch(photos, labels))
+        if not math.isfinite(batch_loss):
+            raise NonFiniteLossError(
+                f"The loss is {batch_loss} at epoch {epoch + 1}, step {step + 1} of {len(batches)} "
+                f"(learning rate {rate:.3g}). Lower schedule.peak, or set optimizer.clip_norm."
+            )
+        interrupts.check()
+        total += batch_loss * len(labels)
+        photos_seen += len(labels)
+        batch_done(epoch + 1)
+    return total / photos_seen, rate
+
+
+def predict(model: Any, photos: npt.NDArray[np.uint8], table: LabelTable) -> npt.NDArray[np.float64]:
+    """Probabilities, float64 (rows, materials), for the rows of a table."""
+    rows = table.frame["photo_index"].to_numpy(dtype=np.intp)
+    pieces = [rows[start : start + PREDICTION_BATCH] for start in range(0, len(rows), PREDICTION_BATCH)]
+    return np.concatenate([np.asarray(model.predict_on_batch(photos[piece]), dtype=np.float64) for piece in pieces])
+
+
+def _loss_of(loss: Loss, table: LabelTable, probabilities: npt.NDArray[np.float64]) -> float:
+    clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
+    logits = np.log(clipped / (1 - clipped)).astype(np.float32)
+    return float(loss(table.labels.astype(np.float32), logits))
+
+
+def _arrays(variables: list[Any]) -> list[npt.NDArray[Any]]:
+    return [np.array(variable.numpy()) for variable in variables]
+
+
+def _assign(variables: list[Any], arrays: list[npt.NDArray[Any]]) -> None:
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)

@@ -1,0 +1,147 @@
+"""One contract that every model keeps; a new ``conf/model/*.yaml`` is held to it without a change here."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from tests.factories import config, photo_array
+
+from wastelens.config import conf_folder
+from wastelens.models.registry import build_model
+from wastelens.training.losses import binary_cross_entropy
+
+SIDE = 32
+OUTPUTS = 6
+MODELS = {
+    **{file.stem: f"model={file.stem}" for file in sorted((conf_folder() / "model").glob("*.yaml"))},
+    "average": "network.pooling=average network.widths=[4,8]",
+    "max, one block": "network.pooling=max network.widths=[4]",
+}
+
+# Keras 3.15 meets NumPy 2 with an old signature of __array__.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def keras():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    import keras
+
+    return keras
+
+
+@pytest.fixture(params=MODELS)
+def network(request, keras):
+    """A model's config."""
+    return config("train", MODELS[request.param]).network
+
+
+def built(network, outputs=OUTPUTS, seed=0, side=SIDE):
+    return build_model(network, image_side_px=side, outputs=outputs, seed=seed)
+
+
+def predicted(model, photos):
+    return np.asarray(model(photos, training=False))
+
+
+def batch(photos=8):
+    labels = (np.random.default_rng(0).random((photos, OUTPUTS)) < 0.4).astype(np.float32)
+    return photo_array(photos, SIDE), labels
+
+
+def losses(keras, model, steps):
+    """The training loss before each of some steps on one batch."""
+    trained = keras.Model(model.input, model.get_layer("logits").output)
+    optimizer = keras.optimizers.SGD(0.01)
+    trained.compile(optimizer=optimizer, loss=binary_cross_entropy, run_eagerly=True)
+    return [float(trained.train_on_batch(*batch())) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("outputs", [2, 6, 11])
+def test_any_number_of_materials(network, outputs):
+    model = built(network, outputs)
+    probabilities = predicted(model, photo_array(3, SIDE))
+    assert probabilities.shape == (3, outputs)
+    assert probabilities.dtype == np.float32
+    assert (probabilities >= 0).all()
+    assert (probabilities <= 1).all()
+    assert model.get_layer("logits").output.shape == (None, outputs)
+
+
+@pytest.mark.parametrize("side", [16, 33, 160])
+def test_any_side(network, side):
+    assert predicted(built(network, side=side), photo_array(2, side)).shape == (2, OUTPUTS)
+
+
+def test_photos_come_in_0_to_255_and_the_model_rescales(network):
+    model = built(network)
+    photos = photo_array(4, SIDE)
+    assert model.input.shape == (None, SIDE, SIDE, 3)
+    assert model.input.dtype == "float32"
+    np.testing.assert_allclose(predicted(model, photos), predicted(model, photos.astype(np.float32)), atol=1e-6)
+    assert np.ptp(predicted(model, photos), axis=0).max() > 1e-4  # neither saturated nor blind
+
+
+def test_probabilities_are_the_sigmoid_of_the_logits(network, keras):
+    model = built(network)
+    photos = photo_array(4, SIDE)
+    logits = predicted(keras.Model(model.input, model.get_layer("logits").output), photos)
+    np.testing.assert_allclose(predicted(model, photos), 1 / (1 + np.exp(-logits.astype(np.float64))), atol=1e-6)
+    assert logits.dtype == np.float32
+
+
+def test_graph_is_flat_and_its_layers_have_names_of_their_own(network, keras):
+    layers = built(network).layers
+    assert not [layer.name for layer in layers if isinstance(layer, keras.Model)]
+    assert [layer.name for layer in layers] == [layer.name for layer in built(network).layers]
+
+
+def test_config_and_json_round_trip(network, keras):
+    model = built(network)
+    photos = photo_array(4, SIDE)
+    copies = [keras.models.model_from_json(model.to_json()), type(model).from_config(model.get_config())]
+    for copy in copies:
+        assert copy.to_json() == model.to_json()
+        copy.set_weights(model.get_weights())
+        np.testing.assert_allclose(predicted(copy, photos), predicted(model, photos), atol=1e-6)
+
+
+def test_saved_and_loaded_predicts_the_same(network, keras, tmp_path):
+    model = built(network)
+    losses(keras, model, 1)  # away from the initial weights, moving averages included
+    photos = photo_array(4, SIDE)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    whole = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_allclose(predicted(whole, photos), predicted(model, photos), atol=1e-6)
+    other = built(network, seed=1)
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_allclose(predicted(other, photos), predicted(model, photos), atol=1e-6)
+
+
+def test_steps_lower_the_loss_on_one_batch(network, keras):
+    still = network.model_copy(update={"dropout": 0.0})
+    first, second, third = losses(keras, built(still), 3)
+    assert third < second < first
+
+
+def test_same_seed_same_weights_and_first_losses(network, keras):
+    one, same, other = built(network), built(network), built(network, seed=1)
+    for a, b in zip(one.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    kernels = [weight.path for weight in one.weights if weight.path.endswith("kernel")]
+    differing = [
+        a.path for a, b in zip(one.weights, other.weights, strict=True) if not np.array_equal(a.numpy(), b.numpy())
+    ]
+    assert differing == kernels
+    assert losses(keras, one, 2) == losses(keras, same, 2)
+    assert losses(keras, built(network), 1) != losses(keras, other, 1)
+
+
+def test_no_two_layers_start_from_the_same_numbers(network):
+    kernels = [weight.numpy() for weight in built(network).weights if weight.path.endswith("kernel")]
+    starts = [tuple(np.sign(kernel).ravel()[:40]) for kernel in kernels]
+    assert len(set(starts)) == len(starts)

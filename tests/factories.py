@@ -1,0 +1,196 @@
+"""Small data for tests: COCO dicts, datasets on disk with real photos, label tables, mappings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+
+from wastelens.config import Config, load_config
+from wastelens.data.tables import LabelTable
+
+DEFAULT_MAPPING = Path(__file__).resolve().parents[1] / "conf" / "materials" / "default.csv"
+MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
+# A colour a material, far apart, so that a network can learn the photos of `write_dataset`.
+COLOURS = ((230, 30, 30), (30, 230, 30), (30, 30, 230), (230, 230, 30), (230, 30, 230), (30, 230, 230))
+
+AnyTable = TypeVar("AnyTable", bound=LabelTable)
+Pixels = npt.NDArray[np.uint8]
+
+
+def default_mapping() -> dict[str, str]:
+    """Category → material, from the mapping that ships."""
+    with DEFAULT_MAPPING.open(encoding="utf-8", newline="") as file:
+        return {row["category"]: row["material"] for row in csv.DictReader(file)}
+
+
+def config(step: str = "train", settings: str = "", **parameters: str) -> Any:
+    """A step's shipped config, with settings as on the command line: ``config("train", "fit.epochs=3").fit``."""
+    loaded: Config = load_config(step, parameters=parameters, settings=settings)
+    return loaded
+
+
+def coco_dict(
+    images: int = 3,
+    annotations_per_image: int = 1,
+    categories: tuple[str, ...] = ("Drink can", "Glass bottle"),
+    size: tuple[int, int] = (64, 48),
+) -> dict[str, Any]:
+    """A COCO dict: images 10, 11, … named ``batch_1/000000.jpg``, their annotations by turns of each category."""
+    width, height = size
+    return {
+        "images": [
+            {"id": 10 + number, "file_name": f"batch_1/{number:06}.jpg", "width": width, "height": height}
+            for number in range(images)
+        ],
+        "annotations": [
+            annotation(100 + number, 10 + number // annotations_per_image, number % len(categories))
+            for number in range(images * annotations_per_image)
+        ],
+        "categories": [
+            {"id": number, "name": name, "supercategory": "Litter"} for number, name in enumerate(categories)
+        ],
+    }
+
+
+def annotation(identity: int, image: int, category: int, box: tuple[int, int, int, int] = (8, 8, 16, 12)) -> Any:
+    """An annotation with a rectangular outline; box: x, y, width, height in pixels."""
+    x, y, width, height = box
+    outline = [x, y, x + width, y, x + width, y + height, x, y + height]
+    return {
+        "id": identity,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": [[float(number) for number in outline]],
+        "bbox": [x, y, width, height],
+        "area": width * height,
+        "iscrowd": 0,
+    }
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write json (with NaN, as Python's own writer does) and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def write_mapping(path: Path, rows: list[tuple[str, str]] | None = None) -> Path:
+    """A mapping CSV; by default the two categories of `coco_dict`."""
+    pairs = [("Drink can", "aluminium"), ("Glass bottle", "glass")] if rows is None else rows
+    path.write_text("category,material,reason\n" + "".join(f"{a},{b},\n" for a, b in pairs), encoding="utf-8")
+    return path
+
+
+def blocks(rng: np.random.Generator, side: tuple[int, int]) -> Pixels:
+    """A picture like no other, uint8 (height, width, 3): an 8 x 6 grid of greyish colours; side: width, height."""
+    grid = rng.integers(60, 190, (6, 8, 1)) + rng.integers(-15, 16, (6, 8, 3))
+    return np.asarray(Image.fromarray(grid.astype(np.uint8)).resize(side, Image.Resampling.NEAREST))
+
+
+def image_bytes(pixels: Pixels | Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    """An image file's bytes."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write_photo(path: Path, seed: int = 0, side: tuple[int, int] = (64, 48)) -> Path:
+    """A small JPEG of its own; side: width, height."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(image_bytes(blocks(np.random.default_rng(seed), side), quality=90))
+    return path
+
+
+def write_dataset(
+    folder: Path, batches: int = 12, photos_per_batch: int = 5, side: tuple[int, int] = (64, 48), seed: int = 0
+) -> dict[str, Any]:
+    """A dataset like TACO: ``annotations.json`` of all 60 categories, and photos in folders ``batch_1`` … .
+
+    Every batch shows each of the six materials, as a rectangle of the material's colour where the outline is, so
+    that splits by batch exist and a network can learn. Returns the COCO dict.
+    """
+    rng = np.random.default_rng(seed)
+    mapping = default_mapping()
+    names = list(mapping)
+    of_material = {material: [n for n, name in enumerate(names) if mapping[name] == material] for material in MATERIALS}
+    images, annotations = [], []
+    for batch in range(batches):
+        for number in range(photos_per_batch):
+            shown = _shown(rng, batch, number, photos_per_batch)
+            pixels = np.array(blocks(rng, side))
+            identity = len(images) + 1
+            for material, box in zip(shown, _boxes(rng, side, len(shown)), strict=True):
+                x, y, width, height = box
+                pixels[y : y + height, x : x + width] = COLOURS[material]
+                category = int(rng.choice(of_material[MATERIALS[material]]))
+                annotations.append(annotation(len(annotations) + 1, identity, category, box))
+            name = f"batch_{batch + 1}/{number:06}.jpg"
+            images.append({"id": identity, "file_name": name, "width": side[0], "height": side[1]})
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(image_bytes(pixels, quality=90))
+    categories = [{"id": n, "name": name, "supercategory": mapping[name]} for n, name in enumerate(names)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_json(folder / "annotations.json", content)
+    return content
+
+
+def _shown(rng: np.random.Generator, batch: int, number: int, photos: int) -> list[int]:
+    """Materials in a photo: over a batch each of the six, and plastic in a third of the photos besides."""
+    turn = [(material + batch) % len(MATERIALS) for material in range(len(MATERIALS))]
+    shown = set(turn[number::photos])
+    if rng.random() < 1 / 3:
+        shown.add(0)
+    return sorted(shown)
+
+
+def _boxes(rng: np.random.Generator, side: tuple[int, int], count: int) -> list[tuple[int, int, int, int]]:
+    """Boxes beside one another, none over another: x, y, width, height."""
+    width, height = side
+    column = width // max(1, count)
+    wide, high = max(2, min(column - 1, width // 3)), height // 3
+    return [
+        (
+            place * column + int(rng.integers(0, max(1, column - wide))),
+            int(rng.integers(0, height - high)),
+            wide,
+            high,
+        )
+        for place in range(count)
+    ]
+
+
+def table(
+    kind: type[AnyTable],
+    rows: int = 20,
+    materials: tuple[str, ...] = MATERIALS,
+    *,
+    groups: int = 4,
+    seed: int = 0,
+    first_photo: int = 0,
+) -> AnyTable:
+    """A label table with random labels; each material in at least one row. Row i is photo ``first_photo + i``."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((rows, len(materials))) < 0.3).astype(np.uint8)
+    for column in range(len(materials)):
+        labels[column % rows, column] = 1
+    frame = pd.DataFrame({"file_name": [f"batch_1_{first_photo + row:06}.jpg" for row in range(rows)]})
+    frame = frame.assign(**{name: labels[:, column] for column, name in enumerate(materials)})
+    frame["group"] = [f"batch_{row % groups + 1}" for row in range(rows)]
+    frame["split"] = kind.__name__.removesuffix("Table").lower()
+    frame["photo_index"] = np.arange(first_photo, first_photo + rows)
+    return kind(frame, materials)
+
+
+def photo_array(photos: int = 20, side_px: int = 16, seed: int = 0) -> Pixels:
+    """Random photos, uint8 (photos, side, side, 3)."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (photos, side_px, side_px, 3), dtype=np.uint8)

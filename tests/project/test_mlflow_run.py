@@ -1,0 +1,195 @@
+"""``mlflow run`` on a fresh copy of the project, as people use it; one run a command, and the parameters arrive."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from tests.factories import write_dataset
+from tests.project.running import ROOT, copy_of_the_project, ok, run
+
+# MLflow 3.17 on SQLAlchemy 2.1.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+
+# The packages that conda.yaml pins for every platform and Python.
+CONDA = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))
+UNMARKED_PINS = dict(pin.split("==") for pin in CONDA["dependencies"][2]["pip"] if ";" not in pin)
+Answer = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project, with a small dataset in ``my litter``; its runs are in its mlflow.db."""
+
+    folder: Path
+
+    @property
+    def client(self) -> Any:
+        import mlflow
+
+        return mlflow.MlflowClient(f"sqlite:///{self.folder / 'mlflow.db'}")
+
+    def run_ids(self) -> set[str]:
+        if not (self.folder / "mlflow.db").exists():
+            return set()
+        return {one.info.run_id for one in self.client.search_runs(["0"])}
+
+    def mlflow_run(self, *arguments: str, env_manager: str = "local", **env: str) -> tuple[Answer, list[Any]]:
+        """``mlflow run . ARGUMENTS`` and the runs that it started."""
+        before = self.run_ids()
+        command = ("mlflow", "run", ".", "--env-manager", env_manager, *arguments)
+        answer = run(*command, cwd=self.folder, env=env)
+        return answer, [self.client.get_run(one) for one in self.run_ids() - before]
+
+
+def only(started: tuple[Answer, list[Any]]) -> Any:
+    """The one run of a command that has to succeed."""
+    answer, runs = started
+    ok(answer)
+    assert len(runs) == 1
+    assert runs[0].info.status == "FINISHED"
+    return runs[0]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = copy_of_the_project(tmp_path_factory.mktemp("project"))
+    write_dataset(folder / "my litter")
+    return Project(folder)
+
+
+@pytest.fixture(scope="module")
+def prepared(project: Project) -> Any:
+    return only(project.mlflow_run("-e", "prepare", "-P", "dataset=my litter", "-P", "image_side_px=32"))
+
+
+@pytest.fixture(scope="module")
+def trained(project: Project, prepared: Any) -> Any:
+    settings = "set=fit.epochs=2 network.widths=[4,8] bootstrap_resamples=100"
+    parameters = ("dataset=my litter", "augment=true", "seed=3", settings)
+    return only(project.mlflow_run("-e", "train", *(word for one in parameters for word in ("-P", one))))
+
+
+def test_prepare(project: Project, prepared: Any) -> None:
+    logged = (prepared.data.params["dataset"], prepared.data.params["image_side_px"])
+    assert logged == ("'my litter'", "32")  # MLflow logs the value as it quotes it for the shell
+    assert prepared.data.tags["mlflow.project.entryPoint"] == "prepare"
+    assert prepared.data.metrics["photos"] == 60
+    labels = pd.read_csv(project.folder / "data" / "prepared" / "my litter" / "labels.csv")
+    assert len(labels) == 60
+
+
+def test_train(trained: Any) -> None:
+    params = trained.data.params
+    assert (params["augment"], params["seed"]) == ("true", "3")
+    assert params["fit.epochs"] == "2"
+    assert params["network.widths"] == "[4, 8]"
+    assert [name for name in trained.data.tags if name.startswith("used.")] == []  # MLflow logged what was used
+    assert (trained.data.tags["augment"], trained.data.tags["seed"]) == ("true", "3")
+    assert trained.data.tags["mlflow.project.entryPoint"] == "train"
+    assert {"test_macro_ap", "loss"} <= set(trained.data.metrics)
+    assert len(trained.outputs.model_outputs) == 1
+
+
+def test_the_model_names_its_own_requirements_only(project: Project, trained: Any) -> None:
+    """With the project's uv.lock beside it, MLflow would build the whole project for serving, and fail."""
+    model = project.client.get_logged_model(trained.outputs.model_outputs[0].model_id)
+    files = {path.name for path in Path(model.artifact_location.removeprefix("file://")).iterdir()}
+    assert {"MLmodel", "conda.yaml", "requirements.txt", "python_env.yaml"} <= files
+    assert not files & {"uv.lock", "pyproject.toml"}
+
+
+def test_the_run_tells_the_commit(project: Project, trained: Any) -> None:
+    commit = ok(run("git", "rev-parse", "HEAD", cwd=project.folder)).stdout.strip()
+    assert trained.data.tags["git_commit"] == commit
+    assert trained.data.tags["mlflow.source.git.commit"] == commit
+
+
+def test_nothing_of_a_run_lies_in_the_way_of_git(project: Project, trained: Any) -> None:
+    changed = ok(run("git", "status", "--porcelain", cwd=project.folder)).stdout.splitlines()
+    assert [line for line in changed if "my litter" not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        (["-e", "train", "-P", "augment=maybe"], "must be true or false"),
+        (["-e", "train", "-P", "set=fit.epoch=3"], "Did you mean 'epochs'?"),
+        (["-e", "prepare", "-P", "no_such=1"], "No such option"),
+        (["-P", "dataset=nowhere"], "dataset='nowhere' is neither"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_fails_the_command_and_its_run(
+    project: Project, prepared: Any, parameters: list[str], words: str
+) -> None:
+    answer, runs = project.mlflow_run(*parameters)
+    assert answer.returncode != 0
+    assert words in re.sub(r"\s+", " ", answer.stdout + answer.stderr)
+    assert [one.info.status for one in runs] == ["FAILED"]
+
+
+def test_resume(project: Project, trained: Any, tmp_path: Path) -> None:
+    """The run as a kill in its second epoch would have left it; ``-P resume`` goes on with it."""
+    artifacts = project.folder / "mlruns" / "0" / trained.info.run_id / "artifacts"
+    second = next(path for path in (artifacts / "checkpoint").iterdir() if epochs_done(path) == 2)
+    shutil.move(second, tmp_path / "second")
+    project.client.set_terminated(trained.info.run_id, "KILLED")
+    parameters = ("-P", "dataset=my litter", "-P", f"resume={trained.info.run_id}")
+    answer, runs = project.mlflow_run("-e", "train", *parameters)
+    ok(answer)
+    assert "after 1 finished epochs" in answer.stdout
+    assert [one.data.tags["resumes_run"] for one in runs] == [trained.info.run_id]
+    assert runs[0].info.status == "FINISHED"
+    assert "test_macro_ap" not in runs[0].data.metrics
+    resumed = project.client.get_run(trained.info.run_id)
+    assert resumed.info.status == "FINISHED"
+    assert resumed.data.params == trained.data.params
+    second_losses = [
+        one.value for one in project.client.get_metric_history(resumed.info.run_id, "loss") if one.step == 2
+    ]
+    assert len(second_losses) == 2
+    assert second_losses[1] == pytest.approx(second_losses[0], rel=1e-3)
+
+
+def epochs_done(checkpoint: Path) -> int:
+    return int(json.loads((checkpoint / "state.json").read_text())["epochs_done"])
+
+
+@pytest.mark.slow
+def test_uv_builds_the_environment_from_conda_yaml(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    probe = ("uv", "pip", "install", "--dry-run", "--no-cache", "--target", str(tmp_path / "probe"), "six==1.17.0")
+    try:
+        reached = run(*probe, cwd=tmp_path)
+    except FileNotFoundError:
+        pytest.skip("uv is not installed")
+    if reached.returncode:
+        pytest.skip(f"uv reaches no package index: {reached.stderr.strip().splitlines()[-1]}")
+    project = Project(copy_of_the_project(tmp_path_factory.mktemp("under-uv")))
+    write_dataset(project.folder / "litter")
+    environments = tmp_path / "environments"
+    prepared = only(
+        project.mlflow_run(
+            *("-e", "prepare", "-P", "dataset=litter", "-P", "image_side_px=32"),
+            env_manager="uv",
+            MLFLOW_ENV_ROOT=str(environments),
+            VIRTUAL_ENV="",
+        )
+    )
+    assert prepared.data.metrics["photos"] == 60
+    commit = ok(run("git", "rev-parse", "HEAD", cwd=project.folder)).stdout.strip()
+    assert prepared.data.tags["git_commit"] == commit, "not the copy's own code ran"
+    built = list(environments.glob("*/bin/python"))
+    assert len(built) == 1
+    listed = ok(run("uv", "pip", "list", "--format", "json", "--python", str(built[0]), cwd=tmp_path))
+    installed = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
+    assert {name: installed.get(name) for name in UNMARKED_PINS} == UNMARKED_PINS
+    shutil.rmtree(environments)

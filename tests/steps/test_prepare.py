@@ -1,0 +1,348 @@
+"""The step ``prepare`` on small data: what it writes, what it refuses, and that it leaves nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.factories import config, write_dataset, write_json
+
+from wastelens.data.photos import PhotoCache
+from wastelens.data.prepared import load_prepared
+from wastelens.errors import InputError, PreparedDatasetError
+from wastelens.steps import prepare
+from wastelens.tracking import MemoryTracker
+
+SMALL = "image_side_px=32 workers=2"
+
+
+def prepared(tmp_path: Path, dataset: Path, settings: str = "") -> tuple[prepare.Prepared, MemoryTracker]:
+    tracker = MemoryTracker()
+    chosen = config("prepare", f"{SMALL} data_folder={tmp_path / 'data'} {settings}", dataset=str(dataset))
+    return prepare.run(chosen, tracker), tracker
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    write_dataset(tmp_path / "litter")
+    return tmp_path / "litter"
+
+
+def edit(dataset: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((dataset / "annotations.json").read_text())
+    change(content)
+    write_json(dataset / "annotations.json", content)
+
+
+def test_writes_the_prepared_dataset(tmp_path: Path, dataset: Path) -> None:
+    result, tracker = prepared(tmp_path, dataset)
+    folder = tmp_path / "data" / "prepared" / "litter"
+    labels = pd.read_csv(folder / "labels.csv")
+    assert list(labels.columns) == [
+        *("file_name", "image_id", "source_file", "width", "height"),
+        *("plastic", "aluminium", "paper", "glass", "other_objects", "toxic"),
+        *("group", "split"),
+    ]
+    assert len(labels) == 60
+    assert set(labels["split"]) == {"train", "val", "test"}
+    assert labels.groupby("group")["split"].nunique().max() == 1
+    balanced = pd.read_csv(folder / "train_balanced.csv")
+    assert set(balanced["file_name"]) == set(labels.loc[labels["split"] == "train", "file_name"])
+    counts = balanced[list(result.dataset.materials)].sum()
+    assert counts.min() >= 0.7 * counts.max()
+    assert np.load(folder / "photos_32px.npy").shape == (60, 32, 32, 3)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["counts"]["photos"] == 60
+    assert {"labels.csv", "train_balanced.csv", "problems.csv", "photos_32px.npy"} <= set(manifest["files"])
+    run = tracker.runs[0]
+    assert run.status == "FINISHED"
+    assert run.metrics["control_neighbours_test_macro_ap"] >= 0
+    assert run.datasets[0]["name"] == "litter"
+    assert {"contact_sheet.png", "photos_per_material.png", "object_size.png"} <= {
+        path.name for path in (run.folder / "sight").iterdir()
+    }
+    assert run.tags["dataset_digest"] == manifest["digest"]
+
+
+def test_cache_row_is_the_label_row(tmp_path: Path, dataset: Path) -> None:
+    from wastelens.data.photos import decode
+
+    result, _ = prepared(tmp_path, dataset)
+    for row in (0, 17, 59):
+        record = result.dataset.frame.iloc[row]
+        alone = decode((dataset / record["source_file"]).read_bytes(), 32).pixels_0_255
+        assert np.array_equal(result.dataset.photos[row], alone)
+
+
+def test_same_seed_and_shuffled_json_give_the_same_dataset(tmp_path: Path, dataset: Path) -> None:
+    first, _ = prepared(tmp_path, dataset)
+    files = dict(first.dataset.manifest["files"])
+
+    def shuffle(content: dict[str, Any]) -> None:
+        content["images"].reverse()
+        content["annotations"].reverse()
+        content["categories"].reverse()
+
+    edit(dataset, shuffle)
+    second, _ = prepared(tmp_path, dataset)
+    assert second.dataset.manifest["files"] == files
+
+
+def test_folds_hold_each_photo_in_test_once(tmp_path: Path, dataset: Path) -> None:
+    result, _ = prepared(tmp_path, dataset, "folds=4")
+    folds = pd.read_csv(result.dataset.folder / "folds.csv")
+    in_test = (folds.filter(like="fold_") == "test").sum(axis=1)
+    assert (in_test == 1).all()
+    tables = result.dataset.split(2)
+    assert len(tables.train) + len(tables.val) + len(tables.test) == 60
+    assert len(result.dataset.balanced_train(2)) >= len(tables.train)
+    assert set(result.dataset.controls(2)["file_name"]) == set(tables.val.file_names) | set(tables.test.file_names)
+
+
+def test_group_by_a_column_of_the_images(tmp_path: Path, dataset: Path) -> None:
+    def add(content: dict[str, Any]) -> None:
+        for number, image in enumerate(content["images"]):
+            image["camera"] = f"camera {number % 12}"
+
+    edit(dataset, add)
+    result, _ = prepared(tmp_path, dataset, "group_by=camera")
+    assert set(result.dataset.frame["group"]) == {f"camera {number}" for number in range(12)}
+
+
+def test_bad_photos_are_left_out_listed_and_counted(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dataset / "batch_1" / "000000.jpg").unlink()
+    (dataset / "batch_2" / "000001.jpg").write_text("not a photo")
+    whole = (dataset / "batch_3" / "000002.jpg").read_bytes()
+    (dataset / "batch_3" / "000002.jpg").write_bytes(whole[: len(whole) // 2])
+    (dataset / "batch_4" / "000003.jpg").unlink()
+    (dataset / "batch_4" / "000003.jpg").mkdir()
+    result, tracker = prepared(tmp_path, dataset)
+    problems = pd.read_csv(result.dataset.folder / "problems.csv").set_index("file_name")["problem"]
+    assert problems["batch_1_000000.jpg"] == "photo left out: missing"
+    assert problems["batch_2_000001.jpg"] == "photo left out: not an image"
+    assert "damaged image file" in problems["batch_3_000002.jpg"]
+    assert "a folder stands" in problems["batch_4_000003.jpg"]
+    assert len(result.dataset.frame) == 56
+    assert tracker.runs[0].metrics["photos_left_out"] == 4
+    assert "4 photos were left out" in capsys.readouterr().out
+
+
+def test_broken_outlines_are_listed_and_their_labels_kept(tmp_path: Path, dataset: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["annotations"][0]["segmentation"] = [[1.0, 2.0, 3.0, 4.0]]
+        content["annotations"][1]["segmentation"] = [[float("nan")] * 6]
+        content["annotations"][2]["segmentation"] = [[900.0, 900, 950, 900, 950, 950]]
+
+    before, _ = prepared(tmp_path, dataset)
+    labels = before.dataset.frame.drop(columns=["group", "split"])
+    edit(dataset, spoil)
+    after, _ = prepared(tmp_path, dataset)
+    problems = pd.read_csv(after.dataset.folder / "problems.csv")
+    assert len(problems) == 3
+    assert problems["problem"].str.startswith("outline left out, label kept").all()
+    pd.testing.assert_frame_equal(after.dataset.frame.drop(columns=["group", "split"]), labels)
+
+
+def test_zero_sized_photo_is_left_out(tmp_path: Path, dataset: Path) -> None:
+    edit(dataset, lambda content: content["images"][0].update(width=0))
+    result, _ = prepared(tmp_path, dataset)
+    problems = pd.read_csv(result.dataset.folder / "problems.csv")
+    assert problems["problem"].tolist() == ["annotated with an impossible size: 0 x 48"]
+    assert result.dataset.manifest["counts"]["photos_left_out"] == 1
+
+
+BAD_INPUT: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "annotations missing": (lambda d: (d / "annotations.json").unlink(), "", r"has no annotations\.json"),
+    "annotations empty": (lambda d: (d / "annotations.json").write_text(""), "", "the file is empty"),
+    "annotations cut in half": (
+        lambda d: (d / "annotations.json").write_bytes((d / "annotations.json").read_bytes()[:5000]),
+        "",
+        "not complete JSON",
+    ),
+    "a list": (lambda d: (d / "annotations.json").write_text("[]"), "", "not a COCO file"),
+    "without images": (lambda d: edit(d, lambda c: c.pop("images")), "", "missing required field 'images'"),
+    "no images": (lambda d: edit(d, lambda c: c.update(images=[], annotations=[])), "", "'images' is empty"),
+    "duplicate image id": (lambda d: edit(d, lambda c: c["images"][1].update(id=1)), "", "image id 1 occurs twice"),
+    "unknown image": (
+        lambda d: edit(d, lambda c: c["annotations"][0].update(image_id=9999)),
+        "",
+        "annotation 1 is of unknown image 9999",
+    ),
+    "unknown category": (
+        lambda d: edit(d, lambda c: c["annotations"][0].update(category_id=99)),
+        "",
+        "annotation 1 is of unknown category 99",
+    ),
+    "category without material": (
+        lambda d: edit(d, lambda c: c["categories"][0].update(name="Anvil")),
+        "",
+        "category 'Anvil' has no material. Add a row to",
+    ),
+    "path that leaves the folder": (
+        lambda d: edit(d, lambda c: c["images"][0].update(file_name="../secret.jpg")),
+        "",
+        r"image 1 has file_name '\.\./secret\.jpg', which leaves",
+    ),
+    "flat names collide": (
+        lambda d: edit(d, lambda c: c["images"][0].update(file_name="batch/1_000001.jpg")),
+        "",
+        r"both become 'batch_1_000001\.jpg'",
+    ),
+    "no photo at all": (
+        lambda d: [shutil.rmtree(folder) for folder in d.glob("batch_*")],
+        "",
+        "Not one of the 60 photos",
+    ),
+    "too many problems": (
+        lambda d: [shutil.rmtree(d / f"batch_{n}") for n in range(1, 6)],
+        "",
+        r"25 of 60 photos \(41\.7%\) cannot be used, more than max_problem_share=0\.3: 25 missing",
+    ),
+    "unknown mapping": (lambda d: None, "materials=defautl", "no material mapping 'defautl'. Did you mean 'default'"),
+    "unknown column": (lambda d: None, "group_by=camera", "camera"),
+    "a cap without a solution": (lambda d: None, "max_copies=1 balance_target=1", "max_copies"),
+    "a material that occurs nowhere": (
+        lambda d: edit(
+            d,
+            lambda c: c.update(
+                annotations=[
+                    a for a in c["annotations"] if c["categories"][a["category_id"]]["supercategory"] != "glass"
+                ]
+            ),
+        ),
+        "",
+        "glass",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_stops_with_one_line_and_leaves_nothing(tmp_path: Path, dataset: Path, case: str) -> None:
+    spoil, settings, message = BAD_INPUT[case]
+    spoil(dataset)
+    with pytest.raises(InputError, match=message) as caught:
+        prepared(tmp_path, dataset, settings)
+    assert "\n" not in str(caught.value)
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+
+
+def test_bad_input_keeps_the_earlier_dataset(tmp_path: Path, dataset: Path) -> None:
+    first, _ = prepared(tmp_path, dataset)
+    with pytest.raises(InputError):
+        prepared(tmp_path, dataset, "max_copies=1 balance_target=1")
+    assert load_prepared(first.dataset.folder).digest == first.dataset.digest
+    assert [path.name for path in first.dataset.folder.parent.iterdir()] == ["litter"]
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wastelens.data import photos
+
+    decoded = []
+    original = photos.decode
+
+    def killed_at_forty(*arguments: Any) -> Any:
+        if len(decoded) == 40:
+            raise KeyboardInterrupt
+        decoded.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(photos, "decode", killed_at_forty)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(tmp_path, dataset, "workers=1")
+    monkeypatch.setattr(photos, "decode", lambda *arguments: (decoded.append(1), original(*arguments))[1])
+    result, _ = prepared(tmp_path, dataset, "workers=1")
+    assert len(result.dataset.frame) == 60
+    assert len(decoded) == 60
+
+
+def test_unchanged_photos_are_not_decoded_again(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(tmp_path, dataset)
+    calls = []
+    original = PhotoCache._decoded
+
+    def counted(self: PhotoCache, sources: Any, rows: list[int], *rest: Any) -> Any:
+        calls.append(len(rows))
+        return original(self, sources, rows, *rest)
+
+    monkeypatch.setattr(PhotoCache, "_decoded", counted)
+    prepared(tmp_path, dataset, "materials=default seed=3")
+    assert calls == [0]
+
+
+def test_a_cache_changed_behind_its_manifest_is_refused(tmp_path: Path, dataset: Path) -> None:
+    result, _ = prepared(tmp_path, dataset)
+    path = result.dataset.folder / "photos_32px.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PreparedDatasetError, match=r"photos_32px\.npy was changed behind its manifest"):
+        load_prepared(result.dataset.folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"files": 3}', "no json"])
+def test_a_broken_manifest_is_refused(tmp_path: Path, dataset: Path, content: str) -> None:
+    result, _ = prepared(tmp_path, dataset)
+    (result.dataset.folder / "manifest.json").write_text(content)
+    with pytest.raises(PreparedDatasetError, match="Run prepare again"):
+        load_prepared(result.dataset.folder)
+
+
+def test_a_lowered_bar_in_the_manifest_is_refused(tmp_path: Path, dataset: Path) -> None:
+    result, _ = prepared(tmp_path, dataset)
+    path = result.dataset.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["control_macro_ap"] = [{"random": 0.0}]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(PreparedDatasetError, match="was changed"):
+        load_prepared(result.dataset.folder)
+
+
+def test_a_changed_cache_is_not_taken_over(tmp_path: Path, dataset: Path) -> None:
+    first, _ = prepared(tmp_path, dataset)
+    path = first.dataset.folder / "photos_32px.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2000] + bytes(2000))
+    prepared(tmp_path, dataset)
+    assert path.read_bytes() == whole
+
+
+def test_what_another_size_left_in_the_draft_does_not_move_in(tmp_path: Path, dataset: Path) -> None:
+    draft = tmp_path / "data" / "prepared" / ".litter.unfinished"
+    draft.mkdir(parents=True)
+    (draft / "photos_48px.npy").write_bytes(b"left over")
+    (draft / "photos_48px.jsonl").write_text("left over")
+    result, _ = prepared(tmp_path, dataset)
+    assert not list(result.dataset.folder.glob("*48px*"))
+
+
+def test_a_file_in_the_place_of_the_folder_is_kept(tmp_path: Path, dataset: Path) -> None:
+    place = tmp_path / "data" / "prepared" / "litter"
+    place.parent.mkdir(parents=True)
+    place.write_text("mine")
+    with pytest.raises(InputError, match="is a file, where the prepared dataset should go"):
+        prepared(tmp_path, dataset)
+    assert place.read_text() == "mine"
+
+
+def test_a_name_too_long_for_the_disk_is_a_missing_photo(tmp_path: Path, dataset: Path) -> None:
+    edit(dataset, lambda content: content["images"][0].update(file_name="x" * 300 + ".jpg"))
+    result, _ = prepared(tmp_path, dataset)
+    assert len(result.dataset.frame) == 59
+
+
+def test_own_materials_flow_through(tmp_path: Path, dataset: Path) -> None:
+    from tests.factories import default_mapping, write_mapping
+
+    coarse = [(name, "hollow" if "o" in name else "flat") for name in default_mapping()]
+    mapping = write_mapping(tmp_path / "own.csv", coarse)
+    result, _ = prepared(tmp_path, dataset, f"materials={mapping}")
+    assert set(result.dataset.materials) == {"hollow", "flat"}
+    assert {"hollow", "flat"} <= set(result.dataset.frame.columns)

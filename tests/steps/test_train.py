@@ -1,0 +1,188 @@
+"""The step ``train`` on small data: what it logs, that it resumes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.factories import config, write_dataset
+
+from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetError, RunError
+from wastelens.steps import main, prepare, train
+from wastelens.tracking import MemoryRun, MemoryTracker
+
+TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
+
+
+@pytest.fixture(scope="module")
+def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset, prepared once for all tests of this file; nobody writes into it."""
+    root = tmp_path_factory.mktemp("prepared")
+    write_dataset(root / "litter", side=(48, 48))
+    settings = f"image_side_px=32 data_folder={root / 'data'} folds=3"
+    prepare.run(config("prepare", settings, dataset=str(root / "litter")), MemoryTracker())
+    return root
+
+
+def trained(root: Path, settings: str = "", tracker: MemoryTracker | None = None, **parameters: str) -> MemoryRun:
+    tracker = tracker or MemoryTracker()
+    chosen = config(
+        "train", f"{TINY} data_folder={root / 'data'} {settings}", dataset=str(root / "litter"), **parameters
+    )
+    result = train.run(chosen, tracker)
+    return next(run for run in tracker.runs if run.id == result.run_id)
+
+
+def test_logs_everything_a_run_promises(prepared_folder: Path) -> None:
+    run = trained(prepared_folder, augment="true")
+    assert run.status == "FINISHED"
+    per_epoch = {"loss", "val_loss", "val_macro_ap", "learning_rate"}
+    assert all(per_epoch <= set(run.history[epoch]) for epoch in (1, 2))
+    scores = {"macro_ap", "macro_ap_low", "macro_ap_high", "macro_f1", "macro_f1_at_half", "micro_f1"}
+    scores |= {"subset_accuracy", "hamming_loss", "ap_plastic", "ap_toxic"}
+    assert {f"test_{score}" for score in scores} <= set(run.metrics)
+    assert {f"val_{score}" for score in scores} <= set(run.metrics)
+    assert {"floor_macro_ap", "floor_macro_f1", "floor_subset_accuracy"} <= set(run.metrics)
+    assert {f"control_{name}_test_macro_ap" for name in ("random", "neighbours", "size", "colour")} <= set(run.metrics)
+    assert run.tags["collapsed"] in ("true", "false")
+    assert run.tags["above_controls"] in ("true", "false")
+    assert run.tags["augment"] == "true"
+    assert run.tags["model"] == "base"
+    assert {dataset["context"] for dataset in run.datasets} == {"train", "val", "test"}
+    assert {path.stem for path in (run.folder / "figures").iterdir()} == {
+        *("average_precision", "learning_curves", "precision_recall", "confusion", "thresholds"),
+    }
+    assert {path.name for path in (run.folder / "export").iterdir()} == {"architecture.json", "model.weights.h5"}
+
+
+def test_predictions_hold_exactly_the_test_photos(prepared_folder: Path) -> None:
+    run = trained(prepared_folder)
+    predictions = pd.read_csv(run.folder / "predictions_test.csv")
+    labels = pd.read_csv(prepared_folder / "data" / "prepared" / "litter" / "labels.csv").set_index("file_name")
+    assert set(predictions["file_name"]) == set(labels.index[labels["split"] == "test"])
+    for material in ("plastic", "glass"):
+        assert predictions[f"label_{material}"].tolist() == labels.loc[predictions["file_name"], material].tolist()
+        above = predictions[f"probability_{material}"] >= run.metrics[f"threshold_{material}"]
+        sure = (predictions[f"probability_{material}"] - run.metrics[f"threshold_{material}"]).abs() > 1e-5
+        assert (predictions.loc[sure, f"decision_{material}"].astype(bool) == above[sure]).all()
+
+
+def test_exported_files_rebuild_the_network(prepared_folder: Path) -> None:
+    import keras
+
+    run = trained(prepared_folder)
+    rebuilt = keras.models.model_from_json((run.folder / "export" / "architecture.json").read_text())
+    rebuilt.load_weights(run.folder / "export" / "model.weights.h5")
+    saved = keras.saving.load_model(run.folder / "model" / "network" / "network.keras")
+    photos = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(rebuilt.predict_on_batch(photos), saved.predict_on_batch(photos), atol=1e-6)
+
+
+def test_same_seed_same_curve_and_another_seed_another(prepared_folder: Path) -> None:
+    first, second = (trained(prepared_folder).history[1]["loss"] for _ in range(2))
+    other = trained(prepared_folder, seed="1").history[1]["loss"]
+    assert first == pytest.approx(second, rel=1e-5)
+    assert abs(first - other) > 1e-6
+
+
+def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(prepared_folder, "fit.epochs=4")
+    tracker = MemoryTracker()
+    original = train._Progress.batch_done
+
+    def interrupted(self: Any, epoch: int) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+        original(self, epoch)
+
+    monkeypatch.setattr(train._Progress, "batch_done", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(prepared_folder, "fit.epochs=4", tracker)
+    assert tracker.runs[0].status == "KILLED"
+    assert sorted(tracker.runs[0].history) == [1, 2]
+    monkeypatch.setattr(train._Progress, "batch_done", original)
+    resumed = trained(prepared_folder, "fit.epochs=4", tracker, resume=tracker.runs[0].id)
+    assert resumed.status == "FINISHED"
+    assert len(tracker.runs) == 1
+    for epoch in (3, 4):
+        assert resumed.history[epoch]["loss"] == pytest.approx(whole.history[epoch]["loss"], rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_step(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MemoryTracker()
+    monkeypatch.setattr(train, "build_loss", lambda loss: lambda labels, logits: _nan_loss(logits))
+    with pytest.raises(NonFiniteLossError, match="epoch 1, step 1 of"):
+        trained(prepared_folder, tracker=tracker)
+    assert tracker.runs[0].status == "FAILED"
+
+
+def _nan_loss(logits: Any) -> Any:
+    from keras import ops
+
+    return ops.mean(logits) * float("nan")
+
+
+def test_folds_use_their_own_photos(prepared_folder: Path) -> None:
+    runs = [trained(prepared_folder, "fit.epochs=1", fold=str(fold)) for fold in (1, 2)]
+    tested = [set(pd.read_csv(run.folder / "predictions_test.csv")["file_name"]) for run in runs]
+    assert not tested[0] & tested[1]
+    with pytest.raises(ConfigError, match="fold=9, but the dataset was prepared with folds=3"):
+        trained(prepared_folder, fold="9")
+
+
+def test_training_before_prepare(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "litter")
+    with pytest.raises(PreparedDatasetError, match=r"no prepared dataset in .*litter.*Run `mlflow run \. -e prepare`"):
+        trained(tmp_path)
+
+
+def test_a_dataset_of_the_same_name_from_elsewhere_is_refused(prepared_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared_folder / "data", tmp_path / "data")
+    write_dataset(tmp_path / "litter")
+    with pytest.raises(PreparedDatasetError, match="was prepared from"):
+        trained(tmp_path)
+
+
+def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
+    with pytest.raises(RunError, match="There is no run 'nowhere'"):
+        trained(prepared_folder, resume="nowhere")
+    tracker = MemoryTracker()
+    with tracker.start("prepare"):
+        pass
+    with pytest.raises(RunError, match="is no training run"):
+        trained(prepared_folder, tracker=tracker, resume=tracker.runs[0].id)
+    assert (tracker.runs[0].status, tracker.runs[0].name) == ("FINISHED", "prepare")
+    finished = trained(prepared_folder, "fit.epochs=1", tracker)
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        trained(prepared_folder, tracker=tracker, resume=finished.id)
+    assert finished.status == "FINISHED"
+
+
+def test_main_compares_without_and_with_augmentation(
+    prepared_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = MemoryTracker()
+    prefixed = " ".join(f"train.{word}" for word in TINY.split())
+    folder = tmp_path / "data"
+    settings = f"prepare.image_side_px=32 prepare.data_folder={folder} train.data_folder={folder} {prefixed}"
+    main.run(config("main", settings, dataset=str(prepared_folder / "litter")), tracker)
+    parent, prepare_run, plain, augmented = tracker.runs
+    assert {prepare_run.parent, plain.parent, augmented.parent} == {parent.id}
+    assert (plain.tags["augment"], augmented.tags["augment"]) == ("false", "true")
+    comparison = pd.read_csv(parent.folder / "comparison.csv")
+    assert comparison["run_id"].tolist() == [plain.id, augmented.id]
+    assert comparison["test_macro_ap"].tolist() == pytest.approx(
+        [plain.metrics["test_macro_ap"], augmented.metrics["test_macro_ap"]]
+    )
+    printed = capsys.readouterr().out
+    assert "What was learnt" in printed
+    assert json.dumps("base plain seed 0")[1:-1] in printed

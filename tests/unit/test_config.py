@@ -1,0 +1,263 @@
+"""Configuration: closed, typed, and with messages that name key, file and fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.factories import config
+
+from wastelens.config import (
+    STEP_CONFIGS,
+    ScheduleConfig,
+    conf_folder,
+    flatten,
+    load_config,
+    parse_settings,
+    read_yaml,
+)
+from wastelens.errors import ConfigError
+
+
+def refusal(step="train", settings="", config_file="", **parameters):
+    with pytest.raises(ConfigError) as caught:
+        load_config(step, parameters=parameters, settings=settings, config_file=str(config_file))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("step", STEP_CONFIGS)
+def test_shipped_config_is_whole_and_frozen(step):
+    loaded = load_config(step)
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(loaded, next(iter(type(loaded).model_fields)), None)
+
+
+def test_later_layers_win_over_earlier_ones(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 1\nfit: {epochs: 5}\naugment: true\n")
+    loaded = load_config(
+        "train", config_file=str(file), parameters={"seed": "2", "balanced": ""}, settings="seed=3 fit.batch_size=7"
+    )
+    assert (loaded.seed, loaded.fit.epochs, loaded.fit.batch_size) == (3, 5, 7)
+    assert loaded.augment is True
+    assert loaded.balanced is True  # an empty parameter says nothing
+    assert loaded.fit.patience_epochs == config().fit.patience_epochs
+
+
+def test_smoke_file_serves_main_and_each_step():
+    smoke = str(conf_folder() / "smoke.yaml")
+    main = load_config("main", config_file=smoke)
+    assert load_config("prepare", config_file=smoke) == main.prepare
+    assert load_config("train", config_file=smoke) == main.train
+    assert main.prepare.image_side_px == yaml.safe_load(Path(smoke).read_text())["prepare"]["image_side_px"]
+
+
+def test_main_hands_a_parameter_to_every_step_that_knows_it():
+    main = config("main", dataset="sample", seed="7")
+    assert main.prepare.dataset == main.train.dataset == "sample"
+    assert main.prepare.seed == main.train.seed == 7
+
+
+def test_model_and_policy_files_lie_below_the_other_layers(tmp_path):
+    model = tmp_path / "tiny.yaml"
+    model.write_text("{kind: cnn, widths: [4], dropout: 0.5, pooling: max}")
+    train = config("train", "network.dropout=0.1 augment_policy=none", model=str(model))
+    assert train.network.widths == (4,)
+    assert train.network.dropout == 0.1
+    assert train.augmentation.transforms == ()
+    assert config("main", f"train.model={model}").train.network.widths == (4,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ("fit.epoch=3", ["'fit.epoch'", "the parameter 'set'", "Did you mean 'epochs'?"]),
+        ("sed=3", ["'sed'", "the parameter 'set'", "Did you mean 'seed'?"]),
+        ("network.widht=[4]", ["'network.widht'", "Did you mean 'widths'?"]),
+        ("qqqqq=3", ["'qqqqq'", "Known keys: dataset,"]),
+        ("fit={?1}", ["fit.1", "the parameter 'set'"]),
+    ],
+)
+def test_unknown_key_is_named_with_the_nearest(settings, named):
+    message = refusal(settings=settings)
+    assert message.startswith("Unknown key")
+    for words in named:
+        assert words in message
+
+
+def test_unknown_key_in_a_file_names_that_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("fit: {epohcs: 3}\n")
+    assert refusal(config_file=file) == f"Unknown key 'fit.epohcs' in {file}. Did you mean 'epochs'?"
+    file.write_text("fit: {1: 3}\n")
+    assert refusal(config_file=file).startswith(f"Unknown key 'fit.1' in {file}.")
+    file.write_text("{kind: cnn, widths: [4], dropouts: 0.5, pooling: max}")
+    assert refusal(model=str(file)) == f"Unknown key 'network.dropouts' in {file}. Did you mean 'dropout'?"
+
+
+def test_wrong_value_in_a_model_file_names_that_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("{kind: cnn, widths: [4], dropout: 1.5, pooling: max}")
+    message = refusal(model=str(file))
+    assert message.startswith(f"Config key 'network.dropout' in {file}: ")
+    file.write_text("{kind: cnn, widths: [4], pooling: max}")
+    assert refusal(model=str(file)) == f"Config key 'network.dropout' in {file}: field required."
+
+
+@pytest.mark.parametrize(
+    ("step", "settings", "key", "reason"),
+    [
+        ("train", "fit.epochs=many", "fit.epochs", "integer"),
+        ("train", "fit.epochs=0", "fit.epochs", "greater than or equal to 1"),
+        ("train", "fit.epochs=2.5", "fit.epochs", "integer"),
+        ("train", "fit.epochs=true", "fit.epochs", "cannot be true or false"),
+        ("train", "fit=5", "fit", "dictionary"),
+        ("train", "loss.name=mse", "loss.name", "'bce', 'focal' or 'asymmetric'"),
+        ("train", "loss.focal_gamma=.nan", "loss.focal_gamma", "finite"),
+        ("train", "schedule.peak=.inf", "schedule.peak", "finite"),
+        ("train", "schedule.floor=1", "schedule", "floor 1 is above peak"),
+        ("train", "schedule.start=1", "schedule", "start 1 is above peak"),
+        ("train", "network=5", "network", "dictionary"),
+        ("main", "train=5", "train", "dictionary"),
+        ("main", "train=", "train", "dictionary"),
+        ("prepare", "fractions.train=0.8", "fractions", "train, val and test add up to 1.1, not to 1"),
+        ("prepare", "fractions.val=0", "fractions.val", "greater than 0"),
+        ("prepare", "folds=2", "folds", "must be 0 (no cross-validation) or at least 3"),
+        ("prepare", "max_copies=some", "max_copies", "integer"),
+        ("prepare", "image_side_px=8", "image_side_px", "greater than or equal to 16"),
+        ("prepare", "near_duplicate_distance=8", "near_duplicate_distance", "less than or equal to 7"),
+    ],
+)
+def test_wrong_value_names_key_layer_and_reason(step, settings, key, reason):
+    message = refusal(step, settings)
+    assert message.startswith(f"Config key '{key}' in the parameter 'set': ")
+    assert reason in message
+
+
+def test_wrong_value_of_a_parameter_names_the_command_line():
+    message = refusal(augment="maybe")
+    assert message == (
+        "Config key 'augment' in the command line: "
+        "must be true or false (1, 0, yes and no are understood too) (not 'maybe')."
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "meaning"), [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("no", False)]
+)
+def test_booleans_in_every_accepted_form_and_case(word, meaning):
+    for spelled in (word, word.upper(), word.capitalize(), f" {word} "):
+        assert config("train", augment=spelled).augment is meaning
+        assert config("train", f"augment={spelled.strip()}").augment is meaning
+
+
+@pytest.mark.parametrize("word", ["maybe", "on", "off", "t", "f", "y", "n", "2", "-1", "1.0", "truee", "none", "null"])
+def test_other_words_are_no_booleans(word):
+    assert "'augment'" in refusal(augment=word)
+
+
+@pytest.mark.parametrize("kind", ["model", "augment_policy"])
+def test_unknown_named_part_lists_what_there_is(kind):
+    message = refusal(**{kind: "bas" if kind == "model" else "lite"})
+    folder = conf_folder() / ("model" if kind == "model" else "augment")
+    assert message.startswith(f"Unknown {folder.name} '")
+    assert "Did you mean" in message
+    assert ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) in message
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"a: [1", "is not YAML"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"when: 2024-13-45", "is not YAML"),
+        (b"- 1\n- 2\n", "must hold 'key: value' lines"),
+        (b"1: 2\n", "must hold 'key: value' lines"),
+        (b"just words\n", "must hold 'key: value' lines"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path, content, reason):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        read_yaml(file)
+    assert f"'{file}'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_empty_files(tmp_path):
+    with pytest.raises(ConfigError, match=r"missing\.yaml' cannot be read: No such file"):
+        read_yaml(tmp_path / "missing.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        read_yaml(tmp_path)
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    assert read_yaml(tmp_path / "empty.yaml") == {}
+
+
+@pytest.mark.parametrize("word", ["epochs", "=3", ".=3", "a=[1", "a={", "a=2024-13-45", "a=0x_"])
+def test_settings_that_cannot_be_read_are_named(word):
+    with pytest.raises(ConfigError, match="the parameter 'set'") as caught:
+        parse_settings(f"seed=1 {word}")
+    assert f"'{word}'" in str(caught.value)
+
+
+def test_settings_are_a_tree_of_yaml_values():
+    assert parse_settings("") == {}
+    assert parse_settings("a.b=1  a.c=[x,2]\ta.b=no d=") == {"a": {"b": False, "c": ["x", 2]}, "d": None}
+    assert parse_settings("a=1 a.b=2") == {"a": {"b": 2}}
+
+
+KEYS = st.lists(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), min_size=1, max_size=3).map(".".join)
+
+
+@given(st.lists(st.tuples(KEYS, st.integers(-(10**6), 10**6) | st.booleans()), max_size=6))
+def test_settings_hold_the_last_value_of_every_key(pairs):
+    tree = parse_settings(" ".join(f"{key}={str(value).lower()}" for key, value in pairs))
+    last: dict[str, object] = {}
+    for key, value in pairs:
+        overruled = [old for old in last if old.startswith(f"{key}.") or key.startswith(f"{old}.")]
+        for old in overruled:
+            del last[old]
+        last[key] = value
+    for key, value in last.items():
+        branch: object = tree
+        for part in key.split("."):
+            assert isinstance(branch, dict)
+            branch = branch[part]
+        assert branch == value
+
+
+@given(st.text(max_size=40))
+def test_any_text_gives_a_tree_or_a_config_error(text):
+    try:
+        tree = parse_settings(text)
+    except ConfigError as error:
+        assert "the parameter 'set'" in str(error)
+    else:
+        assert isinstance(tree, dict)
+
+
+@settings(max_examples=40)
+@given(KEYS, st.from_regex(r"[\[\]{}:,?!&*0-9a-z._'\"-]{0,12}", fullmatch=True))
+def test_any_setting_gives_a_config_or_a_config_error(key, value):
+    try:
+        load_config("train", settings=f"fit.epochs={value} {key}={value}")
+    except ConfigError as error:
+        assert str(error)
+
+
+def test_flatten_gives_dotted_keys_and_texts():
+    flat = flatten(config("train"))
+    assert flat["fit.epochs"] == str(config("train").fit.epochs)
+    assert flat["network.widths"].startswith("[")
+    assert all(isinstance(value, str) for value in flat.values())
+
+
+def test_schedules_numbers_fit_together():
+    with pytest.raises(ValueError, match="above peak"):
+        ScheduleConfig(name="cosine", start=0, peak=1, floor=2, warmup_epochs=0, decay_per_epoch=1)

@@ -1,0 +1,170 @@
+"""Average precision, F1 and their relatives, against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn import metrics as peer
+
+from wastelens.evaluation import metrics
+
+MATERIALS = ("plastic", "glass", "paper")
+
+
+@st.composite
+def one_material(draw):
+    """Labels with a positive, scores with many ties, and weights, some of them 0."""
+    n = draw(st.integers(2, 30))
+    labels = draw(arrays.arrays(np.uint8, n, elements=st.integers(0, 1)))
+    labels[draw(st.integers(0, n - 1))] = 1
+    scores = draw(arrays.arrays(np.float64, n, elements=st.integers(0, 6).map(float)))
+    weights = draw(arrays.arrays(np.int32, n, elements=st.integers(0, 4)))
+    return labels, scores, weights
+
+
+@settings(deadline=None, max_examples=40)  # the two cores are shared
+@given(one_material())
+def test_average_precision_is_that_of_scikit_learn(case):
+    labels, scores, weights = case
+    expected = peer.average_precision_score(labels, scores)
+    assert metrics.average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
+    if weights[labels == 1].sum():
+        expected = peer.average_precision_score(labels, scores, sample_weight=weights)
+        assert metrics.average_precision(labels, scores, weights) == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)  # the two cores are shared
+@given(one_material())
+def test_weights_are_repeated_rows(case):
+    labels, scores, weights = case
+    if not weights[labels == 1].sum():
+        assert np.isnan(metrics.average_precision(labels, scores, weights))
+        return
+    repeated = metrics.average_precision(np.repeat(labels, weights), np.repeat(scores, weights))
+    assert metrics.average_precision(labels, scores, weights) == pytest.approx(repeated, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)  # the two cores are shared
+@given(one_material(), st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(case, random):
+    labels, scores, _ = case
+    order = random.sample(range(len(labels)), len(labels))
+    shuffled = metrics.average_precision(labels[order], scores[order])
+    assert shuffled == pytest.approx(metrics.average_precision(labels, scores), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)  # the two cores are shared
+@given(one_material())
+def test_only_the_order_of_scores_matters(case):
+    labels, scores, _ = case
+    assert metrics.average_precision(labels, np.exp(scores) - 3) == metrics.average_precision(labels, scores)
+
+
+def test_many_weightings_are_each_their_own(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 40), rng.integers(0, 9, 40)
+    weights = rng.integers(0, 3, (11, 40))
+    single = [float(metrics.average_precision(labels, scores, row)) for row in weights]
+    monkeypatch.setattr(metrics, "_CELLS_AT_ONCE", 100)  # two weightings at once
+    np.testing.assert_allclose(metrics.average_precision(labels, scores, weights), single)
+
+
+def test_constant_scores_reach_the_prevalence():
+    assert metrics.average_precision([1, 0, 0, 0], [0.3] * 4) == pytest.approx(0.25)
+
+
+def test_macro_leaves_out_a_material_without_positives():
+    labels = np.array([[1, 0], [0, 0], [1, 0]])
+    scores = np.array([[0.9, 0.1], [0.2, 0.5], [0.8, 0.9]])
+    assert np.isnan(metrics.per_material_average_precision(labels, scores)[1])
+    assert metrics.macro_average_precision(labels, scores) == pytest.approx(1.0)
+    assert np.isnan(metrics.macro_average_precision(np.zeros((3, 2)), scores))
+
+
+def test_macro_takes_weights():
+    rng = np.random.default_rng(1)
+    labels, scores, weights = rng.integers(0, 2, (30, 3)), rng.random((30, 3)), rng.integers(0, 3, (5, 30))
+    answer = metrics.macro_average_precision(labels, scores, weights)
+    expected = [peer.average_precision_score(labels, scores, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(answer, expected)
+
+
+@settings(deadline=None, max_examples=40)  # the two cores are shared
+@given(
+    arrays.arrays(np.uint8, (9, 3), elements=st.integers(0, 1)),
+    arrays.arrays(np.uint8, (9, 3), elements=st.integers(0, 1)),
+)
+def test_decisions_are_scored_as_scikit_learn_does(labels, decisions):
+    macro = peer.f1_score(labels, decisions, average="macro", zero_division=0)
+    micro = peer.f1_score(labels, decisions, average="micro", zero_division=0)
+    assert metrics.macro_f1(labels, decisions) == pytest.approx(macro)
+    assert metrics.micro_f1(labels, decisions) == pytest.approx(micro)
+    assert metrics.subset_accuracy(labels, decisions) == pytest.approx(peer.accuracy_score(labels, decisions))
+    assert metrics.hamming_loss(labels, decisions) == pytest.approx(peer.hamming_loss(labels, decisions))
+
+
+def evaluation(seed: int = 0, **options):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, (60, 3))
+    labels[:, 1] = 0
+    probabilities = np.clip(labels * 0.3 + rng.random((60, 3)) * 0.7, 0, 1)
+    thresholds = [0.4, 0.5, 0.6]
+    return metrics.evaluate(labels, probabilities, thresholds, MATERIALS, rng, 200, **options)
+
+
+def test_evaluation_has_the_contracts_names():
+    named = evaluation().metrics("test_")
+    assert set(named) == {
+        "test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "test_macro_f1", "test_macro_f1_at_half",
+        "test_micro_f1", "test_subset_accuracy", "test_hamming_loss", "test_ap_plastic", "test_ap_paper",
+    }  # fmt: skip
+    assert all(np.isfinite(value) for value in named.values())
+    assert named["test_macro_ap"] == pytest.approx((named["test_ap_plastic"] + named["test_ap_paper"]) / 2)
+
+
+def test_evaluation_brackets_its_estimates_and_repeats_itself():
+    one, again = evaluation(), evaluation()
+    assert one.metrics("") == again.metrics("")
+    low, high = one.macro_ap_interval
+    assert 0 <= low <= one.macro_ap <= high <= 1
+    seen = [0, 2]
+    assert (one.ap_low[seen] <= one.ap[seen]).all()
+    assert (one.ap[seen] <= one.ap_high[seen]).all()
+    assert low < high
+
+
+def test_groups_widen_the_interval():
+    copies = np.repeat(np.arange(6), 10)
+    low, high = evaluation().macro_ap_interval
+    grouped_low, grouped_high = evaluation(groups=copies).macro_ap_interval
+    assert (grouped_low, grouped_high) != (low, high)
+
+
+LABELS, SCORES, CUTS = np.array([[0, 1], [1, 0]]), np.array([[0.1, 0.9], [0.8, 0.2]]), [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "thresholds", "words"),
+    [
+        (LABELS, [[0.1, np.nan], [0.8, 0.2]], CUTS, "not finite"),
+        (LABELS, [[0.1, 1.5], [0.8, 0.2]], CUTS, "0, 1"),
+        (LABELS, [[-0.1, 0.5], [0.8, 0.2]], CUTS, "0, 1"),
+        (LABELS, SCORES[:1], CUTS, r"\(2, 2\)"),
+        (LABELS, SCORES, [0.5], "thresholds"),
+        (LABELS[:, 0], SCORES[:, 0], CUTS, "dimension"),
+        (LABELS * 2, SCORES, CUTS, "0 or 1"),
+        (LABELS[:0], SCORES[:0], CUTS, "labels"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(labels, probabilities, thresholds, words):
+    with pytest.raises(ValueError, match=words):
+        metrics.evaluate(labels, probabilities, thresholds, ("a", "b"), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [[[1, 1, 1]]], [-1, 1, 1], [np.nan, 1, 1]])
+def test_weights_are_checked(weights):
+    with pytest.raises(ValueError, match="weights"):
+        metrics.average_precision([1, 0, 1], [0.1, 0.2, 0.3], weights)

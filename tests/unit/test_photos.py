@@ -1,0 +1,499 @@
+"""Photos: every kind of file becomes right RGB or one reason; the cache survives kills and changes."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from tests.factories import blocks, image_bytes, write_photo
+
+from wastelens.data import photos
+from wastelens.data.photos import (
+    BadPhotoError,
+    CacheEntry,
+    PhotoCache,
+    PhotoSource,
+    decode,
+    file_digest,
+    load_photos,
+    read_photo,
+)
+
+SIDE = 16
+CORNERS = ((250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20))
+
+
+def marked(width=64, height=48):
+    """A picture with another colour in each quarter: upper left, upper right, lower left, lower right."""
+    picture = np.empty((height, width, 3), dtype=np.uint8)
+    picture[: height // 2, : width // 2], picture[: height // 2, width // 2 :] = CORNERS[:2]
+    picture[height // 2 :, : width // 2], picture[height // 2 :, width // 2 :] = CORNERS[2:]
+    return picture
+
+
+def quarters(square):
+    """The colour at the middle of each quarter, int (4, 3)."""
+    a, b = len(square) // 4, len(square) * 3 // 4
+    return square[[a, a, b, b], [a, b, a, b]].astype(int)
+
+
+def assert_marked(content, tolerance=8, colours=CORNERS):
+    photo = decode(content, SIDE)
+    assert photo.pixels_0_255.shape == (SIDE, SIDE, 3)
+    assert photo.pixels_0_255.dtype == np.uint8
+    assert np.abs(quarters(photo.pixels_0_255) - np.array(colours)).max() <= tolerance
+
+
+def without_segment(jpeg, marker):
+    """A JPEG without its segments of one marker, such as 0xEE: Adobe's."""
+    kept, place = jpeg[:2], 2
+    while jpeg[place + 1] != 0xDA:
+        end = place + 2 + struct.unpack(">H", jpeg[place + 2 : place + 4])[0]
+        kept += b"" if jpeg[place + 1] == marker else jpeg[place:end]
+        place = end
+    return kept + jpeg[place:]
+
+
+def png_header(width, height, bits=8, colour=2):
+    """A PNG that ends where its pixels should begin."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"")
+    chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (header, data)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("PNG", {}),
+        ("PNG", {"interlace": True}),
+        ("WEBP", {"lossless": True}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("MPO", {"quality": 95}),
+    ],
+)
+def test_colours_of_each_format(kind, options):
+    assert_marked(image_bytes(marked(), kind, **options))
+
+
+@pytest.mark.parametrize("adobe", [True, False])
+def test_cmyk_jpeg(adobe):
+    content = image_bytes(Image.fromarray(marked()).convert("CMYK"), quality=95)
+    assert b"Adobe" in content
+    assert_marked(content if adobe else without_segment(content, 0xEE), tolerance=12)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_grey(kind):
+    grey = Image.fromarray(marked()).convert("L")
+    colours = [[value] * 3 for value in quarters(np.asarray(grey.resize((SIDE, SIDE))))]
+    assert_marked(image_bytes(grey, kind), tolerance=4, colours=colours)
+
+
+def test_palette():
+    assert_marked(image_bytes(Image.fromarray(marked()).quantize(16), "PNG"), tolerance=2)
+    assert_marked(image_bytes(Image.fromarray(marked()).quantize(16), "GIF"), tolerance=2)
+
+
+def test_palette_with_a_transparent_colour_lies_on_white():
+    image = Image.fromarray(marked()).quantize(4)
+    clear = image.getpixel((0, 0))
+    assert_marked(image_bytes(image, "PNG", transparency=clear), 2, [(255, 255, 255), *CORNERS[1:]])
+    each = bytes(0 if index == clear else 255 for index in range(4))
+    assert_marked(image_bytes(image, "PNG", transparency=each), 2, [(255, 255, 255), *CORNERS[1:]])
+
+
+def test_transparency_lies_on_white():
+    rgba = np.dstack([marked(), np.full((48, 64), 255, np.uint8)])
+    rgba[:24, :32, 3], rgba[24:, 32:, 3] = 0, 128
+    half = tuple((np.array(CORNERS[3]) + 255) // 2)
+    assert_marked(image_bytes(rgba, "PNG"), 2, [(255, 255, 255), CORNERS[1], CORNERS[2], half])
+    grey = np.zeros((48, 64, 2), dtype=np.uint8)
+    grey[:24, :, 1] = 255
+    black, white = (0, 0, 0), (255, 255, 255)
+    assert_marked(image_bytes(Image.fromarray(grey, "LA"), "PNG"), 1, [black, black, white, white])
+
+
+def test_one_bit():
+    image = Image.fromarray(np.where(np.arange(64) < 32, 0, 255).astype(np.uint8)[None].repeat(48, 0)).convert("1")
+    assert_marked(image_bytes(image, "PNG"), 0, [(0, 0, 0), (255, 255, 255)] * 2)
+
+
+@pytest.mark.parametrize("dark", [1, 200])
+def test_16_bit_grey(dark):
+    values = np.array([[0, 65535 // 2], [20000, 65535]], dtype=np.uint16) // dark
+    pixels = values.repeat(24, 0).repeat(32, 1)
+    ok, encoded = cv2.imencode(".png", pixels)
+    assert ok
+    assert_marked(encoded.tobytes(), 1, [[int(value) // 257] * 3 for value in values.ravel()])
+
+
+def test_16_bit_colour():
+    ok, encoded = cv2.imencode(".png", marked()[..., ::-1].astype(np.uint16) * 257)
+    assert ok
+    assert_marked(encoded.tobytes(), 1)
+
+
+def stored(picture, orientation):
+    """How a camera stores an upright picture under an EXIF orientation (TIFF 6.0, tag 274)."""
+    return {
+        1: lambda: picture,
+        2: lambda: picture[:, ::-1],
+        3: lambda: picture[::-1, ::-1],
+        4: lambda: picture[::-1],
+        5: lambda: picture.transpose(1, 0, 2),
+        6: lambda: np.rot90(picture, 1),
+        7: lambda: picture[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda: np.rot90(picture, -1),
+    }[orientation]()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_photos_come_upright_with_their_real_size(kind, orientation):
+    content = _oriented(kind, orientation)
+    assert_marked(content, tolerance=16)
+    photo = decode(content, SIDE)
+    assert (photo.width, photo.height) == (64, 48)
+
+
+def _oriented(kind, orientation):
+    image = Image.fromarray(np.ascontiguousarray(stored(marked(), orientation)))
+    if kind == "TIFF":
+        return image_bytes(image, kind, tiffinfo={274: orientation})
+    exif = Image.Exif()
+    exif[274] = orientation
+    return image_bytes(image, kind, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_do_not_exist_are_ignored(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    assert_marked(image_bytes(marked(), "PNG", exif=exif), 0)
+
+
+@pytest.fixture(scope="module")
+def textured():
+    """A large JPEG with detail at every scale, as photos have it: the coarser the stronger, colours coarse."""
+    rng = np.random.default_rng(0)
+
+    def noise(size, strength, channels):
+        grid = rng.normal(0, strength, (1350 // size, 1800 // size, channels))
+        return cv2.resize(grid, (1800, 1350), interpolation=cv2.INTER_CUBIC).reshape(1350, 1800, channels)
+
+    light = sum(noise(size, strength, 1) for size, strength in ((1, 3), (3, 5), (10, 8), (30, 16), (100, 32)))
+    return image_bytes(np.clip(128 + light + noise(100, 20, 3), 0, 255).astype(np.uint8), quality=90)
+
+
+@pytest.mark.parametrize("side", [96, 160, 299])
+def test_scaled_decode_is_near_a_full_decode_averaged_by_area(textured, side):
+    full = Image.open(io.BytesIO(textured)).convert("RGB").resize((side, side), Image.Resampling.BOX)
+    difference = decode(textured, side).pixels_0_255.astype(float) - np.asarray(full, dtype=float)
+    assert np.abs(difference).mean() < 2
+    assert abs(difference.mean()) < 0.5
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(20, 15), (200, 15), (15, 200)])
+def test_photos_smaller_than_the_side_are_enlarged(kind, size):
+    photo = decode(image_bytes(marked(*size), kind, quality=95), 64)
+    assert (photo.width, photo.height) == size
+    assert np.abs(quarters(photo.pixels_0_255) - np.array(CORNERS)).max() <= 16
+
+
+def reason(content, **limits):
+    with pytest.raises(BadPhotoError) as caught:
+        decode(content, SIDE, **limits)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"just text, whatever the name says", "not an image"),
+        (b"", "not an image"),
+        (b"\xff\xd8\xff", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n", "not an image"),
+        (png_header(50_000, 50_000), "absurdly large: the limit is 200 megapixels"),
+        (png_header(15_000, 15_000), "absurdly large"),
+        (png_header(64, 48), "damaged image file ("),
+        (image_bytes(marked(7, 48)), "too small: 7 x 48 pixels"),
+    ],
+)
+def test_what_is_no_photo(content, words):
+    assert words in reason(content)
+
+
+def test_sizes_are_named_and_the_limit_is_ours_not_pillows(monkeypatch):
+    content = png_header(100, 60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert reason(content, max_megapixels=0.005) == (
+            "absurdly large: 100 x 60 pixels, the limit is 0.005 megapixels"
+        )
+    monkeypatch.setattr(photos, "_decode_stored", lambda content, header, side_px: marked())
+    assert decode(b"P6 15000 13000 255\n", SIDE).width == 15_000  # Pillow's own limit is 179 megapixels
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_files_cut_in_half(kind, share):
+    content = image_bytes(blocks(np.random.default_rng(0), (320, 240)), kind)
+    assert reason(content[: int(len(content) * share)])
+
+
+def test_progressive_jpeg_cut_in_half():
+    content = image_bytes(blocks(np.random.default_rng(0), (320, 240)), progressive=True)
+    assert "damaged image file (" in reason(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "AVIF"])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_damaged_bytes_give_a_photo_or_a_reason(kind, capfd):
+    rng = np.random.default_rng(0)
+    whole = np.frombuffer(image_bytes(marked(), kind), dtype=np.uint8)
+    for _ in range(150):
+        content = whole.copy()
+        places = rng.integers(0, len(whole) if rng.random() < 0.5 else 150, rng.integers(1, 6))
+        content[places % len(whole)] = rng.integers(0, 256, len(places))
+        try:
+            assert decode(content.tobytes(), SIDE, 5).pixels_0_255.shape == (SIDE, SIDE, 3)
+        except BadPhotoError:
+            continue
+
+
+def test_read_photo_reasons(tmp_path):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, words in [
+        ("none.jpg", "missing"),
+        ("empty.jpg", "an empty file"),
+        ("folder.jpg", "a folder stands where the photo should be"),
+        ("empty.jpg/below.jpg", "cannot be read (Not a directory)"),
+    ]:
+        with pytest.raises(BadPhotoError) as caught:
+            read_photo(tmp_path / name)
+        assert str(caught.value) == words
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Eight photos, of which the third is no photo, the fourth missing and the fifth cut off."""
+    found = []
+    for number in range(8):
+        path = write_photo(tmp_path / "raw" / f"{number}.jpg", seed=number, side=(60 + number, 40))
+        found.append(PhotoSource(path.name, path))
+    found[2].path.write_text("text")
+    found[3].path.unlink()
+    found[4].path.write_bytes(found[4].path.read_bytes()[:700])
+    return found
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Counts the decodes, by content."""
+    calls = []
+    real = photos.decode
+
+    def counting(content, *arguments):
+        calls.append(content)
+        return real(content, *arguments)
+
+    monkeypatch.setattr(photos, "decode", counting)
+    return calls
+
+
+def cache_in(folder):
+    return PhotoCache(folder, SIDE, 200)
+
+
+KEEP = np.array([0, 1, 5, 6, 7])
+
+
+def finished(folder, sources, keep=KEEP, **options):
+    cache = cache_in(folder)
+    entries = cache.fill(sources, **{"workers": 1, **options})
+    return entries, np.array(cache.finish(np.asarray(keep)))
+
+
+def test_cache_holds_each_photo_and_reasons_for_the_rest(tmp_path, sources):
+    entries, array = finished(tmp_path / "cache", sources)
+    assert [(entry.width, entry.height) for entry in entries] == [
+        *((60, 40), (61, 40), (0, 0), (0, 0), (0, 0)),
+        *((65, 40), (66, 40), (67, 40)),
+    ]
+    problems = [entry.problem for entry in entries]
+    assert problems[:2] + problems[5:] == [""] * 5
+    assert problems[2:4] == ["not an image", "missing"]
+    assert problems[4].startswith("damaged image file (")
+    for row, number in enumerate(KEEP):
+        np.testing.assert_array_equal(array[row], decode(sources[number].path.read_bytes(), SIDE).pixels_0_255)
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["photos_16px.jsonl", "photos_16px.npy"]
+    np.testing.assert_array_equal(load_photos(cache_in(tmp_path / "cache").array_path), array)
+
+
+def test_parallel_fill_equals_serial(tmp_path, sources):
+    counts = []
+    one = finished(tmp_path / "one", sources, workers=1, progress=counts.append)
+    four = finished(tmp_path / "four", sources, workers=4)
+    assert one[0] == four[0]
+    assert sum(counts) == len(sources)
+    assert file_digest(cache_in(tmp_path / "one").array_path) == file_digest(cache_in(tmp_path / "four").array_path)
+
+
+def test_fill_leaves_the_warning_filters_alone(tmp_path, sources):
+    before = list(warnings.filters)
+    cache_in(tmp_path / "cache").fill(sources, workers=4)
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize("keep", [[7, 0, 5], [1, 0, 2, 3, 4, 5, 6, 7], [5], list(range(8))])
+def test_kept_rows_come_in_the_order_asked_for(tmp_path, sources, keep):
+    _, whole = finished(tmp_path / "whole", sources, keep=range(8))
+    _, array = finished(tmp_path / "some", sources, keep=keep)
+    np.testing.assert_array_equal(array, whole[keep])
+    journal = photos._read_journal(cache_in(tmp_path / "some").journal_path)
+    assert [journal[row]["key"].split("|")[0] for row in range(len(keep))] == [f"{number}.jpg" for number in keep]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_interrupted_fill_goes_on_where_it_was(tmp_path, sources, decoded, interruption, workers):
+    _, undisturbed = finished(tmp_path / "undisturbed", sources)
+    cache = cache_in(tmp_path / "cache")
+    done = []
+
+    def interrupt(count):
+        done.append(count)
+        if sum(done) == 6:
+            raise interruption
+
+    with pytest.raises(interruption):
+        cache.fill(sources, workers=workers, progress=interrupt)
+    decoded.clear()
+    done.clear()
+    entries, array = finished(tmp_path / "cache", sources, progress=done.append)
+    assert done == [6, 1, 1]
+    assert decoded == [source.path.read_bytes() for source in sources[6:]]
+    assert [entry.problem == "" for entry in entries] == [row in KEEP for row in range(8)]
+    np.testing.assert_array_equal(array, undisturbed)
+
+
+def test_decoder_that_dies_keeps_what_was_done(tmp_path, sources, monkeypatch, decoded):
+    real = photos.decode
+
+    def dying(content, *arguments):
+        if content == sources[6].path.read_bytes():
+            raise AssertionError("power cut")
+        return real(content, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(photos, "decode", dying)
+        with pytest.raises(AssertionError, match="power cut"):
+            cache_in(tmp_path / "cache").fill(sources, workers=1)
+    decoded.clear()
+    finished(tmp_path / "cache", sources)
+    assert decoded == [source.path.read_bytes() for source in sources[6:]]
+
+
+@pytest.mark.parametrize(("lines", "redone"), [(8, 0), (7.5, 1), (6.5, 2)])
+def test_journal_cut_in_mid_line(tmp_path, sources, decoded, lines, redone):
+    cache = cache_in(tmp_path / "cache")
+    cache.fill(sources, workers=1)
+    written = cache.journal_path.read_text().splitlines()
+    whole = int(lines)
+    kept = written[:whole] + [line[:40] for line in written[whole : whole + 1]]
+    cache.journal_path.write_text("\n".join(kept))  # without an end of line
+    decoded.clear()
+    entries, array = finished(tmp_path / "cache", sources)
+    assert len(decoded) == redone
+    assert all(isinstance(entry, CacheEntry) for entry in entries)
+    np.testing.assert_array_equal(array, finished(tmp_path / "other", sources)[1])
+    journal = cache.journal_path.read_text().splitlines()
+    assert len(journal) == len(KEEP)
+    assert len(photos._read_journal(cache.journal_path)) == len(KEEP)
+
+
+def test_changed_file_is_decoded_again(tmp_path, sources, decoded):
+    cache = cache_in(tmp_path / "cache")
+    cache.fill(sources, workers=1)
+    write_photo(sources[5].path, seed=99, side=(80, 30))
+    write_photo(sources[3].path, seed=98)  # it was missing
+    decoded.clear()
+    entries, array = finished(tmp_path / "cache", sources, keep=[3, 5])
+    assert len(decoded) == 2
+    assert (entries[5].width, entries[5].height, entries[3].problem) == (80, 30, "")
+    np.testing.assert_array_equal(array[1], decode(sources[5].path.read_bytes(), SIDE).pixels_0_255)
+
+
+def test_another_file_at_a_row_and_back_again(tmp_path, sources):
+    cache = cache_in(tmp_path / "cache")
+    a, b = sources[0], sources[1]
+    cache.fill([a], workers=1)
+    cache.fill([b], workers=1)
+    cache.fill([a], workers=1)
+    array = cache.finish(np.array([0]))
+    np.testing.assert_array_equal(array[0], decode(a.path.read_bytes(), SIDE).pixels_0_255)
+
+
+def test_another_number_of_photos_or_a_broken_array_starts_anew(tmp_path, sources, decoded):
+    cache = cache_in(tmp_path / "cache")
+    cache.fill(sources[5:], workers=1)
+    cache.fill(sources[:2], workers=1)
+    assert len(decoded) == 5
+    (tmp_path / "cache" / "photos.partial.npy").write_bytes(b"\x93NUMPY broken")
+    _, array = finished(tmp_path / "cache", sources[:2], keep=[0, 1])
+    assert len(decoded) == 7
+    np.testing.assert_array_equal(array[1], decode(sources[1].path.read_bytes(), SIDE).pixels_0_255)
+
+
+def test_unchanged_photos_are_taken_over_from_an_earlier_cache(tmp_path, sources, decoded):
+    finished(tmp_path / "earlier", sources)
+    write_photo(sources[6].path, seed=99)
+    new = PhotoSource("new.jpg", write_photo(tmp_path / "raw" / "new.jpg", seed=50))
+    order = [new, sources[7], sources[6], sources[5], sources[2], sources[0]]
+    decoded.clear()
+    keep = [0, 1, 2, 3, 5]
+    counts = []
+    entries, array = finished(tmp_path / "next", order, keep=keep, earlier=tmp_path / "earlier", progress=counts.append)
+    assert len(decoded) == 3  # the new one, the changed one, and the one that was left out
+    assert counts[0] == 3
+    assert entries[1] == CacheEntry(67, 40)
+    for row, place in enumerate(keep):
+        np.testing.assert_array_equal(array[row], decode(order[place].path.read_bytes(), SIDE).pixels_0_255)
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "other side"])
+def test_earlier_cache_of_no_use_is_left_alone(tmp_path, sources, decoded, damage):
+    finished(tmp_path / "earlier", sources)
+    path = cache_in(tmp_path / "earlier").array_path
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:300])
+    elif damage == "missing":
+        path.unlink()
+    else:
+        path.rename(path.with_name("photos_32px.npy"))
+    decoded.clear()
+    finished(tmp_path / "next", sources, earlier=tmp_path / "earlier")
+    assert len(decoded) == 7  # all but the missing one
+
+
+def test_digest_is_blake2b_of_the_bytes(tmp_path):
+    from hashlib import blake2b
+
+    content = bytes(range(256)) * 40_000
+    (tmp_path / "file").write_bytes(content)
+    assert file_digest(tmp_path / "file") == blake2b(content, digest_size=16).hexdigest()

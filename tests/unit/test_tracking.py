@@ -1,0 +1,249 @@
+"""The Tracker: MLflow's and the in-memory one keep one contract."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from wastelens import tracking
+from wastelens.errors import RunError
+from wastelens.tracking import MemoryTracker, MlflowTracker, as_text, git_commit_tag, to_json
+
+# MLflow 3.17 on SQLAlchemy 2.1.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """MLflow's default store, in a folder of its own."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_RUN_ID", raising=False)
+        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+        patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
+        patch.chdir(folder)
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_experiment("tests")
+        yield mlflow
+        mlflow.set_tracking_uri(before)
+
+
+class Memory:
+    """What a test wants to know of runs kept in memory."""
+
+    def __init__(self):
+        self.tracker = MemoryTracker()
+
+    def _run(self, run_id):
+        return next(run for run in self.tracker.runs if run.id == run_id)
+
+    def status(self, run_id):
+        return self._run(run_id).status
+
+    def tags(self, run_id):
+        return self._run(run_id).tags
+
+    def parameters(self, run_id):
+        return self._run(run_id).parameters
+
+    def metrics(self, run_id):
+        return self._run(run_id).metrics
+
+    def parent(self, run_id):
+        return self._run(run_id).parent
+
+    def datasets(self, run_id):
+        return [(one["name"], one["context"]) for one in self._run(run_id).datasets]
+
+
+class InMlflow:
+    """What a test wants to know of runs in MLflow's store."""
+
+    def __init__(self, mlflow):
+        self.tracker = MlflowTracker()
+        self._client = mlflow.MlflowClient()
+
+    def status(self, run_id):
+        return self._client.get_run(run_id).info.status
+
+    def tags(self, run_id):
+        return self._client.get_run(run_id).data.tags
+
+    def parameters(self, run_id):
+        return self._client.get_run(run_id).data.params
+
+    def metrics(self, run_id):
+        return self._client.get_run(run_id).data.metrics
+
+    def parent(self, run_id):
+        return self.tags(run_id).get("mlflow.parentRunId", "")
+
+    def datasets(self, run_id):
+        inputs = self._client.get_run(run_id).inputs.dataset_inputs
+        return [(one.dataset.name, one.tags[0].value) for one in inputs]
+
+
+@pytest.fixture(params=["memory", "mlflow"])
+def kept(request):
+    return Memory() if request.param == "memory" else InMlflow(request.getfixturevalue("store"))
+
+
+def test_run_keeps_what_it_is_told(kept, tmp_path):
+    file = tmp_path / "weights.h5"
+    file.write_bytes(b"\x00\x01")
+    with kept.tracker.start("train") as run:
+        run.log_parameters({"epochs": 3, "augment": False, "rate": 0.1 + 0.2})
+        run.log_metrics({"loss": 2.0, "val_loss": 3.0}, step=1)
+        run.log_metrics({"loss": 1.0}, step=2)
+        run.log_metrics({"test_macro_ap": 0.5})
+        run.set_tags({"collapsed": True, "note": "x"})
+        run.set_tags({})
+        run.log_text("hello\n", "notes/hello.txt")
+        run.log_table(pd.DataFrame({"a": [1, 2]}), "table.csv")
+        run.log_figure(Figure(), "figures/empty.png")
+        run.log_file(file, "export")
+        run.log_file(file)
+        run.log_dataset(pd.DataFrame({"a": [1]}), source=Path("x.csv"), name="sample", digest="d" * 40, context="train")
+    assert kept.status(run.id) == "FINISHED"
+    assert kept.parameters(run.id) == {"epochs": "3", "augment": "false", "rate": "0.3"}
+    assert kept.metrics(run.id) == {"loss": 1.0, "val_loss": 3.0, "test_macro_ap": 0.5}
+    assert kept.tags(run.id).items() >= {"collapsed": "true", "note": "x"}.items()
+    assert kept.datasets(run.id) == [("sample", "train")]
+    history = run.metric_history(["loss", "val_loss", "never"])
+    assert history == [{"epoch": 1, "loss": 2.0, "val_loss": 3.0}, {"epoch": 2, "loss": 1.0}]
+    for path, content in [
+        ("notes/hello.txt", b"hello\n"),
+        ("table.csv", b"a\n1\n2\n"),
+        ("export/weights.h5", b"\x00\x01"),
+        ("weights.h5", b"\x00\x01"),
+    ]:
+        copy = run.download(path, tmp_path)
+        assert copy is not None
+        assert copy.read_bytes() == content
+    picture = run.download("figures/empty.png", tmp_path)
+    assert picture is not None
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run.download("no/such/file.txt", tmp_path) is None
+
+
+def test_parent_and_child_keep_to_their_own_runs(kept):
+    with kept.tracker.start("main") as parent:
+        with kept.tracker.start("train") as child:
+            child.set_tags({"who": "child"})
+            parent.set_tags({"who": "parent"})
+            parent.log_text("parent", "who.txt")
+            child.log_text("child", "who.txt")
+            parent.log_parameters({"who": "parent"})
+            parent.log_metrics({"who": 1.0})
+        parent.log_metrics({"after": 1.0})
+    assert (kept.parent(parent.id), kept.parent(child.id)) == ("", parent.id)
+    assert [kept.tags(run.id)["who"] for run in (parent, child)] == ["parent", "child"]
+    assert [kept.parameters(run.id).get("who") for run in (parent, child)] == ["parent", None]
+    assert kept.metrics(parent.id) == {"who": 1.0, "after": 1.0}
+    assert kept.metrics(child.id) == {}
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_status_of_runs_that_end_early(kept, error, status):
+    def fail():
+        with kept.tracker.start("main") as parent, kept.tracker.start("train") as child:
+            ids.extend([parent.id, child.id])
+            raise error
+
+    ids: list[str] = []
+    with pytest.raises(error):
+        fail()
+    assert [kept.status(run_id) for run_id in ids] == [status, status]
+    with kept.tracker.start("next") as run:
+        pass
+    assert kept.parent(run.id) == ""
+
+
+def test_interrupted_run_is_resumed(kept, tmp_path):
+    ids: list[str] = []
+
+    def interrupted():
+        with kept.tracker.start("train") as run:
+            ids.append(run.id)
+            run.log_metrics({"loss": 2.0}, step=1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with kept.tracker.start("train", resume=ids[0]) as run:
+        assert run.id == ids[0]
+        run.log_metrics({"loss": 1.0}, step=2)
+    assert kept.status(ids[0]) == "FINISHED"
+    assert run.metric_history(["loss"]) == [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
+
+
+def test_unknown_run_cannot_be_resumed(kept):
+    message = r"^There is no run 'abc' to resume\. Copy the run id from the MLflow UI\.$"
+    with pytest.raises(RunError, match=message), kept.tracker.start("train", resume="abc"):
+        pass
+
+
+def test_run_of_mlflow_run_is_joined_and_its_parameters_left(store, monkeypatch):
+    opened = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id)
+    store.MlflowClient().log_param(opened.info.run_id, "augment", "True")
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
+    kept = InMlflow(store)
+    with kept.tracker.start("train") as run:
+        run.log_parameters({"augment": True, "seed": 0})
+    assert run.id == opened.info.run_id
+    assert kept.parameters(run.id) == {"augment": "True", "seed": "0"}
+    assert kept.tags(run.id)["used.augment"] == "true"
+    assert kept.tags(run.id)["mlflow.runName"] == "train"
+
+
+def test_wrapper_of_a_resumed_run_ends_with_it(store, monkeypatch):
+    kept = InMlflow(store)
+    with kept.tracker.start("train") as first:
+        pass
+    wrapper = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", wrapper.info.run_id)
+    with kept.tracker.start("train", resume=first.id) as run:
+        assert run.id == first.id
+        assert "MLFLOW_RUN_ID" not in os.environ
+    assert kept.status(wrapper.info.run_id) == kept.status(first.id) == "FINISHED"
+    assert kept.tags(wrapper.info.run_id)["resumes_run"] == first.id
+
+
+def test_finished_hint(store, monkeypatch):
+    assert MlflowTracker().finished_hint() == (
+        f"mlflow ui --backend-store-uri {store.get_tracking_uri()}   then open http://127.0.0.1:5000"
+    )
+    monkeypatch.setattr(store, "get_tracking_uri", lambda: "http://tracker:5000")
+    assert MlflowTracker().finished_hint() == "Open http://tracker:5000"
+    assert MemoryTracker().finished_hint()
+
+
+def test_commit_is_a_tag_only_where_git_knows_it(monkeypatch):
+    def answer(code, text):
+        return lambda *arguments, **options: subprocess.CompletedProcess([], code, stdout=text)
+
+    monkeypatch.setattr(tracking.subprocess, "run", answer(0, "abc123\n"))
+    assert git_commit_tag() == {"git_commit": "abc123"}
+    monkeypatch.setattr(tracking.subprocess, "run", answer(128, ""))
+    assert git_commit_tag() == {}
+
+    def no_git(*arguments, **options):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(tracking.subprocess, "run", no_git)
+    assert git_commit_tag() == {}
+
+
+def test_texts():
+    assert [as_text(value) for value in (True, False, 0.1 + 0.2, 3, "x", None, 1e-7)] == [
+        *("true", "false", "0.3", "3", "x", "None", "1e-07"),
+    ]
+    assert to_json({"b": 1, "a": Path("x")}) == '{\n  "a": "x",\n  "b": 1\n}\n'
