@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -278,7 +279,9 @@ def test_damaged_bytes_give_a_photo_or_a_reason(kind, capfd):
 def test_read_photo_reasons(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
     for name, words in [
+        ("pipe.jpg", "not a file but a pipe or device"),
         ("none.jpg", "missing"),
         ("empty.jpg", "an empty file"),
         ("folder.jpg", "a folder stands where the photo should be"),

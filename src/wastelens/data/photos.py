@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
 import struct
 import warnings
 import zlib
@@ -315,14 +316,17 @@ def read_photo(path: Path) -> bytes:
     """A photo file's bytes.
 
     Raises:
-        BadPhotoError: missing, a folder, unreadable, or empty.
+        BadPhotoError: missing, a folder, a pipe or device, unreadable, or empty.
     """
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise BadPhotoError("a folder stands where the photo should be")
+        if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
+            raise BadPhotoError("not a file but a pipe or device")
         content = path.read_bytes()
     except FileNotFoundError:
         raise BadPhotoError("missing") from None
-    except IsADirectoryError:
-        raise BadPhotoError("a folder stands where the photo should be") from None
     except OSError as error:
         raise BadPhotoError(f"cannot be read ({error.strerror})") from None
     if not content:
