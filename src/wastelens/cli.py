@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -16,6 +17,17 @@ from wastelens import interrupts
 from wastelens.errors import WastelensError
 
 INTERRUPTED_STATUS = 130
+_MENDABLE = {
+    errno.ENOSPC: "Free space",
+    errno.EDQUOT: "Free space",
+    errno.EACCES: "Mend the permission",
+    errno.EPERM: "Mend the permission",
+    errno.EROFS: "Mend the permission",
+    errno.ENOTDIR: "Move the file away",
+    errno.EEXIST: "Move the file away",
+    errno.EISDIR: "Move the folder away",
+    errno.EIO: "Look after the disk",
+}
 
 
 @dataclass(frozen=True)
@@ -103,8 +115,11 @@ def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
     # mlflow run types every declared parameter, given or not: there, only a value that differs from the default
     # says something, and may overrule the user's config file.
     by_mlflow = "MLFLOW_RUN_ID" in os.environ
-    silent = {name for name in values if by_mlflow and values[name] == defaults[name]}
-    given = {name: values[name] for name in values if name in typed - silent}
+    silent = {name: value for name, value in values.items() if by_mlflow and value == defaults[name]}
+    given = {name: values[name] for name in values if name in typed - set(silent)}
+    for name, value in config_module.config_file_says(step, config_file).items():
+        if silent.get(name, value) != value:
+            click.echo(f'{config_file} sets {name}={value}. To overrule it: -P set="{name}={silent[name]}"')
     config = config_module.load_config(step, parameters=given, config_file=config_file, settings=settings)
     tracking = importlib.import_module("wastelens.tracking")
     importlib.import_module(f"wastelens.steps.{step}").run(config, tracking.MlflowTracker())
@@ -140,8 +155,10 @@ def _status(command: Callable[[], object]) -> int:
         _complain(str(error))
         return error.exit_status
     except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
         where = f": '{error.filename}'" if error.filename else ""
-        _complain(f"{error.strerror or error}{where}. Free space, mend the permission, or choose another data_folder.")
+        _complain(f"{error.strerror}{where}. {_MENDABLE[error.errno]}, or choose another data_folder.")
         return 2
     except (KeyboardInterrupt, click.Abort):
         _complain("Interrupted. Finished work is kept.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -14,8 +15,23 @@ from wastelens.errors import ConfigError
 
 Tree = dict[str, Any]
 
+LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
+_WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")  # an apostrophe without its pair is only a letter
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML whose booleans are true and false: YAML 1.1 also takes on, off, yes and no, wherever they stand."""
+
+
+_YamlLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF"
+)
 
 
 class Config(BaseModel):
@@ -71,7 +87,7 @@ class PrepareConfig(Config):
     max_problem_share: float = Field(ge=0, lt=1)
     max_megapixels: float = Field(gt=0)
     workers: Annotated[int, Field(ge=1)] | Literal["auto"]
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
 
     @field_validator("folds")
     @classmethod
@@ -173,7 +189,7 @@ class TrainConfig(Config):
     fit: FitConfig
     bootstrap_resamples: int = Field(ge=100)
     resume: str
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
 
 
 class MainConfig(Config):
@@ -181,6 +197,17 @@ class MainConfig(Config):
 
     prepare: PrepareConfig
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _one_job(self) -> MainConfig:
+        for key in ("dataset", "data_folder"):
+            if getattr(self.prepare, key) != getattr(self.train, key):
+                raise ValueError(f"prepare.{key} and train.{key} must be the same: one job has one dataset")
+        if self.train.augment:
+            raise ValueError("train.augment cannot be set: main trains without and with augmentation")
+        if self.train.resume:
+            raise ValueError("train.resume cannot be set: resume a run with the entry point train")
+        return self
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -218,6 +245,16 @@ def load_config(
         _refuse_unknown_keys(part, schema, label)
         tree = _merge(part, tree)
     return _validated(schema, tree, [*parts, *layers])
+
+
+def config_file_says(step: str, config_file: str) -> dict[str, str]:
+    """The plain keys that a user's file sets for a step, as text.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    tree = _section_for(step, read_yaml(Path(config_file))) if config_file else {}
+    return {key: _as_text(value) for key, value in tree.items() if not isinstance(value, Mapping)}
 
 
 def _layers(
@@ -259,7 +296,7 @@ def read_yaml(path: Path) -> Tree:
         ConfigError: missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _YamlLoader)
     except OSError as error:
         raise ConfigError(f"Config file '{path}' cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date like 2024-13-45 is a ValueError
@@ -273,15 +310,15 @@ def read_yaml(path: Path) -> Tree:
 
 
 def parse_settings(settings: str) -> Tree:
-    """``"fit.epochs=3 fit.batch_size=16"`` as a tree; values are read as YAML.
+    """``"fit.epochs=3 fit.batch_size=16"`` as a tree; values are read as YAML, and quotes hold spaces together.
 
     Raises:
         ConfigError: a word without '=' or a value that is not YAML.
     """
     tree: Tree = {}
-    for word in settings.split():
+    for word in _WORDS.findall(settings):
         key, equals, value = word.partition("=")
-        if not equals or not key.strip("."):
+        if not equals or not all(key.split(".")):
             raise ConfigError(
                 f"Cannot read '{word}' in the parameter 'set'; write key=value, as in set=\"fit.epochs=3\"."
             )
@@ -292,7 +329,7 @@ def parse_settings(settings: str) -> Tree:
             leaf[parent] = {}
             leaf = leaf[parent]
         try:
-            leaf[last] = yaml.safe_load(value)
+            leaf[last] = yaml.load(value, _YamlLoader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"Cannot read the value in '{word}' of the parameter 'set'.") from error
         tree = _merge(tree, branch)
@@ -362,7 +399,8 @@ def _validated(schema: type[AnyConfig], tree: Tree, layers: list[tuple[str, Tree
         key = ".".join(location)
         value = "" if isinstance(first.get("input"), Mapping) else f" (not {first['input']!r})"
         reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"Config key '{key}' in {_set_by(location, layers)}: {_lower(reason)}{value}.") from error
+        where = f"Config key '{key}' in {_set_by(location, layers)}" if key else "Config"
+        raise ConfigError(f"{where}: {_lower(reason)}{value}.") from error
 
 
 def _set_by(location: list[str], layers: list[tuple[str, Tree]]) -> str:
@@ -391,6 +429,10 @@ def flatten(config: Config) -> dict[str, str]:
             if isinstance(value, Mapping):
                 yield from walk(value, f"{prefix}{key}.")
             else:
-                yield f"{prefix}{key}", str(value).lower() if isinstance(value, bool) else str(value)
+                yield f"{prefix}{key}", _as_text(value)
 
     return dict(walk(config.model_dump(mode="json"), ""))
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,7 @@
-"""The Tracker: what steps say about their runs. MLflow stands behind it; an in-memory one serves the tests."""
+"""The Tracker: what steps say about their runs. MLflow stands behind it.
+
+Tests use the one of ``memory_tracking``, which keeps its runs in memory.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -176,15 +178,19 @@ def _store_errors() -> Iterator[None]:
 
 
 def git_commit_tag() -> dict[str, str]:
-    """The checkout's commit as a tag, or nothing where the code is no git checkout."""
-    folder = Path(__file__).resolve().parent
+    """The checkout's commit as a tag, ``-dirty`` where files differ from it; nothing where the code is no checkout."""
+    this_file = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(this_file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
-    except OSError:  # git is not installed
+        # Installed into an environment that lies in somebody's own repository, the code is none of its files.
+        git("ls-files", "--error-unmatch", this_file.name)
+        return {"git_commit": git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")}
+    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
         return {}
-    return {"git_commit": answer.stdout.strip()} if answer.returncode == 0 else {}
 
 
 class MlflowRun:
@@ -303,111 +309,6 @@ def as_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-@dataclass
-class MemoryRun:
-    """A run kept in memory, for tests."""
-
-    id: str
-    name: str
-    status: str = "RUNNING"
-    parent: str = ""
-    parameters: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    history: dict[int, dict[str, float]] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    datasets: list[dict[str, str]] = field(default_factory=list)
-    models: dict[str, PyfuncModel] = field(default_factory=dict)
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="wastelens-run-")))
-
-    def log_parameters(self, parameters: Mapping[str, object]) -> None:
-        self.parameters.update({key: as_text(value) for key, value in parameters.items()})
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.metrics.update(metrics)
-        if step is not None:
-            self.history.setdefault(step, {}).update(metrics)
-
-    def set_tags(self, tags: Mapping[str, object]) -> None:
-        self.tags.update({key: as_text(value) for key, value in tags.items()})
-
-    def log_figure(self, figure: Figure, path: str) -> None:
-        figure.savefig(self._target(path))
-
-    def log_table(self, table: pd.DataFrame, path: str) -> None:
-        table.to_csv(self._target(path), index=False)
-
-    def log_text(self, text: str, path: str) -> None:
-        self._target(path).write_text(text, encoding="utf-8")
-
-    def log_file(self, file: Path, folder: str = "") -> None:
-        self._target(f"{folder}/{file.name}".lstrip("/")).write_bytes(file.read_bytes())
-
-    def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
-        self.datasets.append({"name": name, "digest": digest, "context": context, "rows": str(len(table))})
-
-    def log_model(self, model: PyfuncModel, name: str) -> None:
-        for key, file in model.files.items():
-            self._target(f"{name}/{key}/{file.name}").write_bytes(file.read_bytes())
-        self.models[name] = model
-
-    def metric_history(self, names: list[str]) -> list[dict[str, float]]:
-        return [
-            {"epoch": step, **{name: row[name] for name in names if name in row}}
-            for step, row in sorted(self.history.items())
-        ]
-
-    def download(self, path: str, into: Path) -> Path | None:
-        source = self.folder / path
-        if not source.is_file():
-            return None
-        copy = into / source.name
-        copy.write_bytes(source.read_bytes())
-        return copy
-
-    def _target(self, path: str) -> Path:
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
-
-
-class MemoryTracker:
-    """Keeps its runs in ``runs``, in the order they were started."""
-
-    def __init__(self) -> None:
-        self.runs: list[MemoryRun] = []
-        self._open: list[MemoryRun] = []
-
-    @contextlib.contextmanager
-    def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
-        run = self._resumed(resume) if resume else MemoryRun(id=f"run-{len(self.runs)}", name=name)
-        if not resume:
-            self.runs.append(run)
-        run.parent = self._open[-1].id if self._open else ""
-        self._open.append(run)
-        run.status = "FAILED"
-        try:
-            yield run
-            run.status = "FINISHED"
-        except KeyboardInterrupt:
-            run.status = "KILLED"
-            raise
-        finally:
-            self._open.pop()
-
-    def _resumed(self, run_id: str) -> MemoryRun:
-        found = [run for run in self.runs if run.id == run_id]
-        if not found:
-            raise RunError(f"There is no run '{run_id}' to resume. Copy the run id from the MLflow UI.")
-        return found[0]
-
-    def stored(self, run_id: str) -> StoredRun:
-        found = self._resumed(run_id)
-        return StoredRun(found, found.status)
-
-    def finished_hint(self) -> str:
-        return "(runs are kept in memory)"
 
 
 def to_json(value: object) -> str:

@@ -14,10 +14,12 @@ import pytest
 from tests.factories import config, write_dataset, write_json
 
 from wastelens.data.photos import PhotoCache
-from wastelens.data.prepared import load_prepared
+from wastelens.data.preparation import balance
+from wastelens.data.prepared import SplitTables, draft, load_prepared
+from wastelens.data.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import InputError, PreparedDatasetError
+from wastelens.memory_tracking import MemoryTracker
 from wastelens.steps import prepare
-from wastelens.tracking import MemoryTracker
 
 SMALL = "image_side_px=32 workers=2"
 
@@ -81,14 +83,14 @@ def test_cache_row_is_the_label_row(tmp_path: Path, dataset: Path) -> None:
 
 
 def test_same_seed_and_shuffled_json_give_the_same_dataset(tmp_path: Path, dataset: Path) -> None:
-    first, _ = prepared(tmp_path, dataset)
-    files = dict(first.dataset.manifest["files"])
-
     def shuffle(content: dict[str, Any]) -> None:
         content["images"].reverse()
         content["annotations"].reverse()
         content["categories"].reverse()
 
+    edit(dataset, lambda content: [one.pop("id") for one in content["annotations"]])
+    first, _ = prepared(tmp_path, dataset)
+    files = dict(first.dataset.manifest["files"])
     edit(dataset, shuffle)
     second, _ = prepared(tmp_path, dataset)
     assert second.dataset.manifest["files"] == files
@@ -108,11 +110,11 @@ def test_folds_hold_each_photo_in_test_once(tmp_path: Path, dataset: Path) -> No
 def test_group_by_a_column_of_the_images(tmp_path: Path, dataset: Path) -> None:
     def add(content: dict[str, Any]) -> None:
         for number, image in enumerate(content["images"]):
-            image["camera"] = f"camera {number % 12}"
+            image["camera"] = "NA" if number % 12 == 0 else f"camera {number % 12}"
 
     edit(dataset, add)
     result, _ = prepared(tmp_path, dataset, "group_by=camera")
-    assert set(result.dataset.frame["group"]) == {f"camera {number}" for number in range(12)}
+    assert set(result.dataset.frame["group"]) == {"NA", *(f"camera {number}" for number in range(1, 12))}
 
 
 def test_bad_photos_are_left_out_listed_and_counted(
@@ -155,7 +157,7 @@ def test_zero_sized_photo_is_left_out(tmp_path: Path, dataset: Path) -> None:
     edit(dataset, lambda content: content["images"][0].update(width=0))
     result, _ = prepared(tmp_path, dataset)
     problems = pd.read_csv(result.dataset.folder / "problems.csv")
-    assert problems["problem"].tolist() == ["annotated with an impossible size: 0 x 48"]
+    assert problems["problem"].tolist() == ["photo left out: annotated with an impossible size: 0 x 48"]
     assert result.dataset.manifest["counts"]["photos_left_out"] == 1
 
 
@@ -232,6 +234,40 @@ def test_bad_input_stops_with_one_line_and_leaves_nothing(tmp_path: Path, datase
         prepared(tmp_path, dataset, settings)
     assert "\n" not in str(caught.value)
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+
+
+def test_two_prepares_of_one_dataset_do_not_mix(tmp_path: Path, dataset: Path) -> None:
+    with draft(tmp_path / "data" / "prepared" / "litter") as writing:
+        (writing / "mine").write_text("half of it")
+        with pytest.raises(InputError, match="Another prepare is writing"):
+            prepared(tmp_path, dataset)
+        assert (writing / "mine").read_text() == "half of it"
+
+
+def test_a_fold_that_cannot_be_balanced_is_named(tmp_path: Path, dataset: Path) -> None:
+    labels = [(1, 0)] * 8 + [(0, 1)] * 4
+
+    def tables(train: list[tuple[int, int]]) -> SplitTables:
+        frame = pd.DataFrame(train, columns=["a", "b"]).assign(file_name=[str(n) for n in range(len(train))])
+        return SplitTables(*(table(frame, ("a", "b")) for table in (TrainTable, ValTable, TestTable)))
+
+    chosen = config("prepare", "max_copies=2")
+    assert balance([tables(labels)] * 2, chosen).most_copies == 2
+    with pytest.raises(InputError, match=r"^Fold 1: .*max_copies"):
+        balance([tables(labels), tables(labels[:9])], chosen)
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "max_megapixels=0.001"), ("max_megapixels=0.001", "")])
+def test_the_largest_photo_allowed_holds_for_cached_photos_too(
+    tmp_path: Path, dataset: Path, before: str, after: str
+) -> None:
+    outcomes = []
+    for settings in (before, after):
+        try:
+            outcomes.append(len(prepared(tmp_path, dataset, settings)[0].dataset.frame))
+        except InputError:
+            outcomes.append(0)
+    assert outcomes == ([60, 0] if after else [0, 60])
 
 
 def test_bad_input_keeps_the_earlier_dataset(tmp_path: Path, dataset: Path) -> None:
@@ -332,8 +368,9 @@ def test_a_file_in_the_place_of_the_folder_is_kept(tmp_path: Path, dataset: Path
     assert place.read_text() == "mine"
 
 
-def test_a_name_too_long_for_the_disk_is_a_missing_photo(tmp_path: Path, dataset: Path) -> None:
-    edit(dataset, lambda content: content["images"][0].update(file_name="x" * 300 + ".jpg"))
+@pytest.mark.parametrize("letter", ["A", "x"])  # the first photo, and the last
+def test_a_name_too_long_for_the_disk_is_a_missing_photo(tmp_path: Path, dataset: Path, letter: str) -> None:
+    edit(dataset, lambda content: content["images"][0].update(file_name=letter * 300 + ".jpg"))
     result, _ = prepared(tmp_path, dataset)
     assert len(result.dataset.frame) == 59
 

@@ -13,8 +13,9 @@ import pytest
 from tests.factories import config, write_dataset
 
 from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetError, RunError
+from wastelens.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.steps import main, prepare, train
-from wastelens.tracking import MemoryRun, MemoryTracker
+from wastelens.training import fit as fit_module
 
 TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 
@@ -125,6 +126,16 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_step(
     assert tracker.runs[0].status == "FAILED"
 
 
+def test_a_network_that_diverges_in_the_last_step_fails_the_run_too(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MemoryTracker()
+    monkeypatch.setattr(fit_module, "predict", lambda model, photos, table: np.full(table.labels.shape, np.nan))
+    with pytest.raises(NonFiniteLossError, match="answer is not finite after epoch 1, step 1 of 1 "):
+        trained(prepared_folder, "fit.batch_size=512", tracker)
+    assert tracker.runs[0].status == "FAILED"
+
+
 def _nan_loss(logits: Any) -> Any:
     from keras import ops
 
@@ -165,6 +176,12 @@ def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
     with pytest.raises(RunError, match="is finished; there is nothing to resume"):
         trained(prepared_folder, tracker=tracker, resume=finished.id)
     assert finished.status == "FINISHED"
+    finished.status = "KILLED"
+    about = json.loads((finished.folder / "config.json").read_text())
+    about["config"]["loss"]["kind"] = "a loss of the future"
+    (finished.folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(RunError, match="another version of Wastelens"):
+        trained(prepared_folder, tracker=tracker, resume=finished.id)
 
 
 def test_main_compares_without_and_with_augmentation(

@@ -111,7 +111,7 @@ def test_a_cap_too_low_names_the_cap_and_the_target_that_work(target):
 
 def test_materials_that_always_occur_together_name_the_target_that_works():
     rows = [(1, 1, 0), (1, 0, 1)]  # the first is always the sum of the others
-    with pytest.raises(BalanceError, match=r"target 0\.5 or less"):
+    with pytest.raises(BalanceError, match=r"target=0\.5 or less"):
         oversample(table(rows))
     assert oversample(table(rows), 0.5).rows_after == 2
 

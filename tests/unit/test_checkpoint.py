@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from wastelens.tracking import MemoryRun
+from wastelens.memory_tracking import MemoryRun
 from wastelens.training.checkpoint import SLOTS, Checkpoint, Progress, load_checkpoint, save_checkpoint
 
 

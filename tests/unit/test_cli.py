@@ -72,12 +72,13 @@ def test_parameters_reach_the_config(calls, arguments, path, value):
     assert found == value
 
 
-def test_mlflow_runs_defaults_do_not_beat_the_config_file(calls, tmp_path, monkeypatch):
+def test_mlflow_runs_defaults_do_not_beat_the_config_file(calls, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_RUN_ID", "opened by mlflow run")
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 5\nfold: 3\n")
     assert status("train", "--config", str(file), "--seed", "0", "--fold", "4") == 0
     assert (calls[0][1].seed, calls[0][1].fold) == (5, 4)
+    assert capsys.readouterr().out == f'{file} sets seed=5. To overrule it: -P set="seed=0"\n'
 
 
 def test_what_is_typed_beats_the_config_file_even_where_it_is_the_default(calls, tmp_path, monkeypatch):
@@ -129,6 +130,7 @@ def test_bad_input_ends_with_two_and_one_message(calls, capsys, arguments, words
         (WastelensError("Something."), 1, "wastelens: Something."),
         (OSError(28, "No space left on device", "/data/x"), 2, "No space left on device: '/data/x'. Free space"),
         (OSError(28, "No space left on device"), 2, "No space left on device. Free space"),
+        (OSError(13, "Permission denied", "/data/x"), 2, "Permission denied: '/data/x'. Mend the permission"),
         (KeyboardInterrupt(), 130, "Interrupted. Finished work is kept"),
         (click.UsageError("No."), 2, "No."),
     ],
@@ -144,12 +146,13 @@ def test_each_ending_has_its_status_and_no_traceback(calls, monkeypatch, capsys,
     assert "Traceback" not in printed
 
 
-def test_bugs_are_not_hidden(calls, monkeypatch):
+@pytest.mark.parametrize("bug", [ZeroDivisionError, FileNotFoundError(2, "No such file"), ConnectionResetError])
+def test_bugs_are_not_hidden(calls, monkeypatch, bug):
     def fail(config, tracker):
-        raise ZeroDivisionError
+        raise bug
 
     monkeypatch.setattr(sys.modules["wastelens.steps.train"], "run", fail)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(bug if isinstance(bug, type) else type(bug)):
         cli.run(["train"])
 
 

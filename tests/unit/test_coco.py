@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 
@@ -53,6 +54,19 @@ def test_whole_file_is_read(tmp_path):
     assert [category.name for category in dataset.categories] == ["Drink can", "Glass bottle"]
     grouped = {image.id: [one.id for one in found] for image, found in annotations_by_image(dataset)}
     assert grouped == {10: [100, 101], 11: [102, 103], 12: [104, 105]}
+
+
+def test_what_exporters_write_besides(tmp_path):
+    content = coco_dict(images=3)
+    for one, crowd in zip(content["annotations"], (True, None, 0), strict=True):
+        one["iscrowd"] = crowd
+    content["categories"][0].update(name=" Drink can ", supercategory=None)
+    path = write_json(tmp_path / "annotations.json", content)
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    dataset = read_coco(path)
+    assert dataset.categories[0].name == "Drink can"
+    assert [bool(one.iscrowd) for one in dataset.annotations] == [True, False, False]
+    assert len(image_columns(path)) == 3
 
 
 def test_photos_without_annotations_are_kept(tmp_path):
@@ -256,6 +270,7 @@ def drawn(segmentation, image=PHOTO):
         ({"size": [48, 64], "counts": [0.5, 64 * 48 - 0.5]}, "do not add up"),
         ({"size": [48, 64], "counts": [64 * 48]}, "covers nothing"),
         ({"size": [48, 64], "counts": "zzzz"}, "do not add up"),
+        ({"size": [48, 64], "counts": 5}, "has no counts"),
         ({"size": [48, 64], "counts": "PP"}, "do not add up"),
         ({"size": [48, 64], "counts": "\x01é"}, "do not add up"),
     ],
@@ -264,6 +279,12 @@ def test_broken_outlines_come_back_with_their_problem(segmentation, problem):
     found = drawn(segmentation)
     assert problem in found.problem
     assert (found.polygons, found.rle, found.area_share) == ((), None, 0.0)
+
+
+def test_run_lengths_of_an_impossibly_large_mask_are_not_decoded():
+    counts = [0, 60_000 * 60_000]
+    found = drawn({"size": [60_000, 60_000], "counts": counts}, Image(1, "a.jpg", 60_000, 60_000))
+    assert "3,600,000,000 pixels, more than any photo" in found.problem
 
 
 def test_outline_without_segmentation():

@@ -57,6 +57,25 @@ def test_smoke_file_serves_main_and_each_step():
     assert main.prepare.image_side_px == yaml.safe_load(Path(smoke).read_text())["prepare"]["image_side_px"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("prepare.dataset=sample", "prepare.dataset and train.dataset must be the same"),
+        ("train.data_folder=elsewhere", "prepare.data_folder and train.data_folder must be the same"),
+        ("train.augment=true", "main trains without and with augmentation"),
+        ("train.resume=abc", "resume a run with the entry point train"),
+    ],
+)
+def test_main_refuses_what_contradicts_one_job(settings, words):
+    assert words in refusal("main", settings)
+
+
+@pytest.mark.parametrize("step", ["prepare", "train"])
+def test_seeds_are_those_that_every_library_takes(step):
+    assert "'seed'" in refusal(step, "seed=4294967296")
+    assert load_config(step, settings="seed=4294967295").seed == 2**32 - 1
+
+
 def test_main_hands_a_parameter_to_every_step_that_knows_it():
     main = config("main", dataset="sample", seed="7")
     assert main.prepare.dataset == main.train.dataset == "sample"
@@ -199,7 +218,7 @@ def test_missing_and_empty_files(tmp_path):
     assert read_yaml(tmp_path / "empty.yaml") == {}
 
 
-@pytest.mark.parametrize("word", ["epochs", "=3", ".=3", "a=[1", "a={", "a=2024-13-45", "a=0x_"])
+@pytest.mark.parametrize("word", ["epochs", "=3", ".=3", ".a=3", "a..b=3", "a=[1", "a={", "a=2024-13-45", "a=0x_"])
 def test_settings_that_cannot_be_read_are_named(word):
     with pytest.raises(ConfigError, match="the parameter 'set'") as caught:
         parse_settings(f"seed=1 {word}")
@@ -208,7 +227,9 @@ def test_settings_that_cannot_be_read_are_named(word):
 
 def test_settings_are_a_tree_of_yaml_values():
     assert parse_settings("") == {}
-    assert parse_settings("a.b=1  a.c=[x,2]\ta.b=no d=") == {"a": {"b": False, "c": ["x", 2]}, "d": None}
+    assert parse_settings("a.b=1  a.c=[x,2]\ta.b=false d=") == {"a": {"b": False, "c": ["x", 2]}, "d": None}
+    assert parse_settings("a='x y'  b=\"it's\" c=it's") == {"a": "x y", "b": "it's", "c": "it's"}
+    assert parse_settings("a=no b=on") == {"a": "no", "b": "on"}, "only true and false are booleans in YAML 1.2"
     assert parse_settings("a=1 a.b=2") == {"a": {"b": 2}}
 
 

@@ -91,7 +91,9 @@ def test_photo_of_zero_size_is_left_out_and_listed(tables, size):
     found = tables(content)
     assert found.labels["image_id"].tolist() == [11]
     assert found.objects["file_name"].tolist() == ["batch_1_000001.jpg"]
-    assert found.problems["problem"].tolist() == [f"annotated with an impossible size: {size[0]:g} x {size[1]:g}"]
+    assert found.problems["problem"].tolist() == [
+        f"photo left out: annotated with an impossible size: {size[0]:g} x {size[1]:g}"
+    ]
     assert found.problems["annotation_id"].tolist() == [""]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from matplotlib.figure import Figure
 
 from wastelens import tracking
 from wastelens.errors import RunError
-from wastelens.tracking import MemoryTracker, MlflowTracker, as_text, git_commit_tag, to_json
+from wastelens.memory_tracking import MemoryTracker
+from wastelens.tracking import MlflowTracker, as_text, git_commit_tag, to_json
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -226,14 +228,27 @@ def test_finished_hint(store, monkeypatch):
     assert MemoryTracker().finished_hint()
 
 
-def test_commit_is_a_tag_only_where_git_knows_it(monkeypatch):
-    def answer(code, text):
-        return lambda *arguments, **options: subprocess.CompletedProcess([], code, stdout=text)
+def git(folder, *words):
+    subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
 
-    monkeypatch.setattr(tracking.subprocess, "run", answer(0, "abc123\n"))
-    assert git_commit_tag() == {"git_commit": "abc123"}
-    monkeypatch.setattr(tracking.subprocess, "run", answer(128, ""))
-    assert git_commit_tag() == {}
+
+def test_commit_is_a_tag_only_of_the_code_that_git_keeps(tmp_path, monkeypatch):
+    code = tmp_path / "package" / "tracking.py"
+    code.parent.mkdir()
+    code.write_text("first")
+    monkeypatch.setattr(tracking, "__file__", str(code))
+    assert git_commit_tag() == {}, "no checkout"
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "other.txt").write_text("")
+    git(tmp_path, "add", "other.txt")
+    git(tmp_path, "-c", "user.name=n", "-c", "user.email=e@e", "commit", "--quiet", "-m", "another's")
+    assert git_commit_tag() == {}, "another project's repository"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=n", "-c", "user.email=e@e", "commit", "--quiet", "-m", "ours")
+    (clean,) = git_commit_tag().values()
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    code.write_text("second")
+    assert git_commit_tag() == {"git_commit": f"{clean}-dirty"}
 
     def no_git(*arguments, **options):
         raise FileNotFoundError("git")

@@ -86,7 +86,7 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
         reachable = _largest_target(combos, cap=None)
         raise BalanceError(
             f"No oversampling gives every material {target} of the commonest one's count, because they occur "
-            f"together. Use balance target {reachable} or less."
+            f"together. Use balance_target={reachable} or less."
         )
     cap, rows = _capped(combos, wanted, target, max_copies, free)
     return _result(train, _copies(train, combos, rows), cap, int(free.sum()))
@@ -94,7 +94,7 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
 
 def _check_arguments(target: float, max_copies: int | str) -> None:
     if not 0 <= target <= 1:
-        raise BalanceError(f"Balance target {target} is not a share. Give a number from 0 to 1, such as 0.7.")
+        raise BalanceError(f"balance_target={target} is not a share. Give a number from 0 to 1, such as 0.7.")
     if max_copies != "auto" and (not isinstance(max_copies, int) or max_copies < 1):
         raise BalanceError(f"max_copies={max_copies!r} is no cap. Give a whole number from 1 on, or 'auto'.")
 
@@ -124,7 +124,7 @@ def _capped(
     if rows is None:
         needed, _ = _smallest_cap(combos, wanted, at_most)
         raise BalanceError(
-            f"Balance target {target} cannot be met with at most {max_copies} copies of a photo. "
+            f"balance_target={target} cannot be met with at most {max_copies} copies of a photo. "
             f"Use max_copies={needed} or more, or target {_largest_target(combos, max_copies)} or less."
         )
     return max_copies, rows
@@ -179,7 +179,7 @@ def _solve(combos: _Combinations, target: Fraction, cap: int | None) -> IntArray
     too_many = cap is not None and bool((rows > cap * combos.photos).any())
     missed = bool((_weights(combos.labels, target) @ rows < 0).any())
     if too_many or missed or bool((rows < combos.photos).any()):
-        raise BalanceError(f"The solver missed balance target {float(target)}. Use one with fewer decimals.")
+        raise BalanceError(f"The solver missed balance_target={float(target)}. Use one with fewer decimals.")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # Far beyond any camera; larger numbers are damage, and would overflow areas.
 LARGEST_COORDINATE_PX = 1e6
+LARGEST_MASK_PX = 500_000_000  # a mask takes a byte a pixel while it is drawn
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
@@ -39,7 +41,7 @@ class Category(msgspec.Struct, frozen=True, gc=False):
 
     id: int
     name: str
-    supercategory: str = ""
+    supercategory: str | None = ""
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +51,7 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
     category_id: int
     id: int = -1
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
-    iscrowd: int = 0
+    iscrowd: int | bool | None = 0
 
 
 class _File(msgspec.Struct, gc=False):
@@ -100,7 +102,9 @@ def read_coco(path: Path) -> CocoDataset:
     for image in content.images:
         _check_file_name(path, image)
     _check_flat_names(path, content.images)
-    return CocoDataset(path, tuple(content.images), tuple(content.annotations), tuple(content.categories))
+    # Outer spaces are an exporter's slip, and a mapping's rows are read without theirs.
+    categories = [msgspec.structs.replace(category, name=category.name.strip()) for category in content.categories]
+    return CocoDataset(path, tuple(content.images), tuple(content.annotations), tuple(categories))
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -112,6 +116,7 @@ def _bytes_of(path: Path) -> bytes:
         raise AnnotationsError(
             f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions."
         ) from None
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     if not raw.strip():
         raise AnnotationsError(f"{path}: the file is empty. Download or export the annotations again.")
     return raw
@@ -207,7 +212,7 @@ def image_columns(path: Path) -> list[dict[str, Any]]:
     class _Images(msgspec.Struct):
         images: list[dict[str, Any]]
 
-    raw = _without_nan(path.read_bytes())
+    raw = _without_nan(_bytes_of(path))
     return msgspec.json.decode(raw, type=_Images).images
 
 
@@ -279,24 +284,34 @@ def polygon_area(polygon: npt.NDArray[np.float64]) -> float:
 def _run_length_outline(segmentation: dict[str, Any], image: Image) -> Outline:
     from pycocotools import mask
 
-    size, counts = segmentation.get("size"), segmentation.get("counts")
-    if size != [int(image.height), int(image.width)]:
-        return _broken(f"its run-length encoding has size {size}, the photo has [{image.height:g}, {image.width:g}]")
+    size = [int(image.height), int(image.width)]
+    problem = _run_length_problem(segmentation, size)
+    if problem:
+        return _broken(problem)
+    counts = segmentation["counts"]
     if isinstance(counts, list):
-        if not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != size[0] * size[1]:
-            return _broken("its run-length counts do not add up to the photo's pixels")
-        rle = mask.frPyObjects({"size": size, "counts": counts}, size[0], size[1])
-    elif isinstance(counts, str) and counts:
-        # pycocotools trusts the text, and reads or leaves unset what lies beyond it.
-        if sum(_counts_of(counts)) != size[0] * size[1]:
-            return _broken("its run-length counts do not add up to the photo's pixels")
-        rle = {"size": size, "counts": counts.encode()}
+        rle = mask.frPyObjects({"size": size, "counts": counts}, *size)
     else:
-        return _broken("its run-length encoding has no counts")
+        rle = {"size": size, "counts": counts.encode()}
     area = float(mask.area(rle))
     if area <= 0:
         return _broken("its run-length encoding covers nothing")
     return Outline((), rle, min(1.0, area / (image.width * image.height)))
+
+
+def _run_length_problem(segmentation: dict[str, Any], size: list[int]) -> str:
+    """Why a run-length encoding cannot be of a photo of this (height, width), or "": pycocotools checks nothing."""
+    counts, pixels = segmentation.get("counts"), size[0] * size[1]
+    if segmentation.get("size") != size:
+        return f"its run-length encoding has size {segmentation.get('size')}, the photo has {size}"
+    if pixels > LARGEST_MASK_PX:
+        return f"its run-length encoding has {pixels:,} pixels, more than any photo"
+    if not isinstance(counts, list | str) or not counts:
+        return "its run-length encoding has no counts"
+    runs = _counts_of(counts) if isinstance(counts, str) else counts
+    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != pixels:
+        return "its run-length counts do not add up to the photo's pixels"
+    return ""
 
 
 def _counts_of(text: str) -> list[int]:

@@ -46,7 +46,7 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
         flat = flat_name(image.file_name)
         source_file = image.file_name.replace("\\", "/")  # written on Windows
         if not (1 <= image.width <= LARGEST_COORDINATE_PX and 1 <= image.height <= LARGEST_COORDINATE_PX):
-            reason = f"{IMPOSSIBLE_SIZE}: {image.width:g} x {image.height:g}"
+            reason = f"photo left out: {IMPOSSIBLE_SIZE}: {image.width:g} x {image.height:g}"
             problems.append(problem_row(flat, source_file, reason))
             continue
         shown = set()
@@ -63,10 +63,10 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
                 flat,
                 annotation.id,
                 category.name,
-                category.supercategory,
+                category.supercategory or "",
                 material,
                 share,
-                annotation.iscrowd,
+                int(annotation.iscrowd or 0),
             )
             objects.append(row)
         present = [int(material in shown) for material in mapping.materials]
@@ -87,7 +87,7 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
     ]
     return AnnotatedPhotos(
         pd.DataFrame(photos, columns=photo_columns).sort_values("file_name", ignore_index=True),
-        pd.DataFrame(objects, columns=object_columns).sort_values(["file_name", "annotation_id"], ignore_index=True),
+        pd.DataFrame(objects, columns=object_columns).sort_values(object_columns, ignore_index=True),
         problem_frame(problems),
     )
 
@@ -100,7 +100,7 @@ def problem_row(file_name: str, source_file: str, problem: str, annotation_id: i
 def problem_frame(rows: list[tuple[str, ...]]) -> pd.DataFrame:
     """problems.csv, sorted."""
     frame = pd.DataFrame(rows, columns=["file_name", "source_file", "annotation_id", "problem"], dtype=str)
-    return frame.sort_values(["file_name", "annotation_id"], ignore_index=True)
+    return frame.sort_values(["file_name", "annotation_id", "problem"], ignore_index=True)
 
 
 def misfit(annotated: tuple[int, int], real: tuple[int, int]) -> str:

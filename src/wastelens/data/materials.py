@@ -13,7 +13,9 @@ from wastelens.errors import MappingError
 
 _MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 COLUMNS = ("category", "material", "reason")
-RESERVED_NAMES = frozenset({"file_name", "image_id", "source_file", "width", "height", "group", "split"})
+# The other columns of the prepared tables, and what is counted beside the materials in the run's metrics.
+_OTHER_COLUMNS = ("control", "file_name", "fold", "group", "height", "image_id", "photo_index", "source_file", "width")
+RESERVED_NAMES = frozenset({*_OTHER_COLUMNS, "split", "train", "val", "test", "left_out"})
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ class PhotoCache:
             warnings.simplefilter("ignore")
             for row, entry in self._decoded(sources, missing, pixels, workers):
                 entries[row] = entry
-                journal.write(_journal_line(sources[row], row, self.side_px, entry))
+                journal.write(self._journal_line(sources[row], row, entry))
                 journal.flush()
                 progress(1)
         pixels.flush()
@@ -247,7 +247,7 @@ class PhotoCache:
         entries = {}
         for row, source in enumerate(sources):
             found = known.get(row)
-            if found and found["key"] == _key(source, self.side_px):
+            if found and found["key"] == self._key(source):
                 entries[row] = CacheEntry(found["width"], found["height"], found["problem"])
         return entries
 
@@ -266,11 +266,11 @@ class PhotoCache:
         entries = {}
         with self.journal_path.open("a", encoding="utf-8") as journal:
             for row, source in enumerate(sources):
-                found = known.get(_key(source, self.side_px))
+                found = known.get(self._key(source))
                 if found and not found["problem"] and found["row"] < len(old):
                     pixels[row] = old[found["row"]]
                     entries[row] = CacheEntry(found["width"], found["height"])
-                    journal.write(_journal_line(source, row, self.side_px, entries[row]))
+                    journal.write(self._journal_line(source, row, entries[row]))
         return entries
 
     def _decoded(
@@ -292,6 +292,19 @@ class PhotoCache:
             yield from pool.map(put_in_place, rows)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _key(self, source: PhotoSource) -> str:
+        """What must be the same for a decoded photo to be taken over: the file, and how it is read."""
+        try:
+            status = source.path.stat()
+        except OSError:
+            return f"{source.file_name}|missing"
+        # The time of the last change of its permissions too: an unreadable photo may have been mended.
+        file = f"{source.path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+        return f"{source.file_name}|{file}|{self.side_px}px|{self.max_megapixels:g}MP"
+
+    def _journal_line(self, source: PhotoSource, row: int, entry: CacheEntry) -> str:
+        return json.dumps({"key": self._key(source), "row": row, **entry.__dict__}) + "\n"
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
@@ -346,18 +359,6 @@ def file_digest(path: Path) -> str:
         while piece := file.read(1 << 22):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _key(source: PhotoSource, side_px: int) -> str:
-    try:
-        status = source.path.stat()
-    except OSError:
-        return f"{source.file_name}|missing"
-    return f"{source.file_name}|{source.path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{side_px}"
-
-
-def _journal_line(source: PhotoSource, row: int, side_px: int, entry: CacheEntry) -> str:
-    return json.dumps({"key": _key(source, side_px), "row": row, **entry.__dict__}) + "\n"
 
 
 def _read_journal(path: Path) -> dict[int, dict[str, Any]]:

@@ -20,10 +20,10 @@ from wastelens.data.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, prob
 from wastelens.data.materials import MaterialMapping
 from wastelens.data.photos import CacheEntry, PhotoCache, PhotoSource
 from wastelens.data.prepared import SPLITS, SplitTables
-from wastelens.data.sources import DatasetSource
+from wastelens.data.sources import DatasetSource, exists
 from wastelens.data.split import SplitAssignment, SplitFractions, assign_splits, cross_validation_splits
 from wastelens.data.tables import TestTable, TrainTable, ValTable
-from wastelens.errors import ConfigError, DatasetError, MappingError
+from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError
 
 FIRST_PROBLEMS_SHOWN = 3
 GROUPING_RULES = ("auto", "batch", "scene", "photo")
@@ -105,7 +105,7 @@ def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSour
         PhotoSource(str(flat), source.find_photo(str(file)))
         for flat, file in zip(labels["file_name"], labels["source_file"], strict=True)
     ]
-    if not any(one.path.exists() for one in sources):
+    if not any(exists(one.path) for one in sources):
         raise DatasetError(
             f"Not one of the {len(sources):,} photos in {source.annotations} was found below {source.folder}, its "
             f"photos/ or its images/ (the first looked for: {labels['source_file'].iloc[0]}). Put the photos there."
@@ -130,7 +130,7 @@ def cache_photos(
     labels = annotated.labels
     workers = worker_count(config.workers)
     entries = cache.fill(sources, workers=workers, earlier=earlier, progress=progress)
-    zero_sized = annotated.problems["problem"].str.startswith(IMPOSSIBLE_SIZE).sum()
+    zero_sized = annotated.problems["problem"].str.contains(IMPOSSIBLE_SIZE, regex=False).sum()
     left_out = [row for row, entry in enumerate(entries) if entry.problem]
     _check_problem_share(entries, int(zero_sized), config.max_problem_share)
     keep = np.array([row for row, entry in enumerate(entries) if not entry.problem], dtype=np.intp)
@@ -215,6 +215,11 @@ def _image_columns(source: DatasetSource, labels: pd.DataFrame) -> pd.DataFrame:
     return images.loc[labels["image_id"]].reset_index()
 
 
+def tables_of_splits(split: Split, materials: tuple[str, ...]) -> list[SplitTables]:
+    """The tables of the one split, then those of each split for cross-validation."""
+    return [split_tables(split.frame, one.split, materials) for one in (split.assignment, *split.folds)]
+
+
 def split_tables(frame: pd.DataFrame, split: npt.NDArray[np.str_], materials: tuple[str, ...]) -> SplitTables:
     """The three tables of a split, with each photo's row in the cache as ``photo_index``."""
     indexed = frame.assign(photo_index=np.arange(len(frame)))
@@ -222,9 +227,19 @@ def split_tables(frame: pd.DataFrame, split: npt.NDArray[np.str_], materials: tu
     return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
 
 
-def balance(tables: SplitTables, config: PrepareConfig) -> Oversampled:
-    """Repeat training rows of rare materials, no more than needed."""
-    return oversample(tables.train, config.balance_target, config.max_copies)
+def balance(tables: list[SplitTables], config: PrepareConfig) -> Oversampled:
+    """Repeat training rows of rare materials, no more than needed; the answer is that of the first split.
+
+    Raises:
+        BalanceError: a split's training photos cannot be balanced so. Better found now than when its fold is trained.
+    """
+    one, *folds = (tables_of_one.train for tables_of_one in tables)
+    for number, train in enumerate(folds, start=1):
+        try:
+            oversample(train, config.balance_target, config.max_copies)
+        except BalanceError as error:
+            raise BalanceError(f"Fold {number}: {error}") from None
+    return oversample(one, config.balance_target, config.max_copies)
 
 
 def software_versions() -> dict[str, str]:

@@ -22,6 +22,11 @@ from wastelens.data.photos import file_digest, load_photos
 from wastelens.data.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 MANIFEST = "manifest.json"
 LABELS, BALANCED, FOLDS, PROBLEMS = "labels.csv", "train_balanced.csv", "folds.csv", "problems.csv"
 OBJECTS, CONTROLS = "objects.csv", "controls.csv"
@@ -97,7 +102,7 @@ class PreparedDataset:
     def balanced_train(self, fold: int = 0) -> TrainTable:
         """The training rows with rare materials' rows repeated."""
         if fold == 0:
-            rows = pd.read_csv(self.folder / BALANCED, dtype={"file_name": str, "group": str})
+            rows = _read_table(self.folder / BALANCED)
             index = dict(zip(self.frame["file_name"], self.frame["photo_index"], strict=True))
             return TrainTable(rows.assign(photo_index=rows["file_name"].map(index)), self.materials)
         balance = self.manifest["balance"]
@@ -105,12 +110,17 @@ class PreparedDataset:
 
     def controls(self, fold: int = 0) -> pd.DataFrame:
         """What the controls predict for val and test photos of this split."""
-        frame = pd.read_csv(self.folder / CONTROLS, dtype={"file_name": str})
+        frame = _read_table(self.folder / CONTROLS)
         return frame[frame["fold"] == fold].drop(columns="fold").reset_index(drop=True)
 
     def control_macro_ap(self, fold: int = 0) -> dict[str, float]:
         """Control → its macro AP on this split's test photos."""
         return {str(name): float(value) for name, value in self.manifest["control_macro_ap"][fold].items()}
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """One of the tables, names as the text they are: a group called NA is not a missing one."""
+    return pd.read_csv(path, dtype={"file_name": str, "source_file": str, "group": str}, keep_default_na=False)
 
 
 def load_prepared(folder: Path) -> PreparedDataset:
@@ -131,7 +141,7 @@ def load_prepared(folder: Path) -> PreparedDataset:
     _check_manifest(path, manifest)
     for name, digest in manifest["files"].items():
         _check_digest(folder / name, digest)
-    frame = pd.read_csv(folder / LABELS, dtype={"file_name": str, "source_file": str, "group": str})
+    frame = _read_table(folder / LABELS)
     return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
 
 
@@ -180,6 +190,9 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
 
     Bad input removes the draft. An interruption or a crash keeps it, with the photos decoded so far, for the next
     run to go on from.
+
+    Raises:
+        DatasetError: another process is writing it, or a file stands in its place.
     """
     if prepared_folder.exists() and not prepared_folder.is_dir():
         raise DatasetError(f"{prepared_folder} is a file, where the prepared dataset should go. Move it away.")
@@ -187,15 +200,35 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
     replaced = prepared_folder.with_name(f".{prepared_folder.name}.replaced")
     _mend_interrupted_swap(prepared_folder, replaced)
     unfinished.mkdir(parents=True, exist_ok=True)
+    with _locked(unfinished):
+        try:
+            yield unfinished
+        except InputError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        if prepared_folder.exists():
+            os.replace(prepared_folder, replaced)
+        os.replace(unfinished, prepared_folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; the lock ends with the process, however that ends."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        yield unfinished
-    except InputError:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    if prepared_folder.exists():
-        os.replace(prepared_folder, replaced)
-    os.replace(unfinished, prepared_folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DatasetError(
+                f"Another prepare is writing {folder}. Wait for it to end, or give this one a data_folder of its own."
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def _mend_interrupted_swap(prepared_folder: Path, replaced: Path) -> None:

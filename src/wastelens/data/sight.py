@@ -1,6 +1,7 @@
-"""Sight the data: figures for a person to look at before anything is trained.
+"""Sight the data: figures of counts and sizes, for a person to look at before anything is trained.
 
-Each function takes the frames that ``prepare`` writes and returns a figure; none of them touches a file.
+Each function takes the frames that ``prepare`` writes and returns a figure (or, for the categories, a table);
+none of them touches a file. The photos themselves are on the ``contact_sheet``.
 
 ``labels``: one row a photo, with ``file_name``, ``width``, ``height`` (upright, pixels), ``group``, ``split``
 and one 0/1 column a material. ``objects``: one row an annotated object, with ``file_name``, ``category``,
@@ -12,18 +13,28 @@ their own, so that no split can be taken for a material.
 
 from __future__ import annotations
 
-import colorsys
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.coco import Image, Outline
+from wastelens.data.drawing import (
+    SMALL_PT,
+    TEXT_PT,
+    TITLE_PT,
+    blank_figure,
+    keep_sides,
+    material_colours,
+    material_legend,
+    mixed,
+    name_rows,
+    shortened,
+    spoken,
+    write_title,
+)
 from wastelens.data.groups import natural_key
 from wastelens.errors import MappingError
 
@@ -31,125 +42,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Photos = npt.NDArray[np.uint8]
-Points = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 
-# Okabe & Ito 2008, "Color Universal Design"; yellow stands late, as it is faint on white; black is for text.
-_OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 _SPLIT_WHITENESS = {"train": 0.0, "val": 0.45, "test": 0.75}  # 0 keeps a colour, 1 makes it white
 _SPLIT_GREY = "#4D4D4D"
 _GROUPS_SHOWN = 40
 _CATEGORIES_A_COLUMN = 35
 _BINS_A_DECADE = 8
-_BOX_MARGIN = 0.01  # of the photo's longer side, so that a box does not hide the object it points at
-_CELL_IN, _CAPTION_IN = 1.9, 0.3  # width of a photo on the contact sheet, height of the text above it
-_NAME_LETTERS, _CAPTION_LETTERS = 34, 30
-_SMALL_OBJECT = 0.08  # of the photo's longer side: a heavy line would hide what it surrounds
-_TITLE_PT, _TEXT_PT, _SMALL_PT = 11.0, 9.0, 8.0
-
-
-@dataclass(frozen=True)
-class DrawnOutline:
-    """An object's outline, ready to draw over a photo of any size.
-
-    Attributes:
-        material: what the object is made of.
-        polygons: each float (points, 2), x and y in 0 to 1 of the photo's width and height; may be empty.
-    """
-
-    material: str
-    polygons: tuple[Points, ...]
-
-
-def drawn_outline(outline: Outline, image: Image, material: str) -> DrawnOutline:
-    """An annotation's outline in shares of the photo's width and height; run-length masks are traced."""
-    size = np.array([image.width, image.height])
-    polygons = outline.polygons if outline.rle is None else _traced(outline.rle)
-    return DrawnOutline(material, tuple(polygon / size for polygon in polygons))
-
-
-def _traced(rle: Mapping[str, Any]) -> tuple[Points, ...]:
-    """The outer contours of a run-length mask, through the pixels' centres."""
-    import cv2
-    from pycocotools import mask
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 converts arrays as numpy 1 did
-        pixels = mask.decode(rle)
-    contours, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return tuple(contour.reshape(-1, 2).astype(np.float64) + 0.5 for contour in contours)
-
-
-def material_colours(materials: Sequence[str]) -> dict[str, str]:
-    """A colour a material, ``#RRGGBB``, all different: Okabe-Ito's, then the same darker, then lighter."""
-    palette = [
-        *_OKABE_ITO,
-        *(_mixed(colour, "#000000", 0.45) for colour in _OKABE_ITO),
-        *(_mixed(colour, "#FFFFFF", 0.5) for colour in _OKABE_ITO),
-    ]
-    number = 0
-    while len(palette) < len(materials):  # hues a golden section apart come near no earlier one for long
-        number += 1
-        rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1.0, 0.55 + 0.1 * (number % 4), 0.5 + 0.1 * (number % 5))
-        if _hex(rgb) not in palette:
-            palette.append(_hex(rgb))
-    return dict(zip(materials, palette, strict=False))
-
-
-def _mixed(colour: str, other: str, share: float) -> str:
-    """``colour`` with this share of ``other``, 0 to 1."""
-    pairs = zip(_rgb(colour), _rgb(other), strict=True)
-    parts = [round((1 - share) * ours + share * theirs) for ours, theirs in pairs]
-    return "#" + bytes(parts).hex().upper()
-
-
-def _rgb(colour: str) -> bytes:
-    """``#RRGGBB`` → three numbers, 0 to 255."""
-    return bytes.fromhex(colour.removeprefix("#"))
-
-
-def _hex(rgb: tuple[float, float, float]) -> str:
-    """RGB in 0 to 1 → ``#RRGGBB``."""
-    return "#" + "".join(f"{round(part * 255):02X}" for part in rgb)
 
 
 def _shade(colour: str, split: str) -> str:
-    return _mixed(colour, "#FFFFFF", _SPLIT_WHITENESS[split])
+    return mixed(colour, "#FFFFFF", _SPLIT_WHITENESS[split])
 
 
 def _splits_of(labels: pd.DataFrame) -> list[str]:
     """The splits that hold photos, in their usual order."""
     present = set(labels["split"])
     return [split for split in _SPLIT_WHITENESS if split in present]
-
-
-def _figure(width_in: float, height_in: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
-
-
-def _bare(axes: Axes, keep: Sequence[str]) -> None:
-    """Leave only these sides of the frame."""
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in keep)
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=_TITLE_PT, pad=8)
-
-
-def _name_rows(axes: Axes, names: Sequence[str], fontsize: float = _TEXT_PT) -> None:
-    """Write a name at each of the rows 0, 1, …, with row 0 on top."""
-    axes.set_yticks(range(len(names)), labels=names, fontsize=fontsize)
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)  # names are data: a $ in them starts no formula
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _percent(share: float) -> str:
@@ -175,7 +84,7 @@ def _split_legend(figure: Figure, labels: pd.DataFrame) -> None:
         for split in _splits_of(labels)
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=_TEXT_PT, frameon=False)
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=TEXT_PT, frameon=False)
 
 
 def photos_per_material(labels: pd.DataFrame, materials: tuple[str, ...]) -> Figure:
@@ -185,7 +94,7 @@ def photos_per_material(labels: pd.DataFrame, materials: tuple[str, ...]) -> Fig
     """
     splits = _splits_of(labels)
     colours = material_colours(materials)
-    figure = _figure(9.0, 1.3 + 0.24 * len(materials) * (len(splits) + 0.8))
+    figure = blank_figure(9.0, 1.3 + 0.24 * len(materials) * (len(splits) + 0.8))
     axes = figure.subplots()
     height = 0.8 / max(1, len(splits))
     for place, split in enumerate(splits):
@@ -196,14 +105,14 @@ def photos_per_material(labels: pd.DataFrame, materials: tuple[str, ...]) -> Fig
         edges = [colours[material] for material in materials]
         bars = axes.barh(rows, 100 * shares, 0.9 * height, color=faces, edgecolor=edges, linewidth=0.8, label=split)
         texts = [f"{count:,}  ({_percent(share)})" for count, share in zip(shown.sum(), shares, strict=True)]
-        axes.bar_label(bars, texts, padding=4, fontsize=_SMALL_PT)
-    _name_rows(axes, [f"{_spoken(name)}\n{labels[name].sum():,} photos" for name in materials])
-    _bare(axes, ["left"])
+        axes.bar_label(bars, texts, padding=4, fontsize=SMALL_PT)
+    name_rows(axes, [f"{spoken(name)}\n{labels[name].sum():,} photos" for name in materials])
+    keep_sides(axes, ["left"])
     axes.margins(x=0.14)
     axes.set_xlim(left=0)
-    axes.set_xlabel("share of the split's photos that show the material, in %", fontsize=_TEXT_PT)
-    axes.tick_params(axis="x", labelsize=_SMALL_PT)
-    _title(axes, f"Photos per material: {len(labels):,} photos, of which one may show several materials")
+    axes.set_xlabel("share of the split's photos that show the material, in %", fontsize=TEXT_PT)
+    axes.tick_params(axis="x", labelsize=SMALL_PT)
+    write_title(axes, f"Photos per material: {len(labels):,} photos, of which one may show several materials")
     _split_legend(figure, labels)
     return figure
 
@@ -221,7 +130,7 @@ def photos_per_category(objects: pd.DataFrame, materials: tuple[str, ...]) -> Fi
     counts = _photos_of_categories(objects)
     columns = max(1, math.ceil(len(counts) / _CATEGORIES_A_COLUMN))
     rows = max(1, math.ceil(len(counts) / columns))
-    figure = _figure(1.0 + 5.6 * max(columns, 1.4), 1.5 + 0.2 * rows)
+    figure = blank_figure(1.0 + 5.6 * max(columns, 1.4), 1.5 + 0.2 * rows)
     panels = figure.subplots(1, columns, sharex=True, squeeze=False)[0]
     colours = material_colours(materials)
     for panel, first in zip(panels, range(0, columns * rows, rows), strict=True):
@@ -229,8 +138,8 @@ def photos_per_category(objects: pd.DataFrame, materials: tuple[str, ...]) -> Fi
     panels[0].set_xlim(0.7, 2.2 * counts["photos"].max() if len(counts) else 10)
     photos = objects["file_name"].nunique()
     text = f"Photos per category: {len(counts)} categories, {photos:,} photos with objects"
-    figure.suptitle(text, x=0.01, ha="left", fontsize=_TITLE_PT)
-    _material_legend(figure, {material: _spoken(material) for material in materials})
+    figure.suptitle(text, x=0.01, ha="left", fontsize=TITLE_PT)
+    material_legend(figure, {material: spoken(material) for material in materials})
     return figure
 
 
@@ -238,32 +147,13 @@ def _category_bars(axes: Axes, counts: pd.DataFrame, rows: int, colours: Mapping
     axes.set_xscale("log")
     faces = [colours[material] for material in counts["material"]]
     bars = axes.barh(range(len(counts)), counts["photos"], 0.75, color=faces)
-    axes.bar_label(bars, [f"{count:,}" for count in counts["photos"]], padding=3, fontsize=_SMALL_PT)
-    _name_rows(axes, list(counts["category"]), _SMALL_PT)
+    axes.bar_label(bars, [f"{count:,}" for count in counts["photos"]], padding=3, fontsize=SMALL_PT)
+    name_rows(axes, list(counts["category"]), SMALL_PT)
     axes.set_ylim(rows - 0.4, -0.6)  # a shorter last column keeps the others' bar width
     axes.xaxis.set_major_formatter(lambda photos, _: f"{photos:,.0f}")
-    axes.tick_params(axis="x", labelsize=_SMALL_PT)
-    axes.set_xlabel("photos (logarithmic)", fontsize=_TEXT_PT)
-    _bare(axes, ["left", "bottom"])
-
-
-def _material_legend(figure: Figure, texts: Mapping[str, str], title: str | None = None) -> None:
-    """Below the axes, one entry a material; texts: material → what to write, in the materials' order."""
-    from matplotlib.patches import Patch
-
-    colours = material_colours(list(texts))
-    handles = [Patch(color=colours[material], label=text) for material, text in texts.items()]
-    width_in = 0.5 + 0.075 * max((len(text) for text in texts.values()), default=1)
-    rows = math.ceil(len(handles) * width_in / figure.get_figwidth())
-    legend = figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=math.ceil(len(handles) / rows),
-        title=title,
-        fontsize=_TEXT_PT,
-        frameon=False,
-    )
-    legend.get_title().set_fontsize(_TEXT_PT)
+    axes.tick_params(axis="x", labelsize=SMALL_PT)
+    axes.set_xlabel("photos (logarithmic)", fontsize=TEXT_PT)
+    keep_sides(axes, ["left", "bottom"])
 
 
 def material_cooccurrence(labels: pd.DataFrame, materials: tuple[str, ...]) -> Figure:
@@ -278,22 +168,22 @@ def material_cooccurrence(labels: pd.DataFrame, materials: tuple[str, ...]) -> F
     off_diagonal = np.ma.masked_array(share, mask=np.eye(len(materials), dtype=bool))
     darkest = max(0.4, float(np.ma.filled(off_diagonal, 0).max()))
     side_in = 0.8 * len(materials)
-    figure = _figure(max(7.4, 1.6 + side_in * 1.1), 1.4 + side_in * 0.85)
+    figure = blank_figure(max(7.4, 1.6 + side_in * 1.1), 1.4 + side_in * 0.85)
     axes = figure.subplots()
     axes.set_facecolor("#E6E6E6")
     axes.imshow(off_diagonal, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
     for row, column in np.ndindex(both.shape):
         if row == column:
-            _write(axes, (column, row), f"{both[row, row]:,}", fontsize=_TITLE_PT, fontweight="bold")
+            _write(axes, (column, row), f"{both[row, row]:,}", fontsize=TITLE_PT, fontweight="bold")
             continue
         ink = "white" if share[row, column] > 0.6 * darkest else "black"
         percent = _percent(float(share[row, column])) if both[row, row] else "-"
-        _write(axes, (column, row), f"{both[row, column]:,}", 6, fontsize=_TITLE_PT, color=ink)
-        _write(axes, (column, row), percent, -7, fontsize=_SMALL_PT, color=ink)
-    _name_rows_and_columns(axes, [_spoken(material) for material in materials])
-    _title(axes, "Photos that show both materials (grey: photos that show the one)")
+        _write(axes, (column, row), f"{both[row, column]:,}", 6, fontsize=TITLE_PT, color=ink)
+        _write(axes, (column, row), percent, -7, fontsize=SMALL_PT, color=ink)
+    _name_rows_and_columns(axes, [spoken(material) for material in materials])
+    write_title(axes, "Photos that show both materials (grey: photos that show the one)")
     text = "in %: of the photos that show the row's material, those that also show the column's"
-    axes.set_xlabel(text, fontsize=_TEXT_PT)
+    axes.set_xlabel(text, fontsize=TEXT_PT)
     axes.xaxis.set_label_position("bottom")
     return figure
 
@@ -305,14 +195,14 @@ def _write(axes: Axes, place: tuple[float, float], text: str, up_pt: float = 0, 
 
 def _name_rows_and_columns(axes: Axes, names: Sequence[str]) -> None:
     """The same names at the left and on top of a square of cells."""
-    _name_rows(axes, names)
+    name_rows(axes, names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.xaxis.tick_top()
-    axes.set_xticks(range(len(names)), labels=names, fontsize=_TEXT_PT)
+    axes.set_xticks(range(len(names)), labels=names, fontsize=TEXT_PT)
     axes.tick_params(axis="x", length=0)
     if max(map(len, names), default=0) > 14:
         axes.tick_params(axis="x", labelrotation=25)
-    _bare(axes, [])
+    keep_sides(axes, [])
 
 
 def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side_px: int | None = None) -> Figure:
@@ -325,7 +215,7 @@ def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side
             photo of this side: what is left of the object when a model sees it.
     """
     usable = objects[objects["area_share"] > 0]
-    figure = _figure(10.0, 1.9 + 0.72 * len(materials))
+    figure = blank_figure(10.0, 1.9 + 0.72 * len(materials))
     axes = figure.subplots()
     edges = _size_edges(100 * usable["area_share"])
     axes.set_xscale("log")
@@ -334,33 +224,33 @@ def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side
         percents = 100 * usable.loc[usable["material"] == material, "area_share"].to_numpy()
         _size_row(axes, row, percents, edges, colour)
     counts = usable["material"].value_counts()
-    _name_rows(axes, [f"{_spoken(name)}\n{counts.get(name, 0):,} objects" for name in materials])
+    name_rows(axes, [f"{spoken(name)}\n{counts.get(name, 0):,} objects" for name in materials])
     axes.set_ylim(len(materials) - 0.45, -0.55)
     axes.xaxis.set_major_formatter(lambda percent, _: f"{np.format_float_positional(percent, trim='-')} %")
-    axes.tick_params(axis="x", labelsize=_SMALL_PT)
+    axes.tick_params(axis="x", labelsize=SMALL_PT)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_xlabel("share of the photo that the object covers (logarithmic)", fontsize=_TEXT_PT)
-    _bare(axes, ["bottom"])
+    axes.set_xlabel("share of the photo that the object covers (logarithmic)", fontsize=TEXT_PT)
+    keep_sides(axes, ["bottom"])
     if image_side_px is not None:
         _pixel_axis(axes, image_side_px)
     left_out = len(objects) - len(usable)
     note = f"; {left_out:,} without a usable outline left out" if left_out else ""
-    _title(axes, f"Size of the objects: {len(usable):,} objects{note}")
+    write_title(axes, f"Size of the objects: {len(usable):,} objects{note}")
     return figure
 
 
-def _size_edges(percents: pd.Series[float]) -> Points:
+def _size_edges(percents: pd.Series[float]) -> FloatArray:
     """Edges of bins, eight a power of ten, from at most 1 % (or below the smallest object) up to 100 %."""
     # The hair's breadth keeps a size that is itself an edge from falling below it by rounding.
     lowest = math.floor(_BINS_A_DECADE * math.log10(percents.min()) - 1e-9) if len(percents) else 0
     return 10.0 ** (np.arange(min(0, lowest), 2 * _BINS_A_DECADE + 1) / _BINS_A_DECADE)
 
 
-def _size_row(axes: Axes, row: int, percents: Points, edges: Points, colour: str) -> None:
+def _size_row(axes: Axes, row: int, percents: FloatArray, edges: FloatArray, colour: str) -> None:
     """One material's histogram, standing on row + 0.4; its highest bin is 0.75 high."""
     if not len(percents):
-        axes.text(1.01, row, "no objects", transform=axes.get_yaxis_transform(), va="center", fontsize=_SMALL_PT)
+        axes.text(1.01, row, "no objects", transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL_PT)
         return
     counts, _ = np.histogram(percents, edges)
     floor = row + 0.4
@@ -368,7 +258,7 @@ def _size_row(axes: Axes, row: int, percents: Points, edges: Points, colour: str
     median, low, high = np.percentile(percents, [50, 10, 90]) / 100
     axes.plot([100 * median] * 2, [floor, floor - 0.85], color="black", linewidth=1.8, solid_capstyle="butt")
     text = f"median {_percent(median)}\n80 % within {_percent(low)} to {_percent(high)}"
-    axes.text(1.01, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=_SMALL_PT)
+    axes.text(1.01, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL_PT)
 
 
 def _pixel_axis(axes: Axes, image_side_px: int) -> None:
@@ -382,10 +272,10 @@ def _pixel_axis(axes: Axes, image_side_px: int) -> None:
     above = axes.secondary_xaxis("top", functions=(to_pixels, to_percent))
     low, high = to_pixels(axes.get_xlim())
     ticks = [pixels for pixels in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if low <= pixels <= high]
-    above.set_xticks(ticks, labels=[str(tick) for tick in ticks], fontsize=_SMALL_PT)
+    above.set_xticks(ticks, labels=[str(tick) for tick in ticks], fontsize=SMALL_PT)
     above.minorticks_off()
     text = f"side of a square as large, in pixels of a photo of {image_side_px} x {image_side_px}"
-    above.set_xlabel(text, fontsize=_TEXT_PT)
+    above.set_xlabel(text, fontsize=TEXT_PT)
     above.spines["top"].set_visible(False)
 
 
@@ -398,14 +288,14 @@ def photos_per_group(labels: pd.DataFrame) -> Figure:
     counts = _photos_of_groups(labels, splits)
     shown, others = counts.iloc[:_GROUPS_SHOWN], counts.iloc[_GROUPS_SHOWN:]
     heights = [max(1, len(shown)) * 0.23, 0.3] if len(others) else [max(1, len(shown)) * 0.23]
-    figure = _figure(9.0, 1.5 + sum(heights) + (0.5 if len(others) else 0))
+    figure = blank_figure(9.0, 1.5 + sum(heights) + (0.5 if len(others) else 0))
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     _group_bars(panels[0], shown, splits)
-    _title(panels[0], f"Photos per group: {len(counts):,} groups, {len(labels):,} photos")
+    write_title(panels[0], f"Photos per group: {len(counts):,} groups, {len(labels):,} photos")
     if len(others):
         together = others.sum().to_frame(f"{len(others):,} smaller groups\n(own scale)").T
         _group_bars(panels[1], together, splits)
-    panels[-1].set_xlabel("photos", fontsize=_TEXT_PT)
+    panels[-1].set_xlabel("photos", fontsize=TEXT_PT)
     _split_legend(figure, labels)
     return figure
 
@@ -436,12 +326,12 @@ def _group_bars(axes: Axes, counts: pd.DataFrame, splits: Sequence[str]) -> None
         left += photos
     for row, (end, photos) in enumerate(zip(left, counts.to_numpy(), strict=True)):
         text = f"{end:,.0f}  {_split_text(splits, photos)}"
-        axes.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=_SMALL_PT)
-    _name_rows(axes, [_shortened(name) for name in counts.index], _SMALL_PT)
+        axes.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=SMALL_PT)
+    name_rows(axes, [shortened(name) for name in counts.index], SMALL_PT)
     axes.margins(x=0.2)
     axes.set_xlim(left=0)
-    axes.tick_params(axis="x", labelsize=_SMALL_PT)
-    _bare(axes, ["left"])
+    axes.tick_params(axis="x", labelsize=SMALL_PT)
+    keep_sides(axes, ["left"])
 
 
 def _split_text(splits: Sequence[str], photos: Iterable[int]) -> str:
@@ -450,117 +340,6 @@ def _split_text(splits: Sequence[str], photos: Iterable[int]) -> str:
     if len(present) == 1:
         return present[0][0]
     return ", ".join(f"{split} {count:,}" for split, count in present)
-
-
-def _shortened(name: str, letters: int = _NAME_LETTERS) -> str:
-    """A name with its middle left out where it is too long: its ends tell it from its neighbours."""
-    half = (letters - 1) // 2
-    return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"
-
-
-def contact_sheet(
-    labels: pd.DataFrame,
-    photos: Photos,
-    outlines: Mapping[str, Sequence[DrawnOutline]],
-    materials: tuple[str, ...],
-    *,
-    rng: np.random.Generator,
-    rows: int = 4,
-    columns: int = 6,
-) -> Figure:
-    """Photos in their real proportions, with each object's box and outline in its material's colour.
-
-    Args:
-        labels: row i describes ``photos[i]``.
-        photos: uint8 (photos, side, side, 3), each stretched to a square.
-        outlines: flat file name → its objects; photos without an entry are drawn without outlines.
-        materials: each is shown as often as the others, as far as there are photos of it.
-        rng: chooses the photos.
-        rows: of the sheet.
-        columns: of the sheet.
-    """
-    chosen = _widest_first(labels, choose_photos(labels, materials, rows * columns, rng))
-    heights_in = _row_heights_in(labels.iloc[chosen], rows, columns)
-    figure = _figure(_CELL_IN * columns, sum(heights_in) + 0.8)
-    cells = figure.subplots(rows, columns, squeeze=False, height_ratios=heights_in).ravel()
-    colours = material_colours(materials)
-    for cell in cells:
-        cell.set_axis_off()
-    for cell, row in zip(cells, chosen, strict=False):
-        record = labels.iloc[int(row)]
-        size = (float(record["width"]), float(record["height"]))
-        name, split = str(record["file_name"]), str(record["split"])
-        _draw_photo(cell, np.asarray(photos[row]), size, f"{_shortened(name, _CAPTION_LETTERS)}\n{split}")
-        for one in outlines.get(name, ()):
-            _draw_outline(cell, one, size, colours[one.material])
-    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-    shown = labels.iloc[chosen][list(materials)].sum()
-    texts = {material: f"{_spoken(material)} ({shown[material]})" for material in materials}
-    _material_legend(figure, texts, title="Materials, and how many of these photos show them")
-    return figure
-
-
-def _widest_first(labels: pd.DataFrame, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Photos of like proportions side by side: then a row is no taller than its photos."""
-    some = labels.iloc[chosen]
-    return chosen[np.argsort((some["height"] / some["width"]).to_numpy(), kind="stable")]
-
-
-def _row_heights_in(some: pd.DataFrame, rows: int, columns: int) -> list[float]:
-    """The height of each row of cells, in inches: its tallest photo at full width, and a caption."""
-    ratios = (some["height"] / some["width"]).to_numpy().clip(0.4, 1.8)
-    starts = range(0, rows * columns, columns)
-    return [_CELL_IN * float(ratios[row : row + columns].max(initial=0.4)) + _CAPTION_IN for row in starts]
-
-
-def choose_photos(
-    labels: pd.DataFrame, materials: tuple[str, ...], photos: int, rng: np.random.Generator
-) -> npt.NDArray[np.intp]:
-    """Rows of distinct photos, at most ``photos``, that show every material about equally often.
-
-    Each choice is a random photo of the material that the chosen ones show least; when all photos of the
-    materials are chosen, others follow.
-    """
-    shown = labels[list(materials)].to_numpy(dtype=np.int64)
-    waiting = list(rng.permutation(len(labels)))
-    chosen: list[np.intp] = []
-    while waiting and len(chosen) < photos:
-        so_far = shown[chosen].sum(axis=0)
-        left = shown[waiting].any(axis=0)
-        scarcest = int(np.argmin(np.where(left, so_far, np.inf))) if left.any() else None
-        place = 0 if scarcest is None else int(np.argmax(shown[waiting, scarcest]))
-        chosen.append(waiting.pop(place))
-    return np.array(chosen, dtype=np.intp)
-
-
-def _draw_photo(axes: Axes, photo: Photos, size: tuple[float, float], caption: str) -> None:
-    """A square photo, stretched back to its width and height; the axes count the real photo's pixels."""
-    width, height = size
-    axes.imshow(photo, extent=(0, width, height, 0), aspect="equal", interpolation="lanczos")
-    axes.set_anchor("N")  # captions of one row stand on one line
-    axes.set_title(caption, loc="left", fontsize=7, pad=2, linespacing=1.1, parse_math=False)
-
-
-def _draw_outline(axes: Axes, outline: DrawnOutline, size: tuple[float, float], colour: str) -> None:
-    """Polygons, and around them all a box with a small margin."""
-    from matplotlib.patches import Polygon, Rectangle
-    from matplotlib.patheffects import withStroke
-
-    polygons = [polygon * np.array(size) for polygon in outline.polygons if len(polygon)]
-    if not polygons:
-        return
-    low = np.min([polygon.min(axis=0) for polygon in polygons], axis=0)
-    high = np.max([polygon.max(axis=0) for polygon in polygons], axis=0)
-    small = (high - low).max() < _SMALL_OBJECT * max(size)
-    style: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": 0.5 if small else 1.1}
-    if not small:  # a dark rim is seen on bright photos
-        style["path_effects"] = [withStroke(linewidth=2.0, foreground="black", alpha=0.6)]
-    for polygon in polygons:
-        axes.add_patch(Polygon(polygon, **style))
-    margin = _BOX_MARGIN * max(size)
-    corner, opposite = np.maximum(0, low - margin), np.minimum(size, high + margin)
-    width, height = opposite - corner
-    axes.add_patch(Rectangle(tuple(corner), width, height, fill=False, edgecolor=colour, linewidth=0.9))
 
 
 def category_table(

@@ -33,10 +33,11 @@ class DatasetSource:
             self.folder / "photos" / file_name,
             self.folder / "images" / file_name,
         ]
-        return next((place for place in places if _exists(place)), places[0])
+        return next((place for place in places if exists(place)), places[0])
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is such a file, also where the name is one that no file can have."""
     try:
         return path.exists()
     except OSError:  # a name too long for the file system

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.data.drawing import spoken
 from wastelens.evaluation.floors import Floors
 from wastelens.evaluation.metrics import (
     BoolArray,
@@ -65,7 +66,7 @@ def average_precision_bars(
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
     axes.scatter(rival, rows, label=f"strongest control: {control}", **diamonds)
     _label_bars(axes, rows, np.fmax(bounds[1], np.fmax(rival, floor)), ap)
-    axes.set_yticks(rows, ["all (macro)", *(_words(m) for m in evaluation.materials)])
+    axes.set_yticks(rows, ["all (macro)", *(spoken(m) for m in evaluation.materials)])
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set(xlim=(0, 1.08), xlabel=f"average precision on {evaluation.photos:,} photos")
     figure.suptitle(textwrap.fill(verdict, 104), fontsize=11, x=0.01, ha="left")
@@ -108,7 +109,7 @@ def precision_recall(
     decisions = decide(numbers, thresholds)
     figure, panels = _panels(len(materials), 3.1)
     for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
-        axes.set_title(_words(material), fontsize=11)
+        axes.set_title(spoken(material), fontsize=11)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xlabel="recall", ylabel="precision")
         _tidy(axes, "both")
         if truth[:, j].any():
@@ -147,7 +148,7 @@ def confusion_per_material(labels: npt.ArrayLike, decisions: npt.ArrayLike, mate
         counts = np.zeros((2, 2), dtype=np.int64)
         np.add.at(counts, (truth[:, j].astype(int), claimed[:, j].astype(int)), 1)
         _draw_confusion(axes, counts[::-1, ::-1])
-        axes.set_title(_words(material), fontsize=11)
+        axes.set_title(spoken(material), fontsize=11)
     figure.supxlabel("number of photos, and their share of the row (the shade)", fontsize=9, color=_GREY)
     return figure
 
@@ -178,7 +179,7 @@ def threshold_curves(
     cuts = np.asarray(thresholds, dtype=np.float64)
     figure, panels = _panels(len(materials), 2.8)
     for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
-        axes.set_title(_words(material), fontsize=11)
+        axes.set_title(spoken(material), fontsize=11)
         axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.02), xlabel="threshold", ylabel="F1")
         _tidy(axes, "both")
         if truth[:, j].any():
@@ -288,7 +289,3 @@ def _tidy(axes: Axes, grid: Literal["both", "x", "y"]) -> None:
 
 def _say_empty(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_GREY)
-
-
-def _words(material: str) -> str:
-    return material.replace("_", " ")

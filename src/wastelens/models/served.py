@@ -38,6 +38,8 @@ class LitterClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             ValueError: a row that is no photo, or that gives a path where paths are not allowed.
         """
         rows: list[Any] = model_input.to_dict(orient="records")
+        if not rows:
+            raise ValueError("There is no photo: give a row a photo, its file's bytes in the column 'image'.")
         side_px = int(self._rule["image_side_px"])
         photos = [decode_row(row, number, side_px, self._allow_paths) for number, row in enumerate(rows)]
         probabilities = np.asarray(self._network.predict(np.stack(photos), verbose=0), dtype=np.float64)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from wastelens.console import progress_bar, say, table, warn
 from wastelens.data import prepared, sight
 from wastelens.data.balance import Oversampled
 from wastelens.data.coco import CocoDataset, annotations_by_image, flat_name, outline, read_coco
+from wastelens.data.contact_sheet import DrawnOutline, contact_sheet, drawn_outline
 from wastelens.data.labels import AnnotatedPhotos, tabulate
 from wastelens.data.materials import MaterialMapping, check_covers, read_mapping
 from wastelens.data.photos import PhotoCache, file_digest
@@ -30,7 +33,7 @@ from wastelens.data.preparation import (
     photo_sources,
     software_versions,
     split_photos,
-    split_tables,
+    tables_of_splits,
 )
 from wastelens.data.prepared import PreparedDataset, SplitTables
 from wastelens.data.sources import DatasetSource, choose_source, ensure_sample
@@ -85,9 +88,9 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         with prepared.draft(folder) as draft:
             cached = _cache(source, annotated, draft, folder, config)
             split = split_photos(cached, mapping, source, config)
-            tables = split_tables(split.frame, split.assignment.split, mapping.materials)
+            tables = tables_of_splits(split, mapping.materials)
             balanced = balance(tables, config)
-            controls = _score_controls(split, tables, cached, mapping, config)
+            controls = _score_controls(tables, cached, config)
             parts = _Parts(coco, mapping, annotated, cached, split, balanced, controls)
             _write(draft, parts, source, config)
         dataset = prepared.load_prepared(folder)
@@ -129,13 +132,12 @@ def _cache(
 
 
 def _score_controls(
-    split: Split, tables: SplitTables, cached: CachedPhotos, mapping: MaterialMapping, config: PrepareConfig
+    tables: list[SplitTables], cached: CachedPhotos, config: PrepareConfig
 ) -> list[tuple[Controls, SplitTables]]:
     """What can be predicted without looking at the litter, for the one split and for each fold."""
-    folds = [split_tables(split.frame, fold.split, mapping.materials) for fold in split.folds]
     scored = []
-    with progress_bar("Scoring controls", 1 + len(folds)) as bar:
-        for one in (tables, *folds):
+    with progress_bar("Scoring controls", len(tables)) as bar:
+        for one in tables:
             others = {"val": one.val, "test": one.test}
             scored.append((score_controls(one.train, others, photos=cached.photos, seed=config.seed), one))
             bar.advance()
@@ -262,9 +264,7 @@ def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: Pr
     """Figures to look at before any training."""
     frame, objects, materials = parts.split.frame, parts.annotated.objects, parts.mapping.materials
     used = objects[objects["file_name"].isin(set(frame["file_name"]))]
-    sheet = sight.contact_sheet(
-        frame, dataset.photos, _outlines(parts), materials, rng=np.random.default_rng(config.seed)
-    )
+    sheet = contact_sheet(frame, dataset.photos, _outlines_of(parts), materials, rng=np.random.default_rng(config.seed))
     figures = {
         "contact_sheet": sheet,
         "photos_per_material": sight.photos_per_material(frame, materials),
@@ -280,22 +280,21 @@ def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: Pr
     )
 
 
-def _outlines(parts: _Parts) -> dict[str, list[sight.DrawnOutline]]:
-    """Every photo's usable outlines."""
+def _outlines_of(parts: _Parts) -> Callable[[str], list[DrawnOutline]]:
+    """A photo's usable outlines, traced when they are asked for: of most photos nobody wants to see them."""
     names = {category.id: category.name for category in parts.coco.categories}
-    kept = set(parts.split.frame["file_name"])
-    drawn: dict[str, list[sight.DrawnOutline]] = {}
-    for image, of_image in annotations_by_image(parts.coco):
-        flat = flat_name(image.file_name)
-        if flat not in kept:
-            continue
-        traced = [(outline(annotation, image), annotation) for annotation in of_image]
-        drawn[flat] = [
-            sight.drawn_outline(one, image, parts.mapping.material_of[names[annotation.category_id]])
-            for one, annotation in traced
+    annotated = {flat_name(image.file_name): (image, of_image) for image, of_image in annotations_by_image(parts.coco)}
+
+    def outlines(flat: str) -> list[DrawnOutline]:
+        image, of_image = annotated[flat]
+        traced = [(outline(annotation, image), names[annotation.category_id]) for annotation in of_image]
+        return [
+            drawn_outline(one, image, parts.mapping.material_of[category])
+            for one, category in traced
             if not one.problem
         ]
-    return drawn
+
+    return outlines
 
 
 def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) -> None:
@@ -308,7 +307,7 @@ def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) 
     settings = dataset.manifest["settings"]
     say(
         f"Prepared {len(dataset.frame):,} photos in {dataset.folder}. "
-        f"Next: mlflow run . -e train --env-manager local -P dataset={settings['dataset']}",
+        f"Next: mlflow run . -e train --env-manager local -P dataset={shlex.quote(settings['dataset'])}",
         "green",
     )
 

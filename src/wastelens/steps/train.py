@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,7 +113,8 @@ def _telling_how_to_resume(run_id: str, config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"Run {run_id} was interrupted. Go on with: -P dataset={config.dataset} -P resume={run_id}", "yellow")
+        dataset = shlex.quote(config.dataset)
+        say(f"Run {run_id} was interrupted. Go on with: -P dataset={dataset} -P resume={run_id}", "yellow")
         raise
 
 
@@ -159,7 +161,13 @@ def _settings_of_resumed(tracker: Tracker, config: TrainConfig, dataset: Prepare
             f"Run {config.resume} was trained on another preparation of {dataset.name}. "
             "Prepare it as it was then, or start a new run."
         )
-    return TrainConfig.model_validate({**about["config"], "resume": config.resume})
+    try:
+        return TrainConfig.model_validate({**about["config"], "resume": config.resume})
+    except ValueError:
+        raise RunError(
+            f"Run {config.resume} was started by another version of Wastelens, whose settings this one does not know. "
+            "Start a new one."
+        ) from None
 
 
 def _checkpoint_of(tracked: Run) -> Checkpoint | None:

@@ -43,7 +43,6 @@ class Fitted:
     """A trained network with its best weights in place, and how training went."""
 
     progress: Progress
-    stopped_early: bool
 
 
 def build_optimizer(config: OptimizerConfig) -> Any:
@@ -73,7 +72,8 @@ def fit(
     """Train until the epochs are up or val_macro_ap has not risen for ``patience_epochs``; restore the best weights.
 
     Raises:
-        NonFiniteLossError: a batch's loss is not finite; the message names epoch and step.
+        NonFiniteLossError: a batch's loss, or what the network says of val, is not finite; the message names epoch
+            and step.
     """
     trained = _on_logits(model, optimizer, loss)
     progress, best = _restore(trained, resume_from)
@@ -81,6 +81,8 @@ def fit(
         epoch = progress.epochs_done
         train_loss, rate = _train_epoch(trained, batches, epoch, schedule, limits.epochs, watcher.batch_done)
         probabilities = predict(model, validation.photos, validation.table)
+        if not np.isfinite(probabilities).all():
+            raise _diverged("The network's answer is not finite after", epoch, len(batches), len(batches), rate)
         value = float(macro_average_precision(validation.table.labels, probabilities))
         improved = value > progress.best_value
         best = _arrays(trained.variables) if improved else best
@@ -98,7 +100,7 @@ def fit(
         checkpoint = Checkpoint(progress, _arrays(trained.variables), _arrays(optimizer.variables), best)
         watcher.epoch_done(epoch + 1, metrics, checkpoint)
     _assign(trained.variables, best)
-    return Fitted(progress, stopped_early=progress.epochs_done < limits.epochs)
+    return Fitted(progress)
 
 
 def _on_logits(model: Any, optimizer: Any, loss: Loss) -> Any:
@@ -141,15 +143,19 @@ def _train_epoch(
         trained.optimizer.learning_rate = rate
         batch_loss = float(trained.train_on_batch(photos, labels))
         if not math.isfinite(batch_loss):
-            raise NonFiniteLossError(
-                f"The loss is {batch_loss} at epoch {epoch + 1}, step {step + 1} of {len(batches)} "
-                f"(learning rate {rate:.3g}). Lower schedule.peak, or set optimizer.clip_norm."
-            )
+            raise _diverged(f"The loss is {batch_loss} at", epoch, step + 1, len(batches), rate)
         interrupts.check()
         total += batch_loss * len(labels)
         photos_seen += len(labels)
         batch_done(epoch + 1)
     return total / photos_seen, rate
+
+
+def _diverged(what: str, epoch: int, step: int, steps: int, rate: float) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f"{what} epoch {epoch + 1}, step {step} of {steps} (learning rate {rate:.3g}). "
+        "Lower schedule.peak, or set optimizer.clip_norm."
+    )
 
 
 def predict(model: Any, photos: npt.NDArray[np.uint8], table: LabelTable) -> npt.NDArray[np.float64]:

@@ -1,0 +1,165 @@
+"""The contact sheet: which photos it shows, and where it draws the outlines of their objects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon, Rectangle
+from tests.figures import ALL_MATERIALS, MATERIALS, draw, legend_texts, make_labels
+
+from wastelens.data.coco import Annotation, Image, Outline, outline
+from wastelens.data.contact_sheet import DrawnOutline, choose_photos, contact_sheet, drawn_outline
+from wastelens.data.drawing import material_colours
+
+
+def brightness_on_paper(figure: Figure, axes: Axes, x: float, y: float) -> float:
+    """Grey level, 0 to 255, at this share of the axes' width and (from the top) height."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    column, row = axes.transAxes.transform((x, 1 - y))
+    return float(pixels[len(pixels) - 1 - int(row), int(column), :3].mean())
+
+
+def nothing(name: str) -> list[DrawnOutline]:
+    return []
+
+
+def sheet(labels: pd.DataFrame, outlines: dict[str, list[DrawnOutline]], **size: int) -> Figure:
+    photos = np.random.default_rng(0).integers(256, size=(len(labels), 16, 16, 3), dtype=np.uint8)
+    materials = tuple(name for name in labels if name.startswith("stuff_"))
+    return contact_sheet(
+        labels, photos, lambda name: outlines.get(name, []), materials, rng=np.random.default_rng(1), **size
+    )
+
+
+def shown_names(figure: Figure) -> list[str]:
+    return [axes.get_title("left").split("\n")[0] for axes in figure.axes if axes.images]
+
+
+def test_a_frame_without_rows_draws_too() -> None:
+    labels, photos = make_labels(5, MATERIALS).iloc[:0], np.zeros((0, 8, 8, 3), dtype=np.uint8)
+    figure = contact_sheet(labels, photos, nothing, MATERIALS, rng=np.random.default_rng(0), rows=1, columns=2)
+    assert draw(figure) > 1000
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("materials", [ALL_MATERIALS[:2], ALL_MATERIALS])
+def test_contact_sheet_shows_each_material_a_few_times(materials: tuple[str, ...], seed: int) -> None:
+    labels = make_labels(300, materials, seed=seed)
+    labels[materials[-1]] = 0
+    labels.loc[[7, 70, 170], materials[-1]] = 1  # a rare one
+    chosen = choose_photos(labels, materials, 24, np.random.default_rng(seed))
+    assert len(set(chosen)) == 24
+    assert labels.iloc[chosen][list(materials)].sum().min() >= 2
+
+
+def test_contact_sheet_draws_each_chosen_photo_once_with_its_split() -> None:
+    labels = make_labels(40, MATERIALS)
+    figure = sheet(labels, {}, rows=2, columns=3)
+    names = shown_names(figure)
+    assert len(set(names)) == 6
+    of_name = labels.set_index("file_name")
+    for axes in figure.axes:
+        name, split = axes.get_title("left").split("\n")
+        assert of_name.loc[name, "split"] == split
+    counts = of_name.loc[names, list(MATERIALS)].sum()
+    assert legend_texts(figure) == [f"stuff {number} ({counts.iloc[number]})" for number in range(3)]
+    assert draw(figure) > 1000
+
+
+def test_the_same_generator_chooses_the_same_photos() -> None:
+    labels = make_labels(100, MATERIALS)
+    assert shown_names(sheet(labels, {})) == shown_names(sheet(labels, {}))
+
+
+def test_fewer_photos_than_cells_are_all_shown() -> None:
+    labels = make_labels(5, MATERIALS)
+    labels[list(MATERIALS)] = 0  # not even one material among them
+    figure = sheet(labels, {}, rows=2, columns=4)
+    assert sorted(shown_names(figure)) == list(labels["file_name"])
+    assert draw(figure) > 1000
+
+
+def test_each_cell_shows_the_row_of_its_name() -> None:
+    labels = make_labels(12, MATERIALS)
+    photos = np.zeros((12, 4, 4, 3), dtype=np.uint8) + np.arange(12, dtype=np.uint8)[:, None, None, None]
+    figure = contact_sheet(labels, photos, nothing, MATERIALS, rng=np.random.default_rng(0), rows=3, columns=3)
+    for axes, name in zip(figure.axes, shown_names(figure), strict=True):
+        assert np.all(np.asarray(axes.images[0].get_array()) == int(name[6:10]))
+
+
+@pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 600), (100, 100), (1000, 100)])
+def test_outlines_lie_where_they_lie_in_the_photo_of_any_proportions(width: int, height: int) -> None:
+    """Shares of the photo become the same shares of the drawn photo, which has the real proportions."""
+    labels = make_labels(1, MATERIALS).assign(width=width, height=height)
+    photo = np.zeros((1, 100, 100, 3), dtype=np.uint8)
+    photo[0, 20:60, 50:90] = 255  # y 0.2 to 0.6, x 0.5 to 0.9 of the photo
+    square = np.array([[0.5, 0.2], [0.9, 0.2], [0.9, 0.6], [0.5, 0.6]])
+    outlines = {"photo_0000.jpg": [DrawnOutline("stuff_1", (square,))]}
+    figure = contact_sheet(
+        labels, photo, outlines.__getitem__, MATERIALS, rng=np.random.default_rng(0), rows=1, columns=1
+    )
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    box = axes.get_window_extent()
+    assert box.width / box.height == pytest.approx(width / height, rel=0.01)  # the photo's own proportions
+    polygon, frame = axes.patches
+    assert isinstance(polygon, Polygon)
+    assert isinstance(frame, Rectangle)
+    on_paper = (axes.transData.transform(polygon.get_xy()[:4]) - box.min) / box.size
+    np.testing.assert_allclose(on_paper, np.column_stack([square[:, 0], 1 - square[:, 1]]), atol=1e-6)
+    assert brightness_on_paper(figure, axes, x=0.7, y=0.4) > 250  # amid the patch
+    assert brightness_on_paper(figure, axes, x=0.3, y=0.8) < 5  # where a photo turned over would have it
+    left, top = np.array(frame.get_xy()) / (width, height)
+    right, bottom = left + frame.get_width() / width, top + frame.get_height() / height
+    margin = 0.011 * max(width, height) / np.array([width, height])
+    assert max(0, 0.5 - margin[0]) <= left <= 0.5
+    assert 0.9 <= right <= min(1, 0.9 + margin[0])
+    assert max(0, 0.2 - margin[1]) <= top <= 0.2
+    assert 0.6 <= bottom <= min(1, 0.6 + margin[1])
+
+
+def test_outlines_have_their_materials_colour_and_may_be_empty_or_missing() -> None:
+    labels = make_labels(2, MATERIALS)
+    triangle = np.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]])
+    two_parts = DrawnOutline("stuff_2", (triangle, triangle[:, ::-1] * 0.01, np.empty((0, 2))))
+    outlines = {"photo_0000.jpg": [two_parts, DrawnOutline("stuff_0", ())]}
+    figure = sheet(labels, outlines, rows=1, columns=2)
+    patches = dict(zip(shown_names(figure), (axes.patches for axes in figure.axes), strict=True))
+    assert len(patches["photo_0001.jpg"]) == 0
+    colour = material_colours(MATERIALS)["stuff_2"]
+    assert [to_hex(patch.get_edgecolor()).upper() for patch in patches["photo_0000.jpg"]] == [colour] * 3
+    assert draw(figure) > 1000
+
+
+def test_drawn_outlines_are_shares_of_the_annotated_photo() -> None:
+    image = Image(0, "a.jpg", 200, 400)
+    polygon = np.array([[20.0, 40.0], [100.0, 40.0], [100.0, 200.0]])
+    drawn = drawn_outline(Outline((polygon,), None, 0.1), image, "paper")
+    np.testing.assert_allclose(drawn.polygons[0], [[0.1, 0.1], [0.5, 0.1], [0.5, 0.5]])
+    assert drawn.material == "paper"
+    assert drawn_outline(Outline((), None, 0.0, "broken"), image, "paper").polygons == ()
+
+
+def test_run_length_masks_are_traced() -> None:
+    import msgspec
+
+    mask = np.zeros((40, 20), dtype=int)
+    mask[10:30, 5:15] = 1
+    flat = mask.T.ravel()  # column by column, as COCO has it
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *ends, len(flat)]).tolist()
+    segmentation = msgspec.Raw(msgspec.json.encode({"size": [40, 20], "counts": counts}))
+    image = Image(0, "a.jpg", 20, 40)
+    drawn = drawn_outline(outline(Annotation(0, 0, segmentation=segmentation), image), image, "paper")
+    (polygon,) = drawn.polygons
+    half_a_pixel = [0.5 / 20, 0.5 / 40]
+    np.testing.assert_allclose(polygon.min(axis=0), np.array([0.25, 0.25]) + half_a_pixel)
+    np.testing.assert_allclose(polygon.max(axis=0), np.array([0.75, 0.75]) - half_a_pixel)
