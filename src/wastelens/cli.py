@@ -20,13 +20,16 @@ INTERRUPTED_STATUS = 130
 _MENDABLE = {
     errno.ENOSPC: "Free space",
     errno.EDQUOT: "Free space",
+    errno.EFBIG: "Free space, raise the limit on the size of files",
     errno.EACCES: "Mend the permission",
     errno.EPERM: "Mend the permission",
     errno.EROFS: "Mend the permission",
     errno.ENOTDIR: "Move the file away",
     errno.EEXIST: "Move the file away",
     errno.EISDIR: "Move the folder away",
+    errno.ENAMETOOLONG: "Shorten the path",
     errno.EIO: "Look after the disk",
+    errno.ESTALE: "Look after the disk",
 }
 
 
