@@ -89,11 +89,11 @@ def complaint(answer: subprocess.CompletedProcess[str], status: int = 2) -> str:
     return lines[0]
 
 
-def copy_of_the_project(target: Path) -> Path:
-    """The working tree as a commit would have it, as a git repository of its own."""
+def copy_of_the_project(target: Path, without: str = "") -> Path:
+    """The working tree as a commit would have it, perhaps without a file, as a git repository of its own."""
     answer = run("git", "ls-files", "-z", "-co", "--exclude-standard", cwd=ROOT)
     for name in ok(answer).stdout.split("\0"):
-        if name and (ROOT / name).is_file():
+        if name and name != without and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     who = ("-c", "user.name=tests", "-c", "user.email=tests@localhost", "-c", "commit.gpgsign=false")

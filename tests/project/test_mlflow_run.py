@@ -165,7 +165,9 @@ def epochs_done(checkpoint: Path) -> int:
 
 
 @pytest.mark.slow
-def test_uv_builds_the_environment_from_conda_yaml(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("without", ["", "uv.lock"], ids=["from uv.lock", "from conda.yaml"])
+def test_uv_builds_the_environment(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, without: str) -> None:
+    """MLflow lets uv build from uv.lock where the project has one, and from conda.yaml otherwise."""
     probe = ("uv", "pip", "install", "--dry-run", "--no-cache", "--target", str(tmp_path / "probe"), "six==1.17.0")
     try:
         reached = run(*probe, cwd=tmp_path)
@@ -173,7 +175,7 @@ def test_uv_builds_the_environment_from_conda_yaml(tmp_path_factory: pytest.Temp
         pytest.skip("uv is not installed")
     if reached.returncode:
         pytest.skip(f"uv reaches no package index: {reached.stderr.strip().splitlines()[-1]}")
-    project = Project(copy_of_the_project(tmp_path_factory.mktemp("under-uv")))
+    project = Project(copy_of_the_project(tmp_path_factory.mktemp("under-uv"), without))
     write_dataset(project.folder / "litter")
     environments = tmp_path / "environments"
     prepared = only(
