@@ -96,19 +96,19 @@ def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
 ) -> None:
     whole = trained(prepared_folder, "fit.epochs=4")
     tracker = MemoryTracker()
-    original = train._Progress.batch_done
+    original = train._Watcher.batch_done
 
     def interrupted(self: Any, epoch: int) -> None:
         if epoch == 3:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(train._Progress, "batch_done", interrupted)
+    monkeypatch.setattr(train._Watcher, "batch_done", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, "fit.epochs=4", tracker)
     assert tracker.runs[0].status == "KILLED"
     assert sorted(tracker.runs[0].history) == [1, 2]
-    monkeypatch.setattr(train._Progress, "batch_done", original)
+    monkeypatch.setattr(train._Watcher, "batch_done", original)
     resumed = trained(prepared_folder, "fit.epochs=4", tracker, resume=tracker.runs[0].id)
     assert resumed.status == "FINISHED"
     assert len(tracker.runs) == 1

@@ -35,8 +35,8 @@ from wastelens.models.export import (
 )
 from wastelens.models.registry import build_model
 from wastelens.tracking import PyfuncModel, Run, Tracker, to_json
-from wastelens.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from wastelens.training.fit import Fitted, Validation, build_optimizer, fit, predict
+from wastelens.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from wastelens.training.fit import Validation, build_optimizer, fit, predict
 from wastelens.training.losses import build_loss
 
 CONFIG_ARTIFACT = "config.json"
@@ -78,9 +78,9 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
             outputs=len(dataset.materials),
             seed=config.seed,
         )
-        fitted = _fit(model, config, dataset, tables, tracked, checkpoint)
+        progress = _fit(model, config, dataset, tables, tracked, checkpoint)
         verdict = _evaluate(model, config, dataset, tables)
-        _log_results(tracked, model, config, dataset, tables, verdict, fitted)
+        _log_results(tracked, model, config, dataset, tables, verdict, progress)
         say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
         say(verdict.sentence, "green" if verdict.above_controls else "yellow")
         return Trained(tracked.id, run_name(config), verdict)
@@ -179,7 +179,7 @@ def _checkpoint_of(tracked: Run) -> Checkpoint | None:
 
 
 @dataclass
-class _Progress:
+class _Watcher:
     """Logs each epoch, keeps a checkpoint of it, and moves the bar."""
 
     tracked: Run
@@ -205,7 +205,7 @@ def _fit(
     tables: SplitTables,
     tracked: Run,
     checkpoint: Checkpoint | None,
-) -> Fitted:
+) -> Progress:
     rows = dataset.balanced_train(config.fold) if config.balanced else tables.train
     policy = config.augmentation if config.augment else None
     batches = TrainingBatches(rows, dataset.photos, batch_size=config.fit.batch_size, policy=policy, seed=config.seed)
@@ -219,7 +219,7 @@ def _fit(
             optimizer=build_optimizer(config.optimizer),
             schedule=config.schedule,
             limits=config.fit,
-            watcher=_Progress(tracked, bar),
+            watcher=_Watcher(tracked, bar),
             resume_from=checkpoint,
         )
 
@@ -245,15 +245,15 @@ def _log_results(
     dataset: PreparedDataset,
     tables: SplitTables,
     verdict: Verdict,
-    fitted: Fitted,
+    progress: Progress,
 ) -> None:
     """Metrics, tags, figures, predictions and the model itself."""
     history = tracked.metric_history(CURVES)
     # At the last epoch's step: val_macro_ap then ends on the value of the restored weights.
-    closing = {**verdict.metrics(), "best_epoch": fitted.progress.best_epoch}
-    tracked.log_metrics(closing, step=fitted.progress.epochs_done)
+    closing = {**verdict.metrics(), "best_epoch": progress.best_epoch}
+    tracked.log_metrics(closing, step=progress.epochs_done)
     tracked.set_tags(verdict.tags())
-    for name, figure in verdict.figures(history, fitted.progress.best_epoch).items():
+    for name, figure in verdict.figures(history, progress.best_epoch).items():
         tracked.log_figure(figure, f"figures/{name}.png")
     tracked.log_table(verdict.predictions(), "predictions_test.csv")
     _log_model(tracked, model, dataset, tables, verdict)

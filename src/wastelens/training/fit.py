@@ -38,13 +38,6 @@ class Validation:
     photos: npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A trained network with its best weights in place, and how training went."""
-
-    progress: Progress
-
-
 def build_optimizer(config: OptimizerConfig) -> Any:
     """The optimizer; its learning rate is set batch by batch from the schedule."""
     import keras
@@ -68,8 +61,11 @@ def fit(
     limits: FitConfig,
     watcher: Watcher,
     resume_from: Checkpoint | None = None,
-) -> Fitted:
+) -> Progress:
     """Train until the epochs are up or val_macro_ap has not risen for ``patience_epochs``; restore the best weights.
+
+    Returns:
+        How training went; the model has its best weights in place.
 
     Raises:
         NonFiniteLossError: a batch's loss, or what the network says of val, is not finite; the message names epoch
@@ -100,7 +96,7 @@ def fit(
         checkpoint = Checkpoint(progress, _arrays(trained.variables), _arrays(optimizer.variables), best)
         watcher.epoch_done(epoch + 1, metrics, checkpoint)
     _assign(trained.variables, best)
-    return Fitted(progress)
+    return progress
 
 
 def _on_logits(model: Any, optimizer: Any, loss: Loss) -> Any:
