@@ -80,10 +80,6 @@ class Controls:
     macro_ap: Mapping[str, Mapping[str, float]]
     note: str = ""
 
-    def strongest(self, split: str) -> str:
-        """The control with the highest macro AP on this split; of equals the first in ``CONTROLS``."""
-        return max(self.scores, key=lambda name: float(np.nan_to_num(self.macro_ap[name][split], nan=-1.0)))
-
     def metrics(self) -> dict[str, float]:
         """``control_<name>_<split>_macro_ap``, for MLflow."""
         return {

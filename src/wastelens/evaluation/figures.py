@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.drawing import spoken
+from wastelens.data.drawing import blank_figure, spoken
 from wastelens.evaluation.floors import Floors
 from wastelens.evaluation.metrics import (
     BoolArray,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # Okabe & Ito 2008, "Color Universal Design": told apart by colour-blind readers too.
 _BLUE, _ORANGE, _GREEN, _GREY, _PALE = "#0072B2", "#D55E00", "#009E73", "#595959", "#B8B8B8"
 _PALE_BLUE = "#7FB8DA"
-_DOTS_PER_INCH = 110
 _COLUMNS = 3
 
 
@@ -52,7 +51,7 @@ def average_precision_bars(
         verdict: the sentence the numbers allow; becomes the title.
         control_ap: the control's average precision a material, (m,), where it is known.
     """
-    figure = _figure(9.5, 5.2)
+    figure = blank_figure(9.5, 5.2)
     axes = figure.add_subplot()
     rows = np.arange(len(evaluation.materials) + 1)
     low, high = evaluation.macro_ap_interval
@@ -221,7 +220,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
         floor: macro AP of the best constant predictor on the val photos.
         best_epoch: the one whose weights were kept.
     """
-    figure = _figure(9.5, 3.8)
+    figure = blank_figure(9.5, 3.8)
     panels = figure.subplots(1, 3)
     losses, ap, rate = panels
     _draw_series(losses, history, {"loss": ("train", _GREY), "val_loss": ("val", _BLUE)})
@@ -257,17 +256,11 @@ def _draw_series(axes: Axes, history: Sequence[Mapping[str, float]], series: Map
             axes.plot(*zip(*points, strict=True), color=colour, marker=".", label=label)
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_in, height_in), dpi=_DOTS_PER_INCH, layout="constrained")
-
-
 def _panels(count: int, row_height_in: float) -> tuple[Figure, list[Any]]:
     """A figure of ``count`` panels, three a row, without empty ones at the end."""
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    figure = _figure(3.2 * columns, row_height_in * rows + 0.3)
+    figure = blank_figure(3.2 * columns, row_height_in * rows + 0.3)
     return figure, [figure.add_subplot(rows, columns, at + 1) for at in range(count)]
 
 
