@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from tests.factories import config, write_dataset, write_json
 
+from wastelens.data import prepared as prepared_module
 from wastelens.data.photos import PhotoCache
 from wastelens.data.preparation import balance
 from wastelens.data.prepared import SplitTables, draft, load_prepared
@@ -242,6 +243,22 @@ def test_two_prepares_of_one_dataset_do_not_mix(tmp_path: Path, dataset: Path) -
         with pytest.raises(InputError, match="Another prepare is writing"):
             prepared(tmp_path, dataset)
         assert (writing / "mine").read_text() == "half of it"
+
+
+def test_a_draft_that_was_published_while_another_waited_is_not_written(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "data" / "prepared"
+    lock = prepared_module.fcntl.flock
+
+    def publish_first(handle: int, kind: int) -> None:
+        (place / ".litter.unfinished").rename(place / "litter")
+        lock(handle, kind)
+
+    monkeypatch.setattr(prepared_module.fcntl, "flock", publish_first)
+    with pytest.raises(InputError, match="Another prepare is writing"):
+        prepared(tmp_path, dataset)
+    assert list((place / "litter").iterdir()) == []
 
 
 def test_a_fold_that_cannot_be_balanced_is_named(tmp_path: Path, dataset: Path) -> None:

@@ -198,9 +198,9 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
         raise DatasetError(f"{prepared_folder} is a file, where the prepared dataset should go. Move it away.")
     unfinished = prepared_folder.with_name(f".{prepared_folder.name}.unfinished")
     replaced = prepared_folder.with_name(f".{prepared_folder.name}.replaced")
-    _mend_interrupted_swap(prepared_folder, replaced)
     unfinished.mkdir(parents=True, exist_ok=True)
     with _locked(unfinished):
+        _mend_interrupted_swap(prepared_folder, replaced)
         try:
             yield unfinished
         except InputError:
@@ -220,15 +220,24 @@ def _locked(folder: Path) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(handle, folder):
             raise DatasetError(
                 f"Another prepare is writing {folder}. Wait for it to end, or give this one a data_folder of its own."
-            ) from None
+            )
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> bool:
+    """Lock an open folder; False where another process holds it, or has renamed it since it was opened."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:  # a file system without locks, as some network drives are
+        return True
 
 
 def _mend_interrupted_swap(prepared_folder: Path, replaced: Path) -> None:
