@@ -14,6 +14,7 @@ import pytest
 from tests.factories import config, write_dataset, write_json
 
 from wastelens.data import prepared as prepared_module
+from wastelens.data.balance import oversample
 from wastelens.data.photos import PhotoCache
 from wastelens.data.preparation import balance
 from wastelens.data.prepared import SplitTables, draft, load_prepared
@@ -104,7 +105,8 @@ def test_folds_hold_each_photo_in_test_once(tmp_path: Path, dataset: Path) -> No
     assert (in_test == 1).all()
     tables = result.dataset.split(2)
     assert len(tables.train) + len(tables.val) + len(tables.test) == 60
-    assert len(result.dataset.balanced_train(2)) >= len(tables.train)
+    balanced = result.dataset.balanced_train(2)
+    pd.testing.assert_frame_equal(balanced.frame, oversample(tables.train, 0.7, "auto").table.frame)
     assert set(result.dataset.controls(2)["file_name"]) == set(tables.val.file_names) | set(tables.test.file_names)
 
 
@@ -269,7 +271,7 @@ def test_a_fold_that_cannot_be_balanced_is_named(tmp_path: Path, dataset: Path) 
         return SplitTables(*(table(frame, ("a", "b")) for table in (TrainTable, ValTable, TestTable)))
 
     chosen = config("prepare", "max_copies=2")
-    assert balance([tables(labels)] * 2, chosen).most_copies == 2
+    assert [one.most_copies for one in balance([tables(labels)] * 2, chosen)] == [2, 2]
     with pytest.raises(InputError, match=r"^Fold 1: .*max_copies"):
         balance([tables(labels), tables(labels[:9])], chosen)
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,10 +65,15 @@ class Split:
     assignment: SplitAssignment
     folds: list[SplitAssignment]
 
-    def fold_frame(self) -> pd.DataFrame:
-        """folds.csv: file_name, fold_1 … fold_K."""
-        columns = {f"fold_{number}": fold.split for number, fold in enumerate(self.folds, start=1)}
-        return pd.DataFrame({"file_name": self.frame["file_name"], **columns})
+    def fold_frame(self, balanced: list[Oversampled]) -> pd.DataFrame:
+        """folds.csv: file_name, then a fold each photo's split and its copies in the balanced training rows."""
+        names = self.frame["file_name"]
+        columns: dict[str, Any] = {"file_name": names}
+        for number, (fold, rows) in enumerate(zip(self.folds, balanced, strict=True), start=1):
+            columns[f"fold_{number}"] = fold.split
+            copies = rows.table.frame["file_name"].value_counts()
+            columns[f"copies_{number}"] = names.map(copies).fillna(0).astype(int)
+        return pd.DataFrame(columns)
 
 
 def mapping_path(materials: str) -> Path:
@@ -227,19 +233,19 @@ def split_tables(frame: pd.DataFrame, split: npt.NDArray[np.str_], materials: tu
     return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
 
 
-def balance(tables: list[SplitTables], config: PrepareConfig) -> Oversampled:
-    """Repeat training rows of rare materials, no more than needed; the answer is that of the first split.
+def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversampled]:
+    """Repeat training rows of rare materials, no more than needed: for the one split, then for each fold.
 
     Raises:
-        BalanceError: a split's training photos cannot be balanced so. Better found now than when its fold is trained.
+        BalanceError: a split's training photos cannot be balanced so.
     """
-    one, *folds = (tables_of_one.train for tables_of_one in tables)
-    for number, train in enumerate(folds, start=1):
+    balanced = []
+    for fold, of_split in enumerate(tables):
         try:
-            oversample(train, config.balance_target, config.max_copies)
+            balanced.append(oversample(of_split.train, config.balance_target, config.max_copies))
         except BalanceError as error:
-            raise BalanceError(f"Fold {number}: {error}") from None
-    return oversample(one, config.balance_target, config.max_copies)
+            raise BalanceError(f"Fold {fold}: {error}" if fold else str(error)) from None
+    return balanced
 
 
 def software_versions() -> dict[str, str]:

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.balance import oversample
 from wastelens.data.photos import file_digest, load_photos
 from wastelens.data.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
@@ -82,7 +81,7 @@ class PreparedDataset:
         Raises:
             ConfigError: the dataset was prepared without that fold.
         """
-        column = self._split_column(fold)
+        column = self._fold_column(f"fold_{fold}", fold) if fold else self.frame["split"]
         parts = {name: self.frame[column == name].reset_index(drop=True) for name in SPLITS}
         return SplitTables(
             TrainTable(parts["train"], self.materials),
@@ -90,14 +89,11 @@ class PreparedDataset:
             TestTable(parts["test"], self.materials),
         )
 
-    def _split_column(self, fold: int) -> pd.Series[str]:
-        if fold == 0:
-            return self.frame["split"]
+    def _fold_column(self, column: str, fold: int) -> pd.Series[Any]:
         folds = int(self.manifest["split"]["folds"])
         if not 1 <= fold <= folds:
             raise ConfigError(f"fold={fold}, but the dataset was prepared with folds={folds}. Prepare it with more.")
-        table = pd.read_csv(self.folder / FOLDS, dtype=str)
-        return table[f"fold_{fold}"]
+        return _read_table(self.folder / FOLDS)[column]
 
     def balanced_train(self, fold: int = 0) -> TrainTable:
         """The training rows with rare materials' rows repeated."""
@@ -105,8 +101,9 @@ class PreparedDataset:
             rows = _read_table(self.folder / BALANCED)
             index = dict(zip(self.frame["file_name"], self.frame["photo_index"], strict=True))
             return TrainTable(rows.assign(photo_index=rows["file_name"].map(index)), self.materials)
-        balance = self.manifest["balance"]
-        return oversample(self.split(fold).train, balance["target"], balance["max_copies"]).table
+        copies = self._fold_column(f"copies_{fold}", fold)
+        rows = self.frame.loc[self.frame.index.repeat(copies)].reset_index(drop=True)
+        return TrainTable(rows, self.materials)
 
     def controls(self, fold: int = 0) -> pd.DataFrame:
         """What the controls predict for val and test photos of this split."""

@@ -59,14 +59,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Everything known before the manifest is written."""
+    """Everything known before the manifest is written; ``balanced`` and ``controls``: the one split, then each fold."""
 
     coco: CocoDataset
     mapping: MaterialMapping
     annotated: AnnotatedPhotos
     cached: CachedPhotos
     split: Split
-    balanced: Oversampled
+    balanced: list[Oversampled]
     controls: list[tuple[Controls, SplitTables]]
 
 
@@ -149,7 +149,7 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     split = parts.split
     tables: dict[str, pd.DataFrame] = {
         prepared.LABELS: split.frame,
-        prepared.BALANCED: parts.balanced.table.frame.drop(columns="photo_index"),
+        prepared.BALANCED: parts.balanced[0].table.frame.drop(columns="photo_index"),
         prepared.PROBLEMS: parts.cached.problems,
         prepared.OBJECTS: parts.annotated.objects,
         prepared.CONTROLS: pd.concat(
@@ -160,7 +160,7 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
         ),
     }
     if split.folds:
-        tables[prepared.FOLDS] = split.fold_frame()
+        tables[prepared.FOLDS] = split.fold_frame(parts.balanced[1:])
     for name, frame in tables.items():
         frame.to_csv(draft / name, index=False)
     shutil.copyfile(parts.mapping.path, draft / "materials.csv")
@@ -203,10 +203,10 @@ def _manifest(files: dict[str, str], parts: _Parts, source: DatasetSource, confi
         "balance": {
             "target": config.balance_target,
             "max_copies": config.max_copies,
-            "cap_used": parts.balanced.max_copies,
-            "rows_before": parts.balanced.rows_before,
-            "rows_after": parts.balanced.rows_after,
-            "most_copies": parts.balanced.most_copies,
+            "cap_used": parts.balanced[0].max_copies,
+            "rows_before": parts.balanced[0].rows_before,
+            "rows_after": parts.balanced[0].rows_after,
+            "most_copies": parts.balanced[0].most_copies,
         },
         "control_macro_ap": [
             {name: scores["test"] for name, scores in controls.macro_ap.items()} for controls, _ in parts.controls
@@ -218,7 +218,7 @@ def _manifest(files: dict[str, str], parts: _Parts, source: DatasetSource, confi
 
 def _metrics(parts: _Parts) -> dict[str, float]:
     """What can be compared over preparations: counts, the split's evenness, balance, and the controls."""
-    frame, balanced = parts.split.frame, parts.balanced
+    frame, balanced = parts.split.frame, parts.balanced[0]
     metrics: dict[str, float] = {
         "photos": len(frame),
         "photos_left_out": parts.cached.left_out,
@@ -313,7 +313,7 @@ def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) 
 
 
 def _report_split(dataset: PreparedDataset, parts: _Parts) -> None:
-    assignment, balanced, frame = parts.split.assignment, parts.balanced, parts.split.frame
+    assignment, balanced, frame = parts.split.assignment, parts.balanced[0], parts.split.frame
     rows = []
     for name in (*prepared.SPLITS, "train, balanced"):
         of = balanced.table.frame if name == "train, balanced" else frame[frame["split"] == name]
