@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.measure import SHARED
-from wastelens.config import conf_folder
+from wastelens.config_files import conf_folder
 from wastelens.data.coco import read_coco
 from wastelens.data.labels import tabulate
 from wastelens.data.materials import read_mapping

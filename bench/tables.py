@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import ROOT, SHARED, Measurement, best_of, run_python
-from wastelens.config import conf_folder
+from wastelens.config_files import conf_folder
 from wastelens.data.balance import oversample
 from wastelens.data.coco import read_coco
 from wastelens.data.labels import tabulate
@@ -20,7 +20,7 @@ from wastelens.data.tables import TrainTable
 
 READ = """
 from pathlib import Path
-from wastelens.config import conf_folder
+from wastelens.config_files import conf_folder
 from wastelens.data.coco import read_coco
 from wastelens.data.labels import tabulate
 from wastelens.data.materials import read_mapping

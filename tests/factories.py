@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from wastelens.config import Config, load_config
+from wastelens.config import Config
+from wastelens.config_files import load_config
 from wastelens.data.tables import LabelTable
 
 DEFAULT_MAPPING = Path(__file__).resolve().parents[1] / "conf" / "materials" / "default.csv"

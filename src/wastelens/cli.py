@@ -112,7 +112,7 @@ for _step, (_summary, _parameters) in ENTRY_POINTS.items():
 def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
     """Resolve the config from the command line's values and run the step under the MLflow tracker."""
     prepare_environment()
-    config_module = importlib.import_module("wastelens.config")
+    config_files = importlib.import_module("wastelens.config_files")
     defaults = {parameter.name: parameter.default for parameter in ENTRY_POINTS[step][1]}
     config_file, settings = values.pop("config"), values.pop("set")
     # mlflow run types every declared parameter, given or not: there, only a value that differs from the default
@@ -120,10 +120,10 @@ def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
     by_mlflow = "MLFLOW_RUN_ID" in os.environ
     silent = {name: value for name, value in values.items() if by_mlflow and value == defaults[name]}
     given = {name: values[name] for name in values if name in typed - set(silent)}
-    for name, value in config_module.config_file_says(step, config_file).items():
+    for name, value in config_files.config_file_says(step, config_file).items():
         if silent.get(name, value) != value:
             click.echo(f'{config_file} sets {name}={value}. To overrule it: -P set="{name}={silent[name]}"')
-    config = config_module.load_config(step, parameters=given, config_file=config_file, settings=settings)
+    config = config_files.load_config(step, parameters=given, config_file=config_file, settings=settings)
     tracking = importlib.import_module("wastelens.tracking")
     importlib.import_module(f"wastelens.steps.{step}").run(config, tracking.MlflowTracker())
 

@@ -47,3 +47,11 @@ class RunError(InputError):
 
 class NonFiniteLossError(WastelensError):
     """Training met a loss that is not a finite number."""
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """`` Did you mean 'x'?`` where a near word is known, otherwise nothing."""
+    import difflib  # only when something is wrong: this module is on the way to --help
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""

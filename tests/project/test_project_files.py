@@ -16,7 +16,8 @@ import yaml
 from tests.project.running import PROGRAM, ROOT, ok, run
 
 from wastelens import cli
-from wastelens.config import STEP_CONFIGS, MainConfig, load_config, read_yaml
+from wastelens.config import STEP_CONFIGS, MainConfig
+from wastelens.config_files import load_config, read_yaml
 from wastelens.data.sample import CATEGORIES
 
 CONF = ROOT / "conf"

@@ -15,7 +15,7 @@ import yaml
 from tests.project.running import ROOT
 
 from wastelens import cli
-from wastelens.config import load_config
+from wastelens.config_files import load_config
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "bench/results.md"]
 DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tests.factories import config, photo_array
 
-from wastelens.config import AugmentationConfig, TransformConfig, conf_folder
+from wastelens.config import AugmentationConfig, TransformConfig
+from wastelens.config_files import conf_folder
 from wastelens.data.augment import Augmenter
 from wastelens.errors import ConfigError
 

@@ -101,7 +101,7 @@ def test_defaults_on_the_command_line_are_those_of_conf(step):
 
 
 def cli_config(step):
-    from wastelens.config import load_config
+    from wastelens.config_files import load_config
 
     return load_config(step)
 

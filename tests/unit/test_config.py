@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.factories import config
 
-from wastelens.config import (
-    STEP_CONFIGS,
-    ScheduleConfig,
-    conf_folder,
-    flatten,
-    load_config,
-    parse_settings,
-    read_yaml,
-)
+from wastelens.config import STEP_CONFIGS, ScheduleConfig, flatten
+from wastelens.config_files import conf_folder, load_config, parse_settings, read_yaml
 from wastelens.errors import ConfigError
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config import AugmentationConfig, TransformConfig, did_you_mean
-from wastelens.errors import ConfigError
+from wastelens.config import AugmentationConfig, TransformConfig
+from wastelens.errors import ConfigError, did_you_mean
 
 
 class Augmenter:

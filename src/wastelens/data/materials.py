@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wastelens.errors import MappingError
+from wastelens.errors import MappingError, did_you_mean
 
 _MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 COLUMNS = ("category", "material", "reason")
@@ -81,8 +80,7 @@ def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotation
             raise MappingError(f"{annotations}: category '{name}' has no material. Add a row to {mapping.path}.")
     for name in mapping.material_of:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(name, names)
             raise MappingError(
                 f"{mapping.path}: '{name}' is no category of {annotations}.{hint} Correct or remove the row."
             )

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.config import PrepareConfig, conf_folder, did_you_mean
+from wastelens.config import PrepareConfig
+from wastelens.config_files import conf_folder
 from wastelens.data.balance import Oversampled, oversample
 from wastelens.data.coco import image_columns
 from wastelens.data.groups import Groups, assign_groups
@@ -24,7 +25,7 @@ from wastelens.data.prepared import SPLITS, SplitTables
 from wastelens.data.sources import DatasetSource, exists
 from wastelens.data.split import SplitAssignment, SplitFractions, assign_splits, cross_validation_splits
 from wastelens.data.tables import TestTable, TrainTable, ValTable
-from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError
+from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError, did_you_mean
 
 FIRST_PROBLEMS_SHOWN = 3
 GROUPING_RULES = ("auto", "batch", "scene", "photo")
