@@ -14,7 +14,7 @@ from bench.measure import Measurement, alternating, best_of
 from bench.photos import full_size_photos
 from wastelens.config import TrainConfig
 from wastelens.config_files import load_config
-from wastelens.data.photos import PhotoCache, PhotoSource, load_photos
+from wastelens.data.photo_cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.pipeline import TrainingBatches
 from wastelens.data.preparation import worker_count
 from wastelens.data.tables import TrainTable

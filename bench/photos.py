@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bench.measure import SHARED, Measurement, best_of
-from wastelens.data.photos import PhotoCache, PhotoSource
+from wastelens.data.photo_cache import PhotoCache, PhotoSource
 from wastelens.data.preparation import worker_count
 
 SIDE_PX = 160

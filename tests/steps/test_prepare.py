@@ -15,7 +15,7 @@ from tests.factories import config, write_dataset, write_json
 
 from wastelens.data import prepared as prepared_module
 from wastelens.data.balance import oversample
-from wastelens.data.photos import PhotoCache
+from wastelens.data.photo_cache import PhotoCache
 from wastelens.data.preparation import balance
 from wastelens.data.prepared import SplitTables, draft, load_prepared
 from wastelens.data.tables import TestTable, TrainTable, ValTable
@@ -298,10 +298,10 @@ def test_bad_input_keeps_the_earlier_dataset(tmp_path: Path, dataset: Path) -> N
 
 
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wastelens.data import photos
+    from wastelens.data import photo_cache
 
     decoded = []
-    original = photos.decode
+    original = photo_cache.decode
 
     def killed_at_forty(*arguments: Any) -> Any:
         if len(decoded) == 40:
@@ -309,10 +309,10 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, dataset: Path, mo
         decoded.append(1)
         return original(*arguments)
 
-    monkeypatch.setattr(photos, "decode", killed_at_forty)
+    monkeypatch.setattr(photo_cache, "decode", killed_at_forty)
     with pytest.raises(KeyboardInterrupt):
         prepared(tmp_path, dataset, "workers=1")
-    monkeypatch.setattr(photos, "decode", lambda *arguments: (decoded.append(1), original(*arguments))[1])
+    monkeypatch.setattr(photo_cache, "decode", lambda *arguments: (decoded.append(1), original(*arguments))[1])
     result, _ = prepared(tmp_path, dataset, "workers=1")
     assert len(result.dataset.frame) == 60
     assert len(decoded) == 60

@@ -20,7 +20,7 @@ from wastelens.data.coco import image_columns
 from wastelens.data.groups import Groups, assign_groups
 from wastelens.data.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
 from wastelens.data.materials import MaterialMapping
-from wastelens.data.photos import CacheEntry, PhotoCache, PhotoSource
+from wastelens.data.photo_cache import CacheEntry, PhotoCache, PhotoSource
 from wastelens.data.prepared import SPLITS, SplitTables
 from wastelens.data.sources import DatasetSource, exists
 from wastelens.data.split import SplitAssignment, SplitFractions, assign_splits, cross_validation_splits

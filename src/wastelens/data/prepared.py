@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.photos import file_digest, load_photos
+from wastelens.data.digests import file_digest
+from wastelens.data.photo_cache import load_photos
 from wastelens.data.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 

@@ -20,9 +20,10 @@ from wastelens.data import prepared, sight
 from wastelens.data.balance import Oversampled
 from wastelens.data.coco import CocoDataset, annotations_by_image, flat_name, outline, read_coco
 from wastelens.data.contact_sheet import DrawnOutline, contact_sheet, drawn_outline
+from wastelens.data.digests import file_digest
 from wastelens.data.labels import AnnotatedPhotos, tabulate
 from wastelens.data.materials import MaterialMapping, check_covers, read_mapping
-from wastelens.data.photos import PhotoCache, file_digest
+from wastelens.data.photo_cache import PhotoCache
 from wastelens.data.preparation import (
     CachedPhotos,
     Split,

@@ -17,7 +17,7 @@ import pandas as pd
 
 from wastelens.config import TrainConfig, flatten
 from wastelens.console import Bar, progress_bar, say
-from wastelens.data.photos import file_digest
+from wastelens.data.digests import file_digest
 from wastelens.data.pipeline import TrainingBatches
 from wastelens.data.prepared import MANIFEST, PreparedDataset, SplitTables, load_prepared
 from wastelens.data.sources import choose_source
