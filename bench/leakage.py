@@ -13,7 +13,7 @@ from wastelens.data.labels import tabulate
 from wastelens.data.materials import read_mapping
 from wastelens.data.preparation import split_tables
 from wastelens.data.split import SplitFractions, assign_splits
-from wastelens.evaluation.controls import ControlInputs, neighbour_scores
+from wastelens.evaluation.control_predictors import ControlInputs, neighbour_scores
 from wastelens.evaluation.metrics import macro_average_precision
 
 SEEDS = 10
