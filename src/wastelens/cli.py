@@ -113,19 +113,26 @@ def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
     """Resolve the config from the command line's values and run the step under the MLflow tracker."""
     prepare_environment()
     config_files = importlib.import_module("wastelens.config_files")
-    defaults = {parameter.name: parameter.default for parameter in ENTRY_POINTS[step][1]}
     config_file, settings = values.pop("config"), values.pop("set")
-    # mlflow run types every declared parameter, given or not: there, only a value that differs from the default
-    # says something, and may overrule the user's config file.
-    by_mlflow = "MLFLOW_RUN_ID" in os.environ
-    silent = {name: value for name, value in values.items() if by_mlflow and value == defaults[name]}
-    given = {name: values[name] for name in values if name in typed - set(silent)}
-    for name, value in config_files.config_file_says(step, config_file).items():
-        if silent.get(name, value) != value:
-            click.echo(f'{config_file} sets {name}={value}. To overrule it: -P set="{name}={silent[name]}"')
+    given = {name: values[name] for name in values if name in typed}
+    if "MLFLOW_RUN_ID" in os.environ:
+        given = _unlike_defaults(step, given, config_file, config_files.config_file_says(step, config_file))
     config = config_files.load_config(step, parameters=given, config_file=config_file, settings=settings)
     tracking = importlib.import_module("wastelens.tracking")
     importlib.import_module(f"wastelens.steps.{step}").run(config, tracking.MlflowTracker())
+
+
+def _unlike_defaults(step: str, given: dict[str, str], config_file: str, file_says: dict[str, str]) -> dict[str, str]:
+    """The parameters that mean something under mlflow run, which types every declared one, given or not.
+
+    There only a value that differs from the default says something, and may overrule the user's config file.
+    """
+    defaults = {parameter.name: parameter.default for parameter in ENTRY_POINTS[step][1]}
+    silent = {name for name, value in given.items() if value == defaults[name]}
+    for name in sorted(silent & set(file_says)):
+        if file_says[name] != given[name]:
+            click.echo(f'{config_file} sets {name}={file_says[name]}. To overrule it: -P set="{name}={given[name]}"')
+    return {name: value for name, value in given.items() if name not in silent}
 
 
 def prepare_environment() -> None:
