@@ -136,6 +136,9 @@ def test_bad_photos_are_left_out_listed_and_counted(
     assert "damaged image file" in problems["batch_3_000002.jpg"]
     assert "a folder stands" in problems["batch_4_000003.jpg"]
     assert len(result.dataset.frame) == 56
+    objects = pd.read_csv(result.dataset.folder / "objects.csv")
+    assert set(objects["file_name"]) == set(result.dataset.frame["file_name"]), "objects of photos that were left out"
+    assert tracker.runs[0].metrics["objects"] == len(objects)
     assert tracker.runs[0].metrics["photos_left_out"] == 4
     assert "4 photos were left out" in capsys.readouterr().out
 

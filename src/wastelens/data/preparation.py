@@ -37,6 +37,7 @@ class CachedPhotos:
 
     Attributes:
         labels: the annotated photos' rows that have a usable photo; row i is ``photos[i]``.
+        objects: the objects on those photos.
         photos: uint8 (photos, side, side, 3), memory-mapped.
         problems: problems.csv, with the photos that were left out.
         left_out: how many photos those are.
@@ -44,6 +45,7 @@ class CachedPhotos:
     """
 
     labels: pd.DataFrame
+    objects: pd.DataFrame
     photos: npt.NDArray[np.uint8]
     problems: pd.DataFrame
     left_out: int
@@ -146,7 +148,8 @@ def cache_photos(
         [*annotated.problems.itertuples(index=False, name=None), *_photo_problems(labels, entries)]
     )
     kept = labels.iloc[keep].reset_index(drop=True)
-    return CachedPhotos(kept, photos, problems, len(left_out) + int(zero_sized), cache.array_path)
+    objects = annotated.objects[annotated.objects["file_name"].isin(kept["file_name"])].reset_index(drop=True)
+    return CachedPhotos(kept, objects, photos, problems, len(left_out) + int(zero_sized), cache.array_path)
 
 
 def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: float) -> None:

@@ -64,7 +64,6 @@ class _Parts:
 
     coco: CocoDataset
     mapping: MaterialMapping
-    annotated: AnnotatedPhotos
     cached: CachedPhotos
     split: Split
     balanced: list[Oversampled]
@@ -92,7 +91,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
             tables = tables_of_splits(split, mapping.materials)
             balanced = balance(tables, config)
             controls = _score_controls(tables, cached, config)
-            parts = _Parts(coco, mapping, annotated, cached, split, balanced, controls)
+            parts = _Parts(coco, mapping, cached, split, balanced, controls)
             _write(draft, parts, source, config)
         dataset = prepared.load_prepared(folder)
         metrics = _metrics(parts)
@@ -152,7 +151,7 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
         prepared.LABELS: split.frame,
         prepared.BALANCED: parts.balanced[0].table.frame.drop(columns="photo_index"),
         prepared.PROBLEMS: parts.cached.problems,
-        prepared.OBJECTS: parts.annotated.objects,
+        prepared.OBJECTS: parts.cached.objects,
         prepared.CONTROLS: pd.concat(
             [
                 controls_frame(controls, {"val": of.val, "test": of.test}).assign(fold=fold)
@@ -189,7 +188,7 @@ def _manifest(files: dict[str, str], parts: _Parts, source: DatasetSource, confi
         "counts": {
             "photos": len(frame),
             "photos_left_out": parts.cached.left_out,
-            "objects": len(parts.annotated.objects),
+            "objects": len(parts.cached.objects),
             **{name: int((frame["split"] == name).sum()) for name in prepared.SPLITS},
             "materials": {material: int(frame[material].sum()) for material in parts.mapping.materials},
         },
@@ -223,7 +222,7 @@ def _metrics(parts: _Parts) -> dict[str, float]:
     metrics: dict[str, float] = {
         "photos": len(frame),
         "photos_left_out": parts.cached.left_out,
-        "objects": len(parts.annotated.objects),
+        "objects": len(parts.cached.objects),
         "groups": int(frame["group"].nunique()),
         "near_duplicate_pairs": len(parts.split.groups.near_duplicate_pairs),
         "largest_share_difference": parts.split.assignment.largest_share_difference,
@@ -263,21 +262,20 @@ def _log(
 
 def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: PrepareConfig) -> None:
     """Figures to look at before any training."""
-    frame, objects, materials = parts.split.frame, parts.annotated.objects, parts.mapping.materials
-    used = objects[objects["file_name"].isin(set(frame["file_name"]))]
+    frame, objects, materials = parts.split.frame, parts.cached.objects, parts.mapping.materials
     sheet = contact_sheet(frame, dataset.photos, _outlines_of(parts), materials, rng=np.random.default_rng(config.seed))
     figures = {
         "contact_sheet": sheet,
         "photos_per_material": sight.photos_per_material(frame, materials),
-        "photos_per_category": sight.photos_per_category(used, materials),
+        "photos_per_category": sight.photos_per_category(objects, materials),
         "material_cooccurrence": sight.material_cooccurrence(frame, materials),
-        "object_size": sight.object_size(used, materials, image_side_px=config.image_side_px),
+        "object_size": sight.object_size(objects, materials, image_side_px=config.image_side_px),
         "photos_per_group": sight.photos_per_group(frame),
     }
     for name, figure in figures.items():
         tracked.log_figure(figure, f"sight/{name}.png")
     tracked.log_table(
-        sight.category_table(used, parts.mapping.material_of, parts.mapping.reasons), "sight/categories.csv"
+        sight.category_table(objects, parts.mapping.material_of, parts.mapping.reasons), "sight/categories.csv"
     )
 
 
