@@ -94,7 +94,7 @@ def test_missing_empty_and_folder(tmp_path):
         b"\xff\xd8\xff\xe0 a photo",
         json.dumps(coco_dict()).encode()[:-1] + b"}}",
         json.dumps(coco_dict()).replace("batch_1", "b\udcffatch").encode(errors="surrogateescape"),
-        b'{"info": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"info": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
 def test_not_json(tmp_path, content):
