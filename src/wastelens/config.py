@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
 _TRUE = frozenset({"true", "1", "yes"})
@@ -79,13 +88,149 @@ class PrepareConfig(Config):
         return folds
 
 
-class CnnConfig(Config):
+Units = Annotated[int, Field(ge=1)]
+
+
+class HeadConfig(Config):
+    """From a backbone's features to the materials: pool a map, dense layers, drop out."""
+
+    pooling: Literal["flatten", "average", "max", "average_and_max"]
+    hidden: tuple[Units, ...]
+    dropout: float = Field(ge=0, lt=1)
+
+
+class CnnConfig(HeadConfig):
     """The compact convolutional base model: ``conf/model/base.yaml``."""
 
     kind: Literal["cnn"]
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    dropout: float = Field(ge=0, lt=1)
-    pooling: Literal["average", "max", "average_and_max"]
+    widths: tuple[Units, ...] = Field(min_length=1)
+
+
+class NoiseConfig(Config):
+    """What a denoising autoencoder sees instead of the clean photo."""
+
+    name: Literal["none", "gaussian", "masking", "salt_and_pepper"]
+    strength: float = Field(ge=0, le=1)
+
+
+class _AutoencoderConfig(Config):
+    """What all autoencoders share: noise on the input, and the fit."""
+
+    noise: NoiseConfig
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    patience_epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class DenseAutoencoderConfig(_AutoencoderConfig):
+    """Dense layers down to a code and back, on photos shrunk to ``side_px``."""
+
+    kind: Literal["dense_autoencoder"]
+    side_px: int = Field(ge=4, le=256)
+    hidden_units: tuple[Units, ...] = Field(min_length=1)
+
+
+class ConvAutoencoderConfig(_AutoencoderConfig):
+    """The base model's convolutions down to a map, and back."""
+
+    kind: Literal["conv_autoencoder"]
+    widths: tuple[Units, ...] = Field(min_length=1)
+
+
+class ContrastiveDivergenceConfig(Config):
+    """How restricted Boltzmann machines learn (Hinton 2010, "A practical guide to training RBMs")."""
+
+    side_px: int = Field(ge=4, le=256)
+    visible: Literal["bernoulli", "gaussian"]
+    gibbs_steps: int = Field(ge=1)
+    persistent: bool
+    sample_visible: bool
+    learning_rate: float = Field(gt=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    sparsity_target: float = Field(ge=0, lt=1)
+    sparsity_cost: float = Field(ge=0)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+
+
+class RbmConfig(ContrastiveDivergenceConfig):
+    """One restricted Boltzmann machine."""
+
+    kind: Literal["rbm"]
+    hidden_units: Units
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Hidden units of each layer."""
+        return (self.hidden_units,)
+
+
+class DbnConfig(ContrastiveDivergenceConfig):
+    """A greedy stack of restricted Boltzmann machines; ``epochs`` are each layer's."""
+
+    kind: Literal["dbn"]
+    hidden_units: tuple[Units, ...] = Field(min_length=1)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Hidden units of each layer."""
+        return self.hidden_units
+
+
+def _kind(value: object) -> object:
+    """What tells the classes of a part apart, in a tree or a config; a part that says none is refused by name."""
+    return value.get("kind", "none") if isinstance(value, Mapping) else getattr(value, "kind", "none")
+
+
+def _of_kind(*kinds: str) -> Discriminator:
+    known = ", ".join(kinds)
+    return Discriminator(_kind, custom_error_type="kind", custom_error_message=f"the kind must be one of {known}")
+
+
+_DenseAutoencoder = Annotated[DenseAutoencoderConfig, Tag("dense_autoencoder")]
+_ConvAutoencoder = Annotated[ConvAutoencoderConfig, Tag("conv_autoencoder")]
+_Rbm = Annotated[RbmConfig, Tag("rbm")]
+_Dbn = Annotated[DbnConfig, Tag("dbn")]
+LearnerConfig = Annotated[
+    _DenseAutoencoder | _ConvAutoencoder | _Rbm | _Dbn,
+    _of_kind("dense_autoencoder", "conv_autoencoder", "rbm", "dbn"),
+]
+
+
+class AutoencoderNetworkConfig(HeadConfig):
+    """An autoencoder's encoder with a head: ``conf/model/autoencoder.yaml``."""
+
+    kind: Literal["autoencoder"]
+    method: str
+    learner: Annotated[_DenseAutoencoder | _ConvAutoencoder, _of_kind("dense_autoencoder", "conv_autoencoder")]
+
+
+class DbnNetworkConfig(HeadConfig):
+    """A stack of RBMs unrolled into a network, with a head: ``conf/model/dbn.yaml``."""
+
+    kind: Literal["dbn"]
+    method: str
+    learner: Annotated[_Rbm | _Dbn, _of_kind("rbm", "dbn")]
+
+
+class TransferConfig(HeadConfig):
+    """A network trained on other photos, with a head: ``conf/model/vgg16.yaml``, ``efficientnetv2.yaml``."""
+
+    kind: Literal["transfer"]
+    backbone: Literal["vgg16", "efficientnetv2b0", "efficientnetv2b1", "efficientnetv2b2", "efficientnetv2b3"]
+
+
+EncoderNetworkConfig = AutoencoderNetworkConfig | DbnNetworkConfig
+NetworkConfig = Annotated[
+    Annotated[CnnConfig, Tag("cnn")]
+    | Annotated[AutoencoderNetworkConfig, Tag("autoencoder")]
+    | Annotated[DbnNetworkConfig, Tag("dbn")]
+    | Annotated[TransferConfig, Tag("transfer")],
+    _of_kind("cnn", "autoencoder", "dbn", "transfer"),
+]
 
 
 class TransformConfig(Config):
@@ -153,38 +298,119 @@ class FitConfig(Config):
     patience_epochs: int = Field(ge=1)
 
 
+def _number_or_name(value: object) -> object:
+    """``"0.5"``, as the command line gives it, is a number, and no layer's name."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Freeze = Annotated[Annotated[float, Field(ge=0, le=1)] | str, BeforeValidator(_number_or_name)]
+
+
+class FineTuneConfig(Config):
+    """A second phase of training, with more of the network thawed and a rate of its own."""
+
+    epochs: int = Field(ge=0)
+    freeze: Freeze
+    learning_rate: float = Field(gt=0)
+
+
+class PretrainConfig(Config):
+    """Learning from photos without their labels; every key is explained in ``conf/pretrain.yaml``."""
+
+    dataset: str
+    data_folder: Path
+    method: str
+    learner: LearnerConfig
+    unlabelled: str
+    max_problem_share: float = Field(ge=0, lt=1)
+    fold: int = Field(ge=0)
+    mixed_precision: bool
+    resume: str
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+
+
 class TrainConfig(Config):
     """One model on one prepared dataset; every key is explained in ``conf/train.yaml``."""
 
     dataset: str
     data_folder: Path
     model: str
-    network: CnnConfig
+    network: NetworkConfig
+    pretrained: str
+    unlabelled: str
+    weights: str
+    freeze: Freeze
+    fine_tune: FineTuneConfig
     augment: bool
     augment_policy: str
     augmentation: AugmentationConfig
+    views: int = Field(ge=0)
+    cache_features: bool
     balanced: bool
     fold: int = Field(ge=0)
     loss: LossConfig
     schedule: ScheduleConfig
     optimizer: OptimizerConfig
     fit: FitConfig
+    mixed_precision: bool
     bootstrap_resamples: int = Field(ge=100)
     resume: str
     seed: int = Field(ge=0, le=LARGEST_SEED)
 
+    @model_validator(mode="after")
+    def _fitting_together(self) -> TrainConfig:
+        encoder = isinstance(self.network, EncoderNetworkConfig)
+        if self.pretrained != "none" and not encoder:
+            raise ValueError(f"pretrained={self.pretrained}, but model={self.model} has no encoder to pretrain")
+        if self.unlabelled and self.pretrained != "auto":
+            raise ValueError("unlabelled is for pretraining: it needs pretrained=auto, or the step pretrain")
+        if self.weights != "none" and not isinstance(self.network, TransferConfig):
+            raise ValueError(f"weights={self.weights}, but only transfer models take weights; use weights=none")
+        if self.views and not self.augment:
+            raise ValueError("views are of augmented photos: they need augment=true")
+        return self
+
+
+class ClusterConfig(Config):
+    """k-means on learned features and on controls; every key is explained in ``conf/cluster.yaml``."""
+
+    dataset: str
+    data_folder: Path
+    run_id: str
+    k: Annotated[int, Field(ge=2)] | Literal["auto"]
+    k_range: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
+    n_init: Annotated[int, Field(ge=1)] | Literal["auto"]
+    photos: Literal["held_out", "val", "test", "train", "all"]
+    draws: int = Field(ge=1)
+    fold: int = Field(ge=0)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+
+    @field_validator("k_range")
+    @classmethod
+    def _range(cls, k_range: tuple[int, int]) -> tuple[int, int]:
+        if k_range[0] > k_range[1]:
+            raise ValueError("must rise, as in [2, 12]")
+        return k_range
+
 
 class MainConfig(Config):
-    """The main job: a section for each step it runs."""
+    """The main job: a section for each step it runs; ``models`` are laid over the section ``train``."""
 
     prepare: PrepareConfig
     train: TrainConfig
+    models: dict[str, TrainConfig]
+    cluster: ClusterConfig
 
     @model_validator(mode="after")
     def _one_job(self) -> MainConfig:
         for key in ("dataset", "data_folder"):
-            if getattr(self.prepare, key) != getattr(self.train, key):
-                raise ValueError(f"prepare.{key} and train.{key} must be the same: one job has one dataset")
+            sections = {"train": self.train, "cluster": self.cluster, **self.models}
+            for name, section in sections.items():
+                if getattr(self.prepare, key) != getattr(section, key):
+                    raise ValueError(f"prepare.{key} and {name}.{key} must be the same: one job has one dataset")
         if self.train.augment:
             raise ValueError("train.augment cannot be set: main trains without and with augmentation")
         if self.train.resume:
@@ -192,7 +418,13 @@ class MainConfig(Config):
         return self
 
 
-STEP_CONFIGS: dict[str, type[Config]] = {"prepare": PrepareConfig, "train": TrainConfig, "main": MainConfig}
+STEP_CONFIGS: dict[str, type[Config]] = {
+    "prepare": PrepareConfig,
+    "pretrain": PretrainConfig,
+    "train": TrainConfig,
+    "cluster": ClusterConfig,
+    "main": MainConfig,
+}
 
 
 def flatten(config: Config) -> dict[str, str]:

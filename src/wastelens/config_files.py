@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wastelens.config import STEP_CONFIGS, Config, MainConfig, TrainConfig, as_text
+from wastelens.config import STEP_CONFIGS, Config, MainConfig, PretrainConfig, TrainConfig, as_text
 from wastelens.errors import ConfigError, did_you_mean
 
 Tree = dict[str, Any]
+Layer = tuple[str, Tree]  # what a user knows it by, and what it says
+MAIN_FILES = ("prepare", "train", "cluster", "main")
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")  # an apostrophe without its pair is only a letter
@@ -44,25 +46,24 @@ def load_config(
 ) -> Config:
     """Resolve a step's configuration, later layers over earlier ones.
 
-    Layers: the shipped ``conf/<step>.yaml``; the user's ``config_file``; command-line ``parameters``; ``settings``,
-    which is ``"key.sub=value key=value"``. A train section's ``model`` and ``augment_policy`` then bring in
-    ``conf/model/<name>.yaml`` and ``conf/augment/<name>.yaml`` below those layers.
+    Layers: the shipped ``conf/<step>.yaml``; the parts it names (``conf/model/<model>.yaml``, whose keys are the
+    step's own, ``conf/augment/<augment_policy>.yaml`` and ``conf/pretrain/<method>.yaml``); the user's
+    ``config_file``; command-line ``parameters``; ``settings``, which is ``"key.sub=value key=value"``.
 
     Raises:
         ConfigError: an unknown key, a wrong type or value, or a file that cannot be read. One line.
     """
     schema = STEP_CONFIGS[step]
-    layers = [(label, layer) for label, layer in _layers(step, schema, parameters or {}, config_file, settings)]
+    shipped = [(f"conf/{name}.yaml", read_shipped(name)) for name in ([step] if step != "main" else MAIN_FILES)]
+    above = list(_given(step, parameters or {}, config_file, settings))
+    if schema is MainConfig:
+        layers = _layers_of_main(shipped, above)
+    else:
+        layers = [*shipped, *_named_parts(shipped, above, schema), *above]
+    tree = _merged(layers)
     for label, layer in layers:
-        _refuse_unknown_keys(layer, schema, label)
-    tree: Tree = {}
-    for _, layer in layers:
-        tree = _merge(tree, layer)
-    parts = list(_named_parts(tree, schema))
-    for label, part in parts:
-        _refuse_unknown_keys(part, schema, label)
-        tree = _merge(part, tree)
-    return _validated(schema, tree, [*parts, *layers])
+        _refuse_unknown_keys(layer, schema, label, tree)
+    return _validated(schema, tree, layers)
 
 
 def config_file_says(step: str, config_file: str) -> dict[str, str]:
@@ -75,24 +76,64 @@ def config_file_says(step: str, config_file: str) -> dict[str, str]:
     return {key: as_text(value) for key, value in tree.items() if not isinstance(value, Mapping)}
 
 
-def _layers(
-    step: str, schema: type[Config], parameters: Mapping[str, str], config_file: str, settings: str
-) -> Iterator[tuple[str, Tree]]:
-    if schema is MainConfig:
-        for section in MainConfig.model_fields:
-            yield f"conf/{section}.yaml", {section: read_yaml(conf_folder() / f"{section}.yaml")}
-    else:
-        yield f"conf/{step}.yaml", read_yaml(conf_folder() / f"{step}.yaml")
+def read_shipped(step: str) -> Tree:
+    """What ``conf/<step>.yaml`` says, for a step of the main job below its name."""
+    return read_yaml(conf_folder() / f"{step}.yaml")
+
+
+def _given(step: str, parameters: Mapping[str, str], config_file: str, settings: str) -> Iterator[Layer]:
+    """What the user says: in a file, on the command line, and by ``set``."""
     if config_file:
         yield config_file, _section_for(step, read_yaml(Path(config_file)))
     given = {key: value for key, value in parameters.items() if value != ""}
-    yield "the command line", _for_every_section(given) if schema is MainConfig else dict(given)
+    yield "the command line", _for_every_section(given) if step == "main" else dict(given)
     yield "the parameter 'set'", parse_settings(settings)
+
+
+def _layers_of_main(shipped: list[Layer], above: list[Layer]) -> list[Layer]:
+    """Every section's layers, and those of every model: what holds for ``train`` holds for each, below its own."""
+    sections = [(label, {label.removeprefix("conf/").removesuffix(".yaml"): tree}) for label, tree in shipped[:-1]]
+    layers: list[Layer] = [*sections, shipped[-1], *above]
+    of_train = [(label, layer["train"]) for label, layer in layers if isinstance(layer.get("train"), dict)]
+    parts = _named_parts(of_train[:1], of_train[1:], TrainConfig)
+    layers[len(sections) : len(sections)] = [(label, {"train": part}) for label, part in parts]
+    models = _merged(layers).get("models")
+    resolved: list[Layer] = []
+    for name in models if isinstance(models, dict) else ():
+        own = [(label, layer["models"][name]) for label, layer in layers if _names(layer, name)]
+        if own[-1][1] is None or not all(isinstance(layer, dict) for _, layer in own):
+            continue
+        model = str(_merged(own).get("model", name))
+        named: Layer = ("conf/main.yaml", {"model": model})
+        # A network's keys are its model's: what train says of its own network says nothing of another one.
+        trained = str(_merged(of_train)["model"])
+        general = [(label, _without(layer, set() if model == trained else {"network"})) for label, layer in of_train]
+        parts = _named_parts(general[:1], [*general[1:], *own, named], TrainConfig)
+        every = [general[0], *parts, *general[1:], *own, named]
+        resolved += [(label, {"models": {name: layer}}) for label, layer in every]
+    return [(label, _without_unwanted_models(layer, models)) for label, layer in [*resolved, *layers]]
+
+
+def _names(layer: Tree, model: str) -> bool:
+    models = layer.get("models")
+    return isinstance(models, Mapping) and model in models
+
+
+def _without(tree: Tree, keys: set[str]) -> Tree:
+    return {key: value for key, value in tree.items() if key not in keys}
+
+
+def _without_unwanted_models(layer: Tree, models: object) -> Tree:
+    """A layer without the models that a later one has set to null."""
+    kept = layer.get("models")
+    if not isinstance(kept, Mapping) or not isinstance(models, Mapping):
+        return layer
+    return {**layer, "models": {name: value for name, value in kept.items() if models.get(name) is not None}}
 
 
 def _section_for(step: str, tree: Tree) -> Tree:
     """A file may hold one step's keys, or a section a step (``conf/smoke.yaml``): then only the step's own counts."""
-    if step != "main" and tree and set(tree) <= set(STEP_CONFIGS):
+    if step != "main" and tree and set(tree) <= {*STEP_CONFIGS, *MainConfig.model_fields}:
         section = tree.get(step, {})
         return section if isinstance(section, dict) else {}
     return tree
@@ -103,6 +144,7 @@ def _for_every_section(parameters: Mapping[str, str]) -> Tree:
     sections = {
         section: {key: value for key, value in parameters.items() if key in STEP_CONFIGS[section].model_fields}
         for section in MainConfig.model_fields
+        if section in STEP_CONFIGS
     }
     return {section: values for section, values in sections.items() if values}
 
@@ -162,52 +204,84 @@ def _merge(below: Tree, above: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def _named_parts(tree: Tree, schema: type[Config]) -> Iterator[tuple[str, Tree]]:
-    """Layers of the files that ``model`` and ``augment_policy`` name, for the keys ``network`` and ``augmentation``."""
-    if schema is MainConfig:
-        train = tree["train"]
-        if isinstance(train, dict):
-            yield from ((label, {"train": part}) for label, part in _named_parts(train, TrainConfig))
-    elif schema is TrainConfig:
-        named = {"network": ("model", tree["model"]), "augmentation": ("augment", tree["augment_policy"])}
-        for key, (kind, name) in named.items():
-            label, part = _named_part(kind, str(name))
-            yield label, {key: part}
+def _merged(layers: Iterable[Layer]) -> Tree:
+    tree: Tree = {}
+    for _, layer in layers:
+        tree = _merge(tree, layer)
+    return tree
 
 
-def _named_part(kind: str, name: str) -> tuple[str, Tree]:
+def _named_parts(shipped: list[Layer], above: list[Layer], schema: type[Config]) -> list[Layer]:
+    """Layers of the files that the layers around them name."""
+    parts: list[Layer] = []
+
+    def said(key: str) -> Any:
+        branch: Any = _merged([*shipped, *parts, *above])
+        for part in key.split("."):
+            branch = branch.get(part) if isinstance(branch, Mapping) else None
+        return branch
+
+    if schema is TrainConfig:
+        parts.append(_named_part("model", str(said("model"))))
+        parts.append(_below("augmentation", _named_part("augment", str(said("augment_policy")))))
+        if (method := said("network.method")) is not None:
+            parts.append(_below("network", _below("learner", _named_part("pretrain", str(method)))))
+    elif schema is PretrainConfig:
+        parts.append(_below("learner", _named_part("pretrain", str(said("method")))))
+    return parts
+
+
+def _below(key: str, layer: Layer) -> Layer:
+    label, tree = layer
+    return label, {key: tree}
+
+
+def _named_part(kind: str, name: str) -> Layer:
     path = Path(name) if name.endswith((".yaml", ".yml")) else conf_folder() / kind / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in (conf_folder() / kind).glob("*.yaml"))
-        raise ConfigError(f"Unknown {kind} '{name}'.{did_you_mean(name, known)} There are: {', '.join(known)}.")
+        what = {"augment": "augment policy", "pretrain": "method"}.get(kind, kind)
+        raise ConfigError(f"Unknown {what} '{name}'.{did_you_mean(name, known)} There are: {', '.join(known)}.")
     label = str(path) if name.endswith((".yaml", ".yml")) else f"conf/{kind}/{name}.yaml"
     return label, read_yaml(path)
 
 
-def _refuse_unknown_keys(tree: Mapping[str, Any], schema: type[BaseModel], label: str, prefix: str = "") -> None:
+def _refuse_unknown_keys(
+    layer: Mapping[str, Any], schema: type[BaseModel], label: str, tree: Mapping[str, Any], prefix: str = ""
+) -> None:
+    """Check a layer's keys; ``tree`` is all layers together, which tells of what kind a part is."""
     known = list(schema.model_fields)
-    for key, value in tree.items():
+    for key, value in layer.items():
         if key not in known:
             hint = did_you_mean(str(key), known) or f" Known keys: {', '.join(known)}."
             raise ConfigError(f"Unknown key '{prefix}{key}' in {label}.{hint}")
-        part = _config_class(schema.model_fields[key].annotation)
-        if part is not None and isinstance(value, Mapping):
-            _refuse_unknown_keys(value, part, label, f"{prefix}{key}.")
+        if not isinstance(value, Mapping):
+            continue
+        annotation, whole = schema.model_fields[key].annotation, tree[key]
+        if get_origin(annotation) is dict and (entry := _config_class(annotation, {})):
+            entries = whole if isinstance(whole, Mapping) else {}
+            for name in (name for name in value if isinstance(value[name], Mapping) and name in entries):
+                _refuse_unknown_keys(value[name], entry, label, whole[name], f"{prefix}{key}.{name}.")
+        elif isinstance(whole, Mapping) and (part := _config_class(annotation, whole)):
+            _refuse_unknown_keys(value, part, label, whole, f"{prefix}{key}.")
 
 
-def _config_class(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+def _config_class(annotation: Any, whole: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The class of a part of the config; of several, the one of the kind that the part says it is."""
+    candidates = (annotation, *(inner for part in get_args(annotation) for inner in (part, *get_args(part))))
+    classes = [part for part in candidates if isinstance(part, type) and issubclass(part, BaseModel)]
+    if len(classes) <= 1:
+        return classes[0] if classes else None
+    of_kind = {get_args(candidate.model_fields["kind"].annotation)[0]: candidate for candidate in classes}
+    return of_kind.get(whole.get("kind"))
 
 
-def _validated(schema: type[AnyConfig], tree: Tree, layers: list[tuple[str, Tree]]) -> AnyConfig:
+def _validated(schema: type[AnyConfig], tree: Tree, layers: list[Layer]) -> AnyConfig:
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        location = [str(part) for part in first["loc"] if not str(part).startswith(("constrained-", "literal["))]
+        location = _location([str(part) for part in first["loc"]], tree)
         key = ".".join(location)
         value = "" if isinstance(first.get("input"), Mapping) else f" (not {first['input']!r})"
         reason = first["msg"].removeprefix("Value error, ")
@@ -215,7 +289,20 @@ def _validated(schema: type[AnyConfig], tree: Tree, layers: list[tuple[str, Tree
         raise ConfigError(f"{where}: {_lower(reason)}{value}.") from error
 
 
-def _set_by(location: list[str], layers: list[tuple[str, Tree]]) -> str:
+def _location(parts: list[str], tree: Tree) -> list[str]:
+    """Where in the tree an error is: pydantic also names the branches of unions, which are no keys."""
+    location: list[str] = []
+    branch: Any = tree
+    for number, part in enumerate(parts):
+        here = isinstance(branch, Mapping) and part in branch
+        missing = isinstance(branch, Mapping) and number == len(parts) - 1
+        if here or missing or (isinstance(branch, list) and part.isdigit()):
+            location.append(part)
+            branch = branch[part] if here else None
+    return location
+
+
+def _set_by(location: list[str], layers: list[Layer]) -> str:
     """The label of the last layer that set this key, or the nearest part of the tree above it."""
 
     def depth(layer: Tree) -> int:
