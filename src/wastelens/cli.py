@@ -56,27 +56,64 @@ _PREPARE = (
     Parameter("max_copies", "auto", "copies of one photo at most"),
     Parameter("max_problem_share", "0.3", "more photos than this left out stops the step"),
 )
+_UNLABELLED = Parameter("unlabelled", "", "a folder of photos without labels to learn from besides")
+_FOLD = Parameter("fold", "0", "0: the one split; K: the K-th split for cross-validation")
+_MIXED = Parameter("mixed_precision", "false", "true or false: bfloat16, where the machine multiplies it")
+_RESUME = Parameter("resume", "", "the id of an interrupted run to go on with")
+
+_PRETRAIN = (
+    Parameter(
+        "method",
+        "conv_autoencoder",
+        "dense_autoencoder, conv_autoencoder, denoising_autoencoder, rbm or dbn: the file conf/pretrain/<method>.yaml",
+    ),
+    _UNLABELLED,
+    _FOLD,
+    _MIXED,
+    _RESUME,
+)
 _TRAIN = (
-    Parameter("model", "base", "the file conf/model/<model>.yaml"),
+    Parameter("model", "base", "base, autoencoder, dbn, vgg16 or efficientnetv2: the file conf/model/<model>.yaml"),
+    Parameter("pretrained", "", "autoencoder, dbn: auto, none, or the id of a pretrain run; empty: as the model's file says"),
+    _UNLABELLED,
+    Parameter("weights", "", "vgg16, efficientnetv2: imagenet, none, or a file; empty: as the model's file says"),
+    Parameter("freeze", "", "share of the backbone's layers to freeze, or a block's name; empty: as the model's file says"),
     Parameter("augment", "false", "true or false: change the training photos at random every epoch"),
     Parameter("augment_policy", "default", "none, light, default, or a YAML file"),
+    Parameter("views", "0", "with augment and a frozen backbone: so many cached views a photo; 0: new ones every epoch"),
     Parameter("balanced", "true", "true or false: repeat photos of rare materials"),
-    Parameter("fold", "0", "0: the one split; K: the K-th split for cross-validation"),
-    Parameter("resume", "", "the id of an interrupted run to go on with"),
+    _FOLD,
+    _MIXED,
+    _RESUME,
+)
+_CLUSTER = (
+    Parameter("run_id", "", "a pretrain or train run whose features are clustered; empty: the controls alone"),
+    Parameter("k", "auto", "clusters; auto: the best silhouette within k_range"),
+    Parameter("n_init", "auto", "starts of k-means: a number, or scikit-learn's own default"),
+    Parameter("photos", "held_out", "held_out (val and test), val, test, train or all: compared with their materials"),
+    _FOLD,
 )
 
 ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
     "main": (
-        "The main job: prepare, train without and with augmentation, compare.",
+        "The main job: prepare, pretrain, train every model, cluster, compare.",
         (_DATASET, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=3"')),
     ),
     "prepare": (
         "From annotations and photos to a prepared dataset with a leak-free split.",
         (_DATASET, *_PREPARE, _SEED, _CONFIG, _SET),
     ),
+    "pretrain": (
+        "Learn from photos without their labels: autoencoders, restricted Boltzmann machines, deep belief networks.",
+        (_DATASET, *_PRETRAIN, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="learner.epochs=3"')),
+    ),
     "train": (
         "Train one model on a prepared dataset and evaluate it.",
         (_DATASET, *_TRAIN, _SEED, _CONFIG, _SET),
+    ),
+    "cluster": (
+        "k-means on what a run has learnt, compared with the materials.",
+        (_DATASET, *_CLUSTER, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="k_range=[2,20]"')),
     ),
 }
 

@@ -341,6 +341,7 @@ class TrainConfig(Config):
     network: NetworkConfig
     pretrained: str
     unlabelled: str
+    max_problem_share: float = Field(ge=0, lt=1)
     weights: str
     freeze: Freeze
     fine_tune: FineTuneConfig

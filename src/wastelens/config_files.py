@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wastelens.config import STEP_CONFIGS, Config, MainConfig, PretrainConfig, TrainConfig, as_text
+from wastelens.config import STEP_CONFIGS, ClusterConfig, Config, MainConfig, PretrainConfig, TrainConfig, as_text
 from wastelens.errors import ConfigError, did_you_mean
 
 Tree = dict[str, Any]
@@ -96,7 +96,9 @@ def _layers_of_main(shipped: list[Layer], above: list[Layer]) -> list[Layer]:
     layers: list[Layer] = [*sections, shipped[-1], *above]
     of_train = [(label, layer["train"]) for label, layer in layers if isinstance(layer.get("train"), dict)]
     parts = _named_parts(of_train[:1], of_train[1:], TrainConfig)
-    layers[len(sections) : len(sections)] = [(label, {"train": part}) for label, part in parts]
+    shared = {key: value for key, value in _merged(of_train[1:]).items() if key in ClusterConfig.model_fields}
+    follows: Layer = ("the section train", {"cluster": shared})
+    layers[len(sections) : len(sections)] = [*((label, {"train": part}) for label, part in parts), follows]
     models = _merged(layers).get("models")
     resolved: list[Layer] = []
     for name in models if isinstance(models, dict) else ():

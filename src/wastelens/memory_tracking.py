@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,9 @@ class MemoryRun:
         copy.write_bytes(source.read_bytes())
         return copy
 
+    def delete(self, path: str) -> None:
+        shutil.rmtree(self.folder / path, ignore_errors=True)
+
     def _target(self, path: str) -> Path:
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,12 +115,12 @@ class MemoryTracker:
     def _resumed(self, run_id: str) -> MemoryRun:
         found = [run for run in self.runs if run.id == run_id]
         if not found:
-            raise RunError(f"There is no run '{run_id}' to resume. Copy the run id from the MLflow UI.")
+            raise RunError(f"There is no run '{run_id}'. Copy the run id from the MLflow UI.")
         return found[0]
 
     def stored(self, run_id: str) -> StoredRun:
         found = self._resumed(run_id)
-        return StoredRun(found, found.status)
+        return StoredRun(found, found.status, found.tags)
 
     def finished_hint(self) -> str:
         return "(runs are kept in memory)"

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wastelens.errors import RunError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -38,7 +40,7 @@ class PyfuncModel:
         columns: name → MLflow type of the columns it can be called with; a row may leave some out.
         settings: what whoever loads the model may overrule by ``model_config``.
         input_example: a frame the model can be called with.
-        output_example: what it then answers.
+        output_example: what it then answers: a frame, or an array.
         packages: folder of the Python package that ``code`` imports; it travels with the model.
         requirements: pip requirements with pins.
     """
@@ -48,7 +50,7 @@ class PyfuncModel:
     columns: Mapping[str, str]
     settings: Mapping[str, object]
     input_example: pd.DataFrame
-    output_example: pd.DataFrame
+    output_example: pd.DataFrame | npt.NDArray[np.float32]
     packages: Path
     requirements: list[str]
 
@@ -69,14 +71,16 @@ class Run(Protocol):
     def log_model(self, model: PyfuncModel, name: str) -> None: ...
     def metric_history(self, names: list[str]) -> list[dict[str, float]]: ...
     def download(self, path: str, into: Path) -> Path | None: ...
+    def delete(self, path: str) -> None: ...
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that is in the store, and its status there."""
+    """A run that is in the store, with its status and tags there."""
 
     run: Run
     status: str
+    tags: Mapping[str, str]
 
 
 class Tracker(Protocol):
@@ -133,7 +137,7 @@ class MlflowTracker:
         """A run of the store, without opening it.
 
         Raises:
-            RunError: there is none of this id.
+            RunError: there is none of this id, or it was deleted.
         """
         import mlflow
 
@@ -141,8 +145,10 @@ class MlflowTracker:
             with _store_errors():
                 found = mlflow.MlflowClient().get_run(run_id)
         except RunError as error:
-            raise RunError(f"There is no run '{run_id}' to resume. Copy the run id from the MLflow UI.") from error
-        return StoredRun(MlflowRun(run_id), found.info.status)
+            raise RunError(f"There is no run '{run_id}'. Copy the run id from the MLflow UI.") from error
+        if found.info.lifecycle_stage == "deleted":
+            raise RunError(f"Run {run_id} was deleted. Restore it with `mlflow runs restore --run-id {run_id}`.")
+        return StoredRun(MlflowRun(run_id), found.info.status, found.data.tags)
 
     def finished_hint(self) -> str:
         """The command that opens the UI on the store in use, and the address to open."""
@@ -292,6 +298,15 @@ class MlflowRun:
             return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=path, dst_path=str(into)))
         except (OSError, mlflow.exceptions.MlflowException):
             return None
+
+    def delete(self, path: str) -> None:
+        """Remove an artifact file or folder, where the store lets it be removed."""
+        import mlflow
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        artifacts = mlflow.MlflowClient().get_run(self.id).info.artifact_uri
+        with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException):
+            get_artifact_repository(artifacts).delete_artifacts(path)
 
 
 def _environment(requirements: list[str]) -> dict[str, Any]:

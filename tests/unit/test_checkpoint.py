@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from wastelens.memory_tracking import MemoryRun
-from wastelens.training.checkpoint import SLOTS, Checkpoint, Progress, load_checkpoint, save_checkpoint
+from wastelens.training.checkpoint import (
+    SLOTS,
+    Checkpoint,
+    CheckpointKeeper,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 @pytest.fixture
@@ -22,7 +29,7 @@ def checkpoint(epochs, best_value=0.5):
     rng = np.random.default_rng(epochs)
     arrays = [rng.normal(size=(3, 2)).astype(np.float32), np.array(epochs, dtype=np.int64), np.empty((0, 4))]
     many = [np.full(2, number, dtype=np.float32) for number in range(12)]
-    return Checkpoint(Progress(epochs, max(0, epochs - 1), best_value), arrays, many, arrays[::-1])
+    return Checkpoint(Progress(epochs, max(0, epochs - 1), best_value), arrays, many, arrays[::-1], number=epochs)
 
 
 def assert_same(found, expected):
@@ -77,7 +84,7 @@ DAMAGES = {
     "a list": lambda path: path.write_text("[]"),
     "null": lambda path: path.write_text("null"),
     "no digest": lambda path: path.write_text('{"epochs_done": 9}'),
-    "unknown key": lambda path: path.write_text(json.dumps({"arrays_digest": "0", "epochs": 9})),
+    "unknown key": lambda path: path.write_text(json.dumps({"arrays_digest": "0", "number": 9, "epochs": 9})),
     "another zip": lambda path: zipfile.ZipFile(path, "w").close(),
 }
 
@@ -112,3 +119,29 @@ def test_kill_between_arrays_and_state_falls_back(run):
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(checkpoint(3), Dying())
     assert_same(load_checkpoint(run), checkpoint(2))
+
+
+def test_keeper_goes_on_with_the_slot_that_is_not_the_newest(run):
+    CheckpointKeeper(run).offer(lambda: checkpoint(7))
+    first = load_checkpoint(run)
+    CheckpointKeeper(run, first).offer(lambda: checkpoint(8))
+    assert load_checkpoint(run).progress.epochs_done == 8
+    DAMAGES["cut"](run.folder / "checkpoint" / SLOTS[1] / "arrays.npz")
+    assert load_checkpoint(run).progress.epochs_done == 7
+
+
+def test_keeper_spends_a_twentieth_of_the_time(run, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("wastelens.training.checkpoint.time.monotonic", lambda: now[0])
+    made = []
+
+    def slow():
+        now[0] += 2.0
+        made.append(now[0])
+        return checkpoint(len(made))
+
+    keeper = CheckpointKeeper(run)
+    while now[0] < 400:
+        keeper.offer(slow)
+        now[0] += 1.0
+    assert 9 <= len(made) <= 11

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import numpy as np
 
 from wastelens.config import CnnConfig
 from wastelens.models.head import classification_head
+from wastelens.models.seeds import layer_seeds
 
 
 def build_cnn(config: CnnConfig, *, image_side_px: int, outputs: int, seed: int) -> Any:
     """A flat functional network: photos float (batch, side, side, 3) in 0–255 → probabilities (batch, outputs).
 
-    Blocks of two 3×3 convolutions with batch normalisation (Ioffe & Szegedy 2015), each block halving the side;
-    the head pools by average and maximum, as litter covers a hundredth of a photo and an average alone drowns it.
+    The head pools by average and maximum, as litter covers a hundredth of a photo and an average alone drowns it.
+    """
+    import keras
+
+    seeds = layer_seeds(seed)
+    photos = keras.Input((image_side_px, image_side_px, 3), name="photo_0_255")
+    features = convolutional_map(photos, config.widths, seeds)
+    probabilities = classification_head(features, config, outputs=outputs, seeds=seeds)
+    return keras.Model(photos, probabilities, name="base_cnn")
+
+
+def convolutional_map(photos_0_255: Any, widths: Sequence[int], seeds: Iterator[int]) -> Any:
+    """Photos (batch, side, side, 3) in 0–255 → a map (batch, side / 2^blocks, …, last width), sides rounded up.
+
+    Blocks of two 3×3 convolutions with batch normalisation (Ioffe & Szegedy 2015), each block halving the side.
     """
     import keras
     from keras import layers
 
-    seeds = iter(np.random.SeedSequence(seed).generate_state(4 * len(config.widths) + 4).tolist())
-    photos = keras.Input((image_side_px, image_side_px, 3), name="photo_0_255")
-    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(photos)
-    for block, width in enumerate(config.widths):
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(photos_0_255)
+    for block, width in enumerate(widths):
         # The first block works at full size, where convolutions are dear: one, with a stride, is enough there.
         strides = (2,) if block == 0 else (1, 1)
         for part, stride in enumerate(strides):
@@ -39,5 +50,4 @@ def build_cnn(config: CnnConfig, *, image_side_px: int, outputs: int, seed: int)
             x = layers.Activation("relu", name=f"block{block}_relu{part}")(x)
         if block:
             x = layers.MaxPooling2D(2, padding="same", name=f"block{block}_pool")(x)
-    probabilities = classification_head(x, config, outputs=outputs, seeds=seeds)
-    return keras.Model(photos, probabilities, name="base_cnn")
+    return x

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 SERVED_CODE = Path(__file__).with_name("served.py")
+SERVED_ENCODER_CODE = Path(__file__).with_name("served_encoder.py")
 SERVED_COLUMNS = {"image": "binary", "path": "string"}
 SERVED_SETTINGS = {"allow_paths": False}
 SERVED_PACKAGES = (
@@ -63,10 +64,10 @@ def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_s
 
 
 def served_package(folder: Path) -> Path:
-    """A ``wastelens`` package of just what a served model imports: the photo decoder."""
+    """A ``wastelens`` package of just what a served model imports: the photo decoder, and what finds a row's photo."""
     package = SERVED_CODE.parent.parent
     target = folder / "wastelens"
-    for name in ("__init__.py", "data/__init__.py", "data/photos.py"):
+    for name in ("__init__.py", "data/__init__.py", "data/photos.py", "data/requested.py"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / name, target / name)
     return target

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from wastelens.config import CnnConfig
+from wastelens.config import NetworkConfig
 from wastelens.models.cnn import build_cnn
+from wastelens.models.encoders import build_encoder_network
+from wastelens.models.transfer import build_transfer
 
 
-def build_model(config: CnnConfig, *, image_side_px: int, outputs: int, seed: int) -> Any:
-    """The network that the config describes.
+def build_model(config: NetworkConfig, *, image_side_px: int, outputs: int, seed: int) -> Any:
+    """The network that the config describes, from random weights.
 
     Every network takes photos (batch, side, side, 3) in 0–255 and does its own rescaling, gives probabilities
     (batch, outputs) in float32, has a layer ``logits`` before them, and starts from the same weights for a seed.
     """
-    builders = {"cnn": build_cnn}
+    builders: dict[str, Any] = {
+        "cnn": build_cnn,
+        "autoencoder": build_encoder_network,
+        "dbn": build_encoder_network,
+        "transfer": build_transfer,
+    }
     return builders[config.kind](config, image_side_px=image_side_px, outputs=outputs, seed=seed)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wastelens.config import MainConfig, TrainConfig
+from wastelens.config import ClusterConfig, MainConfig, TrainConfig, TransferConfig
 from wastelens.console import say, table
-from wastelens.steps import prepare, train
+from wastelens.models.weights import check_weights_available
+from wastelens.steps import cluster, prepare, train
 from wastelens.steps.train import Trained
 from wastelens.tracking import Run, Tracker
 
@@ -23,23 +24,41 @@ class Compared:
 
 
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
-    """Prepare, train without and with augmentation, compare."""
+    """Prepare, pretrain and train every model, cluster what was learnt without labels, compare."""
+    _check_weights(config)
     with tracker.start("main", system_metrics=False) as tracked:
         tracked.set_tags({"step": "main"})
         tracked.log_parameters({"dataset": config.prepare.dataset, "seed": config.train.seed})
         prepared = prepare.run(config.prepare, tracker)
         tracked.set_tags({"dataset": prepared.dataset.name, "dataset_digest": prepared.dataset.digest})
-        compared = [_train(config.train, augment, tracker) for augment in (False, True)]
+        compared = [_train(one, tracker) for one in config.models.values()]
+        clustered = cluster.run(_clustering(config, compared), tracker)
         _log_table(tracked, compared)
         _log_best(tracked, compared)
     _report(compared, tracker)
+    say(clustered.sentence)
+    say(f"See the runs: {tracker.finished_hint()}", "bold")
     return compared
 
 
-def _train(config: TrainConfig, augment: bool, tracker: Tracker) -> Compared:
+def _check_weights(config: MainConfig) -> None:
+    """Before an hour of work, not after it."""
+    for model in config.models.values():
+        if isinstance(model.network, TransferConfig):
+            check_weights_available(model.network.backbone, model.weights)
+
+
+def _train(config: TrainConfig, tracker: Tracker) -> Compared:
     started = time.monotonic()
-    trained = train.run(config.model_copy(update={"augment": augment}), tracker)
+    trained = train.run(config, tracker)
     return Compared(trained, (time.monotonic() - started) / 60)
+
+
+def _clustering(config: MainConfig, compared: list[Compared]) -> ClusterConfig:
+    """Clusters of the first encoder that was learnt without labels; without one, of the controls alone."""
+    encoders = [one.trained.pretrained_run for one in compared if one.trained.pretrained_run]
+    run_id = config.cluster.run_id or next(iter(encoders), "")
+    return config.cluster.model_copy(update={"run_id": run_id})
 
 
 def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
@@ -99,4 +118,3 @@ def _report(compared: list[Compared], tracker: Tracker) -> None:
             f"{one.trained.name}: {one.trained.verdict.sentence}",
             "green" if one.trained.verdict.above_controls else "yellow",
         )
-    say(f"See the runs: {tracker.finished_hint()}", "bold")

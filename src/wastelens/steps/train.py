@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.config import TrainConfig, flatten
+from wastelens.config import EncoderNetworkConfig, PretrainConfig, TrainConfig, TransferConfig, flatten
 from wastelens.console import Bar, progress_bar, say
 from wastelens.data.digests import file_digest
-from wastelens.data.pipeline import TrainingBatches
-from wastelens.data.prepared import MANIFEST, PreparedDataset, SplitTables, load_prepared
-from wastelens.data.sources import choose_source
-from wastelens.errors import PreparedDatasetError, RunError
+from wastelens.data.opening import open_dataset
+from wastelens.data.prepared import MANIFEST, PreparedDataset, SplitTables
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.models.backend import load_backend
+from wastelens.models.encoders import copy_weights
 from wastelens.models.export import (
     SERVED_CODE,
     SERVED_COLUMNS,
@@ -33,95 +29,141 @@ from wastelens.models.export import (
     served_package,
     served_requirements,
 )
+from wastelens.models.precision import precision
 from wastelens.models.registry import build_model
+from wastelens.models.weights import check_weights_available, load_backbone_weights
+from wastelens.steps import pretrain
+from wastelens.steps.finished_runs import (
+    CONFIG_ARTIFACT,
+    FinishedRun,
+    find_run,
+    network_of,
+    usable_with,
+    with_learner_of,
+)
+from wastelens.steps.resuming import checkpoint_of, settings_of_resumed, telling_how_to_resume
 from wastelens.tracking import PyfuncModel, Run, Tracker, to_json
-from wastelens.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
+from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Checkpoint, CheckpointKeeper, Progress
 from wastelens.training.fit import Validation, build_optimizer, fit, predict
 from wastelens.training.losses import build_loss
+from wastelens.training.phases import Phase, fine_tuning_phase, first_phase
 
-CONFIG_ARTIFACT = "config.json"
 CURVES = ["loss", "val_loss", "val_macro_ap", "learning_rate"]
+PRETRAINED_RUN = "pretrained_run"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What ``train`` made: a run, and its verdict."""
+    """What ``train`` made: a run, its verdict, and the pretrain run it started from, if from any."""
 
     run_id: str
     name: str
     verdict: Verdict
+    pretrained_run: str = ""
 
 
 def run(config: TrainConfig, tracker: Tracker) -> Trained:
     """Train, evaluate and log one model.
 
     Raises:
-        InputError: there is no such prepared dataset, or the run to resume cannot be resumed.
+        InputError: there is no such prepared dataset, the run to resume or to start from cannot be used, or weights
+            cannot be had.
         NonFiniteLossError: training diverged; the run is FAILED.
     """
-    dataset = open_dataset(config)
-    config = _settings_of_resumed(tracker, config, dataset) if config.resume else config
+    dataset = open_dataset(config.dataset, config.data_folder)
+    config = settings_of_resumed(tracker, config, dataset, "train") if config.resume else config
+    encoder = _given_encoder(config, tracker, dataset)
+    config = _with_learner(config, encoder)
+    if isinstance(config.network, TransferConfig):
+        check_weights_available(config.network.backbone, config.weights)
     load_backend()
     with (
         tracker.start(run_name(config), resume=config.resume, system_metrics=True) as tracked,
-        _telling_how_to_resume(tracked.id, config),
+        telling_how_to_resume(tracked.id, config.dataset),
     ):
-        checkpoint = None
-        if config.resume:
-            checkpoint = _checkpoint_of(tracked)
-        else:
+        checkpoint = checkpoint_of(tracked) if config.resume else None
+        if not config.resume:
             _describe(tracked, config, dataset)
-        tables = dataset.split(config.fold)
-        model = build_model(
-            config.network,
-            image_side_px=dataset.manifest["cache"]["image_side_px"],
-            outputs=len(dataset.materials),
-            seed=config.seed,
-        )
-        progress = _fit(model, config, dataset, tables, tracked, checkpoint)
-        verdict = _evaluate(model, config, dataset, tables)
-        _log_results(tracked, model, config, dataset, tables, verdict, progress)
+        if config.pretrained == "auto":
+            encoder = _pretrained_here(config, tracker, tracked, dataset)
+        with precision(config.mixed_precision) as policy:
+            tables = dataset.split(config.fold)
+            model, tags = _start(config, dataset, encoder)
+            tracked.set_tags({**tags, "precision": policy})
+            phase, progress = _fit(model, config, dataset, tables, tracked, checkpoint)
+            verdict = _evaluate(phase, config, dataset, tables)
+            _log_results(tracked, model, dataset, tables, verdict, progress)
+        tracked.delete(CHECKPOINT_FOLDER)
         say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
         say(verdict.sentence, "green" if verdict.above_controls else "yellow")
-        return Trained(tracked.id, run_name(config), verdict)
+        return Trained(tracked.id, run_name(config), verdict, encoder.id if encoder else "")
 
 
 def run_name(config: TrainConfig) -> str:
     """``base augmented seed 0``: what tells runs apart at a glance."""
-    words = [config.model, "augmented" if config.augment else "plain", f"seed {config.seed}"]
+    words = [config.model, "augmented" if config.augment else "plain"]
+    if isinstance(config.network, EncoderNetworkConfig):
+        words.append("from scratch" if config.pretrained == "none" else f"from {config.network.method}")
+    words.append(f"seed {config.seed}")
     return " ".join([*words, f"fold {config.fold}"] if config.fold else words)
 
 
-def open_dataset(config: TrainConfig) -> PreparedDataset:
-    """The prepared dataset that ``dataset=`` means.
-
-    Raises:
-        PreparedDatasetError: not prepared yet, changed since, or prepared from another folder of that name.
-    """
-    source = choose_source(config.dataset, config.data_folder)
-    dataset = load_prepared(config.data_folder / "prepared" / source.name)
-    if Path(dataset.manifest["source"]) != source.folder.resolve():
-        raise PreparedDatasetError(
-            f"{dataset.folder} was prepared from {dataset.manifest['source']}, not from {source.folder}. "
-            f"Run prepare with dataset={config.dataset} again."
-        )
-    return dataset
+def _given_encoder(config: TrainConfig, tracker: Tracker, dataset: PreparedDataset) -> FinishedRun | None:
+    """The encoder of the run that ``pretrained`` names, if it names one."""
+    if config.pretrained in ("auto", "none"):
+        return None
+    return find_run(tracker, config.pretrained, dataset, config.fold, ["pretrain"])
 
 
-@contextlib.contextmanager
-def _telling_how_to_resume(run_id: str, config: TrainConfig) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        dataset = shlex.quote(config.dataset)
-        say(f"Run {run_id} was interrupted. Go on with: -P dataset={dataset} -P resume={run_id}", "yellow")
-        raise
+def _with_learner(config: TrainConfig, encoder: FinishedRun | None) -> TrainConfig:
+    """The settings with the layers of the encoder that is started from."""
+    if encoder is None or not isinstance(config.network, EncoderNetworkConfig):
+        return config
+    return config.model_copy(update={"network": with_learner_of(config.network, encoder)})
+
+
+def _pretrained_here(config: TrainConfig, tracker: Tracker, tracked: Run, dataset: PreparedDataset) -> FinishedRun:
+    """Pretrain in a run below this one; one that was begun or finished before an interruption is used."""
+    assert isinstance(config.network, EncoderNetworkConfig)
+    begun = tracker.stored(tracked.id).tags.get(PRETRAINED_RUN, "")
+    if begun and tracker.stored(begun).status == "FINISHED":
+        return find_run(tracker, begun, dataset, config.fold, ["pretrain"])
+    pretraining = PretrainConfig(
+        dataset=config.dataset,
+        data_folder=config.data_folder,
+        method=config.network.method,
+        learner=config.network.learner,
+        unlabelled=config.unlabelled,
+        max_problem_share=config.max_problem_share,
+        fold=config.fold,
+        mixed_precision=config.mixed_precision,
+        resume=begun,
+        seed=config.seed,
+    )
+    done = pretrain.run(pretraining, tracker, started=lambda run_id: tracked.set_tags({PRETRAINED_RUN: run_id}))
+    return find_run(tracker, done.run_id, dataset, config.fold, ["pretrain"])
+
+
+def _start(config: TrainConfig, dataset: PreparedDataset, encoder: FinishedRun | None) -> tuple[Any, dict[str, str]]:
+    """The network with the weights it starts from, and tags that tell them."""
+    model = build_model(
+        config.network,
+        image_side_px=dataset.manifest["cache"]["image_side_px"],
+        outputs=len(dataset.materials),
+        seed=config.seed,
+    )
+    if isinstance(config.network, TransferConfig):
+        return model, {"weights_digest": load_backbone_weights(model, config.network.backbone, config.weights)}
+    if encoder is not None:
+        copy_weights(network_of(encoder), model)
+        return model, {PRETRAINED_RUN: encoder.id, "pretraining": str(encoder.config["method"])}
+    return model, {}
 
 
 def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> None:
     """Log what a new run is about."""
     tracked.log_parameters(flatten(config))
-    about = {"config": config.model_dump(mode="json"), "dataset_digest": dataset.digest}
+    about = {"step": "train", "config": config.model_dump(mode="json"), **usable_with(dataset)}
     tracked.log_text(to_json(about), CONFIG_ARTIFACT)
     tracked.set_tags(
         {
@@ -133,6 +175,8 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
             "model": config.model,
             "augment": config.augment,
             "balanced": config.balanced,
+            "pretraining": "none",
+            "weights": Path(config.weights).name,
             "seed": config.seed,
             "fold": config.fold,
         }
@@ -142,59 +186,25 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
 
 
-def _settings_of_resumed(tracker: Tracker, config: TrainConfig, dataset: PreparedDataset) -> TrainConfig:
-    """The settings that the run to resume was started with; nothing is written before they are found to fit.
-
-    Raises:
-        RunError: no such run, no training run, a finished one, or one on another preparation of the dataset.
-    """
-    stored = tracker.stored(config.resume)
-    with tempfile.TemporaryDirectory() as folder:
-        file = stored.run.download(CONFIG_ARTIFACT, Path(folder))
-        if file is None:
-            raise RunError(f"Run {config.resume} is no training run: it has no {CONFIG_ARTIFACT}. Start a new one.")
-        about = json.loads(file.read_text(encoding="utf-8"))
-    if stored.status == "FINISHED":
-        raise RunError(f"Run {config.resume} is finished; there is nothing to resume. Start a new one.")
-    if about["dataset_digest"] != dataset.digest:
-        raise RunError(
-            f"Run {config.resume} was trained on another preparation of {dataset.name}. "
-            "Prepare it as it was then, or start a new run."
-        )
-    try:
-        return TrainConfig.model_validate({**about["config"], "resume": config.resume})
-    except ValueError:
-        raise RunError(
-            f"Run {config.resume} was started by another version of Wastelens, whose settings this one does not know. "
-            "Start a new one."
-        ) from None
-
-
-def _checkpoint_of(tracked: Run) -> Checkpoint | None:
-    """The last whole checkpoint of a resumed run, if it came so far."""
-    checkpoint = load_checkpoint(tracked)
-    done = checkpoint.progress.epochs_done if checkpoint else 0
-    say(f"Going on with run {tracked.id} after {done} finished epochs, with the settings it was started with.")
-    return checkpoint
-
-
 @dataclass
 class _Watcher:
     """Logs each epoch, keeps a checkpoint of it, and moves the bar."""
 
     tracked: Run
     bar: Bar
+    keeper: CheckpointKeeper
 
     def batch_done(self, epoch: int) -> None:
         self.bar.advance()
 
-    def epoch_done(self, epoch: int, metrics: dict[str, float], checkpoint: Checkpoint) -> None:
+    def epoch_done(
+        self, epoch: int, metrics: dict[str, float], progress: Progress, checkpoint: Callable[[], Checkpoint]
+    ) -> None:
         self.tracked.log_metrics(metrics, step=epoch)
-        save_checkpoint(checkpoint, self.tracked)
-        best = checkpoint.progress
+        self.keeper.offer(checkpoint)
         self.bar.show(
             f"epoch {epoch}: loss {metrics['loss']:.3f}, val_macro_ap {metrics['val_macro_ap']:.3f} "
-            f"(best {best.best_value:.3f} at {best.best_epoch})"
+            f"(best {progress.best_value:.3f} at {progress.best_epoch})"
         )
 
 
@@ -205,32 +215,54 @@ def _fit(
     tables: SplitTables,
     tracked: Run,
     checkpoint: Checkpoint | None,
-) -> Progress:
+) -> tuple[Phase, Progress]:
+    """Both phases, or what is left of them; returns the last, with the best weights of both in place."""
     rows = dataset.balanced_train(config.fold) if config.balanced else tables.train
-    policy = config.augmentation if config.augment else None
-    batches = TrainingBatches(rows, dataset.photos, batch_size=config.fit.batch_size, policy=policy, seed=config.seed)
-    done = checkpoint.progress.epochs_done if checkpoint else 0
-    with progress_bar(f"Training {run_name(config)}", (config.fit.epochs - done) * len(batches)) as bar:
+    keeper = CheckpointKeeper(tracked, checkpoint)
+    phase = first_phase(model, config, dataset, rows, progress_bar)
+    progress = checkpoint.progress if checkpoint else None
+    if progress is None or progress.phase == 0:
+        progress = _fit_phase(phase, config, tables, tracked, keeper, None, checkpoint)
+        checkpoint = None
+    if config.fine_tune.epochs:
+        phase = fine_tuning_phase(model, config, dataset, rows)
+        progress = _fit_phase(phase, config, tables, tracked, keeper, progress, checkpoint)
+    return phase, progress
+
+
+def _fit_phase(
+    phase: Phase,
+    config: TrainConfig,
+    tables: SplitTables,
+    tracked: Run,
+    keeper: CheckpointKeeper,
+    before: Progress | None,
+    checkpoint: Checkpoint | None,
+) -> Progress:
+    done = checkpoint.progress.epochs_done - checkpoint.progress.phase_began if checkpoint else 0
+    what = f"{'Fine-tuning' if before else 'Training'} {run_name(config)}"
+    with progress_bar(what, (phase.limits.epochs - done) * len(phase.batches)) as bar:
         return fit(
-            model,
-            batches,
-            Validation(tables.val, dataset.photos),
+            phase.network,
+            phase.batches,
+            Validation(tables.val, phase.inputs),
             loss=build_loss(config.loss),
             optimizer=build_optimizer(config.optimizer),
-            schedule=config.schedule,
-            limits=config.fit,
-            watcher=_Watcher(tracked, bar),
+            schedule=phase.schedule,
+            limits=phase.limits,
+            watcher=_Watcher(tracked, bar, keeper),
+            before=before,
             resume_from=checkpoint,
         )
 
 
-def _evaluate(model: Any, config: TrainConfig, dataset: PreparedDataset, tables: SplitTables) -> Verdict:
+def _evaluate(phase: Phase, config: TrainConfig, dataset: PreparedDataset, tables: SplitTables) -> Verdict:
     """Thresholds from val, then test, once."""
     return judge(
         tables.val,
-        predict(model, dataset.photos, tables.val),
+        predict(phase.network, phase.inputs, tables.val),
         tables.test,
-        predict(model, dataset.photos, tables.test),
+        predict(phase.network, phase.inputs, tables.test),
         controls=dataset.controls(config.fold),
         control_macro_ap=dataset.control_macro_ap(config.fold),
         seed=config.seed,
@@ -241,7 +273,6 @@ def _evaluate(model: Any, config: TrainConfig, dataset: PreparedDataset, tables:
 def _log_results(
     tracked: Run,
     model: Any,
-    config: TrainConfig,
     dataset: PreparedDataset,
     tables: SplitTables,
     verdict: Verdict,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +17,7 @@ from wastelens.data.digests import file_digest
 
 Arrays = list[npt.NDArray[Any]]
 SLOTS = ("a", "b")
+CHECKPOINT_FOLDER = "checkpoint"
 
 
 class ArtifactStore(Protocol):
@@ -29,34 +32,71 @@ class Progress:
     """How far training has come.
 
     Attributes:
-        epochs_done: finished epochs.
-        best_epoch: the epoch (from 1) with the best val_macro_ap so far; 0 before the first.
-        best_value: its val_macro_ap.
+        epochs_done: finished epochs, of all phases together.
+        best_epoch: the epoch (from 1) with the best value on val so far; 0 before the first.
+        best_value: that value: val_macro_ap, or whatever else is the better the higher.
+        phase: which part of the training this is, from 0: fine-tuning is the second, a stack has one a layer.
+        phase_began: finished epochs when it began.
     """
 
     epochs_done: int = 0
     best_epoch: int = 0
     best_value: float = float("-inf")
+    phase: int = 0
+    phase_began: int = 0
+
+    def next_phase(self) -> Progress:
+        """The start of the phase after this one; the best so far stays the best."""
+        return replace(self, phase=self.phase + 1, phase_began=self.epochs_done)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Progress with the arrays behind it: the network's, the optimizer's, and the best weights'."""
+    """Progress with the arrays behind it: the network's, the optimizer's, and the best weights'.
+
+    ``number`` counts a run's checkpoints from 0.
+    """
 
     progress: Progress
     network: Arrays
     optimizer: Arrays
     best: Arrays
+    number: int = 0
+
+
+class CheckpointKeeper:
+    """Saves checkpoints as often as a twentieth of the time allows: large networks take longer to write than to train.
+
+    Until the first is saved, and after it where epochs are long, that is after every epoch.
+    """
+
+    SHARE_OF_TIME = 0.05
+
+    def __init__(self, store: ArtifactStore, resumed: Checkpoint | None = None) -> None:
+        self._store = store
+        self._next_at = 0.0
+        self._number = resumed.number + 1 if resumed else 0
+
+    def offer(self, checkpoint: Callable[[], Checkpoint]) -> None:
+        """Save what ``checkpoint`` makes, unless the last one cost too much too recently."""
+        started = time.monotonic()
+        if started < self._next_at:
+            return
+        save_checkpoint(replace(checkpoint(), number=self._number), self._store)
+        self._number += 1
+        ended = time.monotonic()
+        self._next_at = ended + (ended - started) * (1 / self.SHARE_OF_TIME - 1)
 
 
 def save_checkpoint(checkpoint: Checkpoint, store: ArtifactStore) -> None:
-    """Write a checkpoint into one of two slots, by turns: a kill in mid-write spoils at most the newer one."""
-    folder = f"checkpoint/{SLOTS[checkpoint.progress.epochs_done % 2]}"
+    """Write a checkpoint into one of two slots; taken by turns, a kill in mid-write spoils at most the newer one."""
+    folder = f"{CHECKPOINT_FOLDER}/{SLOTS[checkpoint.number % len(SLOTS)]}"
     with tempfile.TemporaryDirectory() as temporary:
         arrays = Path(temporary) / "arrays.npz"
         np.savez(arrays, allow_pickle=False, **_named(checkpoint))
         state = Path(temporary) / "state.json"
-        state.write_text(json.dumps({**asdict(checkpoint.progress), "arrays_digest": file_digest(arrays)}))
+        about = {**asdict(checkpoint.progress), "number": checkpoint.number, "arrays_digest": file_digest(arrays)}
+        state.write_text(json.dumps(about))
         store.log_file(arrays, folder)
         store.log_file(state, folder)
 
@@ -71,19 +111,19 @@ def load_checkpoint(store: ArtifactStore) -> Checkpoint | None:
     with tempfile.TemporaryDirectory() as temporary:
         found = [_load_slot(store, slot, Path(temporary)) for slot in SLOTS]
     whole = [checkpoint for checkpoint in found if checkpoint is not None]
-    return max(whole, key=lambda checkpoint: checkpoint.progress.epochs_done, default=None)
+    return max(whole, key=lambda checkpoint: checkpoint.number, default=None)
 
 
 def _load_slot(store: ArtifactStore, slot: str, temporary: Path) -> Checkpoint | None:
     folder = temporary / slot
     folder.mkdir()
-    state_file = store.download(f"checkpoint/{slot}/state.json", folder)
-    arrays_file = store.download(f"checkpoint/{slot}/arrays.npz", folder)
+    state_file = store.download(f"{CHECKPOINT_FOLDER}/{slot}/state.json", folder)
+    arrays_file = store.download(f"{CHECKPOINT_FOLDER}/{slot}/arrays.npz", folder)
     if state_file is None or arrays_file is None:
         return None
     try:
         state = json.loads(state_file.read_text())
-        digest = state.pop("arrays_digest")
+        digest, number = state.pop("arrays_digest"), int(state.pop("number"))
         progress = Progress(**state)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -92,4 +132,4 @@ def _load_slot(store: ArtifactStore, slot: str, temporary: Path) -> Checkpoint |
     with np.load(arrays_file) as arrays:
         names = sorted(arrays.files)
         kinds = [[arrays[name] for name in names if name.startswith(kind)] for kind in ("network", "optimizer", "best")]
-    return Checkpoint(progress, *kinds)
+    return Checkpoint(progress, *kinds, number=number)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy.typing as npt
 
 from wastelens import interrupts
 from wastelens.config import FitConfig, OptimizerConfig, ScheduleConfig
-from wastelens.data.pipeline import TrainingBatches
 from wastelens.data.tables import LabelTable, ValTable
 from wastelens.errors import NonFiniteLossError
 from wastelens.evaluation.metrics import macro_average_precision
-from wastelens.training.checkpoint import Checkpoint, Progress
+from wastelens.models.freezing import logits_tensor
+from wastelens.training.checkpoint import Arrays, Checkpoint, Progress
 from wastelens.training.losses import Loss
 from wastelens.training.schedules import learning_rate
 
@@ -27,15 +28,29 @@ class Watcher(Protocol):
     """Is told of every epoch, after which a kill loses nothing."""
 
     def batch_done(self, epoch: int) -> None: ...
-    def epoch_done(self, epoch: int, metrics: dict[str, float], checkpoint: Checkpoint) -> None: ...
+    def epoch_done(
+        self, epoch: int, metrics: dict[str, float], progress: Progress, checkpoint: Callable[[], Checkpoint]
+    ) -> None: ...
+
+
+class Batches(Protocol):
+    """What training sees: each epoch another order of (photos or their features, labels)."""
+
+    def __len__(self) -> int: ...
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]: ...
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What val_macro_ap and val_loss are measured on: rows of val, and nothing else by type."""
+    """What val_macro_ap and val_loss are measured on: rows of val, and nothing else by type.
+
+    Attributes:
+        table: the rows.
+        photos: what the network takes, by ``photo_index``: photos, or features of a frozen backbone.
+    """
 
     table: ValTable
-    photos: npt.NDArray[np.uint8]
+    photos: npt.NDArray[Any]
 
 
 def build_optimizer(config: OptimizerConfig) -> Any:
@@ -52,7 +67,7 @@ def build_optimizer(config: OptimizerConfig) -> Any:
 
 def fit(
     model: Any,
-    batches: TrainingBatches,
+    batches: Batches,
     validation: Validation,
     *,
     loss: Loss,
@@ -60,9 +75,22 @@ def fit(
     schedule: ScheduleConfig,
     limits: FitConfig,
     watcher: Watcher,
+    before: Progress | None = None,
     resume_from: Checkpoint | None = None,
 ) -> Progress:
     """Train until the epochs are up or val_macro_ap has not risen for ``patience_epochs``; restore the best weights.
+
+    Args:
+        model: from what ``batches`` give to probabilities, with a layer ``logits``.
+        batches: of training rows.
+        validation: of val rows.
+        loss: on logits.
+        optimizer: fresh.
+        schedule: of the learning rate, over this phase's epochs.
+        limits: of this phase.
+        watcher: is told of every epoch.
+        before: how an earlier phase ended whose best weights are in the model; they stay the best until beaten.
+        resume_from: a checkpoint of this phase.
 
     Returns:
         How training went; the model has its best weights in place.
@@ -72,17 +100,19 @@ def fit(
             and step.
     """
     trained = _on_logits(model, optimizer, loss)
-    progress, best = _restore(trained, resume_from)
-    while progress.epochs_done < limits.epochs and not _out_of_patience(progress, limits):
+    changing = _changing_variables(trained)
+    progress, best = _restore(changing, optimizer, before.next_phase() if before else Progress(), resume_from)
+    while progress.epochs_done - progress.phase_began < limits.epochs and not _out_of_patience(progress, limits):
         epoch = progress.epochs_done
-        train_loss, rate = _train_epoch(trained, batches, epoch, schedule, limits.epochs, watcher.batch_done)
+        train_loss, rate = _train_epoch(trained, batches, progress, schedule, limits.epochs, watcher)
         probabilities = predict(model, validation.photos, validation.table)
         if not np.isfinite(probabilities).all():
             raise _diverged("The network's answer is not finite after", epoch, len(batches), len(batches), rate)
         value = float(macro_average_precision(validation.table.labels, probabilities))
         improved = value > progress.best_value
-        best = _arrays(trained.variables) if improved else best
-        progress = Progress(
+        best = arrays_of(changing) if improved else best
+        progress = replace(
+            progress,
             epochs_done=epoch + 1,
             best_epoch=epoch + 1 if improved else progress.best_epoch,
             best_value=value if improved else progress.best_value,
@@ -93,49 +123,60 @@ def fit(
             "val_macro_ap": value,
             "learning_rate": rate,
         }
-        checkpoint = Checkpoint(progress, _arrays(trained.variables), _arrays(optimizer.variables), best)
-        watcher.epoch_done(epoch + 1, metrics, checkpoint)
-    _assign(trained.variables, best)
+        watcher.epoch_done(epoch + 1, metrics, progress, partial(_checkpoint, progress, changing, optimizer, best))
+    assign(changing, best)
     return progress
+
+
+def _checkpoint(progress: Progress, changing: list[Any], optimizer: Any, best: Arrays) -> Checkpoint:
+    return Checkpoint(progress, arrays_of(changing), arrays_of(optimizer.variables), best)
+
+
+def _changing_variables(trained: Any) -> list[Any]:
+    """All that training changes: the variables, moving averages too, of every layer that is not frozen."""
+    return [variable for layer in trained.layers if layer.trainable for variable in layer.variables]
 
 
 def _on_logits(model: Any, optimizer: Any, loss: Loss) -> Any:
     """The same network, ending before the sigmoid: losses from logits neither overflow nor saturate."""
     import keras
 
-    trained = keras.Model(model.input, model.get_layer("logits").output)
+    trained = keras.Model(model.input, logits_tensor(model))
     # jit on a processor makes everything slower; there is no metric here that a batch would have to update.
     trained.compile(optimizer=optimizer, loss=loss, jit_compile=False)
     optimizer.build(trained.trainable_variables)
     return trained
 
 
-def _restore(trained: Any, checkpoint: Checkpoint | None) -> tuple[Progress, list[npt.NDArray[Any]]]:
+def _restore(
+    changing: list[Any], optimizer: Any, start: Progress, checkpoint: Checkpoint | None
+) -> tuple[Progress, Arrays]:
     if checkpoint is None:
-        return Progress(), _arrays(trained.variables)
-    _assign(trained.variables, checkpoint.network)
-    _assign(trained.optimizer.variables, checkpoint.optimizer)
+        return start, arrays_of(changing)
+    assign(changing, checkpoint.network)
+    assign(optimizer.variables, checkpoint.optimizer)
     return checkpoint.progress, checkpoint.best
 
 
 def _out_of_patience(progress: Progress, limits: FitConfig) -> bool:
-    return progress.epochs_done - progress.best_epoch >= limits.patience_epochs
+    return progress.epochs_done - max(progress.best_epoch, progress.phase_began) >= limits.patience_epochs
 
 
 def _train_epoch(
     trained: Any,
-    batches: TrainingBatches,
-    epoch: int,
+    batches: Batches,
+    progress: Progress,
     schedule: ScheduleConfig,
     epochs: int,
-    batch_done: Callable[[int], None],
+    watcher: Watcher,
 ) -> tuple[float, float]:
     """One epoch; returns the mean loss over photos and the last batch's learning rate."""
+    epoch = progress.epochs_done
     total = 0.0
     photos_seen = 0
     rate = 0.0
     for step, (photos, labels) in enumerate(batches.epoch(epoch)):
-        rate = learning_rate(schedule, epoch + step / len(batches), epochs)
+        rate = learning_rate(schedule, epoch - progress.phase_began + step / len(batches), epochs)
         trained.optimizer.learning_rate = rate
         batch_loss = float(trained.train_on_batch(photos, labels))
         if not math.isfinite(batch_loss):
@@ -143,7 +184,7 @@ def _train_epoch(
         interrupts.check()
         total += batch_loss * len(labels)
         photos_seen += len(labels)
-        batch_done(epoch + 1)
+        watcher.batch_done(epoch + 1)
     return total / photos_seen, rate
 
 
@@ -154,7 +195,7 @@ def _diverged(what: str, epoch: int, step: int, steps: int, rate: float) -> NonF
     )
 
 
-def predict(model: Any, photos: npt.NDArray[np.uint8], table: LabelTable) -> npt.NDArray[np.float64]:
+def predict(model: Any, photos: npt.NDArray[Any], table: LabelTable) -> npt.NDArray[np.float64]:
     """Probabilities, float64 (rows, materials), for the rows of a table."""
     rows = table.frame["photo_index"].to_numpy(dtype=np.intp)
     pieces = [rows[start : start + PREDICTION_BATCH] for start in range(0, len(rows), PREDICTION_BATCH)]
@@ -167,10 +208,12 @@ def _loss_of(loss: Loss, table: LabelTable, probabilities: npt.NDArray[np.float6
     return float(loss(table.labels.astype(np.float32), logits))
 
 
-def _arrays(variables: list[Any]) -> list[npt.NDArray[Any]]:
+def arrays_of(variables: list[Any]) -> Arrays:
+    """Copies of variables."""
     return [np.array(variable.numpy()) for variable in variables]
 
 
-def _assign(variables: list[Any], arrays: list[npt.NDArray[Any]]) -> None:
+def assign(variables: list[Any], arrays: Arrays) -> None:
+    """Put arrays back into their variables."""
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

@@ -1,0 +1,379 @@
+"""A restricted Boltzmann machine: what it has learnt, and what can be asked of it.
+
+Energy, for visible units v, hidden units h in {0, 1}, kernel W and biases b, c (Hinton 2010, "A practical guide
+to training restricted Boltzmann machines", §2 and §13.2):
+
+    Bernoulli, v in {0, 1}:   E(v, h) = -v·b - h·c - v·W·h
+    Gaussian, v standardised: E(v, h) = ½ |v - b|² - h·c - v·W·h
+
+How it learns is in ``contrastive_divergence``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.config import ContrastiveDivergenceConfig
+from wastelens.errors import ConfigError, DatasetError
+
+Array = npt.NDArray[np.float32]
+Visible = Literal["bernoulli", "gaussian"]
+ARRAYS = ("kernel", "visible_bias", "hidden_bias", "visible_mean", "visible_scale")
+
+CHUNK_BYTES = 64 * 2**20  # of float32 rows in memory at once
+_SCALE_FLOOR = 0.01  # of the components' root mean square deviation: a pixel that never changes has none
+_GRID_STEP = 0.5  # the trapezoidal rule on what a unit Gaussian has blurred errs by exp(-2 (pi / step)²) only
+_GRID_MARGIN = 8.0  # standard deviations beyond the outermost mean
+
+
+class Rows(Protocol):
+    """Rows of numbers, in memory or on disk: an array, or a memory map, (rows, ...).
+
+    uint8 are pixels in 0-255, of which a machine sees x / 255; anything else is taken as it is.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+def n_visible(data: Rows) -> int:
+    """Components of a row."""
+    return int(np.prod(data.shape[1:]))
+
+
+def chunk_rows(components: int, multiple: int = 1) -> int:
+    """Rows of float32 that fit into 64 MiB, a multiple of something, which is also the least."""
+    return max(1, CHUNK_BYTES // (4 * components) // multiple) * multiple
+
+
+def chunks(data: Rows) -> Iterator[tuple[slice, Array]]:
+    """Which rows, and these rows as float32 (rows, n_visible), pixels in [0, 1]; no more than 64 MiB at once."""
+    size = chunk_rows(n_visible(data))
+    for start in range(0, data.shape[0], size):
+        rows = slice(start, min(start + size, data.shape[0]))
+        yield rows, as_floats(data[rows])
+
+
+def as_floats(rows: Any) -> Array:
+    """Rows (rows, ...) → float32 (rows, n_visible); uint8 0-255 → [0, 1]."""
+    flat = np.asarray(rows).reshape(len(rows), -1)
+    floats = flat.astype(np.float32, copy=False)
+    return floats / np.float32(255) if flat.dtype == np.uint8 else floats
+
+
+@dataclass(frozen=True)
+class VisibleStatistics:
+    """Of data (rows, n_visible): the number of rows, each component's mean and standard deviation, float64."""
+
+    rows: int
+    mean: npt.NDArray[np.float64]
+    deviation: npt.NDArray[np.float64]
+
+
+def visible_statistics(data: Rows, visible: Visible) -> VisibleStatistics:
+    """Read all data once, a chunk at a time, and refuse what such visible units cannot show.
+
+    Raises:
+        DatasetError: no rows, numbers that are not finite, or outside [0, 1] for Bernoulli units.
+    """
+    if len(data.shape) < 2 or data.shape[0] == 0 or n_visible(data) == 0:
+        raise DatasetError(f"A machine learns from rows (rows, components), not from shape {tuple(data.shape)}.")
+    mean = np.zeros(n_visible(data))
+    squares = np.zeros_like(mean)
+    for rows, x in chunks(data):
+        _check_range(x, visible)
+        count, before = len(x), rows.start
+        step = x.mean(axis=0, dtype=np.float64) - mean
+        squares += count * x.var(axis=0, dtype=np.float64) + step**2 * before * count / (before + count)  # Chan 1979
+        mean += step * count / (before + count)
+    return VisibleStatistics(data.shape[0], mean, np.sqrt(squares / data.shape[0]))
+
+
+def _check_range(x: Array, visible: Visible) -> None:
+    low, high = x.min(), x.max()  # either is NaN where anything is
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DatasetError(f"The data reach from {low:g} to {high:g}: leave out or mend rows that are not finite.")
+    if visible == "bernoulli" and (low < 0 or high > 1):
+        raise DatasetError(
+            f"The data reach from {low:g} to {high:g}, Bernoulli visible units from 0 to 1: "
+            "scale the data to [0, 1] or set learner.visible=gaussian."
+        )
+
+
+class RestrictedBoltzmannMachine:
+    """Visible units, hidden units, and a weight between any two of different kind.
+
+    Attributes:
+        hidden_units, visible: as given.
+        kernel_: float32 (n_visible, hidden_units).
+        visible_bias_: float32 (n_visible,). hidden_bias_: float32 (hidden_units,).
+        visible_mean_, visible_scale_: float32 (n_visible,), in the data's units. Gaussian units stand for
+            v = (x - mean) / scale with unit variance (Hinton 2010, §13.2); for Bernoulli units 0 and 1: v = x.
+
+    Data x are (rows, ...) of any kind described at ``Rows``; they are read in chunks, so that memory does not
+    grow with a memory map. Methods other than ``fit`` raise DatasetError where x has other components than the
+    training data, AttributeError before ``fit``.
+    """
+
+    kernel_: Array
+    visible_bias_: Array
+    hidden_bias_: Array
+    visible_mean_: Array
+    visible_scale_: Array
+
+    def __init__(self, hidden_units: int, visible: Visible = "bernoulli") -> None:
+        self.hidden_units = hidden_units
+        self.visible = visible
+
+    def fit(
+        self,
+        data: Rows,
+        config: ContrastiveDivergenceConfig,
+        *,
+        seed: int,
+        mixed_precision: bool = False,
+        on_epoch: OnEpoch | None = None,
+    ) -> RestrictedBoltzmannMachine:
+        """Learn from data, from new random weights.
+
+        Args:
+            data: (rows, ...), see ``Rows``.
+            config: how to learn; what the visible units are is this machine's own, not the config's.
+            seed: the same gives the same weights, with the same threads.
+            mixed_precision: multiply in bfloat16.
+            on_epoch: called after each with its number, from 0, and its metrics.
+
+        Raises:
+            ConfigError: no hidden units. DatasetError: see ``visible_statistics``.
+            NonFiniteLossError: the learning rate is too high.
+        """
+        from wastelens.models.contrastive_divergence import ContrastiveDivergence
+
+        self.initialise(visible_statistics(data, self.visible), seed)
+        training = ContrastiveDivergence(self, config, seed, mixed_precision=mixed_precision)
+        for number in range(config.epochs):
+            metrics = training.epoch(data, number)
+            if on_epoch:
+                on_epoch(number, metrics)
+        return self
+
+    def initialise(self, statistics: VisibleStatistics, seed: int) -> None:
+        """Weights to start from: kernel N(0, 0.01²), b = log(p / (1 - p)) of the data's means (Hinton 2010, §8.1).
+
+        A component that is always 0 or 1 would have an infinite bias: p counts half a row of each value more.
+
+        Raises:
+            ConfigError: no hidden units.
+        """
+        if self.hidden_units < 1:
+            raise ConfigError(f"learner.hidden_units is {self.hidden_units}: a machine needs 1 hidden unit or more.")
+        components = len(statistics.mean)
+        kernel = np.random.default_rng(seed).normal(0, 0.01, (components, self.hidden_units))
+        self.kernel_ = kernel.astype(np.float32)
+        self.hidden_bias_ = np.zeros(self.hidden_units, np.float32)
+        self.visible_bias_ = np.zeros(components, np.float32)
+        self.visible_mean_ = np.zeros(components, np.float32)
+        self.visible_scale_ = np.ones(components, np.float32)
+        if self.visible == "gaussian":
+            self.visible_mean_ = statistics.mean.astype(np.float32)
+            self.visible_scale_ = _floored(statistics.deviation).astype(np.float32)
+        else:
+            p = (statistics.mean * statistics.rows + 0.5) / (statistics.rows + 1)
+            self.visible_bias_ = np.log(p / (1 - p)).astype(np.float32)
+
+    def transform(self, x: Rows) -> Array:
+        """P(h = 1 | v) of each hidden unit: float32 (rows, hidden_units)."""
+        return self._by_chunks(x, self.hidden_probabilities, (self.hidden_units,))
+
+    def reconstruct(self, x: Rows) -> Array:
+        """Up and down by probabilities and means: float32 (rows, n_visible) in x's own units, pixels in [0, 1]."""
+        return self._by_chunks(x, lambda v: self.down(self.hidden_probabilities(v)), (len(self.visible_bias_),))
+
+    def free_energy(self, x: Rows) -> Array:
+        """F(v) = -log Σ_h exp(-E(v, h)) in nats, float32 (rows,). Hinton 2010, §16.1."""
+        return self._by_chunks(x, self._free_energy, ())
+
+    def pseudo_likelihood(self, x: Rows, rng: np.random.Generator) -> Array:
+        """Log pseudo-likelihood of each row in nats, float32 (rows,): an unbiased guess from one random component.
+
+        n_visible · log p(v_i | all others), i drawn anew for each row. Bernoulli: log σ(F(v with 1 - v_i) - F(v)),
+        as scikit-learn's ``BernoulliRBM.score_samples`` has it (Marlin et al. 2010, §3.3). Gaussian: the log
+        density of the standardised v_i, by the trapezoidal rule.
+        """
+        conditional = self._log_density if self.visible == "gaussian" else self._log_probability
+
+        def estimate(v: Array) -> Array:
+            component = rng.integers(0, v.shape[1], len(v))
+            scaled: Array = np.float32(v.shape[1]) * conditional(v, component)
+            return scaled
+
+        return self._by_chunks(x, estimate, ())
+
+    def sample(self, start: Rows, gibbs_steps: int, rng: np.random.Generator) -> Array:
+        """Let chains walk from rows of data: each step draws h given v, then v given h.
+
+        Returns:
+            The chains' v, float32 (rows, n_visible), in x's own units; of Bernoulli units 0 or 1.
+        """
+
+        def walk(v: Array) -> Array:
+            for _ in range(gibbs_steps):
+                v = self._sample_visible(self._sample_hidden(v, rng), rng)
+            return v * self.visible_scale_ + self.visible_mean_
+
+        return self._by_chunks(start, walk, (len(self.visible_bias_),))
+
+    def hidden_probabilities(self, v: Array) -> Array:
+        """P(h = 1 | v) for visible units v (rows, n_visible), Gaussian ones standardised, all at once."""
+        return _sigmoid(v @ self.kernel_ + self.hidden_bias_)
+
+    def down(self, hidden: Array) -> Array:
+        """Mean of the visible units given hidden (rows, hidden_units), in the data's own units, all at once."""
+        mean: Array = self._visible_mean(hidden) * self.visible_scale_ + self.visible_mean_
+        return mean
+
+    def get_config(self) -> dict[str, Any]:
+        """What the constructor takes."""
+        return {"hidden_units": self.hidden_units, "visible": self.visible}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> RestrictedBoltzmannMachine:
+        """A machine without weights."""
+        return cls(**config)
+
+    def weights(self) -> dict[str, Array]:
+        """All that was learnt, by name, for ``numpy.savez``."""
+        return {name: getattr(self, f"{name}_") for name in ARRAYS}
+
+    @classmethod
+    def from_arrays(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> RestrictedBoltzmannMachine:
+        """The machine that ``get_config()`` and ``weights()`` came from, exactly."""
+        machine = cls.from_config(config)
+        machine.set_weights(weights)
+        return machine
+
+    def set_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Put back what ``weights()`` gave; arrays are copied."""
+        for name in ARRAYS:
+            setattr(self, f"{name}_", np.array(weights[name], np.float32))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there are weights."""
+        return hasattr(self, "kernel_")
+
+    def forget(self) -> None:
+        """Be as new."""
+        for name in ARRAYS:
+            self.__dict__.pop(f"{name}_", None)
+
+    def _by_chunks(self, x: Rows, of_visible: Callable[[Array], Array], shape: tuple[int, ...]) -> Array:
+        if n_visible(x) != len(self.visible_bias_):
+            raise DatasetError(
+                f"Rows of {n_visible(x)} components for a machine that learnt {len(self.visible_bias_)}."
+            )
+        result = np.empty((x.shape[0], *shape), np.float32)
+        for rows, chunk in chunks(x):
+            result[rows] = of_visible(self._standardised(chunk))
+        return result
+
+    def _standardised(self, x: Array) -> Array:
+        if self.visible == "bernoulli":
+            return x
+        return (x - self.visible_mean_) / self.visible_scale_
+
+    def _visible_mean(self, hidden: Array) -> Array:
+        mean: Array = hidden @ self.kernel_.T + self.visible_bias_
+        return mean if self.visible == "gaussian" else _sigmoid(mean)
+
+    def _sample_hidden(self, v: Array, rng: np.random.Generator) -> Array:
+        p = self.hidden_probabilities(v)
+        return (rng.random(p.shape, np.float32) < p).astype(np.float32)
+
+    def _sample_visible(self, hidden: Array, rng: np.random.Generator) -> Array:
+        mean = self._visible_mean(hidden)
+        if self.visible == "gaussian":
+            return mean + rng.standard_normal(mean.shape, np.float32)
+        return (rng.random(mean.shape, np.float32) < mean).astype(np.float32)
+
+    def _free_energy(self, v: Array) -> Array:
+        energy: Array = -_softplus(v @ self.kernel_ + self.hidden_bias_).sum(axis=1)
+        if self.visible == "gaussian":
+            energy += np.square(v - self.visible_bias_).sum(axis=1) / 2
+        else:
+            energy -= v @ self.visible_bias_
+        return energy
+
+    def _log_probability(self, v: Array, component: npt.NDArray[np.intp]) -> Array:
+        """log p(v_i | others) of Bernoulli units: a flip moves the hidden units' input by one row of the kernel."""
+        change = 1 - 2 * np.take_along_axis(v, component[:, None], axis=1)
+        into_hidden = v @ self.kernel_ + self.hidden_bias_
+        flipped = into_hidden + change * self.kernel_[component]
+        rise = _softplus(into_hidden).sum(axis=1) - _softplus(flipped).sum(axis=1)
+        rise -= change[:, 0] * self.visible_bias_[component]
+        return -_softplus(-rise)
+
+    def _log_density(self, v: Array, component: npt.NDArray[np.intp]) -> Array:
+        """log p(v_i | others) of Gaussian units: a mixture of 2^hidden Gaussians, its constant by quadrature."""
+        values = np.take_along_axis(v, component[:, None], axis=1)
+        rest = v @ self.kernel_ + self.hidden_bias_ - values * self.kernel_[component]
+        result = np.empty(len(v), np.float32)
+        low, high = self._grid_ends()
+        points = 1 + int(np.ceil((high - low).max() / _GRID_STEP))
+        size = chunk_rows(self.hidden_units * (points + 1))
+        for start in range(0, len(v), size):
+            rows = slice(start, start + size)
+            i = component[rows]
+            grid = low[i, None] + _GRID_STEP * np.arange(points, dtype=np.float32)
+            at_grid, here = (self._minus_energy(u, rest[rows], i) for u in (grid, values[rows]))
+            result[rows] = here[:, 0] - _log_sum_exp(at_grid) - np.log(_GRID_STEP)
+        return result
+
+    def _grid_ends(self) -> tuple[Array, Array]:
+        """Between which values nearly all of each component's density lies, whatever the hidden units."""
+        low = self.visible_bias_ + np.minimum(self.kernel_, 0).sum(axis=1) - _GRID_MARGIN
+        high = self.visible_bias_ + np.maximum(self.kernel_, 0).sum(axis=1) + _GRID_MARGIN
+        return low, high
+
+    def _minus_energy(self, values: Array, rest: Array, component: npt.NDArray[np.intp]) -> Array:
+        """-F up to a constant of the row, for values (rows, points) of one component of each."""
+        into_hidden = rest[:, None] + values[:, :, None] * self.kernel_[component][:, None]
+        distance = values - self.visible_bias_[component, None]
+        energy: Array = _softplus(into_hidden).sum(axis=2) - np.square(distance) / 2
+        return energy
+
+
+def _floored(deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    typical = np.sqrt(np.mean(deviation**2))
+    return np.maximum(deviation, _SCALE_FLOOR * typical if typical > 0 else 1.0)
+
+
+def _sigmoid(x: Array) -> Array:
+    from scipy.special import expit
+
+    result: Array = expit(x)
+    return result
+
+
+def _softplus(x: Array) -> Array:
+    """log(1 + exp(x)) without overflow."""
+    result: Array = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return result
+
+
+def _log_sum_exp(x: Array) -> Array:
+    from scipy.special import logsumexp
+
+    result: Array = logsumexp(x, axis=1)
+    return result

@@ -1,0 +1,323 @@
+"""Weights that others trained: whether they can be had, read without running anything, and put in place."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import tempfile
+import threading
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.errors import ConfigError
+from wastelens.models.freezing import backbone_layers
+from wastelens.models.transfer import backbone_smallest_side, keras_backbone
+
+PROBE_LIMIT_S = 5.0  # for a name's lookup, a connection and the first answer together
+SILENCE_LIMIT_S = 60.0  # between two pieces of a download
+SUFFIXES = (".h5", ".keras")  # .weights.h5 ends in .h5 too
+ARCHIVED_WEIGHTS = "model.weights.h5"
+LARGEST_EXPANSION = 100  # of a file in an archive: random-looking weights hardly shrink, bombs do
+
+Arrays = list[npt.NDArray[np.float32]]
+Stored = Mapping[str, Sequence[Any]]  # a layer's name → its h5py datasets, in Keras' order
+
+
+def check_weights_available(backbone: str, weights: str) -> None:
+    """Find out before any long work whether weights can be had; gives up on the network after 5 seconds.
+
+    Args:
+        backbone: as in ``TransferConfig``.
+        weights: ``none``, ``imagenet``, or a file: .h5, .weights.h5 or .keras.
+
+    Raises:
+        ConfigError: there is no such file, or it holds no weights; or ImageNet's are neither in Keras' cache nor to
+            be had from where Keras gets them.
+    """
+    if weights == "imagenet":
+        _check_imagenet(backbone)
+    elif weights != "none":
+        with _stored_layers(Path(weights)):
+            pass
+
+
+def load_backbone_weights(model: Any, backbone: str, weights: str) -> str:
+    """Put weights into the backbone of a flat network, all or none of them, and return :func:`backbone_digest`.
+
+    Files are Keras' own: weights (.weights.h5, and the .h5 of Keras 2), whole models (.h5, .keras), with or without
+    a top, and what a run exports. Layers are found by name; arrays are read as numbers and nothing is run.
+
+    Args:
+        model: from ``models.transfer``.
+        backbone: as in ``TransferConfig``.
+        weights: ``none`` (changes nothing), ``imagenet``, or a file.
+
+    Raises:
+        ConfigError: the weights cannot be had or read, or do not fit; names the first layer that does not.
+    """
+    if weights == "imagenet":
+        _put(model, _imagenet_arrays(model, backbone))
+    elif weights != "none":
+        path = Path(weights)
+        with _stored_layers(path) as stored:
+            arrays = _fitting_arrays(model, stored, path)
+        _put(model, arrays)
+    return backbone_digest(model)
+
+
+def backbone_digest(model: Any) -> str:
+    """BLAKE2b of a backbone's layers' names, shapes and weights, 128 bits, in hexadecimal."""
+    digest = blake2b(digest_size=16)
+    for layer in backbone_layers(model):
+        for number, weight in enumerate(layer.get_weights()):
+            digest.update(f"{layer.name}/{number} {weight.dtype.str} {weight.shape}\n".encode())
+            digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()
+
+
+def imagenet_source(backbone: str) -> tuple[Path, str]:
+    """Where Keras keeps a backbone's ImageNet weights on this machine, and the address it gets them from."""
+    from keras.src.applications import efficientnet_v2, vgg16
+    from keras.src.backend.config import keras_home
+
+    if backbone == "vgg16":
+        url = str(vgg16.WEIGHTS_PATH_NO_TOP)
+    else:
+        url = f"{efficientnet_v2.BASE_WEIGHTS_PATH}{backbone.replace('v2b', 'v2-b')}_notop.h5"
+    home = Path(os.path.expanduser(keras_home()))
+    if not os.access(home, os.W_OK):  # as keras.utils.get_file does
+        home = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()) / ".keras"
+    return home / "models" / url.rsplit("/", 1)[1], url
+
+
+def _check_imagenet(backbone: str) -> None:
+    cached, url = imagenet_source(backbone)
+    with contextlib.suppress(ConfigError), _stored_layers(cached):
+        return
+    problem = _probe(url)
+    if problem:
+        raise _not_to_be_had(backbone, url, problem)
+
+
+def _not_to_be_had(backbone: str, url: str, problem: str) -> ConfigError:
+    return ConfigError(
+        f"The ImageNet weights of {backbone} cannot be had: {problem}. Give them as a file, weights=FILE (get {url} "
+        "where there is a network), or train without them, weights=none."
+    )
+
+
+def _probe(url: str) -> str:
+    """What keeps an address from answering, in a few words; nothing where it answers."""
+    problems: list[str] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=PROBE_LIMIT_S):
+                problems.append("")
+        except (OSError, ValueError, HTTPException) as error:
+            problems.append(_one_line(error))
+
+    # In a thread that may be left behind: no timeout of Python's covers the lookup of a name.
+    thread = threading.Thread(target=ask, daemon=True, name="probe-imagenet-weights")
+    thread.start()
+    thread.join(PROBE_LIMIT_S)
+    return problems[0] if problems else f"no answer within {PROBE_LIMIT_S:g} s"
+
+
+def _imagenet_arrays(model: Any, backbone: str) -> dict[str, Arrays]:
+    """Through Keras' own loader, which knows its files' digests."""
+    import keras
+
+    _, url = imagenet_source(backbone)
+    side_px = backbone_smallest_side(backbone)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_LIMIT_S)  # Keras sets none, and a stalled download would stall for good
+    try:
+        donor = keras_backbone(backbone, keras.Input((side_px, side_px, 3)), weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        raise _not_to_be_had(backbone, url, _one_line(error)) from None
+    finally:
+        socket.setdefaulttimeout(before)
+    return {layer.name: donor.get_layer(layer.name).get_weights() for layer in backbone_layers(model)}
+
+
+def _put(model: Any, arrays: Mapping[str, Arrays]) -> None:
+    for layer in backbone_layers(model):
+        layer.set_weights(arrays[layer.name])
+
+
+def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, Arrays]:
+    """A file's arrays for each layer of the backbone, once all of them fit."""
+    places = _places(model)
+    chosen = {}
+    for layer in backbone_layers(model):
+        datasets = stored.get(layer.name, stored.get(places[layer.name], ()))
+        wanted, given = [tuple(weight.shape) for weight in layer.weights], [dataset.shape for dataset in datasets]
+        if wanted != given:
+            raise ConfigError(
+                f"The weights in {path} do not fit {model.name}: layer '{layer.name}' {_difference(wanted, given)}. "
+                f"Give weights of {model.name}, or choose the model that these are of."
+            )
+        chosen[layer.name] = datasets
+    return {name: [_array(dataset, name, path) for dataset in datasets] for name, datasets in chosen.items()}
+
+
+def _difference(wanted: Sequence[tuple[int, ...]], given: Sequence[tuple[int, ...]]) -> str:
+    if not given:
+        return "is missing in the file"
+    if len(wanted) != len(given):
+        return f"has {len(given)} arrays in the file and {len(wanted)} in the network"
+    theirs, ours = next((theirs, ours) for theirs, ours in zip(given, wanted, strict=True) if theirs != ours)
+    return f"has shape {theirs} in the file and {ours} in the network"
+
+
+def _array(dataset: Any, layer_name: str, path: Path) -> npt.NDArray[np.float32]:
+    if dataset.dtype.kind != "f":
+        raise ConfigError(f"{path} does not hold numbers for layer '{layer_name}': give a file of weights.")
+    try:
+        array = np.asarray(dataset[()], dtype=np.float32)
+    except (OSError, RuntimeError) as error:
+        raise _unreadable(path, error) from None
+    if not np.isfinite(array).all():
+        raise ConfigError(f"Layer '{layer_name}' in {path} holds numbers that are not finite: give another file.")
+    return array
+
+
+def _places(model: Any) -> dict[str, str]:
+    """Where Keras 3 writes each layer: its class and its number among the layers of that class (Keras < 3.7: no name).
+
+    The same in a bare backbone and in ours, as our head adds no layer of the backbone's classes before it.
+    """
+    from keras.src.utils import naming
+
+    places: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for layer in model.layers:
+        kind = naming.to_snake_case(type(layer).__name__)
+        number = counts.get(kind, 0)
+        places[layer.name] = f"layers/{kind}_{number}" if number else f"layers/{kind}"
+        counts[kind] = number + 1
+    return places
+
+
+@contextlib.contextmanager
+def _stored_layers(path: Path) -> Iterator[Stored]:
+    """A file's layers, open for reading.
+
+    Raises:
+        ConfigError: not there, no file of weights, broken, or empty.
+    """
+    path = Path(os.path.expanduser(path))
+    if not os.path.isfile(path):
+        fact = "is no file" if os.path.exists(path) else "does not exist"
+        raise ConfigError(f"weights={path} {fact}: give a {', '.join(SUFFIXES)} or .weights.h5 file, imagenet or none.")
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"weights={path} is of an unknown kind: give a .h5, .weights.h5 or .keras file.")
+    with contextlib.ExitStack() as stack:
+        try:
+            source = _archived(path) if path.suffix == ".keras" else path
+            stored = _layers_in(stack.enter_context(_opened(source)))
+        except Exception as error:  # h5py and zipfile raise all kinds for what is broken
+            raise _unreadable(path, error) from None
+        if not stored:
+            raise ConfigError(f"{path} holds no layers' weights: give a file that Keras saved.")
+        yield stored
+
+
+def _opened(source: Path | io.BytesIO) -> Any:
+    import h5py  # type: ignore[import-untyped]
+
+    return h5py.File(source, "r")
+
+
+def _archived(path: Path) -> io.BytesIO:
+    with zipfile.ZipFile(path) as archive:
+        if ARCHIVED_WEIGHTS not in archive.namelist():
+            raise ValueError(f"there is no {ARCHIVED_WEIGHTS} in the archive")
+        member = archive.getinfo(ARCHIVED_WEIGHTS)
+        if member.file_size > LARGEST_EXPANSION * max(member.compress_size, 1 << 20):
+            raise ValueError(f"{ARCHIVED_WEIGHTS} unpacks to {member.file_size} bytes")
+        return io.BytesIO(archive.read(member))
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path} cannot be read as weights ({_one_line(error)}): give a file that Keras saved.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+def _layers_in(file: Any) -> Stored:
+    """Each layer's datasets, of those that lie in this very file: links to other files are not followed."""
+    import h5py
+
+    groups, datasets = {}, {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Group):
+            groups[name] = item
+        elif not item.external and not item.is_virtual:
+            datasets[name] = item
+
+    file.visititems(note)
+    root = "model_weights/" if "model_weights" in groups else ""
+    attributes = groups["model_weights"].attrs if root else file.attrs
+    if any(name.startswith("layer_names") for name in attributes):
+        return _legacy_layers(root, attributes, groups, datasets)
+    return _current_layers(groups, datasets)
+
+
+def _legacy_layers(root: str, attributes: Any, groups: Mapping[str, Any], datasets: Mapping[str, Any]) -> Stored:
+    """Keras 2: a group a layer, whose attribute ``weight_names`` lists its arrays in order.
+
+    A model nested as a layer has one group; its layers are told apart by the first part of their arrays' names.
+    """
+    layers: dict[str, list[Any]] = {}
+    scopes: dict[str, list[Any]] = {}
+    for layer in _texts(attributes, "layer_names"):
+        group = groups[root + layer]
+        for name in _texts(group.attrs, "weight_names"):
+            dataset = datasets[f"{root}{layer}/{name}"]
+            layers.setdefault(layer, []).append(dataset)
+            scopes.setdefault(name.rpartition("/")[0].rpartition("/")[2], []).append(dataset)
+    return {**scopes, **layers}
+
+
+def _texts(attributes: Any, name: str) -> list[str]:
+    """A list of texts; HDF5's attributes are small, so Keras cuts long lists into ``name0``, ``name1`` …"""
+    pieces = [name] if name in attributes else []
+    while name not in attributes and f"{name}{len(pieces)}" in attributes:
+        pieces.append(f"{name}{len(pieces)}")
+    texts = [text for piece in pieces for text in attributes[piece]]
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+
+
+def _current_layers(groups: Mapping[str, Any], datasets: Mapping[str, Any]) -> Stored:
+    """Keras 3: ``layers/conv2d_1/vars/0`` …, the layer's name an attribute of ``vars`` (before 3.7: nowhere)."""
+    layers: dict[str, list[Any]] = {}
+    for path, group in groups.items():
+        if path.rpartition("/")[2] != "vars" or path.startswith("optimizer"):
+            continue
+        arrays = [datasets[f"{path}/{number}"] for number in range(len(group)) if f"{path}/{number}" in datasets]
+        if not arrays:
+            continue
+        place = path.rpartition("/")[0]
+        layers[_text(group.attrs.get("name", place))] = arrays
+        if "name" not in group.attrs:  # in the .keras files of Keras 2 the place may end in the name
+            layers.setdefault(place.rpartition("/")[2], arrays)
+    return layers
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

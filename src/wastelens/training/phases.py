@@ -1,0 +1,108 @@
+"""The phases of a training: what is frozen, what is trained, and on what: photos, or features computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.config import FitConfig, ScheduleConfig, TrainConfig
+from wastelens.console import Bar
+from wastelens.data.pipeline import TrainingBatches
+from wastelens.data.prepared import PreparedDataset
+from wastelens.data.tables import TrainTable
+from wastelens.data.views import AugmentedViews
+from wastelens.errors import ConfigError
+from wastelens.models.freezing import freeze, frozen_cut, split_model
+from wastelens.training.feature_cache import (
+    FeatureBatches,
+    architecture_digest,
+    cached_features,
+    weights_digest,
+)
+from wastelens.training.fit import Batches
+
+FEATURES = "features"
+OpenBar = Callable[[str, int], AbstractContextManager[Bar]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a training.
+
+    Attributes:
+        network: what is trained: the whole network, or what follows its frozen layers.
+        batches: of training rows, for that.
+        inputs: what it takes, by photo_index: the photos, or their features.
+        schedule: of the learning rate.
+        limits: epochs and patience.
+    """
+
+    network: Any
+    batches: Batches
+    inputs: npt.NDArray[Any]
+    schedule: ScheduleConfig
+    limits: FitConfig
+
+
+def first_phase(
+    model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable, open_bar: OpenBar
+) -> Phase:
+    """Freeze what ``freeze`` says; where that leaves whole layers to be computed but once a photo, compute them."""
+    freeze(model, config.freeze)
+    cut = frozen_cut(model) if config.cache_features and (config.views or not config.augment) else None
+    if cut is None:
+        return Phase(model, _live(config, dataset, rows), dataset.photos, config.schedule, config.fit)
+    extractor, head = split_model(model, cut)
+    inputs = _features(extractor, dataset.photos, dataset, {}, open_bar)
+    learnt_from, views = inputs, None
+    if config.augment:
+        chosen = rows.frame["photo_index"].to_numpy(dtype=np.intp)
+        views = AugmentedViews(dataset.photos, chosen, config.augmentation, config.views, config.seed)
+        learnt_from = _features(extractor, views, dataset, views.key, open_bar)
+    batches = FeatureBatches(rows, learnt_from, batch_size=config.fit.batch_size, seed=config.seed, views=views)
+    return Phase(head, batches, inputs, config.schedule, config.fit)
+
+
+def _features(
+    extractor: Any, photos: Any, dataset: PreparedDataset, key: Mapping[str, str | int], open_bar: OpenBar
+) -> npt.NDArray[np.float32]:
+    """What the frozen layers make of photos or views, from the cache beside the prepared dataset's tables."""
+    key = {
+        **key,
+        "photos": dataset.manifest["files"][dataset.manifest["cache"]["file"]],
+        "architecture": architecture_digest(extractor),
+        "weights": weights_digest(extractor),
+    }
+    with open_bar(f"Features of {'views' if 'views' in key else 'photos'}", len(photos)) as bar:
+        return cached_features(extractor, photos, folder=dataset.folder / FEATURES, key=key, progress=bar.advance)
+
+
+def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
+    """Thaw down to ``fine_tune.freeze``, and train the whole network at a rate of its own, constant.
+
+    Raises:
+        ConfigError: it would freeze layers that the first phase trained.
+    """
+    trained = {layer.name for layer in model.layers if layer.trainable and layer.weights}
+    freeze(model, config.fine_tune.freeze)
+    again = [layer.name for layer in model.layers if layer.name in trained and not layer.trainable]
+    if again:
+        raise ConfigError(
+            f"fine_tune.freeze={config.fine_tune.freeze} freezes layer '{again[0]}', which the first phase trained "
+            f"(freeze={config.freeze}). Freeze less in fine_tune."
+        )
+    rate = config.fine_tune.learning_rate
+    changes = {"name": "constant", "start": rate, "peak": rate, "floor": 0.0, "warmup_epochs": 0.0}
+    schedule = config.schedule.model_copy(update=changes)
+    limits = config.fit.model_copy(update={"epochs": config.fine_tune.epochs})
+    return Phase(model, _live(config, dataset, rows), dataset.photos, schedule, limits)
+
+
+def _live(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> TrainingBatches:
+    policy = config.augmentation if config.augment else None
+    return TrainingBatches(rows, dataset.photos, batch_size=config.fit.batch_size, policy=policy, seed=config.seed)

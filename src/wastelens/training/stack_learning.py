@@ -1,0 +1,138 @@
+"""Learning a stack of restricted Boltzmann machines, one layer upon the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens import interrupts
+from wastelens.config import DbnConfig, RbmConfig
+from wastelens.evaluation.pretraining_figures import SHOWN_PHOTOS, filter_grid, rebuilt_rows
+from wastelens.models.belief_network import set_dense_weights, set_visible_statistics
+from wastelens.models.dbn import DeepBeliefNetwork, LayerwiseTraining
+from wastelens.models.encoders import build_encoder
+from wastelens.training.checkpoint import Checkpoint, Progress
+from wastelens.training.fit import Watcher
+from wastelens.training.reconstruction import squared_error
+from wastelens.training.visible_photos import VisiblePhotos
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.float32]
+GIBBS_STEPS_SHOWN = (1, 10, 100, 1000)
+
+
+class StackLearning:
+    """Restricted Boltzmann machines, each trained on the hidden probabilities of the one below."""
+
+    def __init__(
+        self, config: RbmConfig | DbnConfig, photos: VisiblePhotos, *, seed: int, mixed_precision: bool, folder: Path
+    ) -> None:
+        self._config = config
+        self._photos = photos
+        self._seed = seed
+        self._network = DeepBeliefNetwork(config.layers, config.visible)
+        self._training = LayerwiseTraining(self._network, photos.train, config, seed, mixed_precision, folder)
+        self.epochs = self.steps = len(config.layers) * config.epochs
+
+    def fit(self, watcher: Watcher, resume_from: Checkpoint | None) -> Progress:
+        """Train layer after layer, each for all its epochs."""
+        progress = Progress()
+        if resume_from is not None:
+            self._training.restore(resume_from.network)
+            progress = resume_from.progress
+        while not self._training.finished:
+            layer = self._training.layer
+            self._training.epoch()
+            interrupts.check()
+            done = progress.epochs_done + 1
+            watcher.batch_done(done)
+            metrics = {**self._measured(layer), "layer": layer + 1, "learning_rate": self._config.learning_rate}
+            value = -metrics["val_reconstruction_error"]
+            progress = replace(progress, epochs_done=done, best_epoch=done, best_value=value, phase=layer)
+            watcher.epoch_done(done, metrics, progress, partial(_checkpoint, progress, self._training.state))
+        return progress
+
+    def _measured(self, layer: int) -> dict[str, float]:
+        """How the stack up to this layer rebuilds photos, and how likely its machine finds what it learns from."""
+        below, machine = self._network.machines[:layer], self._network.machines[layer]
+        samples = {"": self._photos.train_sample, "val_": self._photos.val_sample}
+        metrics: dict[str, float] = {}
+        energies = {}
+        for split, photos in samples.items():
+            metrics[f"{split}reconstruction_error"] = squared_error(self._rebuilt(photos, layer + 1), photos)
+            seen = reduce(lambda x, lower: lower.transform(x), below, _vectors(photos))
+            # The same components are flipped every time, so that epochs can be compared.
+            likelihood = machine.pseudo_likelihood(seen, np.random.default_rng(self._seed))
+            metrics[f"{split}pseudo_likelihood"] = float(likelihood.mean())
+            energies[split] = float(machine.free_energy(seen).mean())
+        # Of equally many photos: it grows where the machine makes room for the training photos alone (Hinton 2010, §6).
+        return {**metrics, "free_energy_gap": energies["val_"] - energies[""]}
+
+    def _rebuilt(self, photos: npt.NDArray[np.uint8], layers: int) -> Array:
+        part = DeepBeliefNetwork(self._config.layers[:layers], self._config.visible)
+        part.machines = self._network.machines[:layers]
+        return part.reconstruct(_vectors(photos)).reshape(photos.shape)
+
+    def closing_metrics(self) -> dict[str, float]:
+        """The last layer's measures, and the error of the mean photo, which is the least to beat."""
+        return {**self._measured(len(self._config.layers) - 1), "floor_reconstruction_error": self._photos.floor_error()}
+
+    def encoder(self, image_side_px: int) -> Any:
+        """The stack unrolled into a network with its weights, on photos of the dataset's size."""
+        encoder = build_encoder(self._config, image_side_px=image_side_px, seed=self._seed)
+        set_dense_weights(encoder, self._network.dense_weights())
+        if self._config.visible == "gaussian":
+            set_visible_statistics(encoder, self._network.visible_mean, self._network.visible_scale)
+        return encoder
+
+    def figures(self) -> dict[str, Figure]:
+        """Photos of val beside what the stack rebuilds, what units respond to, and what Gibbs sampling makes of noise."""
+        photos = self._photos.val_sample[:SHOWN_PHOTOS]
+        rows = {"photo": photos, "rebuilt": self._rebuilt(photos, len(self._config.layers))}
+        return {
+            "reconstructions": rebuilt_rows(rows, "Photos of val, and what the machines rebuild of them"),
+            "samples": rebuilt_rows(self._samples(len(photos)), "From noise, after so many Gibbs steps"),
+            **self._filters(),
+        }
+
+    def _samples(self, count: int) -> dict[str, Array]:
+        shape = (count, *self._photos.val_sample.shape[1:])
+        rng = np.random.default_rng(self._seed)
+        noise = rng.random((count, int(np.prod(shape[1:]))), dtype=np.float32)
+        rows = {"noise": noise.reshape(shape)}
+        for steps in GIBBS_STEPS_SHOWN:
+            sampled = self._network.sample(noise, steps, np.random.default_rng(self._seed))
+            rows[f"{steps:,} step{'s' if steps > 1 else ''}"] = sampled.reshape(shape)
+        return rows
+
+    def _filters(self) -> dict[str, Figure]:
+        """Each layer's kernels; of a higher one what they come to on the photo (Lee, Ekanadham & Ng 2008, §5)."""
+        kernels = [kernel for kernel, _ in self._network.dense_weights()]
+        figures = {}
+        for layer in range(len(kernels)):
+            onto_photo = reduce(np.matmul, kernels[: layer + 1]).T.reshape(-1, *self._photos.val_sample.shape[1:])
+            name = f"filters_layer{layer + 1}" if layer else "filters"
+            figures[name] = filter_grid(onto_photo, f"What the units of layer {layer + 1} respond to")
+        return figures
+
+    def save(self, folder: Path) -> Path:
+        """The machines' weights, ``<layer>_<name>``, as a file of arrays."""
+        file = folder / "boltzmann_machines.npz"
+        np.savez(file, allow_pickle=False, **self._network.weights())
+        return file
+
+
+def _vectors(photos: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    return photos.reshape(len(photos), -1)
+
+
+def _checkpoint(progress: Progress, state: Callable[[], list[npt.NDArray[Any]]]) -> Checkpoint:
+    return Checkpoint(progress, state(), [], [])
