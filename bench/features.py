@@ -13,11 +13,11 @@ from bench.measure import Measurement, best_of
 from wastelens.config import TrainConfig
 from wastelens.config_files import load_config
 from wastelens.data.pipeline import TrainingBatches
-from wastelens.models.freezing import freeze, frozen_cut, logits_tensor, split_model
+from wastelens.models.freezing import freeze, frozen_cut, split_model
 from wastelens.models.registry import build_model
 from wastelens.training.checkpoint import Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
-from wastelens.training.fit import Batches, _train_epoch, build_optimizer
+from wastelens.training.fit import Batches, _on_logits, _train_epoch, build_optimizer
 from wastelens.training.losses import build_loss
 
 SIDE_PX = 128
@@ -35,13 +35,7 @@ class _Silent:
 
 
 def _compiled(model: Any, config: TrainConfig) -> Any:
-    import keras
-
-    trained = keras.Model(model.input, logits_tensor(model))
-    optimizer = build_optimizer(config.optimizer)
-    trained.compile(optimizer=optimizer, loss=build_loss(config.loss), jit_compile=False)
-    optimizer.build(trained.trainable_variables)
-    return trained
+    return _on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
 
 
 def _train(trained: Any, batches: Batches, config: TrainConfig, epochs: int) -> None:

@@ -74,13 +74,19 @@ _PRETRAIN = (
 )
 _TRAIN = (
     Parameter("model", "base", "base, autoencoder, dbn, vgg16 or efficientnetv2: the file conf/model/<model>.yaml"),
-    Parameter("pretrained", "", "autoencoder, dbn: auto, none, or the id of a pretrain run; empty: as the model's file says"),
+    Parameter(
+        "pretrained", "", "autoencoder, dbn: auto, none, or the id of a pretrain run; empty: as the model's file says"
+    ),
     _UNLABELLED,
     Parameter("weights", "", "vgg16, efficientnetv2: imagenet, none, or a file; empty: as the model's file says"),
-    Parameter("freeze", "", "share of the backbone's layers to freeze, or a block's name; empty: as the model's file says"),
+    Parameter(
+        "freeze", "", "share of the backbone's layers to freeze, or a block's name; empty: as the model's file says"
+    ),
     Parameter("augment", "false", "true or false: change the training photos at random every epoch"),
     Parameter("augment_policy", "default", "none, light, default, or a YAML file"),
-    Parameter("views", "0", "with augment and a frozen backbone: so many cached views a photo; 0: new ones every epoch"),
+    Parameter(
+        "views", "0", "with augment and a frozen backbone: so many cached views a photo; 0: new ones every epoch"
+    ),
     Parameter("balanced", "true", "true or false: repeat photos of rare materials"),
     _FOLD,
     _MIXED,

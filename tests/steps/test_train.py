@@ -14,7 +14,7 @@ from tests.factories import config, write_dataset
 
 from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetError, RunError
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import main, prepare, train
+from wastelens.steps import prepare, train
 from wastelens.training import fit as fit_module
 
 TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
@@ -169,7 +169,7 @@ def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
     tracker = MemoryTracker()
     with tracker.start("prepare"):
         pass
-    with pytest.raises(RunError, match="is no training run"):
+    with pytest.raises(RunError, match="is no run of the step train"):
         trained(prepared_folder, tracker=tracker, resume=tracker.runs[0].id)
     assert (tracker.runs[0].status, tracker.runs[0].name) == ("FINISHED", "prepare")
     finished = trained(prepared_folder, "fit.epochs=1", tracker)
@@ -184,22 +184,3 @@ def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
         trained(prepared_folder, tracker=tracker, resume=finished.id)
 
 
-def test_main_compares_without_and_with_augmentation(
-    prepared_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tracker = MemoryTracker()
-    prefixed = " ".join(f"train.{word}" for word in TINY.split())
-    folder = tmp_path / "data"
-    settings = f"prepare.image_side_px=32 prepare.data_folder={folder} train.data_folder={folder} {prefixed}"
-    main.run(config("main", settings, dataset=str(prepared_folder / "litter")), tracker)
-    parent, prepare_run, plain, augmented = tracker.runs
-    assert {prepare_run.parent, plain.parent, augmented.parent} == {parent.id}
-    assert (plain.tags["augment"], augmented.tags["augment"]) == ("false", "true")
-    comparison = pd.read_csv(parent.folder / "comparison.csv")
-    assert comparison["run_id"].tolist() == [plain.id, augmented.id]
-    assert comparison["test_macro_ap"].tolist() == pytest.approx(
-        [plain.metrics["test_macro_ap"], augmented.metrics["test_macro_ap"]]
-    )
-    printed = capsys.readouterr().out
-    assert "What was learnt" in printed
-    assert json.dumps("base plain seed 0")[1:-1] in printed

@@ -183,15 +183,16 @@ def test_only_what_is_unharmed_is_gone_on_from(folder, ending, harm, left):
     np.testing.assert_array_equal(features, EXPECTED)
 
 
-def test_killed_while_finishing_loses_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ending", [".npy", ".json"])
+def test_killed_while_finishing_loses_nothing(tmp_path, monkeypatch, ending):
     real = os.replace
 
-    def kill_at_last(source, target):
-        if str(target).endswith(".npy"):
+    def killed_at(source, target):
+        if str(target).endswith(ending):
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr(os, "replace", kill_at_last)
+    monkeypatch.setattr(os, "replace", killed_at)
     with pytest.raises(KeyboardInterrupt):
         computed(tmp_path)
     monkeypatch.undo()
@@ -343,10 +344,13 @@ def test_seed_and_epoch_alone_choose_views(train):
     views = views_of(train, photo_array(40, SIDE))
 
     def rows(seed, epoch):
-        return of(FeatureBatches(train, numbered(len(views)), batch_size=3, seed=seed, views=views), epoch)[0]
+        made = FeatureBatches(train, numbered(len(views)), batch_size=3, seed=seed, views=views)
+        in_table_order = np.argsort(np.random.default_rng([seed, epoch]).permutation(len(train)))
+        return of(made, epoch)[0][in_table_order]
 
     np.testing.assert_array_equal(rows(0, 6), rows(0, 6))
-    assert not np.array_equal(rows(0, 6), rows(1, 6))
+    for other in (rows(1, 6), rows(0, 7), rows(0, 2)):
+        assert not np.array_equal(rows(0, 6), other)
 
 
 def test_views_of_other_photos_and_features_of_other_views_are_refused(train):
@@ -435,6 +439,17 @@ def test_architecture_digest_counts_what_computes_and_no_name_or_seed(keras):
     assert digests[0] == digests[1]
     assert len(set(digests)) == 4
     assert digests[0] != architecture_digest(network(keras)[0])
+
+
+def test_architecture_digest_sees_precision_and_no_seed_of_dropout(keras):
+    def only(layer):
+        photos = keras.Input((4,))
+        return architecture_digest(keras.Model(photos, layer(photos)))
+
+    from keras import layers
+
+    assert only(layers.Dropout(0.5, seed=1)) == only(layers.Dropout(0.5, seed=2))
+    assert only(layers.Dense(4)) != only(layers.Dense(4, dtype="mixed_bfloat16"))
 
 
 def test_architecture_digest_sees_how_layers_are_joined(keras):

@@ -198,7 +198,7 @@ def plane_of(points: FloatArray, seed: int) -> tuple[FloatArray, str]:
     if len(points) < _LEAST_FOR_TSNE or not axes.any():
         return axes, "principal axes"
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     noise = np.random.default_rng(seed).normal(scale=_JITTER * points.std(), size=points.shape)
     first = axes + np.random.default_rng(seed).normal(scale=_JITTER * axes.std(), size=axes.shape)

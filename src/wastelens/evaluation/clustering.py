@@ -15,7 +15,7 @@ import pandas as pd
 from wastelens.data.duplicates import area_average
 from wastelens.data.tables import LabelTable
 from wastelens.errors import ConfigError, DatasetError
-from wastelens.evaluation.control_predictors import _HISTOGRAM_BINS, colour_features
+from wastelens.evaluation.control_predictors import HISTOGRAM_BINS, colour_features
 from wastelens.evaluation.metrics import BoolArray, FloatArray, checked_labels
 
 IntArray = npt.NDArray[np.intp]
@@ -207,7 +207,7 @@ def fit_clusters(
         DatasetError: numbers that are not finite.
         ValueError: no photos, or no features.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     scaling, scaled = _fit_scaling(_checked_features(train_features), seed)
     tried = _ks_to_try(k, k_range, scaled)
@@ -569,7 +569,7 @@ def colour_histograms(photos: Photos, index: IntArray) -> FloatArray:
 
     photos: uint8 RGB (photos, side, side, 3), may be a memory map; index: which of them, in this order.
     """
-    bins = math.prod(_HISTOGRAM_BINS)
+    bins = math.prod(HISTOGRAM_BINS)
     if not len(index):
         return np.empty((0, bins))
     return colour_features(photos, index)[:, :bins]

@@ -18,7 +18,7 @@ RANDOM_DRAWS = 200
 TREES = 400
 # Three photos a leaf: on TACO as good as one (colour 0.357 and 0.355 on random splits), in smaller trees.
 _PHOTOS_PER_LEAF = 3
-_HISTOGRAM_BINS = (12, 4, 4)  # hue, saturation, value
+HISTOGRAM_BINS = (12, 4, 4)  # hue, saturation, value
 _THUMBNAIL_SIDE_PX = 6
 
 Photos = npt.NDArray[np.uint8]
@@ -187,9 +187,9 @@ def _colours_of(photo: Photos) -> FloatArray:
     import cv2
 
     hsv = cv2.cvtColor(np.ascontiguousarray(photo), cv2.COLOR_RGB2HSV)  # hue 0-179, the others 0-255
-    bins = np.array(_HISTOGRAM_BINS)
+    bins = np.array(HISTOGRAM_BINS)
     binned = hsv.reshape(-1, 3).astype(np.intp) * bins // np.array([180, 256, 256])
-    flat = np.ravel_multi_index(tuple(binned.T), _HISTOGRAM_BINS)
+    flat = np.ravel_multi_index(tuple(binned.T), HISTOGRAM_BINS)
     histogram = np.bincount(flat, minlength=int(bins.prod())) / len(flat)
     side = _THUMBNAIL_SIDE_PX
     thumbnail = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)

@@ -77,7 +77,9 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, phase_
     """
     names = [name for name in _CURVES if any(name in row or f"val_{name}" in row for row in history)]
     figure = blank_figure(9.0, 2.6 * max(1, len(names)) + 0.2)
-    for axes, name in zip(figure.subplots(max(1, len(names)), 1, squeeze=False, sharex=True)[:, 0], names, strict=False):
+    for axes, name in zip(
+        figure.subplots(max(1, len(names)), 1, squeeze=False, sharex=True)[:, 0], names, strict=False
+    ):
         _curve(axes, history, name, "train", _GREY)
         _curve(axes, history, f"val_{name}", "val", _BLUE)
         if name == "reconstruction_error":

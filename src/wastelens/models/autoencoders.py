@@ -37,7 +37,9 @@ def build_autoencoder(config: AutoencoderConfig, *, image_side_px: int, seed: in
     seeds = layer_seeds(seed)
     photos = keras.Input((side_px, side_px, 3), name="photo_0_255")
     code = encode(photos, config, seeds)
-    rebuilt = _rebuild_map(code, config, side_px, seeds) if len(code.shape) == 4 else _rebuild(code, config, side_px, seeds)
+    rebuilt = (
+        _rebuild_map(code, config, side_px, seeds) if len(code.shape) == 4 else _rebuild(code, config, side_px, seeds)
+    )
     return Autoencoder(
         keras.Model(photos, rebuilt, name=config.kind), keras.Model(photos, code, name="encoder"), side_px
     )

@@ -131,7 +131,7 @@ class ContrastiveDivergence:
         return tensor
 
     def _check(self, epoch_number: int, squared_error: float) -> None:
-        finite = all(np.isfinite(array.sum()) for array in self.machine.weights().values())
+        finite = all(np.isfinite(array).all() for array in self.machine.weights().values())
         if not (finite and np.isfinite(squared_error)):
             raise NonFiniteLossError(
                 f"The weights are no longer finite after epoch {epoch_number}: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from wastelens.config import EncoderNetworkConfig, LearnerConfig, RbmConfig, DbnConfig
+from wastelens.config import DbnConfig, EncoderNetworkConfig, LearnerConfig, RbmConfig
 from wastelens.models.autoencoders import encode
 from wastelens.models.belief_network import unroll
 from wastelens.models.head import classification_head

@@ -26,9 +26,7 @@ def feature_network(model: Any) -> Any:
     return keras.Model(model.input, flat, name="features")
 
 
-def features_of(
-    network: Any, photos: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]
-) -> npt.NDArray[np.float32]:
+def features_of(network: Any, photos: npt.NDArray[np.uint8], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
     """The features of the photos at these rows, float32 (rows, features), in batches."""
     pieces = [rows[start : start + PREDICTION_BATCH] for start in range(0, len(rows), PREDICTION_BATCH)]
     return np.concatenate([np.asarray(network.predict_on_batch(photos[piece]), dtype=np.float32) for piece in pieces])

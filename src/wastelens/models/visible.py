@@ -22,7 +22,7 @@ def visible_side(config: Learner, image_side_px: int) -> int:
 
 
 def visible_pixels(photos_0_255: Any, config: DenseAutoencoderConfig | ContrastiveDivergenceConfig) -> Any:
-    """Photos (batch, side, side, 3) in 0–255 → pixels (batch, visible_side² · 3) in [0, 1], averaged as ``shrink`` does.
+    """Photos (batch, side, side, 3) in 0–255 → pixels (batch, visible_side² · 3) in [0, 1], averaged as by ``shrink``.
 
     In float32 under any precision policy: bfloat16 tells 128 from 129 no longer once they are averaged.
     """

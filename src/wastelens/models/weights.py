@@ -235,7 +235,7 @@ def _stored_layers(path: Path) -> Iterator[Stored]:
 
 
 def _opened(source: Path | io.BytesIO) -> Any:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     return h5py.File(source, "r")
 

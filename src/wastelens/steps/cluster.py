@@ -12,11 +12,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from wastelens.config import ClusterConfig, flatten
-from wastelens.console import progress_bar, say, table
+from wastelens.console import progress_bar, say, table, warn
 from wastelens.data.opening import open_dataset
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.tables import LabelTable
-from wastelens.evaluation.cluster_figures import cluster_map, k_choice, materials_per_cluster, nearest_photos, score_bars
+from wastelens.evaluation.cluster_figures import (
+    cluster_map,
+    k_choice,
+    materials_per_cluster,
+    nearest_photos,
+    score_bars,
+)
 from wastelens.evaluation.clustering import (
     CONTROL_FEATURES,
     FeatureClusters,
@@ -29,6 +35,7 @@ from wastelens.steps.finished_runs import CONFIG_ARTIFACT, FinishedRun, find_run
 from wastelens.tracking import Run, Tracker, to_json
 
 LEARNED = "learned"
+_SAME = 1e-6
 _SPLITS = {"held_out": ("val", "test"), "all": ("train", "val", "test")}
 Index = npt.NDArray[np.intp]
 # Features of the photos at these rows of the cache, float (photos, features).
@@ -103,20 +110,28 @@ def _features(dataset: PreparedDataset, found: FinishedRun | None) -> dict[str, 
 def _clusters(
     config: ClusterConfig, train: LabelTable, scored: LabelTable, features: dict[str, Features]
 ) -> Iterator[FeatureClusters]:
+    """Each kind of features, what was learnt first: its k is the controls' too, as purity rises with k alone."""
+    k = config.k
     with progress_bar("Clusters", len(features)) as bar:
         for name, of_photos in features.items():
             bar.show(name)
-            yield cluster_features(
+            learnt_on = of_photos(_rows(train))
+            if np.ptp(learnt_on, axis=0).max(initial=0) < _SAME:
+                warn(f"The {name} features are the same for every photo: there is nothing to cluster.")
+                continue
+            one = cluster_features(
                 name,
-                of_photos(_rows(train)),
+                learnt_on,
                 of_photos(_rows(scored)),
                 scored.labels,
-                k=config.k,
+                k=k,
                 k_range=config.k_range,
                 n_init=config.n_init,
                 draws=config.draws,
                 seed=config.seed,
             )
+            k = one.clustering.k
+            yield one
             bar.advance()
 
 

@@ -55,9 +55,7 @@ def about_run(stored: StoredRun) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def find_run(
-    tracker: Tracker, run_id: str, dataset: PreparedDataset, fold: int, steps: Sequence[str]
-) -> FinishedRun:
+def find_run(tracker: Tracker, run_id: str, dataset: PreparedDataset, fold: int, steps: Sequence[str]) -> FinishedRun:
     """A finished run of one of some steps, on this dataset and fold.
 
     Raises:
@@ -69,11 +67,15 @@ def find_run(
     if about.get("step") not in steps:
         raise RunError(f"Run {run_id} has no network to start from. Give the id of a run of: {', '.join(steps)}.")
     if stored.status != "FINISHED":
-        raise RunError(f"Run {run_id} is not finished (its status is {stored.status}). Wait, resume it, or run it again.")
+        raise RunError(
+            f"Run {run_id} is not finished (its status is {stored.status}). Wait, resume it, or run it again."
+        )
     _check_fit(run_id, about, usable_with(dataset))
     learnt_fold = about["config"]["fold"]
     if learnt_fold != fold:
-        raise RunError(f"Run {run_id} learnt from fold={learnt_fold}, which fold={fold} may test on. Give one of this fold.")
+        raise RunError(
+            f"Run {run_id} learnt from fold={learnt_fold}, which fold={fold} may test on. Give one of this fold."
+        )
     return FinishedRun(run_id, stored, about["step"], about["config"])
 
 

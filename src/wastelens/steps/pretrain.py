@@ -18,8 +18,8 @@ from wastelens.console import Bar, progress_bar, say
 from wastelens.data.duplicates import NEAR_DUPLICATE_BITS
 from wastelens.data.opening import open_dataset
 from wastelens.data.photo_rows import PhotoRows
-from wastelens.data.prepared import PreparedDataset
 from wastelens.data.preparation import worker_count
+from wastelens.data.prepared import PreparedDataset
 from wastelens.data.tables import LabelTable
 from wastelens.data.unlabelled import Unlabelled, load_unlabelled
 from wastelens.evaluation.pretraining_figures import learning_curves
@@ -183,7 +183,9 @@ def _fit(learning: Learning, config: PretrainConfig, tracked: Run, checkpoint: C
         learning.fit(_Watcher(tracked, bar, CheckpointKeeper(tracked, checkpoint)), checkpoint)
 
 
-def _log_results(tracked: Run, learning: Learning, config: PretrainConfig, dataset: PreparedDataset) -> dict[str, float]:
+def _log_results(
+    tracked: Run, learning: Learning, config: PretrainConfig, dataset: PreparedDataset
+) -> dict[str, float]:
     """Metrics, figures, and the encoder: as a network to start from, and as a model to call."""
     metrics = learning.closing_metrics()
     history = tracked.metric_history(CURVES)

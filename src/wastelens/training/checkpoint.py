@@ -131,5 +131,7 @@ def _load_slot(store: ArtifactStore, slot: str, temporary: Path) -> Checkpoint |
         return None
     with np.load(arrays_file) as arrays:
         names = sorted(arrays.files)
-        kinds = [[arrays[name] for name in names if name.startswith(kind)] for kind in ("network", "optimizer", "best")]
-    return Checkpoint(progress, *kinds, number=number)
+        network, optimizer, best = (
+            [arrays[name] for name in names if name.startswith(kind)] for kind in ("network", "optimizer", "best")
+        )
+    return Checkpoint(progress, network, optimizer, best, number)

@@ -139,7 +139,7 @@ class _Files:
         """The finished array, or None where it is not there, or not what was once finished."""
         try:
             about = json.loads(self.about.read_text(encoding="utf-8"))
-            features = np.asanyarray(np.load(self.array, mmap_mode="r"))
+            features: Features = np.load(self.array, mmap_mode="r")
             if not self._fits(features) or file_digest(self.array) != about["file"]:
                 return None
             os.utime(self.array)  # the last used are kept
@@ -162,7 +162,6 @@ class _Files:
         features = self._interrupted()
         if features is None:
             features = np.lib.format.open_memmap(self.partial, mode="w+", dtype=np.float32, shape=self.shape)
-            self.journal.unlink(missing_ok=True)
         try:
             _reserve(self.partial)
         except OSError:
@@ -173,7 +172,7 @@ class _Files:
 
     def _interrupted(self) -> Features | None:
         try:
-            features = np.asanyarray(np.load(self.partial, mmap_mode="r+"))  # makes a cut file as long as it was
+            features: Features = np.load(self.partial, mmap_mode="r+")  # makes a cut file as long as it was
         except (OSError, ValueError, EOFError):
             return None
         return features if self._fits(features) else None

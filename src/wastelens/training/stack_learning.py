@@ -83,7 +83,10 @@ class StackLearning:
 
     def closing_metrics(self) -> dict[str, float]:
         """The last layer's measures, and the error of the mean photo, which is the least to beat."""
-        return {**self._measured(len(self._config.layers) - 1), "floor_reconstruction_error": self._photos.floor_error()}
+        return {
+            **self._measured(len(self._config.layers) - 1),
+            "floor_reconstruction_error": self._photos.floor_error(),
+        }
 
     def encoder(self, image_side_px: int) -> Any:
         """The stack unrolled into a network with its weights, on photos of the dataset's size."""
@@ -94,9 +97,10 @@ class StackLearning:
         return encoder
 
     def figures(self) -> dict[str, Figure]:
-        """Photos of val beside what the stack rebuilds, what units respond to, and what Gibbs sampling makes of noise."""
+        """Photos of val beside what is rebuilt of them, what units respond to, and what Gibbs sampling makes of noise."""
         photos = self._photos.val_sample[:SHOWN_PHOTOS]
-        rows = {"photo": photos, "rebuilt": self._rebuilt(photos, len(self._config.layers))}
+        rebuilt = self._rebuilt(photos, len(self._config.layers))
+        rows: dict[str, npt.NDArray[Any]] = {"photo": photos, "rebuilt": rebuilt}
         return {
             "reconstructions": rebuilt_rows(rows, "Photos of val, and what the machines rebuild of them"),
             "samples": rebuilt_rows(self._samples(len(photos)), "From noise, after so many Gibbs steps"),

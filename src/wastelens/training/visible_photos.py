@@ -1,4 +1,4 @@
-"""The photos a learner without labels is shown: shrunk once where it wants them small, with samples to measure it on."""
+"""The photos that learning without labels sees: shrunk once where they are wanted small, with samples to measure on."""
 
 from __future__ import annotations
 

@@ -1,0 +1,63 @@
+"""The step ``main`` on small data: every model, compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.factories import config, write_dataset
+
+from wastelens.errors import ConfigError
+from wastelens.memory_tracking import MemoryTracker
+from wastelens.steps import main
+
+TINY = (
+    "prepare.image_side_px=32 train.fit.epochs=1 train.fit.batch_size=16 train.bootstrap_resamples=100 "
+    "train.network.widths=[4,8] models.autoencoder.network.learner.widths=[4,8] "
+    "models.autoencoder.network.learner.epochs=1 models.dbn.network.learner.hidden_units=[12,6] "
+    "models.dbn.network.learner.epochs=1 models.vgg16.weights=none models.vgg16.network.hidden=[8,4] "
+    "cluster.k=3 cluster.draws=5"
+)
+
+
+def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dataset(tmp_path / "litter", side=(48, 48))
+    tracker = MemoryTracker()
+    folder = tmp_path / "data"
+    settings = f"prepare.data_folder={folder} train.data_folder={folder} {TINY}"
+    main.run(config("main", settings, dataset=str(tmp_path / "litter")), tracker)
+    parent, prepared, *others = tracker.runs
+    by_name = {run.name: run for run in others}
+    models = ["base plain seed 0", "base augmented seed 0", "autoencoder plain from conv_autoencoder seed 0"]
+    models += ["dbn plain from dbn seed 0", "vgg16 plain seed 0"]
+    assert list(by_name) == [
+        *models[:3],
+        "pretrain conv_autoencoder seed 0",
+        models[3],
+        "pretrain dbn seed 0",
+        models[4],
+        "cluster conv_autoencoder seed 0",
+    ]
+    assert {run.status for run in tracker.runs} == {"FINISHED"}
+    assert {by_name[name].parent for name in models} | {prepared.parent} == {parent.id}
+    assert by_name["pretrain dbn seed 0"].parent == by_name[models[3]].id
+    assert by_name[models[3]].tags["pretrained_run"] == by_name["pretrain dbn seed 0"].id
+    comparison = pd.read_csv(parent.folder / "comparison.csv")
+    assert comparison["run_id"].tolist() == [by_name[name].id for name in models]
+    scores = [by_name[name].metrics["test_macro_ap"] for name in models]
+    assert comparison["test_macro_ap"].tolist() == pytest.approx(scores)
+    printed = capsys.readouterr().out
+    assert "What was learnt" in printed
+    assert json.dumps("base plain seed 0")[1:-1] in printed
+
+
+def test_weights_that_cannot_be_had_stop_it_before_any_work(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "litter", side=(48, 48))
+    folder = tmp_path / "data"
+    settings = f"prepare.data_folder={folder} train.data_folder={folder} models.vgg16.weights={tmp_path / 'no.h5'}"
+    tracker = MemoryTracker()
+    with pytest.raises(ConfigError, match=r"no\.h5"):
+        main.run(config("main", settings, dataset=str(tmp_path / "litter")), tracker)
+    assert not tracker.runs
