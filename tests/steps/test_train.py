@@ -182,5 +182,3 @@ def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
     (finished.folder / "config.json").write_text(json.dumps(about))
     with pytest.raises(RunError, match="another version of Wastelens"):
         trained(prepared_folder, tracker=tracker, resume=finished.id)
-
-

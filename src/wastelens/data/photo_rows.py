@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wastelens.config import NoiseConfig
+from wastelens.data.ahead import prepared_ahead
 from wastelens.data.noise import add_noise
 
 Photos = npt.NDArray[np.uint8]
-Made = TypeVar("Made")
-
-# Batches that wait while the network works on one; more only costs memory.
-AHEAD = 3
 
 
 class PhotoRows:
@@ -84,7 +79,7 @@ class PhotoRows:
 
 def _checked(indices: npt.ArrayLike, photos: int) -> npt.NDArray[np.intp]:
     rows = _as_index(indices)
-    if rows.dtype == np.bool_ or rows.ndim != 1:
+    if not np.issubdtype(rows.dtype, np.integer) or rows.ndim != 1:
         raise IndexError(f"chosen rows are integers of shape (m,), not {rows.dtype} {rows.shape}")
     # A negative one would be a photo from the end: of another split, perhaps.
     if rows.size and not (rows.min() >= 0 and rows.max() < photos):
@@ -129,19 +124,3 @@ class PhotoBatches:
             return add_noise(clean, self._noise, rng), clean
 
         return prepared_ahead(batch, len(self))
-
-
-def prepared_ahead(make: Callable[[int], Made], count: int) -> Iterator[Made]:
-    """``make(0)``, …, ``make(count - 1)``, made by a thread, three at most before they are asked for.
-
-    An exception in ``make`` is raised where its result would have come. One thread: what is made need not be safe for
-    several, and the network leaves little of the other core.
-    """
-    waiting: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(1) as thread:
-        for number in range(count):
-            waiting.append(thread.submit(make, number))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from wastelens.config import AugmentationConfig
+from wastelens.data.ahead import prepared_ahead
 from wastelens.data.augment import Augmenter
 from wastelens.data.tables import TrainTable
 
 Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
-
-# Batches that wait while the network works on one; more only costs memory.
-AHEAD = 3
 
 
 class TrainingBatches:
@@ -50,15 +46,7 @@ class TrainingBatches:
         """This epoch's batches: photos uint8 (batch, side, side, 3) in 0–255, labels float32 (batch, materials)."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
         pieces = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
-        waiting: deque[Future[Batch]] = deque()
-        # One thread: an augmenter is not shared, and the network leaves little of the other core.
-        with ThreadPoolExecutor(1) as thread:
-            for number, piece in enumerate(pieces):
-                waiting.append(thread.submit(self._batch, piece, epoch, number))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        return prepared_ahead(lambda number: self._batch(pieces[number], epoch, number), len(pieces))
 
     def _batch(self, piece: npt.NDArray[np.intp], epoch: int, number: int) -> Batch:
         photos = self._photos[self._rows[piece]]

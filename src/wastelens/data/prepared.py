@@ -220,7 +220,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         if not _lock(handle, folder):
             raise DatasetError(
-                f"Another prepare is writing {folder}. Wait for it to end, or give this one a data_folder of its own."
+                f"Another run is writing {folder}. Wait for it to end, or give this one a data_folder of its own."
             )
         yield
     finally:

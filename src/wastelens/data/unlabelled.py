@@ -291,8 +291,8 @@ def _settled(place: Path, wanted: dict[str, Any]) -> _Cached | None:
         photos = load_photos(PhotoCache(place, wanted["side_px"], wanted["max_megapixels"]).array_path)
         if not os.path.samestat(before, place.stat()):  # replaced by another process in between
             return None
-        bad = index.pop("problems")
-    except (OSError, ValueError, EOFError, KeyError, AttributeError):  # there is none, or it is broken
+        bad: dict[str, str] = index.pop("problems")
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):  # there is none, or it is broken
         return None
     fits = photos.shape == (len(wanted["files"]), wanted["side_px"], wanted["side_px"], 3) and photos.dtype == np.uint8
     passing = any(reason.startswith("cannot be read") for reason in bad.values())

@@ -17,6 +17,7 @@ def load_backend() -> None:
         import keras  # noqa: F401
         import tensorflow as tf
 
+        tf.get_logger().setLevel("ERROR")  # it warns of each new network that a graph is traced for
         tf.config.list_physical_devices()
         tf.zeros(1)
 

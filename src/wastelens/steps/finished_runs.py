@@ -74,7 +74,7 @@ def find_run(tracker: Tracker, run_id: str, dataset: PreparedDataset, fold: int,
     learnt_fold = about["config"]["fold"]
     if learnt_fold != fold:
         raise RunError(
-            f"Run {run_id} learnt from fold={learnt_fold}, which fold={fold} may test on. Give one of this fold."
+            f"Run {run_id} learnt from fold={learnt_fold}, whose photos fold={fold} may test on. Give another run."
         )
     return FinishedRun(run_id, stored, about["step"], about["config"])
 
@@ -92,8 +92,8 @@ def _check_fit(run_id: str, learnt: Mapping[str, Any], here: Mapping[str, Any]) 
         )
     if learnt["dataset_digest"] != here["dataset_digest"]:
         raise RunError(
-            f"Run {run_id} learnt from another preparation ({learnt['dataset']}; here {here['dataset']}): photos it has "
-            "seen may be among the test photos here. Run it again on this one; for more photos, use unlabelled=FOLDER."
+            f"Run {run_id} learnt from another preparation ({learnt['dataset']}; here {here['dataset']}): photos it "
+            "has seen may be among the test photos here. Run it again on this one; for more photos, use unlabelled=FOLDER."
         )
 
 

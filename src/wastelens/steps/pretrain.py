@@ -21,7 +21,7 @@ from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.preparation import worker_count
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.tables import LabelTable
-from wastelens.data.unlabelled import Unlabelled, load_unlabelled
+from wastelens.data.unlabelled import Unlabelled, find_photos, load_unlabelled
 from wastelens.evaluation.pretraining_figures import learning_curves
 from wastelens.models.backend import load_backend
 from wastelens.models.export import (
@@ -106,9 +106,10 @@ def _unlabelled(config: PretrainConfig, dataset: PreparedDataset) -> Unlabelled:
     """The photos of the folder without labels, none of them a near-duplicate of a val or test photo."""
     tables = dataset.split(config.fold)
     forbidden = PhotoRows([(dataset.photos, _rows(part)) for part in (tables.val, tables.test)])
-    with progress_bar("Photos without labels", 0) as bar:
+    folder = Path(config.unlabelled)
+    with progress_bar("Photos without labels", len(find_photos(folder).names)) as bar:
         found = load_unlabelled(
-            Path(config.unlabelled),
+            folder,
             cache_folder=dataset.folder.parent / UNLABELLED_CACHE,
             side_px=int(dataset.manifest["cache"]["image_side_px"]),
             max_problem_share=config.max_problem_share,
@@ -129,7 +130,8 @@ def _describe(tracked: Run, config: PretrainConfig, dataset: PreparedDataset, un
     """Log what a new run is about."""
     tables = dataset.split(config.fold)
     photos = len(tables.train) + (len(unlabelled.rows) if unlabelled else 0)
-    tracked.log_parameters({**flatten(config), "training_photos": photos})
+    more = {"unlabelled_digest": unlabelled.digest} if unlabelled else {}
+    tracked.log_parameters({**flatten(config), "training_photos": photos, **more})
     about = {"step": "pretrain", "config": config.model_dump(mode="json"), **usable_with(dataset)}
     tracked.log_text(to_json(about), CONFIG_ARTIFACT)
     tags = {"step": "pretrain", "dataset": dataset.name, "dataset_digest": dataset.digest}

@@ -78,7 +78,7 @@ class AutoencoderLearning:
         """Photos of val beside what becomes of them, and what the first layer responds to."""
         shown, photos = self._shown["val_"][:SHOWN_PHOTOS], self._photos.val_sample[:SHOWN_PHOTOS]
         noisy = {"as shown": shown} if self._config.noise.name != "none" else {}
-        rows = {"photo": photos, **noisy, "rebuilt": rebuilt(self._autoencoder.network, shown)}
+        rows: dict[str, Any] = {"photo": photos, **noisy, "rebuilt": rebuilt(self._autoencoder.network, shown)}
         return {
             "reconstructions": rebuilt_rows(rows, "Photos of val, and what the autoencoder rebuilds of them"),
             "filters": filter_grid(self._filters(), "What the units of the first layer respond to"),

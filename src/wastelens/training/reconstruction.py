@@ -121,6 +121,6 @@ def rebuilt(network: Any, photos_0_255: Photos) -> npt.NDArray[np.float32]:
     return np.concatenate([np.asarray(network.predict_on_batch(piece), dtype=np.float32) for piece in pieces])
 
 
-def squared_error(rebuilt_0_1: npt.NDArray[np.float32], photos_0_255: Photos) -> float:
+def squared_error(rebuilt_0_1: npt.NDArray[np.floating], photos_0_255: Photos) -> float:
     """The mean over photos, pixels and channels of (rebuilt − photo)², the photo in [0, 1]."""
     return float(np.mean(np.square(rebuilt_0_1 - photos_0_255.astype(np.float32) / 255)))

@@ -97,7 +97,7 @@ class StackLearning:
         return encoder
 
     def figures(self) -> dict[str, Figure]:
-        """Photos of val beside what is rebuilt of them, what units respond to, and what Gibbs sampling makes of noise."""
+        """Photos of val and what is rebuilt of them, what units respond to, what Gibbs sampling makes of noise."""
         photos = self._photos.val_sample[:SHOWN_PHOTOS]
         rebuilt = self._rebuilt(photos, len(self._config.layers))
         rows: dict[str, npt.NDArray[Any]] = {"photo": photos, "rebuilt": rebuilt}
