@@ -37,7 +37,8 @@ def rows() -> Array:
 
 
 def _config() -> RbmConfig:
-    settings = f"learner.batch_size={BATCH} learner.hidden_units={HIDDEN}"
+    binary = "learner.visible=bernoulli learner.learning_rate=0.05 learner.momentum=0.5"
+    settings = f"learner.batch_size={BATCH} learner.hidden_units={HIDDEN} {binary}"
     config = load_config("pretrain", parameters={"method": "rbm"}, settings=settings)
     assert isinstance(config, PretrainConfig)
     assert isinstance(config.learner, RbmConfig)

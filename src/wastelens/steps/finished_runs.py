@@ -93,7 +93,7 @@ def _check_fit(run_id: str, learnt: Mapping[str, Any], here: Mapping[str, Any]) 
     if learnt["dataset_digest"] != here["dataset_digest"]:
         raise RunError(
             f"Run {run_id} learnt from another preparation ({learnt['dataset']}; here {here['dataset']}): photos it "
-            "has seen may be among the test photos here. Run it again on this one; for more photos, use unlabelled=FOLDER."
+            "has seen may be among the test photos here. Run it on this one; for more photos, use unlabelled=FOLDER."
         )
 
 
