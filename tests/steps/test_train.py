@@ -58,7 +58,9 @@ def test_logs_everything_a_run_promises(prepared_folder: Path) -> None:
     assert {path.stem for path in (run.folder / "figures").iterdir()} == {
         *("average_precision", "learning_curves", "precision_recall", "confusion", "thresholds"),
     }
-    assert {path.name for path in (run.folder / "export").iterdir()} == {"architecture.json", "model.weights.h5"}
+    exported = {"network.keras", "architecture.json", "model.weights.h5"}
+    assert {path.name for path in (run.folder / "export").iterdir()} == exported
+    assert not (run.folder / "checkpoint").exists()
 
 
 def test_predictions_hold_exactly_the_test_photos(prepared_folder: Path) -> None:

@@ -46,7 +46,7 @@ from wastelens.tracking import PyfuncModel, Run, Tracker, to_json
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Checkpoint, CheckpointKeeper, Progress
 from wastelens.training.fit import Validation, build_optimizer, fit, predict
 from wastelens.training.losses import build_loss
-from wastelens.training.phases import Phase, fine_tuning_phase, first_phase
+from wastelens.training.phases import Phase, check_freezing, fine_tuning_phase, first_phase
 
 CURVES = ["loss", "val_loss", "val_macro_ap", "learning_rate"]
 PRETRAINED_RUN = "pretrained_run"
@@ -77,6 +77,7 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
     if isinstance(config.network, TransferConfig):
         check_weights_available(config.network.backbone, config.weights)
     load_backend()
+    model, start = _network(config, dataset, encoder)
     with (
         tracker.start(run_name(config), resume=config.resume, system_metrics=True) as tracked,
         telling_how_to_resume(tracked.id, config.dataset),
@@ -86,13 +87,12 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
             _describe(tracked, config, dataset)
         if config.pretrained == "auto":
             encoder = _pretrained_here(config, tracker, tracked, dataset)
-        with precision(config.mixed_precision) as policy:
-            tables = dataset.split(config.fold)
-            model, tags = _start(config, dataset, encoder)
-            tracked.set_tags({**tags, "precision": policy})
-            phase, progress = _fit(model, config, dataset, tables, tracked, checkpoint)
-            verdict = _evaluate(phase, config, dataset, tables)
-            _log_results(tracked, model, dataset, tables, verdict, progress)
+            start.update(_take_over(encoder, model))
+        tracked.set_tags(start)
+        tables = dataset.split(config.fold)
+        phase, progress = _fit(model, config, dataset, tables, tracked, checkpoint)
+        verdict = _evaluate(phase, config, dataset, tables)
+        _log_results(tracked, model, dataset, tables, verdict, progress)
         tracked.delete(CHECKPOINT_FOLDER)
         say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
         say(verdict.sentence, "green" if verdict.above_controls else "yellow")
@@ -144,20 +144,32 @@ def _pretrained_here(config: TrainConfig, tracker: Tracker, tracked: Run, datase
     return find_run(tracker, done.run_id, dataset, config.fold, ["pretrain"])
 
 
-def _start(config: TrainConfig, dataset: PreparedDataset, encoder: FinishedRun | None) -> tuple[Any, dict[str, str]]:
-    """The network with the weights it starts from, and tags that tell them."""
-    model = build_model(
-        config.network,
-        image_side_px=dataset.manifest["cache"]["image_side_px"],
-        outputs=len(dataset.materials),
-        seed=config.seed,
-    )
+def _network(config: TrainConfig, dataset: PreparedDataset, encoder: FinishedRun | None) -> tuple[Any, dict[str, str]]:
+    """The network with the weights it starts from, and tags that tell them; checked before a run is opened.
+
+    Raises:
+        ConfigError: weights that do not fit, or layers to freeze that it has not.
+    """
+    with precision(config.mixed_precision) as policy:
+        model = build_model(
+            config.network,
+            image_side_px=dataset.manifest["cache"]["image_side_px"],
+            outputs=len(dataset.materials),
+            seed=config.seed,
+        )
+    check_freezing(model, config)
+    tags = {"precision": policy}
     if isinstance(config.network, TransferConfig):
-        return model, {"weights_digest": load_backbone_weights(model, config.network.backbone, config.weights)}
+        tags["weights_digest"] = load_backbone_weights(model, config.network.backbone, config.weights)
     if encoder is not None:
-        copy_weights(network_of(encoder), model)
-        return model, {PRETRAINED_RUN: encoder.id, "pretraining": str(encoder.config["method"])}
-    return model, {}
+        tags.update(_take_over(encoder, model))
+    return model, tags
+
+
+def _take_over(encoder: FinishedRun, model: Any) -> dict[str, str]:
+    """Put an encoder's weights into the network's layers of the same names; returns tags that tell of it."""
+    copy_weights(network_of(encoder), model)
+    return {PRETRAINED_RUN: encoder.id, "pretraining": str(encoder.config["method"])}
 
 
 def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> None:
@@ -296,6 +308,7 @@ def _log_model(tracked: Run, model: Any, dataset: PreparedDataset, tables: Split
     side_px = int(dataset.manifest["cache"]["image_side_px"])
     with tempfile.TemporaryDirectory() as temporary:
         files = export(model, Path(temporary), thresholds=verdict.thresholds, image_side_px=side_px)
+        tracked.log_file(files.network, "export")
         tracked.log_file(files.architecture, "export")
         tracked.log_file(files.weights, "export")
         probabilities = np.asarray(model.predict_on_batch(example_photo[None]), dtype=np.float64)

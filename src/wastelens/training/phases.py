@@ -49,6 +49,25 @@ class Phase:
     limits: FitConfig
 
 
+def check_freezing(model: Any, config: TrainConfig) -> None:
+    """Look, before any work, whether both phases can be frozen as they are to be.
+
+    Raises:
+        ConfigError: no such layer, or the second phase would freeze layers that the first trained.
+    """
+    freeze(model, config.freeze)
+    if config.fine_tune.epochs:
+        trained = {layer.name for layer in model.layers if layer.trainable and layer.weights}
+        freeze(model, config.fine_tune.freeze)
+        again = [layer.name for layer in model.layers if layer.name in trained and not layer.trainable]
+        if again:
+            raise ConfigError(
+                f"fine_tune.freeze={config.fine_tune.freeze} freezes layer '{again[0]}', which the first phase trained "
+                f"(freeze={config.freeze}). Freeze less in fine_tune."
+            )
+    freeze(model, 0.0)
+
+
 def first_phase(
     model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable, open_bar: OpenBar
 ) -> Phase:
@@ -83,19 +102,8 @@ def _features(
 
 
 def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
-    """Thaw down to ``fine_tune.freeze``, and train the whole network at a rate of its own, constant.
-
-    Raises:
-        ConfigError: it would freeze layers that the first phase trained.
-    """
-    trained = {layer.name for layer in model.layers if layer.trainable and layer.weights}
+    """Thaw down to ``fine_tune.freeze``, and train the whole network at a rate of its own, constant."""
     freeze(model, config.fine_tune.freeze)
-    again = [layer.name for layer in model.layers if layer.name in trained and not layer.trainable]
-    if again:
-        raise ConfigError(
-            f"fine_tune.freeze={config.fine_tune.freeze} freezes layer '{again[0]}', which the first phase trained "
-            f"(freeze={config.freeze}). Freeze less in fine_tune."
-        )
     rate = config.fine_tune.learning_rate
     changes = {"name": "constant", "start": rate, "peak": rate, "floor": 0.0, "warmup_epochs": 0.0}
     schedule = config.schedule.model_copy(update=changes)
