@@ -15,10 +15,16 @@ BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end: written by make
 def main() -> None:
     """Measure all, print, and renew the generated part of results.md; what stands around it is kept."""
     prepare_environment()
-    from bench import epochs, photos, tables
+    from bench import epochs, features, photos, rbm, tables
     from bench.measure import Measurement
 
-    parts: list[Callable[[], list[Measurement]]] = [tables.measure, photos.measure, epochs.measure]
+    parts: list[Callable[[], list[Measurement]]] = [
+        tables.measure,
+        photos.measure,
+        epochs.measure,
+        rbm.measure,
+        features.measure,
+    ]
     lines = ["| what | ours | peer | ratio | wanted | reached |", "|---|---|---|---|---|---|"]
     for part in parts:
         for one in part():
