@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,10 @@ def test_main_hands_a_parameter_to_every_step_that_knows_it():
 
 def test_model_and_policy_files_lie_below_the_other_layers(tmp_path):
     model = tmp_path / "tiny.yaml"
-    model.write_text("{kind: cnn, widths: [4], dropout: 0.5, pooling: max}")
+    model.write_text("network: {kind: cnn, widths: [4], hidden: [], dropout: 0.5, pooling: max}\nfit: {epochs: 7}")
     train = config("train", "network.dropout=0.1 augment_policy=none", model=str(model))
+    assert train.fit.epochs == 7
+    assert config("train", "fit.epochs=8", model=str(model)).fit.epochs == 8
     assert train.network.widths == (4,)
     assert train.network.dropout == 0.1
     assert train.augmentation.transforms == ()
@@ -108,16 +111,16 @@ def test_unknown_key_in_a_file_names_that_file(tmp_path):
     assert refusal(config_file=file) == f"Unknown key 'fit.epohcs' in {file}. Did you mean 'epochs'?"
     file.write_text("fit: {1: 3}\n")
     assert refusal(config_file=file).startswith(f"Unknown key 'fit.1' in {file}.")
-    file.write_text("{kind: cnn, widths: [4], dropouts: 0.5, pooling: max}")
+    file.write_text("network: {kind: cnn, widths: [4], hidden: [], dropouts: 0.5, pooling: max}")
     assert refusal(model=str(file)) == f"Unknown key 'network.dropouts' in {file}. Did you mean 'dropout'?"
 
 
 def test_wrong_value_in_a_model_file_names_that_file(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("{kind: cnn, widths: [4], dropout: 1.5, pooling: max}")
+    file.write_text("network: {kind: cnn, widths: [4], hidden: [], dropout: 1.5, pooling: max}")
     message = refusal(model=str(file))
     assert message.startswith(f"Config key 'network.dropout' in {file}: ")
-    file.write_text("{kind: cnn, widths: [4], pooling: max}")
+    file.write_text("network: {kind: cnn, widths: [4], hidden: [], pooling: max}")
     assert refusal(model=str(file)) == f"Config key 'network.dropout' in {file}: field required."
 
 
@@ -134,7 +137,7 @@ def test_wrong_value_in_a_model_file_names_that_file(tmp_path):
         ("train", "schedule.peak=.inf", "schedule.peak", "finite"),
         ("train", "schedule.floor=1", "schedule", "floor 1 is above peak"),
         ("train", "schedule.start=1", "schedule", "start 1 is above peak"),
-        ("train", "network=5", "network", "dictionary"),
+        ("train", "network=5", "network", "kind must be one of cnn, autoencoder, dbn, transfer"),
         ("main", "train=5", "train", "dictionary"),
         ("main", "train=", "train", "dictionary"),
         ("prepare", "fractions.train=0.8", "fractions", "train, val and test add up to 1.1, not to 1"),
@@ -177,7 +180,7 @@ def test_other_words_are_no_booleans(word):
 def test_unknown_named_part_lists_what_there_is(kind):
     message = refusal(**{kind: "bas" if kind == "model" else "lite"})
     folder = conf_folder() / ("model" if kind == "model" else "augment")
-    assert message.startswith(f"Unknown {folder.name} '")
+    assert message.startswith("Unknown model '" if kind == "model" else "Unknown augment policy '")
     assert "Did you mean" in message
     assert ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) in message
 
@@ -275,3 +278,60 @@ def test_flatten_gives_dotted_keys_and_texts():
 def test_schedules_numbers_fit_together():
     with pytest.raises(ValueError, match="above peak"):
         ScheduleConfig(name="cosine", start=0, peak=1, floor=2, warmup_epochs=0, decay_per_epoch=1)
+
+
+@pytest.mark.parametrize("name", ["base", "autoencoder", "dbn", "vgg16", "efficientnetv2"])
+def test_models_differ_where_their_files_say_so(name):
+    train = config("train", model=name)
+    assert train.pretrained == ("auto" if name in ("autoencoder", "dbn") else "none")
+    assert train.weights == ("imagenet" if name in ("vgg16", "efficientnetv2") else "none")
+    assert config("train", model=name, freeze="0.25").freeze == 0.25
+    assert config("train", model=name, freeze="block3").freeze == "block3"
+
+
+def test_method_brings_in_its_learner():
+    train = config("train", "network.method=dense_autoencoder network.learner.epochs=3", model="autoencoder")
+    assert (train.network.learner.kind, train.network.learner.epochs) == ("dense_autoencoder", 3)
+    assert config("pretrain", "learner.epochs=3", method="rbm").learner.layers == (256,)
+
+
+@pytest.mark.parametrize(
+    ("step", "settings", "reason"),
+    [
+        ("pretrain", "method=rbm learner.hidden_units=0", "'learner.hidden_units'.*greater than or equal to 1"),
+        (
+            "pretrain",
+            "method=dbn learner.hidden_units=[64,-3]",
+            r"'learner\.hidden_units\.1'.*greater than or equal to 1",
+        ),
+        ("pretrain", "method=dbn learner.hidden_units=[]", "'learner.hidden_units'.*at least 1"),
+        ("pretrain", "method=rmb", "Unknown method 'rmb'. Did you mean 'rbm'?"),
+        ("pretrain", "method=dbn learner.widths=[4]", "Unknown key 'learner.widths'"),
+        ("train", "pretrained=auto", "model=base has no encoder"),
+        ("train", "weights=imagenet", "only transfer models take weights"),
+        ("train", "unlabelled=photos", "pretrained=auto"),
+        ("train", "views=3", "augment=true"),
+        ("train", "freeze=1.5", "less than or equal to 1"),
+        ("train", "model=dbn network.method=conv_autoencoder", "kind must be one of rbm, dbn"),
+        ("train", "model=vgg16 network.widths=[4]", "Unknown key 'network.widths'"),
+        ("cluster", "k=1", "'k'.*greater than or equal to 2"),
+        ("cluster", "k_range=[5,3]", "must rise"),
+    ],
+)
+def test_learners_and_models_that_cannot_be(step, settings, reason):
+    assert re.search(reason, refusal(step, settings=settings))
+
+
+def test_main_lays_each_model_over_the_section_train():
+    main = config("main", "train.fit.epochs=3 models.vgg16.fit.epochs=2 models.dbn=null train.network.widths=[4]")
+    assert list(main.models) == ["base", "base_augmented", "autoencoder", "vgg16"]
+    assert {name: model.fit.epochs for name, model in main.models.items()} == {
+        **{"base": 3, "base_augmented": 3, "autoencoder": 3, "vgg16": 2}
+    }
+    assert main.models["base_augmented"].network.widths == (4,)
+    assert main.models["autoencoder"].network.kind == "autoencoder"
+    assert [model.augment for model in main.models.values()] == [False, True, False, False]
+    assert config("main", dataset="sample", seed="4").models["dbn"].seed == 4
+    assert config("main", "train.data_folder=there prepare.data_folder=there").cluster.data_folder.name == "there"
+    again = config("main", "models.again.model=base models.again.seed=1")
+    assert (again.models["again"].seed, again.models["base"].seed) == (1, 0)

@@ -188,7 +188,7 @@ def test_interrupted_run_is_resumed(kept, tmp_path):
 
 
 def test_unknown_run_cannot_be_resumed(kept):
-    message = r"^There is no run 'abc' to resume\. Copy the run id from the MLflow UI\.$"
+    message = r"^There is no run 'abc'\. Copy the run id from the MLflow UI\.$"
     with pytest.raises(RunError, match=message), kept.tracker.start("train", resume="abc"):
         pass
 
