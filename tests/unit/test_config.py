@@ -302,7 +302,7 @@ def test_method_brings_in_its_learner():
         (
             "pretrain",
             "method=dbn learner.hidden_units=[64,-3]",
-            r"'learner\.hidden_units\.1'.*greater than or equal to 1",
+            r"'learner\.hidden_units\.1'.*or equal to 1",
         ),
         ("pretrain", "method=dbn learner.hidden_units=[]", "'learner.hidden_units'.*at least 1"),
         ("pretrain", "method=rmb", "Unknown method 'rmb'. Did you mean 'rbm'?"),

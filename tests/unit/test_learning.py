@@ -72,11 +72,11 @@ def test_a_denoiser_beats_the_identity_on_noisy_photos(tmp_path, noise):
         ("dense_autoencoder", "learner.side_px=8 learner.hidden_units=[32,8] learner.learning_rate=0.005"),
         ("conv_autoencoder", "learner.widths=[8,12] learner.learning_rate=0.005"),
         ("rbm", "learner.side_px=8 learner.hidden_units=32 learner.learning_rate=0.01"),
-        ("dbn", "learner.side_px=8 learner.hidden_units=[32,16] learner.learning_rate=0.01"),
+        ("dbn", "learner.side_px=8 learner.hidden_units=[32,24] learner.learning_rate=0.02 learner.epochs=40"),
     ],
 )
 def test_learning_rebuilds_better_than_the_mean_photo(tmp_path, method, settings):
-    learning = learning_of(tmp_path, method, f"{settings} learner.epochs=15 learner.batch_size=16")
+    learning = learning_of(tmp_path, method, f"learner.epochs=15 learner.batch_size=16 {settings}")
     recorder = Recorder()
     progress = learning.fit(recorder, None)
     metrics = learning.closing_metrics()
@@ -85,7 +85,7 @@ def test_learning_rebuilds_better_than_the_mean_photo(tmp_path, method, settings
     assert progress.epochs_done == max(recorder.epochs)
     if method == "dbn":
         layers = [recorder.epochs[epoch]["layer"] for epoch in sorted(recorder.epochs)]
-        assert layers == [1] * 15 + [2] * 15
+        assert layers == [1] * 40 + [2] * 40
     code = np.asarray(learning.encoder(SIDE)(smooth_photos(5).astype("float32")))
     assert len(code) == 5
     assert learning.save(tmp_path).stat().st_size > 0

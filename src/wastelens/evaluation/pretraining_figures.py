@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,13 +68,12 @@ def picture_grid(pictures: Sequence[Pictures], title: str) -> Figure:
     return figure
 
 
-def learning_curves(history: Sequence[Mapping[str, float]], floor: float, phase_ends: Sequence[int] = ()) -> Figure:
-    """Each measure over the epochs, train and val.
+def learning_curves(history: Sequence[Mapping[str, float]], floor: float) -> Figure:
+    """Each measure over the epochs, train and val; a stack's layers are set apart, as each measures its own input.
 
     Args:
-        history: a dict an epoch with ``epoch`` and the metrics logged at it.
+        history: a dict an epoch with ``epoch`` and the metrics logged at it; of a stack, ``layer`` among them.
         floor: reconstruction error of the mean training photo on val.
-        phase_ends: epochs after which the next layer of a stack began.
     """
     names = [name for name in _CURVES if any(name in row or f"val_{name}" in row for row in history)]
     figure = blank_figure(9.0, 2.6 * max(1, len(names)) + 0.2)
@@ -87,8 +87,9 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, phase_
             axes.set_ylim(bottom=0)
         if name == "free_energy_gap":
             axes.axhline(0, color=_GREY, linewidth=0.8)
-        for end in phase_ends:
-            axes.axvline(end + 0.5, color=_GREY, linewidth=0.8, linestyle=":")
+        for before, after in pairwise(history):
+            if before.get("layer") != after.get("layer"):
+                axes.axvline(before["epoch"] + 0.5, color=_GREY, linewidth=0.8, linestyle=":")
         write_title(axes, _CURVES[name])
         keep_sides(axes, ["left", "bottom"])
         axes.tick_params(labelsize=SMALL_PT)
@@ -99,9 +100,11 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, phase_
 
 
 def _curve(axes: Axes, history: Sequence[Mapping[str, float]], name: str, label: str, colour: str) -> None:
-    points = [(row["epoch"], row[name]) for row in history if name in row]
-    if points:
-        axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="." if len(points) < 3 else None)
+    for layer in sorted({row.get("layer", 0) for row in history}):
+        points = [(row["epoch"], row[name]) for row in history if name in row and row.get("layer", 0) == layer]
+        if points:
+            marker = "." if len(points) < 3 else None
+            axes.plot(*zip(*points, strict=True), color=colour, label=label if layer <= 1 else None, marker=marker)
 
 
 def _picture(axes: Axes, picture: Pictures) -> None:
