@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from tests.factories import write_dataset
-from tests.project.running import ROOT, copy_of_the_project, ok, run
+from tests.project.running import ROOT, copy_of_the_project, ok, run, start, wait_for
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -92,7 +92,10 @@ def test_train(trained: Any) -> None:
     assert (params["augment"], params["seed"]) == ("true", "3")
     assert params["fit.epochs"] == "2"
     assert params["network.widths"] == "[4, 8]"
-    assert [name for name in trained.data.tags if name.startswith("used.")] == []  # MLflow logged what was used
+    # MLflow logged what was used, but for what is left to the model's file.
+    assert {name for name in trained.data.tags if name.startswith("used.")} == {
+        *("used.pretrained", "used.weights", "used.freeze")
+    }
     assert (trained.data.tags["augment"], trained.data.tags["seed"]) == ("true", "3")
     assert trained.data.tags["mlflow.project.entryPoint"] == "train"
     assert {"test_macro_ap", "loss"} <= set(trained.data.metrics)
@@ -137,31 +140,52 @@ def test_bad_input_fails_the_command_and_its_run(
     assert [one.info.status for one in runs] == ["FAILED"]
 
 
-def test_resume(project: Project, trained: Any, tmp_path: Path) -> None:
-    """The run as a kill in its second epoch would have left it; ``-P resume`` goes on with it."""
-    artifacts = project.folder / "mlruns" / "0" / trained.info.run_id / "artifacts"
-    second = next(path for path in (artifacts / "checkpoint").iterdir() if epochs_done(path) == 2)
-    shutil.move(second, tmp_path / "second")
-    project.client.set_terminated(trained.info.run_id, "KILLED")
-    parameters = ("-P", "dataset=my litter", "-P", f"resume={trained.info.run_id}")
-    answer, runs = project.mlflow_run("-e", "train", *parameters)
+def test_resume(project: Project, trained: Any) -> None:
+    """A run is killed after an epoch; ``-P resume`` goes on with it, to where an undisturbed one comes."""
+    before = project.run_ids()
+    settings = "fit.epochs=20 network.widths=[4,8] bootstrap_resamples=100 fit.patience_epochs=20"
+    process = start("train", "--dataset", "my litter", "--seed", "3", "--set", settings, cwd=project.folder)
+    wait_for(process, lambda: list(project.folder.glob("mlruns/0/*/artifacts/checkpoint/*/state.json")))
+    process.kill()
+    process.wait()
+    (killed,) = project.run_ids() - before
+    (project.folder / "output.txt").unlink()
+    params = project.client.get_run(killed).data.params
+    answer, runs = project.mlflow_run("-e", "train", "-P", "dataset=my litter", "-P", f"resume={killed}")
     ok(answer)
-    assert "after 1 finished epochs" in answer.stdout
-    assert [one.data.tags["resumes_run"] for one in runs] == [trained.info.run_id]
+    assert re.search(r"after [1-9][0-9]* finished epochs", answer.stdout)
+    assert [one.data.tags["resumes_run"] for one in runs] == [killed]
     assert runs[0].info.status == "FINISHED"
     assert "test_macro_ap" not in runs[0].data.metrics
-    resumed = project.client.get_run(trained.info.run_id)
+    resumed = project.client.get_run(killed)
     assert resumed.info.status == "FINISHED"
-    assert resumed.data.params == trained.data.params
-    second_losses = [
-        one.value for one in project.client.get_metric_history(resumed.info.run_id, "loss") if one.step == 2
-    ]
-    assert len(second_losses) == 2
-    assert second_losses[1] == pytest.approx(second_losses[0], rel=1e-3)
+    assert params.items() <= resumed.data.params.items()
+    steps = {one.step for one in project.client.get_metric_history(killed, "loss")}
+    assert steps == set(range(1, 21))
+    assert not list((project.folder / "mlruns" / "0" / killed / "artifacts").glob("checkpoint"))
 
 
-def epochs_done(checkpoint: Path) -> int:
-    return int(json.loads((checkpoint / "state.json").read_text())["epochs_done"])
+def test_pretrain_train_and_cluster(project: Project, prepared: Any) -> None:
+    """An encoder, a model that starts from it, and clusters of what it has learnt, each by its entry point."""
+    parameters = ("-P", "dataset=my litter", "-P", "method=dbn", "-P", "seed=3")
+    learner = "learner.epochs=1 learner.side_px=8 learner.hidden_units=[8,6]"
+    pretrained = only(project.mlflow_run("-e", "pretrain", *parameters, "-P", f"set={learner}"))
+    assert pretrained.data.params["learner.hidden_units"] == "[8, 6]"
+    assert (pretrained.data.tags["method"], pretrained.data.tags["step"]) == ("dbn", "pretrain")
+    assert len(pretrained.outputs.model_outputs) == 1
+    encoder = ("-P", "model=dbn", "-P", f"pretrained={pretrained.info.run_id}", "-P", "freeze=1.0")
+    small = ("-P", "set=fit.epochs=1 bootstrap_resamples=100", "-P", "dataset=my litter")
+    model = only(project.mlflow_run("-e", "train", *encoder, *small))
+    assert model.data.tags["pretrained_run"] == pretrained.info.run_id
+    assert model.data.params["network.learner.hidden_units"] == "[8, 6]"
+    chosen = ("-P", f"run_id={model.info.run_id}", "-P", "k=3", "-P", "photos=test", "-P", "dataset=my litter")
+    clusters = only(project.mlflow_run("-e", "cluster", *chosen))
+    assert clusters.data.metrics["cluster_learned_k"] == 3
+    assert clusters.data.tags["clustered_run"] == model.info.run_id
+    project.client.delete_run(pretrained.info.run_id)
+    answer, _ = project.mlflow_run("-e", "train", *encoder, *small)
+    assert answer.returncode != 0
+    assert f"Run {pretrained.info.run_id} was deleted" in answer.stdout + answer.stderr
 
 
 @pytest.mark.slow

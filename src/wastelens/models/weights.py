@@ -23,7 +23,7 @@ from wastelens.errors import ConfigError
 from wastelens.models.freezing import backbone_layers
 from wastelens.models.transfer import backbone_smallest_side, keras_backbone
 
-PROBE_LIMIT_S = 5.0  # for a name's lookup, a connection and the first answer together
+PROBE_LIMIT_S = 3.0  # for a name's lookup, a connection and the first answer together
 SILENCE_LIMIT_S = 60.0  # between two pieces of a download
 SUFFIXES = (".h5", ".keras")  # .weights.h5 ends in .h5 too
 ARCHIVED_WEIGHTS = "model.weights.h5"

@@ -9,6 +9,8 @@ import pandas as pd
 
 from wastelens.config import ClusterConfig, MainConfig, TrainConfig, TransferConfig
 from wastelens.console import say, table
+from wastelens.data.sources import choose_source
+from wastelens.errors import ConfigError
 from wastelens.models.weights import check_weights_available
 from wastelens.steps import cluster, prepare, train
 from wastelens.steps.train import Trained
@@ -25,6 +27,7 @@ class Compared:
 
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     """Prepare, pretrain and train every model, cluster what was learnt without labels, compare."""
+    choose_source(config.prepare.dataset, config.prepare.data_folder)
     _check_weights(config)
     with tracker.start("main", system_metrics=False) as tracked:
         tracked.set_tags({"step": "main"})
@@ -43,9 +46,13 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
 
 def _check_weights(config: MainConfig) -> None:
     """Before an hour of work, not after it."""
-    for model in config.models.values():
+    for name, model in config.models.items():
         if isinstance(model.network, TransferConfig):
-            check_weights_available(model.network.backbone, model.weights)
+            try:
+                check_weights_available(model.network.backbone, model.weights)
+            except ConfigError as error:
+                ways = f'set="models.{name}.weights=none", or leave the model out: set="models.{name}=null"'
+                raise ConfigError(f"{error} In the main job: {ways}") from None
 
 
 def _train(config: TrainConfig, tracker: Tracker) -> Compared:

@@ -65,12 +65,13 @@ class Checkpoint:
 
 
 class CheckpointKeeper:
-    """Saves checkpoints as often as a twentieth of the time allows: large networks take longer to write than to train.
+    """Saves checkpoints after every epoch, unless that takes long: large networks take longer to write than to train.
 
-    Until the first is saved, and after it where epochs are long, that is after every epoch.
+    Where one took more than half a second, the next may come once it is a twentieth of the time since.
     """
 
     SHARE_OF_TIME = 0.05
+    CHEAP_S = 0.5
 
     def __init__(self, store: ArtifactStore, resumed: Checkpoint | None = None) -> None:
         self._store = store
@@ -85,7 +86,8 @@ class CheckpointKeeper:
         save_checkpoint(replace(checkpoint(), number=self._number), self._store)
         self._number += 1
         ended = time.monotonic()
-        self._next_at = ended + (ended - started) * (1 / self.SHARE_OF_TIME - 1)
+        if ended - started > self.CHEAP_S:
+            self._next_at = ended + (ended - started) * (1 / self.SHARE_OF_TIME - 1)
 
 
 def save_checkpoint(checkpoint: Checkpoint, store: ArtifactStore) -> None:
