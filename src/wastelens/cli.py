@@ -84,9 +84,7 @@ _TRAIN = (
     ),
     Parameter("augment", "false", "true or false: change the training photos at random every epoch"),
     Parameter("augment_policy", "default", "none, light, default, or a YAML file"),
-    Parameter(
-        "views", "0", "with augment and a frozen backbone: so many cached views a photo; 0: new ones every epoch"
-    ),
+    Parameter("views", "0", "with augment: so many augmented views a photo, and no others; 0: new ones every epoch"),
     Parameter("balanced", "true", "true or false: repeat photos of rare materials"),
     _FOLD,
     _MIXED,

@@ -112,6 +112,12 @@ class NoiseConfig(Config):
     name: Literal["none", "gaussian", "masking", "salt_and_pepper"]
     strength: float = Field(ge=0, le=1)
 
+    @model_validator(mode="after")
+    def _named(self) -> NoiseConfig:
+        if self.name == "none" and self.strength > 0:
+            raise ValueError(f"noise of strength={self.strength:g} needs a name: gaussian, masking or salt_and_pepper")
+        return self
+
 
 class _AutoencoderConfig(Config):
     """What all autoencoders share: noise on the input, and the fit."""
@@ -402,7 +408,7 @@ class MainConfig(Config):
 
     prepare: PrepareConfig
     train: TrainConfig
-    models: dict[str, TrainConfig]
+    models: dict[str, TrainConfig] = Field(min_length=1)
     cluster: ClusterConfig
 
     @model_validator(mode="after")
@@ -412,9 +418,12 @@ class MainConfig(Config):
             for name, section in sections.items():
                 if getattr(self.prepare, key) != getattr(section, key):
                     raise ValueError(f"prepare.{key} and {name}.{key} must be the same: one job has one dataset")
+        folds = {self.train.fold, self.cluster.fold, *(model.fold for model in self.models.values())}
+        if len(folds) > 1:
+            raise ValueError("every model and cluster must have the fold of train: one job has one split")
         if self.train.augment:
             raise ValueError("train.augment cannot be set: main trains without and with augmentation")
-        if self.train.resume:
+        if self.train.resume or any(model.resume for model in self.models.values()):
             raise ValueError("train.resume cannot be set: resume a run with the entry point train")
         return self
 

@@ -96,8 +96,10 @@ def test_same_seed_same_clusters(prepared_folder: Path, tracker: MemoryTracker) 
 
 
 def test_what_is_refused(prepared_folder: Path, tracker: MemoryTracker) -> None:
+    before = len(tracker.runs)
     with pytest.raises(ConfigError, match="k=5000"):
         clustered(prepared_folder, tracker, k="5000")
+    assert len(tracker.runs) == before
     with pytest.raises(RunError, match="There is no run 'nowhere'"):
         clustered(prepared_folder, tracker, run_id="nowhere")
     other = clustered(prepared_folder, tracker)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tests.factories import config, write_dataset
 
-from wastelens.errors import ConfigError
+from wastelens.errors import ConfigError, InputError
 from wastelens.memory_tracking import MemoryTracker
 from wastelens.steps import main
 
@@ -31,7 +31,7 @@ def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.Captu
     parent, prepared, *others = tracker.runs
     by_name = {run.name: run for run in others}
     models = ["base plain seed 0", "base augmented seed 0", "autoencoder plain from conv_autoencoder seed 0"]
-    models += ["dbn plain from dbn seed 0", "vgg16 plain seed 0"]
+    models += ["dbn plain from dbn seed 0", "vgg16 plain from random weights seed 0"]
     assert list(by_name) == [
         *models[:3],
         "pretrain conv_autoencoder seed 0",
@@ -51,6 +51,20 @@ def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert "What was learnt" in printed
     assert json.dumps("base plain seed 0")[1:-1] in printed
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [("cluster.k=500", "k=500 clusters of 40 training photos"), ("cluster.run_id=nowhere", "no run 'nowhere'")],
+)
+def test_what_cluster_would_refuse_stops_it_before_any_training(tmp_path: Path, settings: str, match: str) -> None:
+    write_dataset(tmp_path / "litter", side=(48, 48))
+    folder = tmp_path / "data"
+    text = f"prepare.data_folder={folder} train.data_folder={folder} {TINY} {settings}"
+    tracker = MemoryTracker()
+    with pytest.raises(InputError, match=match):
+        main.run(config("main", text, dataset=str(tmp_path / "litter")), tracker)
+    assert [run.name.split()[0] for run in tracker.runs] == ["main", "prepare"]
 
 
 def test_weights_that_cannot_be_had_stop_it_before_any_work(tmp_path: Path) -> None:

@@ -160,12 +160,12 @@ def test_unlabelled_folders_that_cannot_be_used(prepared_folder: Path, tmp_path:
         pretrained(prepared_folder, unlabelled=str(tmp_path / "nowhere"))
 
 
-def test_learning_that_diverges_fails_the_run(prepared_folder: Path) -> None:
+@pytest.mark.parametrize("rate", ["1", "1e9"])
+def test_learning_that_diverges_fails_the_run(prepared_folder: Path, rate: str) -> None:
     tracker = MemoryTracker()
+    settings = f"learner.visible=gaussian learner.learning_rate={rate} learner.epochs=9"
     with pytest.raises(NonFiniteLossError, match=r"learner\.learning_rate"):
-        pretrained(
-            prepared_folder, "rbm", "learner.visible=gaussian learner.learning_rate=1e9 learner.epochs=5", tracker
-        )
+        pretrained(prepared_folder, "rbm", settings, tracker)
     assert tracker.runs[0].status == "FAILED"
 
 
@@ -178,6 +178,23 @@ def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
         pass
     with pytest.raises(RunError, match="no run of the step pretrain"):
         pretrained(prepared_folder, "rbm", tracker=tracker, resume=tracker.runs[-1].id)
+
+
+def test_resuming_with_other_photos_without_labels(
+    prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        write_photo(tmp_path / "web" / f"{number}.jpg", seed=2000 + number)
+    tracker = MemoryTracker()
+    mend = interrupted_in(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        pretrained(prepared_folder, "rbm", tracker=tracker, unlabelled=str(tmp_path / "web"))
+    mend()
+    write_photo(tmp_path / "web" / "new.jpg", seed=3000)
+    with pytest.raises(RunError, match="are not those that run"):
+        pretrained(prepared_folder, "rbm", tracker=tracker, resume=tracker.runs[0].id)
+    (tmp_path / "web" / "new.jpg").unlink()
+    assert pretrained(prepared_folder, "rbm", tracker=tracker, resume=tracker.runs[0].id).status == "FINISHED"
 
 
 def test_nothing_is_left_behind(prepared_folder: Path) -> None:

@@ -166,11 +166,30 @@ def test_features_computed_once_give_what_the_live_path_gives(prepared_folder: P
         assert run.history[2]["loss"] == pytest.approx(cached.history[2]["loss"], abs=1e-4)
 
 
-def test_views_are_computed_once_too(prepared_folder: Path) -> None:
-    run = trained(prepared_folder, SMALL_VGG, model="vgg16", weights="none", augment="true", views="2")
-    assert run.status == "FINISHED"
-    live = trained(prepared_folder, SMALL_VGG, model="vgg16", weights="none", augment="true")
-    assert live.history[1]["loss"] != pytest.approx(run.history[1]["loss"], rel=1e-9)
+def test_views_are_computed_once_too_and_mean_the_same_live(prepared_folder: Path) -> None:
+    still = f"{SMALL_VGG} network.dropout=0.0"
+    views = {"augment": "true", "views": "2", "model": "vgg16", "weights": "none"}
+    cached = trained(prepared_folder, still, **views)
+    live = trained(prepared_folder, f"{still} cache_features=false", **views)
+    assert live.history[2]["loss"] == pytest.approx(cached.history[2]["loss"], abs=1e-4)
+    small = "network.widths=[4,8]"
+    fixed = trained(prepared_folder, small, augment="true", views="1")
+    anew = trained(prepared_folder, small, augment="true")
+    assert fixed.history[1]["loss"] != pytest.approx(anew.history[1]["loss"], rel=1e-9)
+
+
+def test_a_stack_that_is_not_pretrained_sees_pixels_as_a_pretrained_one_does(
+    prepared_folder: Path, encoders: tuple[MemoryTracker, dict[str, MemoryRun]]
+) -> None:
+    tracker, runs = encoders
+    learner = "network.learner.side_px=8 network.learner.hidden_units=[12,6] fit.epochs=1"
+    control = trained(prepared_folder, learner, model="dbn", pretrained="none")
+    ours = trained(prepared_folder, "fit.epochs=1", tracker, model="dbn", pretrained=runs["dbn"].id)
+    for one, other in zip(
+        *(network_of(run).get_layer("standardise").get_weights() for run in (control, ours)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert np.ptp(network_of(control).get_layer("standardise").get_weights()[0]) > 0
 
 
 def test_a_second_phase_thaws_and_has_a_rate_of_its_own(prepared_folder: Path) -> None:
@@ -229,6 +248,30 @@ def test_weights_from_a_file_of_an_earlier_run(prepared_folder: Path, tmp_path: 
         trained(prepared_folder, SMALL_VGG, model="vgg16", weights=str(tmp_path / "other.weights.h5"))
     with pytest.raises(ConfigError, match="nowhere"):
         trained(prepared_folder, SMALL_VGG, model="vgg16", weights=str(tmp_path / "nowhere.h5"))
+
+
+def test_resuming_with_other_weights(prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wastelens.models.registry import build_model
+
+    network = config("train", SMALL_VGG, model="vgg16").network
+    file = tmp_path / "vgg.weights.h5"
+    build_model(network, image_side_px=32, outputs=6, seed=1).save_weights(file)
+    tracker = MemoryTracker()
+    original = train._Watcher.batch_done
+
+    def dying(self: Any, epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        original(self, epoch)
+
+    monkeypatch.setattr(train._Watcher, "batch_done", dying)
+    with pytest.raises(KeyboardInterrupt):
+        trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", weights=str(file))
+    monkeypatch.setattr(train._Watcher, "batch_done", original)
+    build_model(network, image_side_px=32, outputs=6, seed=2).save_weights(file)
+    with pytest.raises(RunError, match="are not those that run"):
+        trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", resume=tracker.runs[0].id)
+    assert tracker.runs[0].status == "KILLED"
 
 
 def test_mixed_precision_trains_and_says_so(prepared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -295,6 +295,9 @@ def test_method_brings_in_its_learner():
     assert config("pretrain", "learner.epochs=3", method="rbm").learner.layers == (256,)
 
 
+MAIN_MODELS = ("base", "base_augmented", "autoencoder", "dbn", "vgg16")
+
+
 @pytest.mark.parametrize(
     ("step", "settings", "reason"),
     [
@@ -316,6 +319,10 @@ def test_method_brings_in_its_learner():
         ("train", "model=vgg16 network.widths=[4]", "Unknown key 'network.widths'"),
         ("cluster", "k=1", "'k'.*greater than or equal to 2"),
         ("cluster", "k_range=[5,3]", "must rise"),
+        ("pretrain", "method=dense_autoencoder learner.noise.strength=0.5", "needs a name: gaussian"),
+        ("main", " ".join(f"models.{one}=null" for one in MAIN_MODELS), "'models'.*at least 1 item"),
+        ("main", "models.dbn.resume=abc", "resume cannot be set"),
+        ("main", "models.dbn.fold=1", "one job has one split"),
     ],
 )
 def test_learners_and_models_that_cannot_be(step, settings, reason):

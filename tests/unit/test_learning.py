@@ -52,7 +52,7 @@ def smooth_photos(count, seed=0):
 def learning_of(tmp_path, method, settings, seed=0):
     learner = config("pretrain", settings, method=method).learner
     train, val = (PhotoRows([(smooth_photos(count, at), np.arange(count))]) for count, at in ((128, 1), (40, 2)))
-    seen = visible_photos(train, val, learner, folder=tmp_path, seed=seed)
+    seen = visible_photos(train, val, learner, labelled=len(train), folder=tmp_path, seed=seed)
     return build_learning(learner, seen, seed=seed, mixed_precision=False, folder=tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path):
         stored = np.lib.format.open_memmap(tmp_path / f"{count}.npy", "w+", np.uint8, (count, SIDE, SIDE, 3))
         rows = PhotoRows([(stored, np.arange(count))])
         tracemalloc.start()
-        visible_photos(rows, val, learner, folder=tmp_path, seed=0)
+        visible_photos(rows, val, learner, labelled=count, folder=tmp_path, seed=0)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.config import ContrastiveDivergenceConfig
-from wastelens.errors import ConfigError, DatasetError
+from wastelens.errors import ConfigError, DatasetError, NonFiniteLossError
 
 Array = npt.NDArray[np.float32]
 Visible = Literal["bernoulli", "gaussian"]
@@ -27,6 +27,7 @@ ARRAYS = ("kernel", "visible_bias", "hidden_bias", "visible_mean", "visible_scal
 
 CHUNK_BYTES = 64 * 2**20  # of float32 rows in memory at once
 _SCALE_FLOOR = 0.01  # of the components' root mean square deviation: a pixel that never changes has none
+_GRID_POINTS = 4000  # standardised pixels reach from -3 to 3 or so; learned ones stay within some hundred steps
 _GRID_STEP = 0.5  # the trapezoidal rule on what a unit Gaussian has blurred errs by exp(-2 (pi / step)²) only
 _GRID_MARGIN = 8.0  # standard deviations beyond the outermost mean
 
@@ -330,7 +331,13 @@ class RestrictedBoltzmannMachine:
         rest = v @ self.kernel_ + self.hidden_bias_ - values * self.kernel_[component]
         result = np.empty(len(v), np.float32)
         low, high = self._grid_ends()
-        points = 1 + int(np.ceil((high - low).max() / _GRID_STEP))
+        points = 1 + float(np.ceil((high - low).max() / _GRID_STEP))
+        if not points <= _GRID_POINTS:  # not finite either
+            raise NonFiniteLossError(
+                "The learning has diverged: a visible unit's weights have grown past all bounds. "
+                "Lower learner.learning_rate."
+            )
+        points = int(points)
         size = chunk_rows(self.hidden_units * (points + 1))
         for start in range(0, len(v), size):
             rows = slice(start, start + size)

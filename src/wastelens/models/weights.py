@@ -112,7 +112,7 @@ def _check_imagenet(backbone: str) -> None:
 def _not_to_be_had(backbone: str, url: str, problem: str) -> ConfigError:
     return ConfigError(
         f"The ImageNet weights of {backbone} cannot be had: {problem}. Give them as a file, weights=FILE (get {url} "
-        "where there is a network), or train without them, weights=none."
+        "where there is a network), or train without them, weights=none freeze=0."
     )
 
 

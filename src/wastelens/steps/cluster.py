@@ -16,6 +16,7 @@ from wastelens.console import progress_bar, say, table, warn
 from wastelens.data.opening import open_dataset
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.tables import LabelTable
+from wastelens.errors import ConfigError, DatasetError
 from wastelens.evaluation.cluster_figures import (
     cluster_map,
     k_choice,
@@ -57,18 +58,32 @@ def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
         InputError: there is no such prepared dataset, the run has no network, or k does not fit the photos.
     """
     dataset = open_dataset(config.dataset, config.data_folder)
-    found = None
-    if config.run_id:
-        found = find_run(tracker, config.run_id, dataset, config.fold, ["pretrain", "train"])
+    found = check(config, tracker, dataset)
     with tracker.start(run_name(config, found)) as tracked:
         _describe(tracked, config, dataset, found)
         train, scored = _tables(config, dataset)
         clusters = list(_clusters(config, train, scored, _features(dataset, found)))
+        if not clusters:
+            raise DatasetError(f"All training photos of {dataset.name} look the same: there is nothing to cluster.")
         sentence = verdict({one.features: one.scores for one in clusters})
         _log_results(tracked, clusters, scored, dataset, sentence, config.seed)
         _report(clusters, sentence)
         say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
         return Clustered(tracked.id, sentence)
+
+
+def check(config: ClusterConfig, tracker: Tracker, dataset: PreparedDataset) -> FinishedRun | None:
+    """Look, before any work, whether the run and k fit the dataset; returns the run, if one is named.
+
+    Raises:
+        RunError: the run has no network, or is of another dataset or split.
+        ConfigError: k is larger than the training photos.
+    """
+    photos = len(dataset.split(config.fold).train)
+    k = config.k if isinstance(config.k, int) else config.k_range[0]
+    if k > photos:
+        raise ConfigError(f"k={k} clusters of {photos} training photos cannot be. Give k={photos} or less.")
+    return find_run(tracker, config.run_id, dataset, config.fold, ["pretrain", "train"]) if config.run_id else None
 
 
 def run_name(config: ClusterConfig, found: FinishedRun | None) -> str:

@@ -11,6 +11,7 @@ from wastelens.config import ClusterConfig, MainConfig, TrainConfig, TransferCon
 from wastelens.console import say, table
 from wastelens.data.sources import choose_source
 from wastelens.errors import ConfigError
+from wastelens.models.backend import load_backend
 from wastelens.models.weights import check_weights_available
 from wastelens.steps import cluster, prepare, train
 from wastelens.steps.train import Trained
@@ -34,10 +35,11 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         tracked.log_parameters({"dataset": config.prepare.dataset, "seed": config.train.seed})
         prepared = prepare.run(config.prepare, tracker)
         tracked.set_tags({"dataset": prepared.dataset.name, "dataset_digest": prepared.dataset.digest})
+        cluster.check(config.cluster, tracker, prepared.dataset)
         compared = [_train(one, tracker) for one in config.models.values()]
-        clustered = cluster.run(_clustering(config, compared), tracker)
         _log_table(tracked, compared)
         _log_best(tracked, compared)
+        clustered = cluster.run(_clustering(config, compared), tracker)
     _report(compared, tracker)
     say(clustered.sentence)
     say(f"See the runs: {tracker.finished_hint()}", "bold")
@@ -48,6 +50,7 @@ def _check_weights(config: MainConfig) -> None:
     """Before an hour of work, not after it."""
     for name, model in config.models.items():
         if isinstance(model.network, TransferConfig):
+            load_backend()
             try:
                 check_weights_available(model.network.backbone, model.weights)
             except ConfigError as error:

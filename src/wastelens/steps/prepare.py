@@ -195,6 +195,7 @@ def _manifest(files: dict[str, str], parts: _Parts, source: DatasetSource, confi
         "split": {
             "group_by": config.group_by,
             "rule": split.groups.rule,
+            "near_duplicate_distance": config.near_duplicate_distance,
             "groups": int(frame["group"].nunique()),
             "method": split.assignment.method,
             "largest_share_difference": split.assignment.largest_share_difference,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from wastelens.data.preparation import worker_count
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.tables import LabelTable
 from wastelens.data.unlabelled import Unlabelled, find_photos, load_unlabelled
+from wastelens.errors import RunError
 from wastelens.evaluation.pretraining_figures import learning_curves
 from wastelens.models.backend import load_backend
 from wastelens.models.export import (
@@ -34,7 +36,7 @@ from wastelens.models.export import (
 )
 from wastelens.models.features import feature_network, features_of
 from wastelens.models.precision import precision
-from wastelens.steps.finished_runs import CONFIG_ARTIFACT, ENCODER, usable_with
+from wastelens.steps.finished_runs import CONFIG_ARTIFACT, ENCODER, about_run, usable_with
 from wastelens.steps.resuming import checkpoint_of, settings_of_resumed, telling_how_to_resume
 from wastelens.tracking import PyfuncModel, Run, Tracker, to_json
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Checkpoint, CheckpointKeeper, Progress
@@ -55,13 +57,13 @@ class Pretrained:
     metrics: dict[str, float]
 
 
-def run(config: PretrainConfig, tracker: Tracker, started: Callable[[str], None] = lambda run_id: None) -> Pretrained:
+def run(config: PretrainConfig, tracker: Tracker, started: Callable[[str], None] | None = None) -> Pretrained:
     """Learn from the training photos, and log the encoder.
 
     Args:
         config: what to learn, and how.
         tracker: where runs go.
-        started: is told the run's id as soon as there is one.
+        started: is told the run's id as soon as there is one, where another run is waiting for it.
 
     Raises:
         InputError: there is no such prepared dataset, no usable unlabelled photos, or the run cannot be resumed.
@@ -70,12 +72,15 @@ def run(config: PretrainConfig, tracker: Tracker, started: Callable[[str], None]
     dataset = open_dataset(config.dataset, config.data_folder)
     config = settings_of_resumed(tracker, config, dataset, "pretrain") if config.resume else config
     unlabelled = _unlabelled(config, dataset) if config.unlabelled else None
+    if config.resume:
+        _check_same_photos(tracker, config, unlabelled)
     load_backend()
     with (
         tracker.start(run_name(config), resume=config.resume, system_metrics=True) as tracked,
-        telling_how_to_resume(tracked.id, config.dataset),
+        telling_how_to_resume(tracked.id, config.dataset, "pretrain") if started is None else nullcontext(),
     ):
-        started(tracked.id)
+        if started is not None:
+            started(tracked.id)
         checkpoint = checkpoint_of(tracked) if config.resume else None
         if not config.resume:
             _describe(tracked, config, dataset, unlabelled)
@@ -115,11 +120,25 @@ def _unlabelled(config: PretrainConfig, dataset: PreparedDataset) -> Unlabelled:
             max_problem_share=config.max_problem_share,
             workers=worker_count("auto"),
             forbidden=forbidden,
-            near_duplicate_distance=NEAR_DUPLICATE_BITS,
+            near_duplicate_distance=int(dataset.manifest["split"].get("near_duplicate_distance", NEAR_DUPLICATE_BITS)),
             progress=bar.advance,
         )
     say(f"{len(found.rows)} photos without labels; {len(found.problems)} left out: see unlabelled_problems.csv.")
     return found
+
+
+def _check_same_photos(tracker: Tracker, config: PretrainConfig, unlabelled: Unlabelled | None) -> None:
+    """Go on only with the photos that the run began with: their order and the samples hang on their number.
+
+    Raises:
+        RunError: the folder of unlabelled photos has changed.
+    """
+    begun_with = about_run(tracker.stored(config.resume)).get("unlabelled_digest", "")
+    if begun_with != (unlabelled.digest if unlabelled else ""):
+        raise RunError(
+            f"The photos in unlabelled='{config.unlabelled}' are not those that run {config.resume} began with. "
+            "Put the old ones back, or start a new run."
+        )
 
 
 def _rows(photos: LabelTable) -> npt.NDArray[np.intp]:
@@ -132,7 +151,7 @@ def _describe(tracked: Run, config: PretrainConfig, dataset: PreparedDataset, un
     photos = len(tables.train) + (len(unlabelled.rows) if unlabelled else 0)
     more = {"unlabelled_digest": unlabelled.digest} if unlabelled else {}
     tracked.log_parameters({**flatten(config), "training_photos": photos, **more})
-    about = {"step": "pretrain", "config": config.model_dump(mode="json"), **usable_with(dataset)}
+    about = {"step": "pretrain", "config": config.model_dump(mode="json"), **usable_with(dataset), **more}
     tracked.log_text(to_json(about), CONFIG_ARTIFACT)
     tags = {"step": "pretrain", "dataset": dataset.name, "dataset_digest": dataset.digest}
     tracked.set_tags({**tags, "method": config.method, "seed": config.seed, "fold": config.fold})
@@ -151,6 +170,7 @@ def _photos(config: PretrainConfig, dataset: PreparedDataset, unlabelled: Unlabe
         PhotoRows([(dataset.photos, _rows(tables.train)), *more]),
         PhotoRows([(dataset.photos, _rows(tables.val))]),
         config.learner,
+        labelled=len(tables.train),
         folder=dataset.folder,
         seed=config.seed,
     )

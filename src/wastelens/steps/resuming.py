@@ -53,10 +53,11 @@ def checkpoint_of(tracked: Run) -> Checkpoint | None:
 
 
 @contextlib.contextmanager
-def telling_how_to_resume(run_id: str, dataset: str) -> Iterator[None]:
-    """Say, where the user interrupts, how to go on."""
+def telling_how_to_resume(run_id: str, dataset: str, step: str) -> Iterator[None]:
+    """Say, where the user interrupts a step, how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        say(f"Run {run_id} was interrupted. Go on with: -P dataset={shlex.quote(dataset)} -P resume={run_id}", "yellow")
+        command = f"-e {step} -P dataset={shlex.quote(dataset)} -P resume={run_id}"
+        say(f"Run {run_id} was interrupted. Go on with: {command}", "yellow")
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.config import EncoderNetworkConfig, PretrainConfig, TrainConfig, TransferConfig, flatten
-from wastelens.console import Bar, progress_bar, say
+from wastelens.config import (
+    DbnNetworkConfig,
+    EncoderNetworkConfig,
+    PretrainConfig,
+    TrainConfig,
+    TransferConfig,
+    flatten,
+)
+from wastelens.console import Bar, progress_bar, say, warn
 from wastelens.data.digests import file_digest
 from wastelens.data.opening import open_dataset
+from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.prepared import MANIFEST, PreparedDataset, SplitTables
+from wastelens.errors import RunError
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.models.backend import load_backend
+from wastelens.models.belief_network import set_visible_statistics
 from wastelens.models.encoders import copy_weights
 from wastelens.models.export import (
     SERVED_CODE,
@@ -47,9 +57,11 @@ from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Checkpoint, Checkpo
 from wastelens.training.fit import Validation, build_optimizer, fit, predict
 from wastelens.training.losses import build_loss
 from wastelens.training.phases import Phase, check_freezing, fine_tuning_phase, first_phase
+from wastelens.training.visible_photos import pixel_statistics
 
 CURVES = ["loss", "val_loss", "val_macro_ap", "learning_rate"]
 PRETRAINED_RUN = "pretrained_run"
+WEIGHTS_DIGEST = "weights_digest"
 
 
 @dataclass(frozen=True)
@@ -74,13 +86,15 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
     config = settings_of_resumed(tracker, config, dataset, "train") if config.resume else config
     encoder = _given_encoder(config, tracker, dataset)
     config = _with_learner(config, encoder)
+    load_backend()
     if isinstance(config.network, TransferConfig):
         check_weights_available(config.network.backbone, config.weights)
-    load_backend()
     model, start = _network(config, dataset, encoder)
+    if config.resume:
+        _check_same_start(tracker, config, start)
     with (
         tracker.start(run_name(config), resume=config.resume, system_metrics=True) as tracked,
-        telling_how_to_resume(tracked.id, config.dataset),
+        telling_how_to_resume(tracked.id, config.dataset, "train"),
     ):
         checkpoint = checkpoint_of(tracked) if config.resume else None
         if not config.resume:
@@ -104,6 +118,8 @@ def run_name(config: TrainConfig) -> str:
     words = [config.model, "augmented" if config.augment else "plain"]
     if isinstance(config.network, EncoderNetworkConfig):
         words.append("from scratch" if config.pretrained == "none" else f"from {config.network.method}")
+    if isinstance(config.network, TransferConfig):
+        words.append("from random weights" if config.weights == "none" else f"from {Path(config.weights).name}")
     words.append(f"seed {config.seed}")
     return " ".join([*words, f"fold {config.fold}"] if config.fold else words)
 
@@ -119,7 +135,23 @@ def _with_learner(config: TrainConfig, encoder: FinishedRun | None) -> TrainConf
     """The settings with the layers of the encoder that is started from."""
     if encoder is None or not isinstance(config.network, EncoderNetworkConfig):
         return config
-    return config.model_copy(update={"network": with_learner_of(config.network, encoder)})
+    network = with_learner_of(config.network, encoder)
+    say(f"The encoder is that of run {encoder.id}: method={network.method}, with that run's network.learner settings.")
+    return config.model_copy(update={"network": network})
+
+
+def _check_same_start(tracker: Tracker, config: TrainConfig, start: Mapping[str, str]) -> None:
+    """A checkpoint holds what is trained, not what is frozen: that has to be what it was.
+
+    Raises:
+        RunError: the weights are not those that the run was started with.
+    """
+    begun_with = tracker.stored(config.resume).tags.get(WEIGHTS_DIGEST, "")
+    if begun_with and begun_with != start.get(WEIGHTS_DIGEST):
+        raise RunError(
+            f"weights={config.weights} are not those that run {config.resume} was started with. Put the old ones back, "
+            "or start a new run."
+        )
 
 
 def _pretrained_here(config: TrainConfig, tracker: Tracker, tracked: Run, dataset: PreparedDataset) -> FinishedRun:
@@ -160,10 +192,23 @@ def _network(config: TrainConfig, dataset: PreparedDataset, encoder: FinishedRun
     check_freezing(model, config)
     tags = {"precision": policy}
     if isinstance(config.network, TransferConfig):
-        tags["weights_digest"] = load_backbone_weights(model, config.network.backbone, config.weights)
+        tags[WEIGHTS_DIGEST] = load_backbone_weights(model, config.network.backbone, config.weights)
+        if config.weights == "none" and config.freeze not in (0, ""):
+            warn(f"freeze={config.freeze} freezes random weights (weights=none): only the head learns. Thaw: freeze=0.")
+    if isinstance(config.network, DbnNetworkConfig) and encoder is None:
+        _standardise(model, config, dataset)
     if encoder is not None:
         tags.update(_take_over(encoder, model))
     return model, tags
+
+
+def _standardise(model: Any, config: TrainConfig, dataset: PreparedDataset) -> None:
+    """Let a stack that was not pretrained see its pixels as a pretrained one does, or the control has another task."""
+    assert isinstance(config.network, DbnNetworkConfig)
+    if config.network.learner.visible == "gaussian":
+        rows = dataset.split(config.fold).train.frame["photo_index"].to_numpy(dtype=np.intp)
+        photos = PhotoRows([(dataset.photos, rows)])
+        set_visible_statistics(model, *pixel_statistics(photos, config.network.learner, dataset.folder))
 
 
 def _take_over(encoder: FinishedRun, model: Any) -> dict[str, str]:
@@ -231,11 +276,12 @@ def _fit(
     """Both phases, or what is left of them; returns the last, with the best weights of both in place."""
     rows = dataset.balanced_train(config.fold) if config.balanced else tables.train
     keeper = CheckpointKeeper(tracked, checkpoint)
-    phase = first_phase(model, config, dataset, rows, progress_bar)
-    progress = checkpoint.progress if checkpoint else None
-    if progress is None or progress.phase == 0:
+    if checkpoint is None or checkpoint.progress.phase == 0:
+        phase = first_phase(model, config, dataset, rows, progress_bar)
         progress = _fit_phase(phase, config, tables, tracked, keeper, None, checkpoint)
         checkpoint = None
+    else:
+        progress = checkpoint.progress
     if config.fine_tune.epochs:
         phase = fine_tuning_phase(model, config, dataset, rows)
         progress = _fit_phase(phase, config, tables, tracked, keeper, progress, checkpoint)

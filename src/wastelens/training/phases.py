@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -78,13 +79,18 @@ def first_phase(
         return Phase(model, _live(config, dataset, rows), dataset.photos, config.schedule, config.fit)
     extractor, head = split_model(model, cut)
     inputs = _features(extractor, dataset.photos, dataset, {}, open_bar)
-    learnt_from, views = inputs, None
-    if config.augment:
-        chosen = rows.frame["photo_index"].to_numpy(dtype=np.intp)
-        views = AugmentedViews(dataset.photos, chosen, config.augmentation, config.views, config.seed)
-        learnt_from = _features(extractor, views, dataset, views.key, open_bar)
+    views = _views(config, dataset, rows)
+    learnt_from = inputs if views is None else _features(extractor, views, dataset, views.key, open_bar)
     batches = FeatureBatches(rows, learnt_from, batch_size=config.fit.batch_size, seed=config.seed, views=views)
     return Phase(head, batches, inputs, config.schedule, config.fit)
+
+
+def _views(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> AugmentedViews | None:
+    """So many augmented copies of each training photo, where ``views`` asks for them."""
+    if not config.views:
+        return None
+    chosen = rows.frame["photo_index"].to_numpy(dtype=np.intp)
+    return AugmentedViews(dataset.photos, chosen, config.augmentation, config.views, config.seed)
 
 
 def _features(
@@ -94,6 +100,7 @@ def _features(
     key = {
         **key,
         "photos": dataset.manifest["files"][dataset.manifest["cache"]["file"]],
+        **{name: version(name) for name in ("tensorflow", "keras", "albumentations")},
         "architecture": architecture_digest(extractor),
         "weights": weights_digest(extractor),
     }
@@ -112,5 +119,9 @@ def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset,
 
 
 def _live(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> TrainingBatches:
+    """Photos as they come: unchanged, changed anew every epoch, or so many views of each."""
+    views = _views(config, dataset, rows)
+    if views is not None:
+        return FeatureBatches(rows, views, batch_size=config.fit.batch_size, seed=config.seed, views=views)
     policy = config.augmentation if config.augment else None
     return TrainingBatches(rows, dataset.photos, batch_size=config.fit.batch_size, policy=policy, seed=config.seed)

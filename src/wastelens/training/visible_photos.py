@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config import ConvAutoencoderConfig
+from wastelens.config import ConvAutoencoderConfig, DbnConfig, RbmConfig
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.shrink import shrink, shrunk_photos
+from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
 from wastelens.models.visible import Learner
 
 Photos = npt.NDArray[np.uint8]
@@ -50,19 +51,36 @@ def visible_photos(
     val: PhotoRows,
     learner: Learner,
     *,
+    labelled: int,
     folder: Path,
     seed: int,
     progress: Callable[[int], None] = lambda count: None,
 ) -> VisiblePhotos:
-    """Shrink the photos as the learner wants them; the shrunk ones lie in a nameless file in ``folder``."""
-    rng = np.random.default_rng([seed, len(train)])
-    count = min(MEASURED_PHOTOS, len(val), len(train))
-    samples = [photos[np.sort(rng.permutation(len(photos))[:count])] for photos in (train, val)]
+    """Shrink the photos as the learner wants them; the shrunk ones lie in a nameless file in ``folder``.
+
+    The samples are drawn from val and from the first ``labelled`` photos of train, the dataset's own: photos from
+    elsewhere would show in their difference as if it were overfitting.
+    """
+    rng = np.random.default_rng([seed, labelled])
+    count = min(MEASURED_PHOTOS, len(val), labelled)
+    samples = [
+        photos[np.sort(rng.permutation(among)[:count])] for photos, among in ((train, labelled), (val, len(val)))
+    ]
     if not isinstance(learner, ConvAutoencoderConfig):
         samples = [shrink(sample, learner.side_px) for sample in samples]
         shrunk = shrunk_photos(train, learner.side_px, folder, progress)
         train = PhotoRows([(shrunk, np.arange(len(shrunk)))])
     return VisiblePhotos(train, samples[0], samples[1], _mean(train))
+
+
+def pixel_statistics(
+    photos: PhotoRows, learner: RbmConfig | DbnConfig, folder: Path
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean and scale by which a machine's Gaussian visible units see pixels, float32 (n_visible,) each."""
+    shrunk = shrunk_photos(photos, learner.side_px, folder)
+    machine = RestrictedBoltzmannMachine(1, learner.visible)
+    machine.initialise(visible_statistics(shrunk, learner.visible), seed=0)
+    return machine.visible_mean_, machine.visible_scale_
 
 
 def _mean(photos: PhotoRows) -> npt.NDArray[np.float64]:
