@@ -19,7 +19,7 @@ demo: .venv/ready  ## the whole main job on the built-in sample, in minutes
 	python src/wastelens main --dataset sample --config conf/smoke.yaml
 
 test: .venv/ready  ## all tests
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 check: .venv/ready  ## format, lint, types, layers, generated files
 	ruff format --check .

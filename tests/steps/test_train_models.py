@@ -36,6 +36,25 @@ def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def _slim_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGG16's layers by name, an eighth as wide: its form is what counts here, and 15 million weights take time."""
+
+    def slim(backbone: str, pixels: Any, *, weights: str | None) -> Any:
+        import keras
+
+        assert (backbone, weights) == ("vgg16", None)
+        x = pixels
+        for block, (depth, width) in enumerate([(2, 8), (2, 16), (3, 32), (3, 64), (3, 64)], 1):
+            for number in range(1, depth + 1):
+                name = f"block{block}_conv{number}"
+                x = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
+            x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+        return keras.Model(keras.utils.get_source_inputs(pixels), x)
+
+    monkeypatch.setattr("wastelens.models.transfer.keras_backbone", slim)
+
+
 @pytest.fixture(scope="module")
 def encoders(prepared_folder: Path) -> tuple[MemoryTracker, dict[str, MemoryRun]]:
     """A tracker that holds a pretrain run of each method."""

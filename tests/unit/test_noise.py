@@ -42,7 +42,7 @@ def test_another_state_is_other_noise_and_each_photo_has_its_own(name):
     assert not np.array_equal(one[0], one[1])
 
 
-@pytest.mark.parametrize(("name", "strength"), [*((name, 0.0) for name in KINDS)])
+@pytest.mark.parametrize(("name", "strength"), [(name, 0.0) for name in ("none", *KINDS)])
 def test_nothing_to_add_gives_the_very_photos(name, strength):
     photos = photo_array(3)
     assert noisy(photos, name, strength) is photos
