@@ -113,7 +113,7 @@ def _layers_of_main(shipped: list[Layer], above: list[Layer]) -> list[Layer]:
         parts = _named_parts(general[:1], [*general[1:], *own, named], TrainConfig)
         every = [general[0], *parts, *general[1:], *own, named]
         resolved += [(label, {"models": {name: layer}}) for label, layer in every]
-    return [(label, _without_unwanted_models(layer, models)) for label, layer in [*resolved, *layers]]
+    return [(label, _without_unwanted_models(layer, models)) for label, layer in [*layers, *resolved]]
 
 
 def _names(layer: Tree, model: str) -> bool:

@@ -7,21 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.factories import config, write_dataset
+from tests.factories import config
 
 from wastelens.errors import ConfigError, RunError
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import cluster, prepare, pretrain, train
-
-
-@pytest.fixture(scope="module")
-def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset, prepared once for all tests of this file; nobody writes into its tables."""
-    root = tmp_path_factory.mktemp("prepared")
-    write_dataset(root / "litter", side=(48, 48))
-    settings = f"image_side_px=32 data_folder={root / 'data'} folds=3"
-    prepare.run(config("prepare", settings, dataset=str(root / "litter")), MemoryTracker())
-    return root
+from wastelens.steps import cluster, pretrain, train
 
 
 @pytest.fixture(scope="module")

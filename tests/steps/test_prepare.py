@@ -245,7 +245,7 @@ def test_bad_input_stops_with_one_line_and_leaves_nothing(tmp_path: Path, datase
 def test_two_prepares_of_one_dataset_do_not_mix(tmp_path: Path, dataset: Path) -> None:
     with draft(tmp_path / "data" / "prepared" / "litter") as writing:
         (writing / "mine").write_text("half of it")
-        with pytest.raises(InputError, match="Another prepare is writing"):
+        with pytest.raises(InputError, match="Another run is writing"):
             prepared(tmp_path, dataset)
         assert (writing / "mine").read_text() == "half of it"
 
@@ -261,7 +261,7 @@ def test_a_draft_that_was_published_while_another_waited_is_not_written(
         lock(handle, kind)
 
     monkeypatch.setattr(prepared_module.fcntl, "flock", publish_first)
-    with pytest.raises(InputError, match="Another prepare is writing"):
+    with pytest.raises(InputError, match="Another run is writing"):
         prepared(tmp_path, dataset)
     assert list((place / "litter").iterdir()) == []
 

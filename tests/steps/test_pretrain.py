@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.factories import config, write_dataset, write_photo
+from tests.factories import config, write_photo
 
 from wastelens.errors import DatasetError, NonFiniteLossError, RunError
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import prepare, pretrain
+from wastelens.steps import pretrain
 
 METHODS = {
     "dense_autoencoder": "learner.side_px=8 learner.hidden_units=[16,6]",
@@ -23,16 +23,6 @@ METHODS = {
     "dbn": "learner.side_px=8 learner.hidden_units=[12,6]",
 }
 BOLTZMANN = ("rbm", "dbn")
-
-
-@pytest.fixture(scope="module")
-def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset, prepared once for all tests of this file; nobody writes into its tables."""
-    root = tmp_path_factory.mktemp("prepared")
-    write_dataset(root / "litter", side=(48, 48))
-    settings = f"image_side_px=32 data_folder={root / 'data'} folds=3"
-    prepare.run(config("prepare", settings, dataset=str(root / "litter")), MemoryTracker())
-    return root
 
 
 def pretrained(

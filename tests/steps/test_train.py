@@ -14,20 +14,10 @@ from tests.factories import config, write_dataset
 
 from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetError, RunError
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import prepare, train
+from wastelens.steps import train
 from wastelens.training import fit as fit_module
 
 TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
-
-
-@pytest.fixture(scope="module")
-def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset, prepared once for all tests of this file; nobody writes into it."""
-    root = tmp_path_factory.mktemp("prepared")
-    write_dataset(root / "litter", side=(48, 48))
-    settings = f"image_side_px=32 data_folder={root / 'data'} folds=3"
-    prepare.run(config("prepare", settings, dataset=str(root / "litter")), MemoryTracker())
-    return root
 
 
 def trained(root: Path, settings: str = "", tracker: MemoryTracker | None = None, **parameters: str) -> MemoryRun:

@@ -26,16 +26,6 @@ MODEL_OF = {"conv_autoencoder": "autoencoder", "dense_autoencoder": "autoencoder
 SMALL_VGG = "network.hidden=[8,4]"
 
 
-@pytest.fixture(scope="module")
-def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset, prepared once for all tests of this file; nobody writes into its tables."""
-    root = tmp_path_factory.mktemp("prepared")
-    write_dataset(root / "litter", side=(48, 48))
-    settings = f"image_side_px=32 data_folder={root / 'data'} folds=3"
-    prepare.run(config("prepare", settings, dataset=str(root / "litter")), MemoryTracker())
-    return root
-
-
 @pytest.fixture(autouse=True)
 def _slim_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
     """VGG16's layers by name, an eighth as wide: its form is what counts here, and 15 million weights take time."""

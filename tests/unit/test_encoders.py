@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 from tests.factories import config
@@ -24,15 +22,6 @@ SMALL = {
     "rbm": "learner.side_px=8 learner.hidden_units=7",
     "dbn": "learner.side_px=8 learner.hidden_units=[7,5,3]",
 }
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    import keras
-
-    return keras
 
 
 def learner(method, settings=""):

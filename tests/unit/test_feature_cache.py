@@ -369,15 +369,6 @@ def test_only_train_tables_are_trained_on():
 # With Keras
 
 
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    import keras
-
-    return keras
-
-
 def network(keras, seed=0, activation="relu", dtype="float32", flat=False):
     """Frozen convolution and batch normalisation, then a head that learns; and the network split between them."""
     from keras import layers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 
 import numpy as np
@@ -20,15 +19,6 @@ BACKBONES = ("vgg16", "efficientnetv2b0")
 
 # Keras 3.15 meets NumPy 2 with an old signature of __array__.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    import keras
-
-    return keras
 
 
 @pytest.fixture(scope="module", params=BACKBONES)

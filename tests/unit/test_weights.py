@@ -35,15 +35,6 @@ SIDE = 32
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    import keras
-
-    return keras
-
-
 def built(backbone, seed=0, **changes):
     settings = {"kind": "transfer", "pooling": "average", "hidden": (), "dropout": 0.2, **changes}
     config = TransferConfig(backbone=backbone, **settings)

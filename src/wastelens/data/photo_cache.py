@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.data.disk import reserve
 from wastelens.data.photos import BadPhotoError, decode, read_photo
 
 
@@ -124,7 +125,7 @@ class PhotoCache:
             except (ValueError, OSError, EOFError):
                 pixels = None
             if isinstance(pixels, np.memmap) and (pixels.shape, pixels.dtype) == (shape, np.uint8):
-                _reserve(self._partial_path)
+                reserve(self._partial_path)
                 return pixels
         self.journal_path.unlink(missing_ok=True)
         return _mapped(self._partial_path, shape)
@@ -200,19 +201,8 @@ class PhotoCache:
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """A new uint8 array in a file, its space taken at once."""
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    _reserve(path)
+    reserve(path)
     return pixels
-
-
-def _reserve(path: Path) -> None:
-    """Take a file's space on the disk: a mapped file that grows onto a full disk kills the process (SIGBUS).
-
-    Raises:
-        OSError: the disk is too full.
-    """
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def load_photos(path: Path) -> npt.NDArray[np.uint8]:

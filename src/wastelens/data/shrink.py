@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.data.disk import reserve
+
 CHUNK_PHOTOS = 256
 Photos = npt.NDArray[np.uint8]
 
@@ -47,8 +49,9 @@ def shrunk_photos(
     """All photos shrunk, uint8 (n, side, side, 3), mapped from a file without a name that ends with the process."""
     side = shrunk_side(photos.side_px, side_px)
     shape = (len(photos), side, side, 3)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
         file.truncate(max(1, int(np.prod(shape))))
+        reserve(Path(file.name))
         shrunk = np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
     for start in range(0, len(photos), CHUNK_PHOTOS):
         chunk = photos[start : start + CHUNK_PHOTOS]

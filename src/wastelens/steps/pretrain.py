@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from wastelens.config import PretrainConfig, flatten
-from wastelens.console import Bar, progress_bar, say
+from wastelens.console import progress_bar, say
 from wastelens.data.duplicates import NEAR_DUPLICATE_BITS
 from wastelens.data.opening import open_dataset
 from wastelens.data.photo_rows import PhotoRows
@@ -38,6 +38,7 @@ from wastelens.models.features import feature_network, features_of
 from wastelens.models.precision import precision
 from wastelens.steps.finished_runs import CONFIG_ARTIFACT, ENCODER, about_run, usable_with
 from wastelens.steps.resuming import checkpoint_of, settings_of_resumed, telling_how_to_resume
+from wastelens.steps.watching import EpochWatcher
 from wastelens.tracking import PyfuncModel, Run, Tracker, to_json
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Checkpoint, CheckpointKeeper, Progress
 from wastelens.training.learning import Learning, build_learning
@@ -176,23 +177,9 @@ def _photos(config: PretrainConfig, dataset: PreparedDataset, unlabelled: Unlabe
     )
 
 
-@dataclass
-class _Watcher:
-    """Logs each epoch, keeps a checkpoint of it, and moves the bar."""
-
-    tracked: Run
-    bar: Bar
-    keeper: CheckpointKeeper
-
-    def batch_done(self, epoch: int) -> None:
-        self.bar.advance()
-
-    def epoch_done(
-        self, epoch: int, metrics: dict[str, float], progress: Progress, checkpoint: Callable[[], Checkpoint]
-    ) -> None:
-        self.tracked.log_metrics(metrics, step=epoch)
-        self.keeper.offer(checkpoint)
-        self.bar.show(
+class _Watcher(EpochWatcher):
+    def figures(self, epoch: int, metrics: dict[str, float], progress: Progress) -> str:
+        return (
             f"epoch {epoch}: reconstruction_error {metrics['reconstruction_error']:.4f}, "
             f"on val {metrics['val_reconstruction_error']:.4f}"
         )

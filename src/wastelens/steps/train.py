@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from wastelens.config import (
     TransferConfig,
     flatten,
 )
-from wastelens.console import Bar, progress_bar, say, warn
+from wastelens.console import progress_bar, say, warn
 from wastelens.data.digests import file_digest
 from wastelens.data.opening import open_dataset
 from wastelens.data.photo_rows import PhotoRows
@@ -52,6 +52,7 @@ from wastelens.steps.finished_runs import (
     with_learner_of,
 )
 from wastelens.steps.resuming import checkpoint_of, settings_of_resumed, telling_how_to_resume
+from wastelens.steps.watching import EpochWatcher
 from wastelens.tracking import PyfuncModel, Run, Tracker, to_json
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Checkpoint, CheckpointKeeper, Progress
 from wastelens.training.fit import Validation, build_optimizer, fit, predict
@@ -243,23 +244,9 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
 
 
-@dataclass
-class _Watcher:
-    """Logs each epoch, keeps a checkpoint of it, and moves the bar."""
-
-    tracked: Run
-    bar: Bar
-    keeper: CheckpointKeeper
-
-    def batch_done(self, epoch: int) -> None:
-        self.bar.advance()
-
-    def epoch_done(
-        self, epoch: int, metrics: dict[str, float], progress: Progress, checkpoint: Callable[[], Checkpoint]
-    ) -> None:
-        self.tracked.log_metrics(metrics, step=epoch)
-        self.keeper.offer(checkpoint)
-        self.bar.show(
+class _Watcher(EpochWatcher):
+    def figures(self, epoch: int, metrics: dict[str, float], progress: Progress) -> str:
+        return (
             f"epoch {epoch}: loss {metrics['loss']:.3f}, val_macro_ap {metrics['val_macro_ap']:.3f} "
             f"(best {progress.best_value:.3f} at {progress.best_epoch})"
         )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,6 +18,7 @@ import numpy.typing as npt
 from wastelens import interrupts
 from wastelens.console import say
 from wastelens.data.digests import file_digest
+from wastelens.data.disk import reserve
 from wastelens.data.pipeline import TrainingBatches
 from wastelens.data.tables import TrainTable
 from wastelens.data.views import AugmentedViews
@@ -163,7 +162,7 @@ class _Files:
         if features is None:
             features = np.lib.format.open_memmap(self.partial, mode="w+", dtype=np.float32, shape=self.shape)
         try:
-            _reserve(self.partial)
+            reserve(self.partial)
         except OSError:
             del features
             self.remove_partial()
@@ -215,17 +214,6 @@ def _computed(files: _Files, features_model: Any, photos: Rows, progress: Callab
     cast(Any, features).flush()
     del features  # Windows renames no mapped file
     return files.finish()
-
-
-def _reserve(path: Path) -> None:
-    """Take a file's space on the disk: a mapped file that grows onto a full disk kills the process (SIGBUS)."""
-    status = path.stat()
-    taken = getattr(status, "st_blocks", 0) * 512
-    if status.st_size - taken > shutil.disk_usage(path.parent).free:
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {status.st_size} bytes of features", str(path))
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, status.st_size)
 
 
 @contextlib.contextmanager
