@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.measure import Measurement, alternating, best_of
+from bench.measure import Measurement, Silent, alternating, best_of
 from bench.photos import full_size_photos
 from wastelens.config import TrainConfig
 from wastelens.config_files import load_config
@@ -19,6 +19,7 @@ from wastelens.data.pipeline import TrainingBatches
 from wastelens.data.preparation import worker_count
 from wastelens.data.tables import TrainTable
 from wastelens.models.registry import build_model
+from wastelens.training.checkpoint import Progress
 from wastelens.training.fit import _on_logits, _train_epoch, build_optimizer
 from wastelens.training.losses import build_loss
 
@@ -66,7 +67,7 @@ def against_memory() -> list[Measurement]:
             epoch = iter(range(1000))
 
             def ours(batches: TrainingBatches = batches, epoch: Any = epoch) -> None:
-                _train_epoch(trained, batches, next(epoch), config.schedule, 1000, lambda number: None)
+                _train_epoch(trained, batches, Progress(next(epoch)), config.schedule, 1000, Silent())
 
             ours()
             in_memory()
@@ -118,7 +119,7 @@ def against_predecessor() -> list[Measurement]:
             trained.fit(flow, epochs=1, verbose=0)
 
         def ours() -> None:
-            _train_epoch(trained, batches, 0, config.schedule, 10, lambda number: None)
+            _train_epoch(trained, batches, Progress(), config.schedule, 10, Silent())
 
         ours()
         predecessor()

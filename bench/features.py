@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.epochs import _table
-from bench.measure import Measurement, best_of
+from bench.measure import Measurement, Silent, best_of
 from wastelens.config import TrainConfig
 from wastelens.config_files import load_config
 from wastelens.data.pipeline import TrainingBatches
@@ -27,20 +27,13 @@ EPOCHS = 20
 LIVE_EPOCHS = 2
 
 
-class _Silent:
-    """A watcher that keeps nothing."""
-
-    def batch_done(self, epoch: int) -> None: ...
-    def epoch_done(self, *figures: object) -> None: ...
-
-
 def _compiled(model: Any, config: TrainConfig) -> Any:
     return _on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
 
 
 def _train(trained: Any, batches: Batches, config: TrainConfig, epochs: int) -> None:
     for epoch in range(epochs):
-        _train_epoch(trained, batches, Progress(epochs_done=epoch), config.schedule, EPOCHS, _Silent())
+        _train_epoch(trained, batches, Progress(epochs_done=epoch), config.schedule, EPOCHS, Silent())
 
 
 def measure() -> list[Measurement]:
