@@ -18,6 +18,7 @@ from wastelens.errors import NonFiniteLossError
 from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.models.freezing import logits_tensor
 from wastelens.training.checkpoint import Arrays, Checkpoint, Progress
+from wastelens.training.fused_adam import fused_adamw
 from wastelens.training.losses import Loss
 from wastelens.training.schedules import learning_rate
 
@@ -61,7 +62,7 @@ def build_optimizer(config: OptimizerConfig) -> Any:
     if config.name == "sgd":
         return keras.optimizers.SGD(momentum=config.momentum, nesterov=True, **clip)
     if config.name == "adamw":
-        return keras.optimizers.AdamW(weight_decay=config.weight_decay, **clip)
+        return fused_adamw(config.weight_decay, **clip)
     return keras.optimizers.Adam(**clip)
 
 
