@@ -97,10 +97,22 @@ _CLUSTER = (
     Parameter("photos", "held_out", "held_out (val and test), val, test, train or all: compared with their materials"),
     _FOLD,
 )
+_EXPLAIN = (
+    Parameter("run_id", "", "a train run; empty: the best of this dataset by val_macro_ap"),
+    Parameter("split", "test", "test, val or train: whose photos are explained"),
+    Parameter("photos", "100", "at most so many of them, drawn by the seed"),
+    Parameter("file_names", "", "these photos instead, with commas between, as labels.csv names them"),
+    Parameter(
+        "methods",
+        "auto",
+        "with commas between: gradcam, gradcam_plus_plus, scorecam, shap, shap_partition; auto: what fits the model",
+    ),
+    Parameter("layer", "auto", "whose map class activation methods draw; auto: the last that knows places"),
+)
 
 ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
     "main": (
-        "The main job: prepare, pretrain, train every model, cluster, compare.",
+        "The main job: prepare, pretrain, train every model, cluster, explain the best, compare.",
         (_DATASET, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=3"')),
     ),
     "prepare": (
@@ -118,6 +130,10 @@ ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
     "cluster": (
         "k-means on what a run has learnt, compared with the materials.",
         (_DATASET, *_CLUSTER, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="k_range=[2,20]"')),
+    ),
+    "explain": (
+        "Where a model looks: Grad-CAM and SHAP of its decisions, scored against the outlines of the litter.",
+        (_DATASET, *_EXPLAIN, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="samples=100"')),
     ),
 }
 
@@ -183,6 +199,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar a file says nothing
     # Or MLflow puts the uv.lock of the checkout into each model, and serving tries to build the whole project.
     os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)

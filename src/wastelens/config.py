@@ -403,6 +403,53 @@ class ClusterConfig(Config):
         return k_range
 
 
+def _listed(value: object) -> object:
+    """``"a, b"``, as the command line gives it, is a list of two."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+NameList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+ExplainMethod = Literal["gradcam", "gradcam_plus_plus", "scorecam", "shap", "shap_partition"]
+MethodList = Annotated[tuple[ExplainMethod, ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
+def _auto_or_listed(value: object) -> object:
+    return value if value == "auto" else _listed(value)
+
+
+class ExplainConfig(Config):
+    """Evidence for a model's decisions, and how good it is; every key is explained in ``conf/explain.yaml``."""
+
+    dataset: str
+    data_folder: Path
+    run_id: str
+    split: Literal["test", "val", "train"]
+    photos: int = Field(ge=1)
+    file_names: NameList
+    methods: Annotated[Literal["auto"] | MethodList, BeforeValidator(_auto_or_listed)]
+    layer: str = Field(min_length=1)
+    samples: int = Field(ge=1)
+    background_photos: int = Field(ge=1)
+    evaluations: int = Field(ge=10)
+    channels: int = Field(ge=1)
+    steps: int = Field(ge=2)
+    randomised_photos: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    bootstrap_resamples: int = Field(ge=100)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+
+    @model_validator(mode="after")
+    def _even_samples(self) -> ExplainConfig:
+        if self.samples % self.background_photos:
+            raise ValueError(
+                f"samples={self.samples} is no multiple of background_photos={self.background_photos}: each of them "
+                "is drawn equally often"
+            )
+        if self.methods != "auto" and len(set(self.methods)) < len(self.methods):
+            raise ValueError("methods names one of them twice")
+        return self
+
+
 class MainConfig(Config):
     """The main job: a section for each step it runs; ``models`` are laid over the section ``train``."""
 
@@ -410,11 +457,12 @@ class MainConfig(Config):
     train: TrainConfig
     models: dict[str, TrainConfig] = Field(min_length=1)
     cluster: ClusterConfig
+    explain: ExplainConfig
 
     @model_validator(mode="after")
     def _one_job(self) -> MainConfig:
         for key in ("dataset", "data_folder"):
-            sections = {"train": self.train, "cluster": self.cluster, **self.models}
+            sections = {"train": self.train, "cluster": self.cluster, "explain": self.explain, **self.models}
             for name, section in sections.items():
                 if getattr(self.prepare, key) != getattr(section, key):
                     raise ValueError(f"prepare.{key} and {name}.{key} must be the same: one job has one dataset")
@@ -433,6 +481,7 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "pretrain": PretrainConfig,
     "train": TrainConfig,
     "cluster": ClusterConfig,
+    "explain": ExplainConfig,
     "main": MainConfig,
 }
 

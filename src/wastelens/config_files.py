@@ -10,12 +10,13 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wastelens.config import STEP_CONFIGS, ClusterConfig, Config, MainConfig, PretrainConfig, TrainConfig, as_text
+from wastelens.config import STEP_CONFIGS, Config, MainConfig, PretrainConfig, TrainConfig, as_text
 from wastelens.errors import ConfigError, did_you_mean
 
 Tree = dict[str, Any]
 Layer = tuple[str, Tree]  # what a user knows it by, and what it says
-MAIN_FILES = ("prepare", "train", "cluster", "main")
+MAIN_FILES = ("prepare", "train", "cluster", "explain", "main")
+FOLLOW_TRAIN = ("cluster", "explain")  # what the main job's section train says of keys they know, holds for them
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")  # an apostrophe without its pair is only a letter
@@ -96,8 +97,7 @@ def _layers_of_main(shipped: list[Layer], above: list[Layer]) -> list[Layer]:
     layers: list[Layer] = [*sections, shipped[-1], *above]
     of_train = [(label, layer["train"]) for label, layer in layers if isinstance(layer.get("train"), dict)]
     parts = _named_parts(of_train[:1], of_train[1:], TrainConfig)
-    shared = {key: value for key, value in _merged(of_train[1:]).items() if key in ClusterConfig.model_fields}
-    follows: Layer = ("the section train", {"cluster": shared})
+    follows: Layer = ("the section train", {step: _known_to(step, _merged(of_train[1:])) for step in FOLLOW_TRAIN})
     layers[len(sections) : len(sections)] = [*((label, {"train": part}) for label, part in parts), follows]
     models = _merged(layers).get("models")
     resolved: list[Layer] = []
@@ -144,11 +144,13 @@ def _section_for(step: str, tree: Tree) -> Tree:
 def _for_every_section(parameters: Mapping[str, str]) -> Tree:
     """A parameter of the main job reaches every step that knows it (``dataset`` and ``seed`` reach all)."""
     sections = {
-        section: {key: value for key, value in parameters.items() if key in STEP_CONFIGS[section].model_fields}
-        for section in MainConfig.model_fields
-        if section in STEP_CONFIGS
+        section: _known_to(section, parameters) for section in MainConfig.model_fields if section in STEP_CONFIGS
     }
     return {section: values for section, values in sections.items() if values}
+
+
+def _known_to(step: str, tree: Mapping[str, Any]) -> Tree:
+    return {key: value for key, value in tree.items() if key in STEP_CONFIGS[step].model_fields}
 
 
 def read_yaml(path: Path) -> Tree:

@@ -57,6 +57,9 @@ class MemoryRun:
     def log_file(self, file: Path, folder: str = "") -> None:
         self._target(f"{folder}/{file.name}".lstrip("/")).write_bytes(file.read_bytes())
 
+    def log_folder(self, folder: Path, path: str) -> None:
+        shutil.copytree(folder, self._target(path), dirs_exist_ok=True)
+
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
         self.datasets.append({"name": name, "digest": digest, "context": context, "rows": str(len(table))})
 
@@ -120,7 +123,19 @@ class MemoryTracker:
 
     def stored(self, run_id: str) -> StoredRun:
         found = self._resumed(run_id)
-        return StoredRun(found, found.status, found.tags)
+        return _stored(found)
+
+    def finished(self, tags: Mapping[str, str]) -> list[StoredRun]:
+        wanted = tags.items()
+        return [_stored(run) for run in reversed(self.runs) if run.status == "FINISHED" and wanted <= run.tags.items()]
+
+    @contextlib.contextmanager
+    def added_to(self, run_id: str) -> Iterator[Run]:
+        yield self._resumed(run_id)
 
     def finished_hint(self) -> str:
         return "(runs are kept in memory)"
+
+
+def _stored(run: MemoryRun) -> StoredRun:
+    return StoredRun(run, run.name, run.status, run.tags, run.metrics)

@@ -67,6 +67,7 @@ class Run(Protocol):
     def log_table(self, table: pd.DataFrame, path: str) -> None: ...
     def log_text(self, text: str, path: str) -> None: ...
     def log_file(self, file: Path, folder: str = "") -> None: ...
+    def log_folder(self, folder: Path, path: str) -> None: ...
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None: ...
     def log_model(self, model: PyfuncModel, name: str) -> None: ...
     def metric_history(self, names: list[str]) -> list[dict[str, float]]: ...
@@ -76,11 +77,13 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that is in the store, with its status and tags there."""
+    """A run that is in the store, with its name, status, tags and last metrics there."""
 
     run: Run
+    name: str
     status: str
     tags: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 class Tracker(Protocol):
@@ -90,6 +93,8 @@ class Tracker(Protocol):
         self, name: str, *, resume: str = "", system_metrics: bool = False
     ) -> contextlib.AbstractContextManager[Run]: ...
     def stored(self, run_id: str) -> StoredRun: ...
+    def finished(self, tags: Mapping[str, str]) -> list[StoredRun]: ...
+    def added_to(self, run_id: str) -> contextlib.AbstractContextManager[Run]: ...
     def finished_hint(self) -> str: ...
 
 
@@ -148,7 +153,35 @@ class MlflowTracker:
             raise RunError(f"There is no run '{run_id}'. Copy the run id from the MLflow UI.") from error
         if found.info.lifecycle_stage == "deleted":
             raise RunError(f"Run {run_id} was deleted. Restore it with `mlflow runs restore --run-id {run_id}`.")
-        return StoredRun(MlflowRun(run_id), found.info.status, found.data.tags)
+        return _stored(found)
+
+    def finished(self, tags: Mapping[str, str]) -> list[StoredRun]:
+        """The finished runs of the store that have all these tags, the newest first."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        wanted = [*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), "attributes.status = 'FINISHED'"]
+        with _store_errors():
+            experiments = [one.experiment_id for one in client.search_experiments()]
+            page = client.search_runs(experiments, " and ".join(wanted))
+            found = list(page)
+            while page.token:
+                page = client.search_runs(experiments, " and ".join(wanted), page_token=page.token)
+                found += page
+        return [_stored(one) for one in found]
+
+    @contextlib.contextmanager
+    def added_to(self, run_id: str) -> Iterator[Run]:
+        """A finished run, to add to: its status stays, also where what is added fails.
+
+        The run that ``mlflow run`` has opened for this process is tagged ``adds_to_run``.
+        """
+        import mlflow
+
+        wrapper = os.environ.get("MLFLOW_RUN_ID") if self._depth == 0 else None
+        if wrapper:
+            mlflow.MlflowClient().set_tag(wrapper, "adds_to_run", run_id)
+        yield MlflowRun(run_id)
 
     def finished_hint(self) -> str:
         """The command that opens the UI on the store in use, and the address to open."""
@@ -158,6 +191,17 @@ class MlflowTracker:
         if uri.startswith(("http://", "https://")):
             return f"Open {uri}"
         return f"mlflow ui --backend-store-uri {uri}   then open http://127.0.0.1:5000"
+
+
+def _stored(found: Any) -> StoredRun:
+    """MLflow's run as ours."""
+    return StoredRun(
+        MlflowRun(found.info.run_id),
+        found.info.run_name or "",
+        found.info.status,
+        found.data.tags,
+        found.data.metrics,
+    )
 
 
 def _leave_wrapper_for(resume: str) -> str | None:
@@ -251,6 +295,12 @@ class MlflowRun:
         import mlflow
 
         mlflow.log_artifact(str(file), folder or None, run_id=self.id)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """All files of a folder, and of those below it, under this path."""
+        import mlflow
+
+        mlflow.MlflowClient().log_artifacts(self.id, str(folder), path)
 
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
         import mlflow

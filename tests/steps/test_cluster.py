@@ -93,7 +93,7 @@ def test_what_is_refused(prepared_folder: Path, tracker: MemoryTracker) -> None:
     with pytest.raises(RunError, match="There is no run 'nowhere'"):
         clustered(prepared_folder, tracker, run_id="nowhere")
     other = clustered(prepared_folder, tracker)
-    with pytest.raises(RunError, match="no network to start from"):
+    with pytest.raises(RunError, match="no network to use here"):
         clustered(prepared_folder, tracker, run_id=other.id)
     with pytest.raises(RunError, match="learnt from fold=0"):
         clustered(prepared_folder, tracker, run_id=tracker.runs[0].id, fold="1")

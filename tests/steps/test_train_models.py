@@ -143,7 +143,7 @@ def test_encoders_that_cannot_be_used(
     refused("method=dbn", model="autoencoder")
     refused("fold=0", fold="1")
     model_run = trained(prepared_folder, "network.widths=[4]", tracker)
-    refused("no network to start from", pretrained=model_run.id)
+    refused("no network to use here", pretrained=model_run.id)
     dbn.status = "RUNNING"
     refused("not finished")
     dbn.status = "FINISHED"

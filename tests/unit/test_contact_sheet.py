@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from tests.figures import ALL_MATERIALS, MATERIALS, draw, legend_texts, make_labels
 
-from wastelens.data.coco import Annotation, Image, Outline, outline
-from wastelens.data.contact_sheet import DrawnOutline, choose_photos, contact_sheet, drawn_outline
+from wastelens.data.contact_sheet import choose_photos, contact_sheet
 from wastelens.data.drawing import material_colours
+from wastelens.data.outlines import DrawnOutline
 
 
 def brightness_on_paper(figure: Figure, axes: Axes, x: float, y: float) -> float:
@@ -137,29 +137,3 @@ def test_outlines_have_their_materials_colour_and_may_be_empty_or_missing() -> N
     colour = material_colours(MATERIALS)["stuff_2"]
     assert [to_hex(patch.get_edgecolor()).upper() for patch in patches["photo_0000.jpg"]] == [colour] * 3
     assert draw(figure) > 1000
-
-
-def test_drawn_outlines_are_shares_of_the_annotated_photo() -> None:
-    image = Image(0, "a.jpg", 200, 400)
-    polygon = np.array([[20.0, 40.0], [100.0, 40.0], [100.0, 200.0]])
-    drawn = drawn_outline(Outline((polygon,), None, 0.1), image, "paper")
-    np.testing.assert_allclose(drawn.polygons[0], [[0.1, 0.1], [0.5, 0.1], [0.5, 0.5]])
-    assert drawn.material == "paper"
-    assert drawn_outline(Outline((), None, 0.0, "broken"), image, "paper").polygons == ()
-
-
-def test_run_length_masks_are_traced() -> None:
-    import msgspec
-
-    mask = np.zeros((40, 20), dtype=int)
-    mask[10:30, 5:15] = 1
-    flat = mask.T.ravel()  # column by column, as COCO has it
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    counts = np.diff([0, *ends, len(flat)]).tolist()
-    segmentation = msgspec.Raw(msgspec.json.encode({"size": [40, 20], "counts": counts}))
-    image = Image(0, "a.jpg", 20, 40)
-    drawn = drawn_outline(outline(Annotation(0, 0, segmentation=segmentation), image), image, "paper")
-    (polygon,) = drawn.polygons
-    half_a_pixel = [0.5 / 20, 0.5 / 40]
-    np.testing.assert_allclose(polygon.min(axis=0), np.array([0.25, 0.25]) + half_a_pixel)
-    np.testing.assert_allclose(polygon.max(axis=0), np.array([0.75, 0.75]) - half_a_pixel)

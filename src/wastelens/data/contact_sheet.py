@@ -5,61 +5,26 @@ Its frame ``labels`` is the one that ``sight`` describes. Nothing here touches a
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.coco import Image, Outline
 from wastelens.data.drawing import blank_figure, material_colours, material_legend, shortened, spoken
+from wastelens.data.outlines import DrawnOutline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Photos = npt.NDArray[np.uint8]
-Points = npt.NDArray[np.float64]
 
 _BOX_MARGIN = 0.01  # of the photo's longer side, so that a box does not hide the object it points at
 _CELL_IN, _CAPTION_IN = 1.9, 0.3  # width of a photo on the contact sheet, height of the text above it
 _CAPTION_LETTERS = 30
 _SMALL_OBJECT = 0.08  # of the photo's longer side: a heavy line would hide what it surrounds
-
-
-@dataclass(frozen=True)
-class DrawnOutline:
-    """An object's outline, ready to draw over a photo of any size.
-
-    Attributes:
-        material: what the object is made of.
-        polygons: each float (points, 2), x and y in 0 to 1 of the photo's width and height; may be empty.
-    """
-
-    material: str
-    polygons: tuple[Points, ...]
-
-
-def drawn_outline(outline: Outline, image: Image, material: str) -> DrawnOutline:
-    """An annotation's outline in shares of the photo's width and height; run-length masks are traced."""
-    size = np.array([image.width, image.height])
-    polygons = outline.polygons if outline.rle is None else _traced(outline.rle)
-    return DrawnOutline(material, tuple(polygon / size for polygon in polygons))
-
-
-def _traced(rle: Mapping[str, Any]) -> tuple[Points, ...]:
-    """The outer contours of a run-length mask, through the pixels' centres."""
-    import cv2
-    from pycocotools import mask
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 converts arrays as numpy 1 did
-        pixels = mask.decode(rle)
-    contours, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return tuple(contour.reshape(-1, 2).astype(np.float64) + 0.5 for contour in contours)
 
 
 def contact_sheet(

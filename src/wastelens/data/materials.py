@@ -14,7 +14,8 @@ _MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 COLUMNS = ("category", "material", "reason")
 # The other columns of the prepared tables, and what is counted beside the materials in the run's metrics.
 _OTHER_COLUMNS = ("control", "file_name", "fold", "group", "height", "image_id", "photo_index", "source_file", "width")
-RESERVED_NAMES = frozenset({*_OTHER_COLUMNS, "split", "train", "val", "test", "left_out"})
+_PARTS_OF_METRICS = ("left_out", "low", "high", "chance", "share")  # explain_gradcam_energy_low is an interval's end
+RESERVED_NAMES = frozenset({*_OTHER_COLUMNS, *_PARTS_OF_METRICS, "split", "train", "val", "test"})
 
 
 @dataclass(frozen=True)

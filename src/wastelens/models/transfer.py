@@ -9,6 +9,7 @@ from wastelens.config import TransferConfig
 from wastelens.errors import ConfigError
 from wastelens.models.freezing import backbone_layers
 from wastelens.models.head import classification_head
+from wastelens.models.initialisers import initialise_anew
 from wastelens.models.seeds import layer_seeds
 
 SMALLEST_SIDE_PX = {
@@ -46,7 +47,8 @@ def build_transfer(config: TransferConfig, *, image_side_px: int, outputs: int, 
     backbone = keras_backbone(config.backbone, preprocessed(photos, config.backbone), weights=None)
     probabilities = classification_head(backbone.output, config, outputs=outputs, seeds=seeds)
     model = keras.Model(photos, probabilities, name=config.backbone)
-    _initialise_anew(model, seeds)
+    initialise_anew(backbone_layers(model), seeds)  # Keras drew its weights from seeds nobody knows
+    _seed_dropout(model, seeds)
     return model
 
 
@@ -88,25 +90,11 @@ def preprocessed(photos_0_255: Any, backbone: str) -> Any:
     return layers.Rescaling(scale, offset=offset, dtype="float32", name="rescale")(pixels)
 
 
-def _initialise_anew(model: Any, seeds: Iterator[int]) -> None:
-    """Draw a backbone's weights again, each from a seed of its own: Keras drew them from seeds nobody knows."""
+def _seed_dropout(model: Any, seeds: Iterator[int]) -> None:
+    """Keras seeded its own layers with numbers nobody knows."""
     import keras
 
-    for layer in backbone_layers(model):
-        for weight in layer.weights:
-            initializer = _initializer(layer, weight.name)
-            settings = initializer.get_config()
-            if "seed" in settings:
-                seeded = type(initializer).from_config({**settings, "seed": next(seeds)})
-                weight.assign(seeded(weight.shape, dtype=weight.dtype))
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout) and layer.seed is None and layer.rate > 0:
             layer.seed = next(seeds)
             layer.seed_generator.state.assign(keras.random.SeedGenerator(layer.seed).state)
-
-
-def _initializer(layer: Any, weight_name: str) -> Any:
-    names = {"kernel": ("kernel_initializer", "depthwise_initializer")}.get(
-        weight_name, (f"{weight_name}_initializer",)
-    )
-    return next(getattr(layer, name) for name in names if hasattr(layer, name))

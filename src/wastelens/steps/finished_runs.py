@@ -17,6 +17,7 @@ from wastelens.tracking import Run, StoredRun, Tracker
 CONFIG_ARTIFACT = "config.json"
 ENCODER = "encoder/encoder.keras"
 EXPORT = ("export/architecture.json", "export/model.weights.h5")
+BEST_BY = "val_macro_ap"
 _METHODS = {"autoencoder": ("dense_autoencoder", "conv_autoencoder"), "dbn": ("rbm", "dbn")}
 
 
@@ -55,8 +56,10 @@ def about_run(stored: StoredRun) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def find_run(tracker: Tracker, run_id: str, dataset: PreparedDataset, fold: int, steps: Sequence[str]) -> FinishedRun:
-    """A finished run of one of some steps, on this dataset and fold.
+def find_run(
+    tracker: Tracker, run_id: str, dataset: PreparedDataset, fold: int | None, steps: Sequence[str]
+) -> FinishedRun:
+    """A finished run of one of some steps, on this dataset and fold (None: on any).
 
     Raises:
         RunError: no such run, a deleted, unfinished or failed one, one of another step, or one on photos of another
@@ -65,18 +68,34 @@ def find_run(tracker: Tracker, run_id: str, dataset: PreparedDataset, fold: int,
     stored = tracker.stored(run_id)
     about = about_run(stored)
     if about.get("step") not in steps:
-        raise RunError(f"Run {run_id} has no network to start from. Give the id of a run of: {', '.join(steps)}.")
+        raise RunError(f"Run {run_id} has no network to use here. Give the id of a run of: {', '.join(steps)}.")
     if stored.status != "FINISHED":
         raise RunError(
             f"Run {run_id} is not finished (its status is {stored.status}). Wait, resume it, or run it again."
         )
     _check_fit(run_id, about, usable_with(dataset))
     learnt_fold = about["config"]["fold"]
-    if learnt_fold != fold:
+    if fold is not None and learnt_fold != fold:
         raise RunError(
             f"Run {run_id} learnt from fold={learnt_fold}, whose photos fold={fold} may test on. Give another run."
         )
     return FinishedRun(run_id, stored, about["step"], about["config"])
+
+
+def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
+    """The id of the dataset's finished ``train`` run that is best on val; a collapsed one only where all are.
+
+    Raises:
+        RunError: there is none.
+    """
+    runs = tracker.finished({"step": "train", "dataset_digest": dataset.digest})
+    scored = [one for one in runs if BEST_BY in one.metrics]
+    if not scored:
+        raise RunError(
+            f"There is no finished model run of {dataset.name} as it is prepared now. Train one first: "
+            f"mlflow run . -e train --env-manager local -P dataset={dataset.manifest['settings']['dataset']}"
+        )
+    return max(scored, key=lambda one: (one.tags.get("collapsed") != "true", one.metrics[BEST_BY])).run.id
 
 
 def _check_fit(run_id: str, learnt: Mapping[str, Any], here: Mapping[str, Any]) -> None:

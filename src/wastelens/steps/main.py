@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wastelens.config import ClusterConfig, MainConfig, TrainConfig, TransferConfig
+from wastelens.config import ClusterConfig, ExplainConfig, MainConfig, TrainConfig, TransferConfig
 from wastelens.console import say, table
 from wastelens.data.sources import choose_source
 from wastelens.errors import ConfigError
 from wastelens.models.backend import load_backend
 from wastelens.models.weights import check_weights_available
-from wastelens.steps import cluster, prepare, train
+from wastelens.steps import cluster, explain, prepare, train
+from wastelens.steps.finished_runs import BEST_BY
 from wastelens.steps.train import Trained
 from wastelens.tracking import Run, Tracker
 
@@ -27,7 +28,7 @@ class Compared:
 
 
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
-    """Prepare, pretrain and train every model, cluster what was learnt without labels, compare."""
+    """Prepare, pretrain and train every model, cluster what was learnt without labels, compare, explain the best."""
     choose_source(config.prepare.dataset, config.prepare.data_folder)
     _check_weights(config)
     with tracker.start("main", system_metrics=False) as tracked:
@@ -40,8 +41,12 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         _log_table(tracked, compared)
         _log_best(tracked, compared)
         clustered = cluster.run(_clustering(config, compared), tracker)
+        explained = explain.run(_explaining(config, compared), tracker)
     _report(compared, tracker)
     say(clustered.sentence)
+    for sentence in explained.summary.sentences():
+        say(sentence)
+    say(f"Where the best model looks: {explain.ARTIFACTS}/index.html among the artifacts of run {explained.run_id}.")
     say(f"See the runs: {tracker.finished_hint()}", "bold")
     return compared
 
@@ -100,9 +105,24 @@ def _log_table(tracked: Run, compared: list[Compared]) -> None:
     tracked.log_table(comparison_frame(compared), "comparison.csv")
 
 
+def _explaining(config: MainConfig, compared: list[Compared]) -> ExplainConfig:
+    run_id = config.explain.run_id or _best(compared).trained.run_id
+    return config.explain.model_copy(update={"run_id": run_id})
+
+
+def _best(compared: list[Compared]) -> Compared:
+    """The model that is best on val, a collapsed one only where all are."""
+
+    def merit(one: Compared) -> tuple[bool, float]:
+        verdict = one.trained.verdict
+        return not verdict.collapse.collapsed, verdict.metrics()[BEST_BY]
+
+    return max(compared, key=merit)
+
+
 def _log_best(tracked: Run, compared: list[Compared]) -> None:
     """The parent carries the numbers of the run that was best on val, so that it sorts beside its children."""
-    best = max(compared, key=lambda one: one.trained.verdict.metrics()["val_macro_ap"])
+    best = _best(compared)
     tracked.log_metrics(best.trained.verdict.metrics())
     tracked.set_tags({"best_run": best.trained.run_id, **best.trained.verdict.tags()})
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from wastelens.config import PrepareConfig, flatten
 from wastelens.console import progress_bar, say, table, warn
 from wastelens.data import prepared, sight
 from wastelens.data.balance import Oversampled
-from wastelens.data.coco import CocoDataset, annotations_by_image, flat_name, outline, read_coco
-from wastelens.data.contact_sheet import DrawnOutline, contact_sheet, drawn_outline
+from wastelens.data.coco import CocoDataset, read_coco
+from wastelens.data.contact_sheet import contact_sheet
 from wastelens.data.digests import file_digest
 from wastelens.data.labels import AnnotatedPhotos, tabulate
 from wastelens.data.materials import MaterialMapping, check_covers, read_mapping
+from wastelens.data.outlines import AnnotatedOutlines
 from wastelens.data.photo_cache import PhotoCache
 from wastelens.data.preparation import (
     CachedPhotos,
@@ -264,7 +264,8 @@ def _log(
 def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: PrepareConfig) -> None:
     """Figures to look at before any training."""
     frame, objects, materials = parts.split.frame, parts.cached.objects, parts.mapping.materials
-    sheet = contact_sheet(frame, dataset.photos, _outlines_of(parts), materials, rng=np.random.default_rng(config.seed))
+    outlines = AnnotatedOutlines(parts.coco, parts.mapping.material_of)
+    sheet = contact_sheet(frame, dataset.photos, outlines.drawn, materials, rng=np.random.default_rng(config.seed))
     figures = {
         "contact_sheet": sheet,
         "photos_per_material": sight.photos_per_material(frame, materials),
@@ -278,23 +279,6 @@ def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: Pr
     tracked.log_table(
         sight.category_table(objects, parts.mapping.material_of, parts.mapping.reasons), "sight/categories.csv"
     )
-
-
-def _outlines_of(parts: _Parts) -> Callable[[str], list[DrawnOutline]]:
-    """A photo's usable outlines, traced when they are asked for: of most photos nobody wants to see them."""
-    names = {category.id: category.name for category in parts.coco.categories}
-    annotated = {flat_name(image.file_name): (image, of_image) for image, of_image in annotations_by_image(parts.coco)}
-
-    def outlines(flat: str) -> list[DrawnOutline]:
-        image, of_image = annotated[flat]
-        traced = [(outline(annotation, image), names[annotation.category_id]) for annotation in of_image]
-        return [
-            drawn_outline(one, image, parts.mapping.material_of[category])
-            for one, category in traced
-            if not one.problem
-        ]
-
-    return outlines
 
 
 def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) -> None:

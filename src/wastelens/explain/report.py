@@ -1,0 +1,163 @@
+"""What a summary of scores says to people: the head of the page, the closing table, and why something is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from wastelens.explain.gallery import GalleryHeader, SummaryRow
+from wastelens.explain.methods import SIGNED
+from wastelens.explain.scores import CONTROL, METHOD_TITLES, Summary
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A score as people read it."""
+
+    title: str
+    better: Literal["higher", "lower", ""]
+    explanation: str
+
+
+SCORE_TEXTS: Mapping[str, _Text] = {
+    "energy": _Text(
+        "Energy on the litter",
+        "higher",
+        "The share of the map's evidence inside the material's outlines, over the share of the photo that they cover. "
+        "1 is chance, 2 means twice as much evidence on the litter as an even map would put there.",
+    ),
+    "energy_over_centre": _Text(
+        "Energy over the centre's",
+        "higher",
+        "The same, less that of a blob in the middle of every photo, which never looks at it: people put the litter "
+        "they photograph in the middle. Only above 0 does the map know more than that.",
+    ),
+    "above_chance": _Text(
+        "Photos above chance",
+        "higher",
+        "The share of cases whose energy is above 1. The mean energy can be carried by a few small objects that were "
+        "hit well; this share cannot.",
+    ),
+    "pointing": _Text(
+        "Pointing game",
+        "higher",
+        "How often the map's maximum lies inside the outlines.",
+    ),
+    "pointing_chance": _Text(
+        "Pointing game by chance",
+        "",
+        "How often a random place of the photo lies inside the outlines.",
+    ),
+    "iou": _Text(
+        "Overlap at the best threshold",
+        "higher",
+        "Intersection over union of the outlines and of what is left of the map when it is cut at the threshold that "
+        "suits this photo best.",
+    ),
+    "right_label_wrong_place": _Text(
+        "Right label, wrong place",
+        "lower",
+        "Of the correct decisions, the share with less evidence on the litter than chance would put there.",
+    ),
+    "insertion": _Text(
+        "Insertion",
+        "higher",
+        "The material's probability while a blurred photo gets its pixels back, those with the most evidence first: "
+        "the area under that curve.",
+    ),
+    "deletion": _Text(
+        "Deletion",
+        "lower",
+        "The same while the pixels with the most evidence are blurred first.",
+    ),
+    "randomised": _Text(
+        "Likeness to random weights",
+        "lower",
+        "Rank correlation with the map of the same network with random weights. Near 0 is good; near 1 the map shows "
+        "the photo and not what the model has learnt.",
+    ),
+    "additivity_error": _Text(
+        "Additivity error",
+        "lower",
+        "How far the SHAP values of a photo are, added up, from what they should explain: the logit, less the mean "
+        "logit of the background photos.",
+    ),
+    "empty": _Text(
+        "Empty maps",
+        "",
+        "The share of maps that are the same everywhere: they say nothing, and are scored as chance.",
+    ),
+}
+
+
+IN_SHORT = ("energy", "energy_over_centre", "above_chance", "pointing", "insertion", "deletion", "randomised")
+
+
+def header(
+    summary: Summary,
+    *,
+    title: str,
+    run_id: str,
+    dataset: str,
+    split: str,
+    materials: Sequence[str],
+    notes: Sequence[str],
+) -> GalleryHeader:
+    """The head of the page."""
+    return GalleryHeader(
+        title=title,
+        run_id=run_id,
+        dataset=dataset,
+        split=split,
+        sentences=summary.sentences(),
+        columns=[METHOD_TITLES[name] for name in summary.methods],
+        rows=_rows(summary),
+        notes=notes,
+        materials=materials,
+        methods={name: METHOD_TITLES[name] for name in summary.methods if name != CONTROL},
+        signed=SIGNED & set(summary.methods),
+    )
+
+
+def _rows(summary: Summary) -> list[SummaryRow]:
+    rows = []
+    for score, text in SCORE_TEXTS.items():
+        cells = [cell(summary, method, score) for method in summary.methods]
+        if any(cells):
+            rows.append(SummaryRow(score, text.title, text.explanation, text.better, cells))
+    return rows
+
+
+def cell(summary: Summary, method: str, score: str) -> str:
+    """``1.82 [1.41, 2.30]``, or nothing where the method has no such score."""
+    mean = summary.means.get((method, score))
+    return f"{mean.estimate:.2f} [{mean.low:.2f}, {mean.high:.2f}]" if mean else ""
+
+
+def table_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the closing table in the terminal: a row a method."""
+    defined = {score for _, score in summary.means}
+    shown = [score for score in IN_SHORT if score in defined]
+    rows = [[METHOD_TITLES[method], *(cell(summary, method, score) for score in shown)] for method in summary.methods]
+    return ["method", *(SCORE_TEXTS[score].title for score in shown)], rows
+
+
+def notes_on(summary: Summary, *, chosen: int, gone: Mapping[str, str]) -> list[str]:
+    """What was left out, how often, and why."""
+    counts = summary.metrics()
+    photos, pairs = int(counts["explain_photos"]), int(counts["explain_pairs"])
+    notes = [f"{pairs:,} decisions and annotations of {photos:,} photos explained."]
+    if chosen > photos:
+        notes.append(f"{chosen - photos:,} photos show no material, and the model says none.")
+    if covered := int(counts["explain_covered_too_much"]):
+        notes.append(f"{covered:,} are left out of localisation: their outlines cover more than half of the photo.")
+    if without := int(counts["explain_without_outline"]):
+        notes.append(f"{without:,} are left out of localisation: their material has no usable outline.")
+    if gone:
+        first, reason = next(iter(gone.items()))
+        notes.append(
+            f"{len(gone):,} photo files cannot be read any more (the first, {first}: {reason}); they are shown from "
+            "the cache, which is what the model saw."
+        )
+    return notes
