@@ -15,7 +15,7 @@ BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end: written by make
 def main() -> None:
     """Measure all, print, and renew the generated part of results.md; what stands around it is kept."""
     prepare_environment()
-    from bench import epochs, features, photos, rbm, tables
+    from bench import epochs, explanations, features, photos, rbm, tables
     from bench.measure import Measurement
 
     parts: list[Callable[[], list[Measurement]]] = [
@@ -24,6 +24,7 @@ def main() -> None:
         epochs.measure,
         rbm.measure,
         features.measure,
+        explanations.measure,
     ]
     lines = ["| what | ours | peer | ratio | wanted | reached |", "|---|---|---|---|---|---|"]
     for part in parts:

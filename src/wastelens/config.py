@@ -426,7 +426,7 @@ class ExplainConfig(Config):
     split: Literal["test", "val", "train"]
     photos: int = Field(ge=1)
     file_names: NameList
-    methods: Annotated[Literal["auto"] | MethodList, BeforeValidator(_auto_or_listed)]
+    methods: Annotated[MethodList | Literal["auto"], BeforeValidator(_auto_or_listed)]
     layer: str = Field(min_length=1)
     samples: int = Field(ge=1)
     background_photos: int = Field(ge=1)

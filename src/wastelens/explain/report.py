@@ -132,7 +132,10 @@ def _rows(summary: Summary) -> list[SummaryRow]:
 def cell(summary: Summary, method: str, score: str) -> str:
     """``1.82 [1.41, 2.30]``, or nothing where the method has no such score."""
     mean = summary.means.get((method, score))
-    return f"{mean.estimate:.2f} [{mean.low:.2f}, {mean.high:.2f}]" if mean else ""
+    if mean is None:
+        return ""
+    estimate, low, high = (f"{round(value, 2) + 0.0:.2f}" for value in (mean.estimate, mean.low, mean.high))  # no -0.00
+    return f"{estimate} [{low}, {high}]"
 
 
 def table_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:

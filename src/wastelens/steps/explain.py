@@ -180,7 +180,7 @@ def _explain(
                 rows += [scores for pair in pairs for scores in pair.scores.values()]
                 clock.lap("pictures")
             bar.advance()
-            bar.show(clock.per_photo(-(-done // config.batch_size) * config.batch_size))
+            bar.show(clock.per_photo(min(-(-done // config.batch_size) * config.batch_size, len(photos))))
     return rows
 
 

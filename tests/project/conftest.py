@@ -1,0 +1,40 @@
+"""What tests of several files of this folder share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from tests.factories import write_dataset
+from tests.project.running import TINY, ok, wastelens
+
+
+@pytest.fixture(scope="session")
+def explained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an ``mlflow.db``: a small dataset, a model trained on it, and its explanations; for reading only.
+
+    The first worker of a test run makes it for all of them.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "explained"
+    folder.mkdir(exist_ok=True)
+    finished = folder / "finished"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            _fill(folder)
+            finished.touch()
+    return folder
+
+
+def _fill(folder: Path) -> None:
+    write_dataset(folder / "litter", side=(96, 64))
+    few = "samples=10 background_photos=5 steps=3 randomised_photos=2 bootstrap_resamples=100"
+    for command in (
+        ("prepare", "--image_side_px", "32"),
+        ("train", "--seed", "3", "--set", f"fit.epochs=12 {TINY}"),  # right, missed and false alarms, all of them
+        ("explain", "--set", few),
+    ):
+        ok(wastelens(*command, "--dataset", "litter", cwd=folder))

@@ -1,0 +1,418 @@
+"""The page of explanations in a real browser: in MLflow's artifact tab, and as a file of its own."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from tests.project.browser import browser, console, mlflow_ui, needs_browser, requested, sent, soon
+
+from wastelens.data.drawing import spoken
+
+pytestmark = needs_browser
+
+Pair = tuple[str, str]  # file name and heading, as a card shows them
+MISPLACED = "misplaced"
+METHODS = {"gradcam": "Grad-CAM", "shap": "SHAP (expected gradients)"}
+# MLflow asks who is logged in; a server without accounts answers 404.
+MLFLOW_S_OWN = re.compile(
+    r"http://127\.0\.0\.1:\d+/ajax-api/2\.0/mlflow/users/current - Failed to load resource: .*404"
+)
+
+FRAME = "iframe[sandbox]"
+SHOWN = """
+return [...document.querySelectorAll(".card")].filter((card) => card.checkVisibility())
+  .map((card) => [card.querySelector(".file").title, card.querySelector("h3").textContent]);
+"""
+# Every picture of the page, decoded: its width in pixels, 0 where that fails.
+DECODED = """
+const done = arguments[0];
+const images = [...document.querySelectorAll("img")];
+const backgrounds = [...document.querySelectorAll(".frame, .bar i")].map((element) => {
+  const image = new Image();
+  image.src = getComputedStyle(element).backgroundImage.slice(5, -2);
+  return image;
+});
+Promise.all([...images, ...backgrounds].map((image) => image.decode().then(() => image.naturalWidth, () => 0)))
+  .then((widths) => done({images: widths.slice(0, images.length), backgrounds: widths.slice(images.length)}));
+"""
+# The lowest contrast of text with what lies behind it (WCAG 2: 4.5 is enough), and whose it is.
+FAINTEST = """
+const light = ([r, g, b]) => [r, g, b].map((part) => part / 255)
+  .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const behind = (element) => {
+  for (; element; element = element.parentElement) {
+    const colour = parts(getComputedStyle(element).backgroundColor);
+    if (colour.length === 3 || colour[3] === 1) return colour;
+  }
+};
+const written = [...document.querySelectorAll("body *")].filter((element) => element.checkVisibility()
+  && [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim()));
+return written.map((element) => {
+  const [one, other] = [light(parts(getComputedStyle(element).color)), light(behind(element))];
+  return [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), element.outerHTML.slice(0, 120)];
+}).reduce((faintest, next) => next[0] < faintest[0] ? next : faintest);
+"""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What ``explain`` left in the model's run."""
+
+    folder: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.folder.parents[1].name
+
+    @property
+    def page(self) -> str:
+        return (self.folder / "index.html").as_uri()
+
+    def scores(self, method: str = "gradcam") -> pd.DataFrame:
+        """A row a card, in the order of the page."""
+        scores = pd.read_csv(self.folder / "scores.csv")
+        return scores[scores["method"] == method].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The page in the browser, as a user handles it."""
+
+    driver: Any
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def choose(self, name: str, text: str) -> None:
+        from selenium.webdriver.support.select import Select
+
+        Select(self.find(f"select[name={name}]")).select_by_visible_text(text)
+
+    def options(self, name: str) -> list[str]:
+        return [option.text for option in self.find(f"select[name={name}]").find_elements("css selector", "option")]
+
+    def tick(self, name: str) -> None:
+        self.find(f"input[name={name}]").click()
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def shown(self) -> list[Pair]:
+        """The cards that are to be seen; the page counts them too."""
+        cards = [(name, heading) for name, heading in self.driver.execute_script(SHOWN)]
+        total = len(self.driver.find_elements("css selector", ".card"))
+        assert self.find("output").text == f"{len(cards)} of {total} shown"
+        return cards
+
+    def reset(self) -> None:
+        """As when it was opened."""
+        self.driver.execute_script("document.querySelector('dialog').close(); document.activeElement.blur();")
+        self.find("button[type=reset]").click()
+        soon(lambda: not self.driver.execute_script("return document.querySelector('.card[hidden]')"), "a reset")
+        self.driver.execute_script("document.activeElement.blur(); scrollTo(0, 0);")
+
+
+def pairs(scores: pd.DataFrame) -> list[Pair]:
+    """The cards of these rows."""
+    headings = [f"{spoken(row.material)}, {spoken(row.outcome)}" for row in scores.itertuples()]
+    return list(zip(scores["file_name"], headings, strict=True))
+
+
+def open_tab(driver: Any, address: str, explained: Explained) -> Gallery:
+    """MLflow's artifact tab on the page of explanations, and into its frame."""
+    driver.get(f"{address}/#/experiments/0/runs/{explained.run_id}/artifacts/explanations/index.html")
+    (frame,) = soon(lambda: driver.find_elements("css selector", FRAME), "the frame of the artifact tab")
+    driver.switch_to.frame(frame)
+    soon(lambda: driver.find_elements("css selector", ".filters:not([hidden])"), "the gallery's filters")
+    return Gallery(driver)
+
+
+@pytest.fixture(scope="module")
+def explained(explained_store: Path) -> Explained:
+    (page,) = explained_store.glob("mlruns/0/*/artifacts/explanations/index.html")
+    return Explained(page.parent)
+
+
+@pytest.fixture(scope="module")
+def address(explained_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_ui(explained_store / "mlflow.db", tmp_path_factory.mktemp("server")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tab(address: str, explained: Explained) -> Iterator[Gallery]:
+    with browser() as driver:
+        yield open_tab(driver, address, explained)
+
+
+@pytest.fixture
+def gallery(tab: Gallery) -> Gallery:
+    """The gallery in MLflow's artifact tab."""
+    tab.reset()
+    return tab
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Any]:
+    with browser() as driver:
+        yield driver
+
+
+@pytest.fixture
+def page(opened: Any, explained: Explained) -> Iterator[Gallery]:
+    """The gallery as a file of its own."""
+    opened.get(explained.page)
+    yield Gallery(opened)
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    opened.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_the_artifact_tab_shows_the_gallery(gallery: Gallery, explained: Explained) -> None:
+    driver = gallery.driver
+    assert gallery.find("h1").text == "base plain seed 3"
+    assert gallery.shown() == pairs(explained.scores())
+    driver.switch_to.default_content()
+    frame = driver.find_element("css selector", FRAME)
+    assert frame.is_displayed()
+    assert frame.size["width"] > 300
+    assert frame.size["height"] > 300
+    assert {"index.html", "scores.csv", "gradcam", "shap"} <= set(driver.find_element("tag name", "body").text.split())
+    driver.switch_to.frame(frame)
+
+
+def test_the_material_filters(gallery: Gallery, explained: Explained) -> None:
+    scores = explained.scores()
+    found = {}
+    for option in gallery.options("material")[1:]:
+        gallery.choose("material", option)
+        found[option] = gallery.shown()
+    counts = scores["material"].value_counts()
+    assert len(counts) > 1
+    assert found == {
+        f"{spoken(name)} ({count})": pairs(scores[scores["material"] == name]) for name, count in counts.items()
+    }
+    gallery.choose("material", "all")
+    assert gallery.shown() == pairs(scores)
+
+
+def test_the_outcome_filters(gallery: Gallery, explained: Explained) -> None:
+    scores = explained.scores()
+    found = {}
+    for option in gallery.options("outcome")[1:]:
+        gallery.choose("outcome", option)
+        found[option] = gallery.shown()
+    counts = scores["outcome"].value_counts()
+    assert set(counts.index) == {"right", "missed", "false_alarm"}
+    assert found == {
+        f"{spoken(name)} ({count})": pairs(scores[scores["outcome"] == name]) for name, count in counts.items()
+    }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_right_label_wrong_place(gallery: Gallery, explained: Explained, method: str) -> None:
+    scores = explained.scores(method)
+    misplaced = scores[(scores["outcome"] == "right") & (scores["energy"] < 1)]
+    assert 0 < len(misplaced) < (scores["outcome"] == "right").sum()
+    gallery.tick(MISPLACED)
+    gallery.choose("method", METHODS[method])
+    assert gallery.shown() == pairs(misplaced)
+    gallery.tick(MISPLACED)
+    assert gallery.shown() == pairs(scores)
+
+
+def test_filters_meet(gallery: Gallery, explained: Explained) -> None:
+    scores = explained.scores()
+    materials, outcomes = gallery.options("material")[1:], gallery.options("outcome")[1:]
+    for material, outcome in itertools.product(materials, outcomes):
+        gallery.choose("material", material)
+        gallery.choose("outcome", outcome)
+        heading = ", ".join(text.rpartition(" (")[0] for text in (material, outcome))
+        expected = [pair for pair in pairs(scores) if pair[1] == heading]
+        assert gallery.shown() == expected
+        assert gallery.find(".nothing").is_displayed() == (not expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("order", "score", "sign"),
+    [
+        ("probability, highest first", "probability", -1),
+        ("energy, lowest first", "energy", 1),
+        ("energy, highest first", "energy", -1),
+    ],
+)
+def test_sorting(gallery: Gallery, explained: Explained, method: str, order: str, score: str, sign: int) -> None:
+    scores = explained.scores(method)
+    values = dict(zip(pairs(scores), sign * scores[score], strict=True))
+    gallery.choose("method", METHODS[method])
+    gallery.choose("sort", order)
+    shown = gallery.shown()
+    assert sorted(shown) == sorted(values)
+    assert shown != list(values)
+    assert_rising([values[pair] for pair in shown])
+    gallery.choose("outcome", f"right ({(scores['outcome'] == 'right').sum()})")
+    assert gallery.shown() == [pair for pair in shown if pair[1].endswith(", right")]
+    gallery.choose("outcome", "all")
+    gallery.choose("sort", "file order")
+    assert gallery.shown() == list(values)
+
+
+def assert_rising(values: Sequence[float]) -> None:
+    """What is not known stands last; the page rounds to four decimals."""
+    unknown = [math.isnan(value) for value in values]
+    assert unknown == sorted(unknown)
+    assert all(one <= other + 1e-4 for one, other in itertools.pairwise(values) if not math.isnan(other))
+
+
+def test_the_overlays_fade(gallery: Gallery) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    gallery.find("input[name=opacity]").send_keys(Keys.HOME)
+    opacities = "return [...document.querySelectorAll('.frame img')].map((image) => getComputedStyle(image).opacity)"
+    assert set(gallery.driver.execute_script(opacities)) == {"0"}
+
+
+def test_the_keyboard(gallery: Gallery, explained: Explained) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def here() -> Pair:
+        return tuple(gallery.driver.execute_script(SHOWN.replace('.card")', '.card:focus")'))[0])
+
+    def enlarged() -> str:
+        dialog = gallery.find("dialog")
+        return dialog.find_element("css selector", "h2").text if dialog.is_displayed() else ""
+
+    cards = pairs(explained.scores())
+    gallery.press("j")
+    assert here() == cards[0]
+    gallery.press("j", "j")
+    assert here() == cards[2]
+    gallery.press("k")
+    assert here() == cards[1]
+    gallery.press(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_UP)
+    assert here() == cards[2]
+    outlines = gallery.find(".card:focus svg.outlines")
+    assert outlines.is_displayed()
+    gallery.press("o")
+    assert not outlines.is_displayed()
+    gallery.press("o")
+    assert outlines.is_displayed()
+
+    name, heading = cards[2]
+    gallery.press(Keys.TAB, Keys.ENTER)
+    assert enlarged() == f"Photo {name} with the outlines of its litter"
+    gallery.press(Keys.ARROW_RIGHT)
+    assert enlarged() == f"Grad-CAM evidence for {heading.partition(',')[0]} in {name}"
+    gallery.press("j")  # a card behind the picture stays where it is
+    gallery.press(Keys.ESCAPE)
+    assert not enlarged()
+    gallery.press(Keys.ENTER)
+    assert enlarged().startswith("Grad-CAM evidence")
+    gallery.press(Keys.ESCAPE)
+    assert not enlarged()
+
+
+def test_a_click_enlarges(gallery: Gallery) -> None:
+    gallery.find("figure[data-method=shap] .frame").click()
+    assert gallery.find("dialog h2").text.startswith("SHAP (expected gradients) evidence for ")
+    (large,) = gallery.driver.find_elements("css selector", "dialog .frame")
+    assert large.size["width"] > 2 * gallery.find("figure[data-method=shap] .frame").size["width"]
+    gallery.find("dialog [data-close]").click()
+    assert not gallery.find("dialog").is_displayed()
+
+
+def test_nothing_leaves_the_machine_and_nothing_goes_wrong(address: str, explained: Explained, tmp_path: Path) -> None:
+    with browser(net_log=tmp_path / "net.json") as driver:
+        gallery = open_tab(driver, address, explained)
+        gallery.tick(MISPLACED)
+        gallery.press("j", "\ue004", "\ue007")
+        assert gallery.find("dialog").is_displayed()
+        complaints, addresses = console(driver), requested(driver)
+        # What both logs are to find, they find: in the frame, and in a worker of MLflow's own page.
+        driver.execute_script("console.error('planted'); new Image().src = 'http://planted.invalid/frame'")
+        soon(lambda: "http://planted.invalid/frame" in requested(driver), "a request from the frame")
+        soon(lambda: any("planted" in message for message in console(driver)), "an error from the frame")
+        driver.switch_to.default_content()
+        script = "const code = new Blob([`fetch('http://planted.invalid/worker').catch(() => postMessage(0))`]);"
+        script += "new Worker(URL.createObjectURL(code)).onmessage = () => arguments[0]()"
+        driver.execute_async_script(script)
+    local = (f"{address}/", f"blob:{address}/", "data:", "blob:null/")
+    assert [message for message in complaints if not MLFLOW_S_OWN.match(message)] == []
+    assert any("/get-artifact?path=explanations%2Findex.html" in one for one in addresses)
+    assert {one for one in addresses if not one.startswith(local)} == set()
+    assert {one for one in sent(tmp_path / "net.json") if not one.startswith(local)} == {
+        "http://planted.invalid/worker"
+    }
+
+
+def test_the_file_alone_asks_for_nothing(page: Gallery, explained: Explained) -> None:
+    assert page.shown() == pairs(explained.scores())
+    assert console(page.driver) == []
+    asked = requested(page.driver)
+    assert explained.page in asked
+    assert {one for one in asked if not one.startswith("data:")} == {explained.page}
+
+
+def test_every_picture_is_one(page: Gallery, explained: Explained) -> None:
+    widths = page.driver.execute_async_script(DECODED)
+    assert len(widths["images"]) == 2 * len(explained.scores())
+    assert len(widths["backgrounds"]) == (3 + 2) * len(explained.scores())
+    assert min(widths["images"] + widths["backgrounds"]) > 0
+
+
+def test_a_narrow_screen_scrolls_down_only(page: Gallery) -> None:
+    driver = page.driver
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    # All of it at once: cards out of sight are not laid out otherwise, and what is too wide in a card would be cut off.
+    driver.execute_script("for (const element of document.querySelectorAll('details')) element.open = true;")
+    driver.execute_script(
+        "for (const card of document.querySelectorAll('.card')) card.style.contentVisibility = 'visible'"
+    )
+    assert driver.execute_script("return innerWidth") == 400
+    wide = "const root = document.scrollingElement; return [root.scrollWidth, root.clientWidth]"
+    needed, given = driver.execute_script(wide)
+    assert needed <= given
+    too_wide = (
+        "return [...document.querySelectorAll('.card, .filters, .top')].filter((e) => e.scrollWidth > e.clientWidth)"
+    )
+    assert driver.execute_script(f"{too_wide}.length") == 0
+    page.find(".card .frame").click()
+    left, right = driver.execute_script(
+        "const box = document.querySelector('dialog').getBoundingClientRect(); return [box.left, box.right]"
+    )
+    assert 0 <= left < right <= given
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark(page: Gallery, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    colour = page.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+    brightness = [int(part) for part in re.findall(r"\d+", colour)]
+    assert len(brightness) == 3
+    assert max(brightness) < 50 if scheme == "dark" else min(brightness) > 200
+    contrast, element = page.driver.execute_script(FAINTEST)
+    assert contrast >= 4.5, element
+
+
+def test_without_scripts_everything_is_there(page: Gallery, explained: Explained) -> None:
+    page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    page.driver.refresh()
+    cards = page.driver.find_elements("css selector", ".card")
+    assert len(cards) == len(explained.scores())
+    assert all(card.is_displayed() for card in cards)
+    assert not page.find(".filters").is_displayed()

@@ -1,0 +1,858 @@
+"""The step ``explain`` on small data: what it adds to a model's run, which photos and runs it takes, and what not."""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.factories import MATERIALS, annotation, config, write_dataset, write_json, write_photo
+
+from wastelens.data.prepared import load_prepared
+from wastelens.errors import ConfigError, DatasetError, RunError
+from wastelens.explain.evidence import Evidence, without_sum
+from wastelens.explain.examination import Clock
+from wastelens.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.steps import explain, prepare, pretrain, train
+
+TINY = (
+    "samples=4 background_photos=2 evaluations=10 channels=4 steps=2 randomised_photos=1 batch_size=4 "
+    "bootstrap_resamples=100"
+)
+FOUR_METHODS = ("gradcam", "gradcam_plus_plus", "scorecam", "shap")
+LEARNER = "network.learner.epochs=1"
+# Model → its parameters, its settings, the layer whose map is drawn (nothing: it has none).
+MODELS: dict[str, tuple[dict[str, str], str, str]] = {
+    "base": ({}, "network.widths=[4,8]", "block1_pool"),
+    "autoencoder": (
+        {"model": "autoencoder", "pretrained": "none"},
+        f"{LEARNER} network.learner.widths=[4,8]",
+        "block1_pool",
+    ),
+    "dense autoencoder": (
+        {"model": "autoencoder", "pretrained": "none"},
+        f"network.method=dense_autoencoder {LEARNER} network.learner.side_px=8 network.learner.hidden_units=[16,6]",
+        "",
+    ),
+    "dbn": (
+        {"model": "dbn", "pretrained": "none"},
+        f"{LEARNER} network.learner.side_px=8 network.learner.hidden_units=[12,6]",
+        "",
+    ),
+    "vgg16": ({"model": "vgg16", "weights": "none"}, "network.hidden=[8,4]", "block5_conv3"),
+    "base of fold 1": ({"fold": "1"}, "network.widths=[4,8]", "block1_pool"),
+}
+Make = Callable[[str], MemoryRun]
+
+
+def slim_vgg(backbone: str, pixels: Any, *, weights: str | None) -> Any:
+    """VGG16's layers by name, an eighth as wide: its form is what counts here, and 15 million weights take time."""
+    import keras
+
+    x = pixels
+    for block, (depth, width) in enumerate([(2, 8), (2, 16), (3, 32), (3, 64), (3, 64)], 1):
+        for number in range(1, depth + 1):
+            name = f"block{block}_conv{number}"
+            x = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+    return keras.Model(keras.utils.get_source_inputs(pixels), x)
+
+
+@pytest.fixture(scope="module")
+def trained(prepared_folder: Path) -> Make:
+    """A model of ``MODELS`` as a finished run, trained when it is first asked for."""
+    runs: dict[str, MemoryRun] = {}
+
+    def of(name: str) -> MemoryRun:
+        if name not in runs:
+            parameters, network, _ = MODELS[name]
+            small = f"fit.epochs=1 bootstrap_resamples=100 data_folder={prepared_folder / 'data'} {network}"
+            tracker = MemoryTracker()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("wastelens.models.transfer.keras_backbone", slim_vgg)
+                train.run(config("train", small, dataset=str(prepared_folder / "litter"), **parameters), tracker)
+            (runs[name],) = tracker.runs
+        return runs[name]
+
+    return of
+
+
+@pytest.fixture
+def tracker() -> MemoryTracker:
+    return MemoryTracker()
+
+
+@pytest.fixture
+def model(tracker: MemoryTracker, trained: Make, tmp_path: Path) -> Make:
+    """Puts a copy of a trained run into the test's tracker, as a run of its own."""
+
+    def put(of: str = "base", **changed: Any) -> MemoryRun:
+        original = trained(of)
+        number = len(tracker.runs)
+        folder = tmp_path / "runs" / str(number)
+        shutil.copytree(original.folder, folder)
+        fresh = {key: dict(getattr(original, key)) for key in ("parameters", "metrics", "tags")}
+        run = replace(original, **{"id": f"run-{number}", "folder": folder, **fresh, **changed})
+        run.set_tags({"collapsed": False})  # so small, and after one epoch, nearly all are
+        tracker.runs.append(run)
+        return run
+
+    return put
+
+
+@pytest.fixture
+def own_copy(prepared_folder: Path, tmp_path: Path) -> Path:
+    """The prepared dataset with the photos it was prepared from, to change; its digest, and so its runs, stay."""
+    shutil.copytree(prepared_folder, tmp_path / "own")
+    moved_to(tmp_path / "own")
+    return tmp_path / "own"
+
+
+def moved_to(root: Path, **said: str) -> None:
+    """Let the manifest say that the dataset was prepared from where it lies now."""
+    file = root / "data" / "prepared" / "litter" / "manifest.json"
+    write_json(file, {**json.loads(file.read_text()), "source": str((root / "litter").resolve()), **said})
+
+
+def explained(
+    root: Path, tracker: MemoryTracker, settings: str = "", dataset: str = "litter", **parameters: str
+) -> MemoryRun:
+    text = f"{TINY} data_folder={root / 'data'} {settings}"
+    chosen = config("explain", text, dataset=str(root / dataset), **{"photos": "3", **parameters})
+    result = explain.run(chosen, tracker)
+    return next(run for run in tracker.runs if run.id == result.run_id)
+
+
+class StandIn:
+    """In place of a method, where maps do not matter: evidence where the photo is unlike its mean, in no time."""
+
+    def __call__(self, photos: Any, pairs: Any) -> Evidence:
+        self.called_with(photos)
+        unlike = np.abs(photos - photos.mean(axis=(1, 2), keepdims=True)).sum(axis=-1)
+        return without_sum(unlike.astype(np.float32)[pairs[:, 0]] + pairs[:, 1, None, None].astype(np.float32))
+
+    def called_with(self, photos: Any) -> None:
+        """For those who watch."""
+
+
+def cheaply(root: Path, tracker: MemoryTracker, settings: str = "", method: Any = None, **parameters: str) -> MemoryRun:
+    """``explained`` by the stand-in, or another method, which goes by the name of shap."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explain, "build_methods", lambda *arguments, **options: {"shap": method or StandIn()})
+        return explained(root, tracker, settings, **{"methods": "shap", **parameters})
+
+
+def refused(
+    error: type[Exception], match: str, root: Path, tracker: MemoryTracker, settings: str = "", **parameters: str
+) -> None:
+    """``explain`` says why not, in one line, and adds nothing to any run."""
+    before = [state_of(run) for run in tracker.runs]
+    with pytest.raises(error, match=match) as caught:
+        explained(root, tracker, settings, **parameters)
+    assert "\n" not in str(caught.value)
+    assert [state_of(run) for run in tracker.runs] == before
+
+
+def state_of(run: MemoryRun) -> tuple[Any, ...]:
+    """All that a run is: status, metrics, tags, and every file with its content."""
+    files = {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    return run.id, run.status, dict(run.metrics), dict(run.tags), dict(run.parameters), files
+
+
+def files_of(run: MemoryRun) -> set[str]:
+    """The artifacts that ``explain`` added, by their paths below explanations/."""
+    folder = run.folder / "explanations"
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def scores_of(run: MemoryRun) -> pd.DataFrame:
+    return pd.read_csv(run.folder / "explanations" / "scores.csv")
+
+
+def photos_of(run: MemoryRun) -> list[str]:
+    return sorted(set(scores_of(run)["file_name"]))
+
+
+def page_of(run: MemoryRun) -> str:
+    return (run.folder / "explanations" / "index.html").read_text(encoding="utf-8")
+
+
+def labels_of(root: Path, dataset: str = "litter") -> pd.DataFrame:
+    return pd.read_csv(root / "data" / "prepared" / dataset / "labels.csv").set_index("file_name")
+
+
+def split_of(root: Path, split: str) -> set[str]:
+    labels = labels_of(root)
+    return set(labels.index[labels["split"] == split])
+
+
+def about(run: MemoryRun, **changed: object) -> None:
+    """Let a run say something else of what it was made from."""
+    file = run.folder / "config.json"
+    write_json(file, {**json.loads(file.read_text()), **changed})
+
+
+# ── What a run gets ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_adds_everything_to_the_models_own_run(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = model("base")
+    _, status, metrics, tags, parameters, files = state_of(run)
+    assert explained(prepared_folder, tracker, methods=",".join(FOUR_METHODS)) is run
+    assert tracker.runs == [run]
+    assert (run.status, run.parameters) == (status, parameters) == ("FINISHED", parameters)
+    # What the training left is there as it was.
+    assert metrics.items() <= run.metrics.items()
+    assert tags.items() <= run.tags.items()
+    assert files.items() <= state_of(run)[-1].items()
+
+    photos = photos_of(run)
+    assert len(photos) == 3
+    figures = {f"{method}/{photo}.png" for method in FOUR_METHODS for photo in photos}
+    assert files_of(run) == {"index.html", "scores.csv", "settings.json", *figures}
+    for name in figures:
+        assert (run.folder / "explanations" / name).read_bytes().startswith(b"\x89PNG")
+    page = page_of(run)
+    assert [words for words in (run.id, run.name, *photos) if words not in page] == []
+    settings = json.loads((run.folder / "explanations" / "settings.json").read_text())
+    assert (settings["methods"], settings["layer"], settings["samples"]) == (list(FOUR_METHODS), "block1_pool", 4)
+    added = {key: value for key, value in run.tags.items() if key not in tags}
+    assert set(added) == {"explained_by", "explained_layer", "explained_split", "explanations"}
+    assert (added["explained_by"], added["explained_layer"]) == (", ".join(FOUR_METHODS), "block1_pool")
+    assert added["explained_split"] == "test"
+    printed = " ".join(capsys.readouterr().out.split())
+    for title in ("Grad-CAM:", "Grad-CAM++:", "Score-CAM:", "SHAP (expected gradients):"):
+        assert f"{title} " in added["explanations"]
+    assert " ".join(added["explanations"].split()) in printed
+    assert "explanations/index.html" in printed
+
+
+def test_metrics_are_named_as_documented_and_are_the_means_of_scores_csv(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
+    run = model("base")
+    before = set(run.metrics)
+    explained(prepared_folder, tracker, "randomised_photos=2", photos="9")
+    added = {key: value for key, value in run.metrics.items() if key not in before}
+    counts = {"explain_photos", "explain_pairs", "explain_covered_too_much", "explain_without_outline"}
+    scores = (
+        *("energy", "energy_over_centre", "above_chance", "pointing", "pointing_chance", "iou"),
+        *("right_label_wrong_place", "insertion", "deletion", "randomised", "additivity_error", "empty"),
+    )
+    pattern = rf"explain_(gradcam|shap|centre)_({'|'.join(scores)})(_low|_high|_{'|_'.join(MATERIALS)})?"
+    assert {name for name in added if not re.fullmatch(pattern, name)} == counts
+    assert np.isfinite(list(added.values())).all()
+    common = {"energy", "pointing", "pointing_chance", "iou", "insertion", "deletion", "randomised", "empty"}
+    for method, wanted in {"gradcam": common, "shap": common | {"additivity_error"}}.items():
+        for score in wanted:
+            assert added[f"explain_{method}_{score}_low"] <= added[f"explain_{method}_{score}_high"]
+    assert "explain_gradcam_additivity_error" not in added
+    frame = scores_of(run)
+    pairs = frame[frame["method"] == "shap"]
+    assert added["explain_pairs"] == len(pairs) > added["explain_photos"] == 9
+    assert len(frame) == 3 * len(pairs)
+    assert added["explain_shap_insertion"] == pytest.approx(pairs["insertion"].mean(), abs=1e-6)
+    localised = pairs[pairs["localised"] == 1]
+    assert 0 < len(localised) < len(pairs)
+    assert added["explain_shap_energy"] == pytest.approx(localised["energy"].mean(), abs=1e-6)
+    plastic = localised.loc[localised["material"] == "plastic", "iou"]
+    assert added["explain_shap_iou_plastic"] == pytest.approx(plastic.mean(), abs=1e-6)
+    assert pairs.loc[pairs["randomised"].notna(), "file_name"].nunique() == 2
+
+
+def test_explains_what_is_annotated_and_what_the_model_says(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
+    run = cheaply(prepared_folder, tracker, run_id=model("base").id, photos="100")
+    told = pd.read_csv(run.folder / "predictions_test.csv").set_index("file_name")
+    assert set(photos_of(run)) <= set(told.index) == split_of(prepared_folder, "test")
+    frame = scores_of(run)
+    frame = frame[frame["method"] == "shap"]
+    for row in frame.itertuples(index=False):
+        assert row.label == told.loc[row.file_name, f"label_{row.material}"]
+        assert row.probability == pytest.approx(told.loc[row.file_name, f"probability_{row.material}"], abs=2e-5)
+        assert row.threshold == pytest.approx(run.metrics[f"threshold_{row.material}"], abs=1e-6)
+        outcomes = {(1, 1): "right", (1, 0): "missed", (0, 1): "false_alarm"}
+        assert row.outcome == outcomes[row.label, row.decision]
+    pairs = {(row.file_name, row.material) for row in frame.itertuples(index=False)}
+    unsure = {
+        (name, material)
+        for name in told.index
+        for material in MATERIALS
+        if abs(told.loc[name, f"probability_{material}"] - run.metrics[f"threshold_{material}"]) < 1e-5
+    }
+    said = {
+        (name, material)
+        for name in told.index
+        for material in MATERIALS
+        if told.loc[name, f"label_{material}"] or told.loc[name, f"decision_{material}"]
+    }
+    assert pairs - unsure == said - unsure
+
+
+def test_a_second_call_replaces_all_that_the_first_left(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
+    run = model("base")
+    first, second = sorted(split_of(prepared_folder, "test"))[:2]
+    explained(prepared_folder, tracker, methods="gradcam", file_names=first)
+    assert files_of(run) == {"index.html", "scores.csv", "settings.json", f"gradcam/{first}.png"}
+    cheaply(prepared_folder, tracker, file_names=second)
+    assert files_of(run) == {"index.html", "scores.csv", "settings.json", f"shap/{second}.png"}
+    assert photos_of(run) == [second]
+    assert first not in page_of(run)
+    assert (run.tags["explained_by"], run.tags["explained_layer"]) == ("shap", "")
+    assert run.status == "FINISHED"
+
+
+def test_same_seed_same_scores(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    one, other = model("base"), model("base")
+    for run in (one, other):
+        explained(prepared_folder, tracker, methods="shap", run_id=run.id)
+    pd.testing.assert_frame_equal(scores_of(one), scores_of(other), atol=1e-4)
+    assert one.metrics.keys() == other.metrics.keys()
+
+
+def test_no_check_against_random_weights_where_it_is_not_wanted(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
+    model("base")
+    run = cheaply(prepared_folder, tracker, "randomised_photos=0")
+    assert not [name for name in run.metrics if "randomised" in name]
+    assert scores_of(run)["randomised"].isna().all()
+
+
+# ── Which run ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_takes_the_best_finished_model_of_this_dataset_by_val(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"low": 0.3, "good": 0.5, "collapsed": 0.9, "elsewhere": 0.95, "failed": 0.97, "pretrained": 0.98}
+    runs = {name: model("base", name=f"the {name} one") for name in (*values, "unscored")}
+    for name, value in values.items():
+        runs[name].metrics["val_macro_ap"] = value
+        runs[name].metrics["test_macro_ap"] = 1 - value  # test is for reporting, not for choosing
+    del runs["unscored"].metrics["val_macro_ap"]
+    runs["collapsed"].set_tags({"collapsed": True})
+    runs["elsewhere"].set_tags({"dataset_digest": "another"})
+    runs["failed"].status = "FAILED"
+    runs["pretrained"].set_tags({"step": "pretrain"})
+    untouched = {name: state_of(run) for name, run in runs.items() if name != "good"}
+    assert cheaply(prepared_folder, tracker) is runs["good"]
+    assert {name: state_of(runs[name]) for name in untouched} == untouched
+    said = capsys.readouterr().out
+    assert f"Explaining run {runs['good'].id}, the good one, the best of litter by val_macro_ap (0.500)." in said
+    assert "collapsed" not in said.lower()
+
+    for name in ("low", "good"):
+        runs[name].set_tags({"collapsed": True})
+    assert cheaply(prepared_folder, tracker) is runs["collapsed"]
+    said = capsys.readouterr().out
+    assert f"Explaining run {runs['collapsed'].id}, the collapsed one, the best of" in said
+    assert "Warning: This model is collapsed" in said
+
+
+def test_the_run_that_is_named_comes_before_a_better_one(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    better, named = model("base"), model("base")
+    better.metrics["val_macro_ap"], named.metrics["val_macro_ap"] = 0.9, 0.1
+    assert cheaply(prepared_folder, tracker, run_id=named.id) is named
+    said = capsys.readouterr().out
+    assert f"Explaining run {named.id}, {named.name}." in said
+    assert "explained_by" not in better.tags
+
+
+def test_no_finished_model_run(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    missing = r"no finished model run of litter.*-e train .*-P dataset=.*litter"
+    refused(RunError, missing, prepared_folder, tracker)
+    model("base", status="RUNNING")
+    model("base").set_tags({"dataset_digest": "another"})
+    refused(RunError, missing, prepared_folder, tracker)
+    refused(RunError, r"not finished \(its status is RUNNING\)", prepared_folder, tracker, run_id="run-0")
+    refused(RunError, "There is no run 'nowhere'", prepared_folder, tracker, run_id="nowhere")
+
+
+def test_runs_that_do_not_fit(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    run = model("base")
+    whole = (run.folder / "config.json").read_text()
+    for match, changed in {
+        r"another preparation \(bottles; here litter\)": {"dataset_digest": "other", "dataset": "bottles"},
+        "other materials.*wood, stone": {"materials": ["wood", "stone"], "dataset_digest": "other"},
+        "64 px, this dataset's have 32 px": {"image_side_px": 64},
+        "no network to use here.*: train": {"step": "prepare"},
+    }.items():
+        about(run, **changed)
+        refused(RunError, match, prepared_folder, tracker, run_id=run.id)
+        refused(RunError, match, prepared_folder, tracker)
+        (run.folder / "config.json").write_text(whole)
+    del run.metrics["threshold_glass"]
+    refused(RunError, "no threshold_glass.*Train it again", prepared_folder, tracker, run_id=run.id)
+
+
+def test_a_pretrain_run_has_no_decisions_to_explain(prepared_folder: Path, tracker: MemoryTracker) -> None:
+    settings = f"learner.epochs=1 learner.widths=[4,8] data_folder={prepared_folder / 'data'}"
+    pretrain.run(config("pretrain", settings, dataset=str(prepared_folder / "litter")), tracker)
+    refused(RunError, "no network to use here.*: train", prepared_folder, tracker, run_id=tracker.runs[0].id)
+    refused(RunError, "no finished model run", prepared_folder, tracker)
+
+
+@pytest.mark.parametrize("name", ["model.weights.h5", "architecture.json"])
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_a_run_whose_network_is_gone_or_damaged(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, name: str, damage: str
+) -> None:
+    run = model("base")
+    file = run.folder / "export" / name
+    if damage == "gone":
+        file.unlink()
+        match = rf"Run {run.id} has no export/{name}: it was removed"
+    else:
+        file.write_bytes(file.read_bytes()[:100])
+        match = rf"network of run {run.id} cannot be read.*Run it again"
+    refused(RunError, match, prepared_folder, tracker, run_id=run.id)
+
+
+# ── Every model ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "fold" not in name])
+def test_every_model_is_explained_by_what_fits_it(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, name: str
+) -> None:
+    run = model(name)
+    layer = MODELS[name][2]
+    explained(prepared_folder, tracker, photos="2")
+    methods = {"gradcam", "shap"} if layer else {"shap"}
+    assert set(run.tags["explained_by"].split(", ")) == methods
+    assert run.tags["explained_layer"] == layer
+    frame = scores_of(run)
+    assert set(frame["method"]) == {*methods, "centre"}
+    maps = frame[frame["method"] != "centre"]
+    assert maps[["insertion", "deletion"]].notna().all().all()
+    assert maps.loc[maps["label"] == 1, "energy"].notna().all()
+    shap = frame[frame["method"] == "shap"]
+    assert (shap["additivity_error"] >= 0).all()
+    assert shap["empty"].sum() == 0
+    assert {path.split("/")[0] for path in files_of(run) if path.endswith(".png")} == methods
+
+
+@pytest.mark.parametrize("name", ["dbn", "dense autoencoder"])
+@pytest.mark.parametrize("methods", ["gradcam", "shap,scorecam", "gradcam_plus_plus"])
+def test_class_activation_of_a_model_without_places_says_why_not_and_what_fits(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, name: str, methods: str
+) -> None:
+    run = model(name)
+    match = "no convolution whose map has more than one place.*methods=shap"
+    refused(ConfigError, match, prepared_folder, tracker, run_id=run.id, methods=methods)
+
+
+def test_partition_shap_needs_no_gradient(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    model("dbn")
+    run = explained(prepared_folder, tracker, methods="shap_partition", photos="2")
+    shap = scores_of(run).query("method == 'shap_partition'")
+    assert shap["additivity_error"].max() < 1e-3
+    assert "gradcam" not in run.tags["explained_by"]
+
+
+def test_the_layer_can_be_named(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    last, early = model("base"), model("base")
+    explained(prepared_folder, tracker, methods="gradcam", run_id=last.id)
+    explained(prepared_folder, tracker, methods="gradcam", run_id=early.id, layer="block0_relu0")
+    assert (last.tags["explained_layer"], early.tags["explained_layer"]) == ("block1_pool", "block0_relu0")
+    assert json.loads((early.folder / "explanations" / "settings.json").read_text())["layer"] == "block0_relu0"
+    ours, theirs = (scores_of(run).query("method == 'gradcam'")["energy"].dropna() for run in (last, early))
+    assert len(ours) == len(theirs) > 0
+    assert not np.allclose(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        ("block0_rleu0", r"has no layer 'block0_rleu0'\. Did you mean 'block0_relu0'\?"),
+        ("qqqqq", r"has no layer 'qqqqq'\. Its last map is block1_pool"),
+        ("logits", r"layer=logits of base_cnn knows no places.*layer=auto, which is block1_pool"),
+        ("rescale", r"layer=rescale of base_cnn knows no places"),
+    ],
+)
+def test_layers_that_cannot_be_drawn(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, layer: str, match: str
+) -> None:
+    model("base")
+    refused(ConfigError, match, prepared_folder, tracker, layer=layer)
+
+
+# ── Which photos ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_photos_of_a_split_and_no_more_than_there_are(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
+    model("base")
+    for split in ("val", "train"):
+        run = cheaply(prepared_folder, tracker, split=split, photos="4")
+        assert run.tags["explained_split"] == split
+        assert set(photos_of(run)) < split_of(prepared_folder, split)
+        assert run.metrics["explain_photos"] == 4
+        assert f"<span>split {split}</span>" in page_of(run)
+    run = cheaply(prepared_folder, tracker, photos="5000")
+    assert set(photos_of(run)) == split_of(prepared_folder, "test")
+
+
+def test_the_seed_draws_the_photos_whatever_the_model(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
+    base, dbn = model("base"), model("dbn")
+    drawn = [photos_of(cheaply(prepared_folder, tracker, run_id=run.id)) for run in (base, dbn)]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == 3
+    others = [photos_of(cheaply(prepared_folder, tracker, run_id=base.id, seed=str(seed))) for seed in (1, 2)]
+    assert [drawn[0]] * 2 != others
+
+
+def test_chosen_photos(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    model("base")
+    one, other, third = sorted(split_of(prepared_folder, "test"))[:3]
+    run = cheaply(prepared_folder, tracker, file_names=f" {other}, {one},{other} ", photos="1")
+    assert photos_of(run) == [one, other]
+    run = cheaply(prepared_folder, tracker, f"file_names=[{third}]")
+    assert photos_of(run) == [third]
+    of_train = min(split_of(prepared_folder, "train"))
+    run = cheaply(prepared_folder, tracker, split="train", file_names=of_train)
+    assert photos_of(run) == [of_train]
+
+
+def test_chosen_photos_that_are_not_there(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    model("base")
+    known = min(split_of(prepared_folder, "test"))
+    near = rf"file_names: '{known}g' is no photo of split=test of litter\. Did you mean '{known}'\?"
+    refused(ConfigError, near, prepared_folder, tracker, file_names=f"{known},{known}g")
+    far = r"'§' is no photo of split=test.*labels\.csv of"
+    refused(ConfigError, far, prepared_folder, tracker, file_names="§")
+    of_train = min(split_of(prepared_folder, "train"))
+    refused(ConfigError, f"'{of_train}' is no photo of split=test", prepared_folder, tracker, file_names=of_train)
+
+
+def test_the_runs_own_fold_tells_the_photos(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backgrounds = []
+
+    def spy(*arguments: Any, background: Any, **options: Any) -> Any:
+        backgrounds.append(background)
+        return {"shap": StandIn()}
+
+    monkeypatch.setattr(explain, "build_methods", spy)
+    model("base of fold 1")
+    chosen = "samples=20 background_photos=20"
+    run = explained(prepared_folder, tracker, chosen, photos="100", methods="shap")
+    dataset = load_prepared(prepared_folder / "data" / "prepared" / "litter")
+    fold, whole = dataset.split(1), dataset.split(0)
+    assert set(photos_of(run)) == set(fold.test.file_names) != set(whole.test.file_names)
+    assert set(photos_of(run)) == set(pd.read_csv(run.folder / "predictions_test.csv")["file_name"])
+    # Nothing of val or test stands for "nothing in particular".
+    learnt = {dataset.photos[row].tobytes() for row in fold.train.frame["photo_index"]}
+    drawn = [{photo.tobytes() for photo in one} for one in backgrounds]
+    assert len(drawn[0]) == 20
+    assert drawn[0] <= learnt
+    assert all(one == drawn[0] for one in drawn)
+
+
+# ── Outlines ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def adopt(run: MemoryRun, root: Path, dataset: str) -> None:
+    """Let a run be one of another dataset of the same materials."""
+    loaded = load_prepared(root / "data" / "prepared" / dataset)
+    about(run, dataset=loaded.name, dataset_digest=loaded.digest)
+    run.set_tags({"dataset": loaded.name, "dataset_digest": loaded.digest})
+
+
+def write_class_per_folder(folder: Path) -> None:
+    """A folder a category, one label a photo, no outlines; and a photo that shows nothing."""
+    whole = write_dataset(folder, batches=6, side=(48, 48))
+    bare = {"segmentation": [], "bbox": [0, 0, 0, 0], "area": 0}
+    annotations = [{**one, **bare} for one in whole["annotations"]]
+    for number in range(4):
+        name = f"nothing/{number}.jpg"
+        write_photo(folder / name, seed=9000 + number, side=(48, 48))
+        whole["images"].append({"id": 900 + number, "file_name": name, "width": 48, "height": 48})
+    write_json(folder / "annotations.json", {**whole, "annotations": annotations})
+
+
+@pytest.fixture(scope="module")
+def without_outlines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("without-outlines")
+    write_class_per_folder(root / "classes")
+    settings = f"image_side_px=32 data_folder={root / 'data'} group_by=photo"
+    prepare.run(config("prepare", settings, dataset=str(root / "classes")), MemoryTracker())
+    return root
+
+
+def test_without_outlines_localisation_is_left_out_and_that_is_said(
+    without_outlines: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = model("base")
+    adopt(run, without_outlines, "classes")
+    explained(without_outlines, tracker, dataset="classes", photos="100")
+    frame = scores_of(run)
+    assert not frame["localised"].any()
+    assert frame[["area_share", "energy", "pointing", "pointing_chance", "iou"]].isna().all().all()
+    local = ("energy", "pointing", "iou", "above_chance", "right_label")
+    assert [name for name in run.metrics if name.startswith("explain") and any(word in name for word in local)] == []
+    labelled = frame[(frame["label"] == 1) & (frame["method"] == "shap")]
+    assert run.metrics["explain_without_outline"] == len(labelled) > 0
+    assert {"explain_gradcam_insertion", "explain_shap_deletion", "explain_shap_additivity_error"} <= set(run.metrics)
+    sentence = "No outlines of litter here: localisation scores are left out."
+    printed, page = " ".join(capsys.readouterr().out.split()), page_of(run)
+    note = f"{len(labelled)} are left out of localisation: their material has no usable outline."
+    for words in (sentence, note):
+        assert words in printed
+        assert words in page
+    assert run.tags["explanations"] == sentence
+
+
+def test_a_photo_of_nothing_of_which_nothing_is_said(
+    without_outlines: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = model("base")
+    adopt(run, without_outlines, "classes")
+    labels = labels_of(without_outlines, "classes")
+    nothing = labels[labels[list(MATERIALS)].sum(axis=1) == 0]
+    split, name = next((row.split, row.Index) for row in nothing.itertuples())
+    run.metrics.update({f"threshold_{material}": 2.0 for material in MATERIALS})  # nothing is ever said
+    before = set(run.metrics)
+    explained(without_outlines, tracker, dataset="classes", split=split, file_names=name)
+    assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
+    assert scores_of(run).empty
+    added = {key: value for key, value in run.metrics.items() if key not in before}
+    assert added == dict.fromkeys(
+        ("explain_photos", "explain_pairs", "explain_covered_too_much", "explain_without_outline"), 0.0
+    )
+    assert "1 photos show no material, and the model says none." in capsys.readouterr().out
+
+
+def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
+    own_copy: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from wastelens.data.digests import file_digest
+
+    run = model("base")
+    file = own_copy / "litter" / "annotations.json"
+    whole = json.loads(file.read_text())
+    plastic = {one["id"] for one in whole["categories"] if one["supercategory"] == "plastic"}
+    large = annotation(0, 0, 0, box=(0, 0, 48, 40))["segmentation"]
+    for one in whole["annotations"]:
+        if one["category_id"] in plastic:
+            one["segmentation"] = large
+    write_json(file, whole)
+    moved_to(own_copy, annotations_digest=file_digest(file))
+    cheaply(own_copy, tracker, photos="100")
+    frame = scores_of(run).query("method == 'shap' and label == 1").set_index("material")
+    covered = len(frame.loc[["plastic"]])
+    assert run.metrics["explain_covered_too_much"] == covered > 0
+    assert run.metrics["explain_without_outline"] == 0
+    assert not frame.loc["plastic", "localised"].any()
+    assert frame.loc["plastic", "area_share"].to_numpy() == pytest.approx(40 / 48, abs=0.01)
+    assert frame.loc["plastic", "energy"].isna().all()
+    rest = frame.drop(index="plastic")
+    assert rest["localised"].all()
+    assert run.metrics["explain_shap_energy"] == pytest.approx(rest["energy"].mean(), abs=1e-6)
+    assert "explain_shap_energy_plastic" not in run.metrics
+    note = f"{covered} are left out of localisation: their outlines cover more than half of the photo."
+    assert note in capsys.readouterr().out
+    assert note in page_of(run)
+    assert page_of(run).count("its outlines cover more than half of the photo") >= covered
+
+
+@pytest.mark.parametrize("fate", ["deleted", "damaged"])
+def test_a_photo_gone_since_prepare_is_shown_from_the_cache(
+    own_copy: Path,
+    prepared_folder: Path,
+    tracker: MemoryTracker,
+    model: Make,
+    capsys: pytest.CaptureFixture[str],
+    fate: str,
+) -> None:
+    run, undisturbed = model("base"), model("base")
+    gone, kept = sorted(split_of(own_copy, "test"))[:2]
+    photo = own_copy / "litter" / labels_of(own_copy).loc[gone, "source_file"]
+    photo.unlink() if fate == "deleted" else photo.write_bytes(photo.read_bytes()[:300])
+    cheaply(own_copy, tracker, run_id=run.id, file_names=f"{gone},{kept}")
+    note = f"1 photo files cannot be read any more (the first, {gone}: "
+    assert note in capsys.readouterr().out
+    assert note in page_of(run)
+    assert {f"shap/{gone}.png", f"shap/{kept}.png"} < files_of(run)
+    # The scores are what the model saw: the cache.
+    cheaply(prepared_folder, tracker, run_id=undisturbed.id, file_names=f"{gone},{kept}")
+    assert "cannot be read any more" not in capsys.readouterr().out
+    pd.testing.assert_frame_equal(scores_of(run), scores_of(undisturbed), atol=1e-4)
+
+
+@pytest.mark.parametrize("fate", ["changed", "gone"])
+def test_annotations_that_are_not_those_of_prepare(
+    own_copy: Path, tracker: MemoryTracker, model: Make, fate: str
+) -> None:
+    model("base")
+    file = own_copy / "litter" / "annotations.json"
+    if fate == "changed":
+        file.write_text(file.read_text() + " ")
+        match = r"annotations\.json is not the file that the dataset was prepared from.*Restore it, or run prepare"
+    else:
+        file.unlink()
+        match = r"litter has no annotations\.json"
+    refused(DatasetError, match, own_copy, tracker)
+
+
+# ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("samples=7", ["samples=7 is no multiple of background_photos=2"]),
+        ("background_photos=3", ["samples=4 is no multiple of background_photos=3"]),
+        ("methods=shap,gradcam,shap", ["methods names one of them twice"]),
+        ("methods=gradcm", ["'methods'", "'gradcam', 'gradcam_plus_plus', 'scorecam', 'shap'", "not 'gradcm'"]),
+        ("methods=[]", ["'methods'", "at least 1 item"]),
+        ("photos=0", ["'photos'", "greater than or equal to 1", "not 0"]),
+        ("split=tset", ["'split'", "'test', 'val' or 'train'"]),
+        ("steps=1", ["'steps'", "greater than or equal to 2"]),
+        ("method=shap", ["Unknown key 'method'", "Did you mean 'methods'?"]),
+    ],
+)
+def test_settings_that_cannot_be(settings: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config("explain", f"{TINY} {settings}")
+    assert "\n" not in str(caught.value)
+    assert [one for one in words if one not in str(caught.value)] == []
+
+
+def test_more_background_photos_than_training_photos(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
+    model("base")
+    match = r"background_photos=41, but litter has 40 training photos\. Give 40 or less"
+    refused(ConfigError, match, prepared_folder, tracker, "samples=41 background_photos=41")
+    run = explained(prepared_folder, tracker, "samples=40 background_photos=40", photos="1", methods="shap")
+    assert "explain_shap_insertion" in run.metrics
+
+
+# ── Interruptions and memory ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("place", ["photo_figure", "summarise", "header", "write_csv"])
+def test_stopped_in_the_middle_it_leaves_the_run_as_it_was(
+    prepared_folder: Path,
+    tracker: MemoryTracker,
+    model: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    place: str,
+) -> None:
+    run = model("base")
+    cheaply(prepared_folder, tracker, photos="2")
+    before = state_of(run)
+    calls = []
+    owner, name = (pd.DataFrame, "to_csv") if place == "write_csv" else (explain, place)
+    original = getattr(owner, name)
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        calls.append(place)
+        if len(calls) == 2 or place != "photo_figure":
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    (tmp_path / "temporary").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, dying)
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        with pytest.raises(KeyboardInterrupt):
+            cheaply(prepared_folder, tracker, "seed=3")
+    assert len(calls) == (2 if place == "photo_figure" else 1)
+    assert state_of(run) == before
+    assert run.status == "FINISHED"
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_an_error_in_the_middle_leaves_the_run_as_it_was_and_the_next_call_works(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
+    class Broken(StandIn):
+        photos = 0
+
+        def called_with(self, photos: Any) -> None:
+            self.photos += len(photos)
+            if self.photos > 1:
+                raise RuntimeError
+
+    run = model("base")
+    before = state_of(run)
+    with pytest.raises(RuntimeError):
+        cheaply(prepared_folder, tracker, "batch_size=1", method=Broken())
+    assert state_of(run) == before
+    cheaply(prepared_folder, tracker)
+    assert run.metrics["explain_photos"] == 3
+
+
+def test_maps_of_earlier_batches_are_not_kept(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    kept: list[weakref.ref[Any]] = []
+    alive_at_call: list[int] = []
+
+    class Watched(StandIn):
+        def __call__(self, photos: Any, pairs: Any) -> Evidence:
+            gc.collect()
+            alive_at_call.append(sum(one() is not None for one in kept))
+            evidence = super().__call__(photos, pairs)
+            maps = evidence.maps.copy()  # owns its memory: every view of a map keeps this very array
+            kept.append(weakref.ref(maps))
+            return replace(evidence, maps=maps)
+
+    model("base")
+    cheaply(prepared_folder, tracker, "batch_size=1", split="train", photos="12", method=Watched())
+    assert len(alive_at_call) == 12
+    # The photo that was handed out last may still be in hand; nothing before it.
+    assert max(alive_at_call) <= 1
+    gc.collect()
+    assert [one for one in kept if one() is not None] == []
+
+
+def test_only_a_batch_of_photos_is_in_hand_at_once(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    sizes = []
+
+    class Watched(StandIn):
+        def called_with(self, photos: Any) -> None:
+            sizes.append(len(photos))
+
+    model("base")
+    cheaply(prepared_folder, tracker, "batch_size=4 randomised_photos=0", photos="10", method=Watched())
+    assert sizes == [4, 4, 2]
+
+
+def test_the_cost_a_photo_is_told_of_the_photos_that_were_explained(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model("base")
+    divided_by = []
+    original = Clock.per_photo
+
+    def spy(self: Clock, photos: int) -> str:
+        divided_by.append(photos)
+        return original(self, photos)
+
+    monkeypatch.setattr(Clock, "per_photo", spy)
+    cheaply(prepared_folder, tracker, "batch_size=4", photos="6")
+    assert divided_by == [4, 4, 4, 4, 6, 6]
