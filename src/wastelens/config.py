@@ -441,12 +441,13 @@ class ExplainConfig(Config):
     @model_validator(mode="after")
     def _even_samples(self) -> ExplainConfig:
         if self.samples % self.background_photos:
+            multiple = self.background_photos * -(-self.samples // self.background_photos)
             raise ValueError(
-                f"samples={self.samples} is no multiple of background_photos={self.background_photos}: each of them "
-                "is drawn equally often"
+                f"samples={self.samples} is no multiple of background_photos={self.background_photos}, each of which "
+                f"is drawn equally often; give samples={multiple}"
             )
         if self.methods != "auto" and len(set(self.methods)) < len(self.methods):
-            raise ValueError("methods names one of them twice")
+            raise ValueError(f"methods={','.join(self.methods)} names one of them twice; name each once")
         return self
 
 

@@ -57,8 +57,9 @@ class MemoryRun:
     def log_file(self, file: Path, folder: str = "") -> None:
         self._target(f"{folder}/{file.name}".lstrip("/")).write_bytes(file.read_bytes())
 
-    def log_folder(self, folder: Path, path: str) -> None:
-        shutil.copytree(folder, self._target(path), dirs_exist_ok=True)
+    def replace_folder(self, folder: Path, path: str) -> None:
+        self.delete(path)
+        shutil.copytree(folder, self._target(path))
 
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
         self.datasets.append({"name": name, "digest": digest, "context": context, "rows": str(len(table))})

@@ -67,7 +67,7 @@ class Run(Protocol):
     def log_table(self, table: pd.DataFrame, path: str) -> None: ...
     def log_text(self, text: str, path: str) -> None: ...
     def log_file(self, file: Path, folder: str = "") -> None: ...
-    def log_folder(self, folder: Path, path: str) -> None: ...
+    def replace_folder(self, folder: Path, path: str) -> None: ...
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None: ...
     def log_model(self, model: PyfuncModel, name: str) -> None: ...
     def metric_history(self, names: list[str]) -> list[dict[str, float]]: ...
@@ -296,11 +296,28 @@ class MlflowRun:
 
         mlflow.log_artifact(str(file), folder or None, run_id=self.id)
 
-    def log_folder(self, folder: Path, path: str) -> None:
-        """All files of a folder, and of those below it, under this path."""
+    def replace_folder(self, folder: Path, path: str) -> None:
+        """All files of a folder, and of those below it, under this path; then what else lay there goes.
+
+        Whenever this is interrupted, the store has the old files, the new ones, or both.
+        """
         import mlflow
 
-        mlflow.MlflowClient().log_artifacts(self.id, str(folder), path)
+        client = mlflow.MlflowClient()
+        client.log_artifacts(self.id, str(folder), path)
+        for stored in self._files(path):
+            if not (folder / stored.removeprefix(f"{path}/")).exists():
+                self.delete(stored)
+
+    def _files(self, path: str) -> Iterator[str]:
+        """The paths of the artifact files below a path."""
+        import mlflow
+
+        for one in mlflow.MlflowClient().list_artifacts(self.id, path):
+            if one.is_dir:
+                yield from self._files(one.path)
+            else:
+                yield one.path
 
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
         import mlflow

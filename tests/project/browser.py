@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -30,7 +28,7 @@ needs_browser = pytest.mark.skipif(
     reason=f"{' and '.join(_MISSING)} missing: install Debian's chromium and chromium-driver for the browser tests",
 )
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
@@ -44,6 +42,8 @@ _SERVER = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
+# Ends the server with all its workers when standard input ends: also where this process is killed.
+_WHILE_WE_LIVE = '("$@"; kill -KILL -$$) & read -r; kill -KILL -$$'
 
 Answer = TypeVar("Answer")
 
@@ -90,7 +90,10 @@ def requested(driver: Any) -> set[str]:
 
 
 def sent(net_log: Path) -> set[str]:
-    """Addresses that anything in a page has sent a request to, workers too; what Chromium asks for itself has no origin."""
+    """Addresses that a page, its frames and its workers have sent requests to, but for the browser's own.
+
+    What Chromium asks for of itself has no origin; neither has the first request of a page.
+    """
     log = json.loads(net_log.read_text(encoding="utf-8"))
     started = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
     requests = [event["params"] for event in log["events"] if event["type"] == started and "params" in event]
@@ -106,32 +109,30 @@ def mlflow_ui(store: Path, folder: Path) -> Iterator[str]:
     command = ("mlflow", "ui", "--backend-store-uri", f"sqlite:///{store}", "--port", port, "--workers", "1")
     with output.open("w") as file:
         server = subprocess.Popen(
-            command,
+            ("bash", "-c", _WHILE_WE_LIVE, "bash", *command),
             cwd=folder,
+            stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment(**_SERVER),
             start_new_session=True,
         )
+    assert server.stdin
+    started: list[psutil.Process] = []
     try:
         soon(lambda: _answers(server, f"http://127.0.0.1:{port}/health", output), "an answer of mlflow ui")
         yield f"http://127.0.0.1:{port}"
+        started = psutil.Process(server.pid).children(recursive=True)
     finally:
-        workers = processes_of(server.pid)
-        os.killpg(server.pid, signal.SIGKILL)
+        server.stdin.close()
         server.wait()
-        soon(lambda: not processes_of(server.pid), "the end of all of MLflow's processes")
-    assert len(workers) > 1, "MLflow's server has no group of its own any more: its workers may live on"
+        soon(lambda: not any(_lives(process) for process in started), "the end of all of MLflow's processes")
 
 
-def processes_of(group: int) -> list[int]:
-    """The living processes of a group."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _answers(server: subprocess.Popen[bytes], address: str, output: Path) -> bool:

@@ -30,7 +30,7 @@ def explained_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _fill(folder: Path) -> None:
-    write_dataset(folder / "litter", side=(96, 64))
+    write_dataset(folder / "litter", photos_per_batch=8, side=(96, 64))
     few = "samples=10 background_photos=5 steps=3 randomised_photos=2 bootstrap_resamples=100"
     for command in (
         ("prepare", "--image_side_px", "32"),

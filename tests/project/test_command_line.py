@@ -102,11 +102,15 @@ def test_unknown_option(tmp_path: Path) -> None:
         (["train", "--set", "fit.epoch=3"], ["'fit.epoch' in the parameter 'set'", "Did you mean 'epochs'?"]),
         (["main", "--set", "train.fit.epoch=3"], ["'train.fit.epoch' in the parameter 'set'"]),
         (["train", "--config", "mine.yaml"], ["'mine.yaml' cannot be read"]),
+        (["explain", "--methods", "gradcm"], ["'methods' in the command line", "'gradcam'", "(not 'gradcm')"]),
+        (["explain", "--photos", "0"], ["'photos' in the command line", "greater than or equal to 1"]),
+        (["explain", "--set", "samples=7"], ["samples=7 is no multiple of background_photos=10"]),
+        (["explain", "--dataset", "nowhere"], ["dataset='nowhere' is neither"]),
         (["prepare", "--dataset", "nowhere"], ["dataset='nowhere' is neither", "nor a folder"]),
         (["prepare", "--dataset", "taco"], ["data/raw/taco/annotations.json", "dataset=sample"]),
         (["train", "--dataset", "nowhere"], ["dataset='nowhere' is neither"]),
     ],
-    ids=lambda value: " ".join(value) if value[0] in ("train", "prepare", "main") else "",
+    ids=lambda value: " ".join(value) if value[0] in ("train", "prepare", "explain", "main") else "",
 )
 def test_a_wrong_word_is_refused_before_anything_is_written(
     tmp_path: Path, arguments: list[str], words: list[str]
@@ -223,6 +227,26 @@ def test_train_logs_the_artifacts_of_the_contract(place: Place, trained: Any) ->
     assert len(models) == 1
     model = place.client.get_logged_model(models[0])
     assert (model.name, model.source_run_id) == ("model", trained.info.run_id)
+
+
+def test_explain_adds_to_the_run_and_nothing_else(place: Place, trained: Any) -> None:
+    model = trained.info.run_id
+    before = {run.info.run_id for run in place.runs()}
+    left_there = {path.name for path in place.folder.iterdir()}
+    explain = ("explain", "--dataset", "litter", "--run_id", model, "--photos", "2", "--methods", "gradcam")
+    refused = complaint(wastelens(*explain, "--layer", "nowhere", cwd=place.folder))
+    assert "has no layer 'nowhere'" in refused
+    assert not (place.artifacts(model) / "explanations").exists()
+    answer = ok(wastelens(*explain, "--set", "background_photos=2 steps=2", cwd=place.folder))
+    assert answer.stderr == ""
+    assert f"Explaining run {model}, {trained.info.run_name}." in answer.stdout
+    assert {run.info.run_id for run in place.runs()} == before
+    run = place.client.get_run(model)
+    assert (run.info.status, run.info.end_time) == ("FINISHED", trained.info.end_time)
+    assert trained.data.metrics.items() <= run.data.metrics.items()
+    assert run.data.metrics["explain_photos"] == 2
+    assert (place.artifacts(model) / "explanations" / "index.html").is_file()
+    assert {path.name for path in place.folder.iterdir()} == left_there
 
 
 ASK = """

@@ -128,6 +128,8 @@ def test_nothing_of_a_run_lies_in_the_way_of_git(project: Project, trained: Any)
         (["-e", "train", "-P", "set=fit.epoch=3"], "Did you mean 'epochs'?"),
         (["-e", "prepare", "-P", "no_such=1"], "No such option"),
         (["-P", "dataset=nowhere"], "dataset='nowhere' is neither"),
+        (["-e", "explain", "-P", "dataset=my litter", "-P", "run_id=nowhere"], "There is no run 'nowhere'"),
+        (["-e", "explain", "-P", "methods=shap,gradcm"], "(not 'gradcm')"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -186,6 +188,32 @@ def test_pretrain_train_and_cluster(project: Project, prepared: Any) -> None:
     answer, _ = project.mlflow_run("-e", "train", *encoder, *small)
     assert answer.returncode != 0
     assert f"Run {pretrained.info.run_id} was deleted" in answer.stdout + answer.stderr
+
+
+def test_explain(project: Project, trained: Any) -> None:
+    """What it finds is in the best model's own run, which stays as finished as it was; MLflow's own run is empty."""
+    tiny = "samples=2 background_photos=2 steps=2 randomised_photos=1 bootstrap_resamples=100"
+    started = only(
+        project.mlflow_run("-e", "explain", "-P", "dataset=my litter", "-P", "photos=2", "-P", f"set={tiny}")
+    )
+    same = f"tags.step = 'train' and tags.dataset_digest = '{trained.data.tags['dataset_digest']}'"
+    models = project.client.search_runs(["0"], f"{same} and attributes.status = 'FINISHED'")
+    best = max(models, key=lambda run: (run.data.tags["collapsed"] == "false", run.data.metrics["val_macro_ap"]))
+    assert started.data.tags["adds_to_run"] == best.info.run_id
+    assert started.data.tags["mlflow.project.entryPoint"] == "explain"
+    assert (started.data.metrics, project.client.list_artifacts(started.info.run_id)) == ({}, [])
+    assert best.info.status == "FINISHED"
+    assert best.data.tags["mlflow.project.entryPoint"] == "train"
+    assert best.data.tags["explained_by"] == "gradcam, shap"
+    assert best.data.metrics["explain_photos"] == 2
+    folder = project.folder / "mlruns" / "0" / best.info.run_id / "artifacts" / "explanations"
+    shown = sorted(set(pd.read_csv(folder / "scores.csv")["file_name"]))
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
+        *("index.html", "scores.csv", "settings.json"),
+        *(f"{method}/{name}.png" for method in ("gradcam", "shap") for name in shown),
+    }
+    listed = project.client.list_artifacts(best.info.run_id, "explanations")
+    assert {Path(one.path).name for one in listed} == {"index.html", "scores.csv", "settings.json", "gradcam", "shap"}
 
 
 @pytest.mark.slow

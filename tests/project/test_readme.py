@@ -16,6 +16,7 @@ from tests.project.running import ROOT
 
 from wastelens import cli
 from wastelens.config_files import load_config
+from wastelens.explain.scores import METHOD_TITLES, SCORES
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "bench/results.md"]
 DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
@@ -93,7 +94,18 @@ def test_the_readme_shows_the_flow() -> None:
     shown = {command.words[:2] for command in COMMANDS if command.document == "README.md"}
     assert {("make", "demo"), ("make", "test"), ("mlflow", "run"), ("mlflow", "ui")} <= shown
     steps = {entry_point(command.words) for command in MLFLOW_RUNS if command.document == "README.md"}
-    assert {"prepare", "train"} <= steps
+    assert {"prepare", "train", "explain"} <= steps
+
+
+def test_the_documents_name_every_method_score_and_tag_of_explain() -> None:
+    explanations, metrics = ((ROOT / "docs" / f"{name}.md").read_text() for name in ("explanations", "metrics"))
+    words = set(INLINE.findall(explanations))
+    assert set(SCORES) <= words
+    assert (set(METHOD_TITLES) | {"auto"}) <= words
+    assert {f"explain_{name}" for name in ("covered_too_much", "without_outline")} <= words
+    assert {f"explain_{name}" for name in ("photos", "pairs")} <= set(INLINE.findall(metrics))
+    tags = {"explained_by", "explained_layer", "explained_split", "explanations", "adds_to_run"}
+    assert tags <= set(INLINE.findall(metrics))
 
 
 @pytest.mark.parametrize("command", of("make"), ids=str)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 from tests.factories import config, write_dataset
 
 from wastelens.errors import ConfigError, InputError
-from wastelens.memory_tracking import MemoryTracker
+from wastelens.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.steps import main
 
 TINY = (
@@ -18,7 +20,8 @@ TINY = (
     "train.network.widths=[4,8] models.autoencoder.network.learner.widths=[4,8] "
     "models.autoencoder.network.learner.epochs=1 models.dbn.network.learner.hidden_units=[12,6] "
     "models.dbn.network.learner.epochs=1 models.vgg16.weights=none models.vgg16.network.hidden=[8,4] "
-    "cluster.k=3 cluster.draws=5"
+    "cluster.k=3 cluster.draws=5 explain.photos=2 explain.samples=2 explain.background_photos=2 explain.steps=2 "
+    "explain.randomised_photos=1"
 )
 
 
@@ -51,6 +54,22 @@ def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert "What was learnt" in printed
     assert json.dumps("base plain seed 0")[1:-1] in printed
+    assert_explains_the_best(parent, [by_name[name] for name in models], printed)
+
+
+def assert_explains_the_best(parent: MemoryRun, models: list[MemoryRun], printed: str) -> None:
+    """The model that is best on val, a collapsed one only where all are, is explained in its own run; no other is."""
+    best = max(models, key=lambda run: (run.tags["collapsed"] == "false", run.metrics["val_macro_ap"]))
+    assert [run.id for run in models if "explained_by" in run.tags] == [best.id]
+    assert parent.tags["best_run"] == best.id
+    assert best.metrics["explain_photos"] == 2
+    assert "explained_by" not in parent.tags
+    assert not [name for name in parent.metrics if name.startswith("explain")]
+    assert (best.folder / "explanations" / "index.html").is_file()
+    assert [run.id for run in models if (run.folder / "explanations").exists()] == [best.id]
+    words = " ".join(printed.split())
+    assert f"Where the best model looks: explanations/index.html among the artifacts of run {best.id}." in words
+    assert words.index("What was learnt") < words.rindex(" ".join(best.tags["explanations"].split()))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +84,47 @@ def test_what_cluster_would_refuse_stops_it_before_any_training(tmp_path: Path, 
     with pytest.raises(InputError, match=match):
         main.run(config("main", text, dataset=str(tmp_path / "litter")), tracker)
     assert [run.name.split()[0] for run in tracker.runs] == ["main", "prepare"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ("explain.background_photos=50 explain.samples=50", "background_photos=50, but litter has 40 training photos"),
+        ("explain.file_names=nowhere.jpg", r"'nowhere\.jpg' is no photo of split=test"),
+        ("explain.run_id=nowhere", "no run 'nowhere'"),
+    ],
+)
+def test_what_explain_would_refuse_stops_it_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, match: str
+) -> None:
+    def training(*arguments: Any) -> None:
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(main.train, "run", training)
+    write_dataset(tmp_path / "litter", side=(48, 48))
+    folder = tmp_path / "data"
+    text = f"prepare.data_folder={folder} train.data_folder={folder} {TINY} {settings}"
+    with pytest.raises(InputError, match=match):
+        main.run(config("main", text, dataset=str(tmp_path / "litter")), MemoryTracker())
+
+
+def test_the_best_model_is_one_that_is_not_collapsed_where_there_is_one() -> None:
+    def compared(name: str, val: float, test: float, collapsed: bool) -> Any:
+        verdict = SimpleNamespace(
+            metrics=lambda: {"val_macro_ap": val, "test_macro_ap": test}, collapse=SimpleNamespace(collapsed=collapsed)
+        )
+        return main.Compared(SimpleNamespace(run_id=name, verdict=verdict), 1.0)  # type: ignore[arg-type]
+
+    models = [
+        compared("collapsed", 0.9, 0.1, True),
+        compared("low", 0.2, 0.9, False),
+        compared("good", 0.4, 0.3, False),
+    ]
+    shipped = config("main")
+    assert main._explaining(shipped, models).run_id == "good"
+    assert main._explaining(shipped, [models[0], compared("also", 0.8, 1.0, True)]).run_id == "collapsed"
+    named = config("main", "explain.run_id=abc explain.photos=7")
+    assert (main._explaining(named, models).run_id, main._explaining(named, models).photos) == ("abc", 7)
 
 
 def test_weights_that_cannot_be_had_stop_it_before_any_work(tmp_path: Path) -> None:

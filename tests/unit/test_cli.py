@@ -61,7 +61,14 @@ def test_spelled_out_defaults_change_nothing(step, calls):
         (["prepare", "--image_side_px", "64"], "image_side_px", 64),
         (["prepare", "--max_copies", "3"], "max_copies", 3),
         (["prepare", "--dataset", "sample"], "dataset", "sample"),
+        (["explain", "--methods", "gradcam, shap"], "methods", ("gradcam", "shap")),
+        (["explain", "--file_names", "a.jpg,b c.jpg"], "file_names", ("a.jpg", "b c.jpg")),
+        (["explain", "--file_names", ""], "file_names", ()),
+        (["explain", "--split", "val", "--photos", "7", "--set", "samples=100"], "photos", 7),
+        (["explain", "--run_id", "abc"], "run_id", "abc"),
         (["main", "--seed", "9"], "train.seed", 9),
+        (["main", "--seed", "9"], "explain.seed", 9),
+        (["main", "--dataset", "sample"], "explain.dataset", "sample"),
     ],
 )
 def test_parameters_reach_the_config(calls, arguments, path, value):
@@ -97,8 +104,14 @@ def test_defaults_on_the_command_line_are_those_of_conf(step):
         # Empty: as conf/model/<model>.yaml says.
         if parameter.name in config.model_fields and parameter.name not in ("pretrained", "weights", "freeze"):
             value = getattr(shipped, parameter.name)
-            wanted = str(value).lower() if isinstance(value, bool) else str(value)
-            assert parameter.default == wanted, parameter.name
+            assert parameter.default == as_typed(value), parameter.name
+
+
+def as_typed(value):
+    """A value as it is given on the command line: names with commas between."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def cli_config(step):
@@ -113,6 +126,8 @@ def cli_config(step):
         (["train", "--augment", "maybe"], "'augment' in the command line: must be true or false"),
         (["train", "--set", "fit.epoch=1"], "Did you mean 'epochs'?"),
         (["train", "--config", "no-such.yaml"], "'no-such.yaml' cannot be read"),
+        (["explain", "--methods", "gradcam,grad"], "not 'grad'"),
+        (["explain", "--photos", "0"], "greater than or equal to 1"),
         (["train", "--no_such_option", "1"], "No such option"),
         (["no-such-step"], "No such command"),
     ],
@@ -157,17 +172,20 @@ def test_bugs_are_not_hidden(calls, monkeypatch, bug):
         cli.run(["train"])
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["prepare", "-h"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["prepare", "-h"], ["explain", "-h"], ["--version"]]
+)
 def test_help_and_version(calls, capsys, arguments):
     assert status(*arguments) == 0
     assert "wastelens" in capsys.readouterr().out
 
 
-def test_help_imports_nothing_heavy():
-    heavy = ("tensorflow", "keras", "mlflow", "pandas", "numpy", "pydantic", "matplotlib", "albumentations")
+@pytest.mark.parametrize("step", ["prepare", "explain"])
+def test_help_imports_nothing_heavy(step):
+    heavy = ("tensorflow", "keras", "mlflow", "pandas", "numpy", "pydantic", "matplotlib", "albumentations", "shap")
     code = (
         "import sys\nfrom wastelens.cli import run\n"
-        "try: run(['prepare', '--help'])\nexcept SystemExit: pass\n"
+        f"try: run(['{step}', '--help'])\nexcept SystemExit: pass\n"
         f"print('HEAVY', [name for name in {heavy} if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}

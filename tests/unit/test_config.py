@@ -48,6 +48,8 @@ def test_smoke_file_serves_main_and_each_step():
     main = load_config("main", config_file=smoke)
     assert load_config("prepare", config_file=smoke) == main.prepare
     assert load_config("train", config_file=smoke) == main.train
+    assert load_config("explain", config_file=smoke) == main.explain
+    assert main.explain.photos == yaml.safe_load(Path(smoke).read_text())["explain"]["photos"]
     assert main.prepare.image_side_px == yaml.safe_load(Path(smoke).read_text())["prepare"]["image_side_px"]
 
 
@@ -56,6 +58,8 @@ def test_smoke_file_serves_main_and_each_step():
     [
         ("prepare.dataset=sample", "prepare.dataset and train.dataset must be the same"),
         ("train.data_folder=elsewhere", "prepare.data_folder and train.data_folder must be the same"),
+        ("explain.dataset=sample", "prepare.dataset and explain.dataset must be the same"),
+        ("explain.data_folder=elsewhere", "prepare.data_folder and explain.data_folder must be the same"),
         ("train.augment=true", "main trains without and with augmentation"),
         ("train.resume=abc", "resume a run with the entry point train"),
     ],
@@ -64,7 +68,7 @@ def test_main_refuses_what_contradicts_one_job(settings, words):
     assert words in refusal("main", settings)
 
 
-@pytest.mark.parametrize("step", ["prepare", "train"])
+@pytest.mark.parametrize("step", ["prepare", "train", "explain"])
 def test_seeds_are_those_that_every_library_takes(step):
     assert "'seed'" in refusal(step, "seed=4294967296")
     assert load_config(step, settings="seed=4294967295").seed == 2**32 - 1
@@ -72,8 +76,8 @@ def test_seeds_are_those_that_every_library_takes(step):
 
 def test_main_hands_a_parameter_to_every_step_that_knows_it():
     main = config("main", dataset="sample", seed="7")
-    assert main.prepare.dataset == main.train.dataset == "sample"
-    assert main.prepare.seed == main.train.seed == 7
+    assert main.prepare.dataset == main.train.dataset == main.explain.dataset == "sample"
+    assert main.prepare.seed == main.train.seed == main.explain.seed == 7
 
 
 def test_model_and_policy_files_lie_below_the_other_layers(tmp_path):
@@ -146,6 +150,23 @@ def test_wrong_value_in_a_model_file_names_that_file(tmp_path):
         ("prepare", "max_copies=some", "max_copies", "integer"),
         ("prepare", "image_side_px=8", "image_side_px", "greater than or equal to 16"),
         ("prepare", "near_duplicate_distance=8", "near_duplicate_distance", "less than or equal to 7"),
+        (
+            "explain",
+            "methods=gradcm",
+            "methods",
+            "'gradcam', 'gradcam_plus_plus', 'scorecam', 'shap' or 'shap_partition'",
+        ),
+        ("explain", "methods=[shap,5]", "methods.1", "'shap_partition' (not 5)"),
+        ("explain", "methods=[]", "methods", "at least 1 item"),
+        ("explain", "methods=", "methods", "tuple"),
+        ("explain", "file_names=5", "file_names", "tuple"),
+        ("explain", "photos=0", "photos", "greater than or equal to 1"),
+        ("explain", "split=tset", "split", "'test', 'val' or 'train'"),
+        ("explain", "layer=''", "layer", "at least 1 character"),
+        ("explain", "background_photos=0", "background_photos", "greater than or equal to 1"),
+        ("explain", "randomised_photos=-1", "randomised_photos", "greater than or equal to 0"),
+        ("main", "explain.samples=7", "explain", "samples=7 is no multiple of background_photos=10"),
+        ("main", "explain.methods=gradcm", "explain.methods", "'shap_partition'"),
     ],
 )
 def test_wrong_value_names_key_layer_and_reason(step, settings, key, reason):
@@ -327,6 +348,34 @@ MAIN_MODELS = ("base", "base_augmented", "autoencoder", "dbn", "vgg16")
 )
 def test_learners_and_models_that_cannot_be(step, settings, reason):
     assert re.search(reason, refusal(step, settings=settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["samples=7", "background_photos=4", "samples=0", "methods=shap,shap", "methods=[gradcam,shap,gradcam]"],
+)
+def test_settings_of_explain_that_do_not_fit_together(settings):
+    words = "no multiple of|greater than or equal|one of them twice"
+    assert re.search(words, refusal("explain", settings))
+
+
+def test_names_are_listed_with_commas_or_as_a_list():
+    for methods in ("shap,gradcam", " shap , gradcam, ", "shap,gradcam,"):
+        assert config("explain", methods=methods).methods == ("shap", "gradcam")
+    assert config("explain", "methods=[shap,gradcam]").methods == ("shap", "gradcam")
+    assert config("explain", methods="auto").methods == config("explain").methods == "auto"
+    assert config("explain", file_names="a b.jpg, c.jpg").file_names == ("a b.jpg", "c.jpg")
+    assert config("explain", """file_names=["a, b.jpg",'c.jpg']""").file_names == ("a, b.jpg", "c.jpg")
+    assert config("explain", file_names=" , ").file_names == config("explain").file_names == ()
+
+
+def test_explain_follows_what_main_says_of_train():
+    main = config("main", "train.seed=5 train.bootstrap_resamples=150 train.fold=0")
+    assert (main.explain.seed, main.explain.bootstrap_resamples) == (5, 150)
+    own = config("main", "train.bootstrap_resamples=150 explain.bootstrap_resamples=200 explain.methods=shap")
+    assert (own.explain.bootstrap_resamples, own.explain.methods) == (200, ("shap",))
+    assert own.models["base"].bootstrap_resamples == 150
+    assert config("main", "train.data_folder=there prepare.data_folder=there").explain.data_folder.name == "there"
 
 
 def test_main_lays_each_model_over_the_section_train():

@@ -88,6 +88,8 @@ def slow_value(row, score, rows):
         same = [one for one in rows if (one.file_name, one.material, one.method) == (*key(row), "centre")]
         counts = row.localised and row.method != "centre" and same
         return row.energy - same[0].energy if counts else NAN
+    if score == "empty" and row.method == "centre":
+        return NAN
     if score in ("energy", "pointing", "pointing_chance", "iou"):
         return getattr(row, score) if row.localised else NAN
     if score == "above_chance":
@@ -243,13 +245,29 @@ def test_sentences_set_maps_beside_the_centre(energy, words):
 
 def test_sentences_without_the_control_or_of_one_case():
     (sentence,) = summary([pair(pointing=0.25)], ("gradcam", "shap")).sentences()
-    assert "on the litter, more than chance; points at it in 25 % of 1 case (chance 10 %)." in sentence
+    assert "on the litter, from too few photos to tell (1); points at it in 25 % of 1 case (chance 10 %)." in sentence
+
+
+@pytest.mark.parametrize(("photos", "told"), [(9, False), (10, True)])
+def test_few_photos_allow_no_words(photos, told):
+    rows = spread_rows(3.0, "gradcam", spread=0.1, photos=photos) + spread_rows(2.0, "centre", 0.1, photos)
+    sentence = summary(rows, ("gradcam", "centre")).sentences()[0]
+    assert ("more than chance, more than the centre" in sentence) == told
+    assert (f"from too few photos to tell ({photos})" in sentence) != told
+    assert summary(rows, ("gradcam",)).means["gradcam", "energy"].photos == photos
 
 
 def test_sentences_say_why_nothing_is_localised():
     assert summary([unlocalised()]).sentences() == ["No outlines of litter here: localisation scores are left out."]
     (covered,) = summary([unlocalised(area_share=0.8)]).sentences()
     assert covered == "No outlines that leave half of their photo free: localisation scores are left out."
+
+
+def test_without_outlines_there_is_nothing_to_tell_of_the_control():
+    found = summary([unlocalised(method=method) for method in ("shap", "centre")], ("shap", "centre"))
+    assert found.scored_methods == ("shap",)
+    found = summary([pair(method=method) for method in ("shap", "centre")], ("shap", "centre"))
+    assert found.scored_methods == ("shap", "centre")
 
 
 def test_no_pairs_at_all_are_counted_as_none():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -151,6 +153,183 @@ def test_parent_and_child_keep_to_their_own_runs(kept):
     assert [kept.parameters(run.id).get("who") for run in (parent, child)] == ["parent", None]
     assert kept.metrics(parent.id) == {"who": 1.0, "after": 1.0}
     assert kept.metrics(child.id) == {}
+
+
+def test_a_whole_folder_is_kept_and_deleted(kept, tmp_path):
+    folder = tmp_path / "made"
+    for name, content in {
+        "index.html": b"<html>",
+        "gradcam/1 ü & 'x'.png": b"\x89",
+        "gradcam/below/2.png": b"",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    with kept.tracker.start("train") as run:
+        run.log_text("stays", "config.json")
+        run.delete("explanations")  # nothing there yet
+        run.replace_folder(folder, "explanations")
+        for name in ("index.html", "gradcam/1 ü & 'x'.png", "gradcam/below/2.png"):
+            (tmp_path / "copy").mkdir(exist_ok=True)
+            copy = run.download(f"explanations/{name}", tmp_path / "copy")
+            assert copy is not None, name
+            assert copy.read_bytes() == (folder / name).read_bytes()
+        run.delete("explanations")
+        assert run.download("explanations/index.html", tmp_path) is None
+        (folder / "index.html").unlink()
+        run.replace_folder(folder, "explanations")
+        assert run.download("explanations/index.html", tmp_path) is None
+        again = run.download("explanations/gradcam/1 ü & 'x'.png", tmp_path)
+        assert again is not None
+        assert run.download("config.json", tmp_path).read_text() == "stays"
+
+
+def test_stored_run_tells_its_name_status_tags_and_last_metrics(kept):
+    with kept.tracker.start("base plain seed 0") as run:
+        run.log_metrics({"loss": 2.0, "val_macro_ap": 0.25}, step=1)
+        run.log_metrics({"loss": 1.0}, step=2)
+        run.set_tags({"step": "train", "collapsed": False})
+        assert kept.tracker.stored(run.id).status in ("RUNNING", "FAILED")
+    stored = kept.tracker.stored(run.id)
+    assert (stored.run.id, stored.name, stored.status) == (run.id, "base plain seed 0", "FINISHED")
+    assert stored.tags.items() >= {"step": "train", "collapsed": "false"}.items()
+    assert stored.metrics == {"loss": 1.0, "val_macro_ap": 0.25}
+
+
+def test_a_metric_can_be_taken_back_by_nan(kept):
+    with kept.tracker.start("train") as run:
+        run.log_metrics({"explain_shap_energy": 2.0, "val_macro_ap": 0.5})
+        time.sleep(0.005)  # of two values of one millisecond MLflow keeps the larger
+        run.log_metrics({"explain_shap_energy": float("nan")})
+    metrics = kept.tracker.stored(run.id).metrics
+    assert math.isnan(metrics["explain_shap_energy"])
+    assert metrics["val_macro_ap"] == 0.5
+
+
+def started(kept, name, ends=None, **tags):
+    """The id of a run that has ended; MLflow tells runs apart by the millisecond they start in."""
+
+    def run_it():
+        with kept.tracker.start(name) as run:
+            ids.append(run.id)
+            run.set_tags(tags)
+            run.log_metrics({"val_macro_ap": 0.5})
+            if ends is not None:
+                raise ends
+
+    ids: list[str] = []
+    time.sleep(0.005)
+    if ends is None:
+        run_it()
+    else:
+        with pytest.raises(ends):
+            run_it()
+    return ids[0]
+
+
+def test_finished_runs_of_some_tags_the_newest_first(kept):
+    wanted = {"step": "train", "dataset_digest": f"digest of {type(kept).__name__}"}
+    first = started(kept, "first", **wanted)
+    started(kept, "of another step", **{**wanted, "step": "pretrain"})
+    started(kept, "of another dataset", **{**wanted, "dataset_digest": "another"})
+    started(kept, "of no dataset", step="train")
+    started(kept, "failed", ends=ValueError, **wanted)
+    started(kept, "killed", ends=KeyboardInterrupt, **wanted)
+    second = started(kept, "second", **wanted, collapsed=True)
+    with kept.tracker.start("still running") as running:
+        running.set_tags(wanted)
+        found = kept.tracker.finished(wanted)
+    assert [(one.run.id, one.name) for one in found] == [(second, "second"), (first, "first")]
+    assert [one.metrics for one in found] == [{"val_macro_ap": 0.5}] * 2
+    assert [one.run.id for one in kept.tracker.finished({**wanted, "collapsed": "true"})] == [second]
+    assert kept.tracker.finished({"dataset_digest": "of none"}) == []
+
+
+def test_finished_runs_are_found_in_every_experiment_and_on_every_page_but_no_deleted_ones(store, monkeypatch):
+    kept = InMlflow(store)
+    wanted = {"dataset_digest": "pages"}
+    ids = [started(kept, f"number {number}", **wanted) for number in range(4)]
+    store.set_experiment("others")
+    try:
+        ids.append(started(kept, "elsewhere", **wanted))
+    finally:
+        store.set_experiment("tests")
+    deleted = started(kept, "deleted", **wanted)
+    store.MlflowClient().delete_run(deleted)
+    original = store.MlflowClient.search_runs
+
+    def short_pages(self, *arguments, **options):
+        return original(self, *arguments, **{**options, "max_results": 2})
+
+    monkeypatch.setattr(store.MlflowClient, "search_runs", short_pages)
+    assert sorted(one.run.id for one in kept.tracker.finished(wanted)) == sorted(ids)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_a_finished_run_is_added_to_and_stays_finished(kept, tmp_path, error):
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("page")
+    model = started(kept, "model", step="train")
+
+    def add():
+        with kept.tracker.added_to(model) as run:
+            assert run.id == model
+            run.set_tags({"explained_by": "shap"})
+            run.log_metrics({"explain_shap_energy": 2.0})
+            run.replace_folder(tmp_path / "page", "explanations")
+            assert kept.status(model) == "FINISHED"
+            if error is not None:
+                raise error
+
+    if error is None:
+        add()
+    else:
+        with pytest.raises(error):
+            add()
+    assert kept.status(model) == "FINISHED"
+    assert kept.tags(model).items() >= {"step": "train", "explained_by": "shap"}.items()
+    assert "interrupted" not in kept.tags(model)
+    assert kept.metrics(model) == {"val_macro_ap": 0.5, "explain_shap_energy": 2.0}
+    with kept.tracker.start("next") as run:
+        pass
+    assert kept.parent(run.id) == ""
+
+
+def test_what_is_added_within_another_run_reaches_the_one_that_is_named(kept):
+    model = started(kept, "model")
+    with kept.tracker.start("main") as parent:
+        with kept.tracker.added_to(model) as run:
+            run.set_tags({"explained_by": "shap"})
+            run.log_metrics({"explain_photos": 3.0})
+        parent.set_tags({"step": "main"})
+    assert kept.tags(model)["explained_by"] == "shap"
+    assert "explained_by" not in kept.tags(parent.id)
+    assert kept.metrics(parent.id) == {}
+
+
+def test_wrapper_of_mlflow_run_tells_which_run_is_added_to(store, monkeypatch):
+    kept = InMlflow(store)
+    model = started(kept, "model")
+    wrapper = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", wrapper)
+    with kept.tracker.added_to(model) as run:
+        run.log_metrics({"explain_photos": 3.0})
+    assert kept.tags(wrapper)["adds_to_run"] == model
+    assert kept.metrics(wrapper) == {}
+    assert (kept.status(model), kept.metrics(model)["explain_photos"]) == ("FINISHED", 3.0)
+    assert os.environ["MLFLOW_RUN_ID"] == wrapper
+    # The main job's own run is one that mlflow run has opened; it is no mere wrapper.
+    main = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", main)
+    with kept.tracker.start("main"), kept.tracker.added_to(model):
+        pass
+    assert "adds_to_run" not in kept.tags(main)
+
+
+def test_more_metrics_than_one_request_holds(kept):
+    metrics = {f"explain_shap_energy_material{number}": float(number) for number in range(1500)}
+    with kept.tracker.start("train") as run:
+        run.log_metrics(metrics)
+    assert kept.metrics(run.id) == metrics
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])

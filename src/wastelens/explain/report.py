@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from wastelens.data.prepared import PreparedDataset
 from wastelens.explain.gallery import GalleryHeader, SummaryRow
 from wastelens.explain.methods import SIGNED
 from wastelens.explain.scores import CONTROL, METHOD_TITLES, Summary
@@ -91,30 +92,25 @@ SCORE_TEXTS: Mapping[str, _Text] = {
 }
 
 
-IN_SHORT = ("energy", "energy_over_centre", "above_chance", "pointing", "insertion", "deletion", "randomised")
+# The columns of the closing table, and those of them that are shown with their intervals.
+IN_SHORT = ("energy", "energy_over_centre", "pointing", "pointing_chance", "insertion", "deletion", "randomised")
+_WITH_INTERVAL = ("energy", "energy_over_centre")
 
 
 def header(
-    summary: Summary,
-    *,
-    title: str,
-    run_id: str,
-    dataset: str,
-    split: str,
-    materials: Sequence[str],
-    notes: Sequence[str],
+    summary: Summary, title: str, run_id: str, dataset: PreparedDataset, split: str, notes: Sequence[str]
 ) -> GalleryHeader:
     """The head of the page."""
     return GalleryHeader(
         title=title,
         run_id=run_id,
-        dataset=dataset,
+        dataset=dataset.name,
         split=split,
         sentences=summary.sentences(),
-        columns=[METHOD_TITLES[name] for name in summary.methods],
+        columns=[METHOD_TITLES[name] for name in summary.scored_methods],
         rows=_rows(summary),
         notes=notes,
-        materials=materials,
+        materials=dataset.materials,
         methods={name: METHOD_TITLES[name] for name in summary.methods if name != CONTROL},
         signed=SIGNED & set(summary.methods),
     )
@@ -123,7 +119,7 @@ def header(
 def _rows(summary: Summary) -> list[SummaryRow]:
     rows = []
     for score, text in SCORE_TEXTS.items():
-        cells = [cell(summary, method, score) for method in summary.methods]
+        cells = [cell(summary, method, score) for method in summary.scored_methods]
         if any(cells):
             rows.append(SummaryRow(score, text.title, text.explanation, text.better, cells))
     return rows
@@ -142,25 +138,33 @@ def table_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the closing table in the terminal: a row a method."""
     defined = {score for _, score in summary.means}
     shown = [score for score in IN_SHORT if score in defined]
-    rows = [[METHOD_TITLES[method], *(cell(summary, method, score) for score in shown)] for method in summary.methods]
+    rows = [
+        [METHOD_TITLES[method], *(_short(summary, method, score) for score in shown)]
+        for method in summary.scored_methods
+    ]
     return ["method", *(SCORE_TEXTS[score].title for score in shown)], rows
+
+
+def _short(summary: Summary, method: str, score: str) -> str:
+    text = cell(summary, method, score)
+    return text if score in _WITH_INTERVAL else text.partition(" ")[0]
 
 
 def notes_on(summary: Summary, *, chosen: int, gone: Mapping[str, str]) -> list[str]:
     """What was left out, how often, and why."""
     counts = summary.metrics()
     photos, pairs = int(counts["explain_photos"]), int(counts["explain_pairs"])
-    notes = [f"{pairs:,} decisions and annotations of {photos:,} photos explained."]
+    notes = [f"Explained: {pairs:,} materials, annotated or said by the model, in photos: {photos:,}."]
     if chosen > photos:
-        notes.append(f"{chosen - photos:,} photos show no material, and the model says none.")
+        notes.append(f"Photos that show no material, and of which the model says none: {chosen - photos:,}.")
     if covered := int(counts["explain_covered_too_much"]):
-        notes.append(f"{covered:,} are left out of localisation: their outlines cover more than half of the photo.")
+        notes.append(f"Left out of localisation, as their outlines cover more than half of the photo: {covered:,}.")
     if without := int(counts["explain_without_outline"]):
-        notes.append(f"{without:,} are left out of localisation: their material has no usable outline.")
+        notes.append(f"Left out of localisation, as their material has no usable outline: {without:,}.")
     if gone:
         first, reason = next(iter(gone.items()))
         notes.append(
-            f"{len(gone):,} photo files cannot be read any more (the first, {first}: {reason}); they are shown from "
-            "the cache, which is what the model saw."
+            f"Photo files that cannot be read any more: {len(gone):,} (the first, {first}: {reason}). They are shown "
+            "from the cache, which is what the model saw."
         )
     return notes

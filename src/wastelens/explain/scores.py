@@ -36,6 +36,7 @@ LOCALISATION_SCORES = (
     "right_label_wrong_place",
 )
 SCORES = (*LOCALISATION_SCORES, "insertion", "deletion", "randomised", "additivity_error", "empty")
+FEWEST_PHOTOS = 10  # an interval over fewer holds what it should too seldom to be put into words
 _DECIMALS = 6
 _KEYS = ["file_name", "material"]  # of a pair
 
@@ -99,12 +100,19 @@ def score_frame(rows: Sequence[PairScores]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class MeanScore:
-    """A mean over pairs of photo and material, its 95 % interval by bootstrap over photos, and how many pairs."""
+    """A mean over pairs of photo and material, its 95 % interval by bootstrap over photos, and how many there are."""
 
     estimate: float
     low: float
     high: float
     pairs: int
+    photos: int
+
+    def against(self, value: float, above: str, below: str, neither: str) -> str:
+        """Words for where the interval lies, with as much caution as few photos demand."""
+        if self.photos < FEWEST_PHOTOS:
+            return f"from too few photos to tell ({self.photos})"
+        return above if self.low > value else below if self.high < value else neither
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,12 @@ class Summary:
             metrics[f"explain_{method}_{score}_{material}"] = value
         return metrics
 
+    @property
+    def scored_methods(self) -> tuple[str, ...]:
+        """The methods of which there is anything to tell: without outlines, the control is none."""
+        scored = {method for method, _ in self.means}
+        return tuple(method for method in self.methods if method in scored)
+
     def _counts(self) -> dict[str, int]:
         pairs = self.frame.drop_duplicates(_KEYS)
         area_share = pairs.loc[pairs["label"] == 1, "area_share"]
@@ -157,9 +171,10 @@ class Summary:
         title = METHOD_TITLES.get(method, method)
         energy, pointing = self.means[method, "energy"], self.means[method, "pointing"]
         chance = self.means[method, "pointing_chance"].estimate
+        chance_in_words = energy.against(1, "more than chance", "less than chance", "which chance may explain")
         return (
             f"{title[0].upper()}{title[1:]}: {energy.estimate:.2f} [{energy.low:.2f}, {energy.high:.2f}] times the "
-            f"energy that chance would put on the litter, {_against_chance(energy)}"
+            f"energy that chance would put on the litter, {chance_in_words}"
             f"{self._against_centre(method)}; points at it in "
             f"{_percent(pointing.estimate)} of {pointing.pairs:,} {'case' if pointing.pairs == 1 else 'cases'} "
             f"(chance {_percent(chance)})."
@@ -170,19 +185,13 @@ class Summary:
         gain, control = self.means.get((method, "energy_over_centre")), self.means.get((CONTROL, "energy"))
         if gain is None or control is None:
             return ""
-        words = "not told apart from" if gain.low <= 0 <= gain.high else "more than" if gain.low > 0 else "less than"
+        if gain.photos < FEWEST_PHOTOS:
+            return ""
+        words = gain.against(0, "more than", "less than", "not told apart from")
         return (
             f", {words} the centre of the photo without a look at it ({control.estimate:.2f}; difference "
             f"{gain.estimate:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}])"
         )
-
-
-def _against_chance(energy: MeanScore) -> str:
-    if energy.low > 1:
-        return "more than chance"
-    if energy.high < 1:
-        return "less than chance"
-    return "which chance may explain"
 
 
 def _percent(share: float) -> str:
@@ -226,6 +235,7 @@ def _defined_scores(frame: pd.DataFrame) -> pd.DataFrame:
     scores["above_chance"] = (energy > 1).astype(np.float64).where(energy.notna())
     scores["energy_over_centre"] = energy - _energy_of_centre(frame)
     scores["right_label_wrong_place"] = (energy < 1).astype(np.float64).where(energy.notna() & right)
+    scores["empty"] = scores["empty"].where(frame["method"] != CONTROL)  # a blob is never empty
     localised = list(LOCALISATION_SCORES)
     scores[localised] = scores[localised].where(frame["localised"] == 1)
     return scores
@@ -253,7 +263,10 @@ def _means(
         for column in np.flatnonzero(pairs):
             low, high = interval(resampled[:, column])
             estimate = float(sums[:, column].sum() / pairs[column])
-            means[method, SCORES[column]] = MeanScore(estimate, low, high, int(pairs[column]))
+            measured = MeanScore(
+                estimate, low, high, pairs=int(pairs[column]), photos=int(np.count_nonzero(counts[:, column]))
+            )
+            means[method, SCORES[column]] = measured
     return means
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,11 @@ from wastelens.data.outlines import AnnotatedOutlines, read_outlines
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.tables import LabelTable
 from wastelens.errors import ConfigError, RunError, did_you_mean
-from wastelens.explain.examination import Clock, Examination, ExplainedPair
-from wastelens.explain.gallery import GalleryWriter, ShownPair, ShownPhoto
-from wastelens.explain.localisation import COVERED_TOO_MUCH
-from wastelens.explain.methods import SIGNED, build_methods, fitting_methods, layer_of
-from wastelens.explain.photo_figures import photo_figure
+from wastelens.explain.examination import Clock, Examination
+from wastelens.explain.methods import build_methods, fitting_methods, layer_of
+from wastelens.explain.pictures import Pictures
 from wastelens.explain.report import header, notes_on, table_rows
-from wastelens.explain.scores import CONTROL, METHOD_TITLES, PairScores, Summary, score_frame, summarise
+from wastelens.explain.scores import CONTROL, PairScores, Summary, score_frame, summarise
 from wastelens.explain.shown_photos import ShownPhotos
 from wastelens.models.backend import load_backend
 from wastelens.models.initialisers import randomised_copy
@@ -51,40 +49,46 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     found = _model_run(config, tracker, dataset)
-    photos = _chosen_photos(config, dataset, found)
+    photos = _chosen_photos(config, dataset, int(found.config["fold"]))
     outlines = read_outlines(dataset)
     load_backend()
     examination, layer = _examination(config, dataset, found, outlines)
+    shown = ShownPhotos(dataset)
+    methods = list(examination.methods)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        shown = ShownPhotos(dataset)
-        with GalleryWriter(folder) as gallery:
-            rows = _explain(config, examination, photos, dataset, shown, gallery, folder)
-            summary = summarise(
-                score_frame(rows),
-                materials=dataset.materials,
-                methods=(*examination.methods, CONTROL),
-                seed=config.seed,
-                resamples=config.bootstrap_resamples,
-            )
+        pictures = Pictures(
+            folder,
+            photos=shown,
+            outlines=outlines,
+            methods=methods,
+            materials=dataset.materials,
+            split=config.split,
+        )
+        with pictures:
+            summary = _summary(config, dataset, methods, _explain(config, examination, photos, dataset, pictures))
             notes = notes_on(summary, chosen=len(photos), gone=shown.gone)
-            gallery.finish(
-                header(
-                    summary,
-                    title=found.stored.name,
-                    run_id=found.id,
-                    dataset=dataset.name,
-                    split=config.split,
-                    materials=dataset.materials,
-                    notes=notes,
-                )
-            )
+            pictures.finish(header(summary, found.stored.name, found.id, dataset, config.split, notes))
+        used = {**config.model_dump(mode="json"), "run_id": found.id, "methods": methods, "layer": layer}
         (folder / "scores.csv").write_text(summary.frame.to_csv(index=False), encoding="utf-8")
-        (folder / "settings.json").write_text(to_json({**config.model_dump(mode="json"), "layer": layer}))
+        (folder / "settings.json").write_text(to_json(used), encoding="utf-8")
         with tracker.added_to(found.id) as tracked:
-            _log(tracked, config, summary, folder, examination.methods, layer)
+            _log(tracked, found, summary, folder, used)
     _report(summary, notes, found, tracker)
     return Explanations(found.id, summary)
+
+
+def check(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset, fold: int) -> None:
+    """Look, before any training, whether what is to be explained can be had for a model of this dataset and fold.
+
+    Raises:
+        InputError: there is no such run, photo, or number of background photos, or the annotations have changed.
+    """
+    if config.run_id:
+        find_run(tracker, config.run_id, dataset, None, ["train"])
+    _chosen_photos(config, dataset, fold)
+    _background_rows(config, dataset, fold)
+    read_outlines(dataset)
 
 
 def _model_run(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset) -> FinishedRun:
@@ -101,24 +105,25 @@ def _model_run(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset
     return found
 
 
-def _chosen_photos(config: ExplainConfig, dataset: PreparedDataset, found: FinishedRun) -> LabelTable:
+def _chosen_photos(config: ExplainConfig, dataset: PreparedDataset, fold: int) -> LabelTable:
     """The photos to explain, of the split that the model was trained on, in the order of their names.
 
     Raises:
         ConfigError: a file name that is not in the split.
     """
-    of_split: LabelTable = vars(dataset.split(int(found.config["fold"])))[config.split]
-    names = of_split.file_names
-    for name in config.file_names:
-        if name not in names:
-            hint = did_you_mean(name, names) or f" Its photos are in labels.csv of {dataset.folder}."
-            raise ConfigError(f"file_names: '{name}' is no photo of split={config.split} of {dataset.name}.{hint}")
+    tables: dict[str, LabelTable] = vars(dataset.split(fold))
+    names = tables[config.split].file_names
+    for name in set(config.file_names) - set(names):
+        elsewhere = [split for split, table in tables.items() if name in table.file_names]
+        hint = f" It is in split={elsewhere[0]}." if elsewhere else did_you_mean(name, names)
+        hint = hint or f" The names are in labels.csv of {dataset.folder}."
+        raise ConfigError(f"file_names: '{name}' is no photo of split={config.split} of {dataset.name}.{hint}")
     if config.file_names:
         rows = [names.index(name) for name in sorted(set(config.file_names))]
     else:
         order = np.random.default_rng([config.seed, 0]).permutation(len(names))
         rows = np.sort(order[: config.photos]).tolist()
-    return of_split.take(np.array(rows, dtype=np.intp))
+    return tables[config.split].take(np.array(rows, dtype=np.intp))
 
 
 def _examination(
@@ -128,7 +133,7 @@ def _examination(
     network = network_of(found)
     names = fitting_methods(network, config.methods)
     layer = layer_of(network, names, config.layer)
-    background = _background(config, dataset, found)
+    background = dataset.photos[_background_rows(config, dataset, int(found.config["fold"]))]
     thresholds = [found.stored.metrics[f"threshold_{material}"] for material in dataset.materials]
     examination = Examination(
         network=network,
@@ -145,16 +150,16 @@ def _examination(
     return examination, layer
 
 
-def _background(config: ExplainConfig, dataset: PreparedDataset, found: FinishedRun) -> npt.NDArray[np.uint8]:
-    """Training photos that stand for "nothing in particular": uint8 (background photos, side, side, 3)."""
-    rows = dataset.split(int(found.config["fold"])).train.frame["photo_index"].to_numpy(dtype=np.intp)
+def _background_rows(config: ExplainConfig, dataset: PreparedDataset, fold: int) -> npt.NDArray[np.intp]:
+    """Where in the cache the training photos are that stand for "nothing in particular": (background photos,)."""
+    rows = dataset.split(fold).train.frame["photo_index"].to_numpy(dtype=np.intp)
     if config.background_photos > len(rows):
         raise ConfigError(
             f"background_photos={config.background_photos}, but {dataset.name} has {len(rows)} training photos. Give "
             f"{len(rows)} or less."
         )
     drawn = np.random.default_rng([config.seed, 1]).choice(rows, config.background_photos, replace=False)
-    return np.asarray(dataset.photos[np.sort(drawn)])
+    return np.sort(drawn)
 
 
 def _explain(
@@ -162,77 +167,48 @@ def _explain(
     examination: Examination,
     photos: LabelTable,
     dataset: PreparedDataset,
-    shown: ShownPhotos,
-    gallery: GalleryWriter,
-    folder: Path,
+    pictures: Pictures,
 ) -> list[PairScores]:
-    """Every photo into the gallery and into a figure a method; returns the scores."""
+    """Every photo into the pictures; returns the scores."""
     clock, rows = Clock(), list[PairScores]()
     with progress_bar("Explaining", len(photos)) as bar:
         explained = examination.explain(photos, dataset.photos, config.batch_size, clock)
         for done, (row, pairs) in enumerate(explained, start=1):
-            name = photos.file_names[row]
             if pairs:
-                photo = ShownPhoto(name, shown[name], examination.outlines.drawn(name), config.split)
-                shown_pairs = [_shown(pair) for pair in pairs]
-                gallery.add(photo, shown_pairs)
-                _write_figures(photo, shown_pairs, list(examination.methods), dataset.materials, folder)
+                pictures.draw(photos.file_names[row], pairs)
                 rows += [scores for pair in pairs for scores in pair.scores.values()]
                 clock.lap("pictures")
+            computed = min(-(-done // config.batch_size) * config.batch_size, len(photos))
             bar.advance()
-            bar.show(clock.per_photo(min(-(-done // config.batch_size) * config.batch_size, len(photos))))
+            bar.show(clock.per_photo(computed))
     return rows
 
 
-def _shown(pair: ExplainedPair) -> ShownPair:
-    about = pair.about
-    return ShownPair(
-        material=about.material,
-        label=about.label,
-        decision=about.decision,
-        probability=about.probability,
-        threshold=about.threshold,
-        overlays=pair.maps,
-        scores={name: _numbers(scores) for name, scores in pair.scores.items() if name != CONTROL},
-        localised=about.localised,
-        note=_why_not_localised(about),
+def _summary(
+    config: ExplainConfig, dataset: PreparedDataset, methods: Sequence[str], rows: Sequence[PairScores]
+) -> Summary:
+    return summarise(
+        score_frame(rows),
+        materials=dataset.materials,
+        methods=(*methods, CONTROL),
+        seed=config.seed,
+        resamples=config.bootstrap_resamples,
     )
 
 
-def _numbers(scores: PairScores) -> dict[str, float]:
-    return {key: value for key, value in asdict(scores).items() if isinstance(value, float)}
+def _log(tracked: Run, found: FinishedRun, summary: Summary, folder: Path, used: Mapping[str, Any]) -> None:
+    """Everything at once, in place of what an earlier call left; metrics and tags when the files are there.
 
-
-def _why_not_localised(about: PairScores) -> str:
-    if about.localised or not about.label:
-        return ""
-    if about.area_share > COVERED_TOO_MUCH:
-        return "its outlines cover more than half of the photo"
-    return "it has no usable outline"
-
-
-def _write_figures(
-    photo: ShownPhoto, pairs: Sequence[ShownPair], methods: Sequence[str], materials: Sequence[str], folder: Path
-) -> None:
-    """explanations/<method>/<photo>.png"""
-    for method in methods:
-        (folder / method).mkdir(exist_ok=True)
-        png = photo_figure(
-            photo, pairs, method, title=METHOD_TITLES[method], signed=method in SIGNED, materials=materials
-        )
-        (folder / method / f"{photo.file_name}.png").write_bytes(png)
-
-
-def _log(tracked: Run, config: ExplainConfig, summary: Summary, folder: Path, methods: Any, layer: str) -> None:
-    """Everything at once, in place of what an earlier call left; metrics and tags when the files are there."""
-    tracked.delete(ARTIFACTS)
-    tracked.log_folder(folder, ARTIFACTS)
-    tracked.log_metrics(summary.metrics())
+    A metric cannot be removed: one of an earlier call that this one has not becomes NaN.
+    """
+    tracked.replace_folder(folder, ARTIFACTS)
+    earlier = [name for name in found.stored.metrics if name.startswith("explain_")]
+    tracked.log_metrics(dict.fromkeys(earlier, float("nan")) | summary.metrics())
     tracked.set_tags(
         {
-            "explained_by": ", ".join(methods),
-            "explained_layer": layer,
-            "explained_split": config.split,
+            "explained_by": ", ".join(used["methods"]),
+            "explained_layer": used["layer"],
+            "explained_split": used["split"],
             "explanations": " ".join(summary.sentences()),
         }
     )

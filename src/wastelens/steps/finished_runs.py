@@ -52,7 +52,10 @@ def about_run(stored: StoredRun) -> dict[str, Any]:
     """What a run wrote of itself when it began; empty where it is none of a step that does."""
     with tempfile.TemporaryDirectory() as folder:
         file = stored.run.download(CONFIG_ARTIFACT, Path(folder))
-        about = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        try:
+            about = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        except ValueError:  # damaged, and so no run to start from
+            return {}
     return about if isinstance(about, dict) else {}
 
 

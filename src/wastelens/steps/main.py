@@ -37,6 +37,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         prepared = prepare.run(config.prepare, tracker)
         tracked.set_tags({"dataset": prepared.dataset.name, "dataset_digest": prepared.dataset.digest})
         cluster.check(config.cluster, tracker, prepared.dataset)
+        explain.check(config.explain, tracker, prepared.dataset, config.train.fold)
         compared = [_train(one, tracker) for one in config.models.values()]
         _log_table(tracked, compared)
         _log_best(tracked, compared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,6 +111,10 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
         _log_results(tracked, model, dataset, tables, verdict, progress)
         tracked.delete(CHECKPOINT_FOLDER)
         say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
+        say(
+            f"Where it looks: mlflow run . -e explain --env-manager local -P dataset={shlex.quote(config.dataset)} "
+            f"-P run_id={tracked.id}"
+        )
         say(verdict.sentence, "green" if verdict.above_controls else "yellow")
         return Trained(tracked.id, run_name(config), verdict, encoder.id if encoder else "")
 
