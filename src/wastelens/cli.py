@@ -100,7 +100,7 @@ _CLUSTER = (
 _EXPLAIN = (
     Parameter("run_id", "", "a train run; empty: the best of this dataset by val_macro_ap"),
     Parameter("split", "test", "test, val or train: whose photos are explained"),
-    Parameter("photos", "100", "at most so many of them, drawn by the seed"),
+    Parameter("photos", "80", "at most so many of them, drawn by the seed"),
     Parameter("file_names", "", "these photos instead, with commas between, as labels.csv names them"),
     Parameter(
         "methods",
