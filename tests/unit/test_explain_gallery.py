@@ -339,6 +339,13 @@ def test_energy_below_chance_is_marked(tmp_path: Path) -> None:
     assert len(page.all("dd", class_="below")) == 1  # of SHAP
 
 
+def test_an_empty_map_says_that_it_is(tmp_path: Path) -> None:
+    overlays = {"gradcam": np.zeros((5, 5), np.float32), "shap": maps()["shap"]}
+    page = written(tmp_path, [(a_photo(), [a_pair("other_objects", overlays=overlays)])])
+    notes = [text for text in page.said("p") if "empty map" in text]
+    assert notes == ["an empty map: no evidence for other objects anywhere, scored as chance"]
+
+
 def test_scores_as_they_are_written() -> None:
     scores = {"additivity_error": 0.01234, "energy": 2.346, "randomised": -0.0001, "iou": math.nan, "unknown": 1.0}
     assert tile_scores(scores) == [

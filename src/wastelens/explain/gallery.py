@@ -26,6 +26,7 @@ import numpy.typing as npt
 from wastelens.data.drawing import material_colours, spoken
 from wastelens.data.outlines import DrawnOutline
 from wastelens.explain.heat import averaged, bar_ends, colour_bar, heat_png, rim_colour
+from wastelens.explain.localisation import is_empty
 
 Outcome = Literal["right", "missed", "false_alarm"]
 
@@ -332,6 +333,7 @@ class _Look:
             "png": "" if overlay is None else _base64(heat_png(overlay, signed=signed)),
             "scores": tile_scores(pair.scores.get(method, {})),
             "below_chance": pair.energy(method) < 1,
+            "empty": overlay is not None and is_empty(overlay),
         }
 
 
