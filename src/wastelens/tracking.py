@@ -303,21 +303,19 @@ class MlflowRun:
         """
         import mlflow
 
-        client = mlflow.MlflowClient()
-        client.log_artifacts(self.id, str(folder), path)
-        for stored in self._files(path):
-            if not (folder / stored.removeprefix(f"{path}/")).exists():
-                self.delete(stored)
+        mlflow.MlflowClient().log_artifacts(self.id, str(folder), path)
+        self._delete_others(folder, path)
 
-    def _files(self, path: str) -> Iterator[str]:
-        """The paths of the artifact files below a path."""
+    def _delete_others(self, folder: Path, path: str) -> None:
+        """Remove the artifact files and folders below a path that a folder has not."""
         import mlflow
 
         for one in mlflow.MlflowClient().list_artifacts(self.id, path):
-            if one.is_dir:
-                yield from self._files(one.path)
-            else:
-                yield one.path
+            twin = folder / Path(one.path).name
+            if not twin.exists():
+                self.delete(one.path)
+            elif one.is_dir:
+                self._delete_others(twin, one.path)
 
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
         import mlflow

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.factories import MATERIALS, annotation, config, write_dataset, write_json, write_photo
+from tests.factories import MATERIALS, annotation, config, image_bytes, write_dataset, write_json, write_photo
 
 from wastelens.data.prepared import load_prepared
 from wastelens.errors import ConfigError, DatasetError, RunError
@@ -516,6 +516,12 @@ def test_layers_that_cannot_be_drawn(
     refused(ConfigError, match, prepared_folder, tracker, layer=layer)
 
 
+def test_a_layer_that_no_method_draws_is_refused(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+    model("base")
+    match = "layer=block1_pool, but methods=shap draws the map of no layer. Add one of gradcam"
+    refused(ConfigError, match, prepared_folder, tracker, methods="shap", layer="block1_pool")
+
+
 # ── Which photos ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -705,7 +711,7 @@ def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
     assert page_of(run).count("its outlines cover more than half of the photo") >= covered
 
 
-@pytest.mark.parametrize("fate", ["deleted", "damaged"])
+@pytest.mark.parametrize("fate", ["deleted", "damaged", "replaced"])
 def test_a_photo_gone_since_prepare_is_shown_from_the_cache(
     own_copy: Path,
     prepared_folder: Path,
@@ -717,15 +723,16 @@ def test_a_photo_gone_since_prepare_is_shown_from_the_cache(
     run, undisturbed = model("base"), model("base")
     gone, kept = sorted(split_of(own_copy, "test"))[:2]
     photo = own_copy / "litter" / labels_of(own_copy).loc[gone, "source_file"]
-    photo.unlink() if fate == "deleted" else photo.write_bytes(photo.read_bytes()[:300])
+    contents = {"damaged": photo.read_bytes()[:300], "replaced": image_bytes(np.full((60, 400, 3), 255, np.uint8))}
+    photo.unlink() if fate == "deleted" else photo.write_bytes(contents[fate])
     cheaply(own_copy, tracker, run_id=run.id, file_names=f"{gone},{kept}")
-    note = f"Photo files that cannot be read any more: 1 (the first, {gone}: "
+    note = f"Photo files that are not what was prepared any more: 1 (the first, {gone}: "
     assert note in capsys.readouterr().out
     assert note in page_of(run)
     assert {f"shap/{gone}.png", f"shap/{kept}.png"} < files_of(run)
     # The scores are what the model saw: the cache.
     cheaply(prepared_folder, tracker, run_id=undisturbed.id, file_names=f"{gone},{kept}")
-    assert "cannot be read any more" not in capsys.readouterr().out
+    assert "not what was prepared" not in capsys.readouterr().out
     pd.testing.assert_frame_equal(scores_of(run), scores_of(undisturbed), atol=1e-4)
 
 

@@ -13,7 +13,7 @@ from tests.factories import config, write_dataset
 
 from wastelens.errors import ConfigError, InputError
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import main
+from wastelens.steps import explain, main
 
 TINY = (
     "prepare.image_side_px=32 train.fit.epochs=1 train.fit.batch_size=16 train.bootstrap_resamples=100 "
@@ -68,8 +68,20 @@ def assert_explains_the_best(parent: MemoryRun, models: list[MemoryRun], printed
     assert (best.folder / "explanations" / "index.html").is_file()
     assert [run.id for run in models if (run.folder / "explanations").exists()] == [best.id]
     words = " ".join(printed.split())
-    assert f"Where the best model looks: explanations/index.html among the artifacts of run {best.id}." in words
+    assert f"Where it looks: explanations/index.html among the artifacts of run {best.id}." in words
     assert words.index("What was learnt") < words.rindex(" ".join(best.tags["explanations"].split()))
+
+
+def test_methods_that_do_not_fit_the_best_model_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refusing(*arguments: Any) -> None:
+        raise ConfigError("The network dbn has no convolution. Use methods=shap.")
+
+    monkeypatch.setattr(explain, "run", refusing)
+    assert main._explain(config("explain", run_id="abc"), MemoryTracker()) is None
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed == "Warning: Run abc is not explained. The network dbn has no convolution. Use methods=shap."
 
 
 @pytest.mark.parametrize(

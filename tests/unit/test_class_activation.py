@@ -101,22 +101,37 @@ def test_gradient_maps_are_those_of_tf_keras_vis(
 def test_score_cam_is_that_of_tf_keras_vis(keras: Any) -> None:
     """On a map as large as the photo, since the two enlarge smaller ones differently.
 
-    tf-keras-vis takes the softmax of what a network gives; that of (logit, 0) is the probability that we take.
+    tf-keras-vis takes the softmax of what a network gives; that of (logit, 0) is the probability that we take, less
+    that of a black photo.
     """
     inputs = keras.Input((12, 12, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
     x = keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="conv")(x)
     logits = keras.layers.Dense(MATERIALS, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
     model = keras.Model(inputs, keras.layers.Activation("sigmoid")(logits))
+    # Channels that speak for a material, against it, and both.
+    head = np.array([[3.0, -3, 3], [3, -3, -3], [2, -2, 2], [2, -2, -2], [1, -1, 3]])
+    model.get_layer("logits").set_weights([head, np.zeros(MATERIALS)])
     seen = photos(2, 12)
-    ours = ScoreCam(model, "conv", channels=99, batch_size=2)(seen, every_pair(2)).maps
-    fewer = ScoreCam(model, "conv", channels=2, batch_size=2)(seen, every_pair(2)).maps
+    ours = ScoreCam(model, "conv", channels=99)(seen, every_pair(2)).maps
+    fewer = ScoreCam(model, "conv", channels=2)(seen, every_pair(2)).maps
+    total = np.asarray(keras.Model(inputs, model.get_layer("conv").output)(seen.astype(np.float32))).sum(axis=-1)
+    of_black = np.asarray(model(np.zeros((1, 12, 12, 3), np.float32)))[0]
     for material in range(MATERIALS):
         one = logits[:, material : material + 1]
         pair = keras.Model(inputs, keras.layers.Concatenate()([one, keras.layers.Rescaling(0.0)(one)]))
-        theirs = visualised("scorecam", pair, "conv", 0, seen)
-        np.testing.assert_allclose(ours[material::MATERIALS], theirs, atol=1e-4 * theirs.max())
-        assert not np.allclose(fewer[material::MATERIALS], theirs, atol=1e-3 * theirs.max())
+        theirs = np.maximum(visualised("scorecam", pair, "conv", 0, seen) - of_black[material] * total, 0)
+        assert (theirs.max() > 1e-3) == (material != 1)
+        np.testing.assert_allclose(ours[material::MATERIALS], theirs, atol=1e-4 * theirs.max() + 1e-6)
+        assert material or not np.allclose(fewer[material::MATERIALS], theirs, atol=1e-3 * theirs.max())
+
+
+def test_slopes_of_next_to_nothing_still_give_finite_maps(keras: Any) -> None:
+    built = network()
+    head = built.get_layer("logits")
+    head.set_weights([one * 1e-25 for one in head.get_weights()])
+    for method in (GRADCAM, GRADCAM_PLUS_PLUS):
+        assert np.isfinite(GradientMaps(built, "block2_pool", method)(photos(), every_pair()).maps).all()
 
 
 def test_pairs_choose_among_the_maps(keras: Any) -> None:
@@ -157,7 +172,7 @@ def test_the_last_layer_that_knows_places() -> None:
         ("nothing_like_it", "has no layer 'nothing_like_it'. Its last map is block2_pool."),
         (
             "logits",
-            "layer=logits of base_cnn knows no places: its output is no map. Use layer=auto, which is block2_pool.",
+            "layer=logits of base_cnn knows no places: no map of a convolution. Use layer=auto, which is block2_pool.",
         ),
         ("rescale", "layer=rescale of base_cnn knows no places"),
     ],

@@ -340,10 +340,10 @@ def test_energy_below_chance_is_marked(tmp_path: Path) -> None:
 
 
 def test_an_empty_map_says_that_it_is(tmp_path: Path) -> None:
-    overlays = {"gradcam": np.zeros((5, 5), np.float32), "shap": maps()["shap"]}
-    page = written(tmp_path, [(a_photo(), [a_pair("other_objects", overlays=overlays)])])
+    pairs = [a_pair(empty=frozenset({"gradcam"})), a_pair("paper", empty=frozenset({"shap"}), localised=False)]
+    page = written(tmp_path, [(a_photo(), pairs)])
     notes = [text for text in page.said("p") if "empty map" in text]
-    assert notes == ["an empty map: no evidence for other objects anywhere, scored as chance"]
+    assert notes == ["an empty map: the same everywhere, and scored as chance", "an empty map: the same everywhere"]
 
 
 def test_scores_as_they_are_written() -> None:

@@ -58,7 +58,10 @@ def test_a_spreadsheets_csv_with_byte_order_mark_and_crlf(tmp_path):
         ([("A", "../glass"), ("B", "paper")], "line 2: '../glass' cannot name a material."),
         ([("A", "glass"), ("B", "glass")], "maps to 1 material(s); a verdict needs at least two."),
         ([], "maps to 0 material(s)"),
-        *[([("A", name), ("B", "glass")], f"'{name}' cannot name") for name in sorted(RESERVED_NAMES)],
+        *[
+            ([("A", name), ("B", "glass")], f"'{name}' cannot name")
+            for name in (*sorted(RESERVED_NAMES), "chance_low", "x_high")
+        ],
     ],
 )
 def test_bad_rows_are_refused_with_their_line(tmp_path, rows, words):

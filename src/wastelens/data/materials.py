@@ -14,7 +14,9 @@ _MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 COLUMNS = ("category", "material", "reason")
 # The other columns of the prepared tables, and what is counted beside the materials in the run's metrics.
 _OTHER_COLUMNS = ("control", "file_name", "fold", "group", "height", "image_id", "photo_index", "source_file", "width")
-_PARTS_OF_METRICS = ("left_out", "low", "high", "chance", "share")  # explain_gradcam_energy_low is an interval's end
+# explain_gradcam_energy_low is an interval's end, explain_gradcam_energy_over_centre a score.
+_PARTS_OF_METRICS = ("left_out", "low", "high", "chance", "over_centre")
+_ENDS_OF_INTERVALS = ("_low", "_high")
 RESERVED_NAMES = frozenset({*_OTHER_COLUMNS, *_PARTS_OF_METRICS, "split", "train", "val", "test"})
 
 
@@ -62,10 +64,11 @@ def _check_row(path: Path, line: int, category: str, material: str, known: dict[
         raise MappingError(f"{path}, line {line}: category '{category}' has a row already. Keep one of them.")
     if not material:
         raise MappingError(f"{path}, line {line}: category '{category}' has an empty material. Write one.")
-    if not _MATERIAL_NAME.fullmatch(material) or material in RESERVED_NAMES:
+    reserved = material in RESERVED_NAMES or material.endswith(_ENDS_OF_INTERVALS)
+    if not _MATERIAL_NAME.fullmatch(material) or reserved:
         raise MappingError(
             f"{path}, line {line}: '{material}' cannot name a material. Use lower-case letters, digits and _, "
-            f"and none of {', '.join(sorted(RESERVED_NAMES))}."
+            f"none of {', '.join(sorted(RESERVED_NAMES))}, and no name that ends on _low or _high."
         )
 
 

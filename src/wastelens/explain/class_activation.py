@@ -12,6 +12,7 @@ from wastelens.models.freezing import logits_tensor
 
 GRADCAM, GRADCAM_PLUS_PLUS = "gradcam", "gradcam_plus_plus"
 _EPSILON = 1e-7
+_MASKED_PHOTOS = 64  # at once
 
 
 class GradientMaps:
@@ -66,7 +67,8 @@ def _gradcam_plus_plus(activations: Any, slopes: Any) -> Any:
         return tf.where(x == 0, tf.ones_like(x), x)
 
     total = tf.reduce_sum(activations, axis=(1, 2), keepdims=True)
-    alphas = slopes**2 / tf.where(slopes == 0, tf.ones_like(slopes), 2 * slopes**2 + slopes**3 * total)
+    # slopes² / (2 slopes² + slopes³ total), without powers that a small slope would lose
+    alphas = tf.where(slopes == 0, tf.zeros_like(slopes), 1 / or_one(2 + slopes * total))
     alphas /= or_one(tf.reduce_sum(alphas, axis=(1, 2), keepdims=True))
     weights = tf.reduce_sum(tf.nn.relu(slopes) * alphas, axis=(1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1))
@@ -74,23 +76,24 @@ def _gradcam_plus_plus(activations: Any, slopes: Any) -> Any:
 
 class ScoreCam:
     """Score-CAM (Wang et al. 2020, alg. 1), which needs no gradient: each channel masks the photo, and is weighed by
-    the probability that the rest still gives; one pass of masked photos serves all materials.
+    the probability that the rest still gives, less that of a black photo; one pass serves all materials.
 
-    Probabilities of materials do not exclude each other, so no softmax is taken over them. Of many channels, those
-    that differ most from place to place are tried ("Faster Score-CAM").
+    The paper then takes the softmax of the channels' weights, which makes those that lower the probability count for it
+    too; here they count against it. Of many channels, those that differ most from place to place are tried ("Faster
+    Score-CAM").
 
     Args:
         channels: channels to try, at most.
-        batch_size: masked photos at once.
     """
 
-    def __init__(self, model: Any, layer: str, *, channels: int, batch_size: int) -> None:
+    def __init__(self, model: Any, layer: str, *, channels: int) -> None:
         import keras
 
         self._both = keras.Model(model.input, [model.get_layer(layer).output, model.output])
         self._model = model
         self._channels = channels
-        self._batch_size = batch_size
+        black = np.zeros((1, *model.input.shape[1:]), dtype=np.float32)
+        self._of_black = np.asarray(model.predict_on_batch(black), dtype=np.float32)
 
     def __call__(self, photos: Photos, pairs: Index) -> Evidence:
         activations, _ = (np.asarray(one, dtype=np.float32) for one in self._both.predict_on_batch(photos))
@@ -103,10 +106,11 @@ class ScoreCam:
         chosen = activations[..., order]
         weights = np.concatenate(
             [
-                self._probabilities(photo, chosen[..., start : start + self._batch_size])
-                for start in range(0, chosen.shape[-1], self._batch_size)
+                self._probabilities(photo, chosen[..., start : start + _MASKED_PHOTOS])
+                for start in range(0, chosen.shape[-1], _MASKED_PHOTOS)
             ]
         )
+        weights -= self._of_black
         return np.asarray(np.maximum(np.einsum("hwc,cm->mhw", chosen, weights), 0), dtype=np.float32)
 
     def _probabilities(self, photo: Photos, activations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -124,7 +124,10 @@ class Examination:
         pairs: npt.NDArray[np.intp],
         checked: npt.NDArray[np.bool_],
     ) -> dict[str, npt.NDArray[np.float64]]:
-        """Method → rank correlation of each pair's map with that of random weights; NaN for photos not checked."""
+        """Method → likeness of each pair's map to that of random weights, 0 to 1; NaN for photos not checked.
+
+        The absolute rank correlation: a head of random weights turns signed maps over as often as not.
+        """
         correlations = {name: np.full(len(pairs), np.nan) for name in evidence}
         rows = np.flatnonzero(checked[pairs[:, 0]])
         if len(rows):
@@ -132,7 +135,7 @@ class Examination:
                 maps = method(photos, pairs[rows]).maps
                 known = evidence[name].maps
                 correlations[name][rows] = [
-                    rank_correlation(known[row], one) for row, one in zip(rows, maps, strict=True)
+                    abs(rank_correlation(known[row], one)) for row, one in zip(rows, maps, strict=True)
                 ]
         return correlations
 

@@ -18,8 +18,8 @@ class ExpectedGradients:
 
     φ = E[(x − b) · ∂logit/∂x at b + α (x − b)], b among the background photos and α uniform in [0, 1] (Erion et al.
     2021, eq. 4; the SHAP of shap's GradientExplainer). Drawn evenly: every background photo as often as the others, and
-    each α from a part of [0, 1] of its own, so that a linear network's values are exact, weight · (x − mean
-    background), and sums come closer to logit(x) − mean logit(b) than those of as many draws at random.
+    all α in equal steps, so that a linear network's values are exact, weight · (x − mean background), and sums come
+    closer to logit(x) − mean logit(b) than those of as many draws at random.
 
     Args:
         model: flat, as ``models.registry`` makes it.
@@ -35,10 +35,9 @@ class ExpectedGradients:
         self._network = keras.Model(model.input, logits_tensor(model))
         self._slopes = _compiled(self._network)
         self._expected = self._logits(background).mean(axis=0)
-        rng = np.random.default_rng([seed, samples])
         repeats = -(-samples // len(background))
         self._rows = np.tile(np.arange(len(background)), repeats)
-        self._alphas = np.concatenate([_even_shares(repeats, rng) for _ in background]).reshape(-1, repeats).T.ravel()
+        self._alphas = _even_alphas(len(background), repeats, np.random.default_rng([seed, samples]))
 
     def __call__(self, photos: Photos, pairs: Index) -> Evidence:
         logits = self._logits(photos)
@@ -70,9 +69,13 @@ class ExpectedGradients:
         return np.concatenate([np.asarray(self._network.predict_on_batch(one), dtype=np.float64) for one in pieces])
 
 
-def _even_shares(parts: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """One number from each of so many equal parts of [0, 1], in random order."""
-    return (rng.permutation(parts) + rng.random(parts)) / parts
+def _even_alphas(background: int, repeats: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """All of [0, 1] in equal steps, dealt so that each background photo has one α in each of ``repeats`` equal parts.
+
+    float64 (repeats · background,): the first of each background photo, then the second of each …
+    """
+    within = (rng.permutation(background) + 0.5) / background
+    return np.concatenate([(part + within) / repeats for part in range(repeats)])
 
 
 def _compiled(network: Any) -> Any:

@@ -26,7 +26,6 @@ import numpy.typing as npt
 from wastelens.data.drawing import material_colours, spoken
 from wastelens.data.outlines import DrawnOutline
 from wastelens.explain.heat import averaged, bar_ends, colour_bar, heat_png, rim_colour
-from wastelens.explain.localisation import is_empty
 
 Outcome = Literal["right", "missed", "false_alarm"]
 
@@ -79,6 +78,7 @@ class ShownPair:
         scores: method → score → value; may miss some, or hold NaN.
         localised: whether maps were compared with outlines.
         note: why not, or nothing.
+        empty: methods whose maps are the same everywhere.
     """
 
     material: str
@@ -90,6 +90,7 @@ class ShownPair:
     scores: Mapping[str, Mapping[str, float]]
     localised: bool
     note: str = ""
+    empty: frozenset[str] = frozenset()
 
     @property
     def outcome(self) -> Outcome:
@@ -333,7 +334,7 @@ class _Look:
             "png": "" if overlay is None else _base64(heat_png(overlay, signed=signed)),
             "scores": tile_scores(pair.scores.get(method, {})),
             "below_chance": pair.energy(method) < 1,
-            "empty": overlay is not None and is_empty(overlay),
+            "empty": method in pair.empty,
         }
 
 

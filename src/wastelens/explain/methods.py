@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from wastelens.config import ExplainConfig
+from wastelens.errors import ConfigError
 from wastelens.explain.class_activation import GRADCAM, GRADCAM_PLUS_PLUS, GradientMaps, ScoreCam
 from wastelens.explain.evidence import Method, Photos
 from wastelens.explain.expected_gradients import ExpectedGradients
 from wastelens.explain.shap_partition import PartitionShap
-from wastelens.models.spatial import choose_layer, spatial_layers
+from wastelens.models.spatial import AUTO, choose_layer, spatial_layers
 
 SCORECAM, SHAP, SHAP_PARTITION = "scorecam", "shap", "shap_partition"
 CLASS_ACTIVATION = (GRADCAM, GRADCAM_PLUS_PLUS, SCORECAM)
@@ -29,9 +30,16 @@ def layer_of(model: Any, methods: Sequence[str], name: str) -> str:
     """The layer that class activation maps are drawn of; nothing where no method draws any.
 
     Raises:
-        ConfigError: the network has none that knows places, or none of that name.
+        ConfigError: the network has none that knows places, or none of that name, or no method draws the named one.
     """
-    return choose_layer(model, name) if set(methods) & set(CLASS_ACTIVATION) else ""
+    if set(methods) & set(CLASS_ACTIVATION):
+        return choose_layer(model, name)
+    if name != AUTO:
+        raise ConfigError(
+            f"layer={name}, but methods={','.join(methods)} draws the map of no layer. Add one of "
+            f"{', '.join(CLASS_ACTIVATION)}, or leave layer=auto."
+        )
+    return ""
 
 
 def build_methods(
@@ -49,7 +57,7 @@ def build_methods(
     makers: dict[str, Callable[[], Method]] = {
         GRADCAM: lambda: GradientMaps(model, layer, GRADCAM),
         GRADCAM_PLUS_PLUS: lambda: GradientMaps(model, layer, GRADCAM_PLUS_PLUS),
-        SCORECAM: lambda: ScoreCam(model, layer, channels=config.channels, batch_size=config.channels),
+        SCORECAM: lambda: ScoreCam(model, layer, channels=config.channels),
         SHAP: lambda: ExpectedGradients(model, background, samples=config.samples, seed=config.seed),
         SHAP_PARTITION: lambda: PartitionShap(model, evaluations=config.evaluations, batch_size=_PARTITION_BATCH),
     }

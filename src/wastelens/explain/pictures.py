@@ -88,6 +88,7 @@ def _shown(pair: ExplainedPair) -> ShownPair:
         scores={name: _numbers(scores) for name, scores in pair.scores.items() if name != CONTROL},
         localised=about.localised,
         note=_why_not_localised(about),
+        empty=frozenset(name for name, scores in pair.scores.items() if scores.empty),
     )
 
 

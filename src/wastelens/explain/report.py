@@ -75,8 +75,8 @@ SCORE_TEXTS: Mapping[str, _Text] = {
     "randomised": _Text(
         "Likeness to random weights",
         "lower",
-        "Rank correlation with the map of the same network with random weights. Near 0 is good; near 1 the map shows "
-        "the photo and not what the model has learnt.",
+        "Rank correlation, without its sign, with the map of the same network with random weights. Low is good; near 1 "
+        "the map shows the photo and not what the model has learnt. Chance alone gives coarse maps about 0.2.",
     ),
     "additivity_error": _Text(
         "Additivity error",
@@ -164,7 +164,7 @@ def notes_on(summary: Summary, *, chosen: int, gone: Mapping[str, str]) -> list[
     if gone:
         first, reason = next(iter(gone.items()))
         notes.append(
-            f"Photo files that cannot be read any more: {len(gone):,} (the first, {first}: {reason}). They are shown "
-            "from the cache, which is what the model saw."
+            f"Photo files that are not what was prepared any more: {len(gone):,} (the first, {first}: {reason}). "
+            "They are shown from the cache, which is what the model saw."
         )
     return notes

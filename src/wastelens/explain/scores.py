@@ -60,7 +60,7 @@ class PairScores:
         energy, pointing, iou, iou_threshold: see ``Localisation``.
         pointing_chance: the pointing of a map that knows nothing.
         insertion, deletion: see ``PerturbationAreas``.
-        randomised: rank correlation with the map of random weights.
+        randomised: absolute rank correlation with the map of random weights.
         additivity_error: how far a SHAP map's sum is from what it should explain.
     """
 

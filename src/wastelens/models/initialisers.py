@@ -12,7 +12,10 @@ def initialise_anew(layers: Iterable[Any], seeds: Iterator[int]) -> None:
     """Draw these layers' weights again, each from a seed of its own; those that are not random go back to the start."""
     for layer in layers:
         for weight in layer.weights:
-            if (initializer := _initializer(layer, weight.name)) is None:
+            initializer = _initializer(layer, weight.name)
+            if initializer is None and weight.trainable:
+                raise ValueError(f"{layer.name} has no initialiser of its weight {weight.name}")
+            if initializer is None:
                 continue
             settings = initializer.get_config()
             if "seed" in settings:
@@ -39,7 +42,9 @@ def randomised_copy(model: Any, seed: int) -> Any:
 
 def _initializer(layer: Any, weight_name: str) -> Any:
     """The initialiser of one of a layer's weights; None for what is no weight of the network (a dropout's seed)."""
-    names = {"kernel": ("kernel_initializer", "depthwise_initializer")}.get(
-        weight_name, (f"{weight_name}_initializer",)
-    )
+    names = {
+        "kernel": ("kernel_initializer", "depthwise_initializer"),
+        "depthwise_kernel": ("depthwise_initializer",),
+        "pointwise_kernel": ("pointwise_initializer",),
+    }.get(weight_name, (f"{weight_name}_initializer",))
     return next((getattr(layer, name) for name in names if hasattr(layer, name)), None)

@@ -45,7 +45,7 @@ def choose_layer(model: Any, name: str = AUTO) -> str:
         return name
     if name in (layer.name for layer in model.layers):
         raise ConfigError(
-            f"layer={name} of {model.name} knows no places: its output is no map. Use layer=auto, which is "
+            f"layer={name} of {model.name} knows no places: no map of a convolution. Use layer=auto, which is "
             f"{layers[-1]}."
         )
     hint = did_you_mean(name, layers) or f" Its last map is {layers[-1]}."

@@ -85,7 +85,7 @@ def check(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset, fol
         InputError: there is no such run, photo, or number of background photos, or the annotations have changed.
     """
     if config.run_id:
-        find_run(tracker, config.run_id, dataset, None, ["train"])
+        fold = int(find_run(tracker, config.run_id, dataset, None, ["train"]).config["fold"])
     _chosen_photos(config, dataset, fold)
     _background_rows(config, dataset, fold)
     read_outlines(dataset)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from wastelens.config import ClusterConfig, ExplainConfig, MainConfig, TrainConfig, TransferConfig
-from wastelens.console import say, table
+from wastelens.console import say, table, warn
 from wastelens.data.sources import choose_source
 from wastelens.errors import ConfigError
 from wastelens.models.backend import load_backend
@@ -42,12 +42,13 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         _log_table(tracked, compared)
         _log_best(tracked, compared)
         clustered = cluster.run(_clustering(config, compared), tracker)
-        explained = explain.run(_explaining(config, compared), tracker)
+        explained = _explain(_explaining(config, compared), tracker)
     _report(compared, tracker)
     say(clustered.sentence)
-    for sentence in explained.summary.sentences():
-        say(sentence)
-    say(f"Where the best model looks: {explain.ARTIFACTS}/index.html among the artifacts of run {explained.run_id}.")
+    if explained:
+        for sentence in explained.summary.sentences():
+            say(sentence)
+        say(f"Where it looks: {explain.ARTIFACTS}/index.html among the artifacts of run {explained.run_id}.")
     say(f"See the runs: {tracker.finished_hint()}", "bold")
     return compared
 
@@ -109,6 +110,15 @@ def _log_table(tracked: Run, compared: list[Compared]) -> None:
 def _explaining(config: MainConfig, compared: list[Compared]) -> ExplainConfig:
     run_id = config.explain.run_id or _best(compared).trained.run_id
     return config.explain.model_copy(update={"run_id": run_id})
+
+
+def _explain(config: ExplainConfig, tracker: Tracker) -> explain.Explanations | None:
+    """Explanations, if the methods fit the model that turned out best: a misfit is no reason to lose the whole job."""
+    try:
+        return explain.run(config, tracker)
+    except ConfigError as error:
+        warn(f"Run {config.run_id} is not explained. {error}")
+        return None
 
 
 def _best(compared: list[Compared]) -> Compared:
