@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check ui bench lock format clean
+.PHONY: help demo test slow check ui bench lock format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,8 +18,11 @@ help:  ## list the targets
 demo: .venv/ready  ## the whole main job on the built-in sample, in minutes
 	python src/wastelens main --dataset sample --config conf/smoke.yaml
 
-test: .venv/ready  ## all tests
-	python -m pytest -n 2 --dist loadfile
+test: .venv/ready  ## the tests
+	python -m pytest -n 2 --dist loadfile -m "not slow"
+
+slow: .venv/ready  ## the tests that take long: a real browser, the notebooks, environments built anew
+	python -m pytest -n 2 --dist loadfile -m slow
 
 check: .venv/ready  ## format, lint, types, layers, generated files
 	ruff format --check .

@@ -475,12 +475,7 @@ def test_class_activation_of_a_model_without_places_says_why_not_and_what_fits(
     refused(ConfigError, match, prepared_folder, tracker, run_id=run.id, methods=methods)
 
 
-def test_partition_shap_needs_no_gradient(
-    prepared_folder: Path, tracker: MemoryTracker, model: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import numba
-
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)  # to compile takes ten times what is computed here
+def test_partition_shap_needs_no_gradient(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
     model("dbn")
     run = explained(prepared_folder, tracker, methods="shap_partition", photos="2")
     shap = scores_of(run).query("method == 'shap_partition'")
