@@ -47,7 +47,9 @@ def alternating(repeats: int, first: Callable[[], object], second: Callable[[], 
 
 def run_python(code: str) -> tuple[float, float]:
     """Run code in a fresh interpreter with ``src`` on the path: (seconds, peak resident memory in GiB)."""
-    wrapped = f"{code}\nimport resource\nprint('peak_kib', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    # Not resource's ru_maxrss, which begins at the memory of the process that started this one.
+    peak = "next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))"
+    wrapped = f"{code}\nprint('peak_kib', {peak})\n"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     started = time.perf_counter()
     answer = subprocess.run(
