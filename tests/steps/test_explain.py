@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.factories import MATERIALS, annotation, config, image_bytes, write_dataset, write_json, write_photo
+from tests.factories import (
+    MATERIALS,
+    annotation,
+    config,
+    image_bytes,
+    slim_vgg,
+    write_dataset,
+    write_json,
+    write_photo,
+)
 
 from wastelens.data.prepared import load_prepared
 from wastelens.errors import ConfigError, DatasetError, RunError
@@ -54,19 +63,6 @@ MODELS: dict[str, tuple[dict[str, str], str, str]] = {
     "base of fold 1": ({"fold": "1"}, "network.widths=[4,8]", "block1_pool"),
 }
 Make = Callable[[str], MemoryRun]
-
-
-def slim_vgg(backbone: str, pixels: Any, *, weights: str | None) -> Any:
-    """VGG16's layers by name, an eighth as wide: its form is what counts here, and 15 million weights take time."""
-    import keras
-
-    x = pixels
-    for block, (depth, width) in enumerate([(2, 8), (2, 16), (3, 32), (3, 64), (3, 64)], 1):
-        for number in range(1, depth + 1):
-            name = f"block{block}_conv{number}"
-            x = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
-        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
-    return keras.Model(keras.utils.get_source_inputs(pixels), x)
 
 
 @pytest.fixture(scope="module")

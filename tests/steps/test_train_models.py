@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.factories import config, write_dataset
+from tests.factories import config, slim_vgg, write_dataset
 
 from wastelens.errors import ConfigError, RunError
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
@@ -28,21 +28,8 @@ SMALL_VGG = "network.hidden=[8,4]"
 
 @pytest.fixture(autouse=True)
 def _slim_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VGG16's layers by name, an eighth as wide: its form is what counts here, and 15 million weights take time."""
-
-    def slim(backbone: str, pixels: Any, *, weights: str | None) -> Any:
-        import keras
-
-        assert (backbone, weights) == ("vgg16", None)
-        x = pixels
-        for block, (depth, width) in enumerate([(2, 8), (2, 16), (3, 32), (3, 64), (3, 64)], 1):
-            for number in range(1, depth + 1):
-                name = f"block{block}_conv{number}"
-                x = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
-            x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
-        return keras.Model(keras.utils.get_source_inputs(pixels), x)
-
-    monkeypatch.setattr("wastelens.models.transfer.keras_backbone", slim)
+    """VGG16 by name, an eighth as wide."""
+    monkeypatch.setattr("wastelens.models.transfer.keras_backbone", slim_vgg)
 
 
 @pytest.fixture(scope="module")
