@@ -1,6 +1,7 @@
-"""Configuration: typed, closed (unknown keys are refused), frozen. Values live in ``conf/``, types live here.
+"""The configuration of every step, typed: values live in ``conf/``, types live here.
 
-``config_files`` reads the values and lays a user's over the shipped ones.
+``network_config`` holds those of networks and learners; ``config_files`` reads the values and lays a user's over the
+shipped ones.
 """
 
 from __future__ import annotations
@@ -9,42 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from wastelens.config_base import Config
+from wastelens.network_config import EncoderNetworkConfig, LearnerConfig, NetworkConfig, TransferConfig
 
 LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
-_TRUE = frozenset({"true", "1", "yes"})
-_FALSE = frozenset({"false", "0", "no"})
-
-
-class Config(BaseModel):
-    """Base of all configuration: closed, frozen, and without defaults of its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _plain_booleans(cls, value: object, info: Any) -> object:
-        """``true|false|1|0|yes|no`` in any case for booleans; pydantic's ``on``, ``t`` and ``y`` are refused."""
-        assert info.field_name is not None
-        if cls.model_fields[info.field_name].annotation is not bool:
-            if isinstance(value, bool):  # pydantic would take it for the number 1 or 0
-                raise ValueError("cannot be true or false")
-            return value
-        if isinstance(value, bool):
-            return value
-        word = str(value).strip().lower()
-        if word in _TRUE | _FALSE:
-            return word in _TRUE
-        raise ValueError("must be true or false (1, 0, yes and no are understood too)")
 
 
 class FractionsConfig(Config):
@@ -86,157 +57,6 @@ class PrepareConfig(Config):
         if folds in (1, 2):
             raise ValueError("must be 0 (no cross-validation) or at least 3 (train, val and test need one each)")
         return folds
-
-
-Units = Annotated[int, Field(ge=1)]
-
-
-class HeadConfig(Config):
-    """From a backbone's features to the materials: pool a map, dense layers, drop out."""
-
-    pooling: Literal["flatten", "average", "max", "average_and_max"]
-    hidden: tuple[Units, ...]
-    dropout: float = Field(ge=0, lt=1)
-
-
-class CnnConfig(HeadConfig):
-    """The compact convolutional base model: ``conf/model/base.yaml``."""
-
-    kind: Literal["cnn"]
-    widths: tuple[Units, ...] = Field(min_length=1)
-
-
-class NoiseConfig(Config):
-    """What a denoising autoencoder sees instead of the clean photo."""
-
-    name: Literal["none", "gaussian", "masking", "salt_and_pepper"]
-    strength: float = Field(ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _named(self) -> NoiseConfig:
-        if self.name == "none" and self.strength > 0:
-            raise ValueError(f"noise of strength={self.strength:g} needs a name: gaussian, masking or salt_and_pepper")
-        return self
-
-
-class _AutoencoderConfig(Config):
-    """What all autoencoders share: noise on the input, and the fit."""
-
-    noise: NoiseConfig
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    patience_epochs: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-
-
-class DenseAutoencoderConfig(_AutoencoderConfig):
-    """Dense layers down to a code and back, on photos shrunk to ``side_px``."""
-
-    kind: Literal["dense_autoencoder"]
-    side_px: int = Field(ge=4, le=256)
-    hidden_units: tuple[Units, ...] = Field(min_length=1)
-
-
-class ConvAutoencoderConfig(_AutoencoderConfig):
-    """The base model's convolutions down to a map, and back."""
-
-    kind: Literal["conv_autoencoder"]
-    widths: tuple[Units, ...] = Field(min_length=1)
-
-
-class ContrastiveDivergenceConfig(Config):
-    """How restricted Boltzmann machines learn (Hinton 2010, "A practical guide to training RBMs")."""
-
-    side_px: int = Field(ge=4, le=256)
-    visible: Literal["bernoulli", "gaussian"]
-    gibbs_steps: int = Field(ge=1)
-    persistent: bool
-    sample_visible: bool
-    learning_rate: float = Field(gt=0)
-    momentum: float = Field(ge=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    sparsity_target: float = Field(ge=0, lt=1)
-    sparsity_cost: float = Field(ge=0)
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-
-
-class RbmConfig(ContrastiveDivergenceConfig):
-    """One restricted Boltzmann machine."""
-
-    kind: Literal["rbm"]
-    hidden_units: Units
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Hidden units of each layer."""
-        return (self.hidden_units,)
-
-
-class DbnConfig(ContrastiveDivergenceConfig):
-    """A greedy stack of restricted Boltzmann machines; ``epochs`` are each layer's."""
-
-    kind: Literal["dbn"]
-    hidden_units: tuple[Units, ...] = Field(min_length=1)
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Hidden units of each layer."""
-        return self.hidden_units
-
-
-def _kind(value: object) -> object:
-    """What tells the classes of a part apart, in a tree or a config; a part that says none is refused by name."""
-    return value.get("kind", "none") if isinstance(value, Mapping) else getattr(value, "kind", "none")
-
-
-def _of_kind(*kinds: str) -> Discriminator:
-    known = ", ".join(kinds)
-    return Discriminator(_kind, custom_error_type="kind", custom_error_message=f"the kind must be one of {known}")
-
-
-_DenseAutoencoder = Annotated[DenseAutoencoderConfig, Tag("dense_autoencoder")]
-_ConvAutoencoder = Annotated[ConvAutoencoderConfig, Tag("conv_autoencoder")]
-_Rbm = Annotated[RbmConfig, Tag("rbm")]
-_Dbn = Annotated[DbnConfig, Tag("dbn")]
-LearnerConfig = Annotated[
-    _DenseAutoencoder | _ConvAutoencoder | _Rbm | _Dbn,
-    _of_kind("dense_autoencoder", "conv_autoencoder", "rbm", "dbn"),
-]
-
-
-class AutoencoderNetworkConfig(HeadConfig):
-    """An autoencoder's encoder with a head: ``conf/model/autoencoder.yaml``."""
-
-    kind: Literal["autoencoder"]
-    method: str
-    learner: Annotated[_DenseAutoencoder | _ConvAutoencoder, _of_kind("dense_autoencoder", "conv_autoencoder")]
-
-
-class DbnNetworkConfig(HeadConfig):
-    """A stack of RBMs unrolled into a network, with a head: ``conf/model/dbn.yaml``."""
-
-    kind: Literal["dbn"]
-    method: str
-    learner: Annotated[_Rbm | _Dbn, _of_kind("rbm", "dbn")]
-
-
-class TransferConfig(HeadConfig):
-    """A network trained on other photos, with a head: ``conf/model/vgg16.yaml``, ``efficientnetv2.yaml``."""
-
-    kind: Literal["transfer"]
-    backbone: Literal["vgg16", "efficientnetv2b0", "efficientnetv2b1", "efficientnetv2b2", "efficientnetv2b3"]
-
-
-EncoderNetworkConfig = AutoencoderNetworkConfig | DbnNetworkConfig
-NetworkConfig = Annotated[
-    Annotated[CnnConfig, Tag("cnn")]
-    | Annotated[AutoencoderNetworkConfig, Tag("autoencoder")]
-    | Annotated[DbnNetworkConfig, Tag("dbn")]
-    | Annotated[TransferConfig, Tag("transfer")],
-    _of_kind("cnn", "autoencoder", "dbn", "transfer"),
-]
 
 
 class TransformConfig(Config):

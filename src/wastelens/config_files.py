@@ -10,7 +10,8 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wastelens.config import STEP_CONFIGS, Config, MainConfig, PretrainConfig, TrainConfig, as_text
+from wastelens.config import STEP_CONFIGS, MainConfig, PretrainConfig, TrainConfig, as_text
+from wastelens.config_base import Config
 from wastelens.errors import ConfigError, did_you_mean
 
 Tree = dict[str, Any]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from tests.factories import photo_array
 
-from wastelens.config import CnnConfig, TransferConfig
 from wastelens.errors import ConfigError
 from wastelens.models.cnn import build_cnn
 from wastelens.models.freezing import backbone_layers, freeze, frozen_cut, logits_tensor, split_model
 from wastelens.models.head import is_head
 from wastelens.models.transfer import build_transfer
+from wastelens.network_config import CnnConfig, TransferConfig
 from wastelens.training.losses import binary_cross_entropy
 
 SIDE = 32

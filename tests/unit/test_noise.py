@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.factories import photo_array
 
-from wastelens.config import NoiseConfig
 from wastelens.data.noise import add_noise
+from wastelens.network_config import NoiseConfig
 
 KINDS = ("gaussian", "masking", "salt_and_pepper")
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.factories import photo_array
 
-from wastelens.config import NoiseConfig
 from wastelens.data.ahead import AHEAD, prepared_ahead
 from wastelens.data.photo_rows import PhotoBatches, PhotoRows
+from wastelens.network_config import NoiseConfig
 
 MASKING = NoiseConfig(name="masking", strength=0.3)
 

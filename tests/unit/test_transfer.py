@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tests.factories import photo_array
 
-from wastelens.config import TransferConfig
 from wastelens.errors import ConfigError
 from wastelens.models.freezing import backbone_layers
 from wastelens.models.transfer import backbone_smallest_side, build_transfer
+from wastelens.network_config import TransferConfig
 
 SIDE = 32
 BACKBONES = ("vgg16", "efficientnetv2b0")

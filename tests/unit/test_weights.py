@@ -16,7 +16,6 @@ import h5py
 import numpy as np
 import pytest
 
-from wastelens.config import TransferConfig
 from wastelens.errors import ConfigError
 from wastelens.models import weights as weights_module
 from wastelens.models.freezing import backbone_layers
@@ -28,6 +27,7 @@ from wastelens.models.weights import (
     imagenet_source,
     load_backbone_weights,
 )
+from wastelens.network_config import TransferConfig
 
 SIDE = 32
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config import NoiseConfig
+from wastelens.network_config import NoiseConfig
 
 Photos = npt.NDArray[np.uint8]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config import NoiseConfig
 from wastelens.data.ahead import prepared_ahead
 from wastelens.data.noise import add_noise
+from wastelens.network_config import NoiseConfig
 
 Photos = npt.NDArray[np.uint8]
 

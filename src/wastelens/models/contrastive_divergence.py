@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config import ContrastiveDivergenceConfig
 from wastelens.errors import NonFiniteLossError
 from wastelens.models.rbm import (
     ARRAYS,
@@ -23,6 +22,7 @@ from wastelens.models.rbm import (
     n_visible,
     visible_statistics,
 )
+from wastelens.network_config import ContrastiveDivergenceConfig
 
 Arrays = list[npt.NDArray[Any]]
 

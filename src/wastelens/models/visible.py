@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from wastelens.config import (
+from wastelens.data.shrink import shrink_factor, shrunk_side
+from wastelens.network_config import (
     ContrastiveDivergenceConfig,
     ConvAutoencoderConfig,
     DbnConfig,
     DenseAutoencoderConfig,
     RbmConfig,
 )
-from wastelens.data.shrink import shrink_factor, shrunk_side
 
 Learner = DenseAutoencoderConfig | ConvAutoencoderConfig | RbmConfig | DbnConfig
 

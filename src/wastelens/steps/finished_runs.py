@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wastelens.config import EncoderNetworkConfig, PretrainConfig
+from wastelens.config import PretrainConfig
 from wastelens.data.prepared import PreparedDataset
 from wastelens.errors import RunError
+from wastelens.network_config import EncoderNetworkConfig
 from wastelens.tracking import Run, StoredRun, Tracker
 
 CONFIG_ARTIFACT = "config.json"

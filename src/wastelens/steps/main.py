@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wastelens.config import ClusterConfig, ExplainConfig, MainConfig, TrainConfig, TransferConfig
+from wastelens.config import ClusterConfig, ExplainConfig, MainConfig, TrainConfig
 from wastelens.console import say, table, warn
 from wastelens.data.sources import choose_source
 from wastelens.errors import ConfigError
 from wastelens.models.backend import load_backend
 from wastelens.models.weights import check_weights_available
+from wastelens.network_config import TransferConfig
 from wastelens.steps import cluster, explain, prepare, train
 from wastelens.steps.finished_runs import BEST_BY
 from wastelens.steps.train import Trained

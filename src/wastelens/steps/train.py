@@ -13,14 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.config import (
-    DbnNetworkConfig,
-    EncoderNetworkConfig,
-    PretrainConfig,
-    TrainConfig,
-    TransferConfig,
-    flatten,
-)
+from wastelens.config import PretrainConfig, TrainConfig, flatten
 from wastelens.console import progress_bar, say, warn
 from wastelens.data.digests import file_digest
 from wastelens.data.opening import open_dataset
@@ -43,6 +36,7 @@ from wastelens.models.export import (
 from wastelens.models.precision import precision
 from wastelens.models.registry import build_model
 from wastelens.models.weights import check_weights_available, load_backbone_weights
+from wastelens.network_config import DbnNetworkConfig, EncoderNetworkConfig, TransferConfig
 from wastelens.steps import pretrain
 from wastelens.steps.finished_runs import (
     CONFIG_ARTIFACT,

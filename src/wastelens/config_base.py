@@ -1,0 +1,32 @@
+"""The base of all configuration: closed (unknown keys are refused), frozen, plain about true and false."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+_TRUE = frozenset({"true", "1", "yes"})
+_FALSE = frozenset({"false", "0", "no"})
+
+
+class Config(BaseModel):
+    """Base of all configuration: closed, frozen, and without defaults of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_booleans(cls, value: object, info: Any) -> object:
+        """``true|false|1|0|yes|no`` in any case for booleans; pydantic's ``on``, ``t`` and ``y`` are refused."""
+        assert info.field_name is not None
+        if cls.model_fields[info.field_name].annotation is not bool:
+            if isinstance(value, bool):  # pydantic would take it for the number 1 or 0
+                raise ValueError("cannot be true or false")
+            return value
+        if isinstance(value, bool):
+            return value
+        word = str(value).strip().lower()
+        if word in _TRUE | _FALSE:
+            return word in _TRUE
+        raise ValueError("must be true or false (1, 0, yes and no are understood too)")
