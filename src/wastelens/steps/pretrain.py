@@ -240,5 +240,8 @@ def _report(tracked: Run, tracker: Tracker, config: PretrainConfig, metrics: dic
     )
     model = "dbn" if config.learner.kind in ("rbm", "dbn") else "autoencoder"
     dataset = shlex.quote(config.dataset)
-    say(f"Start from it: mlflow run . -e train -P dataset={dataset} -P model={model} -P pretrained={tracked.id}")
+    say(
+        f"Start from it: mlflow run . -e train --env-manager local -P dataset={dataset} -P model={model} "
+        f"-P pretrained={tracked.id}"
+    )
     say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
