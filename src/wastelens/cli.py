@@ -175,7 +175,7 @@ def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
     if "MLFLOW_RUN_ID" in os.environ:
         given = _unlike_defaults(step, given, config_file, config_files.config_file_says(step, config_file))
     config = config_files.load_config(step, parameters=given, config_file=config_file, settings=settings)
-    tracking = importlib.import_module("wastelens.tracking")
+    tracking = importlib.import_module("wastelens.mlflow_tracking")
     importlib.import_module(f"wastelens.steps.{step}").run(config, tracking.MlflowTracker())
 
 

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from wastelens import tracking
+from wastelens import mlflow_tracking
 from wastelens.errors import RunError
 from wastelens.memory_tracking import MemoryTracker
-from wastelens.tracking import MlflowTracker, as_text, git_commit_tag, to_json
+from wastelens.mlflow_tracking import MlflowTracker, git_commit_tag
+from wastelens.tracking import as_text, to_json
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -412,10 +413,10 @@ def git(folder, *words):
 
 
 def test_commit_is_a_tag_only_of_the_code_that_git_keeps(tmp_path, monkeypatch):
-    code = tmp_path / "package" / "tracking.py"
+    code = tmp_path / "package" / "mlflow_tracking.py"
     code.parent.mkdir()
     code.write_text("first")
-    monkeypatch.setattr(tracking, "__file__", str(code))
+    monkeypatch.setattr(mlflow_tracking, "__file__", str(code))
     assert git_commit_tag() == {}, "no checkout"
     git(tmp_path, "init", "--quiet")
     (tmp_path / "other.txt").write_text("")
@@ -432,7 +433,7 @@ def test_commit_is_a_tag_only_of_the_code_that_git_keeps(tmp_path, monkeypatch):
     def no_git(*arguments, **options):
         raise FileNotFoundError("git")
 
-    monkeypatch.setattr(tracking.subprocess, "run", no_git)
+    monkeypatch.setattr(mlflow_tracking.subprocess, "run", no_git)
     assert git_commit_tag() == {}
 
 

@@ -1,0 +1,310 @@
+"""The Tracker with MLflow behind it: the only module, but for the served models, that imports mlflow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wastelens.errors import RunError
+from wastelens.tracking import PyfuncModel, Run, StoredRun, as_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# What MLflow calls a run that its user gave no name.
+MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
+
+
+class MlflowTracker:
+    """Runs in MLflow's store, or in the run that ``mlflow run`` has opened for this process.
+
+    A run that ends by an exception is FAILED, by Ctrl-C or SIGTERM KILLED.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
+        """Open a run (nested if one is open already), or go on with the run that ``resume`` names."""
+        import mlflow
+
+        os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
+        wrapper = _leave_wrapper_for(self.stored(resume).run.id) if resume else None
+        by_mlflow = "MLFLOW_RUN_ID" in os.environ
+        options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": name}
+        with _store_errors():
+            opened = mlflow.start_run(nested=self._depth > 0, log_system_metrics=system_metrics, **options)
+        self._depth += 1
+        status = "FAILED"
+        try:
+            run = MlflowRun(opened.info.run_id)
+            if by_mlflow and not resume and MADE_UP_NAME.fullmatch(opened.info.run_name or ""):
+                run.set_tags({"mlflow.runName": name})
+            run.set_tags(git_commit_tag())
+            yield run
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            # mlflow run reports any unsuccessful process as FAILED, over the status set here; the tag remains.
+            run.set_tags({"interrupted": True})
+            raise
+        finally:
+            self._depth -= 1
+            mlflow.end_run(status)
+            if wrapper:
+                mlflow.MlflowClient().set_terminated(wrapper, status)
+
+    def stored(self, run_id: str) -> StoredRun:
+        """A run of the store, without opening it.
+
+        Raises:
+            RunError: there is none of this id, or it was deleted.
+        """
+        import mlflow
+
+        try:
+            with _store_errors():
+                found = mlflow.MlflowClient().get_run(run_id)
+        except RunError as error:
+            raise RunError(f"There is no run '{run_id}'. Copy the run id from the MLflow UI.") from error
+        if found.info.lifecycle_stage == "deleted":
+            raise RunError(f"Run {run_id} was deleted. Restore it with `mlflow runs restore --run-id {run_id}`.")
+        return _stored(found)
+
+    def finished(self, tags: Mapping[str, str]) -> list[StoredRun]:
+        """The finished runs of the store that have all these tags, the newest first."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        wanted = [*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), "attributes.status = 'FINISHED'"]
+        with _store_errors():
+            experiments = [one.experiment_id for one in client.search_experiments()]
+            page = client.search_runs(experiments, " and ".join(wanted))
+            found = list(page)
+            while page.token:
+                page = client.search_runs(experiments, " and ".join(wanted), page_token=page.token)
+                found += page
+        return [_stored(one) for one in found]
+
+    @contextlib.contextmanager
+    def added_to(self, run_id: str) -> Iterator[Run]:
+        """A finished run, to add to: its status stays, also where what is added fails.
+
+        The run that ``mlflow run`` has opened for this process is tagged ``adds_to_run``.
+        """
+        import mlflow
+
+        wrapper = os.environ.get("MLFLOW_RUN_ID") if self._depth == 0 else None
+        if wrapper:
+            mlflow.MlflowClient().set_tag(wrapper, "adds_to_run", run_id)
+        yield MlflowRun(run_id)
+
+    def finished_hint(self) -> str:
+        """The command that opens the UI on the store in use, and the address to open."""
+        import mlflow
+
+        uri = mlflow.get_tracking_uri()
+        if uri.startswith(("http://", "https://")):
+            return f"Open {uri}"
+        return f"mlflow ui --backend-store-uri {uri}   then open http://127.0.0.1:5000"
+
+
+def _stored(found: Any) -> StoredRun:
+    """MLflow's run as ours."""
+    return StoredRun(
+        MlflowRun(found.info.run_id),
+        found.info.run_name or "",
+        found.info.status,
+        found.data.tags,
+        found.data.metrics,
+    )
+
+
+def _leave_wrapper_for(resume: str) -> str | None:
+    """``mlflow run`` opened a run of its own: tag it as a mere wrapper, so that the resumed run can go on."""
+    import mlflow
+
+    wrapper = os.environ.pop("MLFLOW_RUN_ID", None)
+    if wrapper:
+        mlflow.MlflowClient().set_tag(wrapper, "resumes_run", resume)
+    return wrapper
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """MLflow's and its database's errors as one line."""
+    import mlflow
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} cannot be used: {reason}") from error
+
+
+def git_commit_tag() -> dict[str, str]:
+    """The checkout's commit as a tag, ``-dirty`` where files differ from it; nothing where the code is no checkout."""
+    this_file = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(this_file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # Installed into an environment that lies in somebody's own repository, the code is none of its files.
+        git("ls-files", "--error-unmatch", this_file.name)
+        return {"git_commit": git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")}
+    except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
+        return {}
+
+
+class MlflowRun:
+    """One open MLflow run."""
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+
+    def log_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Log what can be logged; a value that differs from one ``mlflow run`` logged goes into a tag instead."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        known = client.get_run(self.id).data.params
+        wanted = {key: as_text(value) for key, value in parameters.items()}
+        fresh = {key: value for key, value in wanted.items() if key not in known}
+        used = {key: value for key, value in wanted.items() if key in known}
+        # mlflow run logs values as it quotes them for the shell.
+        differing = {
+            f"used.{key}": value for key, value in used.items() if known[key] not in (value, shlex.quote(value))
+        }
+        mlflow.log_params(fresh, run_id=self.id)
+        self.set_tags(differing)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        import mlflow
+
+        mlflow.log_metrics({key: float(value) for key, value in metrics.items()}, step=step, run_id=self.id)
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        import mlflow
+        from mlflow.entities import RunTag
+
+        if tags:
+            wanted = [RunTag(key, as_text(value)) for key, value in tags.items()]
+            mlflow.MlflowClient().log_batch(self.id, tags=wanted)
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        import mlflow
+
+        mlflow.MlflowClient().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
+
+    def log_table(self, table: pd.DataFrame, path: str) -> None:
+        self.log_text(table.to_csv(index=False), path)
+
+    def log_text(self, text: str, path: str) -> None:
+        import mlflow
+
+        mlflow.log_text(text, path, run_id=self.id)
+
+    def log_file(self, file: Path, folder: str = "") -> None:
+        import mlflow
+
+        mlflow.log_artifact(str(file), folder or None, run_id=self.id)
+
+    def replace_folder(self, folder: Path, path: str) -> None:
+        """All files of a folder, and of those below it, under this path; then what else lay there goes.
+
+        Whenever this is interrupted, the store has the old files, the new ones, or both.
+        """
+        import mlflow
+
+        mlflow.MlflowClient().log_artifacts(self.id, str(folder), path)
+        self._delete_others(folder, path)
+
+    def _delete_others(self, folder: Path, path: str) -> None:
+        """Remove the artifact files and folders below a path that a folder has not."""
+        import mlflow
+
+        for one in mlflow.MlflowClient().list_artifacts(self.id, path):
+            twin = folder / Path(one.path).name
+            if not twin.exists():
+                self.delete(one.path)
+            elif one.is_dir:
+                self._delete_others(twin, one.path)
+
+    def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
+        import mlflow
+        from mlflow.data.pandas_dataset import from_pandas
+
+        with warnings.catch_warnings():
+            # Hints about integer columns and about which of two equal readers will be used for the source.
+            warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
+            dataset = from_pandas(table, source=str(source), name=name, digest=f"{digest[:24]}-{context}")
+            mlflow.log_input(dataset, context=context)
+
+    def log_model(self, model: PyfuncModel, name: str) -> None:
+        import mlflow
+
+        inferred = mlflow.models.infer_signature(model.input_example, model.output_example)
+        columns = [mlflow.types.ColSpec(kind, name, required=False) for name, kind in model.columns.items()]
+        signature = mlflow.models.ModelSignature(mlflow.types.Schema(columns), inferred.outputs)
+        mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(model.code),
+            artifacts={key: str(file) for key, file in model.files.items()},
+            code_paths=[str(model.packages)],
+            signature=signature,
+            input_example=model.input_example,
+            conda_env=_environment(model.requirements),
+            model_config=dict(model.settings),
+        )
+
+    def metric_history(self, names: list[str]) -> list[dict[str, float]]:
+        """One dict a step, with those of the metrics that were logged at it, in order of steps."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        rows: dict[int, dict[str, float]] = {}
+        for name in names:
+            for metric in client.get_metric_history(self.id, name):
+                rows.setdefault(metric.step, {})[name] = metric.value
+        return [{"epoch": step, **rows[step]} for step in sorted(rows)]
+
+    def download(self, path: str, into: Path) -> Path | None:
+        """An artifact file as a local path, or None where the run has none at this path."""
+        import mlflow
+
+        try:
+            return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=path, dst_path=str(into)))
+        except (OSError, mlflow.exceptions.MlflowException):
+            return None
+
+    def delete(self, path: str) -> None:
+        """Remove an artifact file or folder, where the store lets it be removed."""
+        import mlflow
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        artifacts = mlflow.MlflowClient().get_run(self.id).info.artifact_uri
+        with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException):
+            get_artifact_repository(artifacts).delete_artifacts(path)
+
+
+def _environment(requirements: list[str]) -> dict[str, Any]:
+    """A conda environment with these pins, given whole: inferring one costs MLflow seconds and a warning."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return {
+        "name": "wastelens-model",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": requirements}],
+    }

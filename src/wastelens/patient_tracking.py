@@ -1,0 +1,1 @@
+"""A Tracker that outlives an absent server: what cannot be logged waits on disk."""

@@ -1,0 +1,1 @@
+"""Studies: a grid of runs, compared in pairs, and the report on them."""
