@@ -199,6 +199,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # each step says where its run is
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar a file says nothing
     # Or MLflow puts the uv.lock of the checkout into each model, and serving tries to build the whole project.
     os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")

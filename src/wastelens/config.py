@@ -120,6 +120,7 @@ class FitConfig(Config):
     """The training loop."""
 
     epochs: int = Field(ge=1)
+    steps_per_epoch: Annotated[int, Field(ge=1)] | Literal["auto"]
     batch_size: int = Field(ge=1)
     patience_epochs: int = Field(ge=1)
 
@@ -177,6 +178,7 @@ class TrainConfig(Config):
     views: int = Field(ge=0)
     cache_features: bool
     balanced: bool
+    labels_percent: float = Field(gt=0, le=100)
     fold: int = Field(ge=0)
     loss: LossConfig
     schedule: ScheduleConfig

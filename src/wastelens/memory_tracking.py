@@ -98,6 +98,7 @@ class MemoryTracker:
     def __init__(self) -> None:
         self.runs: list[MemoryRun] = []
         self._open: list[MemoryRun] = []
+        self._shared: dict[str, str] = {}
 
     @contextlib.contextmanager
     def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
@@ -122,6 +123,18 @@ class MemoryTracker:
             raise RunError(f"There is no run '{run_id}'. Copy the run id from the MLflow UI.")
         return found[0]
 
+    @contextlib.contextmanager
+    def start_shared(self, name: str, key: str) -> Iterator[Run]:
+        with self.start(name, resume=self._shared.get(key, "")) as run:
+            self._shared[key] = run.id
+            yield run
+
+    def settle(self, run_id: str, key: str, value: str) -> str:
+        return self._resumed(run_id).parameters.setdefault(key, value)
+
+    def finish(self, run_id: str, status: str) -> None:
+        self._resumed(run_id).status = status
+
     def stored(self, run_id: str) -> StoredRun:
         found = self._resumed(run_id)
         return _stored(found)
@@ -129,6 +142,9 @@ class MemoryTracker:
     def finished(self, tags: Mapping[str, str]) -> list[StoredRun]:
         wanted = tags.items()
         return [_stored(run) for run in reversed(self.runs) if run.status == "FINISHED" and wanted <= run.tags.items()]
+
+    def found(self, tags: Mapping[str, str]) -> list[StoredRun]:
+        return [_stored(run) for run in reversed(self.runs) if tags.items() <= run.tags.items()]
 
     @contextlib.contextmanager
     def added_to(self, run_id: str) -> Iterator[Run]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+_ELECTED = "wastelens.run"
 # What MLflow calls a run that its user gave no name.
 MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
 
@@ -64,6 +66,44 @@ class MlflowTracker:
             if wrapper:
                 mlflow.MlflowClient().set_terminated(wrapper, status)
 
+    @contextlib.contextmanager
+    def start_shared(self, name: str, key: str) -> Iterator[Run]:
+        """Open the one run that this key has in the whole store, or go on with it where another process opened it."""
+        shared = _shared_run(key)
+        if not shared:
+            by_mlflow = "MLFLOW_RUN_ID" in os.environ
+            with self.start(name) as own:
+                shared = _elect(key, own.id)
+                if shared == own.id:
+                    yield own
+                    return
+            _step_aside(own.id, shared, by_mlflow)
+        with self.start(name, resume=shared) as run:
+            yield run
+
+    def settle(self, run_id: str, key: str, value: str) -> str:
+        """Write a parameter of a run unless another process was faster; returns what it is now, ours or theirs.
+
+        MLflow writes a parameter once: the store's primary key decides between two that try at the same time.
+        """
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        with contextlib.suppress(mlflow.exceptions.MlflowException):
+            client.log_param(run_id, key, value)
+        with _store_errors():
+            written = client.get_run(run_id).data.params
+        if key not in written:
+            raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} does not take parameter '{key}'. Run it again.")
+        return str(written[key])
+
+    def finish(self, run_id: str, status: str) -> None:
+        """Give a run that no process writes any more its status."""
+        import mlflow
+
+        with _store_errors():
+            mlflow.MlflowClient().set_terminated(run_id, status)
+
     def stored(self, run_id: str) -> StoredRun:
         """A run of the store, without opening it.
 
@@ -83,18 +123,11 @@ class MlflowTracker:
 
     def finished(self, tags: Mapping[str, str]) -> list[StoredRun]:
         """The finished runs of the store that have all these tags, the newest first."""
-        import mlflow
+        return _search([*_having(tags), "attributes.status = 'FINISHED'"])
 
-        client = mlflow.MlflowClient()
-        wanted = [*(f"tags.`{key}` = '{value}'" for key, value in tags.items()), "attributes.status = 'FINISHED'"]
-        with _store_errors():
-            experiments = [one.experiment_id for one in client.search_experiments()]
-            page = client.search_runs(experiments, " and ".join(wanted))
-            found = list(page)
-            while page.token:
-                page = client.search_runs(experiments, " and ".join(wanted), page_token=page.token)
-                found += page
-        return [_stored(one) for one in found]
+    def found(self, tags: Mapping[str, str]) -> list[StoredRun]:
+        """The runs of the store that have all these tags, whatever their status, the newest first."""
+        return _search(_having(tags))
 
     @contextlib.contextmanager
     def added_to(self, run_id: str) -> Iterator[Run]:
@@ -127,7 +160,81 @@ def _stored(found: Any) -> StoredRun:
         found.info.status,
         found.data.tags,
         found.data.metrics,
+        (found.info.end_time or 0) / 1000,
     )
+
+
+def _having(tags: Mapping[str, str]) -> list[str]:
+    return [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+
+
+def _search(conditions: list[str]) -> list[StoredRun]:
+    """The runs of all experiments that meet all conditions."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    with _store_errors():
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        page = client.search_runs(experiments, " and ".join(conditions))
+        found = list(page)
+        while page.token:
+            page = client.search_runs(experiments, " and ".join(conditions), page_token=page.token)
+            found += page
+    return [_stored(one) for one in found]
+
+
+def _elect(key: str, candidate: str) -> str:
+    """The run that all processes share under this key: the candidate, or another that was there first.
+
+    The names of experiments are the only thing in a store that two processes cannot both create, so the name of one
+    elects the run. It is deleted at once: nobody needs to see it, and a deleted one keeps its name.
+    """
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    with _store_errors():
+        for number in count(1):
+            name = f"wastelens {key} {number}"
+            with contextlib.suppress(mlflow.exceptions.MlflowException):
+                client.delete_experiment(client.create_experiment(name, tags={_ELECTED: candidate}))
+                return candidate
+            if _alive(elected := client.get_experiment_by_name(name).tags[_ELECTED]):
+                return str(elected)
+    raise AssertionError  # counting has no end
+
+
+def _shared_run(key: str) -> str:
+    """The run that was elected under this key and is still there, or ""."""
+    import mlflow
+
+    with _store_errors():
+        for number in count(1):
+            election = mlflow.MlflowClient().get_experiment_by_name(f"wastelens {key} {number}")
+            if election is None:
+                return ""
+            if _alive(election.tags[_ELECTED]):
+                return str(election.tags[_ELECTED])
+    raise AssertionError  # counting has no end
+
+
+def _alive(run_id: str) -> bool:
+    """Whether a run is there, and not deleted."""
+    import mlflow
+
+    try:
+        return bool(mlflow.MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+    except mlflow.exceptions.MlflowException:
+        return False
+
+
+def _step_aside(run_id: str, shared: str, by_mlflow: bool) -> None:
+    """What becomes of a run that was not elected: ``mlflow run`` keeps its own, with a tag; any other goes."""
+    import mlflow
+
+    if by_mlflow:
+        mlflow.MlflowClient().set_tag(run_id, "joins_run", shared)
+    else:
+        mlflow.MlflowClient().delete_run(run_id)
 
 
 def _leave_wrapper_for(resume: str) -> str | None:

@@ -66,23 +66,31 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that is in the store, with its name, status, tags and last metrics there."""
+    """A run that is in the store, with its name, status, tags and last metrics there.
+
+    ``ended_at`` is in seconds since 1970 by the clock of whoever ended it; 0 while it runs.
+    """
 
     run: Run
     name: str
     status: str
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
+    ended_at: float = 0.0
 
 
 class Tracker(Protocol):
-    """Starts runs."""
+    """Starts runs, and finds them again; ``start_shared`` and ``settle`` are where several processes meet."""
 
     def start(
         self, name: str, *, resume: str = "", system_metrics: bool = False
     ) -> contextlib.AbstractContextManager[Run]: ...
+    def start_shared(self, name: str, key: str) -> contextlib.AbstractContextManager[Run]: ...
+    def settle(self, run_id: str, key: str, value: str) -> str: ...
     def stored(self, run_id: str) -> StoredRun: ...
     def finished(self, tags: Mapping[str, str]) -> list[StoredRun]: ...
+    def found(self, tags: Mapping[str, str]) -> list[StoredRun]: ...
+    def finish(self, run_id: str, status: str) -> None: ...
     def added_to(self, run_id: str) -> contextlib.AbstractContextManager[Run]: ...
     def finished_hint(self) -> str: ...
 

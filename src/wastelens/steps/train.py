@@ -15,10 +15,13 @@ import pandas as pd
 
 from wastelens.config import PretrainConfig, TrainConfig, flatten
 from wastelens.console import progress_bar, say, warn
+from wastelens.data.balance import oversample
 from wastelens.data.digests import file_digest
+from wastelens.data.labelled_share import labelled_share
 from wastelens.data.opening import open_dataset
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.prepared import MANIFEST, PreparedDataset, SplitTables
+from wastelens.data.tables import TrainTable
 from wastelens.errors import RunError
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.models.backend import load_backend
@@ -243,6 +246,21 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
 
 
+def training_rows(config: TrainConfig, dataset: PreparedDataset) -> TrainTable:
+    """What the network learns from: the rows of a share of the labels, repeated where they are to be balanced.
+
+    Raises:
+        BalanceError: so few labels cannot be balanced.
+    """
+    if config.labels_percent < 100:
+        train = labelled_share(dataset.split(config.fold).train, config.labels_percent, config.seed)
+        balance = dataset.manifest["settings"]
+        if not config.balanced:
+            return train
+        return oversample(train, balance["balance_target"], balance["max_copies"]).table
+    return dataset.balanced_train(config.fold) if config.balanced else dataset.split(config.fold).train
+
+
 class _Watcher(EpochWatcher):
     def figures(self, epoch: int, metrics: dict[str, float], progress: Progress) -> str:
         return (
@@ -260,7 +278,7 @@ def _fit(
     checkpoint: Checkpoint | None,
 ) -> tuple[Phase, Progress]:
     """Both phases, or what is left of them; returns the last, with the best weights of both in place."""
-    rows = dataset.balanced_train(config.fold) if config.balanced else tables.train
+    rows = training_rows(config, dataset)
     keeper = CheckpointKeeper(tracked, checkpoint)
     if checkpoint is None or checkpoint.progress.phase == 0:
         phase = first_phase(model, config, dataset, rows, progress_bar)

@@ -19,6 +19,7 @@ from wastelens.data.tables import TrainTable
 from wastelens.data.views import AugmentedViews
 from wastelens.errors import ConfigError
 from wastelens.models.freezing import freeze, frozen_cut, split_model
+from wastelens.training.equal_epochs import EqualEpochs
 from wastelens.training.feature_cache import (
     FeatureBatches,
     architecture_digest,
@@ -82,7 +83,12 @@ def first_phase(
     views = _views(config, dataset, rows)
     learnt_from = inputs if views is None else _features(extractor, views, dataset, views.key, open_bar)
     batches = FeatureBatches(rows, learnt_from, batch_size=config.fit.batch_size, seed=config.seed, views=views)
-    return Phase(head, batches, inputs, config.schedule, config.fit)
+    return Phase(head, _cut(batches, config.fit), inputs, config.schedule, config.fit)
+
+
+def _cut(batches: Batches, limits: FitConfig) -> Batches:
+    """Epochs as they come, or of so many steps."""
+    return batches if limits.steps_per_epoch == "auto" else EqualEpochs(batches, limits.steps_per_epoch)
 
 
 def _views(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> AugmentedViews | None:
@@ -118,10 +124,12 @@ def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset,
     return Phase(model, _live(config, dataset, rows), dataset.photos, schedule, limits)
 
 
-def _live(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> TrainingBatches:
+def _live(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Batches:
     """Photos as they come: unchanged, changed anew every epoch, or so many views of each."""
     views = _views(config, dataset, rows)
     if views is not None:
-        return FeatureBatches(rows, views, batch_size=config.fit.batch_size, seed=config.seed, views=views)
+        batches = FeatureBatches(rows, views, batch_size=config.fit.batch_size, seed=config.seed, views=views)
+        return _cut(batches, config.fit)
     policy = config.augmentation if config.augment else None
-    return TrainingBatches(rows, dataset.photos, batch_size=config.fit.batch_size, policy=policy, seed=config.seed)
+    live = TrainingBatches(rows, dataset.photos, batch_size=config.fit.batch_size, policy=policy, seed=config.seed)
+    return _cut(live, config.fit)
