@@ -110,6 +110,16 @@ _EXPLAIN = (
     Parameter("layer", "auto", "whose map class activation methods draw; auto: the last that knows places"),
 )
 
+_STUDY = (
+    Parameter("preset", "default", "default, smoke or pretraining: the file conf/study/<preset>.yaml"),
+    Parameter("study", "", "a name; the same one goes on with the same study, here or elsewhere; empty: the preset"),
+    Parameter("models", "", "with commas between, as train knows them; empty: the preset's"),
+    Parameter("factors", "", "as in augment=false|true; the first is compared, others kept apart; empty: the preset's"),
+    Parameter("seeds", "", "how many trainings of each kind; empty: the preset's"),
+    Parameter("folds", "auto", "auto: all that prepare made, or the one split; or numbers with commas between"),
+)
+_COMPARE = (Parameter("run_ids", "", "with commas between; those that differ in seed and fold alone are one arm"),)
+
 ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
     "main": (
         "The main job: prepare, pretrain, train every model, cluster, explain the best, compare.",
@@ -134,6 +144,14 @@ ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
     "explain": (
         "Where a model looks: Grad-CAM and SHAP of its decisions, scored against the outlines of the litter.",
         (_DATASET, *_EXPLAIN, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="samples=100"')),
+    ),
+    "study": (
+        "Does a change help? Models x factors x seeds x folds, compared in pairs, with one verdict.",
+        (_DATASET, *_STUDY, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=10"')),
+    ),
+    "compare": (
+        "Finished runs of one dataset, compared in pairs on the same photos.",
+        (*_COMPARE, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="bootstrap_resamples=5000"')),
     ),
 }
 

@@ -12,10 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from wastelens.config_base import Config
+from wastelens.config_base import LARGEST_SEED, Config, NameList, as_text, auto_or_listed, listed
 from wastelens.network_config import EncoderNetworkConfig, LearnerConfig, NetworkConfig, TransferConfig
-
-LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
+from wastelens.study_config import CompareConfig, StudyConfig
 
 
 class FractionsConfig(Config):
@@ -202,6 +201,22 @@ class TrainConfig(Config):
             raise ValueError("views are of augmented photos: they need augment=true")
         return self
 
+    def pretraining(self, resume: str = "") -> PretrainConfig:
+        """How the encoder is learnt that ``pretrained=auto`` asks for."""
+        assert isinstance(self.network, EncoderNetworkConfig)
+        return PretrainConfig(
+            dataset=self.dataset,
+            data_folder=self.data_folder,
+            method=self.network.method,
+            learner=self.network.learner,
+            unlabelled=self.unlabelled,
+            max_problem_share=self.max_problem_share,
+            fold=self.fold,
+            mixed_precision=self.mixed_precision,
+            resume=resume,
+            seed=self.seed,
+        )
+
 
 class ClusterConfig(Config):
     """k-means on learned features and on controls; every key is explained in ``conf/cluster.yaml``."""
@@ -225,18 +240,8 @@ class ClusterConfig(Config):
         return k_range
 
 
-def _listed(value: object) -> object:
-    """``"a, b"``, as the command line gives it, is a list of two."""
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-
-
-NameList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 ExplainMethod = Literal["gradcam", "gradcam_plus_plus", "scorecam", "shap", "shap_partition"]
-MethodList = Annotated[tuple[ExplainMethod, ...], BeforeValidator(_listed), Field(min_length=1)]
-
-
-def _auto_or_listed(value: object) -> object:
-    return value if value == "auto" else _listed(value)
+MethodList = Annotated[tuple[ExplainMethod, ...], BeforeValidator(listed), Field(min_length=1)]
 
 
 class ExplainConfig(Config):
@@ -248,7 +253,7 @@ class ExplainConfig(Config):
     split: Literal["test", "val", "train"]
     photos: int = Field(ge=1)
     file_names: NameList
-    methods: Annotated[MethodList | Literal["auto"], BeforeValidator(_auto_or_listed)]
+    methods: Annotated[MethodList | Literal["auto"], BeforeValidator(auto_or_listed)]
     layer: str = Field(min_length=1)
     samples: int = Field(ge=1)
     background_photos: int = Field(ge=1)
@@ -305,6 +310,8 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "train": TrainConfig,
     "cluster": ClusterConfig,
     "explain": ExplainConfig,
+    "study": StudyConfig,
+    "compare": CompareConfig,
     "main": MainConfig,
 }
 
@@ -320,8 +327,3 @@ def flatten(config: Config) -> dict[str, str]:
                 yield f"{prefix}{key}", as_text(value)
 
     return dict(walk(config.model_dump(mode="json"), ""))
-
-
-def as_text(value: object) -> str:
-    """A value as the command line spells it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
 
+LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
 
@@ -30,3 +31,21 @@ class Config(BaseModel):
         if word in _TRUE | _FALSE:
             return word in _TRUE
         raise ValueError("must be true or false (1, 0, yes and no are understood too)")
+
+
+def listed(value: object) -> object:
+    """``"a, b"``, as the command line gives it, is a list of two."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def auto_or_listed(value: object) -> object:
+    """The word ``auto``, or a list."""
+    return value if value == "auto" else listed(value)
+
+
+NameList = Annotated[tuple[str, ...], BeforeValidator(listed)]
+
+
+def as_text(value: object) -> str:
+    """A value as the command line spells it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

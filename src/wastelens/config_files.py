@@ -10,9 +10,10 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wastelens.config import STEP_CONFIGS, MainConfig, PretrainConfig, TrainConfig, as_text
-from wastelens.config_base import Config
+from wastelens.config import STEP_CONFIGS, MainConfig, PretrainConfig, TrainConfig
+from wastelens.config_base import Config, as_text
 from wastelens.errors import ConfigError, did_you_mean
+from wastelens.study_config import StudyConfig
 
 Tree = dict[str, Any]
 Layer = tuple[str, Tree]  # what a user knows it by, and what it says
@@ -56,12 +57,34 @@ def load_config(
         ConfigError: an unknown key, a wrong type or value, or a file that cannot be read. One line.
     """
     schema = STEP_CONFIGS[step]
-    shipped = [(f"conf/{name}.yaml", read_shipped(name)) for name in ([step] if step != "main" else MAIN_FILES)]
     above = list(_given(step, parameters or {}, config_file, settings))
     if schema is MainConfig:
-        layers = _layers_of_main(shipped, above)
+        layers = _layers_of_main([_shipped(name) for name in MAIN_FILES], above)
     else:
-        layers = [*shipped, *_named_parts(shipped, above, schema), *above]
+        layers = _layers_of_step(step, above)
+    return _resolved(schema, layers)
+
+
+def train_config_of(above: Iterable[Layer]) -> TrainConfig:
+    """What ``train`` would do with these layers over the shipped ones: the settings of a study's cell.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or value. One line, with the layer's label.
+    """
+    return _resolved(TrainConfig, _layers_of_step("train", list(above)))
+
+
+def _shipped(step: str) -> Layer:
+    return f"conf/{step}.yaml", read_shipped(step)
+
+
+def _layers_of_step(step: str, above: list[Layer]) -> list[Layer]:
+    """The shipped file, those of the parts that are named, and what the user says."""
+    shipped = [_shipped(step)]
+    return [*shipped, *_named_parts(shipped, above, STEP_CONFIGS[step]), *above]
+
+
+def _resolved(schema: type[AnyConfig], layers: list[Layer]) -> AnyConfig:
     tree = _merged(layers)
     for label, layer in layers:
         _refuse_unknown_keys(layer, schema, label, tree)
@@ -136,6 +159,8 @@ def _without_unwanted_models(layer: Tree, models: object) -> Tree:
 
 def _section_for(step: str, tree: Tree) -> Tree:
     """A file may hold one step's keys, or a section a step (``conf/smoke.yaml``): then only the step's own counts."""
+    if step == "study" and step not in tree and set(tree) <= set(StudyConfig.model_fields):
+        return tree  # its own keys 'train' and 'models' are no sections
     if step != "main" and tree and set(tree) <= {*STEP_CONFIGS, *MainConfig.model_fields}:
         section = tree.get(step, {})
         return section if isinstance(section, dict) else {}
@@ -233,6 +258,8 @@ def _named_parts(shipped: list[Layer], above: list[Layer], schema: type[Config])
             parts.append(_below("network", _below("learner", _named_part("pretrain", str(method)))))
     elif schema is PretrainConfig:
         parts.append(_below("learner", _named_part("pretrain", str(said("method")))))
+    elif schema is StudyConfig:
+        parts.append(_named_part("study", str(said("preset"))))
     return parts
 
 
@@ -245,7 +272,7 @@ def _named_part(kind: str, name: str) -> Layer:
     path = Path(name) if name.endswith((".yaml", ".yml")) else conf_folder() / kind / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in (conf_folder() / kind).glob("*.yaml"))
-        what = {"augment": "augment policy", "pretrain": "method"}.get(kind, kind)
+        what = {"augment": "augment policy", "pretrain": "method", "study": "preset"}.get(kind, kind)
         raise ConfigError(f"Unknown {what} '{name}'.{did_you_mean(name, known)} There are: {', '.join(known)}.")
     label = str(path) if name.endswith((".yaml", ".yml")) else f"conf/{kind}/{name}.yaml"
     return label, read_yaml(path)

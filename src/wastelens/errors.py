@@ -45,6 +45,14 @@ class RunError(InputError):
     """A named MLflow run cannot be used for what was asked."""
 
 
+class StoreUnreachable(RunError):  # noqa: N818  a state of the world, no fault of the input
+    """MLflow's server does not answer: what was to be logged or read is not refused, it has to wait."""
+
+
+class EndsLater(WastelensError):  # noqa: N818  no error at all: a way to leave a block
+    """Raised within ``Tracker.start`` to leave the run open; ``finish`` tells its end once all of it is logged."""
+
+
 class NonFiniteLossError(WastelensError):
     """Training met a loss that is not a finite number."""
 

@@ -8,13 +8,17 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wastelens.errors import RunError
+from wastelens.console import warn
+from wastelens.data.digests import file_digest
+from wastelens.errors import EndsLater, RunError, StoreUnreachable
 from wastelens.tracking import PyfuncModel, Run, StoredRun, as_text
 
 if TYPE_CHECKING:
@@ -45,26 +49,41 @@ class MlflowTracker:
         by_mlflow = "MLFLOW_RUN_ID" in os.environ
         options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": name}
         with _store_errors():
-            opened = mlflow.start_run(nested=self._depth > 0, log_system_metrics=system_metrics, **options)
+            # The tags come with the run: where the server goes away now, no run is left without them.
+            opened = mlflow.start_run(
+                nested=self._depth > 0, log_system_metrics=system_metrics, tags=git_commit_tag(), **options
+            )
         self._depth += 1
         status = "FAILED"
         try:
             run = MlflowRun(opened.info.run_id)
             if by_mlflow and not resume and MADE_UP_NAME.fullmatch(opened.info.run_name or ""):
                 run.set_tags({"mlflow.runName": name})
-            run.set_tags(git_commit_tag())
             yield run
             status = "FINISHED"
+        except EndsLater:
+            status = "RUNNING"
+            raise
         except KeyboardInterrupt:
             status = "KILLED"
             # mlflow run reports any unsuccessful process as FAILED, over the status set here; the tag remains.
-            run.set_tags({"interrupted": True})
+            with contextlib.suppress(StoreUnreachable):
+                run.set_tags({"interrupted": True})
             raise
         finally:
             self._depth -= 1
-            mlflow.end_run(status)
-            if wrapper:
-                mlflow.MlflowClient().set_terminated(wrapper, status)
+            _end(opened.info.run_id, status, wrapper)
+
+    def check_reachable(self) -> None:
+        """Ask the store for next to nothing.
+
+        Raises:
+            StoreUnreachable: it does not answer within seconds.
+        """
+        import mlflow
+
+        if _is_server(mlflow.get_tracking_uri()) and not _answers():
+            raise _unreachable()
 
     @contextlib.contextmanager
     def start_shared(self, name: str, key: str) -> Iterator[Run]:
@@ -97,12 +116,12 @@ class MlflowTracker:
             raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} does not take parameter '{key}'. Run it again.")
         return str(written[key])
 
-    def finish(self, run_id: str, status: str) -> None:
-        """Give a run that no process writes any more its status."""
+    def finish(self, run_id: str, status: str, ended_ms: int | None = None) -> None:
+        """Give a run that no process writes any more its status; ended_ms: since 1970, now if None."""
         import mlflow
 
         with _store_errors():
-            mlflow.MlflowClient().set_terminated(run_id, status)
+            mlflow.MlflowClient().set_terminated(run_id, status, ended_ms)
 
     def stored(self, run_id: str) -> StoredRun:
         """A run of the store, without opening it.
@@ -115,6 +134,8 @@ class MlflowTracker:
         try:
             with _store_errors():
                 found = mlflow.MlflowClient().get_run(run_id)
+        except StoreUnreachable:
+            raise
         except RunError as error:
             raise RunError(f"There is no run '{run_id}'. Copy the run id from the MLflow UI.") from error
         if found.info.lifecycle_stage == "deleted":
@@ -139,7 +160,8 @@ class MlflowTracker:
 
         wrapper = os.environ.get("MLFLOW_RUN_ID") if self._depth == 0 else None
         if wrapper:
-            mlflow.MlflowClient().set_tag(wrapper, "adds_to_run", run_id)
+            with _outages():
+                mlflow.MlflowClient().set_tag(wrapper, "adds_to_run", run_id)
         yield MlflowRun(run_id)
 
     def finished_hint(self) -> str:
@@ -152,6 +174,31 @@ class MlflowTracker:
         return f"mlflow ui --backend-store-uri {uri}   then open http://127.0.0.1:5000"
 
 
+def _end(run_id: str, status: str, wrapper: str | None) -> None:
+    """End MLflow's active run, and the wrapper of ``mlflow run``, with this status.
+
+    Raises:
+        StoreUnreachable: it could not be told. Of a FINISHED run only: of others this would hide why they end.
+    """
+    import mlflow
+
+    try:
+        # MLflow tells the run's address at its end, and RUNNING is none.
+        silent = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if status == "RUNNING" else {}
+        with _outages(), _variables(silent):
+            mlflow.end_run(status)
+            if wrapper:
+                mlflow.MlflowClient().set_terminated(wrapper, status)
+    except StoreUnreachable as error:
+        monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
+        if monitor:
+            monitor.finish()
+        if status == "FINISHED":
+            raise
+        if status != "RUNNING":
+            warn(f"{error} Run {run_id} has ended as {status} and still reads RUNNING there.")
+
+
 def _stored(found: Any) -> StoredRun:
     """MLflow's run as ours."""
     return StoredRun(
@@ -160,6 +207,7 @@ def _stored(found: Any) -> StoredRun:
         found.info.status,
         found.data.tags,
         found.data.metrics,
+        found.data.params,
         (found.info.end_time or 0) / 1000,
     )
 
@@ -243,8 +291,102 @@ def _leave_wrapper_for(resume: str) -> str | None:
 
     wrapper = os.environ.pop("MLFLOW_RUN_ID", None)
     if wrapper:
-        mlflow.MlflowClient().set_tag(wrapper, "resumes_run", resume)
+        with _outages():
+            mlflow.MlflowClient().set_tag(wrapper, "resumes_run", resume)
     return wrapper
+
+
+@contextlib.contextmanager
+def giving_up_soon() -> Iterator[None]:
+    """Let MLflow give a server up that refuses connections at once, and one that hangs within a minute, not after many.
+
+    For this process and those it starts; whoever has set one of these variables keeps it.
+    """
+    with _variables({key: value for key, value in _SOON.items() if key not in os.environ}):
+        yield
+
+
+_SOON = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # Large artifacts, too, have to be answered within it.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+_AT_ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables, set for a while."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@contextlib.contextmanager
+def _outages() -> Iterator[None]:
+    """MLflow's errors for want of a server as StoreUnreachable; all others as they are."""
+    import mlflow
+    import requests
+
+    try:
+        yield
+    except (mlflow.exceptions.MlflowException, requests.RequestException, ConnectionError) as error:
+        if _is_outage(error):
+            raise _unreachable() from error
+        raise
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether the server could not be reached: the error says so, or the server now leaves a small question open."""
+    import mlflow
+
+    if not _is_server(mlflow.get_tracking_uri()) or isinstance(error, mlflow.exceptions.RestException):
+        return False
+    return _without_answer(error) or not _answers()
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def _answers() -> bool:
+    """Whether the server answers, if only with a refusal."""
+    import mlflow
+    import requests
+
+    try:
+        with _variables(_AT_ONCE):
+            mlflow.MlflowClient().search_experiments(max_results=1)
+    except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
+        # To a lasting 5xx at so small a question MLflow's client has no answer either.
+        return not _without_answer(error, also=(requests.exceptions.RetryError,))
+    return True
+
+
+def _without_answer(error: BaseException | None, also: tuple[type[Exception], ...] = ()) -> bool:
+    """Whether an error, or one that it was raised in handling of, is that of a connection."""
+    import requests
+
+    kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ConnectionError)
+    while error is not None:
+        if isinstance(error, (*kinds, *also)):
+            return True
+        error = error.__context__
+    return False
+
+
+def _unreachable() -> StoreUnreachable:
+    import mlflow
+
+    return StoreUnreachable(f"MLflow's server {mlflow.get_tracking_uri()} does not answer.")
 
 
 @contextlib.contextmanager
@@ -254,7 +396,8 @@ def _store_errors() -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
+        with _outages():
+            yield
     except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} cannot be used: {reason}") from error
@@ -282,6 +425,7 @@ class MlflowRun:
     def __init__(self, run_id: str) -> None:
         self.id = run_id
 
+    @_outages()
     def log_parameters(self, parameters: Mapping[str, object]) -> None:
         """Log what can be logged; a value that differs from one ``mlflow run`` logged goes into a tag instead."""
         import mlflow
@@ -298,11 +442,17 @@ class MlflowRun:
         mlflow.log_params(fresh, run_id=self.id)
         self.set_tags(differing)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    @_outages()
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int | None = None, measured_ms: int | None = None
+    ) -> None:
+        """Log metrics; measured_ms: when they were measured, since 1970; now if None."""
         import mlflow
 
-        mlflow.log_metrics({key: float(value) for key, value in metrics.items()}, step=step, run_id=self.id)
+        values = {key: float(value) for key, value in metrics.items()}
+        mlflow.log_metrics(values, step=step, timestamp=measured_ms, run_id=self.id)
 
+    @_outages()
     def set_tags(self, tags: Mapping[str, object]) -> None:
         import mlflow
         from mlflow.entities import RunTag
@@ -311,6 +461,7 @@ class MlflowRun:
             wanted = [RunTag(key, as_text(value)) for key, value in tags.items()]
             mlflow.MlflowClient().log_batch(self.id, tags=wanted)
 
+    @_outages()
     def log_figure(self, figure: Figure, path: str) -> None:
         import mlflow
 
@@ -319,16 +470,19 @@ class MlflowRun:
     def log_table(self, table: pd.DataFrame, path: str) -> None:
         self.log_text(table.to_csv(index=False), path)
 
+    @_outages()
     def log_text(self, text: str, path: str) -> None:
         import mlflow
 
         mlflow.log_text(text, path, run_id=self.id)
 
+    @_outages()
     def log_file(self, file: Path, folder: str = "") -> None:
         import mlflow
 
         mlflow.log_artifact(str(file), folder or None, run_id=self.id)
 
+    @_outages()
     def replace_folder(self, folder: Path, path: str) -> None:
         """All files of a folder, and of those below it, under this path; then what else lay there goes.
 
@@ -350,33 +504,90 @@ class MlflowRun:
             elif one.is_dir:
                 self._delete_others(twin, one.path)
 
+    @_outages()
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
         import mlflow
         from mlflow.data.pandas_dataset import from_pandas
+        from mlflow.entities import DatasetInput, InputTag
 
         with warnings.catch_warnings():
             # Hints about integer columns and about which of two equal readers will be used for the source.
             warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
             dataset = from_pandas(table, source=str(source), name=name, digest=f"{digest[:24]}-{context}")
-            mlflow.log_input(dataset, context=context)
+            logged = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
+            mlflow.MlflowClient().log_inputs(self.id, datasets=[logged])
 
+    @_outages()
     def log_model(self, model: PyfuncModel, name: str) -> None:
+        """Log a model; one that is there already, whole or half, is left or completed, not logged beside itself."""
         import mlflow
 
+        logged = self._new_or_half(model, name)
+        if logged.status == mlflow.entities.LoggedModelStatus.READY:
+            return
         inferred = mlflow.models.infer_signature(model.input_example, model.output_example)
         columns = [mlflow.types.ColSpec(kind, name, required=False) for name, kind in model.columns.items()]
         signature = mlflow.models.ModelSignature(mlflow.types.Schema(columns), inferred.outputs)
-        mlflow.pyfunc.log_model(
+        contents = {
+            "python_model": str(model.code),
+            "artifacts": {key: str(file) for key, file in model.files.items()},
+            "code_paths": [str(model.packages)],
+            "signature": signature,
+            "input_example": model.input_example,
+            "conda_env": _environment(model.requirements),
+            "model_config": dict(model.settings),
+        }
+        outputs = mlflow.MlflowClient().get_run(self.id).outputs
+        if outputs and logged.model_id in [one.model_id for one in outputs.model_outputs]:
+            self._complete(logged, contents)
+            return
+        # Not pyfunc.log_model: that logs into the active run, and what has waited for the server is logged without.
+        mlflow.models.Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
             name=name,
-            python_model=str(model.code),
-            artifacts={key: str(file) for key, file in model.files.items()},
-            code_paths=[str(model.packages)],
-            signature=signature,
-            input_example=model.input_example,
-            conda_env=_environment(model.requirements),
-            model_config=dict(model.settings),
+            model_id=logged.model_id,
+            run_id=self.id,
+            **contents,
         )
 
+    def _complete(self, logged: Any, contents: Mapping[str, Any]) -> None:
+        """Log the rest of a model that the run has among its outputs: there, MLflow takes none a second time."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        about = mlflow.models.Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            run_id=self.id,
+            model_id=logged.model_id,
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = str(Path(temporary) / "model")
+            mlflow.pyfunc.save_model(folder, mlflow_model=about, **contents)
+            client.log_model_artifacts(logged.model_id, folder)
+        mlflow.log_params(contents["model_config"], run_id=self.id)
+        client.finalize_logged_model(logged.model_id, mlflow.entities.LoggedModelStatus.READY)
+
+    def _new_or_half(self, model: PyfuncModel, name: str) -> Any:
+        """MLflow's entry for a model: the one this run has for the same files and settings, otherwise a new one."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        run = client.get_run(self.id)
+        digest = _model_digest(model)
+        for found in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{self.id}'"):
+            if (found.name, found.tags.get("wastelens.digest")) == (name, digest):
+                return found
+        return mlflow.initialize_logged_model(
+            name=name,
+            source_run_id=self.id,
+            tags={"wastelens.digest": digest},
+            params=run.data.params,
+            experiment_id=run.info.experiment_id,
+        )
+
+    @_outages()
     def metric_history(self, names: list[str]) -> list[dict[str, float]]:
         """One dict a step, with those of the metrics that were logged at it, in order of steps."""
         import mlflow
@@ -389,22 +600,41 @@ class MlflowRun:
         return [{"epoch": step, **rows[step]} for step in sorted(rows)]
 
     def download(self, path: str, into: Path) -> Path | None:
-        """An artifact file as a local path, or None where the run has none at this path."""
+        """An artifact file as a local path, or None where the run has none at this path.
+
+        Raises:
+            StoreUnreachable: the server does not answer, so that nobody knows.
+        """
         import mlflow
 
-        try:
-            return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=path, dst_path=str(into)))
-        except (OSError, mlflow.exceptions.MlflowException):
-            return None
+        for _ in range(2):  # the second time for a server that was away the first time and answers now
+            try:
+                return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=path, dst_path=str(into)))
+            except (OSError, mlflow.exceptions.MlflowException) as error:
+                if not _is_server(mlflow.get_tracking_uri()):
+                    return None
+                if not _answers():
+                    raise _unreachable() from error
+        return None
 
+    @_outages()
     def delete(self, path: str) -> None:
         """Remove an artifact file or folder, where the store lets it be removed."""
         import mlflow
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         artifacts = mlflow.MlflowClient().get_run(self.id).info.artifact_uri
-        with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException):
+        with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), _outages():
             get_artifact_repository(artifacts).delete_artifacts(path)
+
+
+def _model_digest(model: PyfuncModel) -> str:
+    """What tells a model from another one of its run: its files, its code and its settings."""
+    digest = blake2b(file_digest(model.code).encode(), digest_size=16)
+    for key, file in sorted(model.files.items()):
+        digest.update(f"{key} {file_digest(file)} ".encode())
+    digest.update(repr(sorted(model.settings.items())).encode())
+    return digest.hexdigest()
 
 
 def _environment(requirements: list[str]) -> dict[str, Any]:

@@ -1,1 +1,625 @@
-"""A Tracker that outlives an absent server: what cannot be logged waits on disk."""
+"""A Tracker that outlives an absent server: what cannot be logged waits on disk, and is logged when it is back.
+
+What waits of a run lies in a journal, a folder ``<run id>-<letters>`` with one numbered folder an operation: what is
+called in ``operation.json``, beside it copies of its files. Operations are logged in their order, and each once more
+where the server has taken it but its answer was lost; that changes nothing:
+
+- parameters: those that are there already are compared, not written;
+- metrics: a value of the same step and millisecond is there once, so each keeps the time at which it was measured;
+- tags, the status, files and folders: overwritten by the same;
+- datasets: the same dataset is an input of a run once;
+- models: one of the same files and settings is completed, or left where it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import pickle
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+
+from wastelens import interrupts
+from wastelens.console import say, warn
+from wastelens.errors import EndsLater, StoreUnreachable
+from wastelens.tracking import PyfuncModel, Run, StoredRun, Tracker, as_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+RETRY_S = 15.0
+POLL_S = 2.0
+SECONDS_BETWEEN_MESSAGES = 60.0
+FIGURE_DPI = 110  # as MlflowRun draws them
+
+DESCRIPTION, OBJECTS, LOCK = "operation.json", "objects.pickle", "lock"
+
+
+class _Store(Tracker, Protocol):
+    """A Tracker that can be asked whether it answers, and takes the time at which a run has ended."""
+
+    def check_reachable(self) -> None: ...
+    def finish(self, run_id: str, status: str, ended_ms: int | None = None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One write: a method of Run, or ``finish`` of Tracker, with its arguments.
+
+    Attributes:
+        method: its name.
+        values: arguments that JSON can hold.
+        files: argument → file or folder, which is copied where the operation has to wait.
+        objects: argument → what is pickled where the operation has to wait.
+    """
+
+    method: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    objects: Mapping[str, Any] = field(default_factory=dict)
+
+    def do(self, run: Run, store: _Store) -> None:
+        """Call the method.
+
+        Raises:
+            StoreUnreachable: the store does not answer; it may have got the operation or not.
+        """
+        arguments = {**self.values, **self.files, **self.objects}
+        if self.method == "finish":
+            store.finish(run.id, **arguments)
+        else:
+            getattr(run, self.method)(**arguments)
+
+    def artifact(self) -> str | None:
+        """The path of the artifact file or folder that this writes or deletes, if it does."""
+        if self.method == "log_file":
+            return f"{self.values['folder']}/{self.files['file'].name}".lstrip("/")
+        return str(self.values["path"]) if self.method in ("replace_folder", "delete") else None
+
+    def replaces(self, older: Operation) -> bool:
+        """Whether nothing remains of an older operation after this one."""
+        ours, theirs = self.artifact(), older.artifact()
+        if ours is None or theirs is None or older.method == "delete":
+            return False
+        if self.method == "log_file":
+            return older.method == "log_file" and ours == theirs
+        return _lies_in(theirs, ours)
+
+    def save(self, folder: Path) -> None:
+        """Write all that is needed to call the method later into an empty folder."""
+
+        def copied(name: str, path: Path) -> Path:
+            (folder / name).mkdir(parents=True)
+            target = folder / name / path.name
+            if path.is_dir():
+                shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copyfile(path, target)
+            return target.relative_to(folder)
+
+        files = {name: copied(name, path).as_posix() for name, path in self.files.items()}
+        if self.objects:
+            objects = {name: _with_paths(value, copied) for name, value in self.objects.items()}
+            (folder / OBJECTS).write_bytes(pickle.dumps(objects))
+        description = {"method": self.method, "values": self.values, "files": files}
+        (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+
+    @classmethod
+    def described(cls, folder: Path) -> Operation:
+        """What was saved into this folder, without its objects.
+
+        Raises:
+            OSError: the description is missing.
+            ValueError: it is not whole.
+        """
+        found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        files = {name: folder / path for name, path in found["files"].items()}
+        return cls(found["method"], found["values"], files)
+
+    @classmethod
+    def load(cls, folder: Path) -> Operation:
+        """What was saved into this folder, all of it; errors as of `described`."""
+        pickled = folder / OBJECTS
+        objects = pickle.loads(pickled.read_bytes()) if pickled.exists() else {}
+        placed = {name: _with_paths(value, lambda _, path: folder / path) for name, value in objects.items()}
+        return replace(cls.described(folder), objects=placed)
+
+
+def _with_paths(value: Any, place: Callable[[str, Path], Path]) -> Any:
+    """A model with each of its files somewhere else; any other object as it is."""
+    if not isinstance(value, PyfuncModel):
+        return value
+    files = {key: place(f"file{number}", file) for number, (key, file) in enumerate(value.files.items())}
+    return replace(
+        value,
+        code=place("code", value.code),
+        packages=place("packages", value.packages),
+        files=files,
+        columns=dict(value.columns),
+        settings=dict(value.settings),
+    )
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+class Journal:
+    """The operations of one run that wait, in their order; none waits and no folder is there until the first does.
+
+    Each is written beside and renamed, so that a process that is killed leaves whole ones only. As long as the
+    process lives that writes into a journal, its lock keeps others from logging it.
+    """
+
+    def __init__(self, root: Path, run_id: str) -> None:
+        self.run_id = run_id
+        self.folder: Path | None = None
+        self._root = root
+        self._lock: IO[bytes] | None = None
+        self._waiting: dict[int, Operation] = {}  # without their objects
+        self._next = 0
+
+    @classmethod
+    def left(cls, folder: Path) -> Journal | None:
+        """The journal in this folder, or None where it is another one's, or gone."""
+        journal = cls(folder.parent, folder.name.rpartition("-")[0])
+        if not journal._took(folder):
+            return None
+        for path in sorted(path for path in folder.iterdir() if path.name.isdigit()):
+            try:
+                journal._waiting[int(path.name)] = Operation.described(path)
+            except (OSError, ValueError) as error:
+                warn(f"{path} is not whole and is not logged: {error}")
+        return journal
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, operation: Operation) -> None:
+        """Let an operation wait, and drop those of which it leaves nothing: checkpoints must not fill the disk."""
+        folder = self.folder or self._opened()
+        draft = folder / "draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        operation.save(draft)
+        number, self._next = self._next, self._next + 1
+        described = Operation.described(draft.rename(self._entry(number)))
+        for other in [other for other, older in self._waiting.items() if operation.replaces(older)]:
+            self._drop(other)
+        self._waiting[number] = described
+
+    def log(self, run: Run, store: _Store) -> Iterator[None]:
+        """Log what waits, in order; yields after each operation.
+
+        Raises:
+            StoreUnreachable: the store does not answer (any more); what is left waits on.
+        """
+        for number in list(self._waiting):
+            Operation.load(self._entry(number)).do(run, store)
+            self._drop(number)
+            yield
+
+    def find(self, path: str) -> Path | None:
+        """The file that waits to become the artifact of this path.
+
+        Returns:
+            None where the path is deleted by what waits.
+
+        Raises:
+            KeyError: nothing that waits has to do with it.
+        """
+        for operation in reversed(self._waiting.values()):
+            artifact = operation.artifact()
+            if artifact is None or not _lies_in(path, artifact):
+                continue
+            if operation.method == "log_file":
+                return operation.files["file"]
+            if operation.method == "delete":
+                return None
+            file = operation.files["folder"] / path[len(artifact) :].lstrip("/")
+            return file if file.is_file() else None
+        raise KeyError(path)
+
+    def close(self) -> None:
+        """Leave what waits to whoever comes next; a journal in which nothing waits goes."""
+        if self.folder and not self._waiting:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock:
+            self._lock.close()
+        self.folder = self._lock = None
+
+    def _opened(self) -> Path:
+        self._root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{self.run_id}-", dir=self._root))
+        (folder / LOCK).touch()
+        self._took(folder)
+        return folder
+
+    def _took(self, folder: Path) -> bool:
+        """Whether the lock was free; the system frees it when a process ends, however that happens."""
+        with contextlib.ExitStack() as on_failure:
+            try:
+                lock = on_failure.enter_context((folder / LOCK).open("rb"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+            if not (folder / LOCK).exists():  # logged and removed since
+                return False
+            on_failure.pop_all()
+        self.folder, self._lock = folder, lock
+        return True
+
+    def _entry(self, number: int) -> Path:
+        return cast("Path", self.folder) / f"{number:08d}"
+
+    def _drop(self, number: int) -> None:
+        entry = self._entry(number)
+        shutil.rmtree(entry.rename(entry.with_name(f"gone{number}")))
+        del self._waiting[number]
+
+
+class PatientRun:
+    """One open run, whose writes wait in a journal while its store does not answer."""
+
+    def __init__(self, run: Run, tracker: PatientTracker, journal: Journal, history: list[dict[str, float]]) -> None:
+        self.id = run.id
+        self.run = run
+        self.journal = journal
+        self._tracker = tracker
+        self._history: dict[int, dict[str, float]] = {}
+        for row in history:
+            self._remember({name: value for name, value in row.items() if name != "epoch"}, int(row["epoch"]))
+
+    def log_parameters(self, parameters: Mapping[str, object]) -> None:
+        self._write("log_parameters", {"parameters": _texts(parameters)})
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics, with the time of this call, whenever the store gets them."""
+        values = {name: float(value) for name, value in metrics.items()}
+        if step is not None:
+            self._remember(values, step)
+        self._write("log_metrics", {"metrics": values, "step": step, "measured_ms": _now_ms()})
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        self._write("set_tags", {"tags": _texts(tags)})
+
+    def log_figure(self, figure: Figure, path: str) -> None:
+        with _beside(path) as file:
+            figure.savefig(file, dpi=FIGURE_DPI)
+            self.log_file(file, _folder_of(path))
+
+    def log_table(self, table: pd.DataFrame, path: str) -> None:
+        self.log_text(table.to_csv(index=False), path)
+
+    def log_text(self, text: str, path: str) -> None:
+        with _beside(path) as file:
+            file.write_text(text, encoding="utf-8")
+            self.log_file(file, _folder_of(path))
+
+    def log_file(self, file: Path, folder: str = "") -> None:
+        self._write("log_file", {"folder": folder}, {"file": file})
+
+    def replace_folder(self, folder: Path, path: str) -> None:
+        self._write("replace_folder", {"path": path}, {"folder": folder})
+
+    def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
+        values = {"name": name, "digest": digest, "context": context}
+        self._write("log_dataset", values, objects={"table": table, "source": source})
+
+    def log_model(self, model: PyfuncModel, name: str) -> None:
+        self._write("log_model", {"name": name}, objects={"model": model})
+
+    def delete(self, path: str) -> None:
+        self._write("delete", {"path": path})
+
+    def finish(self, status: str) -> None:
+        """Tell the run's end, after all that waits."""
+        self._write("finish", {"status": status, "ended_ms": _now_ms()})
+
+    def metric_history(self, names: list[str]) -> list[dict[str, float]]:
+        """One dict a step, with those of the metrics that were logged at it, or wait; in order of steps."""
+        self._tracker.try_again(self)
+        if self._tracker.asks(self):
+            try:
+                return self.run.metric_history(names)
+            except StoreUnreachable as error:
+                self._tracker.note(error)
+        rows = {step: {name: row[name] for name in names if name in row} for step, row in self._history.items()}
+        return [{"epoch": step, **rows[step]} for step in sorted(rows) if rows[step]]
+
+    def download(self, path: str, into: Path) -> Path | None:
+        """An artifact file as a local path, also one that waits, or None where the run has none at this path.
+
+        Raises:
+            StoreUnreachable: it does not wait, and the store does not answer.
+        """
+        self._tracker.try_again(self)
+        if not self._tracker.asks(self):
+            with contextlib.suppress(KeyError):
+                waiting = self.journal.find(path)
+                return waiting and Path(shutil.copyfile(waiting, into / waiting.name))
+        return self.run.download(path, into)
+
+    def _write(
+        self,
+        method: str,
+        values: Mapping[str, Any],
+        files: Mapping[str, Path] | None = None,
+        objects: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log at once where the store answers and nothing waits; otherwise let it wait, and try all that waits."""
+        operation = Operation(method, values, files or {}, objects or {})
+        if self._tracker.asks(self):
+            try:
+                operation.do(self.run, self._tracker.store)
+            except StoreUnreachable as error:
+                self._tracker.note(error)
+            else:
+                return
+        self.journal.add(operation)
+        self._tracker.try_again(self)
+
+    def _remember(self, metrics: Mapping[str, float], step: int) -> None:
+        self._history.setdefault(step, {}).update(metrics)
+
+
+class PatientTracker:
+    """Another Tracker, with runs that go on while its store does not answer.
+
+    Args:
+        tracker: the one that logs: MlflowTracker, or MemoryTracker.
+        folder: where results wait; several processes may share it.
+    """
+
+    def __init__(self, tracker: Tracker, folder: Path) -> None:
+        self.store = cast("_Store", tracker)
+        self._folder = folder
+        self._open: list[PatientRun] = []
+        self._away = False
+        self._tried_at = 0.0
+        self._logged = 0
+        self._told: set[Path] = set()
+
+    @contextlib.contextmanager
+    def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
+        """As the tracker behind does; what still waits of a run that is resumed is logged before.
+
+        Raises:
+            StoreUnreachable: a run can only be opened while the store answers; see `wait_until_reachable`.
+        """
+        history: list[dict[str, float]] = []
+        if resume:
+            self._log_left(resume)
+            found = self.store.stored(resume)
+            # What was logged before is needed in an outage, and cannot be read then.
+            history = found.run.metric_history(list(found.metrics))
+        with self._patient(self.store.start(name, resume=resume, system_metrics=system_metrics), history) as run:
+            yield run
+
+    @contextlib.contextmanager
+    def start_shared(self, name: str, key: str) -> Iterator[Run]:
+        with self._patient(self.store.start_shared(name, key), []) as run:
+            yield run
+
+    def settle(self, run_id: str, key: str, value: str) -> str:
+        return self.store.settle(run_id, key, value)
+
+    def stored(self, run_id: str) -> StoredRun:
+        return self.store.stored(run_id)
+
+    def finished(self, tags: Mapping[str, str]) -> list[StoredRun]:
+        return self.store.finished(tags)
+
+    def found(self, tags: Mapping[str, str]) -> list[StoredRun]:
+        return self.store.found(tags)
+
+    def finish(self, run_id: str, status: str) -> None:
+        self.store.finish(run_id, status)
+
+    def added_to(self, run_id: str) -> contextlib.AbstractContextManager[Run]:
+        return self.store.added_to(run_id)
+
+    def finished_hint(self) -> str:
+        return self.store.finished_hint()
+
+    def log_waiting(self) -> int:
+        """Log what waits of runs that have ended or were killed, as far as the store answers and takes it.
+
+        Returns:
+            How many runs were logged to the end of what waited.
+        """
+        logged = 0
+        with contextlib.suppress(StoreUnreachable):
+            for journal in self._left():
+                logged += self._log_one(journal)
+        return logged
+
+    def wait_until_reachable(self) -> None:
+        """Return as soon as the store answers and has what waited; says now and then that it does not. Ctrl-C works."""
+        began = told_at = time.monotonic()
+        told = False
+        while (error := self._absent()) is not None:
+            if not told:
+                told = self._away = True
+                warn(f"{error} Waiting for it. Start it again, or press Ctrl-C: what is done so far is kept.")
+            elif time.monotonic() - told_at >= SECONDS_BETWEEN_MESSAGES:
+                told_at = time.monotonic()
+                say(f"{error} Waited {(told_at - began) / 60:.0f} minutes so far.")
+            interrupts.check()
+            time.sleep(POLL_S)
+
+    def asks(self, run: PatientRun) -> bool:
+        """Whether a run may turn to its store: nothing of it waits, and no outage is known."""
+        return not self._away and not len(run.journal)
+
+    def try_again(self, run: PatientRun) -> None:
+        """Log what waits, where the last attempt is a while ago and the store answers again.
+
+        Raises:
+            Exception: the store refuses what waits of this run.
+        """
+        if not self.asks(run) and time.monotonic() - self._tried_at >= RETRY_S:
+            self._retry(run)
+
+    def note(self, error: StoreUnreachable) -> None:
+        """The store does not answer: say so once."""
+        self._tried_at = time.monotonic()
+        if not self._away:
+            self._away = True
+            warn(f"{error} Results wait in {self._folder} and are logged when it is back; training goes on.")
+
+    @contextlib.contextmanager
+    def _patient(
+        self, opened: contextlib.AbstractContextManager[Run], history: list[dict[str, float]]
+    ) -> Iterator[PatientRun]:
+        """A run of the tracker behind: opened and left there, its end told here, after all that waits."""
+        inner = opened.__enter__()
+        run = PatientRun(inner, self, Journal(self._folder, inner.id), history)
+        self._open.append(run)
+        status = "FAILED"
+        try:
+            if self._away:  # it has just answered
+                self._log_open(run)
+            yield run
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            try:
+                opened.__exit__(EndsLater, EndsLater(), None)
+            finally:
+                self._end(run, status)
+
+    def _end(self, run: PatientRun, status: str) -> None:
+        """Tell a run's status, or let it wait; an error of its own must not hide the one the run has failed by."""
+        try:
+            if status == "KILLED":
+                run.set_tags({"interrupted": True})
+            run.finish(status)
+            if len(run.journal):
+                self._retry(run)
+        except Exception as error:
+            if status == "FINISHED":
+                raise
+            warn(f"Run {run.id} has ended as {status}, which cannot be logged: {error}")
+        finally:
+            self._open.remove(run)
+            if len(run.journal):
+                warn(f"The end of run {run.id} is not logged yet: {len(run.journal)} entries wait in {self._folder}.")
+            run.journal.close()
+
+    def _unreachable(self) -> StoreUnreachable | None:
+        self._tried_at = time.monotonic()
+        try:
+            self.store.check_reachable()
+        except StoreUnreachable as error:
+            return error
+        return None
+
+    def _absent(self) -> StoreUnreachable | None:
+        """Why the store has to be waited for; where it answers, what has waited is logged."""
+        error = self._unreachable()
+        return self._log_open(None) if error is None and self._away else error
+
+    def _retry(self, run: PatientRun) -> None:
+        if self._unreachable() is None:
+            self._log_open(run)
+
+    def _log_open(self, asking: PatientRun | None) -> StoreUnreachable | None:
+        """Log what waits of the open runs, then of those that have ended, and say that the server is back.
+
+        Returns:
+            None, or why it was not all logged: the store is away again.
+
+        Raises:
+            Exception: the store refuses what waits of the run that asks; other runs are told when they ask.
+        """
+        try:
+            for run in self._open:
+                try:
+                    for _ in run.journal.log(run.run, self.store):
+                        self._logged += 1
+                except StoreUnreachable:
+                    raise
+                except Exception:
+                    if run is asking:
+                        raise
+            self._log_left()
+        except StoreUnreachable as error:
+            self.note(error)
+            return error
+        self._away = False
+        if self._logged == 0:
+            say("The server is back.")
+        else:
+            entries = "entry was" if self._logged == 1 else "entries were"
+            say(f"The server is back: {self._logged} waiting {entries} logged.")
+        self._logged = 0
+        return None
+
+    def _left(self, run_id: str = "") -> Iterator[Journal]:
+        """The journals that no process writes any more, of a run or of all, the oldest first."""
+        for lock in sorted(self._folder.glob(f"{run_id or '*'}-*/{LOCK}"), key=_modified_at):
+            journal = Journal.left(lock.parent)
+            if journal:
+                yield journal
+
+    def _log_left(self, run_id: str = "") -> None:
+        """Log what waits of runs that have ended.
+
+        Raises:
+            StoreUnreachable: the store does not answer; what is left waits on.
+        """
+        for journal in self._left(run_id):
+            self._log_one(journal)
+
+    def _log_one(self, journal: Journal) -> bool:
+        folder = cast("Path", journal.folder)
+        try:
+            entries = sum(1 for _ in journal.log(self.store.stored(journal.run_id).run, self.store))
+        except StoreUnreachable:
+            raise
+        except Exception as error:
+            if folder not in self._told:
+                self._told.add(folder)
+                warn(f"What waits of run {journal.run_id} cannot be logged: {error} It stays in {folder}.")
+            return False
+        finally:
+            journal.close()
+        say(f"Run {journal.run_id}: {entries} entries that had waited were logged.")
+        return True
+
+
+def _modified_at(file: Path) -> float:
+    """Seconds since 1970; 0 for a file that another process has just removed."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {key: as_text(value) for key, value in values.items()}
+
+
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+@contextlib.contextmanager
+def _beside(path: str) -> Iterator[Path]:
+    """A file of an artifact's name, to be written and logged; gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / Path(path).name

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,7 +66,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that is in the store, with its name, status, tags and last metrics there.
+    """A run that is in the store, with its name, status, tags, last metrics and parameters there.
 
     ``ended_at`` is in seconds since 1970 by the clock of whoever ended it; 0 while it runs.
     """
@@ -76,6 +76,7 @@ class StoredRun:
     status: str
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
+    parameters: Mapping[str, str] = field(default_factory=dict)
     ended_at: float = 0.0
 
 

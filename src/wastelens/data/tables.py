@@ -37,6 +37,11 @@ class LabelTable:
         """Flat file names, one a row."""
         return [str(name) for name in self.frame["file_name"]]
 
+    @property
+    def groups(self) -> list[str]:
+        """The group of photos that belong together (a batch, a scene) that each row is of."""
+        return [str(name) for name in self.frame["group"]]
+
     def take(self, rows: npt.NDArray[np.intp]) -> Self:
         """The rows at these positions (repeats allowed), as a table of the same type."""
         return type(self)(self.frame.iloc[rows].reset_index(drop=True), self.materials)

@@ -110,8 +110,8 @@ class Verdict:
         }
 
     def predictions(self) -> pd.DataFrame:
-        """predictions_test.csv: file_name, then label, probability and decision of each material."""
-        columns: dict[str, object] = {"file_name": self.test_table.file_names}
+        """predictions_test.csv: file_name and group, then label, probability and decision of each material."""
+        columns: dict[str, object] = {"file_name": self.test_table.file_names, "group": self.test_table.groups}
         for number, material in enumerate(self.test.materials):
             columns[f"label_{material}"] = self.test_table.labels[:, number]
             columns[f"probability_{material}"] = self.probabilities[:, number].round(6)

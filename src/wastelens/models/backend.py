@@ -22,6 +22,13 @@ def load_backend() -> None:
         tf.zeros(1)
 
 
+def forget_networks() -> None:
+    """Let go of all networks and their graphs: a process that trains one after another would keep them all."""
+    import keras
+
+    keras.backend.clear_session(free_memory=True)
+
+
 @contextlib.contextmanager
 def _standard_error_held() -> Iterator[None]:
     """Keep file descriptor 2 in a file; print it if the block fails."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,17 +60,35 @@ class Pretrained:
 
 
 def run(config: PretrainConfig, tracker: Tracker, started: Callable[[str], None] | None = None) -> Pretrained:
+    """Learn from the training photos, log the encoder, and say what to do with it.
+
+    Raises:
+        As :func:`pretrain_one`.
+    """
+    pretrained = pretrain_one(config, tracker, started)
+    _report(pretrained, tracker, config)
+    return pretrained
+
+
+def pretrain_one(
+    config: PretrainConfig,
+    tracker: Tracker,
+    started: Callable[[str], None] | None = None,
+    tags: Mapping[str, object] | None = None,
+) -> Pretrained:
     """Learn from the training photos, and log the encoder.
 
     Args:
         config: what to learn, and how.
         tracker: where runs go.
         started: is told the run's id as soon as there is one, where another run is waiting for it.
+        tags: are given to the run as soon as there is one.
 
     Raises:
         InputError: there is no such prepared dataset, no usable unlabelled photos, or the run cannot be resumed.
         NonFiniteLossError: the learning diverged; the run is FAILED.
     """
+    began = time.monotonic()
     dataset = open_dataset(config.dataset, config.data_folder)
     config = settings_of_resumed(tracker, config, dataset, "pretrain") if config.resume else config
     unlabelled = _unlabelled(config, dataset) if config.unlabelled else None
@@ -80,6 +99,7 @@ def run(config: PretrainConfig, tracker: Tracker, started: Callable[[str], None]
         tracker.start(run_name(config), resume=config.resume, system_metrics=True) as tracked,
         telling_how_to_resume(tracked.id, config.dataset, "pretrain") if started is None else nullcontext(),
     ):
+        tracked.set_tags(tags or {})
         if started is not None:
             started(tracked.id)
         checkpoint = checkpoint_of(tracked) if config.resume else None
@@ -97,8 +117,8 @@ def run(config: PretrainConfig, tracker: Tracker, started: Callable[[str], None]
             )
             _fit(learning, config, tracked, checkpoint)
             metrics = _log_results(tracked, learning, config, dataset)
+        tracked.log_metrics({"minutes": (time.monotonic() - began) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
-        _report(tracked, tracker, config, metrics)
         return Pretrained(tracked.id, run_name(config), metrics)
 
 
@@ -232,7 +252,8 @@ def _log_model(tracked: Run, encoder: Any, dataset: PreparedDataset, fold: int, 
     )
 
 
-def _report(tracked: Run, tracker: Tracker, config: PretrainConfig, metrics: dict[str, float]) -> None:
+def _report(pretrained: Pretrained, tracker: Tracker, config: PretrainConfig) -> None:
+    metrics = pretrained.metrics
     error, floor = metrics["val_reconstruction_error"], metrics["floor_reconstruction_error"]
     say(
         f"Photos of val are rebuilt with a mean squared error of {error:.4f}; the mean training photo has {floor:.4f}.",
@@ -242,6 +263,6 @@ def _report(tracked: Run, tracker: Tracker, config: PretrainConfig, metrics: dic
     dataset = shlex.quote(config.dataset)
     say(
         f"Start from it: mlflow run . -e train --env-manager local -P dataset={dataset} -P model={model} "
-        f"-P pretrained={tracked.id}"
+        f"-P pretrained={pretrained.run_id}"
     )
-    say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
+    say(f"Run {pretrained.run_id} is complete. See it: {tracker.finished_hint()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.config import PretrainConfig, TrainConfig, flatten
+from wastelens.config import TrainConfig, flatten
 from wastelens.console import progress_bar, say, warn
-from wastelens.data.balance import oversample
 from wastelens.data.digests import file_digest
-from wastelens.data.labelled_share import labelled_share
 from wastelens.data.opening import open_dataset
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.prepared import MANIFEST, PreparedDataset, SplitTables
-from wastelens.data.tables import TrainTable
+from wastelens.data.training_rows import training_rows
 from wastelens.errors import RunError
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.models.backend import load_backend
@@ -74,13 +73,30 @@ class Trained:
 
 
 def run(config: TrainConfig, tracker: Tracker) -> Trained:
-    """Train, evaluate and log one model.
+    """Train, evaluate and log one model, and say what to do next.
+
+    Raises:
+        As :func:`train_one`.
+    """
+    trained = train_one(config, tracker)
+    say(f"Run {trained.run_id} is complete. See it: {tracker.finished_hint()}")
+    say(
+        f"Where it looks: mlflow run . -e explain --env-manager local -P dataset={shlex.quote(config.dataset)} "
+        f"-P run_id={trained.run_id}"
+    )
+    say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
+    return trained
+
+
+def train_one(config: TrainConfig, tracker: Tracker, tags: Mapping[str, object] | None = None) -> Trained:
+    """Train, evaluate and log one model; ``tags`` are given to the run as soon as there is one.
 
     Raises:
         InputError: there is no such prepared dataset, the run to resume or to start from cannot be used, or weights
             cannot be had.
         NonFiniteLossError: training diverged; the run is FAILED.
     """
+    started = time.monotonic()
     dataset = open_dataset(config.dataset, config.data_folder)
     config = settings_of_resumed(tracker, config, dataset, "train") if config.resume else config
     encoder = _given_encoder(config, tracker, dataset)
@@ -95,6 +111,7 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
         tracker.start(run_name(config), resume=config.resume, system_metrics=True) as tracked,
         telling_how_to_resume(tracked.id, config.dataset, "train"),
     ):
+        tracked.set_tags(tags or {})
         checkpoint = checkpoint_of(tracked) if config.resume else None
         if not config.resume:
             _describe(tracked, config, dataset)
@@ -106,13 +123,8 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
         phase, progress = _fit(model, config, dataset, tables, tracked, checkpoint)
         verdict = _evaluate(phase, config, dataset, tables)
         _log_results(tracked, model, dataset, tables, verdict, progress)
+        tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
-        say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
-        say(
-            f"Where it looks: mlflow run . -e explain --env-manager local -P dataset={shlex.quote(config.dataset)} "
-            f"-P run_id={tracked.id}"
-        )
-        say(verdict.sentence, "green" if verdict.above_controls else "yellow")
         return Trained(tracked.id, run_name(config), verdict, encoder.id if encoder else "")
 
 
@@ -159,23 +171,12 @@ def _check_same_start(tracker: Tracker, config: TrainConfig, start: Mapping[str,
 
 def _pretrained_here(config: TrainConfig, tracker: Tracker, tracked: Run, dataset: PreparedDataset) -> FinishedRun:
     """Pretrain in a run below this one; one that was begun or finished before an interruption is used."""
-    assert isinstance(config.network, EncoderNetworkConfig)
     begun = tracker.stored(tracked.id).tags.get(PRETRAINED_RUN, "")
     if begun and tracker.stored(begun).status == "FINISHED":
         return find_run(tracker, begun, dataset, config.fold, ["pretrain"])
-    pretraining = PretrainConfig(
-        dataset=config.dataset,
-        data_folder=config.data_folder,
-        method=config.network.method,
-        learner=config.network.learner,
-        unlabelled=config.unlabelled,
-        max_problem_share=config.max_problem_share,
-        fold=config.fold,
-        mixed_precision=config.mixed_precision,
-        resume=begun,
-        seed=config.seed,
+    done = pretrain.run(
+        config.pretraining(resume=begun), tracker, started=lambda run_id: tracked.set_tags({PRETRAINED_RUN: run_id})
     )
-    done = pretrain.run(pretraining, tracker, started=lambda run_id: tracked.set_tags({PRETRAINED_RUN: run_id}))
     return find_run(tracker, done.run_id, dataset, config.fold, ["pretrain"])
 
 
@@ -235,6 +236,7 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
             "model": config.model,
             "augment": config.augment,
             "balanced": config.balanced,
+            "mapping": Path(dataset.manifest["settings"]["materials"]).stem,
             "pretraining": "none",
             "weights": Path(config.weights).name,
             "seed": config.seed,
@@ -244,21 +246,6 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
     source = Path(dataset.manifest["source"]) / "annotations.json"
     for context, table in vars(dataset.split(config.fold)).items():
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
-
-
-def training_rows(config: TrainConfig, dataset: PreparedDataset) -> TrainTable:
-    """What the network learns from: the rows of a share of the labels, repeated where they are to be balanced.
-
-    Raises:
-        BalanceError: so few labels cannot be balanced.
-    """
-    if config.labels_percent < 100:
-        train = labelled_share(dataset.split(config.fold).train, config.labels_percent, config.seed)
-        balance = dataset.manifest["settings"]
-        if not config.balanced:
-            return train
-        return oversample(train, balance["balance_target"], balance["max_copies"]).table
-    return dataset.balanced_train(config.fold) if config.balanced else dataset.split(config.fold).train
 
 
 class _Watcher(EpochWatcher):
@@ -278,7 +265,13 @@ def _fit(
     checkpoint: Checkpoint | None,
 ) -> tuple[Phase, Progress]:
     """Both phases, or what is left of them; returns the last, with the best weights of both in place."""
-    rows = training_rows(config, dataset)
+    rows = training_rows(
+        dataset,
+        fold=config.fold,
+        balanced=config.balanced,
+        labels_percent=config.labels_percent,
+        seed=config.seed,
+    )
     keeper = CheckpointKeeper(tracked, checkpoint)
     if checkpoint is None or checkpoint.progress.phase == 0:
         phase = first_phase(model, config, dataset, rows, progress_bar)

@@ -1,0 +1,176 @@
+"""By how much a difference between trained models could have come out otherwise: other photos, other trainings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from wastelens.evaluation.metrics import mean_of_defined
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The variance of a difference and what it is made of.
+
+    Attributes:
+        photos: how much other photos would change the difference; NaN where one group of them is all there is.
+        training: how much other trainings would beyond that; NaN with one seed a fold, where it cannot be known
+            and counts as 0.
+        interaction: the part of ``photos`` that more seeds reduce: photos that suit one training and not another.
+        photo_degrees, training_degrees: degrees of freedom of ``photos`` and of the variance between seeds.
+        cells: pairs of model and fold.
+    """
+
+    photos: float
+    training: float
+    interaction: float
+    photo_degrees: float
+    training_degrees: int
+    cells: int
+
+    @property
+    def variance(self) -> float:
+        """Of the difference: other photos and other trainings together."""
+        return self.photos + (0.0 if math.isnan(self.training) else self.training)
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the variance (Satterthwaite 1946, Biometrics Bulletin 2).
+
+        The variance is taken as the sum of the part that seeds do not reduce and of that between seeds, whose
+        uncertainty is that of ``training`` and ``interaction`` together. (With that of ``training`` alone,
+        intervals of 3 seeds in one fold hold the truth in 91 % of cases where trainings differ much; so in 94 %.)
+        """
+        if math.isnan(self.training) or not self.variance > 0:
+            return self.photo_degrees
+        fixed, between_seeds = max(self.photos - self.interaction, 0.0), self.training + self.interaction
+        below = fixed**2 / self.photo_degrees + between_seeds**2 / self.training_degrees
+        return (fixed + between_seeds) ** 2 / below
+
+    def with_times_the_seeds(self, factor: float) -> Spread:
+        """What it would be with so many times the seeds a fold."""
+        return replace(
+            self,
+            photos=max(self.photos - self.interaction, 0.0) + self.interaction / factor,
+            training=self.training / factor,
+            interaction=self.interaction / factor,
+            training_degrees=round((self.training_degrees + self.cells) * factor) - self.cells,
+        )
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """What one model adds to a difference, and to its variance.
+
+    Attributes:
+        means: of both arms, (2,): over folds of the mean over seeds.
+        resampled: of the difference, (resamples,).
+        between_seeds: variance between trainings on the same photos; NaN where no fold has two seeds.
+        interaction: the part of it that photos make, before correction for their number.
+        training_degrees: degrees of freedom of ``between_seeds``.
+        seeds: of each fold.
+    """
+
+    means: FloatArray
+    resampled: FloatArray
+    between_seeds: float
+    interaction: float
+    training_degrees: int
+    seeds: npt.NDArray[np.int64]
+
+    @property
+    def left_in_mean(self) -> float:
+        """How much of one training's variance is left in the mean over folds of the mean over seeds."""
+        return float((1 / self.seeds).mean() / len(self.seeds))
+
+
+def model_part(arms: FloatArray, draws: FloatArray, drawn: FloatArray, fold_of: npt.NDArray[np.int64]) -> ModelPart:
+    """Components of one model's difference in one metric.
+
+    All folds are taken to have the same variance between seeds.
+
+    Args:
+        arms: what each pair scores, (2, P).
+        draws: the difference in each resample, (resamples, P); NaN where there is no such number.
+        drawn: the share of each pair's photos that a resample draws, copies counted, (resamples, P).
+        fold_of: (P,).
+    """
+    folds = [fold_of == fold for fold in np.unique(fold_of)]
+    seeds = np.array([fold.sum() for fold in folds], dtype=np.int64)
+    squares = np.sum([_between_seeds(arms[1, fold] - arms[0, fold], draws[:, fold]) for fold in folds], axis=0)
+    degrees = int((seeds - 1).sum())
+    between, interaction = squares / degrees if degrees else (np.nan, 0.0)
+    means = _over_folds(arms, np.ones(arms.shape), folds)
+    return ModelPart(means, _over_folds(draws, drawn, folds), float(between), float(interaction), degrees, seeds)
+
+
+def _over_folds(values: FloatArray, drawn: FloatArray, folds: Sequence[BoolArray]) -> FloatArray:
+    """Mean over folds of the mean over seeds, (..., P) → (...); a fold weighs what was drawn of it."""
+    means = np.stack([mean_of_defined(values[..., fold]) for fold in folds], axis=-1)
+    weights = np.stack([drawn[..., fold].mean(axis=-1) for fold in folds], axis=-1)
+    weights[np.isnan(means)] = 0
+    total = weights.sum(axis=-1)
+    answer = np.full(total.shape, np.nan)
+    np.divide((np.nan_to_num(means) * weights).sum(axis=-1), total, out=answer, where=total > 0)
+    return answer
+
+
+def _between_seeds(differences: FloatArray, draws: FloatArray) -> FloatArray:
+    """Sum of squares between the S seeds of a fold: what it is, and what photos alone would make it; (2,)."""
+    seeds = len(differences)
+    usable = draws[~np.isnan(draws).any(axis=1)]
+    if len(usable) < 2:
+        return np.array([seeds * differences.var(), 0.0])
+    by_photos = usable.var(axis=0, ddof=1).sum() - seeds * usable.mean(axis=1).var(ddof=1)
+    return np.array([seeds * differences.var(), by_photos])
+
+
+def spread_of(parts: Sequence[ModelPart], group_sizes: npt.NDArray[np.int64]) -> Spread:
+    """Join the models' parts: they share the draws of photos; each has trainings of its own.
+
+    Groups of unequal size tell as much as fewer equal ones, G = (Σn)² / Σn² of them, and resampling G groups
+    shows (G - 1) / G of their variance.
+
+    Args:
+        parts: of each model.
+        group_sizes: photos of each group, (groups,); 0 for one that does not count.
+    """
+    if not parts:
+        return Spread(math.nan, math.nan, 0.0, math.nan, 0, 0)
+    drawn = mean_of_defined(np.stack([part.resampled for part in parts], axis=-1))
+    drawn = drawn[~np.isnan(drawn)]
+    sizes = group_sizes[group_sizes > 0]
+    groups = float(sizes.sum() ** 2 / (sizes**2).sum())
+    known = len(sizes) > 1 and len(drawn) > 1
+    correction = groups / (groups - 1) if known else 1.0
+    weights = np.array([part.left_in_mean for part in parts]) / len(parts) ** 2
+    interaction = max(correction * float(weights @ [part.interaction for part in parts]), 0.0)
+    training = float(weights @ [part.between_seeds for part in parts]) - interaction
+    return Spread(
+        photos=correction * float(drawn.var(ddof=1)) if known else math.nan,
+        training=training if math.isnan(training) else max(training, 0.0),
+        interaction=interaction,
+        photo_degrees=groups - 1 if known else math.nan,
+        training_degrees=sum(part.training_degrees for part in parts),
+        cells=sum(len(part.seeds) for part in parts),
+    )
+
+
+def student(difference: float, spread: Spread, level: float = 0.95) -> tuple[float, float, float]:
+    """The interval's ends and the p value of no difference, by Student's t; NaN where the variance is unknown."""
+    if math.isnan(spread.variance):
+        return math.nan, math.nan, math.nan
+    if spread.variance == 0:
+        return difference, difference, float(difference == 0)
+    error = math.sqrt(spread.variance)
+    margin = error * float(special.stdtrit(spread.degrees, (1 + level) / 2))
+    p_value = float(2 * special.stdtr(spread.degrees, -abs(difference) / error))
+    return difference - margin, difference + margin, p_value

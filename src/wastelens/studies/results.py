@@ -1,0 +1,214 @@
+"""What the cells of a study have come to: their table, their learning curves, and the differences between arms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wastelens.errors import RunError
+from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP, Comparison, Pair, Predictions, compare, correct_together
+from wastelens.studies.places import Place
+
+FINISHED, FAILED, MISSING = "finished", "failed", "missing"
+PREDICTIONS = "predictions_test.csv"
+CURVES = ["loss", "val_loss", "val_macro_ap"]
+_METRICS = (
+    "test_macro_ap",
+    "test_macro_ap_low",
+    "test_macro_ap_high",
+    "test_macro_f1",
+    "val_macro_ap",
+    "floor_macro_ap",
+    "gain_over_controls",
+    "gain_over_controls_low",
+    "best_epoch",
+    "minutes",
+)
+_WITHOUT = ("pairs", "difference", "low", "high")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one training has come to.
+
+    Attributes:
+        place: in the study's grid.
+        status: finished, failed or missing.
+        run_id: its run, or "".
+        metrics, tags: of that run.
+        predictions: of its test photos; None where it has not finished.
+        history: a row an epoch, with ``epoch`` and those of CURVES that were logged.
+        pretraining_minutes: this training's part of the pretraining that it shares with others.
+    """
+
+    place: Place
+    status: str
+    run_id: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    predictions: Predictions | None = None
+    history: Sequence[Mapping[str, float]] = ()
+    pretraining_minutes: float = 0.0
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the run was found to say nothing about photos."""
+        return self.tags.get("collapsed") == "true"
+
+
+def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> Predictions:
+    """A run's predictions_test.csv.
+
+    Raises:
+        RunError: it is of an earlier version, or of other materials.
+    """
+    frame = pd.read_csv(file, dtype={"file_name": str, "group": str}, keep_default_na=False)
+    columns = {kind: [f"{kind}_{material}" for material in materials] for kind in ("label", "probability", "decision")}
+    lacking = {"file_name", "group", *(name for names in columns.values() for name in names)} - set(frame.columns)
+    if lacking:
+        raise RunError(
+            f"{PREDICTIONS} of run {run_id} has no column '{min(lacking)}': it is of an earlier version of Wastelens, "
+            "or of other materials. Train it again."
+        )
+    return Predictions(
+        file_names=[str(name) for name in frame["file_name"]],
+        groups=frame["group"].to_numpy(dtype=str),
+        labels=frame[columns["label"]].to_numpy(dtype=bool),
+        probabilities=frame[columns["probability"]].to_numpy(dtype=np.float64),
+        decisions=frame[columns["decision"]].to_numpy(dtype=bool),
+    )
+
+
+def cells_frame(results: Sequence[Result], materials: Sequence[str]) -> pd.DataFrame:
+    """study.csv: a row a planned training; numbers are NaN where it has not finished."""
+    return pd.DataFrame([_cell_row(result, materials) for result in results])
+
+
+def _cell_row(result: Result, materials: Sequence[str]) -> dict[str, Any]:
+    metrics = result.metrics if result.status == FINISHED else {}
+    strongest = result.tags.get("strongest_control", "")
+    control = metrics.get(f"control_{strongest}_test_macro_ap", np.nan)
+    scores = [*_METRICS[:4], *(f"test_ap_{material}" for material in materials), *_METRICS[4:]]
+    return {
+        **result.place.columns,
+        **result.place.levels,
+        "status": result.status,
+        "run_id": result.run_id,
+        **{name: metrics.get(name, np.nan) for name in scores},
+        "strongest_control": strongest,
+        "strongest_control_macro_ap": control,
+        "collapsed": result.collapsed,
+        "above_controls": result.tags.get("above_controls") == "true",
+        "below_strongest_control": bool(metrics.get("test_macro_ap", np.nan) < control),
+        "pretraining_minutes": result.pretraining_minutes,
+        "git_commit": result.tags.get("git_commit", ""),
+    }
+
+
+def curves_frame(results: Sequence[Result]) -> pd.DataFrame:
+    """A row a finished training and epoch, with those of CURVES that were logged."""
+    rows = [
+        {**result.place.columns, "epoch": row["epoch"], **{name: row.get(name, np.nan) for name in CURVES}}
+        for result in results
+        for row in result.history
+        if "loss" in row
+    ]
+    return pd.DataFrame(rows, columns=["model", "arm", "stratum", "seed", "fold", "epoch", *CURVES])
+
+
+def comparisons_frame(
+    results: Sequence[Result], arms: Sequence[str], materials: Sequence[str], *, seed: int, resamples: int
+) -> pd.DataFrame:
+    """comparisons.csv: each arm against the first, for every combination of the other factors.
+
+    A row a combination, arm, model and metric, corrected for the number of comparisons of each metric over the
+    whole study; for macro AP beside it the difference without the pairs of which a run has collapsed.
+    """
+    strata = list(dict.fromkeys(result.place.stratum for result in results))
+    contrasts = [(stratum, second) for stratum in strata for second in arms[1:]]
+    made = []
+    for stratum, second in contrasts:
+        pairs = _pairs([result for result in results if result.place.stratum == stratum], arms[0], second)
+        if pairs:
+            made.append((stratum, second, pairs, _compare(pairs, materials, seed, resamples)))
+    corrected = correct_together([comparison for *_, comparison in made])
+    frames = [
+        _labelled(comparison.frame(), _sound(pairs), materials, seed, resamples).assign(
+            stratum=stratum, first=arms[0], second=second
+        )
+        for (stratum, second, pairs, _), comparison in zip(made, corrected, strict=True)
+    ]
+    if not frames:
+        return pd.DataFrame(columns=_columns(Comparison([]).frame()))
+    return pd.concat(frames, ignore_index=True)[_columns(frames[0])]
+
+
+def _columns(frame: pd.DataFrame) -> list[str]:
+    named = ["stratum", "first", "second"]
+    without = [f"without_collapsed_{name}" for name in _WITHOUT]
+    return [*named, *(name for name in frame.columns if name not in (*named, *without)), *without]
+
+
+@dataclass(frozen=True)
+class _RunPair:
+    """A pair, and whether both of its runs are sound."""
+
+    pair: Pair
+    sound: bool
+
+
+def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list[_RunPair]]:
+    """Model → its pairs: runs of both arms that share seed and fold."""
+    pairs: dict[str, list[_RunPair]] = {}
+    seconds = {_twin(result.place): result for result in results if result.place.arm == second}
+    for one in results:
+        place, other = one.place, seconds.get(_twin(one.place))
+        if place.arm == first and other and one.predictions and other.predictions:
+            pair = Pair(place.seed, place.fold, one.predictions, other.predictions)
+            sound = not (one.collapsed or other.collapsed)
+            pairs.setdefault(place.model, []).append(_RunPair(pair, sound))
+    return pairs
+
+
+def _twin(place: Place) -> tuple[str, int, int]:
+    """What two runs of a pair share."""
+    return place.model, place.seed, place.fold
+
+
+def _sound(pairs: Mapping[str, Sequence[_RunPair]]) -> dict[str, list[_RunPair]]:
+    kept = {model: [pair for pair in of_model if pair.sound] for model, of_model in pairs.items()}
+    return {model: of_model for model, of_model in kept.items() if of_model}
+
+
+def _compare(
+    pairs: Mapping[str, Sequence[_RunPair]], materials: Sequence[str], seed: int, resamples: int
+) -> Comparison:
+    plain = {model: [one.pair for one in of_model] for model, of_model in pairs.items()}
+    return compare(plain, materials, np.random.default_rng([seed, 20]), resamples)
+
+
+def _labelled(
+    frame: pd.DataFrame, sound: Mapping[str, Sequence[_RunPair]], materials: Sequence[str], seed: int, resamples: int
+) -> pd.DataFrame:
+    """The frame with the differences of macro AP without collapsed pairs; the same numbers where there are none."""
+    pairs = dict(zip(frame["model"], frame["pairs"], strict=True))
+    total = sum(count for model, count in pairs.items() if model != ALL_MODELS)
+    if total == sum(len(of_model) for of_model in sound.values()):
+        rest = frame
+    elif sound:
+        rest = _compare(sound, materials, seed, resamples).frame()
+    else:
+        rest = frame.iloc[:0]
+    rest = rest[rest["metric"] == MACRO_AP].set_index("model")
+    answer = frame.copy()
+    wanted = answer["metric"] == MACRO_AP
+    for name in _WITHOUT:
+        answer[f"without_collapsed_{name}"] = answer["model"].map(rest[name]).where(wanted).astype(np.float64)
+    none_left = wanted & answer["without_collapsed_pairs"].isna()
+    answer.loc[none_left, "without_collapsed_pairs"] = 0.0
+    return answer

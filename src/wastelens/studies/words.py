@@ -1,0 +1,332 @@
+"""A study in words: numbers as people read them, the verdict, what would decide it, and what must not be overlooked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pandas as pd
+
+from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, Verdict
+from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP
+from wastelens.studies.results import FINISHED
+
+Row = Mapping[Hashable, Any]
+
+UNKNOWN = "–"
+_NAMED_IN_A_LINE = 5
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What one comparison has shown.
+
+    Attributes:
+        text: the finding with its numbers, one sentence.
+        verdict: helps, hurts, undecided; or empty where nothing could be compared.
+        decider: what would decide it; empty where it is decided.
+    """
+
+    text: str
+    verdict: str
+    decider: str = ""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something that must not be overlooked, or that was looked for and is not there.
+
+    Attributes:
+        text: one or two sentences.
+        cells: those that it is about, with their run ids.
+        grave: whether there is something.
+    """
+
+    text: str
+    cells: Sequence[tuple[str, str]] = ()
+    grave: bool = True
+
+    @property
+    def line(self) -> str:
+        """The text, and the first few cells by name."""
+        if not self.cells:
+            return self.text
+        names = [name for name, _ in self.cells[:_NAMED_IN_A_LINE]]
+        more = len(self.cells) - len(names)
+        return f"{self.text} They are: {'; '.join(names)}{f'; and {more} more' if more else ''}."
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """A frame's rows, column → value."""
+    return list(frame.to_dict("records"))
+
+
+def macro_ap_rows(comparisons: pd.DataFrame) -> list[Row]:
+    """The comparisons that the verdict is about."""
+    return rows_of(comparisons[comparisons["metric"] == MACRO_AP])
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """``0.312``, or a dash where it is not known; zero has no sign."""
+    return f"{value:z,.{decimals}f}" if _known(value) else UNKNOWN
+
+
+def signed(value: float) -> str:
+    """``+0.012``, or a dash where it is not known."""
+    return f"{value:+z.3f}" if _known(value) else UNKNOWN
+
+
+def difference(row: Row, prefix: str = "") -> str:
+    """``+0.012 [-0.004, +0.028]``, or why there is no interval; prefix: of the columns, as ``without_collapsed_``."""
+    value, low, high = (row[f"{prefix}{name}"] for name in ("difference", "low", "high"))
+    if not _known(value):
+        return UNKNOWN
+    if _known(low) and _known(high):
+        return f"{signed(value)} [{signed(low)}, {signed(high)}]"
+    reason = ": one group of photos" if not prefix and row["groups"] < 2 else ""
+    return f"{signed(value)} (no interval{reason})"
+
+
+def p_value(value: float) -> str:
+    """``0.041``, or ``< 0.001``, or a dash."""
+    if not _known(value):
+        return UNKNOWN
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def counted(count: float, what: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{int(count):,} {what}{'' if count == 1 else 's'}"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def arm_name(factor: str, level: object) -> str:
+    """``augment=true``."""
+    return f"{factor}={level}"
+
+
+def cell_name(row: Row, factor: str) -> str:
+    """``vgg16, augment=true, labels_percent=10, seed 3, fold 2``."""
+    parts = (row["model"], arm_name(factor, row["arm"]), row["stratum"], f"seed {row['seed']}", f"fold {row['fold']}")
+    return ", ".join(part for part in parts if part)
+
+
+def contrast_name(row: Row, factor: str) -> str:
+    """``augment=true against false, at labels_percent=10``."""
+    at = f", at {row['stratum']}" if row["stratum"] else ""
+    return f"{factor}={row['second']} against {row['first']}{at}"
+
+
+def seeds_to_decide(row: Row) -> str:
+    """How many seeds would decide an undecided comparison, for a table; a dash where that cannot be told."""
+    if row["verdict"] != "undecided" or not _known(row["low"]):
+        return UNKNOWN
+    if _known(row["seeds_needed"]):
+        return f"{_needed(row)} instead of {int(row['seeds'])}"
+    return UNKNOWN if row["seeds"] < 2 else "none would do"
+
+
+def decider(row: Row) -> str:
+    """What would decide an undecided comparison; empty where it is decided."""
+    if row["verdict"] != "undecided":
+        return ""
+    if not _known(row["low"]):
+        return "Photos of one group say nothing of other photos: test photos of more groups would decide it."
+    if _known(row["seeds_needed"]):
+        return f"About {_needed(row)} seeds instead of {int(row['seeds'])} would decide it, if the difference stays so."
+    if row["seeds"] < 2:
+        return "How many seeds would decide it cannot be told from one: run the study with at least 2."
+    return "No number of seeds would decide it: the photos are too few; more folds or photos would."
+
+
+def statement(row: Row, factor: str) -> Statement:
+    """The finding on test macro AP over all models, or on the only one."""
+    scope = f"over {ALL_MODELS}" if row["model"] == ALL_MODELS else f"for {row['model']}"
+    size = f"{counted(row['seeds'], 'seed')} x {counted(row['folds'], 'fold')}, {counted(row['groups'], 'group')} of"
+    text = f"{contrast_name(row, factor)}: {row['verdict']} {scope}: test macro AP {difference(row)}, {size} photos."
+    return Statement(text, row["verdict"], decider(row))
+
+
+def model_statements(comparisons: pd.DataFrame) -> list[Statement]:
+    """A finding a model, in a sentence that follows the verdict; nothing where the verdict is on models alone."""
+    rows = _model_rows(comparisons)
+    of_models = [
+        [row for row in rows if row["model"] == model] for model in dict.fromkeys(row["model"] for row in rows)
+    ]
+    return [_of_model(found[0]) if len(found) == 1 else _of_many(found) for found in of_models]
+
+
+def _of_model(row: Row) -> Statement:
+    means = f"from {number(row['first_mean'])} to {number(row['second_mean'])}"
+    numbers = f"{difference(row)}, {means}, p adjusted {p_value(row['p_adjusted'])}, {counted(row['pairs'], 'pair')}"
+    return Statement(
+        f"{row['model']}: {row['verdict']}: {numbers}; {_short_decider(row)}".rstrip("; ") + ".", row["verdict"]
+    )
+
+
+def _short_decider(row: Row) -> str:
+    seeds = seeds_to_decide(row)
+    if seeds == UNKNOWN:
+        return ""
+    return "no number of seeds would decide it" if not _known(row["seeds_needed"]) else f"seeds to decide: {seeds}"
+
+
+def _of_many(rows: Sequence[Row]) -> Statement:
+    return Statement(f"{rows[0]['model']}: {_tally(rows)}.", _common(rows))
+
+
+def _tally(rows: Sequence[Row]) -> str:
+    """``helps in 1 and undecided in 3 of 4 comparisons``."""
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in get_args(Verdict)}
+    found = joined(f"{verdict} in {count}" for verdict, count in counts.items() if count)
+    return f"{found} of {counted(len(rows), 'comparison')}"
+
+
+def _common(rows: Sequence[Row]) -> str:
+    """The verdict that all rows share, or undecided."""
+    verdicts_found = {row["verdict"] for row in rows}
+    return str(verdicts_found.pop()) if len(verdicts_found) == 1 else "undecided"
+
+
+def main_rows(comparisons: pd.DataFrame) -> list[Row]:
+    """Of each contrast and stratum the row on test macro AP that stands for it: all models, or those there are."""
+    pooled = _pooled(comparisons)
+    return [row for row in macro_ap_rows(comparisons) if row["model"] == ALL_MODELS or _contrast(row) not in pooled]
+
+
+def _model_rows(comparisons: pd.DataFrame) -> list[Row]:
+    """The rows on test macro AP that `main_rows` leaves out."""
+    pooled = _pooled(comparisons)
+    return [row for row in macro_ap_rows(comparisons) if row["model"] != ALL_MODELS and _contrast(row) in pooled]
+
+
+def _pooled(comparisons: pd.DataFrame) -> set[tuple[str, str]]:
+    return {_contrast(row) for row in macro_ap_rows(comparisons) if row["model"] == ALL_MODELS}
+
+
+def _contrast(row: Row) -> tuple[str, str]:
+    return row["stratum"], row["second"]
+
+
+def verdicts(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> list[Statement]:
+    """The verdict: one statement, or, where there are several contrasts or strata, a summary and one of each."""
+    rows = main_rows(comparisons)
+    statements = [statement(row, factor) for row in rows]
+    if not rows:
+        finished = int((cells["status"] == FINISHED).sum())
+        fact = f"{finished} of {counted(len(cells), 'cell')} finished, and no two of them differ in {factor} alone"
+        return [Statement(f"Nothing can be said of {factor} yet: {fact}. Run the study again to fill the gaps.", "")]
+    if len(rows) == 1:
+        return statements
+    seconds = joined(dict.fromkeys(str(row["second"]) for row in rows))
+    scope = f"over {ALL_MODELS}, " if all(row["model"] == ALL_MODELS for row in rows) else ""
+    text = f"{factor}={seconds} against {rows[0]['first']}: {scope}{_tally(rows)} of test macro AP."
+    return [Statement(text, _common(rows)), *statements]
+
+
+def controls_warning(cells: pd.DataFrame) -> str:
+    """What the verdict has to begin with where most cells are not above the controls; empty otherwise."""
+    finished = cells[cells["status"] == FINISHED]
+    not_above = int((~finished["above_controls"].astype(bool)).sum())
+    if 2 * not_above <= len(finished):
+        return ""
+    return (
+        f"{not_above} of {counted(len(finished), 'cell')} do not beat the strongest control: the difference is one "
+        "between models that may not have looked at the litter."
+    )
+
+
+def correction(comparisons: pd.DataFrame) -> str:
+    """For how many comparisons the verdicts are corrected, and what that means for the intervals."""
+    made = sum(_known(row["p_value"]) for row in macro_ap_rows(comparisons))
+    if not made:
+        return ""
+    return (
+        f"Verdicts on macro AP are corrected for {counted(made, 'comparison')} (Holm): p adjusted below "
+        f"{SIGNIFICANCE:g} helps or hurts, the rest is undecided. An interval is that of its "
+        "comparison alone: it may leave out zero and the verdict still be undecided."
+    )
+
+
+def cautions(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> list[Caution]:
+    """What must not be overlooked: collapsed cells, cells that controls beat, those that are missing, too few seeds."""
+    finished = cells[cells["status"] == FINISHED]
+    found = [_unfinished(cells, factor)]
+    if len(finished):
+        found += [_collapsed(finished, comparisons, factor), _below_control(finished, factor)]
+    if any(row["seeds"] < 2 for row in main_rows(comparisons)):
+        found.append(Caution("One seed: what other seeds would change is not in the intervals. Run at least 3."))
+    return found
+
+
+def _unfinished(cells: pd.DataFrame, factor: str) -> Caution:
+    rest = cells[cells["status"] != FINISHED]
+    if not len(rest):
+        return Caution(f"All {counted(len(cells), 'planned cell')} finished.", grave=False)
+    counts = joined(f"{count} {status}" for status, count in rest["status"].value_counts().items())
+    text = f"Of {counted(len(cells), 'planned cell')} {counts}: the comparisons leave out their pairs."
+    return Caution(text, _named(rest, factor))
+
+
+def _collapsed(finished: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> Caution:
+    flagged = finished["collapsed"].astype(bool)
+    if not flagged.any():
+        return Caution("No cell collapsed.", grave=False)
+    text = f"{flagged.sum()} of {counted(len(finished), 'cell')} collapsed ({_per_arm(finished, flagged, factor)})."
+    without = [_without_collapsed(row, factor) for row in main_rows(comparisons) if lost_pairs(row)]
+    return Caution(" ".join([text, *without]), _named(finished[flagged], factor))
+
+
+def lost_pairs(row: Row) -> int:
+    """How many pairs of a comparison have a collapsed cell."""
+    left = row["without_collapsed_pairs"]
+    return int(row["pairs"] - left) if _known(left) else 0
+
+
+def _without_collapsed(row: Row, factor: str) -> str:
+    left = int(row["without_collapsed_pairs"])
+    of_what = f"{contrast_name(row, factor)}, {row['model']}"
+    if not left:
+        return f"Without their pairs there is nothing left to compare ({of_what})."
+    pairs = f"{left} of {counted(row['pairs'], 'pair')}"
+    return f"Without their pairs the difference is {difference(row, 'without_collapsed_')} ({of_what}, {pairs})."
+
+
+def _below_control(finished: pd.DataFrame, factor: str) -> Caution:
+    flagged = finished["below_strongest_control"].astype(bool)
+    unsure = int((~finished["above_controls"].astype(bool)).sum())
+    total = counted(len(finished), "cell")
+    doubt = (
+        f"{unsure} of {total} are not above it beyond doubt: they collapsed, or the interval of their gain over it "
+        "reaches down to zero."
+        if unsure
+        else f"All {total} are above it beyond doubt."
+    )
+    if not flagged.any():
+        return Caution(f"No cell scores below its strongest control. {doubt}", grave=unsure > 0)
+    text = f"{flagged.sum()} of {total} score below the strongest control ({_per_arm(finished, flagged, factor)})."
+    return Caution(f"{text} {doubt}", _named(finished[flagged], factor))
+
+
+def _per_arm(finished: pd.DataFrame, flagged: pd.Series[bool], factor: str) -> str:
+    arms = flagged.groupby(finished["arm"], sort=False).agg(["sum", "size"])
+    return ", ".join(f"{arm_name(factor, arm)}: {row['sum']} of {row['size']}" for arm, row in arms.iterrows())
+
+
+def _named(cells: pd.DataFrame, factor: str) -> list[tuple[str, str]]:
+    return [(cell_name(row, factor), row["run_id"] if isinstance(row["run_id"], str) else "") for row in rows_of(cells)]
+
+
+def _needed(row: Row) -> int:
+    return max(math.ceil(float(row["seeds_needed"])), int(row["seeds"]) + 1)
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
