@@ -156,6 +156,7 @@ ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
 }
 
 
+_WITHOUT_NAME = {"compare": "run_ids"}  # step → the parameter whose values may also be typed without its name
 # Given to each command too: click remembers a command's help option from the first context that asks for it, and a
 # context without a parent knows only --help.
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -168,16 +169,21 @@ def wastelens() -> None:
 
 
 def _command(step: str, summary: str, parameters: tuple[Parameter, ...]) -> click.Command:
-    def execute(**values: str) -> None:
+    def execute(words: tuple[str, ...] = (), **values: str) -> None:
         context = click.get_current_context()
         typed = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+        if words:
+            values[_WITHOUT_NAME[step]] = ",".join(words)
+            typed.add(_WITHOUT_NAME[step])
         run_step(step, values, typed)
 
-    options = [
+    options: list[click.Parameter] = [
         click.Option([f"--{parameter.name}"], default=parameter.default, show_default=True, help=parameter.help)
         for parameter in parameters
     ]
-    return click.Command(step, context_settings=_CONTEXT, params=list(options), callback=execute, help=summary)
+    if step in _WITHOUT_NAME:
+        options.append(click.Argument(["words"], nargs=-1, metavar="[RUN_ID]..."))
+    return click.Command(step, context_settings=_CONTEXT, params=options, callback=execute, help=summary)
 
 
 for _step, (_summary, _parameters) in ENTRY_POINTS.items():

@@ -46,7 +46,15 @@ class RunError(InputError):
 
 
 class StoreUnreachable(RunError):  # noqa: N818  a state of the world, no fault of the input
-    """MLflow's server does not answer: what was to be logged or read is not refused, it has to wait."""
+    """MLflow's server does not answer: what was to be logged or read is not refused, it has to wait.
+
+    Attributes:
+        fact: that it does not, for messages that go on by something else than the fix.
+    """
+
+    def __init__(self, store: str) -> None:
+        self.fact = f"{store} does not answer."
+        super().__init__(f"{self.fact} Start it, or set MLFLOW_TRACKING_URI to one that runs.")
 
 
 class EndsLater(WastelensError):  # noqa: N818  no error at all: a way to leave a block

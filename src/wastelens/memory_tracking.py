@@ -38,7 +38,7 @@ class Connection:
             StoreUnreachable: the connection is cut.
         """
         if not self.up:
-            raise StoreUnreachable("The store in memory does not answer.")
+            raise StoreUnreachable("The store in memory")
         yield
 
 

@@ -196,7 +196,7 @@ def _end(run_id: str, status: str, wrapper: str | None) -> None:
         if status == "FINISHED":
             raise
         if status != "RUNNING":
-            warn(f"{error} Run {run_id} has ended as {status} and still reads RUNNING there.")
+            warn(f"{error.fact} Run {run_id} has ended as {status} and still reads RUNNING there.")
 
 
 def _stored(found: Any) -> StoredRun:
@@ -312,7 +312,6 @@ _SOON = {
     # Large artifacts, too, have to be answered within it.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
-_AT_ONCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
 @contextlib.contextmanager
@@ -358,26 +357,35 @@ def _is_server(uri: str) -> bool:
 
 
 def _answers() -> bool:
-    """Whether the server answers, if only with a refusal."""
+    """Whether the server answers within seconds, if only with a refusal."""
     import mlflow
-    import requests
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
 
     try:
-        with _variables(_AT_ONCE):
-            mlflow.MlflowClient().search_experiments(max_results=1)
-    except (mlflow.exceptions.MlflowException, requests.RequestException) as error:
-        # To a lasting 5xx at so small a question MLflow's client has no answer either.
-        return not _without_answer(error, also=(requests.exceptions.RetryError,))
-    return True
+        # Not by MlflowClient: how long that waits is in the environment, and other threads are in their requests.
+        answer = http_request(
+            get_default_host_creds(mlflow.get_tracking_uri()),
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            max_retries=0,
+            timeout=5,
+            raise_on_status=False,
+        )
+    except mlflow.exceptions.MlflowException:
+        return False
+    # What a proxy says of a server that is not there, and a server of a database that is not.
+    return answer.status_code not in (500, 502, 503, 504)
 
 
-def _without_answer(error: BaseException | None, also: tuple[type[Exception], ...] = ()) -> bool:
+def _without_answer(error: BaseException | None) -> bool:
     """Whether an error, or one that it was raised in handling of, is that of a connection."""
     import requests
 
     kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ConnectionError)
-    while error is not None:
-        if isinstance(error, (*kinds, *also)):
+    while error is not None and not isinstance(error, StoreUnreachable):  # that one is of an earlier request
+        if isinstance(error, kinds):
             return True
         error = error.__context__
     return False
@@ -386,7 +394,7 @@ def _without_answer(error: BaseException | None, also: tuple[type[Exception], ..
 def _unreachable() -> StoreUnreachable:
     import mlflow
 
-    return StoreUnreachable(f"MLflow's server {mlflow.get_tracking_uri()} does not answer.")
+    return StoreUnreachable(f"MLflow's server {mlflow.get_tracking_uri()}")
 
 
 @contextlib.contextmanager

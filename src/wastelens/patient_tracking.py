@@ -19,6 +19,7 @@ import json
 import pickle
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -85,6 +86,8 @@ class Operation:
 
     def replaces(self, older: Operation) -> bool:
         """Whether nothing remains of an older operation after this one."""
+        if self.method == older.method == "set_tags":
+            return older.values["tags"].keys() <= self.values["tags"].keys()
         ours, theirs = self.artifact(), older.artifact()
         if ours is None or theirs is None or older.method == "delete":
             return False
@@ -183,7 +186,8 @@ class Journal:
         return len(self._waiting)
 
     def add(self, operation: Operation) -> None:
-        """Let an operation wait, and drop those of which it leaves nothing: checkpoints must not fill the disk."""
+        """Let an operation wait, and drop those of which it leaves nothing: neither checkpoints nor the signs of life
+        of a study may fill the disk."""
         folder = self.folder or self._opened()
         draft = folder / "draft"
         shutil.rmtree(draft, ignore_errors=True)
@@ -284,8 +288,10 @@ class PatientRun:
         """Log metrics, with the time of this call, whenever the store gets them."""
         values = {name: float(value) for name, value in metrics.items()}
         if step is not None:
-            self._remember(values, step)
-        self._write("log_metrics", {"metrics": values, "step": step, "measured_ms": _now_ms()})
+            self._remember(values, int(step))
+        self._write(
+            "log_metrics", {"metrics": values, "step": step if step is None else int(step), "measured_ms": _now_ms()}
+        )
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         self._write("set_tags", {"tags": _texts(tags)})
@@ -342,7 +348,7 @@ class PatientRun:
         """
         self._tracker.try_again(self)
         if not self._tracker.asks(self):
-            with contextlib.suppress(KeyError):
+            with contextlib.suppress(KeyError), self._tracker.lock:
                 waiting = self.journal.find(path)
                 return waiting and Path(shutil.copyfile(waiting, into / waiting.name))
         return self.run.download(path, into)
@@ -363,7 +369,8 @@ class PatientRun:
                 self._tracker.note(error)
             else:
                 return
-        self.journal.add(operation)
+        with self._tracker.lock:
+            self.journal.add(operation)
         self._tracker.try_again(self)
 
     def _remember(self, metrics: Mapping[str, float], step: int) -> None:
@@ -371,7 +378,10 @@ class PatientRun:
 
 
 class PatientTracker:
-    """Another Tracker, with runs that go on while its store does not answer.
+    """Another Tracker, with runs that go on while its store does not answer; several threads may write them.
+
+    What is asked of the store in an outage raises StoreUnreachable until all that waits is logged, so that nobody
+    reads less than was written.
 
     Args:
         tracker: the one that logs: MlflowTracker, or MemoryTracker.
@@ -380,6 +390,7 @@ class PatientTracker:
 
     def __init__(self, tracker: Tracker, folder: Path) -> None:
         self.store = cast("_Store", tracker)
+        self.lock = threading.RLock()  # of all journals; nobody holds it while asking whether the store answers
         self._folder = folder
         self._open: list[PatientRun] = []
         self._away = False
@@ -396,10 +407,12 @@ class PatientTracker:
         """
         history: list[dict[str, float]] = []
         if resume:
-            self._log_left(resume)
+            with self.lock:
+                self._log_left(resume)
             found = self.store.stored(resume)
             # What was logged before is needed in an outage, and cannot be read then.
-            history = found.run.metric_history(list(found.metrics))
+            names = [name for name in found.metrics if not name.startswith("system/")]
+            history = found.run.metric_history(names)
         with self._patient(self.store.start(name, resume=resume, system_metrics=system_metrics), history) as run:
             yield run
 
@@ -409,22 +422,22 @@ class PatientTracker:
             yield run
 
     def settle(self, run_id: str, key: str, value: str) -> str:
-        return self.store.settle(run_id, key, value)
+        return self._in_touch().settle(run_id, key, value)
 
     def stored(self, run_id: str) -> StoredRun:
-        return self.store.stored(run_id)
+        return self._in_touch().stored(run_id)
 
     def finished(self, tags: Mapping[str, str]) -> list[StoredRun]:
-        return self.store.finished(tags)
+        return self._in_touch().finished(tags)
 
     def found(self, tags: Mapping[str, str]) -> list[StoredRun]:
-        return self.store.found(tags)
+        return self._in_touch().found(tags)
 
     def finish(self, run_id: str, status: str) -> None:
-        self.store.finish(run_id, status)
+        self._in_touch().finish(run_id, status)
 
     def added_to(self, run_id: str) -> contextlib.AbstractContextManager[Run]:
-        return self.store.added_to(run_id)
+        return self._in_touch().added_to(run_id)
 
     def finished_hint(self) -> str:
         return self.store.finished_hint()
@@ -436,7 +449,7 @@ class PatientTracker:
             How many runs were logged to the end of what waited.
         """
         logged = 0
-        with contextlib.suppress(StoreUnreachable):
+        with contextlib.suppress(StoreUnreachable), self.lock:
             for journal in self._left():
                 logged += self._log_one(journal)
         return logged
@@ -448,10 +461,10 @@ class PatientTracker:
         while (error := self._absent()) is not None:
             if not told:
                 told = self._away = True
-                warn(f"{error} Waiting for it. Start it again, or press Ctrl-C: what is done so far is kept.")
+                warn(f"{error.fact} Waiting for it. Start it again, or press Ctrl-C: what is done so far is kept.")
             elif time.monotonic() - told_at >= SECONDS_BETWEEN_MESSAGES:
                 told_at = time.monotonic()
-                say(f"{error} Waited {(told_at - began) / 60:.0f} minutes so far.")
+                say(f"{error.fact} Waited {(told_at - began) / 60:.0f} minutes so far.")
             interrupts.check()
             time.sleep(POLL_S)
 
@@ -471,9 +484,10 @@ class PatientTracker:
     def note(self, error: StoreUnreachable) -> None:
         """The store does not answer: say so once."""
         self._tried_at = time.monotonic()
-        if not self._away:
-            self._away = True
-            warn(f"{error} Results wait in {self._folder} and are logged when it is back; training goes on.")
+        with self.lock:
+            told, self._away = self._away, True
+        if not told:
+            warn(f"{error.fact} Results wait in {self._folder} and are logged when it is back; training goes on.")
 
     @contextlib.contextmanager
     def _patient(
@@ -482,7 +496,8 @@ class PatientTracker:
         """A run of the tracker behind: opened and left there, its end told here, after all that waits."""
         inner = opened.__enter__()
         run = PatientRun(inner, self, Journal(self._folder, inner.id), history)
-        self._open.append(run)
+        with self.lock:
+            self._open.append(run)
         status = "FAILED"
         try:
             if self._away:  # it has just answered
@@ -511,10 +526,22 @@ class PatientTracker:
                 raise
             warn(f"Run {run.id} has ended as {status}, which cannot be logged: {error}")
         finally:
-            self._open.remove(run)
             if len(run.journal):
-                warn(f"The end of run {run.id} is not logged yet: {len(run.journal)} entries wait in {self._folder}.")
-            run.journal.close()
+                warn(f"The end of run {run.id} is not logged yet: it waits in {self._folder}.")
+            with self.lock:
+                self._open.remove(run)
+                run.journal.close()
+
+    def _in_touch(self) -> _Store:
+        """The store, with all that waited logged.
+
+        Raises:
+            StoreUnreachable: it has been away and still is.
+        """
+        error = self._absent() if self._away else None
+        if error:
+            raise error
+        return self.store
 
     def _unreachable(self) -> StoreUnreachable | None:
         self._tried_at = time.monotonic()
@@ -542,28 +569,28 @@ class PatientTracker:
         Raises:
             Exception: the store refuses what waits of the run that asks; other runs are told when they ask.
         """
-        try:
-            for run in self._open:
-                try:
-                    for _ in run.journal.log(run.run, self.store):
-                        self._logged += 1
-                except StoreUnreachable:
-                    raise
-                except Exception:
-                    if run is asking:
-                        raise
-            self._log_left()
-        except StoreUnreachable as error:
-            self.note(error)
-            return error
-        self._away = False
-        if self._logged == 0:
-            say("The server is back.")
-        else:
-            entries = "entry was" if self._logged == 1 else "entries were"
-            say(f"The server is back: {self._logged} waiting {entries} logged.")
-        self._logged = 0
+        with self.lock:
+            try:
+                for run in self._open:
+                    self._log_run(run, heard=run is asking)
+                self._log_left()
+            except StoreUnreachable as error:
+                self.note(error)
+                return error
+            if self._away or self._logged:  # no other thread has been faster
+                say(f"The server is back: {_counted(self._logged)} logged." if self._logged else "The server is back.")
+            self._away, self._logged = False, 0
         return None
+
+    def _log_run(self, run: PatientRun, heard: bool) -> None:
+        try:
+            for _ in run.journal.log(run.run, self.store):
+                self._logged += 1
+        except StoreUnreachable:
+            raise
+        except Exception:
+            if heard:
+                raise
 
     def _left(self, run_id: str = "") -> Iterator[Journal]:
         """The journals that no process writes any more, of a run or of all, the oldest first."""
@@ -594,8 +621,12 @@ class PatientTracker:
             return False
         finally:
             journal.close()
-        say(f"Run {journal.run_id}: {entries} entries that had waited were logged.")
+        say(f"Run {journal.run_id}: {_counted(entries)} logged.")
         return True
+
+
+def _counted(entries: int) -> str:
+    return "1 waiting entry was" if entries == 1 else f"{entries} waiting entries were"
 
 
 def _modified_at(file: Path) -> float:

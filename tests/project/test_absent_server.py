@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -24,8 +25,9 @@ from wastelens.tracking import PyfuncModel, Run
 
 pytestmark = [
     pytest.mark.slow,
-    # MLflow's own type hints, when mlflow.pyfunc is first imported.
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+    # MLflow 3.17's own, when it logs a model: type hints of its classes and of ours, what it compares with pandas 3.
+    pytest.mark.filterwarnings("ignore:.*type hint:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
 ]
 
 PATIENCE_S = 180
@@ -60,6 +62,8 @@ class Server:
 
     def start(self) -> None:
         """Return as soon as it answers."""
+        if self._process and self._process.poll() is None:
+            return
         store = ("--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db")
         artifacts = ("--artifacts-destination", str(self._folder / "artifacts"))
         command = ("mlflow", "server", *store, *artifacts, "--port", self._port, "--workers", "1")
@@ -95,24 +99,32 @@ class Server:
             return False
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     import mlflow
 
     before = mlflow.get_tracking_uri()
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(patient_tracking, "RETRY_S", 0.0)
-    (tmp_path / "server").mkdir()
-    running = Server(tmp_path / "server")
+    running = Server(tmp_path_factory.mktemp("server"))
     mlflow.set_tracking_uri(running.address)
     try:
-        running.start()
-        with giving_up_soon():
-            yield running
+        yield running
     finally:
         running.stop()
         mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def server(shared_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The server, which answers; what waits is tried again at every operation."""
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(patient_tracking, "RETRY_S", 0.0)
+    monkeypatch.syspath_prepend(tmp_path)  # the model's package is here, as wastelens is where models are logged
+    monkeypatch.delitem(sys.modules, "package", raising=False)
+    shared_server.start()
+    with giving_up_soon():
+        yield shared_server
+    sys.modules.pop("package", None)
 
 
 def model_in(folder: Path) -> PyfuncModel:
@@ -181,7 +193,9 @@ def check_whole(run_id: str, tmp_path: Path, times: dict[int, tuple[int, int]]) 
     assert read.download("checkpoint/a/weights.bin", tmp_path / "read") is None
     (model,) = {one.model_id for one in run.outputs.model_outputs}
     assert client.get_logged_model(model).status == "READY"
-    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+    assert len(client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")) == 1
+    code = client.list_logged_model_artifacts(model, "code/package")
+    assert [one.path for one in code] == ["code/package/__init__.py"]
     loaded = mlflow.pyfunc.load_model(f"models:/{model}")
     assert loaded.predict(pd.DataFrame({"image": [1.0]}))["answer"].tolist() == [42.0]
 
@@ -279,7 +293,8 @@ def test_without_patience_an_absent_server_is_told_in_one_line(server: Server, t
             ]:
                 with pytest.raises(StoreUnreachable) as told:
                     operation()
-                assert str(told.value) == f"MLflow's server {server.address} does not answer."
+                fix = "Start it, or set MLFLOW_TRACKING_URI to one that runs."
+                assert str(told.value) == f"MLflow's server {server.address} does not answer. {fix}"
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

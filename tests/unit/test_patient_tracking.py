@@ -39,7 +39,7 @@ class Flaky(Connection):
         if not fails or (self._loses and number == self._first):
             yield
         if fails:
-            raise StoreUnreachable("The store in memory does not answer.")
+            raise StoreUnreachable("The store in memory")
 
 
 @pytest.fixture(autouse=True)
@@ -323,7 +323,7 @@ def test_what_a_killed_process_left_is_logged_by_the_next(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"{journal / '00000002'} is not whole" in said
     assert f"{journal / '00000003'} is not whole" in said
-    assert "Run run-0: 2 entries that had waited were logged." in said
+    assert "Run run-0: 2 waiting entries were logged." in said
     (run,) = tracker.runs
     assert (run.metrics, run.history, run.tags) == ({"loss": 1.0}, {1: {"loss": 1.0}}, {})
     assert (run.folder / "notes.txt").read_text() == "kept"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from wastelens.console import say, table
+from wastelens.console import say
 from wastelens.data.opening import open_dataset
 from wastelens.data.prepared import PreparedDataset
 from wastelens.errors import ConfigError, RunError, StoreUnreachable
@@ -19,9 +19,10 @@ from wastelens.network_config import TransferConfig
 from wastelens.patient_tracking import PatientTracker
 from wastelens.steps.cell_work import train_cells
 from wastelens.steps.claims import Claims, Standing
+from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
 from wastelens.steps.run_results import result_of
 from wastelens.studies.cells import Cell, plan_cells
-from wastelens.studies.report import StudyContents, html, markdown, sentences, tables
+from wastelens.studies.report import StudyContents
 from wastelens.studies.results import (
     FAILED,
     MISSING,
@@ -175,7 +176,7 @@ def _contents(
         curves=curves_frame(results),
         settings=_settings(config, dataset, cells),
         materials=dataset.materials,
-        notes=notes(results),
+        notes=notes_on_code(results),
     )
 
 
@@ -193,17 +194,6 @@ def _results(cells: Sequence[Cell], standing: Standing, materials: Sequence[str]
         else:
             results.append(Result(cell.place, MISSING))
     return results
-
-
-def notes(results: Sequence[Result]) -> list[str]:
-    """What a reader has to know of how the runs were made."""
-    commits = {result.tags["git_commit"] for result in results if "git_commit" in result.tags}
-    found = []
-    if len(commits) > 1:
-        found.append(f"The cells were made by {len(commits)} versions of the code: see git_commit in study.csv.")
-    if any(commit.endswith("-dirty") for commit in commits):
-        found.append("Some cells were made by code with changes that no commit holds.")
-    return found
 
 
 def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> dict[str, str]:
@@ -224,32 +214,3 @@ def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cel
         "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
         "command": f"mlflow run . -e study --env-manager local {named}",
     }
-
-
-def log_report(shared: Run, contents: StudyContents) -> None:
-    """Tables, the report twice, and the main numbers as metrics and tags of the run."""
-    shared.log_table(contents.cells, "study.csv")
-    shared.log_table(contents.comparisons, "comparisons.csv")
-    shared.log_table(contents.curves, "curves.csv")
-    shared.log_text(html(contents), "report.html")
-    shared.log_text(markdown(contents), "report.md")
-    finished = contents.cells[contents.cells["status"] == "finished"]
-    counts = {
-        "cells": len(contents.cells),
-        "finished_cells": len(finished),
-        "collapsed_cells": finished["collapsed"].sum(),
-        "cells_not_above_controls": (~finished["above_controls"]).sum(),
-        "minutes": finished["minutes"].sum() + finished["pretraining_minutes"].sum(),
-    }
-    shared.log_metrics(counts)
-    shared.set_tags({"verdict": sentences(contents)[0]})
-
-
-def say_report(contents: StudyContents, run_id: str, tracker: Tracker) -> None:
-    """The closing tables and sentences."""
-    for title, columns, rows in tables(contents):
-        table(title, columns, rows)
-    for sentence in sentences(contents):
-        say(sentence)
-    say(f"The report: report.html among the artifacts of run {run_id}.")
-    say(f"See the runs: {tracker.finished_hint()}", "bold")

@@ -20,6 +20,7 @@ from wastelens.study_config import MAPPING, Factor, StudyConfig, key_of
 
 # Where things lie, and what is no setting of the training: another folder makes no other result.
 _NO_SETTING = ("dataset", "data_folder", "resume", "max_problem_share")
+POLICY_KEYS = ("augment_policy", "augmentation", "views")  # of no meaning without augmentation
 _KEY_BYTES = 12
 
 
@@ -166,9 +167,7 @@ def _trained_so(settings: TrainConfig, steps_per_epoch: int, seed: int, fold: in
 def configuration_key(config: TrainConfig | PretrainConfig, dataset: PreparedDataset) -> str:
     """A digest of all settings that make a result, and of the dataset."""
     settings = config.model_dump(mode="json", exclude=set(_NO_SETTING))
-    if isinstance(config, TrainConfig) and not config.augment:  # then no policy is used
-        settings = {
-            key: value for key, value in settings.items() if key not in ("augment_policy", "augmentation", "views")
-        }
+    if isinstance(config, TrainConfig) and not config.augment:
+        settings = {key: value for key, value in settings.items() if key not in POLICY_KEYS}
     text = json.dumps({**settings, "dataset_digest": dataset.digest}, sort_keys=True)
     return blake2b(text.encode(), digest_size=_KEY_BYTES).hexdigest()

@@ -16,6 +16,7 @@ from wastelens.studies.results import FINISHED
 Row = Mapping[Hashable, Any]
 
 UNKNOWN = "–"
+SEVERAL = "settings"  # the factor's name where arms differ in several settings
 _NAMED_IN_A_LINE = 5
 
 
@@ -108,8 +109,8 @@ def joined(parts: Iterable[str]) -> str:
 
 
 def arm_name(factor: str, level: object) -> str:
-    """``augment=true``."""
-    return f"{factor}={level}"
+    """``augment=true``; where arms differ in several settings, the level spells them out itself."""
+    return str(level) if factor == SEVERAL else f"{factor}={level}"
 
 
 def cell_name(row: Row, factor: str) -> str:
@@ -121,7 +122,7 @@ def cell_name(row: Row, factor: str) -> str:
 def contrast_name(row: Row, factor: str) -> str:
     """``augment=true against false, at labels_percent=10``."""
     at = f", at {row['stratum']}" if row["stratum"] else ""
-    return f"{factor}={row['second']} against {row['first']}{at}"
+    return f"{arm_name(factor, row['second'])} against {row['first']}{at}"
 
 
 def seeds_to_decide(row: Row) -> str:
