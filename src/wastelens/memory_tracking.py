@@ -85,7 +85,7 @@ class MemoryRun:
         self.metrics.update(metrics)
         if step is not None:
             self.history.setdefault(step, {}).update(metrics)
-        self.measured_ms.append(measured_ms or int(time.time() * 1000))
+        self.measured_ms.append(measured_ms or _now_ms())
 
     @_asks
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -167,18 +167,20 @@ class MemoryTracker:
         run = self._resumed(resume) if resume else self._new(name)
         run.parent = self._open[-1].id if self._open else ""
         self._open.append(run)
-        run.status = "FAILED"
+        run.status, run.ended_ms = "RUNNING", None
+        status = "FAILED"
         try:
             yield run
-            run.status = "FINISHED"
+            status = "FINISHED"
         except EndsLater:
-            run.status = "RUNNING"
+            status = "RUNNING"
             raise
         except KeyboardInterrupt:
-            run.status = "KILLED"
+            status = "KILLED"
             raise
         finally:
             self._open.pop()
+            run.status, run.ended_ms = status, None if status == "RUNNING" else _now_ms()
 
     def _new(self, name: str) -> MemoryRun:
         with self.connection.request():
@@ -221,7 +223,7 @@ class MemoryTracker:
     def finish(self, run_id: str, status: str, ended_ms: int | None = None) -> None:
         with self.connection.request():
             run = self._named(run_id)
-            run.status, run.ended_ms = status, ended_ms
+            run.status, run.ended_ms = status, ended_ms or _now_ms()
 
     def stored(self, run_id: str) -> StoredRun:
         return _stored(self._resumed(run_id))
@@ -239,9 +241,17 @@ class MemoryTracker:
     def added_to(self, run_id: str) -> Iterator[Run]:
         yield self._resumed(run_id)
 
+    def giving_up_soon(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def finished_hint(self) -> str:
         return "(runs are kept in memory)"
 
 
 def _stored(run: MemoryRun) -> StoredRun:
-    return StoredRun(run, run.name, run.status, dict(run.tags), dict(run.metrics), dict(run.parameters))
+    ended_at = (run.ended_ms or 0) / 1000
+    return StoredRun(run, run.name, run.status, dict(run.tags), dict(run.metrics), dict(run.parameters), ended_at)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -164,6 +164,15 @@ class MlflowTracker:
                 mlflow.MlflowClient().set_tag(wrapper, "adds_to_run", run_id)
         yield MlflowRun(run_id)
 
+    @contextlib.contextmanager
+    def giving_up_soon(self) -> Iterator[None]:
+        """Let MLflow give up a server that refuses connections at once, and one that hangs within a minute.
+
+        For this process and those it starts; whoever has set one of the variables keeps it.
+        """
+        with _variables({key: value for key, value in _SOON.items() if key not in os.environ}):
+            yield
+
     def finished_hint(self) -> str:
         """The command that opens the UI on the store in use, and the address to open."""
         import mlflow
@@ -246,8 +255,11 @@ def _elect(key: str, candidate: str) -> str:
             with contextlib.suppress(mlflow.exceptions.MlflowException):
                 client.delete_experiment(client.create_experiment(name, tags={_ELECTED: candidate}))
                 return candidate
-            if _alive(elected := client.get_experiment_by_name(name).tags[_ELECTED]):
-                return str(elected)
+            election = client.get_experiment_by_name(name)
+            if election is None:
+                raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} lets no experiment be created. Mend that.")
+            if _alive(election.tags[_ELECTED]):
+                return str(election.tags[_ELECTED])
     raise AssertionError  # counting has no end
 
 
@@ -270,7 +282,8 @@ def _alive(run_id: str) -> bool:
     import mlflow
 
     try:
-        return bool(mlflow.MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+        with _outages():
+            return bool(mlflow.MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
     except mlflow.exceptions.MlflowException:
         return False
 
@@ -279,10 +292,11 @@ def _step_aside(run_id: str, shared: str, by_mlflow: bool) -> None:
     """What becomes of a run that was not elected: ``mlflow run`` keeps its own, with a tag; any other goes."""
     import mlflow
 
-    if by_mlflow:
-        mlflow.MlflowClient().set_tag(run_id, "joins_run", shared)
-    else:
-        mlflow.MlflowClient().delete_run(run_id)
+    with _store_errors():
+        if by_mlflow:
+            mlflow.MlflowClient().set_tag(run_id, "joins_run", shared)
+        else:
+            mlflow.MlflowClient().delete_run(run_id)
 
 
 def _leave_wrapper_for(resume: str) -> str | None:
@@ -294,16 +308,6 @@ def _leave_wrapper_for(resume: str) -> str | None:
         with _outages():
             mlflow.MlflowClient().set_tag(wrapper, "resumes_run", resume)
     return wrapper
-
-
-@contextlib.contextmanager
-def giving_up_soon() -> Iterator[None]:
-    """Let MLflow give a server up that refuses connections at once, and one that hangs within a minute, not after many.
-
-    For this process and those it starts; whoever has set one of these variables keeps it.
-    """
-    with _variables({key: value for key, value in _SOON.items() if key not in os.environ}):
-        yield
 
 
 _SOON = {

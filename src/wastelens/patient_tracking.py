@@ -87,7 +87,7 @@ class Operation:
     def replaces(self, older: Operation) -> bool:
         """Whether nothing remains of an older operation after this one."""
         if self.method == older.method == "set_tags":
-            return older.values["tags"].keys() <= self.values["tags"].keys()
+            return set(older.values["tags"]) <= set(self.values["tags"])
         ours, theirs = self.artifact(), older.artifact()
         if ours is None or theirs is None or older.method == "delete":
             return False
@@ -264,9 +264,10 @@ class Journal:
         return cast("Path", self.folder) / f"{number:08d}"
 
     def _drop(self, number: int) -> None:
-        entry = self._entry(number)
-        shutil.rmtree(entry.rename(entry.with_name(f"gone{number}")))
         del self._waiting[number]
+        entry = self._entry(number)
+        # Renamed first: of what is removed piece by piece, a kill could leave half.
+        shutil.rmtree(entry.rename(entry.with_name(f"gone{number}")))
 
 
 class PatientRun:
@@ -438,6 +439,9 @@ class PatientTracker:
 
     def added_to(self, run_id: str) -> contextlib.AbstractContextManager[Run]:
         return self._in_touch().added_to(run_id)
+
+    def giving_up_soon(self) -> contextlib.AbstractContextManager[None]:
+        return self.store.giving_up_soon()
 
     def finished_hint(self) -> str:
         return self.store.finished_hint()

@@ -93,15 +93,15 @@ class StudyConfig(Config):
     @field_validator("models")
     @classmethod
     def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(models)) < len(models):
+        if len({Path(model).stem for model in models}) < len(models):
             raise ValueError("names a model twice")
         return models
 
     @field_validator("factors")
     @classmethod
     def _factors(cls, factors: tuple[str, ...]) -> tuple[str, ...]:
-        names = [parse_factor(text).name for text in factors]
-        if len(set(names)) < len(names):
+        keys = [parse_factor(text).key for text in factors]
+        if len(set(keys)) < len(keys):
             raise ValueError("names a factor twice")
         return factors
 

@@ -19,7 +19,7 @@ from tests.project.running import environment
 
 from wastelens import patient_tracking
 from wastelens.errors import RunError, StoreUnreachable
-from wastelens.mlflow_tracking import MlflowTracker, giving_up_soon
+from wastelens.mlflow_tracking import MlflowTracker
 from wastelens.patient_tracking import PatientTracker
 from wastelens.tracking import PyfuncModel, Run
 
@@ -122,7 +122,7 @@ def server(shared_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.syspath_prepend(tmp_path)  # the model's package is here, as wastelens is where models are logged
     monkeypatch.delitem(sys.modules, "package", raising=False)
     shared_server.start()
-    with giving_up_soon():
+    with MlflowTracker().giving_up_soon():
         yield shared_server
     sys.modules.pop("package", None)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,7 @@ from matplotlib.figure import Figure
 from wastelens import interrupts, patient_tracking
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.memory_tracking import Connection, MemoryTracker
+from wastelens.mlflow_tracking import MlflowTracker
 from wastelens.patient_tracking import PatientTracker
 from wastelens.tracking import PyfuncModel
 
@@ -83,7 +87,7 @@ def steps(run, material, tmp_path):
         lambda: run.log_dataset(
             pd.DataFrame({"a": [1, 2]}), source=material, name="sample", digest="d" * 40, context="train"
         ),
-        lambda: run.log_metrics({"loss": 3.0, "val_loss": np.float32(4.0)}, step=1),
+        lambda: run.log_metrics({"loss": 3.0, "val_loss": np.float32(4.0)}, step=np.int64(1)),
         lambda: (arrays.write_text("first"), run.log_file(arrays, "checkpoint/a")),
         lambda: run.log_metrics({"loss": 2.0}, step=2),
         lambda: (arrays.write_text("second"), run.log_file(arrays, "checkpoint/b")),
@@ -192,7 +196,7 @@ def test_the_user_is_told_once_of_an_outage_and_once_of_its_end(tmp_path, capsys
             run.set_tags({"a": 1})
             tracker.reachable = False
             for number in range(5):
-                run.set_tags({"a": number})
+                run.log_metrics({"loss": number}, step=number)
             tracker.reachable = True
             run.set_tags({"b": 1})
     went, back = (
@@ -261,6 +265,10 @@ def test_of_what_is_overwritten_only_the_newest_waits(tmp_path):
         assert copies == ["epoch 8", "epoch 9"]
         run.delete("checkpoint")
         assert list(waiting.rglob("arrays.npz")) == []
+        for beat in range(10):
+            run.set_tags({"alive": beat})
+        run.set_tags({"collapsed": True})
+        assert len(run.journal) == 3
         tracker.reachable = True
     assert tracker.runs[0].status == "FINISHED"
 
@@ -463,6 +471,67 @@ def test_waiting_for_the_store(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(interrupts._Requested, "ever", True)
     with pytest.raises(KeyboardInterrupt):
         patient.wait_until_reachable()
+
+
+def test_what_is_read_in_an_outage_is_never_less_than_what_was_written(tmp_path):
+    tracker = MemoryTracker()
+    patient = PatientTracker(tracker, tmp_path)
+    with patient.start("train") as run:
+        run.set_tags({"step": "train"})
+        tracker.reachable = False
+        run.log_metrics({"val_macro_ap": 0.5})
+    for read in (
+        lambda: patient.stored(run.id),
+        lambda: patient.found({"step": "train"}),
+        lambda: patient.finished({"step": "train"}),
+        lambda: patient.settle(run.id, "winner", "first"),
+        lambda: patient.finish(run.id, "KILLED"),
+        lambda: patient.added_to(run.id).__enter__(),
+    ):
+        with pytest.raises(StoreUnreachable, match=r"^The store in memory does not answer\. Start it, or set MLFLOW_"):
+            read()
+    tracker.reachable = True
+    (found,) = patient.finished({"step": "train"})
+    assert found.metrics == {"val_macro_ap": 0.5}
+
+
+def test_threads_that_write_one_run_lose_nothing(tmp_path):
+    tracker = MemoryTracker()
+    ended = threading.Event()
+
+    def flicker():
+        while not ended.is_set():
+            tracker.reachable = not tracker.reachable
+            time.sleep(0.001)
+        tracker.reachable = True
+
+    def write(run, name):
+        for step in range(100):
+            run.log_metrics({name: step}, step=step)
+
+    with PatientTracker(tracker, tmp_path / "waiting").start("study") as run:
+        writers = [threading.Thread(target=write, args=(run, f"metric{number}")) for number in range(3)]
+        flickering = threading.Thread(target=flicker)
+        for thread in (flickering, *writers):
+            thread.start()
+        for thread in writers:
+            thread.join()
+        ended.set()
+        flickering.join()
+    (stored,) = tracker.runs
+    assert stored.history == {step: {f"metric{number}": step for number in range(3)} for step in range(100)}
+    assert stored.status == "FINISHED"
+    assert list((tmp_path / "waiting").glob("*")) == []
+
+
+def test_mlflow_gives_up_soon_unless_the_user_has_said_how_long_it_waits(monkeypatch):
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")
+    with MlflowTracker().giving_up_soon():
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "300"
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "300"
 
 
 def test_all_else_is_passed_on(tmp_path):

@@ -232,10 +232,10 @@ def compare(
     2. Other trainings. The variance between the seeds of a fold, less the part of it that resampled photos
        explain already, divided by the number of trainings; 0 where it would be negative.
 
-    Photos and trainings are crossed as rows and columns are: their variances add up, and what both share is
-    counted once (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29; Owen 2007, Ann. Appl. Stat. 1: no
-    resampling of rows and columns together gives their exact variance, it counts the shared part up to three
-    times). The interval is T ± t·sqrt(sum), the degrees of freedom by Satterthwaite 1946.
+    Photos and trainings are crossed as rows and columns are: variances of both add up, and what both share is
+    counted once (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29). Drawing rows and columns together
+    would count it up to three times (Owen 2007, Ann. Appl. Stat. 1), and few seeds too little. The interval is
+    T ± t·sqrt(variance), its degrees of freedom by Satterthwaite 1946 (:class:`Spread`).
 
     Measured (``python -m bench.study_intervals``): these intervals hold the true effect in 93 to 96 % of
     simulated studies of 24 and more groups, and in 93 to 98 % with 8 to 11 groups. They speak of further photos

@@ -172,9 +172,8 @@ class Claims:
     def _works(self, worker: str, study: StoredRun) -> bool:
         """Whether a worker is alive: a process of this machine that runs, or one elsewhere that said so lately."""
         said = study.tags.get(f"{_WORKER}{worker}", "")
-        if worker == self.worker:
-            return True
-        if said == _ENDED:
+        # Whoever asks is at no task: what it once claimed and is not done was given up before there was a run.
+        if worker == self.worker or said == _ENDED:
             return False
         host, pid, began = worker.split(":")
         if host == _host():

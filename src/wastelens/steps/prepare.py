@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from wastelens.data.preparation import (
 from wastelens.data.prepared import PreparedDataset, SplitTables
 from wastelens.data.sources import DatasetSource, choose_source, ensure_sample
 from wastelens.errors import PreparedDatasetError
+from wastelens.evaluation.control_predictors import Photos
 from wastelens.evaluation.controls import Controls, controls_frame, neighbour_warning, score_controls
 from wastelens.tracking import Run, Tracker
 
@@ -90,7 +92,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
             split = split_photos(cached, mapping, source, config)
             tables = tables_of_splits(split, mapping.materials)
             balanced = balance(tables, config)
-            controls = _score_controls(tables, cached, config)
+            controls = score_all_controls(tables, cached.photos, config.seed)
             parts = _Parts(coco, mapping, cached, split, balanced, controls)
             _write(draft, parts, source, config)
         dataset = prepared.load_prepared(folder)
@@ -131,15 +133,13 @@ def _cache(
         )
 
 
-def _score_controls(
-    tables: list[SplitTables], cached: CachedPhotos, config: PrepareConfig
-) -> list[tuple[Controls, SplitTables]]:
+def score_all_controls(tables: list[SplitTables], photos: Photos, seed: int) -> list[tuple[Controls, SplitTables]]:
     """What can be predicted without looking at the litter, for the one split and for each fold."""
     scored = []
     with progress_bar("Scoring controls", len(tables)) as bar:
         for one in tables:
             others = {"val": one.val, "test": one.test}
-            scored.append((score_controls(one.train, others, photos=cached.photos, seed=config.seed), one))
+            scored.append((score_controls(one.train, others, photos=photos, seed=seed), one))
             bar.advance()
     return scored
 
@@ -149,36 +149,49 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     split = parts.split
     tables: dict[str, pd.DataFrame] = {
         prepared.LABELS: split.frame,
-        prepared.BALANCED: parts.balanced[0].table.frame.drop(columns="photo_index"),
         prepared.PROBLEMS: parts.cached.problems,
         prepared.OBJECTS: parts.cached.objects,
-        prepared.CONTROLS: pd.concat(
-            [
-                controls_frame(controls, {"val": of.val, "test": of.test}).assign(fold=fold)
-                for fold, (controls, of) in enumerate(parts.controls)
-            ]
-        ),
+        **tables_from_labels(parts.balanced, parts.controls),
     }
     if split.folds:
         tables[prepared.FOLDS] = split.fold_frame(parts.balanced[1:])
+    write_files(draft, tables, parts.mapping.path, _manifest(parts, source, config))
+
+
+def tables_from_labels(
+    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]]
+) -> dict[str, pd.DataFrame]:
+    """The files that follow from labels and splits; both lists: the one split, then each fold."""
+    return {
+        prepared.BALANCED: balanced[0].table.frame.drop(columns="photo_index"),
+        prepared.CONTROLS: pd.concat(
+            [
+                controls_frame(scored, {"val": of.val, "test": of.test}).assign(fold=fold)
+                for fold, (scored, of) in enumerate(controls)
+            ]
+        ),
+    }
+
+
+def write_files(draft: Path, tables: Mapping[str, pd.DataFrame], mapping: Path, manifest: Mapping[str, Any]) -> None:
+    """All files but the photo cache, which lies in the draft, and last of all the manifest that vouches for them."""
     for name, frame in tables.items():
         frame.to_csv(draft / name, index=False)
-    shutil.copyfile(parts.mapping.path, draft / "materials.csv")
-    names = [*tables, "materials.csv", parts.cached.cache_file.name]
-    manifest = _manifest(prepared.digests(draft, names), parts, source, config)
-    manifest["digest"] = prepared.manifest_digest(manifest)
-    prepared.remove_strays(draft, manifest)
-    (draft / prepared.MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    shutil.copyfile(mapping, draft / "materials.csv")
+    names = [*tables, "materials.csv", manifest["cache"]["file"]]
+    complete = {**manifest, "files": prepared.digests(draft, names)}
+    complete["digest"] = prepared.manifest_digest(complete)
+    prepared.remove_strays(draft, complete)
+    (draft / prepared.MANIFEST).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
 
 
-def _manifest(files: dict[str, str], parts: _Parts, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
+def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
     split = parts.split
     frame = split.frame
     return {
         "name": source.name,
         "source": str(source.folder.resolve()),
         "annotations_digest": file_digest(source.annotations),
-        "files": files,
         "materials": list(parts.mapping.materials),
         "cache": {
             "file": parts.cached.cache_file.name,
@@ -201,19 +214,28 @@ def _manifest(files: dict[str, str], parts: _Parts, source: DatasetSource, confi
             "largest_share_difference": split.assignment.largest_share_difference,
             "folds": len(split.folds),
         },
+        **figures_from_labels(parts.balanced, parts.controls, config),
+        "settings": config.model_dump(mode="json"),
+        "versions": software_versions(),
+    }
+
+
+def figures_from_labels(
+    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]], config: PrepareConfig
+) -> dict[str, Any]:
+    """The parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
+    return {
         "balance": {
             "target": config.balance_target,
             "max_copies": config.max_copies,
-            "cap_used": parts.balanced[0].max_copies,
-            "rows_before": parts.balanced[0].rows_before,
-            "rows_after": parts.balanced[0].rows_after,
-            "most_copies": parts.balanced[0].most_copies,
+            "cap_used": balanced[0].max_copies,
+            "rows_before": balanced[0].rows_before,
+            "rows_after": balanced[0].rows_after,
+            "most_copies": balanced[0].most_copies,
         },
         "control_macro_ap": [
-            {name: scores["test"] for name, scores in controls.macro_ap.items()} for controls, _ in parts.controls
+            {name: scores["test"] for name, scores in scored.macro_ap.items()} for scored, _ in controls
         ],
-        "settings": config.model_dump(mode="json"),
-        "versions": software_versions(),
     }
 
 

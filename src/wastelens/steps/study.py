@@ -20,6 +20,7 @@ from wastelens.patient_tracking import PatientTracker
 from wastelens.steps.cell_work import train_cells
 from wastelens.steps.claims import Claims, Standing
 from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
+from wastelens.steps.relabelling import datasets_of_levels
 from wastelens.steps.run_results import result_of
 from wastelens.studies.cells import Cell, plan_cells
 from wastelens.studies.report import StudyContents
@@ -54,16 +55,17 @@ def run(config: StudyConfig, tracker: Tracker) -> Studied:
             name is on another preparation of the dataset.
     """
     dataset = open_dataset(config.dataset, config.data_folder)
-    datasets = {"": dataset}
+    datasets = datasets_of_levels(config.parsed_factors, dataset, config.data_folder)
     cells = plan_cells(config, datasets)
     _check_weights(cells)
     _check_same_dataset(config, tracker, dataset)
     _say_plan(config, cells)
     patient = PatientTracker(tracker, config.data_folder / WAITING)
-    patient.log_waiting()
-    with patient.start_shared(f"study {_name(config)} of {dataset.name}", _key(config, dataset)) as shared:
+    name = f"study {_name(config)} of {dataset.name}"
+    with patient.giving_up_soon(), patient.start_shared(name, _key(config, dataset)) as shared:
+        patient.log_waiting()
         _describe(shared, config, dataset, cells)
-        claims = Claims(tracker, shared, [one.digest for one in datasets.values()], config.worker_timeout_s)
+        claims = Claims(patient, shared, [one.digest for one in datasets.values()], config.worker_timeout_s)
         with claims.alive():
             standing = train_cells(cells, claims, patient)
         contents = _patiently(patient, lambda: _contents(config, dataset, cells, standing))
@@ -157,7 +159,7 @@ def _describe(shared: Run, config: StudyConfig, dataset: PreparedDataset, cells:
 def _steps(cell: Cell) -> int:
     """Training steps of a cell."""
     assert cell.config.fit.steps_per_epoch != "auto"
-    return cell.config.fit.epochs * cell.config.fit.steps_per_epoch
+    return (cell.config.fit.epochs + cell.config.fine_tune.epochs) * cell.config.fit.steps_per_epoch
 
 
 def _contents(

@@ -49,7 +49,7 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
         datasets: level of the factor ``mapping`` → dataset; one under "" where there is no such factor.
 
     Raises:
-        ConfigError: no such factor or model, or settings that do not go together.
+        ConfigError: no such factor or model, settings that do not go together, or two levels that mean the same.
         BalanceError: too few labels to be balanced.
     """
     check_factors(config.parsed_factors)
@@ -61,16 +61,30 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
     ]
     resolved = [(*one, _settings(config, *one)) for one in grid]
     steps = max(_longest_pass(dataset, settings, folds) for _, _, dataset, settings in resolved)
-    return [
+    cells = [
         _cell(model, levels, dataset, _trained_so(settings, steps, config.seed + number, fold))
         for number, fold, (model, levels, dataset, settings) in product(range(config.seeds), folds, resolved)
     ]
+    _check_distinct(cells)
+    return cells
 
 
 def _cell(model: str, levels: Mapping[str, str], dataset: PreparedDataset, config: TrainConfig) -> Cell:
     encoder = configuration_key(config.pretraining(), dataset) if config.pretrained == "auto" else ""
     place = Place(Path(model).stem, levels, config.seed, config.fold)
     return Cell(place, config, configuration_key(config, dataset), encoder)
+
+
+def _check_distinct(cells: Sequence[Cell]) -> None:
+    """A training compared with itself would be one more comparison that all others are corrected for."""
+    seen: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        twin = seen.setdefault((cell.place.stratum, cell.key), cell)
+        if twin is not cell and twin.place.model == cell.place.model:
+            raise ConfigError(
+                f"'{twin.place.label}' and '{cell.place.label}' are the same training, so that there is nothing to "
+                "compare. Remove a level, or set what it depends on in train."
+            )
 
 
 def folds_of(config: StudyConfig, dataset: PreparedDataset) -> list[int]:
@@ -159,7 +173,8 @@ def _longest_pass(dataset: PreparedDataset, settings: TrainConfig, folds: Sequen
 def _trained_so(settings: TrainConfig, steps_per_epoch: int, seed: int, fold: int) -> TrainConfig:
     """A cell's settings: its seed and fold, the budget of all, and no early end."""
     steps = settings.fit.steps_per_epoch
-    limits = {"steps_per_epoch": steps_per_epoch if steps == "auto" else steps, "patience_epochs": settings.fit.epochs}
+    never = settings.fit.epochs + settings.fine_tune.epochs
+    limits = {"steps_per_epoch": steps_per_epoch if steps == "auto" else steps, "patience_epochs": never}
     fit = settings.fit.model_copy(update=limits)
     return settings.model_copy(update={"fit": fit, "seed": seed, "fold": fold})
 

@@ -138,7 +138,7 @@ def comparisons_frame(
             made.append((stratum, second, pairs, _compare(pairs, materials, seed, resamples)))
     corrected = correct_together([comparison for *_, comparison in made])
     frames = [
-        _labelled(comparison.frame(), _sound(pairs), materials, seed, resamples).assign(
+        _labelled(comparison.frame(), pairs, materials, seed, resamples).assign(
             stratum=stratum, first=arms[0], second=second
         )
         for (stratum, second, pairs, _), comparison in zip(made, corrected, strict=True)
@@ -193,18 +193,19 @@ def _compare(
 
 
 def _labelled(
-    frame: pd.DataFrame, sound: Mapping[str, Sequence[_RunPair]], materials: Sequence[str], seed: int, resamples: int
+    frame: pd.DataFrame, pairs: Mapping[str, Sequence[_RunPair]], materials: Sequence[str], seed: int, resamples: int
 ) -> pd.DataFrame:
     """The frame with the differences of macro AP without collapsed pairs; the same numbers where there are none."""
-    pairs = dict(zip(frame["model"], frame["pairs"], strict=True))
-    total = sum(count for model, count in pairs.items() if model != ALL_MODELS)
-    if total == sum(len(of_model) for of_model in sound.values()):
+    sound = _sound(pairs)
+    if all(one.sound for of_model in pairs.values() for one in of_model):
         rest = frame
     elif sound:
         rest = _compare(sound, materials, seed, resamples).frame()
     else:
         rest = frame.iloc[:0]
     rest = rest[rest["metric"] == MACRO_AP].set_index("model")
+    if len(rest) == 1:  # a single model is all that is left of all models
+        rest = pd.concat([rest, rest.set_axis([ALL_MODELS])])
     answer = frame.copy()
     wanted = answer["metric"] == MACRO_AP
     for name in _WITHOUT:

@@ -1,0 +1,412 @@
+"""Paired comparisons: against the slow obvious answer, and whether their intervals hold what they promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from tests.simulated_studies import MATERIALS, Regime, drawn
+
+from wastelens.evaluation.metrics import macro_average_precision, macro_f1
+from wastelens.evaluation.multiple_comparisons import holm, verdict_of
+from wastelens.evaluation.paired import (
+    ALL_MODELS,
+    COLUMNS,
+    Comparison,
+    Difference,
+    Pair,
+    Predictions,
+    compare,
+    correct_together,
+    seeds_needed,
+)
+from wastelens.evaluation.spread import Spread, student
+
+SMALL = Regime("small", groups=6, folds=2, seeds=3, models=2, effect=0.3, mean_size=8)
+
+
+def small_study(seed: int = 0) -> dict[str, list[Pair]]:
+    return drawn(SMALL, 1, np.random.default_rng(seed)).pairs(0)
+
+
+def compared(pairs: dict[str, list[Pair]], resamples: int = 60) -> Comparison:
+    return compare(pairs, MATERIALS, np.random.default_rng(1), resamples)
+
+
+def one(comparison: Comparison, model: str, metric: str = "macro_ap") -> Difference:
+    (found,) = (each for each in comparison.differences if (each.model, each.metric) == (model, metric))
+    return found
+
+
+# Calibration
+
+
+def covered(regime: Regime, studies: int = 1000, resamples: int = 100) -> float:
+    """Share of simulated studies whose interval for macro AP holds the mean of other studies, in %."""
+    truth = float(np.mean([drawn(regime, 500, np.random.default_rng([1, part])).effects().mean() for part in range(8)]))
+    rng, held = np.random.default_rng(2), 0
+    simulated = drawn(regime, studies, rng)
+    for study in range(studies):
+        found = one(compare(simulated.pairs(study), MATERIALS, rng, resamples), "model 0")
+        held += found.low <= truth <= found.high
+    assert truth > 0.05
+    return 100 * held / studies
+
+
+@pytest.mark.parametrize(
+    "regime",
+    [
+        Regime("trainings differ", groups=20, seeds=3, effect=0.4, by_training=0.5, by_group=0.1),
+        Regime("groups differ", groups=24, seeds=3, effect=0.4, by_training=0.02, by_group=0.6),
+        Regime("both, folds", groups=24, folds=3, seeds=3, effect=0.4, by_training=0.3, by_group=0.4),
+    ],
+    ids=lambda regime: regime.name,
+)
+def test_intervals_hold_the_true_effect_in_95_of_100_studies(regime):
+    assert covered(regime) == pytest.approx(95, abs=2)
+
+
+def test_without_an_effect_at_most_one_verdict_in_twenty_is_not_undecided():
+    regime = Regime("no effect", groups=20, models=2, by_training=0.3, by_group=0.3)
+    rng = np.random.default_rng(3)
+    studies, wrong = 1000, {"macro_ap": 0, "macro_f1": 0, "ap": 0}
+    simulated = drawn(regime, studies, rng)
+    for study in range(studies):
+        found = compare(simulated.pairs(study), MATERIALS, rng, 60).differences
+        for family in wrong:
+            wrong[family] += any(each.verdict != "undecided" for each in found if each.metric.startswith(family))
+    assert all(50 + 2 * np.sqrt(1000 * 0.05 * 0.95) >= count for count in wrong.values()), wrong
+
+
+# Against the slow obvious answer
+
+
+def score(run: Predictions, metric: str, rows: list[int]) -> float:
+    """Macro AP or macro F1 of these rows, copies among them; NaN where it is not defined."""
+    if not rows:
+        return float("nan")
+    if metric == "macro_f1":
+        return macro_f1(run.labels[rows], run.decisions[rows])
+    return float(macro_average_precision(run.labels[rows], run.probabilities[rows]))
+
+
+def resampled_slowly(pairs: list[Pair], metric: str, names: list[str], counts: list[int]):
+    """The study's difference in one resample, and that of each pair, photo by photo."""
+    differences: dict[tuple[int, int], float] = {}
+    weights: dict[int, float] = {}
+    for pair in pairs:
+        copies_of = [counts[names.index(group)] for group in pair.first.groups]
+        rows = [row for row, copies in enumerate(copies_of) for _ in range(copies)]
+        first, second = (score(run, metric, rows) for run in (pair.first, pair.second))
+        differences[pair.fold, pair.seed] = second - first
+        weights[pair.fold] = len(rows) / len(copies_of)
+    total = above = 0.0
+    for fold, weight in weights.items():
+        mean = np.mean([value for (of, _), value in differences.items() if of == fold])
+        if not np.isnan(mean):
+            total += weight
+            above += weight * mean
+    return (above / total if total else float("nan")), differences
+
+
+@pytest.mark.parametrize("metric", ["macro_ap", "macro_f1"])
+def test_variances_equal_those_of_a_slow_bootstrap(metric):
+    resamples = 40
+    pairs = small_study()["model 0"]
+    found = one(compare({"model 0": pairs}, MATERIALS, np.random.default_rng(1), resamples), "model 0", metric)
+    names = sorted({str(group) for pair in pairs for group in pair.first.groups})
+    rng, drawn_slowly = np.random.default_rng(1), []
+    for _ in range(resamples):
+        counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)).tolist()
+        drawn_slowly.append(resampled_slowly(pairs, metric, names, counts))
+    whole, by_pair = resampled_slowly(pairs, metric, names, [1] * len(names))
+
+    sizes = [len({name for p in pairs for name in np.array(p.first.file_names)[p.first.groups == g]}) for g in names]
+    groups = sum(sizes) ** 2 / sum(size**2 for size in sizes)
+    between, by_photos = [], []
+    for fold in (0, 1):
+        between.append(np.var([by_pair[fold, seed] for seed in range(3)], ddof=1))
+        draws = np.array([[of[fold, seed] for seed in range(3)] for _, of in drawn_slowly])
+        draws = draws[~np.isnan(draws).any(axis=1)]
+        centred = draws - draws.mean(axis=0)
+        by_photos.append(centred.var(axis=1, ddof=1).sum() / (len(draws) - 1) * groups / (groups - 1))
+    photos = np.nanvar([value for value, _ in drawn_slowly], ddof=1) * groups / (groups - 1)
+    training = max(sum(between) - sum(by_photos), 0) / 4 / 3
+
+    assert found.difference == pytest.approx(whole)
+    assert found.photo_variance == pytest.approx(photos)
+    assert found.spread.interaction == pytest.approx(sum(by_photos) / 4 / 3)
+    assert found.training_variance == pytest.approx(training, abs=1e-12)
+    assert found.standard_error == pytest.approx(np.sqrt(photos + training))
+    half = stats.t.ppf(0.975, found.degrees_of_freedom) * found.standard_error
+    assert (found.low, found.high) == pytest.approx((whole - half, whole + half))
+    p_value = 2 * stats.t.sf(abs(whole) / found.standard_error, found.degrees_of_freedom)
+    assert found.p_value == pytest.approx(p_value)
+    assert (found.groups, found.photos) == (6, sum(sizes))
+
+
+def test_all_models_together_are_their_mean_on_the_same_photos():
+    found = compared(small_study())
+    parts = [one(found, f"model {model}") for model in (0, 1)]
+    together = one(found, ALL_MODELS)
+    assert together.difference == pytest.approx(np.mean([part.difference for part in parts]))
+    assert (together.pairs, together.seeds, together.folds) == (12, 3, 2)
+
+
+def test_models_share_their_photos_but_not_their_trainings():
+    pairs = small_study(1)["model 0"]
+    twins = compared({"a": pairs, "b": pairs})
+    alone, together = one(twins, "a"), one(twins, ALL_MODELS)
+    assert together.photo_variance == pytest.approx(alone.photo_variance)
+    assert alone.training_variance > 0
+    seeds_alone, seeds_together = (each.training_variance + each.spread.interaction for each in (alone, together))
+    assert seeds_together == pytest.approx(seeds_alone / 2)
+
+
+# What must not matter, and what must
+
+
+def shuffled(run: Predictions, rng: np.random.Generator) -> Predictions:
+    return run.rows(rng.permutation(len(run.file_names)).tolist())
+
+
+def test_the_order_of_one_runs_photos_does_not_matter():
+    rng, pairs = np.random.default_rng(5), small_study()
+    mixed = {
+        model: [Pair(pair.seed, pair.fold, pair.first, shuffled(pair.second, rng)) for pair in of_model]
+        for model, of_model in pairs.items()
+    }
+    assert compared(mixed) == compared(pairs)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_swapping_the_arms_swaps_the_sign(seed):
+    pairs = small_study(seed)["model 0"]
+    swapped = [Pair(pair.seed, pair.fold, pair.second, pair.first) for pair in pairs]
+    ahead, behind = (compared({"model": each}, 30) for each in (pairs, swapped))
+    for there, back in zip(ahead.differences, behind.differences, strict=True):
+        np.testing.assert_allclose(
+            [back.difference, back.low, back.high, back.first_mean, back.second_mean, back.p_value],
+            [-there.difference, -there.high, -there.low, there.second_mean, there.first_mean, there.p_value],
+            atol=1e-12,
+        )
+
+
+def test_a_run_compared_with_itself_is_no_different():
+    found = compared({"model": [Pair(pair.seed, 0, pair.first, pair.first) for pair in small_study()["model 0"][:3]]})
+    assert {(each.difference, each.low, each.high, each.p_value) for each in found.differences} == {(0, 0, 0, 1)}
+    assert {each.verdict for each in found.differences} == {"undecided"}
+
+
+def test_one_group_of_photos_tells_nothing_of_others():
+    def in_one_group(run: Predictions) -> Predictions:
+        return replace(run, groups=np.full(len(run.file_names), "batch"))
+
+    pairs = [Pair(p.seed, p.fold, in_one_group(p.first), in_one_group(p.second)) for p in small_study()["model 0"]]
+    found = compared({"model": pairs}).frame()
+    assert found[["low", "high", "standard_error", "p_value", "p_adjusted", "seeds_needed"]].isna().all(axis=None)
+    assert set(found["verdict"]) == {"undecided"}
+    assert found["difference"].notna().all()
+
+
+def without_metal(run: Predictions, keep: str = "") -> Predictions:
+    """No photo shows metal, but for those of one group."""
+    labels = run.labels.copy()
+    labels[run.groups != keep, 0] = False
+    return replace(run, labels=labels)
+
+
+def test_a_material_without_positives_in_a_fold_is_left_out_there():
+    pairs = small_study()["model 0"]
+    bare = [
+        pair if pair.fold else Pair(pair.seed, 0, without_metal(pair.first), without_metal(pair.second))
+        for pair in pairs
+    ]
+    found = one(compared({"model": bare}), "model", "ap_metal")
+    rest = [pair for pair in pairs if pair.fold]
+    assert found.difference == pytest.approx(one(compared({"model": rest}), "model", "ap_metal").difference)
+    assert (found.pairs, found.folds) == (3, 1)
+    nowhere = [Pair(pair.seed, pair.fold, without_metal(pair.first), without_metal(pair.second)) for pair in pairs]
+    absent = one(compared({"model": nowhere}), "model", "ap_metal")
+    assert np.isnan([absent.difference, absent.low, absent.p_value, absent.standard_error]).all()
+    assert (absent.pairs, absent.groups, absent.photos, absent.verdict) == (0, 0, 0, "undecided")
+
+
+def test_a_material_that_one_group_shows_has_no_interval():
+    pairs = small_study()["model 0"]
+    group = str(pairs[0].first.groups[np.argmax(pairs[0].first.labels[:, 0])])
+    rare = [Pair(p.seed, p.fold, without_metal(p.first, group), without_metal(p.second, group)) for p in pairs]
+    found = one(compared({"model": rare}), "model", "ap_metal")
+    assert found.groups == 1
+    assert not np.isnan(found.difference)
+    assert np.isnan(found.low)
+
+
+def test_each_arm_is_scored_on_its_own_labels():
+    pair = small_study()["model 0"][0]
+    other = replace(pair.second, labels=~pair.second.labels)
+    found = one(compared({"model": [Pair(0, 0, pair.first, other)]}), "model")
+    assert found.second_mean == pytest.approx(float(macro_average_precision(other.labels, other.probabilities)))
+    assert found.first_mean == pytest.approx(
+        float(macro_average_precision(pair.first.labels, pair.first.probabilities))
+    )
+
+
+def test_with_one_seed_the_part_of_training_is_unknown():
+    found = one(compared({"model": [pair for pair in small_study()["model 0"] if pair.seed == 0]}), "model")
+    assert np.isnan(found.training_variance)
+    assert found.standard_error == pytest.approx(np.sqrt(found.photo_variance))
+    assert not np.isnan(found.low)
+    assert seeds_needed(found) is None or found.verdict != "undecided"
+
+
+def test_a_photo_tested_in_two_folds_is_drawn_once():
+    pairs = [pair for pair in small_study()["model 0"] if pair.fold == 0]
+    twice = pairs + [Pair(pair.seed, 1, pair.first, pair.second) for pair in pairs]
+    once, doubled = (one(compared({"model": each}), "model") for each in (pairs, twice))
+    assert (doubled.photos, doubled.groups, doubled.folds) == (once.photos, once.groups, 2)
+    assert doubled.photo_variance == pytest.approx(once.photo_variance)
+
+
+# What is refused
+
+
+def test_runs_on_different_photos_are_no_pair():
+    pair = small_study()["model 0"][0]
+    fewer = pair.second.rows(range(len(pair.second.file_names) - 1))
+    with pytest.raises(ValueError, match=r"1 photos, .* were tested by one of the two runs only"):
+        Pair(0, 0, pair.first, fewer)
+
+
+def test_predictions_must_fit_one_another():
+    run = small_study()["model 0"][0].first
+    names = list(run.file_names)
+    for wrong, words in (
+        ({"file_names": [names[1], *names[1:]]}, "twice"),
+        ({"file_names": names[1:]}, "file names"),
+        ({"groups": run.groups[1:]}, "groups"),
+        ({"decisions": run.decisions[:, :1]}, "decisions"),
+        ({"probabilities": run.probabilities + 1}, "probabilities"),
+        ({"labels": run.labels[:1]}, "labels"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            replace(run, **wrong)
+
+
+def test_comparisons_that_make_no_sense_are_refused():
+    pairs = small_study()["model 0"]
+    for wrong, words in (({}, "no pair"), ({"a": []}, "one pair"), ({"a": [pairs[0], pairs[0]]}, "one only")):
+        with pytest.raises(ValueError, match=words):
+            compared(wrong)
+    with pytest.raises(ValueError, match="as many columns"):
+        compare({"a": pairs}, (*MATERIALS, "glass"), np.random.default_rng(0), 10)
+    narrow = replace(
+        pairs[0].second,
+        labels=pairs[0].second.labels[:, :1],
+        probabilities=pairs[0].second.probabilities[:, :1],
+        decisions=pairs[0].second.decisions[:, :1],
+    )
+    with pytest.raises(ValueError, match="different numbers of materials"):
+        Pair(0, 0, pairs[0].first, narrow)
+
+
+# Many comparisons
+
+
+@given(st.lists(st.floats(0, 1) | st.just(float("nan")), max_size=8))
+def test_holm_equals_the_obvious_loop(p_values):
+    made = sorted((p, at) for at, p in enumerate(p_values) if not np.isnan(p))
+    expected, highest = [float("nan")] * len(p_values), 0.0
+    for rank, (p, at) in enumerate(made):
+        highest = max(highest, min(1.0, p * (len(made) - rank)))
+        expected[at] = highest
+    np.testing.assert_allclose(holm(p_values), expected)
+
+
+@pytest.mark.parametrize("wrong", [[-0.1], [1.1], [[0.5]]])
+def test_holm_takes_probabilities_only(wrong):
+    with pytest.raises(ValueError, match="p values"):
+        holm(wrong)
+
+
+@pytest.mark.parametrize(
+    ("difference", "p_value", "verdict"),
+    [(0.1, 0.049, "helps"), (-0.1, 0.049, "hurts"), (0.1, 0.05, "undecided"), (0.1, float("nan"), "undecided")],
+)
+def test_verdicts(difference, p_value, verdict):
+    assert verdict_of(difference, p_value) == verdict
+
+
+def test_comparisons_made_together_are_corrected_together():
+    apart = [compared({"model": small_study(seed)["model 0"]}) for seed in range(3)]
+    together = correct_together(apart)
+    assert [[each.metric for each in comparison.differences] for comparison in together] == [
+        [each.metric for each in comparison.differences] for comparison in apart
+    ]
+    for family in ("macro_ap", "macro_f1", "ap_"):
+        chosen = [each for comparison in together for each in comparison.differences if each.metric.startswith(family)]
+        np.testing.assert_allclose([each.p_adjusted for each in chosen], holm([each.p_value for each in chosen]))
+        assert {each.undecided for each in chosen} == {sum(each.verdict == "undecided" for each in chosen)}
+
+
+# How many seeds would decide it
+
+
+def undecided(difference: float = 0.03, **spread) -> Difference:
+    values = {"photos": 1e-4, "training": 4e-4, "interaction": 6e-5, "photo_degrees": 20.0}
+    of = Spread(**(values | spread), training_degrees=2, cells=1)
+    low, high, p_value = student(difference, of)
+    counts = {"undecided": 2, "pairs": 3, "seeds": 3, "folds": 1, "groups": 21, "photos": 300}
+    return Difference(
+        "model",
+        "macro_ap",
+        0.5,
+        0.5 + difference,
+        difference,
+        low,
+        high,
+        p_value,
+        min(1.0, 2 * p_value),
+        spread=of,
+        **counts,
+    )
+
+
+def test_seeds_needed_are_the_first_that_decide_it():
+    needed = seeds_needed(undecided())
+    assert needed is not None
+    decided = []
+    for seeds in range(3, needed + 1):
+        photos, interaction, training = 4e-5, 1.8e-4 / seeds, 1.2e-3 / seeds  # of one seed, over as many
+        recomputed = Spread(photos + interaction, training, interaction, 20.0, seeds - 1, 1)
+        decided.append(student(0.03, recomputed)[2] * 2 < 0.05)
+    assert decided == [False] * (needed - 3) + [True]
+    assert 3 < needed < 30
+
+
+def test_where_photos_are_missing_no_number_of_seeds_would_decide_it():
+    assert seeds_needed(undecided(photos=1e-3)) is None
+    assert seeds_needed(undecided(difference=0.0)) is None
+    assert seeds_needed(undecided(difference=0.01, training=float("nan"))) is None
+    assert seeds_needed(undecided(photos=float("nan"))) is None
+
+
+def test_what_is_decided_needs_no_further_seeds():
+    assert seeds_needed(undecided(difference=0.3)) == 3
+
+
+def test_the_frame_has_a_row_for_each_model_and_metric():
+    found = compared(small_study())
+    frame = found.frame()
+    assert tuple(frame.columns) == COLUMNS
+    models, metrics = ["model 0", "model 1", ALL_MODELS], ["macro_ap", "macro_f1", "ap_metal", "ap_paper"]
+    assert list(zip(frame["model"], frame["metric"], strict=True)) == [(m, k) for k in metrics for m in models]
+    for row, each in zip(frame.to_dict("records"), found.differences, strict=True):
+        assert row["verdict"] == each.verdict
+        assert (row["difference"], row["standard_error"]) == (each.difference, each.standard_error)
+        assert row["seeds_needed"] == pytest.approx(seeds_needed(each) or float("nan"), nan_ok=True)
