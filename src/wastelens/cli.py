@@ -116,7 +116,7 @@ _STUDY = (
     Parameter("models", "", "with commas between, as train knows them; empty: the preset's"),
     Parameter("factors", "", "as in augment=false|true; the first is compared, others kept apart; empty: the preset's"),
     Parameter("seeds", "", "how many trainings of each kind; empty: the preset's"),
-    Parameter("folds", "auto", "auto: all that prepare made, or the one split; or numbers with commas between"),
+    Parameter("folds", "", "auto: all that prepare made, or the one split; or numbers; empty: the preset's, or auto"),
 )
 _COMPARE = (Parameter("run_ids", "", "with commas between; those that differ in seed and fold alone are one arm"),)
 

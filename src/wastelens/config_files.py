@@ -212,18 +212,23 @@ def parse_settings(settings: str) -> Tree:
             raise ConfigError(
                 f"Cannot read '{word}' in the parameter 'set'; write key=value, as in set=\"fit.epochs=3\"."
             )
-        branch: Tree = {}
-        leaf = branch
-        *parents, last = key.split(".")
-        for parent in parents:
-            leaf[parent] = {}
-            leaf = leaf[parent]
-        try:
-            leaf[last] = yaml.load(value, _YamlLoader)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise ConfigError(f"Cannot read the value in '{word}' of the parameter 'set'.") from error
-        tree = _merge(tree, branch)
+        tree = _merge(tree, setting(key, value, "the parameter 'set'"))
     return tree
+
+
+def setting(key: str, value: str, label: str) -> Tree:
+    """A dotted key and its value, which is read as YAML, as a tree; label: what a user knows their place by.
+
+    Raises:
+        ConfigError: the value is not YAML.
+    """
+    try:
+        tree: Any = yaml.load(value, _YamlLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"Cannot read the value in '{key}={value}' of {label}.") from error
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return dict(tree)
 
 
 def _merge(below: Tree, above: Mapping[str, Any]) -> Tree:

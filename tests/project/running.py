@@ -47,13 +47,20 @@ def wastelens(*arguments: str, cwd: Path, **options: Any) -> subprocess.Complete
     return run(*PROGRAM, *arguments, cwd=cwd, **options)
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """The same, not waited for; its output goes to ``output.txt``."""
-    with (cwd / "output.txt").open("w") as output:
+def start(
+    *arguments: str, cwd: Path, output: str = "output.txt", env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """The same, not waited for; what it says goes to a file."""
+    with (cwd / output).open("w") as written:
         process = subprocess.Popen(
-            [*PROGRAM, *arguments], cwd=cwd, stdout=output, stderr=subprocess.STDOUT, text=True, env=environment()
+            [*PROGRAM, *arguments],
+            cwd=cwd,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(**(env or {})),
         )
-    OUTPUTS[process.pid] = cwd / "output.txt"
+    OUTPUTS[process.pid] = cwd / output
     return process
 
 

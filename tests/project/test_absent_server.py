@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from tests.project.running import environment
+from tests.project.server import Server
 
 from wastelens import patient_tracking
 from wastelens.errors import RunError, StoreUnreachable
@@ -30,11 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),
 ]
 
-PATIENCE_S = 180
-# No telemetry, and no runner of background jobs.
-SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-# Ends the server with all its workers when standard input ends: also where this process is killed.
-WHILE_WE_LIVE = '("$@"; kill -KILL -$$) & read -r; kill -KILL -$$'
 CODE = """
 import mlflow
 import pandas as pd
@@ -48,55 +40,6 @@ class Constant(mlflow.pyfunc.PythonModel):
 
 mlflow.models.set_model(Constant())
 """
-
-
-class Server:
-    """``mlflow server`` on a port of its own, with a store that outlives it."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = str(free.getsockname()[1])
-        self.address = f"http://127.0.0.1:{self._port}"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Return as soon as it answers."""
-        if self._process and self._process.poll() is None:
-            return
-        store = ("--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db")
-        artifacts = ("--artifacts-destination", str(self._folder / "artifacts"))
-        command = ("mlflow", "server", *store, *artifacts, "--port", self._port, "--workers", "1")
-        with (self._folder / "output.txt").open("a") as output:
-            self._process = subprocess.Popen(
-                ("bash", "-c", WHILE_WE_LIVE, "bash", *command),
-                cwd=self._folder,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment(**SETTINGS),
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + PATIENCE_S
-        while not self._answers():
-            assert self._process.poll() is None, (self._folder / "output.txt").read_text()[-2000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Kill it with all its workers, and return when nobody answers."""
-        if self._process and self._process.stdin:
-            self._process.stdin.close()
-            self._process.wait()
-        while self._answers():
-            time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.address}/health", timeout=10) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from tests.project.running import PROGRAM, ROOT, ok, run
@@ -69,7 +70,8 @@ def test_mlproject_and_command_line_declare_the_same(project: Any, step: str) ->
     assert declared == {one.name: one.default for one in cli.ENTRY_POINTS[step][1]}
     assert {one.type for one in project.get_entry_point(step).parameters.values()} == {"string"}
     command = cli.wastelens.commands[step]
-    assert {option.name: option.default for option in command.params} == declared
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert {option.name: option.default for option in options} == declared
     assert arguments_of(project, step, {}) == declared
 
 
@@ -80,8 +82,9 @@ def test_defaults_are_those_of_conf(step: str) -> None:
     shipped = [read_yaml(CONF / f"{section}.yaml") for section in sections]
     for parameter in cli.ENTRY_POINTS[step][1]:
         for values in shipped:
-            # Empty: as conf/model/<model>.yaml says.
-            if parameter.name in values and parameter.name not in ("pretrained", "weights", "freeze"):
+            # Empty: as conf/model/<model>.yaml says, or conf/study/<preset>.yaml.
+            named = {"pretrained", "weights", "freeze"} | ({"models", "factors", "seeds", "folds"} & set(values))
+            if parameter.name in values and parameter.name not in named:
                 value = values[parameter.name]
                 value = ",".join(value) if isinstance(value, list) else value  # names with commas between
                 assert parameter.default == (str(value).lower() if isinstance(value, bool) else str(value))
@@ -140,6 +143,7 @@ def test_every_yaml_of_conf_can_be_used(path: Path) -> None:
     kind, name = path.parent.name, path.stem
     assert read_yaml(path)
     named = {"model": ("train", "model"), "augment": ("train", "augment_policy"), "pretrain": ("pretrain", "method")}
+    named["study"] = ("study", "preset")
     if kind in named:
         step, parameter = named[kind]
         loaded = load_config(step, parameters={parameter: name})

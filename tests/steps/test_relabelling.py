@@ -235,30 +235,36 @@ def test_without_the_factor_there_is_the_one_dataset(base: PreparedDataset, tmp_
     assert datasets_of_levels([parse_factor("augment=false|true")], base, tmp_path) == {"": base}
 
 
-def test_a_study_compares_both_mappings_on_the_same_photos(prepared_folder: Path, base: PreparedDataset) -> None:
+def test_a_study_compares_mappings_on_the_same_photos(
+    prepared_folder: Path, base: PreparedDataset, other: PreparedDataset, tmp_path: Path
+) -> None:
     tracker = MemoryTracker()
+    glass_is_paper = {"glass": "paper", "paper": "glass"}
+    rows = [(name, glass_is_paper.get(of, of)) for name, of in default_mapping().items()]
+    levels = ["predecessor", "default", str(write_mapping(tmp_path / "swapped.csv", rows))]
     settings = (
-        f"data_folder={prepared_folder / 'data'} factors=mapping=predecessor|default models=base seeds=1 folds=1,2 "
+        f"data_folder={prepared_folder / 'data'} factors=mapping={'|'.join(levels)} models=base seeds=1 folds=3 "
         "train.network.widths=[4,8] train.fit.epochs=1 train.fit.batch_size=16 train.bootstrap_resamples=100 "
         "bootstrap_resamples=100"
     )
     studied = study.run(config("study", settings, dataset=str(prepared_folder / "litter")), tracker)
     cells = studied.contents.cells
-    assert cells["status"].tolist() == ["finished"] * 4
-    assert cells["mapping"].tolist() == ["predecessor", "default"] * 2
+    assert cells["mapping"].tolist() == levels
+    assert cells["status"].tolist() == ["finished"] * 3
     runs = {run.id: run for run in tracker.runs}
-    for fold in (1, 2):
-        of_fold = cells[cells["fold"] == fold].set_index("mapping")["run_id"]
-        first, second = (runs[of_fold[level]] for level in ("predecessor", "default"))
-        tables = [pd.read_csv(run.folder / "predictions_test.csv") for run in (first, second)]
-        assert tables[0]["file_name"].tolist() == tables[1]["file_name"].tolist()
-        assert set(tables[0]["file_name"]) == set(base.split(fold).test.file_names)
-        labels = [table.filter(like="label_").to_numpy() for table in tables]
-        assert not np.array_equal(*labels)
-        assert (first.tags["mapping"], second.tags["mapping"]) == ("predecessor", "default")
-        assert first.tags["dataset_digest"] != second.tags["dataset_digest"] == base.digest
-        assert first.tags["cell"] != second.tags["cell"]
+    of_level = [runs[run_id] for run_id in cells["run_id"]]
+    tables = [pd.read_csv(run.folder / "predictions_test.csv") for run in of_level]
+    assert all(table["file_name"].tolist() == base.split(3).test.file_names for table in tables)
+    earlier, default, swapped = (table[[f"label_{material}" for material in MATERIALS]].to_numpy() for table in tables)
+    assert np.array_equal(earlier, other.split(3).test.labels)
+    assert np.array_equal(default, base.split(3).test.labels)
+    assert np.array_equal(swapped, default[:, [0, 1, 3, 2, 4, 5]])
+    assert not np.array_equal(earlier, default)
+    assert not np.array_equal(swapped, default)
+    digests = [run.tags["dataset_digest"] for run in of_level]
+    assert digests[:2] == [other.digest, base.digest]
+    assert len(set(digests)) == 3
+    assert [run.tags["mapping"] for run in of_level] == ["predecessor", "default", "swapped"]
     assert runs[studied.run_id].tags["dataset_digest"] == base.digest == load_prepared(base.folder).digest
-    comparisons = studied.contents.comparisons
-    assert set(comparisons["first"]) == {"predecessor"}
-    assert comparisons.loc[comparisons["metric"] == "macro_ap", "pairs"].tolist() == [2]
+    ap = studied.contents.comparisons.query("metric == 'macro_ap'")
+    assert (ap["first"].tolist(), ap["second"].tolist()) == (["predecessor"] * 2, levels[1:])

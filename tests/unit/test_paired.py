@@ -133,8 +133,8 @@ def test_variances_equal_those_of_a_slow_bootstrap(metric):
         draws = np.array([[of[fold, seed] for seed in range(3)] for _, of in drawn_slowly])
         draws = draws[~np.isnan(draws).any(axis=1)]
         centred = draws - draws.mean(axis=0)
-        by_photos.append(centred.var(axis=1, ddof=1).sum() / (len(draws) - 1) * groups / (groups - 1))
-    photos = np.nanvar([value for value, _ in drawn_slowly], ddof=1) * groups / (groups - 1)
+        by_photos.append(centred.var(axis=1, ddof=1).sum() / (len(draws) - 1) * (groups / (groups - 1)) ** 2)
+    photos = np.nanvar([value for value, _ in drawn_slowly], ddof=1) * (groups / (groups - 1)) ** 2
     training = max(sum(between) - sum(by_photos), 0) / 4 / 3
 
     assert found.difference == pytest.approx(whole)
@@ -142,6 +142,7 @@ def test_variances_equal_those_of_a_slow_bootstrap(metric):
     assert found.spread.interaction == pytest.approx(sum(by_photos) / 4 / 3)
     assert found.training_variance == pytest.approx(training, abs=1e-12)
     assert found.standard_error == pytest.approx(np.sqrt(photos + training))
+    assert found.spread.photo_degrees == pytest.approx(1 / (1 / (groups - 1) + 1 / (len(drawn_slowly) - 1)))
     half = stats.t.ppf(0.975, found.degrees_of_freedom) * found.standard_error
     assert (found.low, found.high) == pytest.approx((whole - half, whole + half))
     p_value = 2 * stats.t.sf(abs(whole) / found.standard_error, found.degrees_of_freedom)

@@ -123,7 +123,8 @@ def test_another_order_of_the_same_materials_is_welcome(tmp_path: Path, dataset:
 @pytest.mark.parametrize(
     ("rows", "error", "words"),
     [
-        ([("Jar", "wood"), *OTHER[1:]], ConfigError, "has the materials wood, paper, glass, metal, but litter was"),
+        ([*OTHER[:3], ("Tin", "wood")], ConfigError, "the materials metal, paper, glass, wood, but litter was"),
+        ([("Jar", "wood"), *OTHER[1:3], ("Tin", "wood")], ConfigError, "prepared with glass, paper, metal. Mappings"),
         ([(name, "paper" if name == "Jar" else "glass") for name, _ in OTHER], ConfigError, "the materials paper, gl"),
         (OTHER[1:], MappingError, "/photos/litter/annotations.json: category 'Jar' has no material. Add a row to"),
         ([*OTHER, ("Jug", "glass")], MappingError, "'Jug' is no category of /photos/litter/annotations.json."),

@@ -78,7 +78,7 @@ def test_factors_that_cannot_be(factors: str, words: str) -> None:
         ("models=[base,dbn,base]", "names a model twice"),
         ("models=[base,mine/base.yaml]", "names a model twice"),
         ("folds=[]", "folds is empty; give auto, or numbers as in folds=1,2,3"),
-        ("folds=[-1]", "'folds'"),
+        ("folds=[-1]", "'folds.0'"),
         ("folds=all", "'folds"),
         ("folds=true", "'folds' in the parameter 'set': cannot be true or false"),
         ("bootstrap_resamples=99", "greater than or equal to 100"),

@@ -228,7 +228,7 @@ def compare(
     1. Other photos. Photos of one group resemble each other, so whole groups are resampled (Field & Welsh
        2007, JRSS B 69), the same draw for all seeds, arms, folds and models; a fold weighs what was drawn of
        it, since other groups could have made up the folds. The variance of T over resamples is corrected by
-       G / (G - 1), G the effective number of groups. It holds what photos do to all trainings and to each alone.
+       (G / (G - 1))², G the effective number of groups. It holds what photos do to all trainings and to each alone.
     2. Other trainings. The variance between the seeds of a fold, less the part of it that resampled photos
        explain already, divided by the number of trainings; 0 where it would be negative.
 

@@ -45,11 +45,13 @@ class Spread:
     def degrees(self) -> float:
         """Degrees of freedom of the variance (Satterthwaite 1946, Biometrics Bulletin 2).
 
-        ``training`` is what is left of the variance between seeds without ``interaction``: it is as uncertain as
-        the whole. (Taken at its own size, intervals of 3 seeds in one fold where trainings differ much hold the
-        truth in 91 % of cases; so in 94 %.) Never less than the smaller of both.
+        ``training`` is what is left of the variance between seeds without ``interaction``. It is as uncertain as
+        the whole, and no surer where nothing is left: few seeds may resemble each other by chance. (Taken at
+        its own size, intervals of 3 seeds in one fold where trainings differ much hold the truth in 91 % of
+        cases; so in 95 %. The price: 98 % and more where 3 seeds in one fold hardly differ but by photos that
+        suit one and not the other.) Never fewer than the smaller of both.
         """
-        if not self.training > 0:
+        if math.isnan(self.training) or not self.variance:
             return self.photo_degrees
         between_seeds = self.training + self.interaction
         below = self.photos**2 / self.photo_degrees + between_seeds**2 / self.training_degrees
@@ -136,8 +138,10 @@ def _between_seeds(differences: FloatArray, draws: FloatArray) -> FloatArray:
 def spread_of(parts: Sequence[ModelPart], group_sizes: npt.NDArray[np.int64]) -> Spread:
     """Join the models' parts: they share the draws of photos; each has trainings of its own.
 
-    Groups of unequal size tell as much as fewer equal ones, G = (Σn)² / Σn² of them, and resampling G groups
-    shows (G - 1) / G of their variance.
+    Groups of unequal size tell as much as fewer equal ones, G = (Σn)² / Σn² of them. Of a mean's variance,
+    resampling G groups shows (G - 1) / G. Average precision compares photos with photos, each of them drawn,
+    and shows less: of simulated studies with 24 groups 92 %, with 8 to 11 some 85 %. So the square is taken.
+    That R resamples are not all there are takes some degrees of freedom, too.
 
     Args:
         parts: of each model.
@@ -150,7 +154,7 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: npt.NDArray[np.int64]) ->
     sizes = group_sizes[group_sizes > 0]
     groups = float(sizes.sum() ** 2 / (sizes**2).sum())
     known = len(sizes) > 1 and len(drawn) > 1
-    correction = groups / (groups - 1) if known else 1.0
+    correction = (groups / (groups - 1)) ** 2 if known else 1.0
     weights = np.array([part.left_in_mean for part in parts]) / len(parts) ** 2
     interaction = max(correction * float(weights @ [part.interaction for part in parts]), 0.0)
     training = float(weights @ [part.between_seeds for part in parts]) - interaction
@@ -158,7 +162,7 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: npt.NDArray[np.int64]) ->
         photos=correction * float(drawn.var(ddof=1)) if known else math.nan,
         training=training if math.isnan(training) else max(training, 0.0),
         interaction=interaction,
-        photo_degrees=groups - 1 if known else math.nan,
+        photo_degrees=1 / (1 / (groups - 1) + 1 / (len(drawn) - 1)) if known else math.nan,
         training_degrees=sum(part.training_degrees for part in parts),
         cells=sum(len(part.seeds) for part in parts),
     )

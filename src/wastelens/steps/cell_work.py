@@ -13,6 +13,7 @@ from wastelens.patient_tracking import PatientTracker
 from wastelens.steps import pretrain, train
 from wastelens.steps.claims import ATTEMPT, CELL, Claimed, Claims, Standing, Task
 from wastelens.studies.cells import Cell
+from wastelens.study_config import MAPPING
 from wastelens.training.checkpoint import load_checkpoint
 
 _SECONDS_BETWEEN_LOOKS = 5.0
@@ -93,8 +94,14 @@ class _Work:
         changes = {"resume": resume}
         if task.needs:
             changes["pretrained"] = standing.done[task.needs].run.id
-        tags = {**tags, **cell.place.levels, **({"stratum": cell.place.stratum} if cell.place.stratum else {})}
-        trained = train.train_one(cell.config.model_copy(update=changes), self._tracker, tags)
+        # A file's path is no name of a mapping; train itself tags its run with that.
+        levels = {name: level for name, level in cell.place.levels.items() if name != MAPPING}
+        trained = train.train_one(
+            cell.config.model_copy(update=changes),
+            self._tracker,
+            {**tags, **levels, **({"stratum": cell.place.stratum} if cell.place.stratum else {})},
+            cell.place.label,
+        )
         say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
 
     def _resumable(self, claimed: Claimed) -> str:

@@ -22,7 +22,7 @@ from wastelens.steps.claims import Claims, Standing
 from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
 from wastelens.steps.relabelling import datasets_of_levels
 from wastelens.steps.run_results import result_of
-from wastelens.studies.cells import Cell, plan_cells
+from wastelens.studies.cells import Cell, check_factors, plan_cells
 from wastelens.studies.report import StudyContents
 from wastelens.studies.results import (
     FAILED,
@@ -54,6 +54,7 @@ def run(config: StudyConfig, tracker: Tracker) -> Studied:
         InputError: there is no such prepared dataset, the grid asks for what does not exist, or the study of this
             name is on another preparation of the dataset.
     """
+    check_factors(config.parsed_factors)
     dataset = open_dataset(config.dataset, config.data_folder)
     datasets = datasets_of_levels(config.parsed_factors, dataset, config.data_folder)
     cells = plan_cells(config, datasets)

@@ -88,8 +88,16 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
     return trained
 
 
-def train_one(config: TrainConfig, tracker: Tracker, tags: Mapping[str, object] | None = None) -> Trained:
-    """Train, evaluate and log one model; ``tags`` are given to the run as soon as there is one.
+def train_one(
+    config: TrainConfig, tracker: Tracker, tags: Mapping[str, object] | None = None, name: str = ""
+) -> Trained:
+    """Train, evaluate and log one model.
+
+    Args:
+        config: what to train, and how.
+        tracker: where the run goes.
+        tags: given to the run as soon as there is one.
+        name: of the run, where it is not to be that of :func:`run_name`.
 
     Raises:
         InputError: there is no such prepared dataset, the run to resume or to start from cannot be used, or weights
@@ -108,7 +116,7 @@ def train_one(config: TrainConfig, tracker: Tracker, tags: Mapping[str, object] 
     if config.resume:
         _check_same_start(tracker, config, start)
     with (
-        tracker.start(run_name(config), resume=config.resume, system_metrics=True) as tracked,
+        tracker.start(name or run_name(config), resume=config.resume, system_metrics=True) as tracked,
         telling_how_to_resume(tracked.id, config.dataset, "train"),
     ):
         tracked.set_tags(tags or {})
@@ -125,7 +133,7 @@ def train_one(config: TrainConfig, tracker: Tracker, tags: Mapping[str, object] 
         _log_results(tracked, model, dataset, tables, verdict, progress)
         tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
-        return Trained(tracked.id, run_name(config), verdict, encoder.id if encoder else "")
+        return Trained(tracked.id, name or run_name(config), verdict, encoder.id if encoder else "")
 
 
 def run_name(config: TrainConfig) -> str:

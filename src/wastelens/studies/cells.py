@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from wastelens.config import PretrainConfig, TrainConfig
-from wastelens.config_files import Layer, parse_settings, train_config_of
+from wastelens.config_files import Layer, setting, train_config_of
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.training_rows import training_rows
 from wastelens.errors import ConfigError, did_you_mean
@@ -49,10 +49,9 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
         datasets: level of the factor ``mapping`` → dataset; one under "" where there is no such factor.
 
     Raises:
-        ConfigError: no such factor or model, settings that do not go together, or two levels that mean the same.
+        ConfigError: no such model, settings that do not go together, or two levels that mean the same.
         BalanceError: too few labels to be balanced.
     """
-    check_factors(config.parsed_factors)
     base = next(iter(datasets.values()))
     folds = folds_of(config, base)
     grid = [
@@ -123,7 +122,7 @@ def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], datase
         own_folder = {"dataset": dataset.manifest["source"], "data_folder": str(dataset.folder.parent.parent)}
         layers.append((f"the factor {MAPPING}", own_folder))
     layers += [
-        (f"the factor {name}", parse_settings(f"{key_of(name)}={level}"))
+        (f"the factor {name}", setting(key_of(name), level, f"the factor {name}"))
         for name, level in levels.items()
         if name != MAPPING
     ]

@@ -1,0 +1,510 @@
+"""The step ``study`` on small data: each cell trained once, interrupted or shared; a report with its tables' numbers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from tests.factories import config
+
+from wastelens.config_files import conf_folder
+from wastelens.errors import ConfigError, RunError
+from wastelens.evaluation.paired import ALL_MODELS
+from wastelens.evaluation.verdict import Verdict
+from wastelens.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.steps import cell_work, prepare, pretrain, study, train
+from wastelens.steps.claims import _name_of
+from wastelens.steps.study import Studied
+
+TINY = "bootstrap_resamples=100 train.bootstrap_resamples=100 train.fit.batch_size=16"
+TWO_EPOCHS = "train.fit.epochs=2"
+STEPS: Counter[str] = Counter()  # run id and epoch → batches it has learnt from
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _only_what_is_compared() -> Iterator[None]:
+    """Cells without figures and exported models, which tests of ``train`` are about; their batches are counted."""
+    original = train._Watcher.batch_done
+
+    def counted(self: Any, epoch: int) -> None:
+        STEPS[f"{self.tracked.id} {epoch}"] += 1
+        original(self, epoch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Verdict, "figures", lambda *arguments: {})
+        patch.setattr(train, "_log_model", lambda *arguments: None)
+        patch.setattr(pretrain, "_log_model", lambda *arguments: None)
+        patch.setattr(train._Watcher, "batch_done", counted)
+        yield
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files of models as shipped, but tiny."""
+    folder = tmp_path_factory.mktemp("models")
+    changes = {
+        "base": {"widths": [4]},
+        "wide": {"widths": [6]},
+        "autoencoder": {"learner": {"widths": [4], "epochs": 1, "batch_size": 16}},
+    }
+    files = {}
+    for name, network in changes.items():
+        shipped = conf_folder() / "model" / f"{'base' if name == 'wide' else name}.yaml"
+        tree = yaml.safe_load(shipped.read_text())
+        tree["network"].update(network)
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(tree))
+        files[name] = str(folder / f"{name}.yaml")
+    return files
+
+
+def asked(root: Path, settings: str = "", **parameters: str) -> Any:
+    given = {"dataset": str(root / "litter"), "factors": "augment=false|true", "folds": "0", "seeds": "1", **parameters}
+    return config("study", f"{TINY} data_folder={root / 'data'} {settings}", **given)
+
+
+def cells_of(tracker: MemoryTracker) -> list[MemoryRun]:
+    return [run for run in tracker.runs if run.tags.get("step") == "train"]
+
+
+def run_ids(found: Studied) -> list[str]:
+    return found.contents.cells["run_id"].tolist()
+
+
+def steps_of(run_id: str) -> list[int]:
+    """How many batches it learnt from in each epoch."""
+    mine = {key: count for key, count in STEPS.items() if key.split()[0] == run_id}
+    return [mine[key] for key in sorted(mine)]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A study of two models and two seeds, and what it had left when it ended."""
+
+    tracker: MemoryTracker
+    found: Studied
+    tables: dict[str, pd.DataFrame]
+    texts: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    steps: dict[str, list[int]]
+
+
+@pytest.fixture(scope="module")
+def whole(prepared_folder: Path, models: dict[str, str]) -> Whole:
+    STEPS.clear()
+    tracker = MemoryTracker()
+    found = study.run(grid(prepared_folder, models), tracker)
+    parent = next(run for run in tracker.runs if run.id == found.run_id)
+    tables = {
+        file.name: pd.read_csv(file, keep_default_na=False, na_values=["nan", ""])
+        for file in parent.folder.glob("*.csv")
+    }
+    texts = {file.name: file.read_text() for file in parent.folder.glob("report.*")}
+    steps = {run.id: steps_of(run.id) for run in cells_of(tracker)}
+    return Whole(tracker, found, tables, texts, dict(parent.metrics), dict(parent.tags), steps)
+
+
+def grid(root: Path, files: dict[str, str], **parameters: str) -> Any:
+    given = {"models": f"{files['base']},{files['wide']}", "seeds": "2", "folds": "1", "study": "whole"}
+    return asked(root, TWO_EPOCHS, **{**given, **parameters})
+
+
+def forked(whole: Whole, *without: tuple[str, str, int]) -> MemoryTracker:
+    """A store in which another study has trained the cells of `whole`, but for some: (model, augment, seed)."""
+    tracker = MemoryTracker()
+    done = whole.found.contents.cells.set_index("run_id")
+    for run in whole.tracker.runs:
+        copy = replace(run, **{name: dict(getattr(run, name)) for name in ("tags", "metrics", "history", "parameters")})
+        missing = run.id not in done.index or tuple(done.loc[run.id, ["model", "arm", "seed"]]) in without
+        copy.tags = {} if missing else copy.tags
+        copy.connection = tracker.connection
+        tracker.runs.append(copy)
+    return tracker
+
+
+def test_every_cell_of_the_grid_is_trained_once_below_the_study(whole: Whole, prepared_folder: Path) -> None:
+    cells = whole.tables["study.csv"]
+    places = itertools.product((0, 1), (1,), ("base", "wide"), ("false", "true"))
+    assert [(row.seed, row.fold, row.model, str(row.augment).lower()) for row in cells.itertuples()] == list(places)
+    assert (cells["status"] == "finished").all()
+    assert cells["run_id"].is_unique
+    runs = {run.id: run for run in whole.tracker.runs}
+    assert set(whole.steps) == set(cells["run_id"])
+    for row in cells.itertuples():
+        run = runs[row.run_id]
+        assert (run.parent, run.status) == (whole.found.run_id, "FINISHED")
+        assert run.tags["cell"]
+        assert (
+            run.tags.items()
+            >= {
+                "attempt": "1",
+                "study": whole.found.run_id,
+                "augment": str(row.augment).lower(),
+                "seed": str(row.seed),
+                "fold": str(row.fold),
+                "mapping": "default",
+                "dataset": "litter",
+            }.items()
+        )
+        assert Path(run.tags["model"]).stem == row.model
+        assert "stratum" not in run.tags
+        assert run.metrics["test_macro_ap"] == pytest.approx(row.test_macro_ap, rel=1e-12)
+    assert len({runs[run_id].tags["cell"] for run_id in cells["run_id"]}) == len(cells)
+    # The same budget for all.
+    (steps,) = {tuple(steps) for steps in whole.steps.values()}
+    copies = pd.read_csv(prepared_folder / "data" / "prepared" / "litter" / "folds.csv")["copies_1"]
+    assert steps == (math.ceil(copies.sum() / 16),) * 2
+
+
+def test_the_numbers_of_the_report_are_those_of_the_tables(whole: Whole) -> None:
+    cells, comparisons = whole.tables["study.csv"], whole.tables["comparisons.csv"]
+    assert set(whole.texts) == {"report.html", "report.md"}
+    for row in cells.itertuples():
+        score = f"{row.test_macro_ap:.3f} [{row.test_macro_ap_low:.3f}, {row.test_macro_ap_high:.3f}]"
+        for text, begins in ((whole.texts["report.html"], "<tr"), (whole.texts["report.md"], "\n|")):
+            (line,) = (part for part in text.split(begins) if row.run_id in re.findall(r"run-\d+", part))
+            assert score in line
+    for row in comparisons[comparisons["metric"] == "macro_ap"].itertuples():
+        difference = f"{row.difference:+z.3f} [{row.low:+z.3f}, {row.high:+z.3f}]"
+        assert all(difference in text for text in whole.texts.values())
+
+
+def test_differences_are_those_of_a_plain_loop_over_the_table_of_cells(whole: Whole) -> None:
+    cells, comparisons = whole.tables["study.csv"], whole.tables["comparisons.csv"]
+    scores = {
+        (row.model, str(row.augment).lower(), row.seed, row.fold): (row.test_macro_ap, row.test_macro_f1)
+        for row in cells.itertuples()
+    }
+    for metric, column in (("macro_ap", 0), ("macro_f1", 1)):
+        expected = {}
+        for model in ("base", "wide"):
+            pairs = [[scores[model, arm, seed, 1][column] for arm in ("false", "true")] for seed in (0, 1)]
+            expected[model] = np.mean([second - first for first, second in pairs])
+        expected[ALL_MODELS] = np.mean(list(expected.values()))
+        rows = comparisons[comparisons["metric"] == metric].set_index("model")
+        assert set(rows.index) == set(expected)
+        for model, difference in expected.items():
+            assert rows.loc[model, "difference"] == pytest.approx(difference, abs=1e-6)
+            assert rows.loc[model, "pairs"] == (4 if model == ALL_MODELS else 2)
+            assert rows.loc[model, ["seeds", "folds"]].tolist() == [2, 1]
+
+
+def test_learning_curves_are_those_of_the_runs(whole: Whole) -> None:
+    curves = whole.tables["curves.csv"]
+    runs = {run.id: run for run in whole.tracker.runs}
+    assert len(curves) == 8 * 2
+    for row in whole.tables["study.csv"].itertuples():
+        mine = curves[(curves[["model", "seed", "fold"]] == [row.model, row.seed, row.fold]).all(axis=1)]
+        mine = mine[mine["arm"] == row.augment].set_index("epoch")
+        for epoch in (1, 2):
+            history = runs[row.run_id].history[epoch]
+            for name in ("loss", "val_loss"):
+                assert mine.loc[epoch, name] == pytest.approx(history[name], rel=1e-9)
+
+
+def test_the_run_of_the_study_tells_what_it_came_to(whole: Whole) -> None:
+    cells = whole.tables["study.csv"]
+    assert whole.metrics["cells"] == whole.metrics["finished_cells"] == 8
+    assert whole.metrics["collapsed_cells"] == cells["collapsed"].sum()
+    assert whole.metrics["cells_above_controls"] == cells["above_controls"].sum()
+    assert whole.metrics["minutes"] == pytest.approx(cells["minutes"].sum())
+    assert (
+        whole.tags.items()
+        >= {"step": "study", "dataset": "litter", "mapping": "default", "compares": "augment"}.items()
+    )
+    main = whole.tables["comparisons.csv"].query("metric == 'macro_ap' and model == @ALL_MODELS").iloc[0]
+    assert f"augment=true against false: {main['verdict']} over all models: test macro AP" in whole.tags["verdict"]
+    assert f"{main['difference']:+z.3f}" in whole.tags["verdict"]
+
+
+def test_a_second_call_trains_nothing_and_gives_the_same_table(
+    whole: Whole, prepared_folder: Path, models: dict[str, str]
+) -> None:
+    before = [run.id for run in whole.tracker.runs]
+    again = study.run(grid(prepared_folder, models), whole.tracker)
+    assert [run.id for run in whole.tracker.runs] == before
+    assert again.run_id == whole.found.run_id
+    pd.testing.assert_frame_equal(again.contents.cells, whole.found.contents.cells)
+    pd.testing.assert_frame_equal(again.contents.comparisons, whole.found.contents.comparisons)
+
+
+def test_more_seeds_train_only_the_new_cells_in_the_same_study(
+    whole: Whole, prepared_folder: Path, models: dict[str, str]
+) -> None:
+    before = {run.id for run in whole.tracker.runs}
+    # Without the second model this time: what is not asked for is left out of the report.
+    more = study.run(grid(prepared_folder, models, seeds="3", models=models["base"]), whole.tracker)
+    new = [run for run in whole.tracker.runs if run.id not in before]
+    assert more.run_id == whole.found.run_id
+    assert [(run.tags["seed"], run.tags["augment"]) for run in new] == [("2", "false"), ("2", "true")]
+    assert {run.parent for run in new} == {more.run_id}
+    old = whole.found.contents.cells.query("model == 'base'")
+    assert run_ids(more)[:4] == old["run_id"].tolist()
+    # The tags say the latest, and so do the tables.
+    parent = next(run for run in whole.tracker.runs if run.id == more.run_id)
+    assert parent.parameters["seeds"] == "3"
+    assert len(pd.read_csv(parent.folder / "study.csv")) == 6
+
+
+def test_cells_of_another_study_are_taken_as_they_are(
+    whole: Whole, prepared_folder: Path, models: dict[str, str]
+) -> None:
+    before = len(whole.tracker.runs)
+    other = study.run(grid(prepared_folder, models, models=models["wide"], seeds="1", study="other"), whole.tracker)
+    assert [run.name for run in whole.tracker.runs[before:]] == ["study other of litter"]
+    assert other.run_id != whole.found.run_id
+    old = whole.found.contents.cells.query("model == 'wide' and seed == 0")
+    assert run_ids(other) == old["run_id"].tolist()
+
+
+def test_all_arms_train_as_many_steps_and_none_ends_early(prepared_folder: Path, models: dict[str, str]) -> None:
+    STEPS.clear()
+    tracker = MemoryTracker()
+    # A rate of next to nothing: val_macro_ap never rises, and without a budget of its own each cell would end at once.
+    still = "train.schedule.start=0 train.schedule.floor=0 train.schedule.peak=1.0e-30 train.fit.patience_epochs=1"
+    chosen = asked(
+        prepared_folder,
+        f"{still} train.fit.epochs=3",
+        models=models["base"],
+        factors="balanced=true|false,labels=50|100 %",
+    )
+    found = study.run(chosen, tracker)
+    (steps,) = {tuple(steps_of(run.id)) for run in cells_of(tracker)}
+    assert len(steps) == 3
+    tables = prepared_folder / "data" / "prepared" / "litter"
+    assert set(steps) == {math.ceil(len(pd.read_csv(tables / "train_balanced.csv")) / 16)}
+    assert [run.tags["stratum"] for run in cells_of(tracker)] == ["labels=50"] * 2 + ["labels=100"] * 2
+    assert [(run.tags["labels"], run.tags["balanced"]) for run in cells_of(tracker)] == [
+        *itertools.product(("50", "100"), ("true", "false"))
+    ]
+    assert found.contents.comparisons["stratum"].unique().tolist() == ["labels=50", "labels=100"]
+    assert found.contents.factor == "balanced"
+
+
+def test_one_pretraining_is_shared_by_all_cells_of_its_seed_and_fold(
+    prepared_folder: Path, models: dict[str, str]
+) -> None:
+    tracker = MemoryTracker()
+    chosen = asked(
+        prepared_folder,
+        "train.fit.epochs=1",
+        models=models["autoencoder"],
+        factors="pretrained=none|auto,labels=50|100 %",
+    )
+    found = study.run(chosen, tracker)
+    encoders = [run for run in tracker.runs if run.tags.get("step") == "pretrain"]
+    (encoder,) = encoders
+    assert (encoder.tags["attempt"], encoder.parent) == ("1", found.run_id)
+    for run in cells_of(tracker):
+        started_from = run.tags.get("pretrained_run")
+        assert started_from == (encoder.id if run.tags["pretrained"] == "auto" else None)
+    assert Counter(run.tags["pretraining"] for run in cells_of(tracker)) == {"none": 2, "conv_autoencoder": 2}
+    cells = found.contents.cells
+    assert cells["pretraining_minutes"].sum() == pytest.approx(encoder.metrics["minutes"])
+    assert (cells["pretraining_minutes"] > 0).tolist() == (cells["arm"] == "auto").tolist()
+    before = len(tracker.runs)
+    study.run(chosen, tracker)
+    assert len(tracker.runs) == before
+
+
+def test_a_cell_that_diverges_is_named_and_tried_again_later(
+    whole: Whole, prepared_folder: Path, models: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = forked(whole)
+    # The first level is what conf/train.yaml says: that cell is there already.
+    diverging = small(prepared_folder, models, factors="schedule.peak=0.002|1.0e+38")
+    found = study.run(diverging, tracker)
+    first, second = found.contents.cells.itertuples()
+    assert [(cell.arm, cell.status) for cell in (first, second)] == [("0.002", "finished"), ("1.0e+38", "failed")]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "base schedule.peak=1.0e+38 seed 0 fold 1 failed: " in said
+    assert "The study goes on without it." in said
+    failed = next(run for run in tracker.runs if run.id == second.run_id)
+    assert (failed.status, failed.tags["attempt"]) == ("FAILED", "1")
+    parent = parent_of(tracker)
+    assert (parent.status, parent.metrics["finished_cells"], parent.metrics["cells"]) == ("FINISHED", 1, 2)
+    assert "1 of 2 cells finished" in parent.tags["verdict"]
+    assert failed.id in (parent.folder / "report.md").read_text()
+    time.sleep(0.002)  # ends are kept in whole milliseconds
+    again = study.run(diverging, tracker)
+    retried = again.contents.cells.iloc[1]
+    assert (retried["status"], run_ids(again)[0]) == ("failed", first.run_id)
+    assert retried["run_id"] != failed.id
+    assert [run.tags["attempt"] for run in own_cells(tracker)] == ["1", "2"]
+
+
+def small(root: Path, files: dict[str, str], **parameters: str) -> Any:
+    """Two cells of `whole`, as a study of their own."""
+    return grid(root, files, **{"models": files["base"], "seeds": "1", "study": "small", **parameters})
+
+
+def parent_of(tracker: MemoryTracker) -> MemoryRun:
+    return next(run for run in tracker.runs if run.name == "study small of litter")
+
+
+def own_cells(tracker: MemoryTracker) -> list[MemoryRun]:
+    return [run for run in cells_of(tracker) if run.tags["study"] == parent_of(tracker).id]
+
+
+LEFT_OUT = ("base", "true", 0)
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, chosen: Any, tracker: MemoryTracker, epoch: int) -> MemoryRun:
+    """A study that Ctrl-C ends in this epoch of its only cell that is left; returns the cell's run."""
+    original = train._Watcher.batch_done
+
+    def dying(self: Any, number: int) -> None:
+        if number == epoch:
+            raise KeyboardInterrupt
+        original(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Watcher, "batch_done", dying)
+        with pytest.raises(KeyboardInterrupt):
+            study.run(chosen, tracker)
+    (run,) = own_cells(tracker)
+    assert (parent_of(tracker).status, run.status) == ("KILLED", "KILLED")
+    return run
+
+
+def test_an_interrupted_cell_goes_on_from_its_checkpoint(
+    whole: Whole, prepared_folder: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = forked(whole, LEFT_OUT)
+    chosen = small(prepared_folder, models)
+    killed = interrupted(monkeypatch, chosen, tracker, epoch=2)
+    STEPS.clear()
+    found = study.run(chosen, tracker)
+    assert (killed.status, killed.tags["attempt"]) == ("FINISHED", "2")
+    assert "abandoned" not in killed.tags
+    assert run_ids(found)[1] == killed.id
+    assert len(own_cells(tracker)) == 1
+    assert set(STEPS) == {f"{killed.id} 2"}, "nor the other cell nor the first epoch is trained again"
+    assert (found.run_id, parent_of(tracker).status) == (parent_of(tracker).id, "FINISHED")
+    undisturbed = whole.found.contents.cells.query("model == 'base' and arm == 'true' and seed == 0").iloc[0]
+    assert found.contents.cells["test_macro_ap"].iloc[1] == pytest.approx(undisturbed["test_macro_ap"], abs=0.02)
+
+
+@pytest.mark.parametrize("death", ["Ctrl-C", "power failure"])
+def test_an_interrupted_cell_without_a_checkpoint_is_abandoned(
+    whole: Whole, prepared_folder: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch, death: str
+) -> None:
+    tracker = forked(whole, LEFT_OUT)
+    chosen = small(prepared_folder, models)
+    killed = interrupted(monkeypatch, chosen, tracker, epoch=1)
+    if death == "power failure":  # nobody could tell the run's end, and the process is gone
+        killed.status = "RUNNING"
+        take(tracker, f"{_name_of(os.getpid()).split(':')[0]}:{max(psutil.pids()) + 100_000}:1")
+    found = study.run(chosen, tracker)
+    assert (killed.status, killed.tags["abandoned"]) == ("KILLED", "true")
+    assert killed.id not in run_ids(found)
+    assert [(run.status, run.tags["attempt"]) for run in own_cells(tracker)] == [("KILLED", "1"), ("FINISHED", "2")]
+
+
+def take(tracker: MemoryTracker, worker: str) -> None:
+    """Let the only claim of the study be another worker's."""
+    parameters = parent_of(tracker).parameters
+    (name,) = (name for name in parameters if name.startswith("taken."))
+    parameters[name] = worker
+
+
+def test_a_study_that_was_interrupted_before_a_cell_had_a_run(
+    whole: Whole, prepared_folder: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = forked(whole, LEFT_OUT)
+    chosen = small(prepared_folder, models)
+
+    def dying(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_one", dying)
+        with pytest.raises(KeyboardInterrupt):
+            study.run(chosen, tracker)
+    assert not own_cells(tracker)
+
+    def never(seconds: float) -> None:
+        raise AssertionError("it waits for itself")
+
+    monkeypatch.setattr(cell_work.time, "sleep", never)
+    found = study.run(chosen, tracker)  # in the same process, as in a notebook
+    assert found.contents.cells["status"].tolist() == ["finished"] * 2
+    assert [run.tags["attempt"] for run in own_cells(tracker)] == ["2"]
+
+
+def test_a_cell_that_a_living_process_works_on_is_waited_for(
+    whole: Whole,
+    prepared_folder: Path,
+    models: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tracker = forked(whole)
+    chosen = small(prepared_folder, models)
+    run_id = whole.found.contents.cells.query("model == 'base' and arm == 'true' and seed == 0")["run_id"].iloc[0]
+    theirs = next(run for run in tracker.runs if run.id == run_id)
+    slept = []
+    shared = study.run(chosen, tracker).run_id
+    theirs.tags.update({"study": shared, "attempt": "1"})
+    theirs.status = "RUNNING"
+    label = f"taken.base augment-true seed 0 fold 1.{theirs.tags['cell'][:8]}.1"
+    tracker.settle(shared, label, _name_of(os.getppid()))
+
+    def finishing(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            theirs.status = "FINISHED"
+
+    monkeypatch.setattr(cell_work.time, "sleep", finishing)
+    capsys.readouterr()
+    before = len(tracker.runs)
+    found = study.run(chosen, tracker)
+    assert len(slept) == 3
+    assert found.contents.cells["status"].tolist() == ["finished"] * 2
+    assert run_ids(found)[1] == theirs.id
+    assert len(tracker.runs) == before
+    assert "Study: 1 of 2 cells done, 1 at other processes." in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_study_goes_on_only_with_the_dataset_it_began_with(
+    whole: Whole, prepared_folder: Path, models: dict[str, str], tmp_path: Path
+) -> None:
+    settings = f"image_side_px=16 data_folder={tmp_path / 'data'}"
+    anew = prepare.run(config("prepare", settings, dataset=str(prepared_folder / "litter")), MemoryTracker()).dataset
+    chosen = grid(prepared_folder, models, folds="0").model_copy(update={"data_folder": tmp_path / "data"})
+    before = len(whole.tracker.runs)
+    with pytest.raises(RunError) as caught:
+        study.run(chosen, whole.tracker)
+    digest = whole.tags["dataset_digest"]
+    assert str(caught.value) == (
+        f"The study 'whole' has cells of litter as it was prepared before (digest {digest[:8]}; now "
+        f"{anew.digest[:8]}). Prepare it as it was then, or start a new study: study=NAME."
+    )
+    assert digest != anew.digest
+    assert len(whole.tracker.runs) == before
+
+
+def test_what_is_found_before_anything_is_trained(prepared_folder: Path, models: dict[str, str]) -> None:
+    tracker = MemoryTracker()
+    refusals = [
+        ({"folds": "1,4"}, "", r"folds=4, but litter was prepared with folds=3\. Prepare it with more"),
+        ({"factors": "augmnt=false|true"}, "", "Unknown factor 'augmnt'. Did you mean 'augment'"),
+        ({"models": "vgg16"}, "train.weights=nowhere.h5", r"nowhere\.h5.*In a study: set=\"train\.weights=none\""),
+    ]
+    for parameters, settings, match in refusals:
+        with pytest.raises(ConfigError, match=match):
+            study.run(asked(prepared_folder, settings, **{"models": models["base"], **parameters}), tracker)
+    assert not tracker.runs

@@ -1,0 +1,269 @@
+"""Claims: several processes share a study, and each task is done once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from wastelens.errors import StoreUnreachable
+from wastelens.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.steps import claims as claims_module
+from wastelens.steps.claims import Claimed, Claims, Task
+
+DIGEST = "digest"
+TASKS = [Task(f"key {number}" * 3, f"base augment=true seed {number} fold 0") for number in range(6)]
+HERE, ELSEWHERE = "here:1:1", "elsewhere:2:2"
+
+
+@pytest.fixture
+def tracker() -> MemoryTracker:
+    return MemoryTracker()
+
+
+@pytest.fixture
+def shared(tracker: MemoryTracker) -> Iterator[MemoryRun]:
+    """The run of a study, which is open."""
+    with tracker.start_shared("study", "key"):
+        yield tracker.runs[0]
+
+
+def claims_of(tracker: MemoryTracker, shared: MemoryRun, worker: str = "", **options: Any) -> Claims:
+    named = {"worker": worker} if worker else {}
+    return Claims(tracker, shared, [DIGEST], 60.0, **named, **options)
+
+
+def worked_on(
+    tracker: MemoryTracker, shared: MemoryRun, task: Task, attempt: int = 1, error: type[BaseException] | None = None
+) -> MemoryRun:
+    """The run of an attempt, which ends as an exception says."""
+    try:
+        with tracker.start(task.label) as run:
+            run.set_tags({"cell": task.key, "attempt": attempt, "study": shared.id, "dataset_digest": DIGEST})
+            if error is not None:
+                raise error
+    except (ValueError, KeyboardInterrupt):
+        pass
+    return tracker.runs[-1]
+
+
+def test_exactly_one_wins_each_task(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    here, elsewhere = (claims_of(tracker, shared, name) for name in (HERE, ELSEWHERE))
+    # Both have looked before either claims.
+    offered = [one.standing(TASKS).free for one in (here, elsewhere)]
+    assert [list(free) for free in offered] == [[task.key for task in TASKS]] * 2
+    assert set(offered[0].values()) == {Claimed(1, "")}
+    for number, task in enumerate(TASKS):
+        first, second = (here, elsewhere) if number % 2 else (elsewhere, here)
+        won = [one.claim(task, free[task.key]) for one, free in zip((first, second), offered, strict=True)]
+        assert won == [True, False]
+    assert len([name for name in shared.parameters if name.startswith("taken.")]) == len(TASKS)
+    mine = {task.key for task in TASKS[1::2]}
+    assert set(here.standing(TASKS).taken) == {task.key for task in TASKS} - mine
+
+
+def test_many_threads_win_each_task_once(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    wins: list[str] = []
+    together = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        mine = claims_of(tracker, shared, f"worker{number}:1:1")
+        together.wait()
+        wins.extend(task.key for task in TASKS if mine.claim(task, Claimed(1, "")))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(wins) == sorted(task.key for task in TASKS)
+
+
+def test_a_finished_run_of_any_study_is_done(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    task, other = TASKS[:2]
+    mine = claims_of(tracker, shared, HERE)
+    first = worked_on(tracker, shared, task)
+    first.tags["study"] = "another study"
+    worked_on(tracker, shared, task)
+    elsewhere = worked_on(tracker, shared, other)
+    elsewhere.tags["dataset_digest"] = "another dataset"
+    standing = mine.standing([task, other])
+    assert {key: stored.run.id for key, stored in standing.done.items()} == {task.key: first.id}  # the first that was
+    assert list(standing.free) == [other.key]
+
+
+def test_attempts_are_counted(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    task = TASKS[0]
+    mine = claims_of(tracker, shared, HERE)
+    for attempt in range(1, 5):
+        offered = mine.standing([task]).free[task.key]
+        assert offered.attempt == attempt
+        assert mine.claim(task, offered)
+        worked_on(tracker, shared, task, attempt, KeyboardInterrupt)
+    taken = [value for name, value in shared.parameters.items() if name.startswith("taken.")]
+    assert taken == [HERE] * 4
+
+
+def test_what_failed_is_left_alone_in_this_session_and_tried_again_in_the_next(
+    tracker: MemoryTracker, shared: MemoryRun
+) -> None:
+    task = TASKS[0]
+    mine, at_the_same_time = (claims_of(tracker, shared, name) for name in (HERE, ELSEWHERE))
+    assert mine.claim(task, Claimed(1, ""))
+    time.sleep(0.002)  # ends are kept in whole milliseconds
+    failed = worked_on(tracker, shared, task, 1, ValueError)
+    for one in (mine, at_the_same_time):
+        standing = one.standing([task])
+        assert {key: stored.run.id for key, stored in standing.failed.items()} == {task.key: failed.id}
+        assert not standing.free
+        assert not standing.taken
+    later = claims_of(tracker, shared, HERE, began=time.time() + 1)
+    standing = later.standing([task])
+    assert standing.free == {task.key: Claimed(2, "")}  # anew: what failed is no run to go on with
+    assert not standing.failed
+
+
+@pytest.mark.parametrize("worker", [HERE, ELSEWHERE, ""])
+def test_a_killed_run_is_gone_on_with_at_once(tracker: MemoryTracker, shared: MemoryRun, worker: str) -> None:
+    task = TASKS[0]
+    other = claims_of(tracker, shared, worker)
+    assert other.claim(task, Claimed(1, ""))
+    killed = worked_on(tracker, shared, task, 1, KeyboardInterrupt)
+    assert claims_of(tracker, shared, HERE).standing([task]).free == {task.key: Claimed(2, killed.id)}
+
+
+def test_the_run_of_an_earlier_attempt_is_not_that_of_the_last(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    task = TASKS[0]
+    mine = claims_of(tracker, shared, HERE)
+    assert mine.claim(task, Claimed(1, ""))
+    worked_on(tracker, shared, task, 1, KeyboardInterrupt)
+    other = claims_of(tracker, shared)
+    assert other.claim(task, Claimed(2, ""))
+    # The other process lives, and has no run yet.
+    assert mine.standing([task]).taken == [task.key]
+
+
+def test_a_claim_of_ones_own_without_a_run_was_given_up(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    task = TASKS[0]
+    mine = claims_of(tracker, shared)
+    assert mine.claim(task, Claimed(1, ""))
+    # Ctrl-C or an absent server before the run was opened, and the study was started again in this process.
+    assert claims_of(tracker, shared).standing([task]).free == {task.key: Claimed(2, "")}
+    assert mine.standing([task]).free == {task.key: Claimed(2, "")}
+
+
+def process(pid: int) -> str:
+    return claims_module._name_of(pid)
+
+
+def test_the_claim_of_a_process_that_runs_here_holds(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    task = TASKS[0]
+    mine = claims_of(tracker, shared)
+    parent = claims_of(tracker, shared, process(os.getppid()))
+    assert parent.claim(task, Claimed(1, ""))
+    assert mine.standing([task]).taken == [task.key]
+    running = worked_on(tracker, shared, task)
+    running.status = "RUNNING"
+    assert mine.standing([task]).taken == [task.key]
+
+
+@pytest.mark.parametrize("dead", ["no such process", "its pid is another's now", "zombie"])
+def test_the_claim_of_a_process_that_is_gone_from_here_is_free(
+    tracker: MemoryTracker, shared: MemoryRun, monkeypatch: pytest.MonkeyPatch, dead: str
+) -> None:
+    task = TASKS[0]
+    mine = claims_of(tracker, shared)
+    host, pid, began = process(os.getppid()).split(":")
+    if dead == "no such process":
+        pid = str(max(psutil.pids()) + 100_000)
+    elif dead == "zombie":
+        monkeypatch.setattr(psutil.Process, "status", lambda process: psutil.STATUS_ZOMBIE)
+    else:
+        began = str(int(began) - 1)
+    gone = claims_of(tracker, shared, f"{host}:{pid}:{began}")
+    assert gone.claim(task, Claimed(1, ""))
+    assert mine.standing([task]).free == {task.key: Claimed(2, "")}
+    running = worked_on(tracker, shared, task)
+    running.status = "RUNNING"  # nobody was left to tell its end
+    assert mine.standing([task]).free == {task.key: Claimed(2, running.id)}
+
+
+def test_a_process_elsewhere_lives_as_long_as_it_says_something_new(
+    tracker: MemoryTracker, shared: MemoryRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TASKS[0]
+    now = [1000.0]
+    monkeypatch.setattr(claims_module.time, "monotonic", lambda: now[0])
+    mine = claims_of(tracker, shared)
+    assert claims_of(tracker, shared, ELSEWHERE).claim(task, Claimed(1, ""))
+
+    def taken(seconds: float) -> bool:
+        now[0] += seconds
+        return mine.standing([task]).taken == [task.key]
+
+    assert taken(0)  # from the first look on it has its time, even without a word
+    assert taken(59.9)
+    shared.set_tags({f"worker {ELSEWHERE}": 0})
+    assert taken(30)
+    assert taken(59.9)
+    assert not taken(0.2)
+    assert mine.standing([task]).free == {task.key: Claimed(2, "")}
+    shared.set_tags({f"worker {ELSEWHERE}": 1})
+    assert taken(0)
+    shared.set_tags({f"worker {ELSEWHERE}": "ended"})
+    assert not taken(0)
+
+
+def test_a_worker_says_that_it_lives_and_that_it_ends(
+    tracker: MemoryTracker, shared: MemoryRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims_module, "_BEAT_S", 0.001)
+    mine = claims_of(tracker, shared)
+    tag = f"worker {mine.worker}"
+    said = set()
+    with mine.alive():
+        ends = time.monotonic() + 10
+        while len(said) < 3 and time.monotonic() < ends:
+            said.add(shared.tags.get(tag, ""))
+        tracker.reachable = False  # an absent server is no reason to stop
+        time.sleep(0.01)
+        tracker.reachable = True
+        before = shared.tags[tag]
+        while shared.tags[tag] == before and time.monotonic() < ends:
+            time.sleep(0.001)
+        assert shared.tags[tag] != before
+    assert len(said) >= 3
+    assert shared.tags[tag] == "ended"
+    # Also where the study ends by an error, and the server is away just then.
+    with pytest.raises(ValueError, match="an error"), mine.alive():
+        raise ValueError("an error")
+    assert shared.tags[tag] == "ended"
+
+
+def test_an_absent_server_is_no_free_task(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    mine = claims_of(tracker, shared)
+    tracker.reachable = False
+    with pytest.raises(StoreUnreachable):
+        mine.standing(TASKS)
+    with pytest.raises(StoreUnreachable):
+        mine.claim(TASKS[0], Claimed(1, ""))
+    tracker.reachable = True
+    assert not shared.parameters
+
+
+def test_names_of_parameters_are_those_that_mlflow_takes(tracker: MemoryTracker, shared: MemoryRun) -> None:
+    odd = Task("0123456789abcdef", "base augment_policy=my file (1).yaml|ü%, labels=10 % seed 0 fold 1")
+    assert claims_of(tracker, shared, HERE).claim(odd, Claimed(1, ""))
+    (name,) = shared.parameters
+    assert name.startswith("taken.base augment_policy-my file -1-.yaml")
+    assert name.endswith(".01234567.1")
+    assert not set(name) & set("=%|()")
+    worker = claims_of(tracker, shared).worker
+    host, pid, began = worker.split(":")
+    assert (int(pid), int(began)) == (os.getpid(), int(psutil.Process().create_time()))
+    assert host

@@ -1,0 +1,368 @@
+"""The cells of a study: their order, their settings, and the keys by which they are recognised."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.factories import MATERIALS, config, table
+
+from wastelens.config import PretrainConfig, TrainConfig
+from wastelens.data.prepared import BALANCED, FOLDS, PreparedDataset
+from wastelens.data.tables import TrainTable
+from wastelens.data.training_rows import training_rows
+from wastelens.errors import BalanceError, ConfigError
+from wastelens.studies.cells import Cell, configuration_key, plan_cells
+from wastelens.studies.places import Place
+
+PHOTOS, COPIES, BATCH = 60, 10, 8
+TRAIN_ROWS = {0: 40, 1: 44, 2: 36}
+BATCHED = f"train.fit.batch_size={BATCH}"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    """Tables of 60 photos with two folds, whose training rows differ in number; balanced they are 10 more."""
+    folder = tmp_path_factory.mktemp("data") / "prepared" / "litter"
+    folder.mkdir(parents=True)
+    frame = table(TrainTable, PHOTOS, groups=12).frame
+    frame["split"] = _split(TRAIN_ROWS[0])
+    folds, copies = pd.DataFrame({"file_name": frame["file_name"]}), np.r_[np.full(COPIES, 2), np.ones(30, int)]
+    for fold in (1, 2):
+        rows = TRAIN_ROWS[fold]
+        folds[f"fold_{fold}"] = _split(rows)
+        folds[f"copies_{fold}"] = np.r_[copies[:rows], np.ones(max(0, rows - 40), int), np.zeros(PHOTOS - rows, int)]
+    folds.to_csv(folder / FOLDS, index=False)
+    balanced = frame.iloc[[*range(40), *range(COPIES)]]
+    balanced.drop(columns="photo_index").to_csv(folder / BALANCED, index=False)
+    manifest = {
+        "name": "litter",
+        "digest": "a digest",
+        "materials": list(MATERIALS),
+        "split": {"folds": 2},
+        "settings": {"balance_target": 0.7, "max_copies": "auto"},
+    }
+    return PreparedDataset(folder, manifest, frame)
+
+
+def _split(train_rows: int) -> list[str]:
+    return ["train"] * train_rows + ["val"] * 4 + ["test"] * (PHOTOS - train_rows - 4)
+
+
+def planned(dataset: PreparedDataset, settings: str = "", **parameters: str) -> list[Cell]:
+    given = {"models": "base", "factors": "augment=false|true", "seeds": "2", "folds": "0", **parameters}
+    return plan_cells(config("study", f"{BATCHED} {settings}", **given), {"": dataset})
+
+
+def keys(cells: list[Cell]) -> set[str]:
+    return {cell.key for cell in cells}
+
+
+def test_the_grid_in_its_order(dataset: PreparedDataset) -> None:
+    cells = planned(
+        dataset,
+        models="base,dbn",
+        factors="augment=false|true,labels=50|100 %,balanced=false|true",
+        folds="2,1",
+        seed="7",
+    )
+    expected = [
+        Place(model, {"augment": augment, "labels": labels, "balanced": balanced}, seed, fold)
+        for seed in (7, 8)
+        for fold in (1, 2)
+        for model in ("base", "dbn")
+        for labels in ("50", "100")
+        for balanced in ("false", "true")
+        for augment in ("false", "true")  # the arms of a pair beside each other
+    ]
+    assert [cell.place for cell in cells] == expected
+    assert len(keys(cells)) == len(cells)
+    for cell in cells:
+        place, made = cell.place, cell.config
+        assert (made.model, made.seed, made.fold) == (place.model, place.seed, place.fold)
+        assert made.augment is (place.levels["augment"] == "true")
+        assert made.balanced is (place.levels["balanced"] == "true")
+        assert made.labels_percent == float(place.levels["labels"])
+    place = cells[0].place
+    assert (place.arm, place.stratum) == ("false", "labels=50, balanced=false")
+    assert place.label == "base augment=false labels=50 balanced=false seed 7 fold 1"
+
+
+@pytest.mark.parametrize(
+    ("factor", "values"),
+    [
+        ("loss=bce|focal", [("loss.name", "bce"), ("loss.name", "focal")]),
+        ("labels=50|100 %", [("labels_percent", 50.0), ("labels_percent", 100.0)]),
+        ("schedule.peak=0.001|0.002", [("schedule.peak", 0.001), ("schedule.peak", 0.002)]),
+        ("freeze=0.5|features", [("freeze", 0.5), ("freeze", "features")]),
+        ("network.widths=[4]|[8, 16]", [("network.widths", (4,)), ("network.widths", (8, 16))]),
+        ("augment_policy=light|none", [("augment_policy", "light"), ("augment_policy", "none")]),
+        ("fine_tune.epochs=0|1", [("fine_tune.epochs", 0), ("fine_tune.epochs", 1)]),
+    ],
+)
+def test_levels_are_values_of_their_keys(
+    dataset: PreparedDataset, factor: str, values: list[tuple[str, object]]
+) -> None:
+    grid = {"models": ("base",), "factors": (factor,), "seeds": 1, "folds": (0,), "train": {"augment": True}}
+    cells = plan_cells(config("study").model_copy(update=grid), {"": dataset})
+    found = []
+    for cell in cells:
+        value: Any = cell.config
+        for part in values[0][0].split("."):
+            value = getattr(value, part)
+        found.append((values[0][0], value))
+    assert found == values
+    assert all(type(one) is type(other) for (_, one), (_, other) in zip(found, values, strict=True))
+
+
+def test_a_policy_brings_its_transforms(dataset: PreparedDataset) -> None:
+    light, none = planned(dataset, "train.augment=true", factors="augment_policy=light|none", seeds="1")
+    assert none.config.augmentation.transforms == ()
+    assert light.config.augmentation.transforms
+
+
+def test_folds(dataset: PreparedDataset) -> None:
+    assert [cell.place.fold for cell in planned(dataset, seeds="1", folds="auto")] == [1, 1, 2, 2]
+    assert [cell.place.fold for cell in planned(dataset, seeds="1", folds="2,0,2")] == [0, 0, 2, 2]
+    unfolded = replace(dataset, manifest={**dataset.manifest, "split": {"folds": 0}})
+    assert [cell.place.fold for cell in planned(unfolded, seeds="1", folds="auto")] == [0, 0]
+    with pytest.raises(ConfigError, match=r"^folds=3, but litter was prepared with folds=2\. Prepare it with more, or"):
+        planned(dataset, folds="1,3")
+
+
+@pytest.mark.parametrize(
+    ("folds", "factors", "settings", "rows"),
+    [
+        ("0", "augment=false|true", "", 40 + COPIES),
+        ("0", "augment=false|true", "train.balanced=false", 40),
+        ("1,2", "augment=false|true", "train.balanced=false", 44),
+        ("auto", "augment=false|true", "", 44 + COPIES),
+        ("2", "balanced=false|true", "", 36 + COPIES),
+        ("0", "labels=25|50", "train.balanced=false", 20),
+        ("0", "labels=25|100", "train.balanced=false", 40),
+    ],
+)
+def test_all_cells_train_as_many_steps_as_the_longest_pass_needs(
+    dataset: PreparedDataset, folds: str, factors: str, settings: str, rows: int
+) -> None:
+    cells = planned(dataset, settings, folds=folds, factors=factors)
+    assert {cell.config.fit.steps_per_epoch for cell in cells} == {math.ceil(rows / BATCH)}
+
+
+def test_steps_that_are_given_are_kept_and_no_cell_ends_early(dataset: PreparedDataset) -> None:
+    epochs = "train.fit.epochs=3 train.fit.patience_epochs=1"
+    for cell in planned(dataset, f"train.fit.steps_per_epoch=2 {epochs} train.fine_tune.epochs=5"):
+        assert cell.config.fit.steps_per_epoch == 2
+        # Longer than either phase: fine-tuning, too, goes on to its end.
+        assert cell.config.fit.patience_epochs >= 5
+    assert planned(dataset, epochs)[0].config.fit.patience_epochs == 3
+
+
+def test_a_budget_does_not_depend_on_how_many_seeds_there_are(dataset: PreparedDataset) -> None:
+    labels = {"factors": "labels=25|50"}
+    few, many = (planned(dataset, seeds=seeds, **labels) for seeds in ("1", "9"))
+    assert keys(few) < keys(many)
+    sizes = {len(training_rows(dataset, fold=0, balanced=True, labels_percent=50, seed=seed)) for seed in range(9)}
+    assert len(sizes) > 1, "else the seeds' passes are as long as each other"
+
+
+def test_few_labels_that_cannot_be_balanced(dataset: PreparedDataset) -> None:
+    with pytest.raises(BalanceError):
+        planned(dataset, factors="labels=2|100")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "settings", "words"),
+    [
+        ({"factors": "augmnt=false|true"}, "", "Unknown factor 'augmnt'. Did you mean 'augment'?"),
+        ({"factors": "label=10|100"}, "", "Unknown factor 'label'. Did you mean 'labels'?"),
+        ({"factors": "fitt.epochs=1|2"}, "", "Unknown factor 'fitt.epochs'."),
+        (
+            {"factors": "fit.epoch=1|2"},
+            "",
+            "base fit.epoch=1: Unknown key 'fit.epoch' in the factor fit.epoch. Did you mean 'epochs'?",
+        ),
+        (
+            {"factors": "augment=false|maybe"},
+            "",
+            "base augment=maybe: Config key 'augment' in the factor augment: must",
+        ),
+        ({"factors": "labels=10|200"}, "", "base labels=200: Config key 'labels_percent' in the factor labels: input"),
+        ({"factors": "loss=bce|focl"}, "", "base loss=focl: Config key 'loss.name' in the factor loss:"),
+        ({"factors": "pretrained=none|auto"}, "", "pretrained=auto, but model=base has no encoder to pretrain"),
+        ({"models": "base,bsae"}, "", "bsae augment=false: Unknown model 'bsae'. Did you mean 'base'?"),
+        ({"factors": "freeze=0|["}, "", "Cannot read the value in 'freeze=[' of the factor freeze."),
+        ({"models": "autoencoder"}, "train.network.widths=[4]", "Unknown key 'network.widths' in the section train."),
+        ({}, "train.fit.epoch=3", "Unknown key 'fit.epoch' in the section train. Did you mean 'epochs'?"),
+        ({}, "train.resume=abc", "train.resume cannot be set: a study goes on by itself when it is started again."),
+        (
+            {"factors": "augment_policy=light|none"},
+            "",
+            "'base augment_policy=light seed 0 fold 0' and 'base augment_policy=none seed 0 fold 0' are the same",
+        ),
+        ({"factors": "labels=100|100.0"}, "", "are the same training"),
+        ({"factors": "augment_policy=light|none,augment=true|false"}, "", "augment=false seed 0 fold 0' are the same"),
+    ],
+)
+def test_grids_that_cannot_be(dataset: PreparedDataset, parameters: dict[str, str], settings: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned(dataset, settings, **parameters)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_strata_may_share_a_training(dataset: PreparedDataset) -> None:
+    cells = planned(dataset, factors="augment=false|true,augment_policy=light|none", seeds="1")
+    plain, light, again, none = (cell.key for cell in cells)
+    assert plain == again
+    assert len({plain, light, none}) == 3
+
+
+def test_a_pretraining_is_shared_by_the_cells_that_start_from_it(dataset: PreparedDataset) -> None:
+    factors = "pretrained=none|auto,labels=50|100 %,loss=bce|focal"
+    cells = planned(dataset, models="autoencoder,dbn", factors=factors, folds="1,2")
+    shared: dict[tuple[str, int, int], set[str]] = {}
+    for cell in cells:
+        if cell.place.levels["pretrained"] == "none":
+            assert cell.encoder_key == ""
+        else:
+            place = cell.place
+            shared.setdefault((place.model, place.seed, place.fold), set()).add(cell.encoder_key)
+    assert all(len(of_place) == 1 for of_place in shared.values())
+    assert len(set.union(*shared.values())) == len(shared) == 2 * 2 * 2
+    assert not set.union(*shared.values()) & keys(cells)
+
+
+def test_keys_do_not_know_where_things_lie(dataset: PreparedDataset, tmp_path: Path) -> None:
+    elsewhere = replace(dataset, folder=tmp_path)
+    one = config("train", "data_folder=here", dataset="taco")
+    for settings, parameters in (
+        (f"data_folder={tmp_path}", {}),
+        ("max_problem_share=0.1", {}),
+        ("", {"dataset": "sample"}),
+        ("", {"resume": "abc"}),
+    ):
+        other = config("train", settings, **parameters)
+        assert configuration_key(other, elsewhere) == configuration_key(one, dataset)
+    prepared_anew = replace(dataset, manifest={**dataset.manifest, "digest": "another"})
+    assert configuration_key(one, prepared_anew) != configuration_key(one, dataset)
+
+
+def test_what_a_policy_says_counts_only_with_augmentation(dataset: PreparedDataset) -> None:
+    def key(settings: str, **parameters: str) -> str:
+        return configuration_key(config("train", settings, **parameters), dataset)
+
+    assert key("", augment_policy="light") == key("") == key("augmentation.transforms=[]")
+    with_it = [
+        key("augment=true"),
+        key("augment=true", augment_policy="light"),
+        key("augment=true augmentation.transforms=[]"),
+        key("augment=true views=2"),
+        key(""),
+    ]
+    assert len(set(with_it)) == len(with_it)
+
+
+OTHER_VALUES = {
+    "model": ("dbn",),
+    "pretrained": ("none",),
+    "weights": ("some.h5",),
+    "freeze": (0.5, "block1"),
+    "fine_tune.epochs": (1,),
+    "fine_tune.freeze": (0.5,),
+    "fine_tune.learning_rate": (0.1,),
+    "unlabelled": ("photos",),
+    "augment": (True,),
+    "cache_features": (False,),
+    "balanced": (False,),
+    "labels_percent": (10.0, 50.0),
+    "fold": (1, 2),
+    "loss.name": ("focal",),
+    "loss.focal_gamma": (1.0,),
+    "loss.asymmetric_gamma_positive": (1.0,),
+    "loss.asymmetric_gamma_negative": (1.0,),
+    "loss.asymmetric_clip": (0.1,),
+    "schedule.name": ("constant",),
+    "schedule.start": (0.001,),
+    "schedule.peak": (0.1,),
+    "schedule.floor": (0.0001,),
+    "schedule.warmup_epochs": (1.0,),
+    "schedule.decay_per_epoch": (0.9,),
+    "optimizer.name": ("adam",),
+    "optimizer.weight_decay": (0.1,),
+    "optimizer.momentum": (0.5,),
+    "optimizer.clip_norm": (0.0,),
+    "fit.epochs": (3,),
+    "fit.steps_per_epoch": (3, 4),
+    "fit.batch_size": (8,),
+    "fit.patience_epochs": (3,),
+    "mixed_precision": (True,),
+    "bootstrap_resamples": (200,),
+    "seed": (1, 2),
+    "network.method": ("denoising_autoencoder",),
+    "network.learner.widths": ((4,),),
+    "network.learner.epochs": (1,),
+    "network.dropout": (0.5,),
+}
+NO_SETTINGS = {"dataset", "data_folder", "resume", "max_problem_share"}
+OF_A_POLICY = {"augment_policy", "augmentation", "views"}
+
+
+def test_every_setting_has_another_value_here() -> None:
+    covered = {key.split(".")[0] for key in OTHER_VALUES}
+    assert covered == set(TrainConfig.model_fields) - NO_SETTINGS - OF_A_POLICY
+    for part in ("fine_tune", "loss", "schedule", "optimizer", "fit"):
+        kind = TrainConfig.model_fields[part].annotation
+        fields = {key.split(".")[1] for key in OTHER_VALUES if key.startswith(f"{part}.")}
+        assert fields == set(kind.model_fields)  # type: ignore[union-attr]
+
+
+def changed(base: TrainConfig, key: str, value: object) -> TrainConfig:
+    """The settings with another value, unchecked: here their meaning does not matter."""
+    *parents, last = key.split(".")
+    levels: list[Any] = [base]
+    for parent in parents:
+        levels.append(getattr(levels[-1], parent))
+    assert getattr(levels[-1], last) != value
+    made = levels.pop().model_copy(update={last: value})
+    for parent in reversed(parents):
+        made = levels.pop().model_copy(update={parent: made})
+    return made
+
+
+AUTOENCODER = config("train", model="autoencoder")
+
+
+@given(st.lists(st.sampled_from([(key, value) for key, of in OTHER_VALUES.items() for value in of]), max_size=3))
+def test_keys_differ_where_any_setting_does(changes: list[tuple[str, object]]) -> None:
+    somewhere = PreparedDataset(Path("nowhere"), {"digest": "a digest"}, pd.DataFrame())
+    last = dict(changes)
+    made = AUTOENCODER
+    for key, value in last.items():
+        made = changed(made, key, value)
+    key = configuration_key(made, somewhere)
+    assert (key == configuration_key(AUTOENCODER, somewhere)) is (not last)
+    # And each of several changes counts, whichever others there are.
+    for left_out in last:
+        fewer = AUTOENCODER
+        for name, value in last.items():
+            fewer = fewer if name == left_out else changed(fewer, name, value)
+        assert configuration_key(fewer, somewhere) != key
+
+
+def test_pretrainings_differ_where_their_settings_do(dataset: PreparedDataset) -> None:
+    def key(settings: str = "", **parameters: str) -> str:
+        made: PretrainConfig = config("pretrain", settings, **parameters)
+        return configuration_key(made, dataset)
+
+    others = ["seed=1", "fold=1", "learner.epochs=1", "unlabelled=photos", "mixed_precision=true"]
+    found = {key(), *(key(settings) for settings in others), key(method="rbm")}
+    assert len(found) == len(others) + 2
+    assert key("data_folder=elsewhere max_problem_share=0.1", resume="abc", dataset="sample") == key()
