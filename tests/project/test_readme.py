@@ -169,7 +169,8 @@ def check_wastelens(words: list[str]) -> None:
     context = parse(cli.wastelens.commands[step], words[1:])
     if context is not None:
         defaults = {parameter.name: parameter.default for parameter in cli.ENTRY_POINTS[step][1]}
-        assert_accepted(step, {name: value for name, value in context.params.items() if value != defaults[name]})
+        named = {name: value for name, value in context.params.items() if name in defaults}
+        assert_accepted(step, {name: value for name, value in named.items() if value != defaults[name]})
 
 
 def parse(command: click.Command, words: list[str]) -> click.Context | None:
