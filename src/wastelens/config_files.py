@@ -260,7 +260,8 @@ def _named_parts(shipped: list[Layer], above: list[Layer], schema: type[Config])
         parts.append(_named_part("model", str(said("model"))))
         parts.append(_below("augmentation", _named_part("augment", str(said("augment_policy")))))
         if (method := said("network.method")) is not None:
-            parts.append(_below("network", _below("learner", _named_part("pretrain", str(method)))))
+            # First, and so below the model's file, which may differ from it.
+            parts.insert(0, _below("network", _below("learner", _named_part("pretrain", str(method)))))
     elif schema is PretrainConfig:
         parts.append(_below("learner", _named_part("pretrain", str(said("method")))))
     elif schema is StudyConfig:

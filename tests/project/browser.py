@@ -78,9 +78,9 @@ def browser(net_log: Path | None = None) -> Iterator[Any]:
             driver.quit()
 
 
-def console(driver: Any) -> list[str]:
+def console(driver: Any, levels: tuple[str, ...] = ("WARNING", "SEVERE")) -> list[str]:
     """What the page and its frames have complained of since the last call."""
-    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in levels]
 
 
 def requested(driver: Any) -> set[str]:

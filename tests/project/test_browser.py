@@ -1,10 +1,14 @@
-"""The page of explanations in a real browser: in MLflow's artifact tab, and as a file of its own."""
+"""What people look at, in a real browser: MLflow's table of runs, a study's report, and the page of explanations.
+
+Both pages are opened in MLflow's artifact tab, and as files of their own.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from tests.project.browser import browser, console, mlflow_ui, needs_browser, requested, sent, soon
+from tests.project.running import ROOT
 
 from wastelens.data.drawing import spoken
 
@@ -140,14 +145,34 @@ def open_tab(driver: Any, address: str, explained: Explained) -> Gallery:
 
 
 @pytest.fixture(scope="module")
-def explained(explained_store: Path) -> Explained:
-    (page,) = explained_store.glob("mlruns/0/*/artifacts/explanations/index.html")
+def explained(filled_store: Path) -> Explained:
+    (page,) = filled_store.glob("mlruns/0/*/artifacts/explanations/index.html")
     return Explained(page.parent)
 
 
 @pytest.fixture(scope="module")
-def address(explained_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_ui(explained_store / "mlflow.db", tmp_path_factory.mktemp("server")) as found:
+def store(filled_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of this file's own, in which some of the models are above the controls; the artifacts are shared."""
+    own = Path(shutil.copy(filled_store / "mlflow.db", tmp_path_factory.mktemp("store")))
+    for run in found(own, "tags.step = 'train'")[::2]:
+        client(own).set_tag(run.info.run_id, "above_controls", "true")
+    return own
+
+
+def client(store: Path) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{store}")
+
+
+def found(store: Path, filter_string: str) -> list[Any]:
+    """The runs that MLflow finds, the best first."""
+    return list(client(store).search_runs(["0"], filter_string, order_by=["metrics.test_macro_ap DESC"]))
+
+
+@pytest.fixture(scope="module")
+def address(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_ui(store, tmp_path_factory.mktemp("server")) as found:
         yield found
 
 
@@ -175,9 +200,41 @@ def page(opened: Any, explained: Explained) -> Iterator[Gallery]:
     """The gallery as a file of its own."""
     opened.get(explained.page)
     yield Gallery(opened)
-    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    opened.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    as_before(opened)
+
+
+def as_before(driver: Any) -> None:
+    """The screen, its colours and scripts as they are without emulation."""
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def narrow(driver: Any) -> None:
+    """A screen 400 pixels wide."""
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert driver.execute_script("return innerWidth") == 400
+
+
+def assert_readable(driver: Any, scheme: str) -> None:
+    """In light or dark colours, the page's own ones, with enough contrast everywhere."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    colour = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+    brightness = [int(part) for part in re.findall(r"\d+", colour)]
+    assert len(brightness) == 3
+    assert max(brightness) < 50 if scheme == "dark" else min(brightness) > 200
+    contrast, element = driver.execute_script(FAINTEST)
+    assert contrast >= 4.5, element
+
+
+def assert_fits(driver: Any) -> int:
+    """The page scrolls down only; its width in pixels."""
+    wide = "const root = document.scrollingElement; return [root.scrollWidth, root.clientWidth]"
+    needed, given = driver.execute_script(wide)
+    assert needed <= given
+    return int(given)
 
 
 def test_the_artifact_tab_shows_the_gallery(gallery: Gallery, explained: Explained) -> None:
@@ -378,17 +435,13 @@ def test_every_picture_is_one(page: Gallery, explained: Explained) -> None:
 
 def test_a_narrow_screen_scrolls_down_only(page: Gallery) -> None:
     driver = page.driver
-    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    narrow(driver)
     # All of it at once: cards out of sight are not laid out otherwise, and what is too wide in a card would be cut off.
     driver.execute_script("for (const element of document.querySelectorAll('details')) element.open = true;")
     driver.execute_script(
         "for (const card of document.querySelectorAll('.card')) card.style.contentVisibility = 'visible'"
     )
-    assert driver.execute_script("return innerWidth") == 400
-    wide = "const root = document.scrollingElement; return [root.scrollWidth, root.clientWidth]"
-    needed, given = driver.execute_script(wide)
-    assert needed <= given
+    given = assert_fits(driver)
     too_wide = (
         "return [...document.querySelectorAll('.card, .filters, .top')].filter((e) => e.scrollWidth > e.clientWidth)"
     )
@@ -402,14 +455,7 @@ def test_a_narrow_screen_scrolls_down_only(page: Gallery) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_light_and_dark(page: Gallery, scheme: str) -> None:
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    colour = page.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
-    brightness = [int(part) for part in re.findall(r"\d+", colour)]
-    assert len(brightness) == 3
-    assert max(brightness) < 50 if scheme == "dark" else min(brightness) > 200
-    contrast, element = page.driver.execute_script(FAINTEST)
-    assert contrast >= 4.5, element
+    assert_readable(page.driver, scheme)
 
 
 def test_without_scripts_everything_is_there(page: Gallery, explained: Explained) -> None:
@@ -419,3 +465,229 @@ def test_without_scripts_everything_is_there(page: Gallery, explained: Explained
     assert len(cards) == len(explained.scores())
     assert all(card.is_displayed() for card in cards)
     assert not page.find(".filters").is_displayed()
+
+
+ABOVE_CONTROLS = 'tags.step = "train" and tags.above_controls = "true"'
+METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "floor_macro_ap", "gain_over_controls_low")
+TAGS = ("collapsed", "above_controls", "verdict")
+# The rows to be seen, from top to bottom: id, and where the run's name begins, in pixels.
+ROWS = """
+const rows = [...document.querySelectorAll(".ag-pinned-left-cols-container [role=row][row-id]")];
+return rows.map((row) => [row.getBoundingClientRect().top, row.getAttribute("row-id"),
+  (row.querySelector("[col-id='attributes.`Run Name`'] a, [col-id='attributes.`Run Name`']"))
+    .getBoundingClientRect().left]).sort((one, other) => one[0] - other[0]);
+"""
+# What stands in the cells of a run, by column.
+CELLS = """
+const cells = [...document.querySelectorAll(`.ag-center-cols-container [row-id="${arguments[0]}"] [col-id]`)];
+return Object.fromEntries(cells.map((cell) => [cell.getAttribute("col-id"), cell.textContent]));
+"""
+
+
+@dataclass(frozen=True)
+class MlflowPage:
+    """A page of MLflow, above all the table of runs, as a user handles it."""
+
+    driver: Any
+
+    def all(self, selector: str, text: str = "") -> list[Any]:
+        """The elements of this selector, with this text if one is given."""
+        elements = self.driver.find_elements("css selector", selector)
+        return [element for element in elements if not text or element.text == text]
+
+    def one(self, selector: str, text: str = "") -> Any:
+        """The first of them, as soon as there is one."""
+        return soon(lambda: self.all(selector, text), f"{selector} {text}")[0]
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def filter(self, text: str) -> None:
+        self.one("[data-testid=search-box]").send_keys(text, "\ue007")
+
+    def sort_by(self, metric: str) -> None:
+        self.one("[data-testid=sort-select-dropdown]").click()
+        self.one(f"[data-testid='sort-select-{metric}']").click()
+
+    def show(self, columns: Sequence[str]) -> None:
+        self.one("button", "Columns").click()
+        search = self.one("input[placeholder='Search columns']")
+        for column in columns:
+            search.send_keys("\ue009a\ue000", column)
+            box = self.one("[data-testid=column-selector-tree] .du-bois-light-tree-node-content-wrapper", column)
+            if "checked" not in box.find_element("xpath", "..").get_attribute("class"):
+                box.click()
+        self.press("\ue00c")
+
+    def group_by(self, tag: str) -> None:
+        soon(lambda: [one for one in self.all("button") if one.text.startswith("Group by")], "a button")[0].click()
+        self.one("[role=menu] input").send_keys(tag)
+        self.one("[role=menuitemcheckbox]", tag).click()  # tags come before parameters
+        self.press("\ue00c")
+
+    def rows(self) -> list[tuple[str, float]]:
+        """Id and place of the names, from top to bottom."""
+        return [(run_id, left) for _, run_id, left in self.driver.execute_script(ROWS)]
+
+    def shown(self, count: int) -> list[str]:
+        """The ids of the rows, as soon as there are so many."""
+        soon(lambda: len(self.rows()) == count, f"{count} rows")
+        return [run_id for run_id, _ in self.rows()]
+
+    def cells(self, run_id: str) -> dict[str, str]:
+        return dict(self.driver.execute_script(CELLS, run_id))
+
+
+@pytest.fixture
+def table(opened: Any, address: str) -> MlflowPage:
+    """As it is on the first visit: what it remembers is forgotten."""
+    opened.set_window_rect(width=3000, height=1000)  # columns out of sight have no cells
+    opened.get("about:blank")
+    opened.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
+    console(opened)
+    opened.get(f"{address}/#/experiments/0/runs")
+    table = MlflowPage(opened)
+    table.one("[role=row][row-id]")
+    return table
+
+
+@pytest.fixture(scope="module")
+def study(store: Path) -> Any:
+    """The study's run."""
+    (run,) = found(store, "tags.step = 'study'")
+    return run
+
+
+def test_the_best_runs_as_the_readme_says(table: MlflowPage, store: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in (ABOVE_CONTROLS, *METRICS, *TAGS) if f"`{name}`" not in readme] == []
+    runs = found(store, ABOVE_CONTROLS)
+    assert 1 < len(runs) < len(found(store, "tags.step = 'train'"))
+    table.filter(ABOVE_CONTROLS)
+    table.sort_by("test_macro_ap")
+    assert table.shown(len(runs)) == [run.info.run_id for run in runs]
+    table.show([*METRICS, *TAGS])
+    for run in runs:
+        cells = soon(lambda run=run: table.cells(run.info.run_id), "a row")  # type: ignore[misc]
+        for name in METRICS:
+            assert float(cells[f"metrics.`{name}`"]) == pytest.approx(run.data.metrics[name])
+        assert {name: cells[f"tags.`{name}`"] for name in TAGS} == {name: run.data.tags[name] for name in TAGS}
+    assert errors(table.driver) == []
+
+
+def errors(driver: Any) -> list[str]:
+    """The errors in the console, but for MLflow's own one."""
+    return [message for message in console(driver, ("SEVERE",)) if not MLFLOW_S_OWN.match(message)]
+
+
+def test_the_runs_of_a_study_lie_below_it(table: MlflowPage, store: Path, study: Any) -> None:
+    runs = [run.info.run_id for run in found(store, f"tags.study = '{study.info.run_id}'")]
+    table.filter(f'tags.study = "{study.info.run_id}"')
+    assert table.shown(1) == [study.info.run_id]
+    table.one(f".ag-pinned-left-cols-container [row-id='{study.info.run_id}'] button").click()
+    first, *below = table.shown(1 + len(runs))
+    assert first == study.info.run_id
+    assert sorted(below) == sorted(runs)
+    (_, left), *others = table.rows()
+    assert min(place for _, place in others) > left
+
+
+def test_the_runs_of_a_study_in_groups(table: MlflowPage, store: Path, study: Any) -> None:
+    """By model and arm; sorted by a metric they lie below nothing."""
+    runs = found(store, f"tags.study = '{study.info.run_id}'")
+    table.filter(f'tags.study = "{study.info.run_id}"')
+    table.sort_by("test_macro_ap")
+    assert table.shown(len(runs)) == [run.info.run_id for run in runs]
+    table.group_by("model")
+    table.group_by("augment")
+    groups = {f"tag.model.{run.data.tags['model']},tag.augment.{run.data.tags['augment']}" for run in runs}
+    assert len(groups) == 4
+    members = {
+        f"tag.model.{run.data.tags['model']},tag.augment.{run.data.tags['augment']}.{run.info.run_id}" for run in runs
+    }
+    assert set(table.shown(len(groups) + len(runs))) == groups | members
+    assert errors(table.driver) == []
+
+
+def test_two_runs_side_by_side(table: MlflowPage, store: Path, study: Any) -> None:
+    """Select two, Compare: charts of both, drawn."""
+    table.filter(f'tags.study = "{study.info.run_id}"')
+    table.sort_by("test_macro_ap")
+    chosen = table.shown(8)[:2]
+    for run_id in chosen:
+        table.one(f".ag-pinned-left-cols-container [row-id='{run_id}'] input.ag-checkbox-input").click()
+    table.one("[data-testid=runs-compare-button]").click()
+    assert table.one("h1, h2", "Comparing 2 Runs from 1 Experiment")
+    assert all(run_id in table.driver.current_url for run_id in chosen)
+    for tab in ("Parallel Coordinates Plot", "Scatter Plot"):
+        table.one("[role=tab]", tab).click()
+        chart = soon(lambda: [one for one in table.all("svg.main-svg") if one.is_displayed()], tab)[0]
+        assert min(chart.size.values()) > 200
+    points = ".scatterlayer .point"
+    assert len(soon(lambda: table.all(points), "points")) == 2
+    assert errors(table.driver) == []
+
+
+FOREST = """
+return [...document.querySelectorAll(".forest .line:not(.axis)")].map((line) => {
+  const strip = line.querySelector(".strip").getBoundingClientRect();
+  const mark = line.querySelector(".mark").getBoundingClientRect();
+  return [line.querySelector(".name").textContent, line.querySelector(".numbers").textContent,
+    ((mark.left + mark.right) / 2 - strip.left) / strip.width, mark.width];
+});
+"""
+
+
+def test_the_artifact_tab_shows_the_report(address: str, study: Any, tmp_path: Path) -> None:
+    """The verdict, and the differences drawn where their numbers say; nothing leaves the machine for it."""
+    with browser(net_log=tmp_path / "net.json") as driver:
+        page = MlflowPage(driver)
+        driver.get(f"{address}/#/experiments/0/runs/{study.info.run_id}")
+        page.one("[role=tab]", "Artifacts").click()
+        page.one("li", "report.html").click()
+        driver.switch_to.frame(page.one(FRAME))
+        verdict = page.one("h1.verdict").text
+        forest = driver.execute_script(FOREST)
+        complaints, addresses = console(driver), requested(driver)
+    comparisons = pd.read_csv(Path(study.info.artifact_uri) / "comparisons.csv")
+    assert study.data.tags["verdict"].startswith(verdict)
+    shown = {f"{name} {numbers.partition(' ')[0]}": (place, width) for name, numbers, place, width in forest}
+    wanted = comparisons[comparisons["metric"].isin(["macro_ap", "macro_f1"])]
+    assert len(wanted) == len(forest) == 6
+    for row in wanted.itertuples():
+        place, width = shown[f"{row.model} {row.difference:+z.3f}"]
+        assert width > 5
+        assert (place > 0.5) == (row.difference > 0)
+    local = (f"{address}/", f"blob:{address}/", "data:", "blob:null/")
+    own = (f"{address}/static-files/",)  # MLflow's scripts complain of each other
+    assert [one for one in complaints if not MLFLOW_S_OWN.match(one) and not one.startswith(own)] == []
+    assert any("/get-artifact?path=report.html" in one for one in addresses)
+    assert {one for one in {*addresses, *sent(tmp_path / "net.json")} if not one.startswith(local)} == set()
+
+
+@pytest.fixture
+def report(opened: Any, study: Any) -> Iterator[Any]:
+    """The report as a file of its own."""
+    console(opened)
+    requested(opened)
+    opened.get((Path(study.info.artifact_uri) / "report.html").as_uri())
+    yield opened
+    as_before(opened)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_in_light_and_dark(report: Any, scheme: str) -> None:
+    report.execute_script("for (const element of document.querySelectorAll('details')) element.open = true;")
+    assert_readable(report, scheme)
+
+
+def test_the_report_on_a_narrow_screen(report: Any) -> None:
+    """It scrolls down only, and the differences are still drawn; as a file it asks for nothing."""
+    narrow(report)
+    report.execute_script("for (const element of document.querySelectorAll('details')) element.open = true;")
+    assert_fits(report)
+    assert min(width for *_, width in report.execute_script(FOREST)) > 5
+    assert console(report) == []
+    assert {one for one in requested(report) if not one.startswith("data:")} == {report.current_url}

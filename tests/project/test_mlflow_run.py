@@ -22,6 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 # The packages that conda.yaml pins for every platform and Python.
 CONDA = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))
 UNMARKED_PINS = dict(pin.split("==") for pin in CONDA["dependencies"][2]["pip"] if ";" not in pin)
+TINY_CELLS = "train.fit.epochs=1 train.network.widths=[4,8] train.bootstrap_resamples=100 bootstrap_resamples=100"
+STUDY = ("-e", "study", "-P", "dataset=my litter", "-P", "models=base", "-P", f"set={TINY_CELLS}")
 Answer = subprocess.CompletedProcess[str]
 
 
@@ -100,6 +102,44 @@ def test_train(trained: Any) -> None:
     assert trained.data.tags["mlflow.project.entryPoint"] == "train"
     assert {"test_macro_ap", "loss"} <= set(trained.data.metrics)
     assert len(trained.outputs.model_outputs) == 1
+
+
+@pytest.fixture(scope="module")
+def studied(project: Project, prepared: Any) -> list[Any]:
+    """A study, and the runs that it started: MLflow's own first."""
+    answer, runs = project.mlflow_run(*STUDY, "-P", "seeds=1")
+    ok(answer)
+    return sorted(runs, key=lambda one: one.info.start_time)
+
+
+def test_a_study_is_the_run_that_mlflow_opened_and_its_children(studied: list[Any]) -> None:
+    parent, *children = studied
+    assert parent.data.tags["mlflow.project.entryPoint"] == "study"
+    assert {one.info.status for one in studied} == {"FINISHED"}
+    assert {one.data.tags["mlflow.parentRunId"] for one in children} == {parent.info.run_id}
+    assert {one.data.tags["study"] for one in children} == {parent.info.run_id}
+    assert sorted(one.data.tags["augment"] for one in children) == ["false", "true"]
+    assert parent.data.metrics["finished_cells"] == 2
+    assert "augment=true against false" in parent.data.tags["verdict"]
+
+
+def test_a_study_that_is_extended_goes_on_in_its_run(project: Project, studied: list[Any]) -> None:
+    answer, runs = project.mlflow_run(*STUDY, "-P", "seeds=2")
+    ok(answer)
+    (call,) = [one for one in runs if "mlflow.project.entryPoint" in one.data.tags]
+    cells = [one for one in runs if "cell" in one.data.tags]
+    assert call.data.tags["resumes_run"] == studied[0].info.run_id
+    assert [one.data.tags["seed"] for one in cells] == ["1", "1"]
+    assert {one.data.tags["mlflow.parentRunId"] for one in cells} == {studied[0].info.run_id}
+    assert {one.info.status for one in runs} == {"FINISHED"}
+    assert project.client.get_run(studied[0].info.run_id).data.metrics["finished_cells"] == 4
+
+
+def test_compare(project: Project, studied: list[Any]) -> None:
+    cells = ",".join(one.info.run_id for one in studied[1:])
+    compared = only(project.mlflow_run("-e", "compare", "-P", f"run_ids={cells}", "-P", "set=bootstrap_resamples=100"))
+    assert compared.data.tags["compares"] == "augment"
+    assert compared.data.metrics["finished_cells"] == 2
 
 
 def test_the_model_names_its_own_requirements_only(project: Project, trained: Any) -> None:

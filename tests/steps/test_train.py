@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,50 @@ def test_exported_files_rebuild_the_network(prepared_folder: Path) -> None:
     saved = keras.saving.load_model(run.folder / "model" / "network" / "network.keras")
     photos = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype("float32")
     np.testing.assert_allclose(rebuilt.predict_on_batch(photos), saved.predict_on_batch(photos), atol=1e-6)
+
+
+def test_so_many_steps_an_epoch_of_a_share_of_the_labels(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []  # epoch, photos
+    original = train._fit_phase
+
+    def watched(phase: Any, *arguments: Any) -> Any:
+        def counting(epoch: int) -> Any:
+            for photos, labels in batches(epoch):
+                seen.append((epoch, len(labels)))
+                yield photos, labels
+
+        batches = phase.batches.epoch
+        monkeypatch.setattr(phase.batches, "epoch", counting)
+        return original(phase, *arguments)
+
+    monkeypatch.setattr(train, "_fit_phase", watched)
+    settings = "fit.steps_per_epoch=5 labels_percent=50"
+    run = trained(prepared_folder, settings, balanced="false")
+    assert [epoch for epoch, _ in seen] == [0] * 5 + [1] * 5
+    labels = pd.read_csv(prepared_folder / "data" / "prepared" / "litter" / "labels.csv")
+    share = math.ceil((labels["split"] == "train").sum() / 2)
+    assert share < 16 * 5, "else one pass is longer than an epoch"
+    passes = [photos for _, photos in seen]
+    per_pass = math.ceil(share / 16)
+    assert sum(passes[:per_pass]) == share
+    assert run.parameters["labels_percent"] == "50.0"
+    assert sorted(run.history) == [1, 2]
+
+
+def test_tags_that_a_study_gives_are_on_the_run_when_it_fails_at_once(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MemoryTracker()
+    monkeypatch.setattr(train, "build_loss", lambda loss: lambda labels, logits: _nan_loss(logits))
+    settings = f"{TINY} data_folder={prepared_folder / 'data'}"
+    chosen = config("train", settings, dataset=str(prepared_folder / "litter"))
+    with pytest.raises(NonFiniteLossError):
+        train.train_one(chosen, tracker, {"cell": "a key", "attempt": 2})
+    (run,) = tracker.runs
+    assert (run.status, run.tags["cell"], run.tags["attempt"]) == ("FAILED", "a key", "2")
+    assert run.tags["mapping"] == "default"
 
 
 def test_same_seed_same_curve_and_another_seed_another(prepared_folder: Path) -> None:

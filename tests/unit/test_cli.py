@@ -19,7 +19,7 @@ from wastelens.errors import AnnotationsError, NonFiniteLossError, WastelensErro
 
 SOURCE = Path(cli.__file__).resolve().parents[1]
 # Parameters that are empty by default: as conf/model/<model>.yaml or conf/study/<preset>.yaml says.
-AS_A_FILE_SAYS = {"train": ("pretrained", "weights", "freeze"), "study": ("models", "factors", "seeds")}
+AS_A_FILE_SAYS = {"train": ("pretrained", "weights", "freeze"), "study": ("models", "factors", "seeds", "folds")}
 
 
 @pytest.fixture
@@ -68,6 +68,14 @@ def test_spelled_out_defaults_change_nothing(step, calls):
         (["explain", "--file_names", ""], "file_names", ()),
         (["explain", "--split", "val", "--photos", "7", "--set", "samples=100"], "photos", 7),
         (["explain", "--run_id", "abc"], "run_id", "abc"),
+        (["study", "--models", "base, dbn", "--seeds", "4"], "models", ("base", "dbn")),
+        (["study", "--factors", "loss=bce|focal,labels=10|100 %"], "factors", ("loss=bce|focal", "labels=10|100 %")),
+        (["study", "--preset", "smoke"], "seeds", 2),
+        (["study", "--preset", "smoke", "--folds", "1,2"], "folds", (1, 2)),
+        (["study", "--set", "train.fit.epochs=3"], "train", {"fit": {"epochs": 3}}),
+        (["study", "--study", "mine"], "study", "mine"),
+        (["compare", "--run_ids", "a,b"], "run_ids", ("a", "b")),
+        (["compare", "a", "b", "--seed", "3"], "run_ids", ("a", "b")),
         (["main", "--seed", "9"], "train.seed", 9),
         (["main", "--seed", "9"], "explain.seed", 9),
         (["main", "--dataset", "sample"], "explain.dataset", "sample"),
@@ -96,6 +104,12 @@ def test_what_is_typed_beats_the_config_file_even_where_it_is_the_default(calls,
     file.write_text("seed: 5\nfold: 3\n")
     assert status("train", "--config", str(file), "--seed", "0") == 0
     assert (calls[0][1].seed, calls[0][1].fold) == (0, 3)
+
+
+@pytest.mark.parametrize(("step", "names"), AS_A_FILE_SAYS.items())
+def test_what_a_file_says_is_empty_on_the_command_line(step, names):
+    defaults = {one.name: one.default for one in cli.ENTRY_POINTS[step][1]}
+    assert [defaults[name] for name in names] == [""] * len(names)
 
 
 @pytest.mark.parametrize("step", cli.ENTRY_POINTS)
@@ -129,6 +143,10 @@ def cli_config(step):
         (["train", "--config", "no-such.yaml"], "'no-such.yaml' cannot be read"),
         (["explain", "--methods", "gradcam,grad"], "not 'grad'"),
         (["explain", "--photos", "0"], "greater than or equal to 1"),
+        (["study", "--seeds", "0"], "greater than or equal to 1"),
+        (["study", "--factors", "augment=true"], "a comparison needs two"),
+        (["study", "--preset", "smok"], "Did you mean 'smoke'?"),
+        (["compare", "a", "a"], "names a run twice"),
         (["train", "--no_such_option", "1"], "No such option"),
         (["no-such-step"], "No such command"),
     ],

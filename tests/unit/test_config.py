@@ -136,6 +136,10 @@ def test_wrong_value_in_a_model_file_names_that_file(tmp_path):
         ("train", "fit.epochs=2.5", "fit.epochs", "integer"),
         ("train", "fit.epochs=true", "fit.epochs", "cannot be true or false"),
         ("train", "fit=5", "fit", "dictionary"),
+        ("train", "fit.steps_per_epoch=0", "fit.steps_per_epoch", "greater than or equal to 1"),
+        ("train", "fit.steps_per_epoch=all", "fit.steps_per_epoch", "integer"),
+        ("train", "labels_percent=0", "labels_percent", "greater than 0"),
+        ("train", "labels_percent=100.5", "labels_percent", "less than or equal to 100"),
         ("train", "loss.name=mse", "loss.name", "'bce', 'focal' or 'asymmetric'"),
         ("train", "loss.focal_gamma=.nan", "loss.focal_gamma", "finite"),
         ("train", "schedule.peak=.inf", "schedule.peak", "finite"),
@@ -314,6 +318,17 @@ def test_method_brings_in_its_learner():
     train = config("train", "network.method=dense_autoencoder network.learner.epochs=3", model="autoencoder")
     assert (train.network.learner.kind, train.network.learner.epochs) == ("dense_autoencoder", 3)
     assert config("pretrain", "learner.epochs=3", method="rbm").learner.layers == (256,)
+
+
+def test_what_a_models_file_says_of_its_learner_lies_over_the_methods_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    shipped = yaml.safe_load((conf_folder() / "model" / "autoencoder.yaml").read_text())
+    shipped["network"]["learner"] = {"epochs": 3, "widths": [4]}
+    file.write_text(yaml.safe_dump(shipped))
+    learner = config("train", "network.learner.widths=[8]", model=str(file)).network.learner
+    method = yaml.safe_load((conf_folder() / "pretrain" / "conv_autoencoder.yaml").read_text())
+    assert (learner.epochs, learner.widths, learner.batch_size) == (3, (8,), method["batch_size"])
+    assert config("main", f"models.mine.model={file}").models["mine"].network.learner.epochs == 3
 
 
 MAIN_MODELS = ("base", "base_augmented", "autoencoder", "dbn", "vgg16")

@@ -47,8 +47,8 @@ def one(comparison: Comparison, model: str, metric: str = "macro_ap") -> Differe
 
 def covered(regime: Regime, studies: int = 1000, resamples: int = 100) -> float:
     """Share of simulated studies whose interval for macro AP holds the mean of other studies, in %."""
-    truth = float(np.mean([drawn(regime, 500, np.random.default_rng([1, part])).effects().mean() for part in range(8)]))
-    rng, held = np.random.default_rng(2), 0
+    truth = float(np.mean([drawn(regime, 500, np.random.default_rng([1, part])).effects().mean() for part in range(6)]))
+    rng, held = np.random.default_rng(5), 0
     simulated = drawn(regime, studies, rng)
     for study in range(studies):
         found = one(compare(simulated.pairs(study), MATERIALS, rng, resamples), "model 0")
@@ -166,6 +166,22 @@ def test_models_share_their_photos_but_not_their_trainings():
     assert alone.training_variance > 0
     seeds_alone, seeds_together = (each.training_variance + each.spread.interaction for each in (alone, together))
     assert seeds_together == pytest.approx(seeds_alone / 2)
+
+
+@pytest.mark.parametrize(
+    ("training", "interaction", "degrees"),
+    [
+        (float("nan"), 0.0, 20),  # one seed: photos alone
+        (0.0, 0.0, 20),
+        (1e3, 0.0, 2),
+        (3.0, 1.0, 16 / (1 / 20 + 16 / 2)),
+        (0.0, 1.0, 1 / (1 / 20 + 0.25 / 2)),
+        (3.0, 4.0, 2),  # not fewer than the training's
+    ],
+)
+def test_degrees_of_freedom_lie_between_those_of_photos_and_seeds(training, interaction, degrees):
+    found = Spread(1.0, training, interaction, photo_degrees=20, training_degrees=2, cells=1).degrees
+    assert found == pytest.approx(max(degrees, 2), rel=0.01)
 
 
 # What must not matter, and what must

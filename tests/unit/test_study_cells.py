@@ -19,7 +19,7 @@ from wastelens.data.prepared import BALANCED, FOLDS, PreparedDataset
 from wastelens.data.tables import TrainTable
 from wastelens.data.training_rows import training_rows
 from wastelens.errors import BalanceError, ConfigError
-from wastelens.studies.cells import Cell, configuration_key, plan_cells
+from wastelens.studies.cells import Cell, check_factors, configuration_key, plan_cells
 from wastelens.studies.places import Place
 
 PHOTOS, COPIES, BATCH = 60, 10, 8
@@ -179,11 +179,27 @@ def test_few_labels_that_cannot_be_balanced(dataset: PreparedDataset) -> None:
 
 
 @pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ("augmnt=false|true", "Unknown factor 'augmnt'. Did you mean 'augment'?"),
+        ("augment=false|true,label=10|100", "Unknown factor 'label'. Did you mean 'labels'?"),
+        ("fitt.epochs=1|2", "Unknown factor 'fitt.epochs'."),
+    ],
+)
+def test_factors_that_no_training_knows(factors: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_factors(config("study", factors=factors).parsed_factors)
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("A factor is a key of conf/train.yaml, or labels, loss, mapping.")
+
+
+def test_factors_that_a_training_knows() -> None:
+    check_factors(config("study", factors="mapping=default|predecessor,labels=10|100,fit.epochs=1|2").parsed_factors)
+
+
+@pytest.mark.parametrize(
     ("parameters", "settings", "words"),
     [
-        ({"factors": "augmnt=false|true"}, "", "Unknown factor 'augmnt'. Did you mean 'augment'?"),
-        ({"factors": "label=10|100"}, "", "Unknown factor 'label'. Did you mean 'labels'?"),
-        ({"factors": "fitt.epochs=1|2"}, "", "Unknown factor 'fitt.epochs'."),
         (
             {"factors": "fit.epoch=1|2"},
             "",

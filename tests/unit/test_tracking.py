@@ -6,6 +6,7 @@ import math
 import os
 import re
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from wastelens import mlflow_tracking
-from wastelens.errors import RunError
+from wastelens.errors import EndsLater, RunError
 from wastelens.memory_tracking import MemoryTracker
 from wastelens.mlflow_tracking import MlflowTracker, git_commit_tag
 from wastelens.tracking import as_text, to_json
@@ -189,7 +190,7 @@ def test_stored_run_tells_its_name_status_tags_and_last_metrics(kept):
         run.log_metrics({"loss": 2.0, "val_macro_ap": 0.25}, step=1)
         run.log_metrics({"loss": 1.0}, step=2)
         run.set_tags({"step": "train", "collapsed": False})
-        assert kept.tracker.stored(run.id).status in ("RUNNING", "FAILED")
+        assert kept.tracker.stored(run.id).status == "RUNNING"
     stored = kept.tracker.stored(run.id)
     assert (stored.run.id, stored.name, stored.status) == (run.id, "base plain seed 0", "FINISHED")
     assert stored.tags.items() >= {"step": "train", "collapsed": "false"}.items()
@@ -371,6 +372,166 @@ def test_unknown_run_cannot_be_resumed(kept):
     message = r"^There is no run 'abc'\. Copy the run id from the MLflow UI\.$"
     with pytest.raises(RunError, match=message), kept.tracker.start("train", resume="abc"):
         pass
+
+
+def shared(kept, key, name="study"):
+    """The id of a shared run, opened and ended."""
+    with kept.tracker.start_shared(name, key) as run:
+        return run.id
+
+
+def test_a_shared_run_is_one_for_all_that_know_its_key(kept):
+    first = shared(kept, "study a of litter")
+    assert kept.status(first) == "FINISHED"
+    with kept.tracker.start_shared("another name", "study a of litter") as run:
+        assert run.id == first
+        assert kept.status(first) == "RUNNING"
+        run.set_tags({"step": "study"})
+        with kept.tracker.start("cell") as cell:
+            pass
+    assert kept.parent(cell.id) == first
+    assert kept.tracker.stored(first).name == "study"
+    assert (kept.status(first), kept.tags(first)["step"]) == ("FINISHED", "study")
+    other = shared(kept, "study b of litter")
+    assert other != first
+    assert shared(kept, "study a of litter") == first
+
+
+def test_a_shared_run_that_was_interrupted_is_gone_on_with(kept):
+    ids = []
+
+    def interrupted():
+        with kept.tracker.start_shared("study", "interrupted") as run:
+            ids.append(run.id)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert kept.status(ids[0]) == "KILLED"
+    assert shared(kept, "interrupted") == ids[0]
+    assert kept.status(ids[0]) == "FINISHED"
+
+
+def test_what_is_settled_stays(kept):
+    with kept.tracker.start("study") as run:
+        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker a") == "worker a"
+        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker b") == "worker a"
+        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker a") == "worker a"
+        assert kept.tracker.settle(run.id, "taken.base seed 0.2", "worker b") == "worker b"
+    wanted = {"taken.base seed 0.1": "worker a", "taken.base seed 0.2": "worker b"}
+    assert kept.tracker.stored(run.id).parameters == wanted
+
+
+def test_found_runs_have_any_status_and_the_newest_is_first(kept):
+    wanted = {"dataset_digest": f"found in {type(kept).__name__}"}
+    ids = [started(kept, "finished", **wanted)]
+    ids.append(started(kept, "failed", ends=ValueError, **wanted))
+    ids.append(started(kept, "killed", ends=KeyboardInterrupt, **wanted))
+    started(kept, "of another dataset", dataset_digest="another")
+    time.sleep(0.005)
+    before = time.time()
+    with kept.tracker.start("running") as running:
+        running.set_tags({**wanted, "cell": "abc"})
+        found = kept.tracker.found(wanted)
+        assert [one.run.id for one in kept.tracker.found({**wanted, "cell": "abc"})] == [running.id]
+    assert [one.run.id for one in found] == [running.id, *reversed(ids)]
+    assert [one.status for one in found] == ["RUNNING", "KILLED", "FAILED", "FINISHED"]
+    assert found[0].ended_at == 0
+    assert all(before - 60 < one.ended_at <= before for one in found[1:])
+    assert kept.tracker.found({"dataset_digest": "of none"}) == []
+
+
+def test_a_run_that_nobody_writes_any_more_is_given_its_end(kept):
+    def leave():
+        with kept.tracker.start("cell") as run:
+            ids.append(run.id)
+            raise EndsLater
+
+    ids = []
+    with pytest.raises(EndsLater):
+        leave()
+    assert kept.status(ids[0]) == "RUNNING"
+    before = time.time()
+    kept.tracker.finish(ids[0], "KILLED")
+    assert kept.status(ids[0]) == "KILLED"
+    assert before - 0.002 <= kept.tracker.stored(ids[0]).ended_at <= time.time()
+
+
+def test_a_shared_run_that_was_deleted_makes_way_for_a_new_one(store):
+    kept = InMlflow(store)
+    first = shared(kept, "deleted")
+    store.MlflowClient().delete_run(first)
+    second = shared(kept, "deleted")
+    assert second != first
+    assert shared(kept, "deleted") == second
+    store.MlflowClient().restore_run(first)
+    assert shared(kept, "deleted") == first, "the one that was there first"
+
+
+def test_a_shared_run_leaves_no_experiment_to_be_seen(store):
+    before = {one.name for one in store.MlflowClient().search_experiments()}
+    shared(InMlflow(store), "unseen")
+    assert {one.name for one in store.MlflowClient().search_experiments()} == before
+
+
+@pytest.mark.parametrize("by_mlflow", [False, True])
+def test_of_two_processes_that_open_a_shared_run_one_joins_the_other(store, monkeypatch, by_mlflow):
+    kept = InMlflow(store)
+    key = f"raced for, by mlflow {by_mlflow}"
+    experiment = store.get_experiment_by_name("tests").experiment_id
+    original = mlflow_tracking._elect
+    theirs = []
+
+    def outrun(key, candidate):
+        """Another process is elected between our look and our attempt."""
+        monkeypatch.setattr(mlflow_tracking, "_elect", original)
+        theirs.append(store.MlflowClient().create_run(experiment).info.run_id)
+        assert original(key, theirs[0]) == theirs[0]
+        ours.append(candidate)
+        return original(key, candidate)
+
+    ours = []
+    monkeypatch.setattr(mlflow_tracking, "_elect", outrun)
+    if by_mlflow:
+        wrapper = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
+        monkeypatch.setenv("MLFLOW_RUN_ID", wrapper)
+    with kept.tracker.start_shared("study", key) as run:
+        assert run.id == theirs[0]
+    assert kept.status(theirs[0]) == "FINISHED"
+    aside = store.MlflowClient().get_run(ours[0])
+    if by_mlflow:  # mlflow run keeps its own run, which tells where the work is
+        assert ours[0] == wrapper
+        assert (aside.info.lifecycle_stage, aside.data.tags["joins_run"]) == ("active", theirs[0])
+    else:
+        assert aside.info.lifecycle_stage == "deleted"
+
+
+def test_many_threads_settle_a_parameter_once(store):
+    kept = InMlflow(store)
+    run_id = started(kept, "study")
+    together = threading.Barrier(4)
+    answers = []
+
+    def settle(worker):
+        together.wait()
+        answers.append((worker, kept.tracker.settle(run_id, "taken.base.1", worker)))
+
+    threads = [threading.Thread(target=settle, args=(f"worker {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winner = kept.parameters(run_id)["taken.base.1"]
+    assert [answer for _, answer in answers] == [winner] * 4
+    assert sum(worker == answer for worker, answer in answers) == 1
+
+
+def test_what_cannot_be_settled_is_told(store):
+    with pytest.raises(RunError, match="cannot be used"):
+        MlflowTracker().settle("0" * 32, "taken", "worker")
+    run_id = started(InMlflow(store), "study")
+    with pytest.raises(RunError, match=r"does not take parameter 'taken=1'\. Run it again\.$"):
+        MlflowTracker().settle(run_id, "taken=1", "worker")
 
 
 def test_run_of_mlflow_run_is_joined_and_its_parameters_left(store, monkeypatch):

@@ -6,6 +6,7 @@ from wastelens.data.balance import oversample
 from wastelens.data.labelled_share import labelled_share
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.tables import TrainTable
+from wastelens.errors import BalanceError
 
 
 def training_rows(
@@ -23,4 +24,10 @@ def training_rows(
     if not balanced:
         return share
     settings = dataset.manifest["settings"]
-    return oversample(share, settings["balance_target"], settings["max_copies"]).table
+    try:
+        return oversample(share, settings["balance_target"], settings["max_copies"]).table
+    except BalanceError as error:
+        raise BalanceError(
+            f"{len(share)} photos (labels_percent={labels_percent:g}) cannot be balanced: {error} Or use more labels, "
+            "or balanced=false."
+        ) from None

@@ -100,9 +100,8 @@ def _check_weights(cells: Sequence[Cell]) -> None:
             try:
                 check_weights_available(config.network.backbone, config.weights)
             except ConfigError as error:
-                raise ConfigError(
-                    f'{error} In a study: set="train.weights=none", or leave {model} out: models=base,autoencoder,dbn'
-                ) from None
+                ways = f'set="train.weights=none train.freeze=0", or leave {model} out: models=base,autoencoder,dbn'
+                raise ConfigError(f"{error} In a study: {ways}") from None
 
 
 def _check_same_dataset(config: StudyConfig, tracker: Tracker, dataset: PreparedDataset) -> None:
