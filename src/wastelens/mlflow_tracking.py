@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import subprocess
-import sys
-import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wastelens.console import warn
-from wastelens.data.digests import file_digest
 from wastelens.errors import EndsLater, RunError, StoreUnreachable
-from wastelens.tracking import PyfuncModel, Run, StoredRun, as_text
+from wastelens.mlflow_run import MlflowRun
+from wastelens.mlflow_store import SOON, answers, is_server, outages, store_errors, unreachable, variables
+from wastelens.tracking import Run, StoredRun
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+    pass
 
 _ELECTED = "wastelens.run"
 # What MLflow calls a run that its user gave no name.
@@ -48,7 +43,7 @@ class MlflowTracker:
         wrapper = _leave_wrapper_for(self.stored(resume).run.id) if resume else None
         by_mlflow = "MLFLOW_RUN_ID" in os.environ
         options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": name}
-        with _store_errors():
+        with store_errors():
             # The tags come with the run: where the server goes away now, no run is left without them.
             opened = mlflow.start_run(
                 nested=self._depth > 0, log_system_metrics=system_metrics, tags=git_commit_tag(), **options
@@ -82,8 +77,8 @@ class MlflowTracker:
         """
         import mlflow
 
-        if _is_server(mlflow.get_tracking_uri()) and not _answers():
-            raise _unreachable()
+        if is_server(mlflow.get_tracking_uri()) and not answers():
+            raise unreachable()
 
     @contextlib.contextmanager
     def start_shared(self, name: str, key: str) -> Iterator[Run]:
@@ -110,7 +105,7 @@ class MlflowTracker:
         client = mlflow.MlflowClient()
         with contextlib.suppress(mlflow.exceptions.MlflowException):
             client.log_param(run_id, key, value)
-        with _store_errors():
+        with store_errors():
             written = client.get_run(run_id).data.params
         if key not in written:
             raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} does not take parameter '{key}'. Run it again.")
@@ -120,7 +115,7 @@ class MlflowTracker:
         """Give a run that no process writes any more its status; ended_ms: since 1970, now if None."""
         import mlflow
 
-        with _store_errors():
+        with store_errors():
             mlflow.MlflowClient().set_terminated(run_id, status, ended_ms)
 
     def stored(self, run_id: str) -> StoredRun:
@@ -132,7 +127,7 @@ class MlflowTracker:
         import mlflow
 
         try:
-            with _store_errors():
+            with store_errors():
                 found = mlflow.MlflowClient().get_run(run_id)
         except StoreUnreachable:
             raise
@@ -160,7 +155,7 @@ class MlflowTracker:
 
         wrapper = os.environ.get("MLFLOW_RUN_ID") if self._depth == 0 else None
         if wrapper:
-            with _outages():
+            with outages():
                 mlflow.MlflowClient().set_tag(wrapper, "adds_to_run", run_id)
         yield MlflowRun(run_id)
 
@@ -170,7 +165,7 @@ class MlflowTracker:
 
         For this process and those it starts; whoever has set one of the variables keeps it.
         """
-        with _variables({key: value for key, value in _SOON.items() if key not in os.environ}):
+        with variables({key: value for key, value in SOON.items() if key not in os.environ}):
             yield
 
     def finished_hint(self) -> str:
@@ -194,7 +189,7 @@ def _end(run_id: str, status: str, wrapper: str | None) -> None:
     try:
         # MLflow tells the run's address at its end, and RUNNING is none.
         silent = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if status == "RUNNING" else {}
-        with _outages(), _variables(silent):
+        with outages(), variables(silent):
             mlflow.end_run(status)
             if wrapper:
                 mlflow.MlflowClient().set_terminated(wrapper, status)
@@ -230,7 +225,7 @@ def _search(conditions: list[str]) -> list[StoredRun]:
     import mlflow
 
     client = mlflow.MlflowClient()
-    with _store_errors():
+    with store_errors():
         experiments = [one.experiment_id for one in client.search_experiments()]
         page = client.search_runs(experiments, " and ".join(conditions))
         found = list(page)
@@ -249,7 +244,7 @@ def _elect(key: str, candidate: str) -> str:
     import mlflow
 
     client = mlflow.MlflowClient()
-    with _store_errors():
+    with store_errors():
         for number in count(1):
             name = f"wastelens {key} {number}"
             with contextlib.suppress(mlflow.exceptions.MlflowException):
@@ -267,7 +262,7 @@ def _shared_run(key: str) -> str:
     """The run that was elected under this key and is still there, or ""."""
     import mlflow
 
-    with _store_errors():
+    with store_errors():
         for number in count(1):
             election = mlflow.MlflowClient().get_experiment_by_name(f"wastelens {key} {number}")
             if election is None:
@@ -282,7 +277,7 @@ def _alive(run_id: str) -> bool:
     import mlflow
 
     try:
-        with _outages():
+        with outages():
             return bool(mlflow.MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
     except mlflow.exceptions.MlflowException:
         return False
@@ -292,7 +287,7 @@ def _step_aside(run_id: str, shared: str, by_mlflow: bool) -> None:
     """What becomes of a run that was not elected: ``mlflow run`` keeps its own, with a tag; any other goes."""
     import mlflow
 
-    with _store_errors():
+    with store_errors():
         if by_mlflow:
             mlflow.MlflowClient().set_tag(run_id, "joins_run", shared)
         else:
@@ -305,114 +300,9 @@ def _leave_wrapper_for(resume: str) -> str | None:
 
     wrapper = os.environ.pop("MLFLOW_RUN_ID", None)
     if wrapper:
-        with _outages():
+        with outages():
             mlflow.MlflowClient().set_tag(wrapper, "resumes_run", resume)
     return wrapper
-
-
-_SOON = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # Large artifacts, too, have to be answered within it.
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
-
-
-@contextlib.contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables, set for a while."""
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-@contextlib.contextmanager
-def _outages() -> Iterator[None]:
-    """MLflow's errors for want of a server as StoreUnreachable; all others as they are."""
-    import mlflow
-    import requests
-
-    try:
-        yield
-    except (mlflow.exceptions.MlflowException, requests.RequestException, ConnectionError) as error:
-        if _is_outage(error):
-            raise _unreachable() from error
-        raise
-
-
-def _is_outage(error: BaseException) -> bool:
-    """Whether the server could not be reached: the error says so, or the server now leaves a small question open."""
-    import mlflow
-
-    if not _is_server(mlflow.get_tracking_uri()) or isinstance(error, mlflow.exceptions.RestException):
-        return False
-    return _without_answer(error) or not _answers()
-
-
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
-def _answers() -> bool:
-    """Whether the server answers within seconds, if only with a refusal."""
-    import mlflow
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
-
-    try:
-        # Not by MlflowClient: how long that waits is in the environment, and other threads are in their requests.
-        answer = http_request(
-            get_default_host_creds(mlflow.get_tracking_uri()),
-            "/api/2.0/mlflow/experiments/search",
-            "POST",
-            json={"max_results": 1},
-            max_retries=0,
-            timeout=5,
-            raise_on_status=False,
-        )
-    except mlflow.exceptions.MlflowException:
-        return False
-    # What a proxy says of a server that is not there, and a server of a database that is not.
-    return answer.status_code not in (500, 502, 503, 504)
-
-
-def _without_answer(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised in handling of, is that of a connection."""
-    import requests
-
-    kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ConnectionError)
-    while error is not None and not isinstance(error, StoreUnreachable):  # that one is of an earlier request
-        if isinstance(error, kinds):
-            return True
-        error = error.__context__
-    return False
-
-
-def _unreachable() -> StoreUnreachable:
-    import mlflow
-
-    return StoreUnreachable(f"MLflow's server {mlflow.get_tracking_uri()}")
-
-
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    """MLflow's and its database's errors as one line."""
-    import mlflow
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        with _outages():
-            yield
-    except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} cannot be used: {reason}") from error
 
 
 def git_commit_tag() -> dict[str, str]:
@@ -429,231 +319,3 @@ def git_commit_tag() -> dict[str, str]:
         return {"git_commit": git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")}
     except (OSError, subprocess.CalledProcessError):  # no git, or no checkout
         return {}
-
-
-class MlflowRun:
-    """One open MLflow run."""
-
-    def __init__(self, run_id: str) -> None:
-        self.id = run_id
-
-    @_outages()
-    def log_parameters(self, parameters: Mapping[str, object]) -> None:
-        """Log what can be logged; a value that differs from one ``mlflow run`` logged goes into a tag instead."""
-        import mlflow
-
-        client = mlflow.MlflowClient()
-        known = client.get_run(self.id).data.params
-        wanted = {key: as_text(value) for key, value in parameters.items()}
-        fresh = {key: value for key, value in wanted.items() if key not in known}
-        used = {key: value for key, value in wanted.items() if key in known}
-        # mlflow run logs values as it quotes them for the shell.
-        differing = {
-            f"used.{key}": value for key, value in used.items() if known[key] not in (value, shlex.quote(value))
-        }
-        mlflow.log_params(fresh, run_id=self.id)
-        self.set_tags(differing)
-
-    @_outages()
-    def log_metrics(
-        self, metrics: Mapping[str, float], step: int | None = None, measured_ms: int | None = None
-    ) -> None:
-        """Log metrics; measured_ms: when they were measured, since 1970; now if None."""
-        import mlflow
-
-        values = {key: float(value) for key, value in metrics.items()}
-        mlflow.log_metrics(values, step=step, timestamp=measured_ms, run_id=self.id)
-
-    @_outages()
-    def set_tags(self, tags: Mapping[str, object]) -> None:
-        import mlflow
-        from mlflow.entities import RunTag
-
-        if tags:
-            wanted = [RunTag(key, as_text(value)) for key, value in tags.items()]
-            mlflow.MlflowClient().log_batch(self.id, tags=wanted)
-
-    @_outages()
-    def log_figure(self, figure: Figure, path: str) -> None:
-        import mlflow
-
-        mlflow.MlflowClient().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
-
-    def log_table(self, table: pd.DataFrame, path: str) -> None:
-        self.log_text(table.to_csv(index=False), path)
-
-    @_outages()
-    def log_text(self, text: str, path: str) -> None:
-        import mlflow
-
-        mlflow.log_text(text, path, run_id=self.id)
-
-    @_outages()
-    def log_file(self, file: Path, folder: str = "") -> None:
-        import mlflow
-
-        mlflow.log_artifact(str(file), folder or None, run_id=self.id)
-
-    @_outages()
-    def replace_folder(self, folder: Path, path: str) -> None:
-        """All files of a folder, and of those below it, under this path; then what else lay there goes.
-
-        Whenever this is interrupted, the store has the old files, the new ones, or both.
-        """
-        import mlflow
-
-        mlflow.MlflowClient().log_artifacts(self.id, str(folder), path)
-        self._delete_others(folder, path)
-
-    def _delete_others(self, folder: Path, path: str) -> None:
-        """Remove the artifact files and folders below a path that a folder has not."""
-        import mlflow
-
-        for one in mlflow.MlflowClient().list_artifacts(self.id, path):
-            twin = folder / Path(one.path).name
-            if not twin.exists():
-                self.delete(one.path)
-            elif one.is_dir:
-                self._delete_others(twin, one.path)
-
-    @_outages()
-    def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
-        import mlflow
-        from mlflow.data.pandas_dataset import from_pandas
-        from mlflow.entities import DatasetInput, InputTag
-
-        with warnings.catch_warnings():
-            # Hints about integer columns and about which of two equal readers will be used for the source.
-            warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
-            dataset = from_pandas(table, source=str(source), name=name, digest=f"{digest[:24]}-{context}")
-            logged = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
-            mlflow.MlflowClient().log_inputs(self.id, datasets=[logged])
-
-    @_outages()
-    def log_model(self, model: PyfuncModel, name: str) -> None:
-        """Log a model; one that is there already, whole or half, is left or completed, not logged beside itself."""
-        import mlflow
-
-        logged = self._new_or_half(model, name)
-        if logged.status == mlflow.entities.LoggedModelStatus.READY:
-            return
-        inferred = mlflow.models.infer_signature(model.input_example, model.output_example)
-        columns = [mlflow.types.ColSpec(kind, name, required=False) for name, kind in model.columns.items()]
-        signature = mlflow.models.ModelSignature(mlflow.types.Schema(columns), inferred.outputs)
-        contents = {
-            "python_model": str(model.code),
-            "artifacts": {key: str(file) for key, file in model.files.items()},
-            "code_paths": [str(model.packages)],
-            "signature": signature,
-            "input_example": model.input_example,
-            "conda_env": _environment(model.requirements),
-            "model_config": dict(model.settings),
-        }
-        outputs = mlflow.MlflowClient().get_run(self.id).outputs
-        if outputs and logged.model_id in [one.model_id for one in outputs.model_outputs]:
-            self._complete(logged, contents)
-            return
-        # Not pyfunc.log_model: that logs into the active run, and what has waited for the server is logged without.
-        mlflow.models.Model.log(
-            artifact_path=None,
-            flavor=mlflow.pyfunc,
-            name=name,
-            model_id=logged.model_id,
-            run_id=self.id,
-            **contents,
-        )
-
-    def _complete(self, logged: Any, contents: Mapping[str, Any]) -> None:
-        """Log the rest of a model that the run has among its outputs: there, MLflow takes none a second time."""
-        import mlflow
-
-        client = mlflow.MlflowClient()
-        about = mlflow.models.Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            run_id=self.id,
-            model_id=logged.model_id,
-        )
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = str(Path(temporary) / "model")
-            mlflow.pyfunc.save_model(folder, mlflow_model=about, **contents)
-            client.log_model_artifacts(logged.model_id, folder)
-        mlflow.log_params(contents["model_config"], run_id=self.id)
-        client.finalize_logged_model(logged.model_id, mlflow.entities.LoggedModelStatus.READY)
-
-    def _new_or_half(self, model: PyfuncModel, name: str) -> Any:
-        """MLflow's entry for a model: the one this run has for the same files and settings, otherwise a new one."""
-        import mlflow
-
-        client = mlflow.MlflowClient()
-        run = client.get_run(self.id)
-        digest = _model_digest(model)
-        for found in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{self.id}'"):
-            if (found.name, found.tags.get("wastelens.digest")) == (name, digest):
-                return found
-        return mlflow.initialize_logged_model(
-            name=name,
-            source_run_id=self.id,
-            tags={"wastelens.digest": digest},
-            params=run.data.params,
-            experiment_id=run.info.experiment_id,
-        )
-
-    @_outages()
-    def metric_history(self, names: list[str]) -> list[dict[str, float]]:
-        """One dict a step, with those of the metrics that were logged at it, in order of steps."""
-        import mlflow
-
-        client = mlflow.MlflowClient()
-        rows: dict[int, dict[str, float]] = {}
-        for name in names:
-            for metric in client.get_metric_history(self.id, name):
-                rows.setdefault(metric.step, {})[name] = metric.value
-        return [{"epoch": step, **rows[step]} for step in sorted(rows)]
-
-    def download(self, path: str, into: Path) -> Path | None:
-        """An artifact file as a local path, or None where the run has none at this path.
-
-        Raises:
-            StoreUnreachable: the server does not answer, so that nobody knows.
-        """
-        import mlflow
-
-        for _ in range(2):  # the second time for a server that was away the first time and answers now
-            try:
-                return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=path, dst_path=str(into)))
-            except (OSError, mlflow.exceptions.MlflowException) as error:
-                if not _is_server(mlflow.get_tracking_uri()):
-                    return None
-                if not _answers():
-                    raise _unreachable() from error
-        return None
-
-    @_outages()
-    def delete(self, path: str) -> None:
-        """Remove an artifact file or folder, where the store lets it be removed."""
-        import mlflow
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        artifacts = mlflow.MlflowClient().get_run(self.id).info.artifact_uri
-        with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), _outages():
-            get_artifact_repository(artifacts).delete_artifacts(path)
-
-
-def _model_digest(model: PyfuncModel) -> str:
-    """What tells a model from another one of its run: its files, its code and its settings."""
-    digest = blake2b(file_digest(model.code).encode(), digest_size=16)
-    for key, file in sorted(model.files.items()):
-        digest.update(f"{key} {file_digest(file)} ".encode())
-    digest.update(repr(sorted(model.settings.items())).encode())
-    return digest.hexdigest()
-
-
-def _environment(requirements: list[str]) -> dict[str, Any]:
-    """A conda environment with these pins, given whole: inferring one costs MLflow seconds and a warning."""
-    python = ".".join(str(part) for part in sys.version_info[:3])
-    return {
-        "name": "wastelens-model",
-        "channels": ["conda-forge"],
-        "dependencies": [f"python={python}", "pip", {"pip": requirements}],
-    }

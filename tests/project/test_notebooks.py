@@ -104,13 +104,6 @@ def test_notebooks_are_stripped_and_define_nothing(notebook: Path) -> None:
     assert "wastelens" in imported
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebooks_run(filled_store: Path, tmp_path: Path, notebook: Path) -> None:
-    """From top to bottom, in the project's root."""
-    outputs = execute(notebook, a_place(filled_store, tmp_path))
-    assert figures(outputs) > 0
-
-
 def test_explanations_are_read_of_the_best_explained_run(filled_store: Path, tmp_path: Path) -> None:
     """In its own folder; not of a better run that has not been explained. What it shows is what ``explain`` logged."""
     import mlflow
@@ -124,6 +117,7 @@ def test_explanations_are_read_of_the_best_explained_run(filled_store: Path, tmp
     outputs = execute(READ_EXPLANATIONS, tmp_path / "notebooks")
     written = texts(outputs)
     assert f"run `{run.info.run_id}`" in written
+    assert figures(outputs) > 1
     folder = Path(run.info.artifact_uri) / "explanations"
     assert str(folder / "index.html") in written
     scores = pd.read_csv(folder / "scores.csv")

@@ -505,7 +505,7 @@ def test_what_is_found_before_anything_is_trained(prepared_folder: Path, models:
     refusals = [
         ({"folds": "1,4"}, "", r"folds=4, but litter was prepared with folds=3\. Prepare it with more"),
         ({"factors": "augmnt=false|true"}, "", "Unknown factor 'augmnt'. Did you mean 'augment'"),
-        ({"models": "vgg16"}, "train.weights=nowhere.h5", r"nowhere\.h5.*In a study: set=\"train\.weights=none\""),
+        ({"models": "vgg16"}, "train.weights=nowhere.h5", r"nowhere\.h5.*In a study: set=\"train\.weights=none"),
     ]
     for parameters, settings, match in refusals:
         with pytest.raises(ConfigError, match=match):

@@ -282,6 +282,15 @@ def test_with_one_seed_the_part_of_training_is_unknown():
     assert seeds_needed(found) is None or found.verdict != "undecided"
 
 
+def test_a_model_with_one_seed_is_taken_to_vary_as_the_others_do():
+    pairs = small_study(1)["model 0"]
+    found = compared({"a": pairs, "b": [pair for pair in pairs if pair.seed == 0]})
+    alone, together = one(found, "a"), one(found, ALL_MODELS)
+    of_one_seed = 3 * (alone.training_variance + alone.spread.interaction)
+    expected = (of_one_seed / 3 + of_one_seed) / 4
+    assert together.training_variance + together.spread.interaction == pytest.approx(expected)
+
+
 def test_a_photo_tested_in_two_folds_is_drawn_once():
     pairs = [pair for pair in small_study()["model 0"] if pair.fold == 0]
     twice = pairs + [Pair(pair.seed, 1, pair.first, pair.second) for pair in pairs]

@@ -174,7 +174,7 @@ def test_a_budget_does_not_depend_on_how_many_seeds_there_are(dataset: PreparedD
 
 
 def test_few_labels_that_cannot_be_balanced(dataset: PreparedDataset) -> None:
-    with pytest.raises(BalanceError):
+    with pytest.raises(BalanceError, match=r"labels_percent=2\) cannot be balanced"):
         planned(dataset, factors="labels=2|100")
 
 
