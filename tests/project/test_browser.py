@@ -612,19 +612,24 @@ def test_the_runs_of_a_study_lie_below_it(table: MlflowPage, store: Path, study:
 
 
 def test_the_runs_of_a_study_in_groups(table: MlflowPage, store: Path, study: Any) -> None:
-    """By model and arm; sorted by a metric they lie below nothing."""
+    """By model and arm, each with its mean; sorted by a metric the runs lie below nothing."""
     runs = found(store, f"tags.study = '{study.info.run_id}'")
+    groups: dict[str, list[Any]] = {}
+    for run in runs:
+        groups.setdefault("tag.model.{model},tag.augment.{augment}".format(**run.data.tags), []).append(run)
+    assert len(groups) == 4
     table.filter(f'tags.study = "{study.info.run_id}"')
     table.sort_by("test_macro_ap")
     assert table.shown(len(runs)) == [run.info.run_id for run in runs]
+    table.show(["test_macro_ap"])
     table.group_by("model")
     table.group_by("augment")
-    groups = {f"tag.model.{run.data.tags['model']},tag.augment.{run.data.tags['augment']}" for run in runs}
-    assert len(groups) == 4
-    members = {
-        f"tag.model.{run.data.tags['model']},tag.augment.{run.data.tags['augment']}.{run.info.run_id}" for run in runs
-    }
-    assert set(table.shown(len(groups) + len(runs))) == groups | members
+    members = {f"{group}.{run.info.run_id}" for group, of_group in groups.items() for run in of_group}
+    assert set(table.shown(len(groups) + len(runs))) == {*groups, *members}
+    for group, of_group in groups.items():
+        mean, kind = table.cells(group)["metrics.`test_macro_ap`"].split()
+        assert kind == "(average)"
+        assert float(mean) == pytest.approx(np.mean([run.data.metrics["test_macro_ap"] for run in of_group]))
     assert errors(table.driver) == []
 
 

@@ -126,7 +126,7 @@ def _say_plan(config: StudyConfig, cells: Sequence[Cell]) -> None:
     trained_on = "the one split" if folds == [0] else f"folds {', '.join(str(fold) for fold in folds)}"
     say(
         f"{len(cells)} cells: {', '.join(config.models)} × {factors} × {config.seeds} seeds × {trained_on}; "
-        f"{_steps(cells[0]):,} training steps each."
+        f"{_steps(cells)} training steps each."
     )
 
 
@@ -140,7 +140,7 @@ def _describe(shared: Run, config: StudyConfig, dataset: PreparedDataset, cells:
             "seeds": config.seeds,
             "seed": config.seed,
             "folds": ",".join(str(fold) for fold in sorted({cell.place.fold for cell in cells})),
-            "steps_per_cell": _steps(cells[0]),
+            "steps_per_cell": _steps(cells),
         }
     )
     shared.set_tags(
@@ -156,10 +156,11 @@ def _describe(shared: Run, config: StudyConfig, dataset: PreparedDataset, cells:
     shared.log_text(to_json(config.model_dump(mode="json")), "study.json")
 
 
-def _steps(cell: Cell) -> int:
-    """Training steps of a cell."""
-    assert cell.config.fit.steps_per_epoch != "auto"
-    return (cell.config.fit.epochs + cell.config.fine_tune.epochs) * cell.config.fit.steps_per_epoch
+def _steps(cells: Sequence[Cell]) -> str:
+    """Training steps of a cell; from the fewest to the most where the epochs are what is varied."""
+    limits = [(cell.config.fit, cell.config.fine_tune.epochs) for cell in cells]
+    steps = [(fit.epochs + more) * fit.steps_per_epoch for fit, more in limits if fit.steps_per_epoch != "auto"]
+    return f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)} to {max(steps)}"
 
 
 def _contents(
@@ -211,7 +212,7 @@ def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cel
         "models": ", ".join(config.models),
         "seeds": ", ".join(str(seed) for seed in sorted({cell.place.seed for cell in cells})),
         "folds": ", ".join(str(fold) for fold in folds),
-        "training": f"{_steps(cells[0]):,} steps of {cells[0].config.fit.batch_size} photos a cell",
+        "training": f"{_steps(cells)} steps of {cells[0].config.fit.batch_size} photos a cell",
         "changes to conf/train.yaml": to_json(config.train).strip() if config.train else "none",
         "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
         "command": f"mlflow run . -e study --env-manager local {named}",

@@ -59,7 +59,9 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
         for model, levels in product(config.models, _levels(config.parsed_factors))
     ]
     resolved = [(*one, _settings(config, *one)) for one in grid]
-    steps = max(_longest_pass(dataset, settings, folds) for _, _, dataset, settings in resolved)
+    # Over all folds of that kind, chosen or not: a study that is extended by folds keeps its budget.
+    alike = range(1, int(base.manifest["split"]["folds"]) + 1) if max(folds) else [0]
+    steps = max(_longest_pass(dataset, settings, alike) for _, _, dataset, settings in resolved)
     cells = [
         _cell(model, levels, dataset, _trained_so(settings, steps, config.seed + number, fold))
         for number, fold, (model, levels, dataset, settings) in product(range(config.seeds), folds, resolved)
