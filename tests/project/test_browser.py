@@ -5,6 +5,7 @@ Both pages are opened in MLflow's artifact tab, and as files of their own.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -482,6 +483,10 @@ def test_without_scripts_everything_is_there(page: Gallery, explained: Explained
 ABOVE_CONTROLS = 'tags.step = "train" and tags.above_controls = "true"'
 METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "floor_macro_ap", "gain_over_controls_low")
 TAGS = ("collapsed", "above_controls", "verdict")
+FOUND = """
+return [...document.querySelectorAll(arguments[0])]
+  .filter((element) => !arguments[1] || element.innerText?.trim() === arguments[1]);
+"""
 # The rows to be seen, from top to bottom: their top, id, and where the run's name begins, in pixels.
 ROWS = """
 const rows = [...document.querySelectorAll(".ag-pinned-left-cols-container [role=row][row-id]")];
@@ -503,12 +508,23 @@ class MlflowPage:
 
     def all(self, selector: str, text: str = "") -> list[Any]:
         """The elements of this selector, with this text if one is given."""
-        elements = self.driver.find_elements("css selector", selector)
-        return [element for element in elements if not text or element.text == text]
+        return list(self.driver.execute_script(FOUND, selector, text))
 
     def one(self, selector: str, text: str = "") -> Any:
         """The first of them, as soon as there is one."""
         return soon(lambda: self.all(selector, text), f"{selector} {text}")[0]
+
+    def click(self, selector: str, text: str = "") -> None:
+        """Click the first of them, as soon as it can be: MLflow draws its page again and again."""
+        from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
+
+        def clicked() -> bool:
+            with contextlib.suppress(ElementClickInterceptedException, StaleElementReferenceException):
+                self.one(selector, text).click()
+                return True
+            return False
+
+        soon(clicked, f"a click on {selector} {text}")
 
     def press(self, *keys: str) -> None:
         from selenium.webdriver.common.action_chains import ActionChains
@@ -519,23 +535,24 @@ class MlflowPage:
         self.one("[data-testid=search-box]").send_keys(text, "\ue007")
 
     def sort_by(self, metric: str) -> None:
-        self.one("[data-testid=sort-select-dropdown]").click()
-        self.one(f"[data-testid='sort-select-{metric}']").click()
+        self.click("[data-testid=sort-select-dropdown]")
+        self.click(f"[data-testid='sort-select-{metric}']")
 
     def show(self, columns: Sequence[str]) -> None:
-        self.one("button", "Columns").click()
+        self.click("button", "Columns")
         search = self.one("input[placeholder='Search columns']")
         for column in columns:
             search.send_keys("\ue009a\ue000", column)
-            box = self.one("[data-testid=column-selector-tree] .du-bois-light-tree-node-content-wrapper", column)
-            if "checked" not in box.find_element("xpath", "..").get_attribute("class"):
-                box.click()
+            name = "[data-testid=column-selector-tree] {} .du-bois-light-tree-node-content-wrapper"
+            self.one(name.format(""), column)
+            if not self.all(name.format("[class*=treenode-checkbox-checked]"), column):
+                self.click(name.format(""), column)
         self.press("\ue00c")
 
     def group_by(self, tag: str) -> None:
-        soon(lambda: [one for one in self.all("button") if one.text.startswith("Group by")], "a button")[0].click()
+        self.click("[data-testid=column-selection-dropdown][aria-haspopup=menu]")
         self.one("[role=menu] input").send_keys(tag)
-        self.one("[role=menuitemcheckbox]", tag).click()  # tags come before parameters
+        self.click("[role=menuitemcheckbox]", tag)  # tags come before parameters
         self.press("\ue00c")
 
     def rows(self) -> list[tuple[str, float]]:
@@ -603,7 +620,7 @@ def test_the_runs_of_a_study_lie_below_it(table: MlflowPage, store: Path, study:
     runs = [run.info.run_id for run in found(store, f"tags.study = '{study.info.run_id}'")]
     table.filter(f'tags.study = "{study.info.run_id}"')
     assert table.shown(1) == [study.info.run_id]
-    table.one(f".ag-pinned-left-cols-container [row-id='{study.info.run_id}'] button").click()
+    table.click(f".ag-pinned-left-cols-container [row-id='{study.info.run_id}'] button")
     first, *below = table.shown(1 + len(runs))
     assert first == study.info.run_id
     assert sorted(below) == sorted(runs)
@@ -639,15 +656,24 @@ def test_two_runs_side_by_side(table: MlflowPage, store: Path, study: Any) -> No
     table.sort_by("test_macro_ap")
     chosen = table.shown(8)[:2]
     for run_id in chosen:
-        table.one(f".ag-pinned-left-cols-container [row-id='{run_id}'] input.ag-checkbox-input").click()
-    table.one("[data-testid=runs-compare-button]").click()
+        table.click(f".ag-pinned-left-cols-container [row-id='{run_id}'] input.ag-checkbox-input")
+    table.click("[data-testid=runs-compare-button]")
     assert table.one("h1, h2", "Comparing 2 Runs from 1 Experiment")
     assert all(run_id in table.driver.current_url for run_id in chosen)
     for tab in ("Parallel Coordinates Plot", "Scatter Plot"):
-        table.one("[role=tab]", tab).click()
-        chart = soon(lambda: [one for one in table.all(".js-plotly-plot") if one.is_displayed()], tab)[0]
-        soon(lambda chart=chart: coloured_pixels(chart) > 50, f"something drawn: {tab}")  # type: ignore[misc]
+        table.click("[role=tab]", tab)
+        soon(lambda: is_drawn(table), f"a chart: {tab}")
     assert errors(table.driver) == []
+
+
+def is_drawn(page: MlflowPage) -> bool:
+    """Whether a chart that can be seen has more than its axes."""
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    with contextlib.suppress(StaleElementReferenceException):
+        charts = [one for one in page.all(".js-plotly-plot") if one.is_displayed()]
+        return bool(charts) and all(coloured_pixels(one) > 50 for one in charts)
+    return False
 
 
 def coloured_pixels(element: Any) -> int:
@@ -671,8 +697,8 @@ def test_the_artifact_tab_shows_the_report(address: str, study: Any, tmp_path: P
     with browser(net_log=tmp_path / "net.json") as driver:
         page = MlflowPage(driver)
         driver.get(f"{address}/#/experiments/0/runs/{study.info.run_id}")
-        page.one("[role=tab]", "Artifacts").click()
-        page.one("li", "report.html").click()
+        page.click("[role=tab]", "Artifacts")
+        page.click("li", "report.html")
         driver.switch_to.frame(page.one(FRAME))
         verdict = page.one("h1.verdict").text
         forest = driver.execute_script(FOREST)
