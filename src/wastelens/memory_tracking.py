@@ -161,6 +161,7 @@ class MemoryTracker:
         self._open: list[MemoryRun] = []
         self.connection = Connection()
         self._shared: dict[str, str] = {}
+        self._ledgers: dict[str, MemoryRun] = {}
 
     @contextlib.contextmanager
     def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
@@ -206,7 +207,7 @@ class MemoryTracker:
             return self._named(run_id)
 
     def _named(self, run_id: str) -> MemoryRun:
-        found = [run for run in self.runs if run.id == run_id]
+        found = [run for run in (*self.runs, *self._ledgers.values()) if run.id == run_id]
         if not found:
             raise RunError(f"There is no run '{run_id}'. Copy the run id from the MLflow UI.")
         return found[0]
@@ -216,6 +217,10 @@ class MemoryTracker:
         with self.start(name, resume=self._shared.get(key, "")) as run:
             self._shared[key] = run.id
             yield run
+
+    def ledger(self, run_id: str) -> Run:
+        name = f"claims of {self._resumed(run_id).id}"
+        return self._ledgers.setdefault(run_id, MemoryRun(id=name, name=name, connection=self.connection))
 
     def settle(self, run_id: str, key: str, value: str) -> str:
         return self._resumed(run_id).parameters.setdefault(key, value)
@@ -235,7 +240,8 @@ class MemoryTracker:
         return [_stored(run) for run in finished if wanted <= run.tags.items()]
 
     def found(self, tags: Mapping[str, str]) -> list[StoredRun]:
-        return [_stored(run) for run in reversed(self.runs) if tags.items() <= run.tags.items()]
+        with self.connection.request():
+            return [_stored(run) for run in reversed(self.runs) if tags.items() <= run.tags.items()]
 
     @contextlib.contextmanager
     def added_to(self, run_id: str) -> Iterator[Run]:

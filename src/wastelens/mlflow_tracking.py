@@ -20,7 +20,8 @@ from wastelens.tracking import Run, StoredRun
 if TYPE_CHECKING:
     pass
 
-_ELECTED = "wastelens.run"
+CLAIMS = "wastelens claims"
+_ELECTED, _LEDGER = "wastelens.run", "wastelens.claims"
 # What MLflow calls a run that its user gave no name.
 MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
 
@@ -94,6 +95,25 @@ class MlflowTracker:
             _step_aside(own.id, shared, by_mlflow)
         with self.start(name, resume=shared) as run:
             yield run
+
+    def ledger(self, run_id: str) -> Run:
+        """The run in which the processes of a shared one write what concerns them alone.
+
+        In an experiment of its own: a parameter for each claim would fill the columns of everybody's runs table.
+
+        Raises:
+            RunError: it was deleted.
+        """
+        import mlflow
+
+        with store_errors():
+            ledger = mlflow.MlflowClient().get_run(run_id).data.tags.get(_LEDGER, "")
+        if not _alive(ledger):
+            raise RunError(
+                f"The claims of run {run_id}, in the experiment '{CLAIMS}', were deleted. Restore that experiment, or "
+                "start anew under another name."
+            )
+        return MlflowRun(ledger)
 
     def settle(self, run_id: str, key: str, value: str) -> str:
         """Write a parameter of a run unless another process was faster; returns what it is now, ours or theirs.
@@ -245,6 +265,7 @@ def _elect(key: str, candidate: str) -> str:
 
     client = mlflow.MlflowClient()
     with store_errors():
+        ledger = _new_ledger(key, candidate)
         for number in count(1):
             name = f"wastelens {key} {number}"
             with contextlib.suppress(mlflow.exceptions.MlflowException):
@@ -254,8 +275,27 @@ def _elect(key: str, candidate: str) -> str:
             if election is None:
                 raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} lets no experiment be created. Mend that.")
             if _alive(election.tags[_ELECTED]):
+                client.delete_run(ledger)
                 return str(election.tags[_ELECTED])
     raise AssertionError  # counting has no end
+
+
+def _new_ledger(key: str, candidate: str) -> str:
+    """A run for the claims of a candidate, which is told of it before it can be elected."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    with contextlib.suppress(mlflow.exceptions.MlflowException):  # there is one already
+        client.create_experiment(CLAIMS)
+    experiment = client.get_experiment_by_name(CLAIMS)
+    if experiment is None:
+        raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} lets no experiment be created. Mend that.")
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    ledger = str(client.create_run(experiment.experiment_id, run_name=f"claims of {key}").info.run_id)
+    client.set_terminated(ledger)
+    client.set_tag(candidate, _LEDGER, ledger)
+    return ledger
 
 
 def _shared_run(key: str) -> str:

@@ -179,6 +179,9 @@ class PatientTracker:
         with self._patient(self.store.start_shared(name, key), []) as run:
             yield run
 
+    def ledger(self, run_id: str) -> Run:
+        return self._in_touch().ledger(run_id)
+
     def settle(self, run_id: str, key: str, value: str) -> str:
         return self._in_touch().settle(run_id, key, value)
 

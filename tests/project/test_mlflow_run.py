@@ -112,6 +112,7 @@ def studied(project: Project, prepared: Any) -> list[Any]:
     return sorted(runs, key=lambda one: one.info.start_time)
 
 
+@pytest.mark.slow
 def test_a_study_is_the_run_that_mlflow_opened_and_its_children(studied: list[Any]) -> None:
     parent, *children = studied
     assert parent.data.tags["mlflow.project.entryPoint"] == "study"
@@ -123,6 +124,7 @@ def test_a_study_is_the_run_that_mlflow_opened_and_its_children(studied: list[An
     assert "augment=true against false" in parent.data.tags["verdict"]
 
 
+@pytest.mark.slow
 def test_a_study_that_is_extended_goes_on_in_its_run(project: Project, studied: list[Any]) -> None:
     answer, runs = project.mlflow_run(*STUDY, "-P", "seeds=2")
     ok(answer)
@@ -135,6 +137,7 @@ def test_a_study_that_is_extended_goes_on_in_its_run(project: Project, studied: 
     assert project.client.get_run(studied[0].info.run_id).data.metrics["finished_cells"] == 4
 
 
+@pytest.mark.slow
 def test_compare(project: Project, studied: list[Any]) -> None:
     cells = ",".join(one.info.run_id for one in studied[1:])
     compared = only(project.mlflow_run("-e", "compare", "-P", f"run_ids={cells}", "-P", "set=bootstrap_resamples=100"))

@@ -419,7 +419,9 @@ def test_an_interrupted_cell_without_a_checkpoint_is_abandoned(
 
 def take(tracker: MemoryTracker, worker: str) -> None:
     """Let the only claim of the study be another worker's."""
-    parameters = parent_of(tracker).parameters
+    ledger = tracker.ledger(parent_of(tracker).id)
+    assert isinstance(ledger, MemoryRun)
+    parameters = ledger.parameters
     (name,) = (name for name in parameters if name.startswith("taken."))
     parameters[name] = worker
 
@@ -464,7 +466,7 @@ def test_a_cell_that_a_living_process_works_on_is_waited_for(
     theirs.tags.update({"study": shared, "attempt": "1"})
     theirs.status = "RUNNING"
     label = f"taken.base augment-true seed 0 fold 1.{theirs.tags['cell'][:8]}.1"
-    tracker.settle(shared, label, _name_of(os.getppid()))
+    tracker.settle(tracker.ledger(shared).id, label, _name_of(os.getppid()))
 
     def finishing(seconds: float) -> None:
         slept.append(seconds)

@@ -35,7 +35,7 @@ def shared(tracker: MemoryTracker) -> Iterator[MemoryRun]:
 
 def claims_of(tracker: MemoryTracker, shared: MemoryRun, worker: str = "", **options: Any) -> Claims:
     named = {"worker": worker} if worker else {}
-    return Claims(tracker, shared, [DIGEST], 60.0, **named, **options)
+    return Claims(tracker, shared, tracker.ledger(shared.id), [DIGEST], 60.0, **named, **options)
 
 
 def worked_on(
@@ -62,7 +62,7 @@ def test_exactly_one_wins_each_task(tracker: MemoryTracker, shared: MemoryRun) -
         first, second = (here, elsewhere) if number % 2 else (elsewhere, here)
         won = [one.claim(task, free[task.key]) for one, free in zip((first, second), offered, strict=True)]
         assert won == [True, False]
-    assert len([name for name in shared.parameters if name.startswith("taken.")]) == len(TASKS)
+    assert len([name for name in tracker.ledger(shared.id).parameters if name.startswith("taken.")]) == len(TASKS)
     mine = {task.key for task in TASKS[1::2]}
     assert set(here.standing(TASKS).taken) == {task.key for task in TASKS} - mine
 
@@ -105,7 +105,7 @@ def test_attempts_are_counted(tracker: MemoryTracker, shared: MemoryRun) -> None
         assert offered.attempt == attempt
         assert mine.claim(task, offered)
         worked_on(tracker, shared, task, attempt, KeyboardInterrupt)
-    taken = [value for name, value in shared.parameters.items() if name.startswith("taken.")]
+    taken = [value for name, value in tracker.ledger(shared.id).parameters.items() if name.startswith("taken.")]
     assert taken == [HERE] * 4
 
 
@@ -208,14 +208,14 @@ def test_a_process_elsewhere_lives_as_long_as_it_says_something_new(
 
     assert taken(0)  # from the first look on it has its time, even without a word
     assert taken(59.9)
-    shared.set_tags({f"worker {ELSEWHERE}": 0})
+    tracker.ledger(shared.id).set_tags({f"worker {ELSEWHERE}": 0})
     assert taken(30)
     assert taken(59.9)
     assert not taken(0.2)
     assert mine.standing([task]).free == {task.key: Claimed(2, "")}
-    shared.set_tags({f"worker {ELSEWHERE}": 1})
+    tracker.ledger(shared.id).set_tags({f"worker {ELSEWHERE}": 1})
     assert taken(0)
-    shared.set_tags({f"worker {ELSEWHERE}": "ended"})
+    tracker.ledger(shared.id).set_tags({f"worker {ELSEWHERE}": "ended"})
     assert not taken(0)
 
 
@@ -224,25 +224,26 @@ def test_a_worker_says_that_it_lives_and_that_it_ends(
 ) -> None:
     monkeypatch.setattr(claims_module, "_BEAT_S", 0.001)
     mine = claims_of(tracker, shared)
-    tag = f"worker {mine.worker}"
+    tag, ledger = f"worker {mine.worker}", mine.ledger
+    assert isinstance(ledger, MemoryRun)
     said = set()
     with mine.alive():
         ends = time.monotonic() + 10
         while len(said) < 3 and time.monotonic() < ends:
-            said.add(shared.tags.get(tag, ""))
+            said.add(ledger.tags.get(tag, ""))
         tracker.reachable = False  # an absent server is no reason to stop
         time.sleep(0.01)
         tracker.reachable = True
-        before = shared.tags[tag]
-        while shared.tags[tag] == before and time.monotonic() < ends:
+        before = ledger.tags[tag]
+        while ledger.tags[tag] == before and time.monotonic() < ends:
             time.sleep(0.001)
-        assert shared.tags[tag] != before
+        assert ledger.tags[tag] != before
     assert len(said) >= 3
-    assert shared.tags[tag] == "ended"
+    assert ledger.tags[tag] == "ended"
     # Also where the study ends by an error, and the server is away just then.
     with pytest.raises(ValueError, match="an error"), mine.alive():
         raise ValueError("an error")
-    assert shared.tags[tag] == "ended"
+    assert ledger.tags[tag] == "ended"
 
 
 def test_an_absent_server_is_no_free_task(tracker: MemoryTracker, shared: MemoryRun) -> None:
@@ -253,13 +254,13 @@ def test_an_absent_server_is_no_free_task(tracker: MemoryTracker, shared: Memory
     with pytest.raises(StoreUnreachable):
         mine.claim(TASKS[0], Claimed(1, ""))
     tracker.reachable = True
-    assert not shared.parameters
+    assert not tracker.ledger(shared.id).parameters
 
 
 def test_names_of_parameters_are_those_that_mlflow_takes(tracker: MemoryTracker, shared: MemoryRun) -> None:
     odd = Task("0123456789abcdef", "base augment_policy=my file (1).yaml|ü%, labels=10 % seed 0 fold 1")
     assert claims_of(tracker, shared, HERE).claim(odd, Claimed(1, ""))
-    (name,) = shared.parameters
+    (name,) = tracker.ledger(shared.id).parameters
     assert name.startswith("taken.base augment_policy-my file -1-.yaml")
     assert name.endswith(".01234567.1")
     assert not set(name) & set("=%|()")

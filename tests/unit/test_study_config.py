@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.factories import config
 
 from wastelens.config_files import load_config
 from wastelens.errors import ConfigError
+from wastelens.steps.study import command_of
 from wastelens.study_config import Factor, key_of, parse_factor
 
 
@@ -169,3 +171,19 @@ def test_runs_to_compare() -> None:
     assert config("compare").run_ids == ()
     assert "names a run twice" in refusal("compare", run_ids="a,b,a")
     assert "'seed'" in refusal("compare", "seed=-1")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "",
+        "train.fit.epochs=3 train.network.widths=[4,8]",
+        "factors=['pretrained=none|auto','labels=10|100 %'] models=[autoencoder] folds=[1,3] study='of mine' seed=7",
+    ],
+)
+@pytest.mark.parametrize("preset", ["default", "smoke"])
+def test_the_command_of_the_report_asks_for_the_same_study(preset: str, settings: str) -> None:
+    asked = load_config("study", parameters={"preset": preset, "dataset": "my litter"}, settings=settings)
+    words = [word for word in shlex.split(command_of(asked)) if "=" in word]
+    said = dict(word.split("=", 1) for word in words)
+    assert load_config("study", settings=said.pop("set", ""), parameters=said) == asked

@@ -468,10 +468,36 @@ def test_a_shared_run_that_was_deleted_makes_way_for_a_new_one(store):
     assert shared(kept, "deleted") == first, "the one that was there first"
 
 
-def test_a_shared_run_leaves_no_experiment_to_be_seen(store):
+def test_a_shared_run_leaves_one_experiment_to_be_seen_that_of_claims(store):
     before = {one.name for one in store.MlflowClient().search_experiments()}
-    shared(InMlflow(store), "unseen")
-    assert {one.name for one in store.MlflowClient().search_experiments()} == before
+    for key in ("unseen", "unseen, too"):
+        shared(InMlflow(store), key)
+    assert {one.name for one in store.MlflowClient().search_experiments()} == before | {"wastelens claims"}
+
+
+def test_what_processes_settle_is_beside_the_shared_run_and_the_same_for_all(store):
+    here, there = InMlflow(store), InMlflow(store)
+    key = "with a ledger"
+    run_id = shared(here, key)
+    ledgers = [kept.tracker.ledger(run_id) for kept in (here, there)]
+    assert ledgers[0].id == ledgers[1].id != run_id
+    assert here.tracker.settle(ledgers[0].id, "taken", "here") == there.tracker.settle(ledgers[1].id, "taken", "there")
+    assert there.tracker.stored(ledgers[1].id).parameters == {"taken": "here"}
+    assert here.tracker.stored(run_id).parameters == {}
+    assert store.get_experiment(store.get_run(ledgers[0].id).info.experiment_id).name == "wastelens claims"
+
+
+def test_claims_that_were_deleted_are_missed_by_name(store):
+    kept = InMlflow(store)
+    run_id = shared(kept, "without a ledger")
+    ledger = kept.tracker.ledger(run_id).id
+    store.MlflowClient().delete_run(ledger)
+    with pytest.raises(RunError, match=r"in the experiment 'wastelens claims', were deleted\. Restore"):
+        kept.tracker.ledger(run_id)
+    experiment = store.get_run(ledger).info.experiment_id
+    store.MlflowClient().delete_experiment(experiment)
+    kept.tracker.ledger(shared(kept, "after the experiment of claims was deleted"))  # it has been restored
+    assert store.get_experiment(experiment).lifecycle_stage == "active"
 
 
 @pytest.mark.parametrize("by_mlflow", [False, True])

@@ -1,7 +1,7 @@
 """Who trains what, where several processes share a study: the tracking server is the only place they meet.
 
-A cell is claimed by writing a parameter of the study's run, which MLflow lets be written once. Workers that are alive
-say so in a tag of that run, again and again; what a dead one had claimed is claimed anew, under the next number.
+A cell is claimed by writing a parameter of the study's ledger, which MLflow lets be written once. Workers that are
+alive say so in a tag of it, again and again; what a dead one had claimed is claimed anew, under the next number.
 """
 
 from __future__ import annotations
@@ -81,12 +81,14 @@ class Claims:
     Attributes:
         tracker: the store.
         shared: the run that all workers of the study share.
+        ledger: the run in which they claim cells and say that they are alive.
         digests: of the datasets that its runs are of.
         timeout_s: how long a worker elsewhere may say nothing before it is taken for dead.
     """
 
     tracker: Tracker
     shared: Run
+    ledger: Run
     digests: Sequence[str]
     timeout_s: float
     worker: str = field(default_factory=lambda: _name_of(os.getpid()))
@@ -101,7 +103,7 @@ class Claims:
         def beat() -> None:
             for number in count():
                 with contextlib.suppress(RunError):  # a server that is away for a while hears the next one
-                    self.shared.set_tags({f"{_WORKER}{self.worker}": number})
+                    self.ledger.set_tags({f"{_WORKER}{self.worker}": number})
                 if ended.wait(_BEAT_S):
                     return
 
@@ -113,12 +115,12 @@ class Claims:
             ended.set()
             beating.join(timeout=_BEAT_S)
             with contextlib.suppress(RunError):
-                self.shared.set_tags({f"{_WORKER}{self.worker}": _ENDED})
+                self.ledger.set_tags({f"{_WORKER}{self.worker}": _ENDED})
 
     def standing(self, tasks: Sequence[Task]) -> Standing:
         """How things stand with these tasks now."""
         runs = self._runs()
-        study = self.tracker.stored(self.shared.id)
+        ledger = self.tracker.stored(self.ledger.id)
         done: dict[str, StoredRun] = {}
         failed: dict[str, StoredRun] = {}
         taken: list[str] = []
@@ -128,11 +130,11 @@ class Claims:
             if finished := [run for run in own if run.status == "FINISHED"]:
                 done[task.key] = finished[-1]  # the first that was
                 continue
-            attempts = self._attempts(task, study.parameters)
+            attempts = self._attempts(task, ledger.parameters)
             last = self._run_of_attempt(own, len(attempts))
             if last and last.status == "FAILED" and last.ended_at >= self.began:
                 failed[task.key] = last
-            elif attempts and not (last and last.status in ("FAILED", "KILLED")) and self._works(attempts[-1], study):
+            elif attempts and not (last and last.status in ("FAILED", "KILLED")) and self._works(attempts[-1], ledger):
                 taken.append(task.key)
             else:
                 interrupted = last and last.status in ("RUNNING", "KILLED")
@@ -141,7 +143,7 @@ class Claims:
 
     def claim(self, task: Task, offered: Claimed) -> bool:
         """Take a task, unless another process was faster."""
-        return self.tracker.settle(self.shared.id, _parameter(task, offered.attempt), self.worker) == self.worker
+        return self.tracker.settle(self.ledger.id, _parameter(task, offered.attempt), self.worker) == self.worker
 
     def _runs(self) -> dict[str, list[StoredRun]]:
         """Key → the runs that have it, the newest first."""
@@ -169,9 +171,9 @@ class Claims:
         ]
         return mine[0] if mine else None
 
-    def _works(self, worker: str, study: StoredRun) -> bool:
+    def _works(self, worker: str, ledger: StoredRun) -> bool:
         """Whether a worker is alive: a process of this machine that runs, or one elsewhere that said so lately."""
-        said = study.tags.get(f"{_WORKER}{worker}", "")
+        said = ledger.tags.get(f"{_WORKER}{worker}", "")
         # Whoever asks is at no task: what it once claimed and is not done was given up before there was a run.
         if worker == self.worker or said == _ENDED:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -66,7 +67,8 @@ def run(config: StudyConfig, tracker: Tracker) -> Studied:
     with patient.giving_up_soon(), patient.start_shared(name, _key(config, dataset)) as shared:
         patient.log_waiting()
         _describe(shared, config, dataset, cells)
-        claims = Claims(patient, shared, [one.digest for one in datasets.values()], config.worker_timeout_s)
+        digests = [one.digest for one in datasets.values()]
+        claims = Claims(patient, shared, patient.ledger(shared.id), digests, config.worker_timeout_s)
         with claims.alive():
             standing = train_cells(cells, claims, patient)
         contents = _patiently(patient, lambda: _contents(config, dataset, cells, standing))
@@ -199,10 +201,26 @@ def _results(cells: Sequence[Cell], standing: Standing, materials: Sequence[str]
     return results
 
 
+def command_of(config: StudyConfig) -> str:
+    """What to type for this study."""
+    said: dict[str, object] = {
+        "dataset": config.dataset,
+        "preset": config.preset,
+        "study": config.study,
+        "models": ",".join(config.models),
+        "factors": ", ".join(config.factors),
+        "seeds": config.seeds,
+        "seed": config.seed,
+        "folds": config.folds if config.folds == "auto" else ",".join(str(fold) for fold in config.folds),
+        "set": f"train={json.dumps(config.train, separators=(',', ':'))}" if config.train else "",
+    }
+    words = [f"-P {shlex.quote(f'{name}={value}')}" for name, value in said.items() if value != ""]
+    return f"mlflow run . -e study --env-manager local {' '.join(words)}"
+
+
 def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> dict[str, str]:
     """What the study was made with, for the report."""
     folds = sorted({cell.place.fold for cell in cells})
-    named = f"-P dataset={shlex.quote(config.dataset)} -P preset={shlex.quote(config.preset)}"
     return {
         "dataset": f"{dataset.name}, digest {dataset.digest[:16]}",
         "photos": f"{dataset.manifest['counts']['photos']:,} of {dataset.manifest['cache']['image_side_px']} px",
@@ -215,5 +233,5 @@ def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cel
         "training": f"{_steps(cells)} steps of {cells[0].config.fit.batch_size} photos a cell",
         "changes to conf/train.yaml": to_json(config.train).strip() if config.train else "none",
         "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
-        "command": f"mlflow run . -e study --env-manager local {named}",
+        "command": command_of(config),
     }

@@ -94,9 +94,10 @@ def _cell_row(result: Result, materials: Sequence[str]) -> dict[str, Any]:
     strongest = result.tags.get("strongest_control", "")
     control = metrics.get(f"control_{strongest}_test_macro_ap", np.nan)
     scores = [*_METRICS[:4], *(f"test_ap_{material}" for material in materials), *_METRICS[4:]]
+    columns = result.place.columns
     return {
-        **result.place.columns,
-        **result.place.levels,
+        **columns,
+        **{name: level for name, level in result.place.levels.items() if name not in columns},
         "status": result.status,
         "run_id": result.run_id,
         **{name: metrics.get(name, np.nan) for name in scores},
