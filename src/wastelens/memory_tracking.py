@@ -164,11 +164,14 @@ class MemoryTracker:
         self._ledgers: dict[str, MemoryRun] = {}
 
     @contextlib.contextmanager
-    def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
+    def start(
+        self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
+    ) -> Iterator[Run]:
         run = self._resumed(resume) if resume else self._new(name)
         run.parent = self._open[-1].id if self._open else ""
         self._open.append(run)
         run.status, run.ended_ms = "RUNNING", None
+        run.tags.update({key: as_text(value) for key, value in (tags or {}).items()})
         status = "FAILED"
         try:
             yield run
@@ -218,9 +221,10 @@ class MemoryTracker:
             self._shared[key] = run.id
             yield run
 
-    def ledger(self, run_id: str) -> Run:
-        name = f"claims of {self._resumed(run_id).id}"
-        return self._ledgers.setdefault(run_id, MemoryRun(id=name, name=name, connection=self.connection))
+    def ledger(self, key: str) -> Run:
+        with self.connection.request():
+            ledger = MemoryRun(id=f"ledger of {key}", name=key, connection=self.connection)
+            return self._ledgers.setdefault(key, ledger)
 
     def settle(self, run_id: str, key: str, value: str) -> str:
         return self._resumed(run_id).parameters.setdefault(key, value)
@@ -255,8 +259,7 @@ class MemoryTracker:
 
 
 def _stored(run: MemoryRun) -> StoredRun:
-    ended_at = (run.ended_ms or 0) / 1000
-    return StoredRun(run, run.name, run.status, dict(run.tags), dict(run.metrics), dict(run.parameters), ended_at)
+    return StoredRun(run, run.name, run.status, dict(run.tags), dict(run.metrics), dict(run.parameters))
 
 
 def _now_ms() -> int:

@@ -49,8 +49,10 @@ def _is_outage(error: BaseException) -> bool:
     """Whether the server could not be reached: the error says so, or the server now leaves a small question open."""
     import mlflow
 
-    if not is_server(mlflow.get_tracking_uri()) or isinstance(error, mlflow.exceptions.RestException):
+    if not is_server(mlflow.get_tracking_uri()):
         return False
+    if isinstance(error, mlflow.exceptions.RestException):
+        return str(error.error_code) == "TEMPORARILY_UNAVAILABLE"
     return _without_answer(error) or not answers()
 
 
@@ -82,10 +84,16 @@ def answers() -> bool:
 
 
 def _without_answer(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised in handling of, is that of a connection."""
+    """Whether an error, or one that it was raised in handling of, is that of a connection or of a server in trouble."""
     import requests
 
-    kinds = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, ConnectionError)
+    kinds = (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+        requests.exceptions.RetryError,  # 429 and 5xx again and again: a database that is locked, say
+        ConnectionError,
+    )
     while error is not None and not isinstance(error, StoreUnreachable):  # that one is of an earlier request
         if isinstance(error, kinds):
             return True

@@ -1,4 +1,4 @@
-"""The Tracker with MLflow behind it: the only module, but for the served models, that imports mlflow."""
+"""The Tracker with MLflow behind it: how runs are opened, shared, ended and found again."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wastelens.console import warn
 from wastelens.errors import EndsLater, RunError, StoreUnreachable
 from wastelens.mlflow_run import MlflowRun
 from wastelens.mlflow_store import SOON, answers, is_server, outages, store_errors, unreachable, variables
-from wastelens.tracking import Run, StoredRun
-
-if TYPE_CHECKING:
-    pass
+from wastelens.tracking import Run, StoredRun, as_text
 
 CLAIMS = "wastelens claims"
-_ELECTED, _LEDGER = "wastelens.run", "wastelens.claims"
+_ELECTED = "wastelens.run"
 # What MLflow calls a run that its user gave no name.
 MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
 
@@ -36,7 +33,9 @@ class MlflowTracker:
         self._depth = 0
 
     @contextlib.contextmanager
-    def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
+    def start(
+        self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
+    ) -> Iterator[Run]:
         """Open a run (nested if one is open already), or go on with the run that ``resume`` names."""
         import mlflow
 
@@ -44,11 +43,10 @@ class MlflowTracker:
         wrapper = _leave_wrapper_for(self.stored(resume).run.id) if resume else None
         by_mlflow = "MLFLOW_RUN_ID" in os.environ
         options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": name}
+        # The tags come with the run: where the server or this process goes away now, no run is left without them.
+        options["tags"] = {**git_commit_tag(), **{key: as_text(value) for key, value in (tags or {}).items()}}
         with store_errors():
-            # The tags come with the run: where the server goes away now, no run is left without them.
-            opened = mlflow.start_run(
-                nested=self._depth > 0, log_system_metrics=system_metrics, tags=git_commit_tag(), **options
-            )
+            opened = mlflow.start_run(nested=self._depth > 0, log_system_metrics=system_metrics, **options)
         self._depth += 1
         status = "FAILED"
         try:
@@ -84,7 +82,7 @@ class MlflowTracker:
     @contextlib.contextmanager
     def start_shared(self, name: str, key: str) -> Iterator[Run]:
         """Open the one run that this key has in the whole store, or go on with it where another process opened it."""
-        shared = _shared_run(key)
+        shared = _elected(key)
         if not shared:
             by_mlflow = "MLFLOW_RUN_ID" in os.environ
             with self.start(name) as own:
@@ -96,24 +94,21 @@ class MlflowTracker:
         with self.start(name, resume=shared) as run:
             yield run
 
-    def ledger(self, run_id: str) -> Run:
-        """The run in which the processes of a shared one write what concerns them alone.
+    def ledger(self, key: str) -> Run:
+        """The one run of this key in which processes that share work write what concerns them alone.
 
-        In an experiment of its own: a parameter for each claim would fill the columns of everybody's runs table.
-
-        Raises:
-            RunError: it was deleted.
+        It lies in an experiment of its own: a parameter for each claim would fill everybody's runs table.
         """
         import mlflow
 
-        with store_errors():
-            ledger = mlflow.MlflowClient().get_run(run_id).data.tags.get(_LEDGER, "")
-        if not _alive(ledger):
-            raise RunError(
-                f"The claims of run {run_id}, in the experiment '{CLAIMS}', were deleted. Restore that experiment, or "
-                "start anew under another name."
-            )
-        return MlflowRun(ledger)
+        found = _elected(key)
+        if not found:
+            with store_errors():
+                candidate = _new_ledger(key)
+                found = _elect(key, candidate)
+                if found != candidate:
+                    mlflow.MlflowClient().delete_run(candidate)
+        return MlflowRun(found)
 
     def settle(self, run_id: str, key: str, value: str) -> str:
         """Write a parameter of a run unless another process was faster; returns what it is now, ours or theirs.
@@ -232,7 +227,6 @@ def _stored(found: Any) -> StoredRun:
         found.data.tags,
         found.data.metrics,
         found.data.params,
-        (found.info.end_time or 0) / 1000,
     )
 
 
@@ -265,7 +259,6 @@ def _elect(key: str, candidate: str) -> str:
 
     client = mlflow.MlflowClient()
     with store_errors():
-        ledger = _new_ledger(key, candidate)
         for number in count(1):
             name = f"wastelens {key} {number}"
             with contextlib.suppress(mlflow.exceptions.MlflowException):
@@ -275,30 +268,11 @@ def _elect(key: str, candidate: str) -> str:
             if election is None:
                 raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} lets no experiment be created. Mend that.")
             if _alive(election.tags[_ELECTED]):
-                client.delete_run(ledger)
                 return str(election.tags[_ELECTED])
     raise AssertionError  # counting has no end
 
 
-def _new_ledger(key: str, candidate: str) -> str:
-    """A run for the claims of a candidate, which is told of it before it can be elected."""
-    import mlflow
-
-    client = mlflow.MlflowClient()
-    with contextlib.suppress(mlflow.exceptions.MlflowException):  # there is one already
-        client.create_experiment(CLAIMS)
-    experiment = client.get_experiment_by_name(CLAIMS)
-    if experiment is None:
-        raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} lets no experiment be created. Mend that.")
-    if experiment.lifecycle_stage == "deleted":
-        client.restore_experiment(experiment.experiment_id)
-    ledger = str(client.create_run(experiment.experiment_id, run_name=f"claims of {key}").info.run_id)
-    client.set_terminated(ledger)
-    client.set_tag(candidate, _LEDGER, ledger)
-    return ledger
-
-
-def _shared_run(key: str) -> str:
+def _elected(key: str) -> str:
     """The run that was elected under this key and is still there, or ""."""
     import mlflow
 
@@ -310,6 +284,23 @@ def _shared_run(key: str) -> str:
             if _alive(election.tags[_ELECTED]):
                 return str(election.tags[_ELECTED])
     raise AssertionError  # counting has no end
+
+
+def _new_ledger(key: str) -> str:
+    """A run to be elected as the ledger of this key."""
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    with contextlib.suppress(mlflow.exceptions.MlflowException):  # there is one already
+        client.create_experiment(CLAIMS)
+    experiment = client.get_experiment_by_name(CLAIMS)
+    if experiment is None:
+        raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} lets no experiment be created. Mend that.")
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    ledger = str(client.create_run(experiment.experiment_id, run_name=key).info.run_id)
+    client.set_terminated(ledger)
+    return ledger
 
 
 def _alive(run_id: str) -> bool:

@@ -157,7 +157,9 @@ class PatientTracker:
         self._told: set[Path] = set()
 
     @contextlib.contextmanager
-    def start(self, name: str, *, resume: str = "", system_metrics: bool = False) -> Iterator[Run]:
+    def start(
+        self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
+    ) -> Iterator[Run]:
         """As the tracker behind does; what still waits of a run that is resumed is logged before.
 
         Raises:
@@ -171,7 +173,9 @@ class PatientTracker:
             # What was logged before is needed in an outage, and cannot be read then.
             names = [name for name in found.metrics if not name.startswith("system/")]
             history = found.run.metric_history(names)
-        with self._patient(self.store.start(name, resume=resume, system_metrics=system_metrics), history) as run:
+        with self._patient(
+            self.store.start(name, resume=resume, system_metrics=system_metrics, tags=tags), history
+        ) as run:
             yield run
 
     @contextlib.contextmanager
@@ -179,8 +183,8 @@ class PatientTracker:
         with self._patient(self.store.start_shared(name, key), []) as run:
             yield run
 
-    def ledger(self, run_id: str) -> Run:
-        return self._in_touch().ledger(run_id)
+    def ledger(self, key: str) -> Run:
+        return self._in_touch().ledger(key)
 
     def settle(self, run_id: str, key: str, value: str) -> str:
         return self._in_touch().settle(run_id, key, value)
@@ -375,7 +379,11 @@ class PatientTracker:
     def _log_one(self, journal: Journal) -> bool:
         folder = cast("Path", journal.folder)
         try:
-            entries = sum(1 for _ in journal.log(self.store.stored(journal.run_id).run, self.store))
+            stored = self.store.stored(journal.run_id)
+            if stored.status == "FINISHED":  # by the last entry, whose answer was lost; or by another process since
+                journal.drop_all()
+                return False
+            entries = sum(1 for _ in journal.log(stored.run, self.store))
         except StoreUnreachable:
             raise
         except Exception as error:

@@ -66,10 +66,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that is in the store, with its name, status, tags, last metrics and parameters there.
-
-    ``ended_at`` is in seconds since 1970 by the clock of whoever ended it; 0 while it runs.
-    """
+    """A run that is in the store, with its name, status, tags, last metrics and parameters there."""
 
     run: Run
     name: str
@@ -77,17 +74,16 @@ class StoredRun:
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     parameters: Mapping[str, str] = field(default_factory=dict)
-    ended_at: float = 0.0
 
 
 class Tracker(Protocol):
     """Starts runs, and finds them again; several processes meet in ``start_shared``, ``ledger`` and ``settle``."""
 
     def start(
-        self, name: str, *, resume: str = "", system_metrics: bool = False
+        self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
     ) -> contextlib.AbstractContextManager[Run]: ...
     def start_shared(self, name: str, key: str) -> contextlib.AbstractContextManager[Run]: ...
-    def ledger(self, run_id: str) -> Run: ...
+    def ledger(self, key: str) -> Run: ...
     def settle(self, run_id: str, key: str, value: str) -> str: ...
     def stored(self, run_id: str) -> StoredRun: ...
     def finished(self, tags: Mapping[str, str]) -> list[StoredRun]: ...

@@ -201,6 +201,11 @@ class Journal:
             self._drop(number)
             yield
 
+    def drop_all(self) -> None:
+        """Let go of what waits: it is logged already, or overtaken."""
+        for number in list(self._waiting):
+            self._drop(number)
+
     def find(self, path: str) -> Path | None:
         """The file that waits to become the artifact of this path.
 

@@ -1,4 +1,4 @@
-"""By how much a difference between trained models could have come out otherwise: other photos, other trainings."""
+"""By how much a difference between trained models could have come out otherwise: other test photos, other seeds."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from wastelens.evaluation.metrics import mean_of_defined
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+# Two groups of 22 and 14 photos are 1.9 equal ones. With fewer the interval reaches beyond ±1 (simulated), and
+# Student's t with so few degrees of freedom beyond any difference.
+_FEWEST_GROUPS = 1.9
+_NOTHING = 1e-18  # a variance that rounding alone makes of numbers up to 1
+
 
 @dataclass(frozen=True)
 class Spread:
     """The variance of a difference and what it is made of.
 
     Attributes:
-        photos: how much other photos would change the difference; NaN where one group of them is all there is.
-        training: how much other trainings would beyond that; NaN with one seed a fold, where it cannot be known
+        photos: how much other test photos would change the difference; NaN where there are too few groups of them.
+        training: how much other seeds would beyond that; NaN with one seed a fold, where it cannot be known
             and counts as 0.
         interaction: the part of ``photos`` that more seeds reduce: photos that suit one training and not another.
         photo_degrees, training_degrees: degrees of freedom of ``photos`` and of the variance between seeds.
@@ -38,7 +43,7 @@ class Spread:
 
     @property
     def variance(self) -> float:
-        """Of the difference: other photos and other trainings together."""
+        """Of the difference: other test photos and other seeds together."""
         return self.photos + (0.0 if math.isnan(self.training) else self.training)
 
     @property
@@ -140,8 +145,8 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: npt.NDArray[np.int64]) ->
     Groups of unequal size tell as much as fewer equal ones, G = (Σn)² / Σn² of them. Of a mean's variance,
     resampling G groups shows (G - 1) / G. Average precision compares photos with photos, each of them drawn,
     and shows less (92 % after that correction, in simulated studies of 24 groups): so the square is taken. That
-    R resamples are not all there are takes some degrees of freedom, too. A model of which nothing is known of
-    what seeds do is taken to vary as the others do.
+    R resamples are not all there are takes some degrees of freedom, too. Fewer than about two equal groups tell
+    nothing of others. A model of which nothing is known of what seeds do is taken to vary as the others do.
 
     Args:
         parts: of each model.
@@ -153,7 +158,7 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: npt.NDArray[np.int64]) ->
     drawn = drawn[~np.isnan(drawn)]
     sizes = group_sizes[group_sizes > 0]
     groups = float(sizes.sum() ** 2 / (sizes**2).sum())
-    known = len(sizes) > 1 and len(drawn) > 1
+    known = groups >= _FEWEST_GROUPS and len(drawn) > 1
     correction = (groups / (groups - 1)) ** 2 if known else 1.0
     weights = np.array([part.left_in_mean for part in parts]) / len(parts) ** 2
     between_seeds, by_photos = weights @ _filled(np.array([[part.between_seeds, part.interaction] for part in parts]))
@@ -178,12 +183,14 @@ def _filled(components: FloatArray) -> FloatArray:
 
 
 def student(difference: float, spread: Spread) -> tuple[float, float, float]:
-    """The 95 % interval's ends and the p value of no difference, by Student's t; NaN where the variance is unknown."""
-    if math.isnan(spread.variance):
+    """The 95 % interval's ends and the p value of no difference, by Student's t.
+
+    Both metrics lie in [0, 1], so the interval of their difference ends at -1 and 1. All are NaN where the variance
+    is unknown, and where it is 0: what is the same in every resample of a few photos is no proof of anything.
+    """
+    if math.isnan(spread.variance) or spread.variance < _NOTHING:
         return math.nan, math.nan, math.nan
-    if spread.variance == 0:
-        return difference, difference, float(difference == 0)
     error = math.sqrt(spread.variance)
     margin = error * float(special.stdtrit(spread.degrees, 0.975))
     p_value = float(2 * special.stdtr(spread.degrees, -abs(difference) / error))
-    return difference - margin, difference + margin, p_value
+    return max(difference - margin, -1.0), min(difference + margin, 1.0), p_value

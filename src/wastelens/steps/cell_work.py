@@ -11,7 +11,7 @@ from wastelens.errors import BalanceError, NonFiniteLossError, StoreUnreachable
 from wastelens.models.backend import forget_networks, load_backend
 from wastelens.patient_tracking import PatientTracker
 from wastelens.steps import pretrain, train
-from wastelens.steps.claims import ATTEMPT, CELL, Claimed, Claims, Standing, Task
+from wastelens.steps.claims import ABANDONED, ATTEMPT, CELL, Claims, Offer, Standing, Task
 from wastelens.studies.cells import Cell
 from wastelens.study_config import MAPPING
 from wastelens.training.checkpoint import load_checkpoint
@@ -19,28 +19,29 @@ from wastelens.training.checkpoint import load_checkpoint
 _SECONDS_BETWEEN_LOOKS = 5.0
 
 
-def train_cells(cells: Sequence[Cell], claims: Claims, tracker: PatientTracker) -> Standing:
+def train_cells(cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, study: str) -> Standing:
     """Train the cells that are nobody else's; returns when none is left that could be done, here or elsewhere.
 
     Args:
         cells: of the study.
         claims: on its tasks.
         tracker: where their runs go; what cannot be logged waits on disk.
+        study: the id of the study's run, for their tags.
     """
-    return _Work(cells, claims, tracker).do_all()
+    return _Work(cells, claims, tracker, study).do_all()
 
 
 class _Work:
     """The tasks of a study, and what has become of those that this process tried."""
 
-    def __init__(self, cells: Sequence[Cell], claims: Claims, tracker: PatientTracker) -> None:
+    def __init__(self, cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, study: str) -> None:
         self._cells = {cell.key: cell for cell in cells}
         self._encoders = {cell.encoder_key: cell for cell in reversed(cells) if cell.encoder_key}
         tasks = [task for cell in cells for task in _tasks_of(cell)]
         self._tasks = [task for number, task in enumerate(tasks) if task.key not in {one.key for one in tasks[:number]}]
         self._claims = claims
         self._tracker = tracker
-        self._failed: set[str] = set()
+        self._study = study
         self._minutes: list[float] = []
         self._told = ""
 
@@ -63,7 +64,7 @@ class _Work:
 
     def _ready(self, standing: Standing) -> Task | None:
         """The first task that can be done now; a pretraining only while a cell is waiting for it."""
-        open_here = [task for task in self._tasks if task.key in standing.free and task.key not in self._failed]
+        open_here = [task for task in self._tasks if task.key in standing.free]
         wanted = {task.needs for task in open_here}
         for task in open_here:
             in_order = not task.needs or task.needs in standing.done
@@ -71,15 +72,15 @@ class _Work:
                 return task
         return None
 
-    def _do(self, task: Task, claimed: Claimed, standing: Standing) -> None:
-        tags = {CELL: task.key, ATTEMPT: claimed.attempt, "study": self._claims.shared.id}
-        resume = self._resumable(claimed)
+    def _do(self, task: Task, offer: Offer, standing: Standing) -> None:
+        tags = {CELL: task.key, ATTEMPT: offer.attempt, "study": self._study}
+        resume = self._resumable(offer)
         started = time.monotonic()
         try:
             self._train(task, tags, resume, standing)
         except (NonFiniteLossError, BalanceError) as error:
             warn(f"{task.label} failed: {error} The study goes on without it.")
-            self._failed.add(task.key)
+            self._claims.give_up(task, offer, str(error))
         else:
             self._minutes += [(time.monotonic() - started) / 60] if task.key in self._cells else []
         finally:
@@ -104,16 +105,20 @@ class _Work:
         )
         say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
 
-    def _resumable(self, claimed: Claimed) -> str:
-        """The interrupted run of a task, if it left a checkpoint; if not, it does not stay RUNNING for ever."""
-        if not claimed.earlier:
+    def _resumable(self, offer: Offer) -> str:
+        """The interrupted run of a task, if it left a checkpoint; others do not stay RUNNING for ever."""
+        for run_id in offer.abandoned:
+            self._abandon(run_id)
+        if not offer.earlier:
             return ""
-        earlier = self._claims.tracker.stored(claimed.earlier)
-        if load_checkpoint(earlier.run):
-            return claimed.earlier
-        self._claims.tracker.finish(claimed.earlier, "KILLED")
-        earlier.run.set_tags({"abandoned": True})
+        if load_checkpoint(self._claims.tracker.stored(offer.earlier).run):
+            return offer.earlier
+        self._abandon(offer.earlier)
         return ""
+
+    def _abandon(self, run_id: str) -> None:
+        self._claims.tracker.finish(run_id, "KILLED")
+        self._claims.tracker.stored(run_id).run.set_tags({ABANDONED: True})
 
     def _tell(self, standing: Standing) -> None:
         """How far the study is, in a line, whenever that has changed."""

@@ -1,7 +1,8 @@
 """Who trains what, where several processes share a study: the tracking server is the only place they meet.
 
-A cell is claimed by writing a parameter of the study's ledger, which MLflow lets be written once. Workers that are
-alive say so in a tag of it, again and again; what a dead one had claimed is claimed anew, under the next number.
+A cell is claimed by writing a parameter of a ledger, which MLflow lets be written once. The ledger is one for all
+studies of a dataset, as cells are. Workers that are alive say so in a tag of it, again and again; what a dead one had
+claimed is claimed anew, under the next number.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 import psutil
 
-from wastelens.errors import RunError
 from wastelens.tracking import Run, StoredRun, Tracker
 
-CELL, ATTEMPT = "cell", "attempt"
+CELL, ATTEMPT, ABANDONED = "cell", "attempt", "abandoned"
 _BEAT_S = 15.0
 _ENDED = "ended"
 _WORKER = "worker "
-_NOT_IN_KEYS = re.compile(r"[^\w.\- :/]+")
+_LONGEST_REASON = 250  # characters; some stores take no longer parameters
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,18 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """A task that is this process's to do.
+class Offer:
+    """A task that is nobody's.
 
     Attributes:
         attempt: which one this is, from 1.
-        earlier: the run of an attempt that was interrupted, or "".
+        earlier: the run of an earlier attempt that nobody writes any more, to go on with; or "".
+        abandoned: runs of earlier attempts that nobody goes on with.
     """
 
     attempt: int
-    earlier: str
+    earlier: str = ""
+    abandoned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,47 +66,57 @@ class Standing:
 
     Attributes:
         done: key → its finished run.
-        failed: key → the run that failed since this process began.
+        failed: key → the run that failed since this process began, or "" where it failed before it had one.
         taken: keys that another process is working on.
         free: key → what there is to claim.
     """
 
     done: Mapping[str, StoredRun]
-    failed: Mapping[str, StoredRun]
+    failed: Mapping[str, str]
     taken: Sequence[str]
-    free: Mapping[str, Claimed]
+    free: Mapping[str, Offer]
+
+
+@dataclass
+class _Silence:
+    """What a worker elsewhere has said last, and for how many seconds nothing else since."""
+
+    said: str
+    looked_at: float
+    seconds: float = 0.0
 
 
 @dataclass
 class Claims:
-    """The claims of one study, as one of its workers sees them.
+    """The claims of a study's workers, as one of them sees them.
 
     Attributes:
         tracker: the store.
-        shared: the run that all workers of the study share.
         ledger: the run in which they claim cells and say that they are alive.
-        digests: of the datasets that its runs are of.
+        digests: of the datasets that its cells are of.
         timeout_s: how long a worker elsewhere may say nothing before it is taken for dead.
     """
 
     tracker: Tracker
-    shared: Run
     ledger: Run
     digests: Sequence[str]
     timeout_s: float
     worker: str = field(default_factory=lambda: _name_of(os.getpid()))
-    began: float = field(default_factory=time.time)
-    _heard: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _heard: dict[str, _Silence] = field(default_factory=dict)
+    _over_before: dict[str, int] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
         """Tell the others, while this lasts, that this process is at work."""
         ended = threading.Event()
 
+        def say(what: object) -> None:
+            with contextlib.suppress(Exception):  # whatever ails the server, the next word may reach it
+                self.ledger.set_tags({f"{_WORKER}{self.worker}": what})
+
         def beat() -> None:
             for number in count():
-                with contextlib.suppress(RunError):  # a server that is away for a while hears the next one
-                    self.ledger.set_tags({f"{_WORKER}{self.worker}": number})
+                say(number)
                 if ended.wait(_BEAT_S):
                     return
 
@@ -114,36 +127,42 @@ class Claims:
         finally:
             ended.set()
             beating.join(timeout=_BEAT_S)
-            with contextlib.suppress(RunError):
-                self.ledger.set_tags({f"{_WORKER}{self.worker}": _ENDED})
+            say(_ENDED)
 
     def standing(self, tasks: Sequence[Task]) -> Standing:
         """How things stand with these tasks now."""
         runs = self._runs()
         ledger = self.tracker.stored(self.ledger.id)
         done: dict[str, StoredRun] = {}
-        failed: dict[str, StoredRun] = {}
+        failed: dict[str, str] = {}
         taken: list[str] = []
-        free: dict[str, Claimed] = {}
+        free: dict[str, Offer] = {}
         for task in tasks:
             own = runs.get(task.key, [])
+            attempts = _attempts(task, ledger.parameters)
+            last = _of_attempt(own, len(attempts))
+            gave_up = _gave_up(task, len(attempts)) in ledger.parameters or _has_status(last, "FAILED")
+            killed = _has_status(last, "KILLED")
+            # What was over when this process began may be tried again; what fails from then on, by anybody, may not.
+            over = len(attempts) if gave_up or killed else max(len(attempts) - 1, 0)
+            before = self._over_before.setdefault(task.key, over)
             if finished := [run for run in own if run.status == "FINISHED"]:
                 done[task.key] = finished[-1]  # the first that was
-                continue
-            attempts = self._attempts(task, ledger.parameters)
-            last = self._run_of_attempt(own, len(attempts))
-            if last and last.status == "FAILED" and last.ended_at >= self.began:
-                failed[task.key] = last
-            elif attempts and not (last and last.status in ("FAILED", "KILLED")) and self._works(attempts[-1], ledger):
+            elif gave_up and len(attempts) > before:
+                failed[task.key] = last.run.id if last else ""
+            elif attempts and not gave_up and not killed and self._works(attempts[-1], ledger):
                 taken.append(task.key)
             else:
-                interrupted = last and last.status in ("RUNNING", "KILLED")
-                free[task.key] = Claimed(len(attempts) + 1, last.run.id if last and interrupted else "")
+                free[task.key] = self._offer(own, attempts, ledger)
         return Standing(done, failed, taken, free)
 
-    def claim(self, task: Task, offered: Claimed) -> bool:
+    def claim(self, task: Task, offer: Offer) -> bool:
         """Take a task, unless another process was faster."""
-        return self.tracker.settle(self.ledger.id, _parameter(task, offered.attempt), self.worker) == self.worker
+        return self.tracker.settle(self.ledger.id, _taken(task, offer.attempt), self.worker) == self.worker
+
+    def give_up(self, task: Task, offer: Offer, reason: str) -> None:
+        """Tell that a claimed task failed, also where it failed before it had a run."""
+        self.tracker.settle(self.ledger.id, _gave_up(task, offer.attempt), reason[:_LONGEST_REASON])
 
     def _runs(self) -> dict[str, list[StoredRun]]:
         """Key → the runs that have it, the newest first."""
@@ -154,22 +173,25 @@ class Claims:
                     runs.setdefault(key, []).append(run)
         return runs
 
-    def _attempts(self, task: Task, parameters: Mapping[str, str]) -> list[str]:
-        """The workers that have claimed a task, one after another."""
-        names = (parameters.get(_parameter(task, attempt), "") for attempt in count(1))
-        workers: list[str] = []
-        for name in names:
-            if not name:
-                return workers
-            workers.append(name)
-        return workers
+    def _offer(self, runs: Sequence[StoredRun], attempts: Sequence[str], ledger: StoredRun) -> Offer:
+        """The next attempt; it goes on with a run only where it is sure that nobody writes that any more.
 
-    def _run_of_attempt(self, runs: Sequence[StoredRun], attempt: int) -> StoredRun | None:
-        """The run of this study's last attempt; None where it had none yet."""
-        mine = [
-            run for run in runs if run.tags.get("study") == self.shared.id and run.tags.get(ATTEMPT) == str(attempt)
-        ]
-        return mine[0] if mine else None
+        A worker elsewhere that has merely been silent may wake up, and would write into the same run.
+        """
+        unfinished = [run for run in runs if run.status in ("RUNNING", "KILLED") and ABANDONED not in run.tags]
+        left = [run.run.id for run in unfinished if run.status == "KILLED" or self._gone(run, attempts, ledger)]
+        earlier = left[0] if left else ""
+        abandoned = tuple(run.run.id for run in unfinished if run.run.id != earlier)
+        return Offer(len(attempts) + 1, earlier, abandoned)
+
+    def _gone(self, run: StoredRun, attempts: Sequence[str], ledger: StoredRun) -> bool:
+        """Whether the process that wrote a run has surely ended."""
+        attempt = int(run.tags.get(ATTEMPT, "0"))
+        if not 1 <= attempt <= len(attempts):
+            return False
+        worker = attempts[attempt - 1]
+        said = ledger.tags.get(f"{_WORKER}{worker}", "")
+        return worker == self.worker or said == _ENDED or (_is_of_here(worker) and not _runs_here(worker))
 
     def _works(self, worker: str, ledger: StoredRun) -> bool:
         """Whether a worker is alive: a process of this machine that runs, or one elsewhere that said so lately."""
@@ -177,33 +199,80 @@ class Claims:
         # Whoever asks is at no task: what it once claimed and is not done was given up before there was a run.
         if worker == self.worker or said == _ENDED:
             return False
-        host, pid, began = worker.split(":")
-        if host == _host():
-            return _runs_here(int(pid), int(began))
-        before, since = self._heard.get(worker, ("", 0.0))
-        if before != said or worker not in self._heard:
-            self._heard[worker] = (said, time.monotonic())
+        if _is_of_here(worker):
+            return _runs_here(worker)
+        now = time.monotonic()
+        heard = self._heard.get(worker)
+        if heard is None or heard.said != said:
+            self._heard[worker] = _Silence(said, now)
             return True
-        return time.monotonic() - since < self.timeout_s
+        # Time in which nobody looked, as the server was away or this machine slept, is no silence of the worker's.
+        heard.seconds += min(now - heard.looked_at, 2 * _BEAT_S)
+        heard.looked_at = now
+        return heard.seconds < self.timeout_s
 
 
-def _parameter(task: Task, attempt: int) -> str:
-    label = _NOT_IN_KEYS.sub("-", task.label)
-    return f"taken.{label}.{task.key[:8]}.{attempt}"
+def _attempts(task: Task, parameters: Mapping[str, str]) -> list[str]:
+    """The workers that have claimed a task, one after another."""
+    workers: list[str] = []
+    while worker := parameters.get(_taken(task, len(workers) + 1)):
+        workers.append(worker)
+    return workers
 
 
-def _host() -> str:
-    return _NOT_IN_KEYS.sub("-", f"{socket.gethostname()}-{uuid.getnode():012x}").replace(":", "-")
+def _of_attempt(runs: Sequence[StoredRun], attempt: int) -> StoredRun | None:
+    """The run of this attempt; None where it had none yet."""
+    return next((run for run in runs if run.tags.get(ATTEMPT) == str(attempt)), None)
+
+
+def _has_status(run: StoredRun | None, status: str) -> bool:
+    return run is not None and run.status == status
+
+
+def _taken(task: Task, attempt: int) -> str:
+    return f"taken.{task.key}.{attempt}"
+
+
+def _gave_up(task: Task, attempt: int) -> str:
+    return f"failed.{task.key}.{attempt}"
 
 
 def _name_of(pid: int) -> str:
     """A name that no other process ever has."""
-    return f"{_host()}:{pid}:{int(psutil.Process(pid).create_time())}"
+    return f"{_host()}:{pid}:{_started(pid)}"
 
 
-def _runs_here(pid: int, began: int) -> bool:
+def _host() -> str:
+    """This machine since it was started, and this container on it: where a process id means one process."""
+    known = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # Linux
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8])
+        known.append(os.readlink("/proc/self/ns/pid"))
+    if len(known) == 1:
+        known.append(f"{uuid.getnode():012x}")
+    return re.sub(r"[^\w.]+", "-", "-".join(known)).strip("-")
+
+
+def _started(pid: int) -> int:
+    """When a process began, by a clock that nobody sets: ticks since the machine did; elsewhere seconds since 1970.
+
+    Raises:
+        psutil.NoSuchProcess: there is none.
+    """
     try:
-        process = psutil.Process(pid)
-        return int(process.create_time()) == began and process.status() != psutil.STATUS_ZOMBIE
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return int(fields[19])
+    except (OSError, IndexError):
+        return int(psutil.Process(pid).create_time())
+
+
+def _is_of_here(worker: str) -> bool:
+    return worker.split(":", maxsplit=1)[0] == _host()
+
+
+def _runs_here(worker: str) -> bool:
+    _, pid, began = worker.split(":")
+    try:
+        return _started(int(pid)) == int(began) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

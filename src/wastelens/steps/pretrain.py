@@ -82,7 +82,7 @@ def pretrain_one(
         config: what to learn, and how.
         tracker: where runs go.
         started: is told the run's id as soon as there is one, where another run is waiting for it.
-        tags: are given to the run as soon as there is one.
+        tags: are given to the run when it is opened.
 
     Raises:
         InputError: there is no such prepared dataset, no usable unlabelled photos, or the run cannot be resumed.
@@ -96,10 +96,9 @@ def pretrain_one(
         _check_same_photos(tracker, config, unlabelled)
     load_backend()
     with (
-        tracker.start(run_name(config), resume=config.resume, system_metrics=True) as tracked,
+        tracker.start(run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
         telling_how_to_resume(tracked.id, config.dataset, "pretrain") if started is None else nullcontext(),
     ):
-        tracked.set_tags(tags or {})
         if started is not None:
             started(tracked.id)
         checkpoint = checkpoint_of(tracked) if config.resume else None

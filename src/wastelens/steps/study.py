@@ -68,9 +68,10 @@ def run(config: StudyConfig, tracker: Tracker) -> Studied:
         patient.log_waiting()
         _describe(shared, config, dataset, cells)
         digests = [one.digest for one in datasets.values()]
-        claims = Claims(patient, shared, patient.ledger(shared.id), digests, config.worker_timeout_s)
+        ledger = patient.ledger(f"claims of {dataset.name} {dataset.digest}")
+        claims = Claims(patient, ledger, digests, config.worker_timeout_s)
         with claims.alive():
-            standing = train_cells(cells, claims, patient)
+            standing = train_cells(cells, claims, patient, shared.id)
         contents = _patiently(patient, lambda: _contents(config, dataset, cells, standing))
         _patiently(patient, lambda: log_report(shared, contents))
     say_report(contents, shared.id, tracker)
@@ -194,8 +195,8 @@ def _results(cells: Sequence[Cell], standing: Standing, materials: Sequence[str]
         minutes = encoder.metrics.get("minutes", 0.0) / sharing[cell.encoder_key] if encoder else 0.0
         if stored := standing.done.get(cell.key):
             results.append(result_of(stored, cell.place, materials, minutes))
-        elif failed := standing.failed.get(cell.key):
-            results.append(Result(cell.place, FAILED, failed.run.id))
+        elif cell.key in standing.failed or cell.encoder_key in standing.failed:
+            results.append(Result(cell.place, FAILED, standing.failed.get(cell.key, "")))
         else:
             results.append(Result(cell.place, MISSING))
     return results

@@ -96,7 +96,7 @@ def train_one(
     Args:
         config: what to train, and how.
         tracker: where the run goes.
-        tags: given to the run as soon as there is one.
+        tags: given to the run when it is opened.
         name: of the run, where it is not to be that of :func:`run_name`.
 
     Raises:
@@ -116,10 +116,9 @@ def train_one(
     if config.resume:
         _check_same_start(tracker, config, start)
     with (
-        tracker.start(name or run_name(config), resume=config.resume, system_metrics=True) as tracked,
+        tracker.start(name or run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
         telling_how_to_resume(tracked.id, config.dataset, "train"),
     ):
-        tracked.set_tags(tags or {})
         checkpoint = checkpoint_of(tracked) if config.resume else None
         if not config.resume:
             _describe(tracked, config, dataset)
