@@ -382,7 +382,7 @@ class PatientTracker:
             stored = self.store.stored(journal.run_id)
             if stored.status == "FINISHED":  # by the last entry, whose answer was lost; or by another process since
                 journal.drop_all()
-                return False
+                return True
             entries = sum(1 for _ in journal.log(stored.run, self.store))
         except StoreUnreachable:
             raise

@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -341,7 +340,6 @@ def test_a_cell_that_diverges_is_named_and_tried_again_later(
     assert (parent.status, parent.metrics["finished_cells"], parent.metrics["cells"]) == ("FINISHED", 1, 2)
     assert "1 of 2 cells finished" in parent.tags["verdict"]
     assert failed.id in (parent.folder / "report.md").read_text()
-    time.sleep(0.002)  # ends are kept in whole milliseconds
     again = study.run(diverging, tracker)
     retried = again.contents.cells.iloc[1]
     assert (retried["status"], run_ids(again)[0]) == ("failed", first.run_id)
@@ -417,11 +415,16 @@ def test_an_interrupted_cell_without_a_checkpoint_is_abandoned(
     assert [(run.status, run.tags["attempt"]) for run in own_cells(tracker)] == [("KILLED", "1"), ("FINISHED", "2")]
 
 
+def ledger_of(tracker: MemoryTracker) -> MemoryRun:
+    tags = parent_of(tracker).tags
+    ledger = tracker.ledger(f"claims of {tags['dataset']} {tags['dataset_digest']}")
+    assert isinstance(ledger, MemoryRun)
+    return ledger
+
+
 def take(tracker: MemoryTracker, worker: str) -> None:
     """Let the only claim of the study be another worker's."""
-    ledger = tracker.ledger(parent_of(tracker).id)
-    assert isinstance(ledger, MemoryRun)
-    parameters = ledger.parameters
+    parameters = ledger_of(tracker).parameters
     (name,) = (name for name in parameters if name.startswith("taken."))
     parameters[name] = worker
 
@@ -462,11 +465,10 @@ def test_a_cell_that_a_living_process_works_on_is_waited_for(
     run_id = whole.found.contents.cells.query("model == 'base' and arm == 'true' and seed == 0")["run_id"].iloc[0]
     theirs = next(run for run in tracker.runs if run.id == run_id)
     slept = []
-    shared = study.run(chosen, tracker).run_id
-    theirs.tags.update({"study": shared, "attempt": "1"})
+    study.run(chosen, tracker)
+    theirs.tags["attempt"] = "1"
     theirs.status = "RUNNING"
-    label = f"taken.base augment-true seed 0 fold 1.{theirs.tags['cell'][:8]}.1"
-    tracker.settle(tracker.ledger(shared).id, label, _name_of(os.getppid()))
+    tracker.settle(ledger_of(tracker).id, f"taken.{theirs.tags['cell']}.1", _name_of(os.getppid()))
 
     def finishing(seconds: float) -> None:
         slept.append(seconds)

@@ -561,3 +561,27 @@ def test_what_waits_can_be_read(tmp_path):
             "values": {"parameters": {"epochs": "3"}},
             "files": {},
         }
+
+
+def test_what_waits_of_a_run_that_was_finished_since_does_not_spoil_it(tmp_path):
+    """Another process may have gone on with the run of one that was killed in an outage."""
+    tracker = MemoryTracker()
+    ids = []
+
+    def interrupted():
+        with PatientTracker(tracker, tmp_path).start("train") as run:
+            ids.append(run.id)
+            run.log_metrics({"loss": 0.9}, step=1)
+            tracker.reachable = False
+            run.log_metrics({"loss": 0.8}, step=2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    tracker.reachable = True
+    with tracker.start("train", resume=ids[0]) as resumed:
+        resumed.log_metrics({"loss": 0.1}, step=2)
+    PatientTracker(tracker, tmp_path).log_waiting()
+    assert tracker.runs[0].status == "FINISHED"
+    assert tracker.runs[0].metrics["loss"] == 0.1
+    assert not list(tmp_path.iterdir())

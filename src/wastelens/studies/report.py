@@ -23,11 +23,18 @@ _METRICS = (("Test macro AP", MACRO_AP), ("Test macro F1", MACRO_F1))
 _METHOD = (
     "A difference is that of two trainings that share model, seed, fold and all other factors, scored on the same test "
     "photos: the mean over folds of the mean over seeds, models weighing alike.",
-    "Its 95 % interval holds for new photos and new trainings alike: groups of photos are resampled as wholes, the "
-    "same for both arms, all seeds and all models, and what seeds differ by beyond that is added.",
+    "Its 95 % interval holds for other test photos and other seeds, on these sets of training photos: groups of photos "
+    "are resampled as wholes, the same for both arms, all seeds and all models, and what seeds differ by beyond that "
+    "is added. All seeds of a fold share their training photos: what others would change for one arm and not for the "
+    "other shows only between folds, and is in no interval.",
     "p adjusted is corrected for the number of comparisons of the same metric (Holm 1979); it decides the verdict. "
     "Means an arm are over all finished cells, differences over complete pairs only.",
 )
+_ON_LABELS = (
+    "With a part of the labels only training labels are fewer: weights and thresholds are still chosen on all labels "
+    "of val, and an encoder has seen all training photos, without labels."
+)
+_LABELS = ("labels", "labels_percent")
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,9 @@ class StudyContents:
             gain_over_controls_low, collapsed, above_controls, below_strongest_control, best_epoch, minutes,
             pretraining_minutes (this cell's share, so that they add up), git_commit. NaN where it has not finished.
         comparisons: a row a stratum, second level, model and metric (comparisons.csv): stratum, first, second, then
-            the columns of `wastelens.evaluation.paired.Comparison.frame`, and without_collapsed_pairs, _difference,
-            _low and _high on the rows of macro_ap. p_adjusted is corrected over all rows of a metric.
+            the columns of `wastelens.evaluation.paired.Comparison.frame` (training_known: false where one seed a
+            fold is all there is), and without_collapsed_pairs, _difference, _low and _high on the rows of macro_ap.
+            p_adjusted is corrected over all rows of a metric.
         curves: a row a cell and epoch: model, arm, stratum, seed, fold, epoch, loss, val_loss (nats), val_macro_ap.
         settings: of the study, as text: dataset, seeds, folds, command.
         materials: of the dataset, in its order.
@@ -106,6 +114,7 @@ def sentences(contents: StudyContents) -> list[str]:
     models = words.model_statements(comparisons)
     warning = words.controls_warning(cells)
     found = [_with_decider(f"{warning} {first.text}".strip(), first.decider)]
+    found.append(words.tasks_warning(cells, factor, contents.arms))
     found += [_with_decider(one.text, one.decider) for one in (*rest, *models)]
     cautions = [one.line for one in words.cautions(cells, comparisons, factor) if one.grave]
     return [text for text in (*found, words.correction(comparisons), *cautions, *contents.notes) if text]
@@ -130,6 +139,7 @@ def _shared(contents: StudyContents) -> dict[str, Any]:
     return {
         "contents": contents,
         "warning": words.controls_warning(cells),
+        "tasks": words.tasks_warning(cells, factor, contents.arms),
         "verdicts": words.verdicts(cells, comparisons, factor),
         "models": words.model_statements(comparisons),
         "correction": words.correction(comparisons),
@@ -140,8 +150,14 @@ def _shared(contents: StudyContents) -> dict[str, Any]:
         "means": _means_table(contents),
         "cost": _cost_table(contents),
         "cells": _cells_table(contents),
-        "method": _METHOD,
+        "method": _method(contents),
     }
+
+
+def _method(contents: StudyContents) -> list[str]:
+    """How the numbers were made; arms that differ in several settings spell them out in their names."""
+    varied = any(name in contents.cells for name in _LABELS) or any("labels_percent=" in arm for arm in contents.arms)
+    return [*_METHOD, _ON_LABELS] if varied else [*_METHOD]
 
 
 def _drawn(contents: StudyContents) -> dict[str, Any]:
@@ -318,7 +334,7 @@ def _remarks(row: Row) -> str:
     said = {
         "collapsed": row["collapsed"],
         "below the control": row["below_strongest_control"],
-        "not above it beyond doubt": not row["above_controls"] and not row["below_strongest_control"],
+        "not surely above it": not row["above_controls"] and not row["below_strongest_control"],
     }
     return ", ".join(text for text, is_so in said.items() if is_so)
 
