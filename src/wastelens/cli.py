@@ -173,8 +173,9 @@ def _command(step: str, summary: str, parameters: tuple[Parameter, ...]) -> clic
         context = click.get_current_context()
         typed = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
         if words:
-            values[_WITHOUT_NAME[step]] = ",".join(words)
-            typed.add(_WITHOUT_NAME[step])
+            name = _WITHOUT_NAME[step]
+            values[name] = ",".join([values[name], *words])  # 'compare --run_ids A B C' leaves B and C without a name
+            typed.add(name)
         run_step(step, values, typed)
 
     options: list[click.Parameter] = [

@@ -316,8 +316,12 @@ STEP_CONFIGS: dict[str, type[Config]] = {
 }
 
 
-def flatten(config: Config) -> dict[str, str]:
-    """Dotted keys and their values as text, for MLflow's parameters; nested lists stay one value."""
+def flatten(config: Config | Mapping[str, Any]) -> dict[str, str]:
+    """Dotted keys and their values as text, for MLflow's parameters; nested lists stay one value.
+
+    Args:
+        config: a step's, or as a run wrote it into its ``config.json``.
+    """
 
     def walk(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         for key, value in tree.items():
@@ -326,4 +330,4 @@ def flatten(config: Config) -> dict[str, str]:
             else:
                 yield f"{prefix}{key}", as_text(value)
 
-    return dict(walk(config.model_dump(mode="json"), ""))
+    return dict(walk(config.model_dump(mode="json") if isinstance(config, Config) else config, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ _OWN_KEYS = {
     "fit.patience_epochs": "",
 }
 MAPPING = "mapping"
+_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # a name is part of tags, of searches for them, and of what the shell is told
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def parse_factor(text: str) -> Factor:
         ValueError: no levels, one only, one twice, or a key that a study sets by other means.
     """
     name, equals, levels_text = (part.strip() for part in text.partition("="))
-    levels = tuple(level.strip() for level in levels_text.removesuffix("%").split("|"))
+    levels = tuple(level.strip().removesuffix("%").strip() for level in levels_text.split("|"))
     if not name or not equals or not all(levels):
         raise ValueError(f"'{text}' is no factor; write it as in augment=false|true")
     if len(levels) < 2:
@@ -89,6 +91,13 @@ class StudyConfig(Config):
     train: dict[str, Any]
     bootstrap_resamples: int = Field(ge=100)
     worker_timeout_s: float = Field(ge=10)
+
+    @field_validator("study")
+    @classmethod
+    def _plain_name(cls, study: str) -> str:
+        if found := _NOT_IN_NAMES.search(study):
+            raise ValueError(f"{found[0]!r} cannot be in a study's name; use letters, digits, spaces and . _ - only")
+        return study.strip()
 
     @field_validator("models")
     @classmethod

@@ -247,7 +247,7 @@ def test_more_seeds_train_only_the_new_cells_in_the_same_study(
     whole: Whole, prepared_folder: Path, models: dict[str, str]
 ) -> None:
     before = {run.id for run in whole.tracker.runs}
-    # Without the second model this time: what is not asked for is left out of the report.
+    # Without the second model this time: its cells are not trained, and those that are finished stay in the report.
     more = study.run(grid(prepared_folder, models, seeds="3", models=models["base"]), whole.tracker)
     new = [run for run in whole.tracker.runs if run.id not in before]
     assert more.run_id == whole.found.run_id
@@ -258,7 +258,37 @@ def test_more_seeds_train_only_the_new_cells_in_the_same_study(
     # The tags say the latest, and so do the tables.
     parent = next(run for run in whole.tracker.runs if run.id == more.run_id)
     assert parent.parameters["seeds"] == "3"
-    assert len(pd.read_csv(parent.folder / "study.csv")) == 6
+    table = pd.read_csv(parent.folder / "study.csv")
+    assert table["model"].tolist() == ["base"] * 6 + ["wide"] * 4
+    assert table["seed"].tolist() == [0, 0, 1, 1, 2, 2, 0, 0, 1, 1]
+    assert set(more.contents.comparisons["model"]) == {"base", "wide", "all models"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"factors": "balanced=false|true"}, "has factors=augment=false|true, not balanced=false|true."),
+        ({"factors": "augment=true|false"}, "has differences from augment=false, not from augment=true."),
+        ({"factors": "augment=false|true,labels=50|100"}, "not augment=false|true, labels=50|100."),
+        ({"train": "train.fit.epochs=1"}, '"epochs":1'),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_study_stays_with_what_it_compares(
+    whole: Whole, prepared_folder: Path, models: dict[str, str], changes: dict[str, str], said: str
+) -> None:
+    before = len(whole.tracker.runs)
+    chosen = grid(prepared_folder, models, **{name: value for name, value in changes.items() if name != "train"})
+    if "train" in changes:
+        chosen = chosen.model_copy(update={"train": {**chosen.train, "fit": {**chosen.train["fit"], "epochs": 1}}})
+    with pytest.raises(RunError) as caught:
+        study.run(chosen, whole.tracker)
+    message = str(caught.value)
+    assert message.startswith("The study 'whole' of litter has ")
+    assert said in message
+    assert message.endswith("Cells of both cannot be in one table: give this study a name of its own: study=NAME.")
+    assert len(whole.tracker.runs) == before
+    assert next(run for run in whole.tracker.runs if run.id == whole.found.run_id).status == "FINISHED"
 
 
 def test_cells_of_another_study_are_taken_as_they_are(

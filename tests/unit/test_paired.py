@@ -214,21 +214,56 @@ def test_swapping_the_arms_swaps_the_sign(seed):
         )
 
 
-def test_a_run_compared_with_itself_is_no_different():
+def test_a_run_compared_with_itself_is_no_different_and_not_tested():
     found = compared({"model": [Pair(pair.seed, 0, pair.first, pair.first) for pair in small_study()["model 0"][:3]]})
-    assert {(each.difference, each.low, each.high, each.p_value) for each in found.differences} == {(0, 0, 0, 1)}
+    assert {(each.difference, each.standard_error) for each in found.differences} == {(0, 0)}
+    assert np.isnan([(each.low, each.high, each.p_value) for each in found.differences]).all()
     assert {each.verdict for each in found.differences} == {"undecided"}
 
 
-def test_one_group_of_photos_tells_nothing_of_others():
-    def in_one_group(run: Predictions) -> Predictions:
-        return replace(run, groups=np.full(len(run.file_names), "batch"))
+def test_what_is_the_same_in_every_resample_of_a_few_photos_is_no_proof():
+    labels = np.tile([[True, False], [False, True]], (3, 1))
+    right, names = 0.2 + 0.6 * labels, [f"{photo}.jpg" for photo in range(6)]
+    groups = np.array(["a", "a", "b", "b", "c", "c"])
+    wrong, sound = (Predictions(names, groups, labels, scores, scores > 0.5) for scores in (1 - right, right))
+    found = compared({"model": [Pair(seed, 0, wrong, sound) for seed in range(3)]})
+    assert {each.difference > 0.4 for each in found.differences} == {True}
+    assert {each.verdict for each in found.differences} == {"undecided"}
+    assert np.isnan([(each.low, each.high, each.p_value) for each in found.differences]).all()
 
-    pairs = [Pair(p.seed, p.fold, in_one_group(p.first), in_one_group(p.second)) for p in small_study()["model 0"]]
-    found = compared({"model": pairs}).frame()
+
+def regrouped(groups_of: list[int]) -> Comparison:
+    """A study of one fold, its photos dealt to groups of these sizes (shares of all)."""
+    pairs = [pair for pair in small_study()["model 0"] if pair.fold == 0]
+    photos = len(pairs[0].first.file_names)
+    ends = np.rint(np.cumsum(groups_of) / sum(groups_of) * photos)
+    names = np.searchsorted(ends, np.arange(photos), side="right").astype(str)
+    dealt = [Pair(p.seed, 0, replace(p.first, groups=names), replace(p.second, groups=names)) for p in pairs]
+    return compared({"model": dealt})
+
+
+@pytest.mark.parametrize("groups_of", [[1], [1, 9], [1, 1, 30], [2, 4]])
+def test_fewer_than_about_two_equal_groups_of_photos_tell_nothing_of_others(groups_of):
+    found = regrouped(groups_of).frame().query("metric in ['macro_ap', 'macro_f1']")
     assert found[["low", "high", "standard_error", "p_value", "p_adjusted", "seeds_needed"]].isna().all(axis=None)
     assert set(found["verdict"]) == {"undecided"}
     assert found["difference"].notna().all()
+    assert found["training_known"].all()
+
+
+@pytest.mark.parametrize("groups_of", [[1, 1], [9, 10], [1, 2, 3]])
+def test_two_groups_have_an_interval_and_no_difference_is_beyond_one(groups_of):
+    found = one(regrouped(groups_of), "model")
+    assert -1 <= found.low < found.difference < found.high <= 1
+    assert 0 < found.p_value <= 1
+
+
+def test_intervals_end_where_differences_do():
+    wide = Spread(0.5, 0.1, 0.0, photo_degrees=2.0, training_degrees=4, cells=1)
+    assert student(0.2, wide)[:2] == (-1, 1)
+    assert student(-0.2, replace(wide, photos=0.01, training=0.0))[0] == pytest.approx(
+        -0.2 - 0.1 * stats.t.ppf(0.975, 2)
+    )
 
 
 def without_metal(run: Predictions, keep: str = "") -> Predictions:
@@ -277,9 +312,11 @@ def test_each_arm_is_scored_on_its_own_labels():
 def test_with_one_seed_the_part_of_training_is_unknown():
     found = one(compared({"model": [pair for pair in small_study()["model 0"] if pair.seed == 0]}), "model")
     assert np.isnan(found.training_variance)
+    assert not found.training_known
+    assert found.verdict == "undecided"
     assert found.standard_error == pytest.approx(np.sqrt(found.photo_variance))
     assert not np.isnan(found.low)
-    assert seeds_needed(found) is None or found.verdict != "undecided"
+    assert seeds_needed(found) is None
 
 
 def test_a_model_with_one_seed_is_taken_to_vary_as_the_others_do():
@@ -415,6 +452,16 @@ def test_seeds_needed_are_the_first_that_decide_it():
     assert 3 < needed < 30
 
 
+def test_seeds_of_other_folds_are_one_a_fold():
+    pairs = [pair for pair in small_study()["model 0"] if pair.seed == pair.fold]
+    frame = compared({"model": pairs}).frame()
+    assert (frame["seeds"] == 2).all()
+    assert frame["training_known"].dtype == bool
+    assert not frame["training_known"].any()
+    assert frame["seeds_needed"].isna().all()
+    assert set(frame["verdict"]) == {"undecided"}
+
+
 def test_where_photos_are_missing_no_number_of_seeds_would_decide_it():
     assert seeds_needed(undecided(photos=1e-3)) is None
     assert seeds_needed(undecided(difference=0.0)) is None
@@ -433,6 +480,6 @@ def test_the_frame_has_a_row_for_each_model_and_metric():
     models, metrics = ["model 0", "model 1", ALL_MODELS], ["macro_ap", "macro_f1", "ap_metal", "ap_paper"]
     assert list(zip(frame["model"], frame["metric"], strict=True)) == [(m, k) for k in metrics for m in models]
     for row, each in zip(frame.to_dict("records"), found.differences, strict=True):
-        assert row["verdict"] == each.verdict
+        assert (row["verdict"], row["training_known"]) == (each.verdict, True)
         assert (row["difference"], row["standard_error"]) == (each.difference, each.standard_error)
         assert row["seeds_needed"] == pytest.approx(seeds_needed(each) or float("nan"), nan_ok=True)

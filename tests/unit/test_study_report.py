@@ -113,6 +113,7 @@ def _comparison(of_models: Sequence[pd.DataFrame], half_width: float) -> dict[st
         "standard_error": half_width / 2,
         "degrees_of_freedom": 9.0,
         "p_value": float(np.exp(-3.0 * abs(value) / half_width)),
+        "training_known": index.nunique() > index.get_level_values("fold").nunique(),
         "seeds_needed": 8.2,
         "pairs": len(index),
         "seeds": index.get_level_values("seed").nunique(),
@@ -306,7 +307,7 @@ def test_every_cell_and_every_hour_is_listed(read: Read, contents: StudyContents
     assert [row["commit"] for row in rows[:-2]] == [COMMIT[:10]] * (len(rows) - 2)
     assert rows[0]["remarks"] == "collapsed, below the control"
     assert rows[2]["remarks"] == "below the control"
-    assert rows[4]["remarks"] == "not above it beyond doubt"
+    assert rows[4]["remarks"] == "not surely above it"
     for row, cell in zip(rows[:-2], contents.cells.to_dict("records"), strict=False):
         expected = [cell[f"test_macro_ap{end}"] for end in ("", "_low", "_high")]
         assert numbers(row["test macro AP [95 % interval]"]) == pytest.approx(expected, abs=5.1e-4)
@@ -339,16 +340,31 @@ def test_the_verdict_comes_first_with_what_would_decide_it() -> None:
     [
         ({}, "About 4 seeds instead of 3 would decide it"),
         ({"seeds_needed": np.nan}, "No number of seeds would decide it: the photos are too few"),
-        ({"seeds_needed": np.nan, "seeds": 1}, "cannot be told from one"),
-        ({"low": np.nan, "high": np.nan, "groups": 1}, "test photos of more groups"),
+        ({"seeds_needed": np.nan, "seeds": 1, "training_known": False}, "It is undecided whatever p says: one seed a "),
+        ({"seeds_needed": np.nan, "seeds": 4, "training_known": False}, "It is undecided whatever p says: one seed a "),
+        ({"low": np.nan, "high": np.nan}, "So few groups of photos say nothing of other photos: test photos of more"),
+        ({"difference": 0.0, "seeds_needed": np.nan}, ""),
+        ({"difference": 0.0, "low": np.nan, "high": np.nan, "standard_error": 0.0}, ""),
         ({"verdict": "helps"}, ""),
     ],
 )
 def test_what_would_decide(row: dict[str, Any], expected: str) -> None:
-    base = {"verdict": "undecided", "low": -0.1, "high": 0.2, "seeds_needed": 3.0, "seeds": 3, "groups": 9}
-    said = words.decider({**base, **row})
-    assert said.startswith(expected) or (expected and expected in said)
+    base = {"verdict": "undecided", "difference": 0.05, "low": -0.1, "high": 0.2, "seeds_needed": 3.0, "seeds": 3}
+    found = {**base, "training_known": True, **row}
+    said = words.decider(found)
+    assert said.startswith(expected)
     assert bool(said) == bool(expected)
+    assert (words.seeds_to_decide(found) == "–") == ("would decide it" not in said or "groups" in said)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(np.nan, "too few groups of photos"), (0.0, "the same in every resample")]
+)
+def test_why_there_is_no_interval(error: float, reason: str) -> None:
+    row = {"difference": 0.05, "low": np.nan, "high": np.nan, "standard_error": error}
+    assert words.difference(row) == f"+0.050 (no interval: {reason})"
+    of_sound = {f"without_collapsed_{name}": value for name, value in row.items()}
+    assert words.difference({**row, **of_sound}, "without_collapsed_") == "+0.050 (no interval)"
 
 
 def test_most_cells_not_above_the_controls_is_the_first_breath(contents: StudyContents) -> None:
@@ -358,10 +374,11 @@ def test_most_cells_not_above_the_controls_is_the_first_breath(contents: StudyCo
     assert sentences(replace(contents, cells=cells))[0].startswith("augment=true")
     cells.loc[half, "above_controls"] = False
     spoilt = replace(contents, cells=cells)
-    warning = f"{half + 1} of {2 * half} cells do not beat the strongest control: "
+    warning = f"{half + 1} of {2 * half} cells are not surely above the strongest control: "
     assert sentences(spoilt)[0].startswith(warning)
     assert markdown(spoilt).splitlines()[2].startswith(f"**{warning}")
     text = Page(html(spoilt)).text
+    assert f"No cell scores below its strongest control. {half + 1} of {2 * half} cells are not surely above it" in text
     assert text.index(warning) < text.index("augment=true against false:")
 
 
@@ -433,13 +450,75 @@ def test_one_group_and_one_seed_say_so() -> None:
     frame = contents.comparisons.assign(**unknown, groups=1, verdict="undecided")
     contents = replace(contents, comparisons=frame)
     said = " ".join(sentences(contents))
-    assert "(no interval: one group of photos), 1 seed x 3 folds, 1 group of photos." in said
-    assert "One seed: " in said
+    assert "(no interval: too few groups of photos), 1 seed x 3 folds, 1 group of photos." in said
+    caution = (
+        "One seed a fold tells nothing of other trainings: that leaves 4 of 4 comparisons of test macro AP undecided"
+    )
+    assert caution in said
+    assert said.count("ndecided whatever p says: one seed a fold") == 4
+    assert "instead of" not in said
+    assert "would decide it" not in said
     assert "Holm" not in said
     page = html(contents)
     assert 'class="interval"' not in page
     assert page.count('class="mark"') == 8
     assert "nan" not in Page(page).text.lower()
+
+
+def test_one_model_without_a_second_seed_is_told_apart() -> None:
+    contents = make_contents(effect=0.0)
+    frame = contents.comparisons.assign(verdict="undecided")
+    frame["training_known"] = frame["model"] != "dbn"
+    first, *rest = sentences(replace(contents, comparisons=frame))
+    assert "About 9 seeds instead of 2 would decide it" in first
+    of_dbn = next(line for line in rest if line.startswith("dbn:"))
+    assert of_dbn.endswith("; undecided whatever p says: one seed a fold tells nothing of other trainings.")
+    assert sum("whatever p says" in line for line in rest) == 2
+    assert any("that leaves 1 of 4 comparisons" in line for line in rest)
+
+
+def test_one_fold_is_one_set_of_training_photos(contents: StudyContents) -> None:
+    said = "of this one set of training photos"
+    assert not any(said in line for line in sentences(contents))
+    alone = make_contents(folds=1)
+    assert any(line.startswith("One fold: ") and said in line for line in sentences(alone))
+    for text in (Page(html(alone)).text, markdown(alone)):
+        assert said in text
+        assert "other test photos and other seeds, on these sets of training photos" in text
+
+
+@pytest.mark.parametrize("strata", [("",), ("labels_percent=10", "labels_percent=50")])
+def test_arms_of_other_labels_are_other_tasks(strata: tuple[str, ...]) -> None:
+    contents = make_contents(arms=("false", "true", "twice"), strata=strata)
+    cells, by_fold = contents.cells, contents.cells["fold"].map({1: 0.25, 2: 0.30, 3: 0.26})
+    task = "The arms have other labels: part of the difference is one between tasks"
+    floors = by_fold + np.where(cells["arm"] == "true", 0.006, 1e-16)
+    apart = replace(contents, cells=cells.assign(floor_macro_ap=floors))
+    expected = f"{task}, not between trainings. What says the same of every photo scores a macro AP of 0.270 with "
+    expected += "augment=false and 0.276 with augment=true (+0.006)."
+    assert sentences(apart)[1] == expected
+    page, plain = Page(html(apart)).text, markdown(apart)
+    assert page.index(sentences(apart)[0][:30]) < page.index(task) < page.index("What must not be overlooked")
+    assert plain.index(task) < plain.index("What must not be overlooked")
+    # Folds, and combinations of the other factors, may have other floors: their pairs are of one task.
+    alike = by_fold + np.where(cells["stratum"] == strata[0], 0.1, 0.0)
+    for same in (contents, replace(contents, cells=cells.assign(floor_macro_ap=alike))):
+        assert task not in " ".join(sentences(same)) + html(same) + markdown(same)
+
+
+def test_floors_of_unfinished_cells_are_no_other_task(contents: StudyContents) -> None:
+    unknown = contents.cells.assign(floor_macro_ap=contents.cells["floor_macro_ap"].where(contents.cells["fold"] == 1))
+    for cells in (unknown, contents.cells.assign(floor_macro_ap=np.nan)):
+        assert words.tasks_warning(cells, "augment", contents.arms) == ""
+
+
+def test_what_a_part_of_the_labels_means_is_said_where_it_varies(contents: StudyContents) -> None:
+    meaning = "only training labels are fewer"
+    assert meaning not in html(contents) + markdown(contents)
+    arms = ("labels_percent=10 augment=false", "labels_percent=100 augment=true")
+    for varied in (make_contents(strata=("labels_percent=10", "labels_percent=100")), make_contents(arms=arms)):
+        assert meaning in Page(html(varied)).text
+        assert meaning in markdown(varied)
 
 
 def test_forest_plot_puts_numbers_to_scale() -> None:

@@ -37,7 +37,7 @@ class _Work:
     def __init__(self, cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, study: str) -> None:
         self._cells = {cell.key: cell for cell in cells}
         self._encoders = {cell.encoder_key: cell for cell in reversed(cells) if cell.encoder_key}
-        tasks = [task for cell in cells for task in _tasks_of(cell)]
+        tasks = [task for cell in cells for task in tasks_of(cell)]
         self._tasks = [task for number, task in enumerate(tasks) if task.key not in {one.key for one in tasks[:number]}]
         self._claims = claims
         self._tracker = tracker
@@ -134,7 +134,7 @@ class _Work:
             self._told = line
 
 
-def _tasks_of(cell: Cell) -> list[Task]:
+def tasks_of(cell: Cell) -> list[Task]:
     """The cell's training, after the pretraining that it starts from."""
     place = cell.place
     encoder = Task(cell.encoder_key, f"pretraining for {place.model} seed {place.seed} fold {place.fold}")

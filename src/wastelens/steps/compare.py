@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wastelens.config_base import as_text
-from wastelens.errors import ConfigError, RunError
+from wastelens.errors import ConfigError, RunError, StoreUnreachable
 from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
 from wastelens.steps.finished_runs import about_run
 from wastelens.steps.run_results import result_of
-from wastelens.studies.cells import POLICY_KEYS
+from wastelens.studies.cells import settings_in_effect
 from wastelens.studies.places import Place
 from wastelens.studies.report import StudyContents
 from wastelens.studies.results import Result, cells_frame, comparisons_frame, curves_frame
@@ -20,9 +19,15 @@ from wastelens.studies.words import SEVERAL
 from wastelens.study_config import CompareConfig
 from wastelens.tracking import StoredRun, Tracker
 
-# Where things lie, what makes replicates of one arm, and what follows from another setting.
-_NO_SETTING = ("dataset", "data_folder", "resume", "max_problem_share", "seed", "fold")
+_REPLICATES = ("seed", "fold")  # runs that differ in these alone are one arm
+# Beginnings of settings → the setting that they follow from: they are told only where that one is the same.
+_FOLLOW_FROM = {"network.": "model", "augmentation.": "augment_policy", "pretraining.": "mixed_precision"}
+_LENGTH = ("fit.batch_size", "fit.epochs", "fit.steps_per_epoch", "fine_tune.epochs")  # how long a training is
+_PASS = ("balanced", "labels_percent")  # how long an epoch is, where it is one pass over the training rows
+_UNSET = "unset"
 _NAMED = 3  # settings spelled out in the name of an arm
+_LONGEST_VALUE = 40  # characters, in that name
+_PAIRED_BY_ORDER = "The runs of a fold are paired in their order, not by seed: their seeds differ."
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,14 @@ class Compared:
         return self.stored.run.id
 
     @property
-    def replicate(self) -> tuple[int, int]:
-        """Fold and seed."""
-        return int(self.about["config"]["fold"]), int(self.about["config"]["seed"])
+    def fold(self) -> int:
+        """The fold that it was trained on."""
+        return int(self.about["config"]["fold"])
+
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        return int(self.about["config"]["seed"])
 
 
 def run(config: CompareConfig, tracker: Tracker) -> StudyContents:
@@ -56,12 +66,13 @@ def run(config: CompareConfig, tracker: Tracker) -> StudyContents:
         raise ConfigError("compare needs two runs or more: run_ids=RUN_ID,RUN_ID")
     runs = [_finished_run(tracker, run_id) for run_id in config.run_ids]
     _check_same_dataset(runs)
-    arms = _arms(runs)
-    factor, names = _named(arms)
-    places, notes = _places(factor, dict(zip(names, arms, strict=True)))
-    materials = tuple(runs[0].about["materials"])
-    results = [result_of(one.stored, place, materials) for one, place in places]
-    contents = _contents(config, runs, factor, names, results, notes)
+    kept, left_out = _newest(runs)
+    arms = _arms(kept)
+    differing = _differing(arms)
+    factor, names = _named(arms, differing)
+    partners = _partners(dict(zip(names, arms, strict=True)))
+    notes = [*_notes_on_settings(arms, differing), *left_out, *_notes_on_pairs(arms, partners)]
+    contents = _contents(config, runs, factor, names, _results(factor, names, arms, partners), notes)
     with tracker.start(f"compare {len(runs)} runs") as tracked:
         tracked.log_parameters({"run_ids": ",".join(config.run_ids), "seed": config.seed})
         tags = {"step": "compare", "dataset": runs[0].about["dataset"]}
@@ -78,26 +89,38 @@ def _finished_run(tracker: Tracker, run_id: str) -> Compared:
         raise RunError(f"Run {run_id} is no run of train, and has no predictions to compare. Leave it out.")
     if stored.status != "FINISHED":
         raise RunError(f"Run {run_id} is not finished ({stored.status}). Wait, resume it, or leave it out.")
-    return Compared(stored, about, _settings(about["config"]))
+    return Compared(stored, about, _settings(about["config"], tracker))
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, str]:
-    """All that makes an arm, as text; what is not used does not count."""
-    settings = {key: value for key, value in _flat(config).items() if key not in _NO_SETTING}
-    if settings["pretrained"] != "none":  # each seed starts from an encoder of its own
-        settings["pretrained"] = "auto"
-    if settings["augment"] == "false":
-        settings = {key: value for key, value in settings.items() if not key.startswith(POLICY_KEYS)}
-    return settings
+def _settings(config: Mapping[str, Any], tracker: Tracker) -> dict[str, str]:
+    """All that makes an arm, as text; what is not used does not count.
+
+    Of an encoder its settings count, not which run made it: each seed starts from an encoder of its own. They are
+    training's own where it pretrained by itself, and those of the run that ``pretrained`` names where it names one.
+    """
+    pretrained = config.get("pretrained", "none")
+    encoder = config if pretrained == "auto" else _encoder(tracker, pretrained) if pretrained != "none" else {}
+    if encoder:
+        learnt = {key: encoder[key] for key in ("method", "learner") if key in encoder}
+        config = {
+            **config,
+            "pretrained": "auto",
+            "unlabelled": encoder["unlabelled"],
+            "network": {**config["network"], **learnt},
+            "pretraining": {"mixed_precision": encoder["mixed_precision"]},
+        }
+    return {key: value for key, value in settings_in_effect(config).items() if key not in _REPLICATES}
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys and their values as text."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat.update(_flat(value, f"{name}.") if isinstance(value, Mapping) else {name: as_text(value)})
-    return flat
+def _encoder(tracker: Tracker, run_id: str) -> Mapping[str, Any]:
+    """The settings of a run of ``pretrain``; empty where it is gone."""
+    try:
+        about = about_run(tracker.stored(run_id))
+    except StoreUnreachable:
+        raise
+    except RunError:
+        return {}
+    return dict(about["config"]) if about.get("step") == "pretrain" else {}
 
 
 def _check_same_dataset(runs: Sequence[Compared]) -> None:
@@ -112,6 +135,17 @@ def _check_same_dataset(runs: Sequence[Compared]) -> None:
         raise RunError(f"These runs are not of one dataset: {'; '.join(described)}. Compare runs of one digest.")
 
 
+def _newest(runs: Sequence[Compared]) -> tuple[list[Compared], list[str]]:
+    """The runs, of those of the same settings, seed and fold only the one that ended last; and a note on the others."""
+    newest: dict[tuple[Any, ...], Compared] = {}
+    for one in sorted(runs, key=lambda one: one.stored.ended_at):
+        newest[(*sorted(one.settings.items()), one.fold, one.seed)] = one
+    kept = {one.id for one in newest.values()}
+    left_out = [one.id for one in runs if one.id not in kept]
+    note = f"Left out, as a newer run has the same settings, seed and fold: {', '.join(left_out)}."
+    return [one for one in runs if one.id in kept], [note] if left_out else []
+
+
 def _arms(runs: Sequence[Compared]) -> list[list[Compared]]:
     """The runs of each configuration, by fold and seed; the first run's configuration first."""
     arms: dict[tuple[tuple[str, str], ...], list[Compared]] = {}
@@ -119,56 +153,121 @@ def _arms(runs: Sequence[Compared]) -> list[list[Compared]]:
         arms.setdefault(tuple(sorted(one.settings.items())), []).append(one)
     if len(arms) < 2:
         raise RunError(
-            f"These {len(runs)} runs differ in nothing but seed and fold: there is nothing to compare. Add a run with "
-            "another setting."
+            "These runs differ in nothing but seed and fold: there is nothing to compare. Add a run with another "
+            "setting."
         )
-    return [sorted(arm, key=lambda one: (*one.replicate, one.id)) for arm in arms.values()]
+    return [sorted(arm, key=lambda one: (one.fold, one.seed)) for arm in arms.values()]
 
 
-def _named(arms: Sequence[Sequence[Compared]]) -> tuple[str, list[str]]:
+def _differing(arms: Sequence[Sequence[Compared]]) -> list[str]:
+    """The settings that arms differ in, the model first; what follows from another one is not among them."""
+    settings = [arm[0].settings for arm in arms]
+    keys = list(dict.fromkeys(key for one in settings for key in one))
+    found = [key for key in keys if _differs(key, settings)]
+    # Where nothing else does, settings that another version did not know tell the arms apart.
+    found = found or [key for key in keys if not all(key in one for one in settings)]
+    return sorted(found, key=lambda key: key != "model")
+
+
+def _differs(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+    """Whether arms that have a setting have other values of it, though what it follows from is the same."""
+    leader = next((leader for beginning, leader in _FOLLOW_FROM.items() if key.startswith(beginning)), "")
+    values: dict[str | None, set[str]] = {}
+    for one in settings:
+        if key in one:
+            values.setdefault(one.get(leader), set()).add(one[key])
+    return any(len(of_leader) > 1 for of_leader in values.values())
+
+
+def _named(arms: Sequence[Sequence[Compared]], differing: Sequence[str]) -> tuple[str, list[str]]:
     """What is compared, and each arm's level of it: one setting where only one differs, or the settings that do."""
     settings = [arm[0].settings for arm in arms]
-    common = [key for key in settings[0] if all(key in one for one in settings)]
-    differing = [key for key in common if len({one[key] for one in settings}) > 1]
-    if "model" in differing:  # what its file says follows from it
-        differing = ["model", *(key for key in differing if key in ("augment", "balanced", "labels_percent"))]
     if len(differing) == 1:
-        return differing[0], [one[differing[0]] for one in settings]
-    shown = differing[:_NAMED]
-    names = [" ".join(one[key] if key == "model" else f"{key}={one[key]}" for key in shown) for one in settings]
-    return SEVERAL, [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
+        factor, names = differing[0], [one.get(differing[0], _UNSET) for one in settings]
+    else:
+        factor, names = SEVERAL, [_name(one, differing) for one in settings]
+    return factor, [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
 
 
-def _places(factor: str, arms: Mapping[str, Sequence[Compared]]) -> tuple[list[tuple[Compared, Place]], list[str]]:
-    """Each run's place; runs of a fold are paired by seed, or in their order where their seeds differ.
+def _name(settings: Mapping[str, str], differing: Sequence[str]) -> str:
+    """``dbn augment=true fit.epochs=9 and 2 more``."""
+    said = [f"{'' if key == 'model' else f'{key}='}{_short(settings[key])}" for key in differing if key in settings]
+    more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    return " ".join(said[:_NAMED]) + more
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 1]}…"
+
+
+def _notes_on_settings(arms: Sequence[Sequence[Compared]], differing: Sequence[str]) -> list[str]:
+    """All that differs, where names may not say it; and that a difference may be one of how long was trained."""
+    settings = [arm[0].settings for arm in arms]
+    notes = []
+    if len(differing) > 1:
+        values = "; ".join(f"{key}={'|'.join(one.get(key, _UNSET) for one in settings)}" for key in differing)
+        notes.append(f"The arms, in their order, differ in {len(differing)} settings: {values}.")
+    passes = any(one.get("fit.steps_per_epoch") == "auto" for one in settings)
+    if length := [key for key in differing if key in _LENGTH or (passes and key in _PASS)]:
+        notes.append(f"The arms are not trained equally long ({', '.join(length)}): a difference may be due to that.")
+    return notes
+
+
+def _partners(arms: Mapping[str, Sequence[Compared]]) -> dict[str, int]:
+    """Run of another arm → seed of the first arm's run that it is paired with; a run without one is not there.
 
     Raises:
         RunError: the arms share no fold.
     """
-    models = {one.settings["model"] for arm in arms.values() for one in arm}
-    model = Path(models.pop()).stem if len(models) == 1 else "the runs"
-    replicates = [[one.replicate for one in arm] for arm in arms.values()]
-    if not set.intersection(*({fold for fold, _ in of_arm} for of_arm in replicates)):
-        folds = [f"{name} has {sorted({fold for fold, _ in of})}" for name, of in zip(arms, replicates, strict=True)]
+    folds = {name: {one.fold for one in arm} for name, arm in arms.items()}
+    if not set.intersection(*folds.values()):
+        described = "; ".join(f"{name} has {sorted(of_arm)}" for name, of_arm in folds.items())
         raise RunError(
-            f"No fold is shared by all settings, so no two runs share their test photos: {'; '.join(folds)}. Add runs."
+            f"No fold is shared by all settings, so no two runs share their test photos: {described}. Add runs."
         )
-    by_seed = all(of_arm == replicates[0] and len(set(of_arm)) == len(of_arm) for of_arm in replicates)
-    places = [
-        (one, Place(model, {factor: name}, seed, fold))
-        for name, arm in arms.items()
-        for one, (fold, seed) in zip(arm, _replicates(arm, by_seed), strict=True)
+    first, *others = arms.values()
+    partners: dict[str, int] = {}
+    for arm in others:
+        for fold in {one.fold for one in arm}:
+            partners |= _partners_in_fold(*([one for one in of if one.fold == fold] for of in (first, arm)))
+    return partners
+
+
+def _partners_in_fold(first: Sequence[Compared], other: Sequence[Compared]) -> dict[str, int]:
+    """By seed; in their order where no seed is shared."""
+    seeds = [one.seed for one in first]
+    shared = {one.id: one.seed for one in other if one.seed in seeds}
+    return shared or {one.id: seed for one, seed in zip(other, seeds, strict=False)}
+
+
+def _notes_on_pairs(arms: Sequence[Sequence[Compared]], partners: Mapping[str, int]) -> list[str]:
+    """That runs are paired in their order, and which are in no pair."""
+    first, *rest = arms
+    others = [one for arm in rest for one in arm]
+    paired = [one for one in others if one.id in partners]
+    places = {(one.fold, partners[one.id]) for one in paired}
+    alone = [one for one in first if (one.fold, one.seed) not in places]
+    alone += [one for one in others if one.id not in partners]
+    named = ", ".join(f"{one.id} (seed {one.seed}, fold {one.fold})" for one in alone)
+    by_order = any(partners[one.id] != one.seed for one in paired)
+    return [
+        *([_PAIRED_BY_ORDER] if by_order else []),
+        *([f"In the tables, but in no difference, as no other arm has a run to pair with: {named}."] if alone else []),
     ]
-    note = "The runs of a fold are paired in their order, not by seed: their seeds differ, or are there twice."
-    return places, [] if by_seed else [note]
 
 
-def _replicates(arm: Sequence[Compared], by_seed: bool) -> list[tuple[int, int]]:
-    """Fold and seed of each run; instead of seeds that pair with none, their rank in the fold."""
-    if by_seed:
-        return [one.replicate for one in arm]
-    folds = [one.replicate[0] for one in arm]
-    return [(fold, folds[:number].count(fold)) for number, fold in enumerate(folds)]
+def _results(
+    factor: str, names: Sequence[str], arms: Sequence[Sequence[Compared]], partners: Mapping[str, int]
+) -> list[Result]:
+    """What the runs have come to, each in its place."""
+    everyone = [(name, one) for name, arm in zip(names, arms, strict=True) for one in arm]
+    models = {one.settings["model"] for _, one in everyone}
+    model = Path(models.pop()).stem if len(models) == 1 else "the runs"
+    materials = tuple(arms[0][0].about["materials"])
+    results = [
+        result_of(one.stored, Place(model, {factor: name}, one.seed, one.fold), materials) for name, one in everyone
+    ]
+    return [replace(one, paired_seed=partners.get(one.run_id)) for one in results]
 
 
 def _contents(

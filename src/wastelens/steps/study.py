@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from wastelens.console import say
+from wastelens.console import say, warn
 from wastelens.data.opening import open_dataset
 from wastelens.data.prepared import PreparedDataset
-from wastelens.errors import ConfigError, RunError, StoreUnreachable
+from wastelens.errors import ConfigError, InputError, StoreUnreachable
 from wastelens.models.backend import load_backend
 from wastelens.models.weights import check_weights_available
 from wastelens.network_config import TransferConfig
 from wastelens.patient_tracking import PatientTracker
-from wastelens.steps.cell_work import train_cells
+from wastelens.steps.cell_work import tasks_of, train_cells
 from wastelens.steps.claims import Claims, Standing
 from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
 from wastelens.steps.relabelling import datasets_of_levels
 from wastelens.steps.run_results import result_of
+from wastelens.steps.study_history import key_of, log_plans, name_of, plans_before
 from wastelens.studies.cells import Cell, check_factors, plan_cells
 from wastelens.studies.report import StudyContents
 from wastelens.studies.results import (
@@ -37,6 +38,7 @@ from wastelens.study_config import StudyConfig
 from wastelens.tracking import Run, Tracker, to_json
 
 WAITING = "unlogged"
+FEWEST_GROUPS = 6  # simulated: with two or three, a verdict is never reached
 Answer = TypeVar("Answer")
 
 
@@ -53,37 +55,38 @@ def run(config: StudyConfig, tracker: Tracker) -> Studied:
 
     Raises:
         InputError: there is no such prepared dataset, the grid asks for what does not exist, or the study of this
-            name is on another preparation of the dataset.
+            name is on another preparation of the dataset, of other factors or of other settings.
     """
     check_factors(config.parsed_factors)
     dataset = open_dataset(config.dataset, config.data_folder)
     datasets = datasets_of_levels(config.parsed_factors, dataset, config.data_folder)
     cells = plan_cells(config, datasets)
     _check_weights(cells)
-    _check_same_dataset(config, tracker, dataset)
-    _say_plan(config, cells)
+    before = plans_before(config, tracker, dataset)
+    _say_plan(config, dataset, cells)
     patient = PatientTracker(tracker, config.data_folder / WAITING)
-    name = f"study {_name(config)} of {dataset.name}"
-    with patient.giving_up_soon(), patient.start_shared(name, _key(config, dataset)) as shared:
+    key = key_of(config, dataset)
+    with patient.giving_up_soon(), patient.start_shared(key, key) as shared:
         patient.log_waiting()
         _describe(shared, config, dataset, cells)
-        digests = [one.digest for one in datasets.values()]
+        log_plans(shared, [*before, config])
         ledger = patient.ledger(f"claims of {dataset.name} {dataset.digest}")
-        claims = Claims(patient, ledger, digests, config.worker_timeout_s)
+        claims = Claims(patient, ledger, [one.digest for one in datasets.values()], config.worker_timeout_s)
         with claims.alive():
             standing = train_cells(cells, claims, patient, shared.id)
-        contents = _patiently(patient, lambda: _contents(config, dataset, cells, standing))
+        earlier = [cell for plan in before for cell in _planned(plan, datasets)]
+        contents = _patiently(patient, lambda: _contents(config, dataset, cells, earlier, standing, claims))
         _patiently(patient, lambda: log_report(shared, contents))
     say_report(contents, shared.id, tracker)
     return Studied(shared.id, contents)
 
 
-def _name(config: StudyConfig) -> str:
-    return config.study or Path(config.preset).stem
-
-
-def _key(config: StudyConfig, dataset: PreparedDataset) -> str:
-    return f"study {_name(config)} of {dataset.name}"
+def _planned(plan: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> list[Cell]:
+    """The cells of an earlier plan; none where it can no longer be made, as its model's file is gone."""
+    try:
+        return plan_cells(plan, datasets)
+    except InputError:
+        return []
 
 
 def _patiently(patient: PatientTracker, work: Callable[[], Answer]) -> Answer:
@@ -107,23 +110,7 @@ def _check_weights(cells: Sequence[Cell]) -> None:
                 raise ConfigError(f"{error} In a study: {ways}") from None
 
 
-def _check_same_dataset(config: StudyConfig, tracker: Tracker, dataset: PreparedDataset) -> None:
-    """A study goes on only with the photos that it began with.
-
-    Raises:
-        RunError: its cells are of another preparation.
-    """
-    for study in tracker.found({"step": "study", "study_key": _key(config, dataset)}):
-        begun_with = study.tags.get("dataset_digest", "")
-        if begun_with != dataset.digest:
-            raise RunError(
-                f"The study '{_name(config)}' has cells of {dataset.name} as it was prepared before (digest "
-                f"{begun_with[:8]}; now {dataset.digest[:8]}). Prepare it as it was then, or start a new study: "
-                "study=NAME."
-            )
-
-
-def _say_plan(config: StudyConfig, cells: Sequence[Cell]) -> None:
+def _say_plan(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> None:
     folds = sorted({cell.place.fold for cell in cells})
     factors = " × ".join(f"{factor.name}={'|'.join(factor.levels)}" for factor in config.parsed_factors)
     trained_on = "the one split" if folds == [0] else f"folds {', '.join(str(fold) for fold in folds)}"
@@ -131,6 +118,14 @@ def _say_plan(config: StudyConfig, cells: Sequence[Cell]) -> None:
         f"{len(cells)} cells: {', '.join(config.models)} × {factors} × {config.seeds} seeds × {trained_on}; "
         f"{_steps(cells)} training steps each."
     )
+    groups = {group for fold in folds for group in dataset.split(fold).test.groups}
+    if len(groups) < FEWEST_GROUPS:
+        warn(
+            f"The test photos are of {len(groups)} groups ({dataset.manifest['split']['rule']}): so few hardly ever "
+            "decide anything. Prepare with folds=4 or so, and every group is tested."
+        )
+    if config.seeds == 1:
+        warn("One seed tells nothing of other trainings: the verdict will be undecided. Use seeds=3 or more.")
 
 
 def _describe(shared: Run, config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> None:
@@ -149,14 +144,13 @@ def _describe(shared: Run, config: StudyConfig, dataset: PreparedDataset, cells:
     shared.set_tags(
         {
             "step": "study",
-            "study_key": _key(config, dataset),
+            "study_key": key_of(config, dataset),
             "dataset": dataset.name,
             "dataset_digest": dataset.digest,
             "mapping": Path(dataset.manifest["settings"]["materials"]).stem,
             "compares": config.parsed_factors[0].name,
         }
     )
-    shared.log_text(to_json(config.model_dump(mode="json")), "study.json")
 
 
 def _steps(cells: Sequence[Cell]) -> str:
@@ -167,20 +161,32 @@ def _steps(cells: Sequence[Cell]) -> str:
 
 
 def _contents(
-    config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell], standing: Standing
+    config: StudyConfig,
+    dataset: PreparedDataset,
+    cells: Sequence[Cell],
+    earlier: Sequence[Cell],
+    standing: Standing,
+    claims: Claims,
 ) -> StudyContents:
-    results = _results(cells, standing, dataset.materials)
+    """The cells that were asked for now, and those of earlier calls that are finished: one study, one table."""
+    asked = {cell.key for cell in cells}
+    others = list({cell.key: cell for cell in earlier if cell.key not in asked}.values())
+    known = claims.standing([task for cell in others for task in tasks_of(cell)])
+    merged = replace(standing, done={**known.done, **standing.done})
+    reported = [*cells, *(cell for cell in others if cell.key in known.done)]
+    results = _results(reported, merged, dataset.materials)
     factor = config.parsed_factors[0]
+    arms = list(dict.fromkeys([*factor.levels, *(cell.place.arm for cell in reported)]))
     return StudyContents(
-        title=f"Study {_name(config)} of {dataset.name}",
+        title=f"Study {name_of(config)} of {dataset.name}",
         factor=factor.name,
         first=factor.levels[0],
         cells=cells_frame(results, dataset.materials),
         comparisons=comparisons_frame(
-            results, factor.levels, dataset.materials, seed=config.seed, resamples=config.bootstrap_resamples
+            results, arms, dataset.materials, seed=config.seed, resamples=config.bootstrap_resamples
         ),
         curves=curves_frame(results),
-        settings=_settings(config, dataset, cells),
+        settings=_settings(config, dataset, reported),
         materials=dataset.materials,
         notes=notes_on_code(results),
     )
@@ -228,7 +234,7 @@ def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cel
         "groups of photos": f"{dataset.manifest['split']['groups']} ({dataset.manifest['split']['rule']})",
         "mapping": str(dataset.manifest["settings"]["materials"]),
         "factors": "; ".join(config.factors),
-        "models": ", ".join(config.models),
+        "models": ", ".join(dict.fromkeys(cell.place.model for cell in cells)),
         "seeds": ", ".join(str(seed) for seed in sorted({cell.place.seed for cell in cells})),
         "folds": ", ".join(str(fold) for fold in folds),
         "training": f"{_steps(cells)} steps of {cells[0].config.fit.batch_size} photos a cell",

@@ -6,21 +6,37 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from wastelens.config import PretrainConfig, TrainConfig
+from wastelens.config import PretrainConfig, TrainConfig, flatten
 from wastelens.config_files import Layer, setting, train_config_of
+from wastelens.data.digests import file_digest
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.training_rows import training_rows
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.studies.places import Place, spoken
 from wastelens.study_config import MAPPING, Factor, StudyConfig, key_of
 
-# Where things lie, and what is no setting of the training: another folder makes no other result.
-_NO_SETTING = ("dataset", "data_folder", "resume", "max_problem_share")
-POLICY_KEYS = ("augment_policy", "augmentation", "views")  # of no meaning without augmentation
+# Where things lie, and what is no setting of the training: another folder makes no other result, nor do more resamples.
+_NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples")
+_FOCAL, _ASYMMETRIC = "loss.focal_", "loss.asymmetric_"
+_UNUSED_WHERE = {  # setting and its value → beginnings of the settings that then do nothing
+    ("augment", "false"): ("augment_policy", "augmentation.", "views"),
+    ("fine_tune.epochs", "0"): ("fine_tune.freeze", "fine_tune.learning_rate"),
+    ("loss.name", "bce"): (_FOCAL, _ASYMMETRIC),
+    ("loss.name", "focal"): (_ASYMMETRIC,),
+    ("loss.name", "asymmetric"): (_FOCAL,),
+    ("optimizer.name", "adam"): ("optimizer.weight_decay", "optimizer.momentum"),
+    ("optimizer.name", "adamw"): ("optimizer.momentum",),
+    ("optimizer.name", "sgd"): ("optimizer.weight_decay",),
+    ("schedule.name", "constant"): ("schedule.floor", "schedule.decay_per_epoch"),
+    ("schedule.name", "cosine"): ("schedule.decay_per_epoch",),
+    ("schedule.warmup_epochs", "0.0"): ("schedule.start",),
+}
 _KEY_BYTES = 12
 
 
@@ -59,12 +75,17 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
         for model, levels in product(config.models, _levels(config.parsed_factors))
     ]
     resolved = [(*one, _settings(config, *one)) for one in grid]
-    # Over all folds of that kind, chosen or not: a study that is extended by folds keeps its budget.
+    seeds = range(config.seed, config.seed + config.seeds)
+    # Balancing takes long: once for each kind of training rows.
+    kinds = {_rows_of(dataset, settings): (dataset, settings) for _, _, dataset, settings in resolved}
+    for dataset, settings in kinds.values():
+        _check_balance(dataset, settings, folds, seeds)
+    # Over all folds of that kind, chosen or not, and for the first seed: a study that is extended keeps its budget.
     alike = range(1, int(base.manifest["split"]["folds"]) + 1) if max(folds) else [0]
-    steps = max(_longest_pass(dataset, settings, alike) for _, _, dataset, settings in resolved)
+    steps = max(_longest_pass(dataset, settings, alike, config.seed) for dataset, settings in kinds.values())
     cells = [
-        _cell(model, levels, dataset, _trained_so(settings, steps, config.seed + number, fold))
-        for number, fold, (model, levels, dataset, settings) in product(range(config.seeds), folds, resolved)
+        _cell(model, levels, dataset, _trained_so(settings, steps, seed, fold))
+        for seed, fold, (model, levels, dataset, settings) in product(seeds, folds, resolved)
     ]
     _check_distinct(cells)
     return cells
@@ -152,23 +173,36 @@ def check_factors(factors: Sequence[Factor]) -> None:
             )
 
 
-def _longest_pass(dataset: PreparedDataset, settings: TrainConfig, folds: Sequence[int]) -> int:
+def _rows_of(dataset: PreparedDataset, settings: TrainConfig) -> tuple[object, ...]:
+    """What decides, besides seed and fold, which rows a training learns from, and in how many steps."""
+    return dataset.digest, settings.balanced, settings.labels_percent, settings.fit.batch_size
+
+
+def _check_balance(dataset: PreparedDataset, settings: TrainConfig, folds: Sequence[int], seeds: Sequence[int]) -> None:
+    """Find a share of the labels that cannot be balanced before hours of training; each seed draws its own.
+
+    Raises:
+        BalanceError: too few labels to be balanced.
+    """
+    if settings.balanced and settings.labels_percent < 100:
+        for seed, fold in product(seeds, folds):
+            _rows(dataset, settings, fold, seed)
+
+
+def _longest_pass(dataset: PreparedDataset, settings: TrainConfig, folds: Sequence[int], seed: int) -> int:
     """Steps of a pass over the training rows, in the fold that has most of them.
 
     Raises:
         BalanceError: too few labels to be balanced.
     """
-    rows = [
-        training_rows(
-            dataset,
-            fold=fold,
-            balanced=settings.balanced,
-            labels_percent=settings.labels_percent,
-            seed=settings.seed,
-        )
-        for fold in folds
-    ]
-    return math.ceil(max(len(table) for table in rows) / settings.fit.batch_size)
+    return math.ceil(max(_rows(dataset, settings, fold, seed) for fold in folds) / settings.fit.batch_size)
+
+
+def _rows(dataset: PreparedDataset, settings: TrainConfig, fold: int, seed: int) -> int:
+    """How many training rows there are."""
+    return len(
+        training_rows(dataset, fold=fold, balanced=settings.balanced, labels_percent=settings.labels_percent, seed=seed)
+    )
 
 
 def _trained_so(settings: TrainConfig, steps_per_epoch: int, seed: int, fold: int) -> TrainConfig:
@@ -180,10 +214,42 @@ def _trained_so(settings: TrainConfig, steps_per_epoch: int, seed: int, fold: in
     return settings.model_copy(update={"fit": fit, "seed": seed, "fold": fold})
 
 
+def settings_in_effect(config: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted keys and values as text of all settings that make a result; what the others leave unused is left out.
+
+    Args:
+        config: of ``train`` or ``pretrain``, as they write it into ``config.json``.
+    """
+    settings = flatten({key: value for key, value in config.items() if key not in _NO_SETTINGS})
+    unused = tuple(
+        beginning
+        for (key, value), beginnings in _UNUSED_WHERE.items()
+        if settings.get(key) == value
+        for beginning in beginnings
+    )
+    return {key: value for key, value in settings.items() if not key.startswith(unused)}
+
+
 def configuration_key(config: TrainConfig | PretrainConfig, dataset: PreparedDataset) -> str:
-    """A digest of all settings that make a result, and of the dataset."""
-    settings = config.model_dump(mode="json", exclude=set(_NO_SETTING))
-    if isinstance(config, TrainConfig) and not config.augment:
-        settings = {key: value for key, value in settings.items() if key not in POLICY_KEYS}
+    """A digest of all settings that make a result, and of the dataset; a file of weights counts by its content."""
+    # In one order, as a transform's parameters may come in any.
+    ordered = json.loads(json.dumps(config.model_dump(mode="json"), sort_keys=True))
+    settings = settings_in_effect(ordered)
+    if isinstance(config, TrainConfig):
+        settings["weights"] = _content(config.weights)
     text = json.dumps({**settings, "dataset_digest": dataset.digest}, sort_keys=True)
     return blake2b(text.encode(), digest_size=_KEY_BYTES).hexdigest()
+
+
+def _content(weights: str) -> str:
+    """``imagenet`` and ``none`` as they are, and so a file that is not there: whoever loads it says so."""
+    file = Path(weights)
+    if weights in ("imagenet", "none") or not file.is_file():
+        return weights
+    return f"file {_digest(file.resolve(), file.stat().st_mtime_ns)}"
+
+
+@lru_cache
+def _digest(file: Path, changed_ns: int) -> str:
+    """Of a file that has not changed since; every cell of a study asks for it."""
+    return file_digest(file)

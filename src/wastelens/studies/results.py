@@ -44,6 +44,7 @@ class Result:
         predictions: of its test photos; None where it has not finished.
         history: a row an epoch, with ``epoch`` and those of CURVES that were logged.
         pretraining_minutes: this training's part of the pretraining that it shares with others.
+        paired_seed: of the first arm's run that it is paired with, where that has another seed; None: its own seed.
     """
 
     place: Place
@@ -54,6 +55,7 @@ class Result:
     predictions: Predictions | None = None
     history: Sequence[Mapping[str, float]] = ()
     pretraining_minutes: float = 0.0
+    paired_seed: int | None = None
 
     @property
     def collapsed(self) -> bool:
@@ -164,11 +166,11 @@ class _RunPair:
 
 
 def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list[_RunPair]]:
-    """Model → its pairs: runs of both arms that share seed and fold."""
+    """Model → its pairs: runs of both arms that share seed (or are paired as if they did) and fold."""
     pairs: dict[str, list[_RunPair]] = {}
-    seconds = {_twin(result.place): result for result in results if result.place.arm == second}
+    seconds = {_twin(result): result for result in results if result.place.arm == second}
     for one in results:
-        place, other = one.place, seconds.get(_twin(one.place))
+        place, other = one.place, seconds.get(_twin(one))
         if place.arm == first and other and one.predictions and other.predictions:
             pair = Pair(place.seed, place.fold, one.predictions, other.predictions)
             sound = not (one.collapsed or other.collapsed)
@@ -176,9 +178,10 @@ def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list
     return pairs
 
 
-def _twin(place: Place) -> tuple[str, int, int]:
+def _twin(result: Result) -> tuple[str, int, int]:
     """What two runs of a pair share."""
-    return place.model, place.seed, place.fold
+    place = result.place
+    return place.model, place.seed if result.paired_seed is None else result.paired_seed, place.fold
 
 
 def _sound(pairs: Mapping[str, Sequence[_RunPair]]) -> dict[str, list[_RunPair]]:
