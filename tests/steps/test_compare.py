@@ -13,14 +13,14 @@ from sklearn.metrics import average_precision_score
 from tests.factories import MATERIALS, config
 
 from wastelens.config import TrainConfig
-from wastelens.errors import ConfigError, RunError
+from wastelens.errors import ConfigError, RunError, StoreUnreachable
 from wastelens.evaluation.verdict import Verdict
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.steps import compare, train
 from wastelens.studies.report import StudyContents
 
 PHOTOS, GROUPS = 30, 6
-PAIRED_BY_ORDER = "The runs of a fold are paired in their order, not by seed: their seeds differ, or are there twice."
+PAIRED_BY_ORDER = "The runs of a fold are paired in their order, not by seed: their seeds differ."
 
 
 def compared(tracker: MemoryTracker, *runs: MemoryRun | str) -> StudyContents:
@@ -63,10 +63,19 @@ def finished(
     }
     with tracker.start("train") as run:
         run.set_tags({"step": "train", "mapping": mapping, "collapsed": False, "above_controls": True})
+        run.set_tags({"dataset_digest": about["dataset_digest"]})
         run.log_text(json.dumps(about), "config.json")
         run.log_table(table, "predictions_test.csv")
         run.log_metrics({"test_macro_ap": macro_ap(table)})
     return tracker.runs[-1]
+
+
+def encoder(tracker: MemoryTracker, settings: str = "", **parameters: str) -> str:
+    """The id of a run as ``pretrain`` leaves it."""
+    about = {"step": "pretrain", "config": config("pretrain", settings, **parameters).model_dump(mode="json")}
+    with tracker.start("pretrain") as run:
+        run.log_text(json.dumps(about), "config.json")
+    return tracker.runs[-1].id
 
 
 def macro_ap(table: pd.DataFrame) -> float:
@@ -155,19 +164,35 @@ def test_the_order_of_rows_in_predictions_does_not_matter(tracker: MemoryTracker
     np.testing.assert_allclose(again[names].astype(float), found[names].astype(float), rtol=1e-9)
 
 
-def test_arms_of_two_models_are_named_by_them(tracker: MemoryTracker) -> None:
+def test_arms_of_two_models_are_named_by_all_that_differs_but_their_networks(tracker: MemoryTracker) -> None:
     base = [finished(tracker, seed=str(seed)) for seed in (0, 1)]
-    dbn = [finished(tracker, seed=str(seed), model="dbn") for seed in (0, 1)]
+    dbn = [finished(tracker, seed=str(seed), model="dbn", pretrained="none") for seed in (0, 1)]
     contents = compared(tracker, *base, *dbn)
     found = difference(contents)
-    # What a model's file says follows from the model, and is not named.
     assert (contents.factor, found["first"], found["second"]) == ("model", "base", "dbn")
     assert found["pairs"] == 2
     assert found["difference"] == pytest.approx(np.mean([of(dbn[n]) - of(base[n]) for n in (0, 1)]), abs=1e-12)
-    augmented = finished(tracker, model="dbn", augment="true")
-    several = compared(tracker, base[0], augmented)
-    assert difference(several)["second"] == "dbn augment=true"
+    assert contents.notes == []
+    other = finished(tracker, "fit.epochs=3 loss.name=focal", model="dbn", pretrained="none", augment="true")
+    several = compared(tracker, base[0], other)
     assert several.factor == "settings"
+    names = [difference(several)[name] for name in ("first", "second")]
+    assert names == ["base augment=false fit.epochs=40 and 1 more", "dbn augment=true fit.epochs=3 and 1 more"]
+    assert several.notes == [
+        "The arms, in their order, differ in 4 settings: "
+        "model=base|dbn; augment=false|true; fit.epochs=40|3; loss.name=bce|focal.",
+        "The arms are not trained equally long (fit.epochs): a difference may be due to that.",
+    ]
+
+
+def test_networks_of_one_model_are_told_apart(tracker: MemoryTracker) -> None:
+    narrow, wide = (finished(tracker, f"network.widths=[{width}]") for width in (4, 8))
+    contents = compared(tracker, narrow, wide)
+    assert (contents.factor, contents.cells["arm"].tolist()) == ("network.widths", ["[4]", "[8]"])
+    dbn = finished(tracker, model="dbn", pretrained="none")
+    third = compared(tracker, narrow, wide, dbn)
+    assert third.cells["arm"].tolist() == ["base network.widths=[4]", "base network.widths=[8]", "dbn"]
+    assert "model=base|base|dbn; network.widths=[4]|[8]|unset." in third.notes[0]
 
 
 def test_arms_that_differ_in_more_settings_than_a_name_holds(tracker: MemoryTracker) -> None:
@@ -178,25 +203,101 @@ def test_arms_that_differ_in_more_settings_than_a_name_holds(tracker: MemoryTrac
     contents = compared(tracker, plain, *others)
     names = contents.cells["arm"].tolist()
     assert len(set(names)) == 3
-    assert all(len(name) < 80 for name in names)
+    assert names[0] == "fit.batch_size=8 fit.epochs=9 loss.focal_gamma=2.0 and 2 more" or names[0] == (
+        "fit.batch_size=8 fit.epochs=9 loss.name=focal and 1 more"
+    )
     assert contents.comparisons["second"].unique().tolist() == names[1:]
+    assert "loss.name=focal|bce|bce; schedule.peak=0.1|0.2|0.3." in contents.notes[0]
+    assert "(fit.batch_size, fit.epochs)" in contents.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        (("fit.epochs=3", "fit.epochs=4"), "fit.epochs"),
+        (("", "fit.steps_per_epoch=7"), "fit.steps_per_epoch"),
+        (("", "fit.batch_size=7"), "fit.batch_size"),
+        (("", "fine_tune.epochs=2"), "fine_tune.epochs"),
+        (("", "labels_percent=50"), "labels_percent"),
+        (("fit.steps_per_epoch=7", "fit.steps_per_epoch=7 labels_percent=50"), ""),
+        (("", "schedule.peak=0.1"), ""),
+    ],
+)
+def test_arms_that_are_not_trained_equally_long(tracker: MemoryTracker, settings: tuple[str, str], length: str) -> None:
+    contents = compared(tracker, *(finished(tracker, one) for one in settings))
+    notes = [note for note in contents.notes if "equally long" in note]
+    assert [f"equally long ({length})" in note for note in notes] == [True] * bool(length)
+
+
+def test_arms_of_which_some_do_not_have_a_setting(tracker: MemoryTracker) -> None:
+    policies = [finished(tracker, augment="true", augment_policy=policy) for policy in ("default", "light")]
+    contents = compared(tracker, finished(tracker), *policies)
+    assert contents.cells["arm"].tolist() == [
+        "augment=false",
+        "augment=true augment_policy=default",
+        "augment=true augment_policy=light",
+    ]
+    # Transforms follow from the policy, unless policies of one name have others.
+    mine = finished(tracker, "augmentation.transforms=[]", augment="true")
+    contents = compared(tracker, policies[0], mine)
+    assert contents.factor == "augmentation.transforms"
+    contents = compared(tracker, policies[1], mine)
+    assert contents.factor == "augment_policy"
 
 
 def test_settings_that_make_no_arm(tracker: MemoryTracker) -> None:
     runs = [
         finished(tracker, "data_folder=here"),
-        finished(tracker, "data_folder=there max_problem_share=0.1", seed="1", augment_policy="light"),
-        finished(tracker, model="dbn", pretrained="one run"),
-        finished(tracker, model="dbn", pretrained="another", seed="1"),
+        finished(
+            tracker,
+            "data_folder=there max_problem_share=0.1 bootstrap_resamples=200 loss.focal_gamma=9 optimizer.momentum=0",
+            seed="1",
+            augment_policy="light",
+        ),
+        finished(tracker, model="dbn", pretrained=encoder(tracker, method="dbn")),
+        finished(tracker, model="dbn", pretrained=encoder(tracker, "seed=1", method="dbn"), seed="1"),
+        finished(tracker, model="dbn", seed="2"),
     ]
     contents = compared(tracker, *runs)
-    assert contents.cells["arm"].tolist() == ["base", "base", "dbn", "dbn"]
+    assert contents.cells["arm"].tolist() == ["base pretrained=none"] * 2 + ["dbn pretrained=auto"] * 3
     assert difference(contents)["pairs"] == 2
-    augmented = [finished(tracker, augment="true", augment_policy=policy) for policy in ("default", "light")]
-    assert len(set(compared(tracker, *augmented).cells["arm"])) == 2
 
 
-@pytest.mark.parametrize("seeds", [((0, 1), (2, 5)), ((4, 4), (4, 4)), ((0, 1, 2), (5, 6))])
+@pytest.mark.parametrize(
+    ("settings", "factor", "level"),
+    [
+        ("unlabelled=photos", "unlabelled", "photos"),
+        ("learner.epochs=3", "network.learner.epochs", "3"),
+        ("mixed_precision=true", "pretraining.mixed_precision", "true"),
+    ],
+)
+def test_encoders_of_other_settings_are_other_arms(
+    tracker: MemoryTracker, settings: str, factor: str, level: str
+) -> None:
+    first = finished(tracker, model="dbn", pretrained=encoder(tracker, method="dbn"))
+    second = finished(tracker, model="dbn", pretrained=encoder(tracker, settings, method="dbn"))
+    contents = compared(tracker, first, second)
+    assert contents.factor == factor
+    assert difference(contents)["second"] == level
+
+
+def test_an_encoder_that_is_gone_is_known_by_its_id(tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [finished(tracker, model="dbn", pretrained=name) for name in ("gone", encoder(tracker, method="dbn"))]
+    contents = compared(tracker, *runs)
+    assert (contents.factor, contents.cells["arm"].tolist()) == ("pretrained", ["gone", "auto"])
+    # A store that does not answer is another thing than a run that is gone.
+    stored = tracker.stored
+
+    def unreachable(run_id: str) -> Any:
+        if run_id == "gone":
+            raise StoreUnreachable("The store")
+        return stored(run_id)
+
+    monkeypatch.setattr(tracker, "stored", unreachable)
+    assert refused(tracker, *runs).startswith("The store does not answer.")
+
+
+@pytest.mark.parametrize("seeds", [((0, 1), (2, 5)), ((0, 1, 2), (5, 6)), ((7, 8), (1, 2, 3))])
 def test_runs_whose_seeds_do_not_match_are_paired_in_their_order(
     tracker: MemoryTracker, seeds: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> None:
@@ -210,6 +311,58 @@ def test_runs_whose_seeds_do_not_match_are_paired_in_their_order(
     assert found["pairs"] == 2
     in_order = [of(second) - of(first) for first, second in zip(*arms, strict=False)]
     assert found["difference"] == pytest.approx(np.mean(in_order), abs=1e-12)
+    # The tables say what the seeds are, however runs are paired.
+    assert contents.cells["seed"].tolist() == [seed for of_arm in seeds for seed in of_arm]
+    alone = [run.id for of_arm in arms for run in of_arm[2:]]
+    assert len(contents.notes) == 1 + len(alone)
+    assert all(f"no other arm has a run to pair with: {run} (seed " in contents.notes[1] for run in alone)
+
+
+def test_seeds_that_arms_share_are_paired_and_others_left_out_of_differences(tracker: MemoryTracker) -> None:
+    first = {seed: finished(tracker, seed=str(seed)) for seed in (0, 1, 2)}
+    second = {seed: finished(tracker, seed=str(seed), augment="true") for seed in (2, 3, 1)}
+    contents = compared(tracker, *first.values(), *second.values())
+    found = difference(contents)
+    assert (found["pairs"], found["seeds"]) == (2, 2)
+    assert found["difference"] == pytest.approx(np.mean([of(second[n]) - of(first[n]) for n in (1, 2)]), abs=1e-12)
+    assert contents.notes == [
+        "In the tables, but in no difference, as no other arm has a run to pair with: "
+        f"{first[0].id} (seed 0, fold 0), {second[3].id} (seed 3, fold 0)."
+    ]
+    assert set(contents.cells["run_id"]) == {run.id for run in (*first.values(), *second.values())}
+
+
+def test_pairs_are_found_for_each_fold_and_arm_by_themselves(tracker: MemoryTracker) -> None:
+    first = {(fold, seed): finished(tracker, fold=str(fold), seed=str(seed)) for fold in (1, 2) for seed in (0, 1)}
+    alike = [finished(tracker, augment="true", fold="1", seed=str(seed)) for seed in (1, 0)]
+    unlike = [finished(tracker, augment="true", fold="2", seed=str(seed)) for seed in (1, 7)]
+    third = [finished(tracker, balanced="false", fold="1", seed=str(seed)) for seed in (5, 4)]
+    contents = compared(tracker, *first.values(), *alike, *unlike, *third)
+    rows = contents.comparisons[contents.comparisons["metric"] == "macro_ap"].set_index("second")
+    second = [
+        np.mean([of(alike[0]) - of(first[1, 1]), of(alike[1]) - of(first[1, 0])]),
+        of(unlike[0]) - of(first[2, 1]),  # one seed is shared: the other run is left out
+    ]
+    by_order = [of(third[1]) - of(first[1, 0]), of(third[0]) - of(first[1, 1])]
+    assert rows["pairs"].tolist() == [3, 2]
+    np.testing.assert_allclose(rows["difference"], [np.mean(second), np.mean(by_order)], atol=1e-12)
+    assert PAIRED_BY_ORDER in contents.notes
+    assert f"{first[2, 0].id} (seed 0, fold 2), {unlike[1].id} (seed 7, fold 2)." in contents.notes[-1]
+
+
+def test_the_same_seed_twice_is_no_second_seed(tracker: MemoryTracker) -> None:
+    first = [finished(tracker) for _ in range(3)]
+    second = finished(tracker, augment="true")
+    # Whatever the order they are typed in, the newest stays.
+    contents = compared(tracker, first[1], first[2], first[0], second)
+    found = difference(contents)
+    assert found["pairs"] == 1
+    assert not found["training_known"]
+    assert found["difference"] == pytest.approx(of(second) - of(first[2]), abs=1e-12)
+    assert contents.cells["run_id"].tolist() == [first[2].id, second.id]
+    assert contents.notes == [
+        f"Left out, as a newer run has the same settings, seed and fold: {first[1].id}, {first[0].id}."
+    ]
 
 
 def test_only_folds_that_both_arms_have_are_paired(tracker: MemoryTracker) -> None:
@@ -249,7 +402,7 @@ def test_runs_that_cannot_be_compared(tracker: MemoryTracker) -> None:
     assert message == f"Run {tracker.runs[-1].id} is no run of train, and has no predictions to compare. Leave it out."
     same = refused(tracker, good, finished(tracker, seed="1"), finished(tracker, fold="1"))
     assert same == (
-        "These 3 runs differ in nothing but seed and fold: there is nothing to compare. Add a run with another setting."
+        "These runs differ in nothing but seed and fold: there is nothing to compare. Add a run with another setting."
     )
     (other.folder / "predictions_test.csv").unlink()
     assert refused(tracker, good, other).startswith(f"Run {other.id} has no predictions_test.csv: it was removed.")
@@ -293,5 +446,9 @@ def test_a_run_of_an_earlier_version_has_fewer_settings(tracker: MemoryTracker) 
     about = json.loads((first.folder / "config.json").read_text())
     del about["config"]["labels_percent"]
     (first.folder / "config.json").write_text(json.dumps(about))
+    (first.folder / "config.json").write_text(json.dumps(about))
     contents = compared(tracker, first, second)
     assert (contents.factor, contents.first) == ("augment", "false")
+    # Where nothing else differs, that one does not have it does.
+    contents = compared(tracker, first, finished(tracker))
+    assert (contents.factor, contents.cells["arm"].tolist()) == ("labels_percent", ["unset", "100.0"])

@@ -516,7 +516,9 @@ def test_what_a_part_of_the_labels_means_is_said_where_it_varies(contents: Study
     meaning = "only training labels are fewer"
     assert meaning not in html(contents) + markdown(contents)
     arms = ("labels_percent=10 augment=false", "labels_percent=100 augment=true")
-    for varied in (make_contents(strata=("labels_percent=10", "labels_percent=100")), make_contents(arms=arms)):
+    over_labels = make_contents(strata=("labels_percent=10", "labels_percent=100"))
+    noted = replace(contents, notes=["The arms differ in labels_percent (10, 100)."])
+    for varied in (over_labels, make_contents(arms=arms), noted):
         assert meaning in Page(html(varied)).text
         assert meaning in markdown(varied)
 

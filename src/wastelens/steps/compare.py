@@ -66,7 +66,7 @@ def run(config: CompareConfig, tracker: Tracker) -> StudyContents:
         raise ConfigError("compare needs two runs or more: run_ids=RUN_ID,RUN_ID")
     runs = [_finished_run(tracker, run_id) for run_id in config.run_ids]
     _check_same_dataset(runs)
-    kept, left_out = _newest(runs)
+    kept, left_out = _newest(runs, tracker)
     arms = _arms(kept)
     differing = _differing(arms)
     factor, names = _named(arms, differing)
@@ -105,9 +105,9 @@ def _settings(config: Mapping[str, Any], tracker: Tracker) -> dict[str, str]:
         config = {
             **config,
             "pretrained": "auto",
-            "unlabelled": encoder["unlabelled"],
+            "unlabelled": encoder.get("unlabelled", ""),
             "network": {**config["network"], **learnt},
-            "pretraining": {"mixed_precision": encoder["mixed_precision"]},
+            "pretraining": {"mixed_precision": encoder.get("mixed_precision", False)},
         }
     return {key: value for key, value in settings_in_effect(config).items() if key not in _REPLICATES}
 
@@ -135,15 +135,19 @@ def _check_same_dataset(runs: Sequence[Compared]) -> None:
         raise RunError(f"These runs are not of one dataset: {'; '.join(described)}. Compare runs of one digest.")
 
 
-def _newest(runs: Sequence[Compared]) -> tuple[list[Compared], list[str]]:
-    """The runs, of those of the same settings, seed and fold only the one that ended last; and a note on the others."""
-    newest: dict[tuple[Any, ...], Compared] = {}
-    for one in sorted(runs, key=lambda one: one.stored.ended_at):
-        newest[(*sorted(one.settings.items()), one.fold, one.seed)] = one
-    kept = {one.id for one in newest.values()}
-    left_out = [one.id for one in runs if one.id not in kept]
-    note = f"Left out, as a newer run has the same settings, seed and fold: {', '.join(left_out)}."
-    return [one for one in runs if one.id in kept], [note] if left_out else []
+def _newest(runs: Sequence[Compared], tracker: Tracker) -> tuple[list[Compared], list[str]]:
+    """The runs, of those of the same settings, seed and fold only the newest; and a note on the others."""
+    same: dict[tuple[Any, ...], list[Compared]] = {}
+    for one in runs:
+        same.setdefault((*sorted(one.settings.items()), one.fold, one.seed), []).append(one)
+    if len(same) == len(runs):
+        return list(runs), []
+    of_dataset = tracker.finished({"step": "train", "dataset_digest": str(runs[0].about["dataset_digest"])})
+    order = {one.run.id: number for number, one in enumerate(of_dataset)}  # the newest first
+    kept = {min(alike, key=lambda one: order.get(one.id, len(order))).id for alike in same.values()}
+    left_out = ", ".join(one.id for one in runs if one.id not in kept)
+    note = f"Left out, as a newer run has the same settings, seed and fold: {left_out}."
+    return [one for one in runs if one.id in kept], [note]
 
 
 def _arms(runs: Sequence[Compared]) -> list[list[Compared]]:

@@ -155,8 +155,9 @@ def _shared(contents: StudyContents) -> dict[str, Any]:
 
 
 def _method(contents: StudyContents) -> list[str]:
-    """How the numbers were made; arms that differ in several settings spell them out in their names."""
-    varied = any(name in contents.cells for name in _LABELS) or any("labels_percent=" in arm for arm in contents.arms)
+    """How the numbers were made; where arms differ in several settings, their names and the notes say which."""
+    spelled_out = any(_LABELS[1] in text for text in (*contents.arms, *contents.notes))
+    varied = spelled_out or any(name in contents.cells for name in _LABELS)
     return [*_METHOD, _ON_LABELS] if varied else [*_METHOD]
 
 
