@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import MATERIALS, config, table
 
-from wastelens.config import PretrainConfig, TrainConfig
+from wastelens.config import AugmentationConfig, PretrainConfig, TrainConfig, TransformConfig
 from wastelens.data.prepared import BALANCED, FOLDS, PreparedDataset
 from wastelens.data.tables import TrainTable
 from wastelens.data.training_rows import training_rows
 from wastelens.errors import BalanceError, ConfigError
 from wastelens.studies.cells import Cell, check_factors, configuration_key, plan_cells
 from wastelens.studies.places import Place
+from wastelens.training.schedules import learning_rate
 
 PHOTOS, COPIES, BATCH = 60, 10, 8
 TRAIN_ROWS = {0: 40, 1: 36, 2: 44}
@@ -166,16 +168,56 @@ def test_steps_that_are_given_are_kept_and_no_cell_ends_early(dataset: PreparedD
 
 
 def test_a_budget_does_not_depend_on_how_many_seeds_there_are(dataset: PreparedDataset) -> None:
-    labels = {"factors": "labels=25|50"}
-    few, many = (planned(dataset, seeds=seeds, **labels) for seeds in ("1", "9"))
+    labels = {"factors": "labels=60|70"}
+    few, many = (planned(dataset, "train.fit.batch_size=1", seeds=seeds, **labels) for seeds in ("1", "9"))
     assert keys(few) < keys(many)
-    sizes = {len(training_rows(dataset, fold=0, balanced=True, labels_percent=50, seed=seed)) for seed in range(9)}
-    assert len(sizes) > 1, "else the seeds' passes are as long as each other"
+    passes = [max(rows_of_share(dataset, percent, seed) for percent in (60, 70)) for seed in range(9)]
+    assert max(passes) > passes[0], "else the seeds' passes are as long as each other"
+    assert {cell.config.fit.steps_per_epoch for cell in many} == {passes[0]}
+    # It is of the study's own first seed, not of train's.
+    others = planned(dataset, "train.fit.batch_size=1", seed="5", **labels)
+    assert {cell.config.fit.steps_per_epoch for cell in others} == {passes[5]} != {passes[0]}
+
+
+def rows_of_share(dataset: PreparedDataset, percent: float, seed: int, fold: int = 0) -> int:
+    return len(training_rows(dataset, fold=fold, balanced=True, labels_percent=percent, seed=seed))
+
+
+def balances(dataset: PreparedDataset, percent: float, seed: int, fold: int) -> bool:
+    try:
+        return rows_of_share(dataset, percent, seed, fold) > 0
+    except BalanceError:
+        return False
 
 
 def test_few_labels_that_cannot_be_balanced(dataset: PreparedDataset) -> None:
     with pytest.raises(BalanceError, match=r"labels_percent=2\) cannot be balanced"):
         planned(dataset, factors="labels=2|100")
+
+
+def test_a_share_of_any_seed_that_cannot_be_balanced_is_found(dataset: PreparedDataset) -> None:
+    sound = [balances(dataset, 25, seed, fold=1) for seed in range(20)]
+    first = sound.index(True)
+    last = sound.index(False, first)  # from the one on all seeds before the other are sound
+    asked = {"factors": "labels=25|100", "folds": "1", "seed": str(first)}
+    refused = {**asked, "seeds": str(last - first + 1)}
+    with pytest.raises(BalanceError, match=r"labels_percent=25\) cannot be balanced"):
+        planned(dataset, **refused)
+    assert planned(dataset, "train.balanced=false", **refused)
+
+
+def test_what_does_not_depend_on_the_seed_is_balanced_once(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def rows(dataset: PreparedDataset, **of: Any) -> TrainTable:
+        asked.append((of["labels_percent"], of["seed"]))
+        return training_rows(dataset, **of)
+
+    monkeypatch.setattr("wastelens.studies.cells.training_rows", rows)
+    planned(dataset, models="base,dbn", factors="loss=bce|focal,labels=70|100", seeds="3")
+    assert sorted(asked) == [(70, 0), (70, 0), (70, 1), (70, 2), (100, 0)]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +266,8 @@ def test_factors_that_a_training_knows() -> None:
             "'base augment_policy=light seed 0 fold 0' and 'base augment_policy=none seed 0 fold 0' are the same",
         ),
         ({"factors": "labels=100|100.0"}, "", "are the same training"),
+        ({"factors": "loss.focal_gamma=1|2"}, "", "are the same training"),
+        ({"factors": "bootstrap_resamples=100|200"}, "", "are the same training"),
         ({"factors": "augment_policy=light|none,augment=true|false"}, "", "augment=false seed 0 fold 0' are the same"),
     ],
 )
@@ -296,22 +340,25 @@ OTHER_VALUES = {
     "fine_tune.learning_rate": (0.1,),
     "unlabelled": ("photos",),
     "augment": (True,),
+    "augment_policy": ("light",),
+    "augmentation": (AugmentationConfig(transforms=()),),
+    "views": (2,),
     "cache_features": (False,),
     "balanced": (False,),
     "labels_percent": (10.0, 50.0),
     "fold": (1, 2),
-    "loss.name": ("focal",),
+    "loss.name": ("focal", "asymmetric"),
     "loss.focal_gamma": (1.0,),
     "loss.asymmetric_gamma_positive": (1.0,),
     "loss.asymmetric_gamma_negative": (1.0,),
     "loss.asymmetric_clip": (0.1,),
-    "schedule.name": ("constant",),
+    "schedule.name": ("constant", "cosine"),
     "schedule.start": (0.001,),
     "schedule.peak": (0.1,),
     "schedule.floor": (0.0001,),
-    "schedule.warmup_epochs": (1.0,),
+    "schedule.warmup_epochs": (0.0, 1.0),
     "schedule.decay_per_epoch": (0.9,),
-    "optimizer.name": ("adam",),
+    "optimizer.name": ("adam", "sgd"),
     "optimizer.weight_decay": (0.1,),
     "optimizer.momentum": (0.5,),
     "optimizer.clip_norm": (0.0,),
@@ -320,20 +367,35 @@ OTHER_VALUES = {
     "fit.batch_size": (8,),
     "fit.patience_epochs": (3,),
     "mixed_precision": (True,),
-    "bootstrap_resamples": (200,),
     "seed": (1, 2),
     "network.method": ("denoising_autoencoder",),
     "network.learner.widths": ((4,),),
     "network.learner.epochs": (1,),
     "network.dropout": (0.5,),
 }
-NO_SETTINGS = {"dataset", "data_folder", "resume", "max_problem_share"}
-OF_A_POLICY = {"augment_policy", "augmentation", "views"}
+NO_SETTINGS = {"dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples"}
+# What a training reads of these settings, as the code that trains has it.
+USED_WHERE = {
+    "augment_policy": lambda made: made.augment,
+    "augmentation": lambda made: made.augment,
+    "views": lambda made: made.augment,
+    "fine_tune.freeze": lambda made: made.fine_tune.epochs > 0,
+    "fine_tune.learning_rate": lambda made: made.fine_tune.epochs > 0,
+    "loss.focal_gamma": lambda made: made.loss.name == "focal",
+    "loss.asymmetric_gamma_positive": lambda made: made.loss.name == "asymmetric",
+    "loss.asymmetric_gamma_negative": lambda made: made.loss.name == "asymmetric",
+    "loss.asymmetric_clip": lambda made: made.loss.name == "asymmetric",
+    "schedule.start": lambda made: made.schedule.warmup_epochs > 0,
+    "schedule.floor": lambda made: made.schedule.name != "constant",
+    "schedule.decay_per_epoch": lambda made: made.schedule.name == "exponential",
+    "optimizer.weight_decay": lambda made: made.optimizer.name == "adamw",
+    "optimizer.momentum": lambda made: made.optimizer.name == "sgd",
+}
 
 
 def test_every_setting_has_another_value_here() -> None:
     covered = {key.split(".")[0] for key in OTHER_VALUES}
-    assert covered == set(TrainConfig.model_fields) - NO_SETTINGS - OF_A_POLICY
+    assert covered == set(TrainConfig.model_fields) - NO_SETTINGS
     for part in ("fine_tune", "loss", "schedule", "optimizer", "fit"):
         kind = TrainConfig.model_fields[part].annotation
         fields = {key.split(".")[1] for key in OTHER_VALUES if key.startswith(f"{part}.")}
@@ -356,21 +418,70 @@ def changed(base: TrainConfig, key: str, value: object) -> TrainConfig:
 AUTOENCODER = config("train", model="autoencoder")
 
 
-@given(st.lists(st.sampled_from([(key, value) for key, of in OTHER_VALUES.items() for value in of]), max_size=3))
-def test_keys_differ_where_any_setting_does(changes: list[tuple[str, object]]) -> None:
+@given(st.lists(st.sampled_from([(key, value) for key, of in OTHER_VALUES.items() for value in of]), max_size=4))
+def test_keys_differ_where_a_setting_does_that_is_used(changes: list[tuple[str, object]]) -> None:
     somewhere = PreparedDataset(Path("nowhere"), {"digest": "a digest"}, pd.DataFrame())
     last = dict(changes)
     made = AUTOENCODER
     for key, value in last.items():
         made = changed(made, key, value)
+    used = {name for name in last if USED_WHERE.get(name, always)(made)}
     key = configuration_key(made, somewhere)
-    assert (key == configuration_key(AUTOENCODER, somewhere)) is (not last)
-    # And each of several changes counts, whichever others there are.
+    assert (key == configuration_key(AUTOENCODER, somewhere)) is (not used)
+    # And each of several changes counts where it is used, whichever others there are.
     for left_out in last:
         fewer = AUTOENCODER
         for name, value in last.items():
             fewer = fewer if name == left_out else changed(fewer, name, value)
-        assert configuration_key(fewer, somewhere) != key
+        assert (configuration_key(fewer, somewhere) == key) is (left_out not in used)
+
+
+def always(made: TrainConfig) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("name", ["constant", "exponential", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 2.0])
+def test_what_counts_of_a_schedule_is_what_the_learning_rate_depends_on(
+    dataset: PreparedDataset, name: str, warmup: float
+) -> None:
+    base = changed(config("train"), "schedule.name", name) if name != "exponential" else config("train")
+    base = changed(base, "schedule.warmup_epochs", warmup) if warmup != base.schedule.warmup_epochs else base
+    for key, value in (("start", 0.001), ("floor", 0.0015), ("decay_per_epoch", 0.5)):
+        other = changed(base, f"schedule.{key}", value)
+        rates = [[learning_rate(one.schedule, epoch / 2, 40) for epoch in range(80)] for one in (base, other)]
+        counts = configuration_key(other, dataset) != configuration_key(base, dataset)
+        assert counts is (rates[0] != rates[1])
+
+
+def test_weights_count_by_what_is_in_their_file(dataset: PreparedDataset, tmp_path: Path) -> None:
+    def key(weights: object) -> str:
+        return configuration_key(config("train", model="vgg16", weights=str(weights)), dataset)
+
+    here, there, other = (tmp_path / name for name in ("here.h5", "there.h5", "other.h5"))
+    for file, content in ((here, b"weights"), (there, b"weights"), (other, b"others")):
+        file.write_bytes(content)
+    assert key(here) == key(there) != key(other)
+    before = key(here)
+    here.write_bytes(b"changed")
+    os.utime(here, ns=(1, 1))
+    assert key(here) != before
+    # A file that is not there is refused where it is read.
+    assert len({key("imagenet"), key("none"), key(tmp_path / "gone.h5"), key(tmp_path), key(there)}) == 5
+    levels = {"models": "vgg16", "factors": f"weights={there}|{tmp_path / 'copy.h5'}"}
+    (tmp_path / "copy.h5").write_bytes(b"weights")
+    with pytest.raises(ConfigError, match="are the same training"):
+        planned(dataset, **levels)
+
+
+def test_the_order_of_a_transforms_parameters_does_not_count(dataset: PreparedDataset) -> None:
+    parameters = ({"scale": 1, "rotate": 2}, {"rotate": 2, "scale": 1}, {"scale": 2, "rotate": 1})
+    policies = [TransformConfig(name="Affine", probability=1, parameters=of) for of in parameters]
+    one, turned, other = (
+        changed(config("train", augment="true"), "augmentation", AugmentationConfig(transforms=(policy,)))
+        for policy in policies
+    )
+    assert configuration_key(one, dataset) == configuration_key(turned, dataset) != configuration_key(other, dataset)
 
 
 def test_pretrainings_differ_where_their_settings_do(dataset: PreparedDataset) -> None:

@@ -29,6 +29,7 @@ def refusal(step: str = "study", settings: str = "", config_file: object = "", *
         ("augment=false|true", "augment", "augment", ("false", "true")),
         ("labels=10|25|50|100 %", "labels", "labels_percent", ("10", "25", "50", "100")),
         ("labels=10|100%", "labels", "labels_percent", ("10", "100")),
+        ("labels=10%|25 %|100%", "labels", "labels_percent", ("10", "25", "100")),
         ("loss=bce|focal", "loss", "loss.name", ("bce", "focal")),
         (" schedule.peak = 0.001 | 0.002 ", "schedule.peak", "schedule.peak", ("0.001", "0.002")),
         ("mapping=default|predecessor", "mapping", "mapping", ("default", "predecessor")),
@@ -47,6 +48,8 @@ def test_factors_as_a_user_writes_them(text: str, name: str, key: str, levels: t
         ("=false|true", "is no factor"),
         ("augment=", "is no factor"),
         ("augment=false|", "is no factor"),
+        ("labels=10|%", "is no factor"),
+        ("labels=10|10%", "labels has a level twice (10|10%)"),
         ("augment=true", "augment has one level only (true): a comparison needs two"),
         ("augment=true|false|true", "augment has a level twice (true|false|true)"),
         ("seed=1|2", "seed is no factor: a study sets it itself; set seeds"),
@@ -99,6 +102,20 @@ def test_settings_that_cannot_be(settings: str, words: str) -> None:
     assert words in refusal(settings=settings)
 
 
+@pytest.mark.parametrize("name", ["", "2nd study", "a.b_c-d", "Über 9", "Müll-Studie"])
+def test_names_of_studies(name: str) -> None:
+    assert config("study", study=name).study == name
+    assert config("study", study=f" {name} ").study == name
+
+
+@pytest.mark.parametrize("character", ["/", "'", '"', "`", "%", "=", ",", "\\", "$", "\n", "\t", "…"])
+def test_characters_that_no_name_of_a_study_has(character: str) -> None:
+    message = refusal(study=f"a{character}b")
+    assert message.startswith("Config key 'study' in the command line: ")
+    assert "cannot be in a study's name; use letters, digits, spaces and . _ - only" in message
+    assert repr(character) in message
+
+
 def test_a_factor_and_a_setting_beside_it_go_together() -> None:
     loaded = config("study", "factors=[loss=bce|focal] train.loss.focal_gamma=3")
     assert loaded.train == {"loss": {"focal_gamma": 3}}
@@ -127,6 +144,10 @@ def test_presets_resolve(preset: str, models: tuple[str, ...], factors: dict[str
     assert loaded.models == models
     assert {factor.name: factor.levels for factor in loaded.parsed_factors} == factors
     assert loaded.preset == preset
+
+
+def test_few_labels_are_not_balanced_by_the_preset_that_has_them() -> None:
+    assert config("study", preset="pretraining").train == {"balanced": False}
 
 
 def test_what_is_typed_lies_over_the_preset() -> None:

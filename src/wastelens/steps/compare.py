@@ -166,7 +166,7 @@ def _arms(runs: Sequence[Compared]) -> list[list[Compared]]:
 def _differing(arms: Sequence[Sequence[Compared]]) -> list[str]:
     """The settings that arms differ in, the model first; what follows from another one is not among them."""
     settings = [arm[0].settings for arm in arms]
-    keys = list(dict.fromkeys(key for one in settings for key in one))
+    keys = sorted({key for one in settings for key in one})
     found = [key for key in keys if _differs(key, settings)]
     # Where nothing else does, settings that another version did not know tell the arms apart.
     found = found or [key for key in keys if not all(key in one for one in settings)]

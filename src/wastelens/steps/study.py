@@ -100,7 +100,7 @@ def _patiently(patient: PatientTracker, work: Callable[[], Answer]) -> Answer:
 
 def _check_weights(cells: Sequence[Cell]) -> None:
     """Before hours of work, not after them."""
-    for model, config in {cell.place.model: cell.config for cell in cells}.items():
+    for (model, _), config in {(cell.place.model, cell.config.weights): cell.config for cell in cells}.items():
         if isinstance(config.network, TransferConfig):
             load_backend()
             try:
