@@ -246,17 +246,20 @@ def test_a_second_call_trains_nothing_and_gives_the_same_table(
 def test_more_seeds_train_only_the_new_cells_in_the_same_study(
     whole: Whole, prepared_folder: Path, models: dict[str, str]
 ) -> None:
-    before = {run.id for run in whole.tracker.runs}
+    tracker = forked(whole)
+    first = study.run(grid(prepared_folder, models, study="grown"), tracker)
+    before = {run.id for run in tracker.runs}
     # Without the second model this time: its cells are not trained, and those that are finished stay in the report.
-    more = study.run(grid(prepared_folder, models, seeds="3", models=models["base"]), whole.tracker)
-    new = [run for run in whole.tracker.runs if run.id not in before]
-    assert more.run_id == whole.found.run_id
+    chosen = grid(prepared_folder, models, study="grown", seeds="3", models=models["base"])
+    more = study.run(chosen, tracker)
+    new = [run for run in tracker.runs if run.id not in before]
+    assert more.run_id == first.run_id
     assert [(run.tags["seed"], run.tags["augment"]) for run in new] == [("2", "false"), ("2", "true")]
     assert {run.parent for run in new} == {more.run_id}
     old = whole.found.contents.cells.query("model == 'base'")
     assert run_ids(more)[:4] == old["run_id"].tolist()
     # The tags say the latest, and so do the tables.
-    parent = next(run for run in whole.tracker.runs if run.id == more.run_id)
+    parent = next(run for run in tracker.runs if run.id == more.run_id)
     assert parent.parameters["seeds"] == "3"
     table = pd.read_csv(parent.folder / "study.csv")
     assert table["model"].tolist() == ["base"] * 6 + ["wide"] * 4

@@ -239,7 +239,7 @@ def verdicts(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> lis
         return statements
     seconds = joined(dict.fromkeys(str(row["second"]) for row in rows))
     scope = f"over {ALL_MODELS}, " if all(row["model"] == ALL_MODELS for row in rows) else ""
-    text = f"{factor}={seconds} against {rows[0]['first']}: {scope}{_tally(rows)} of test macro AP."
+    text = f"{arm_name(factor, seconds)} against {rows[0]['first']}: {scope}{_tally(rows)} of test macro AP."
     return [Statement(text, _common(rows)), *statements]
 
 
