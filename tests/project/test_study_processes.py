@@ -78,8 +78,9 @@ class Store:
         """Who has claimed what: written where no runs table of users shows it."""
         (parent,) = self.parents
         assert not [name for name in parent.data.params if name.startswith("taken.")]
-        claims = self._client.get_run(parent.data.tags["wastelens.claims"]).data.params
-        return {name: worker for name, worker in claims.items() if name.startswith("taken.")}
+        experiment = self._client.get_experiment_by_name("wastelens claims")
+        (ledger,) = self._client.search_runs([experiment.experiment_id])
+        return {name: worker for name, worker in ledger.data.params.items() if name.startswith("taken.")}
 
     def table(self) -> pd.DataFrame:
         """study.csv, without what differs from one undisturbed study to the next."""
