@@ -212,9 +212,9 @@ def test_numbers_that_are_not_the_report_s_are_told(filled_store: Path, tmp_path
     other = client.create_run(experiment, tags=study.data.tags)
     folder = Path(other.info.artifact_uri)
     shutil.copytree(study.info.artifact_uri, folder)
-    config = json.loads((folder / "study.json").read_text())
-    config["factors"].append("labels=50|100")
-    (folder / "study.json").write_text(json.dumps(config))
+    plans = json.loads((folder / "study.json").read_text())
+    plans[-1]["factors"].append("labels=50|100")
+    (folder / "study.json").write_text(json.dumps(plans))
     cells = pd.read_csv(folder / "study.csv", dtype={"augment": str})
     cells.insert(cells.columns.get_loc("augment") + 1, "labels", 50)
     cells.loc[7, ["status", "run_id"]] = "missing", None
