@@ -11,12 +11,9 @@ from wastelens.config import ClusterConfig, ExplainConfig, MainConfig, TrainConf
 from wastelens.console import say, table, warn
 from wastelens.data.sources import choose_source
 from wastelens.errors import ConfigError
-from wastelens.models.backend import load_backend
-from wastelens.models.weights import check_weights_available
-from wastelens.network_config import TransferConfig
 from wastelens.steps import cluster, explain, prepare, train
 from wastelens.steps.finished_runs import BEST_BY
-from wastelens.steps.train import Trained
+from wastelens.steps.train import Trained, check_weights
 from wastelens.tracking import Run, Tracker
 
 
@@ -31,7 +28,10 @@ class Compared:
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     """Prepare, pretrain and train every model, cluster what was learnt without labels, compare, explain the best."""
     choose_source(config.prepare.dataset, config.prepare.data_folder)
-    _check_weights(config)
+    check_weights(
+        config.models.items(),
+        'In the main job: set="models.{0}.weights=none", or leave the model out: set="models.{0}=null"',
+    )
     with tracker.start("main", system_metrics=False) as tracked:
         tracked.set_tags({"step": "main"})
         tracked.log_parameters({"dataset": config.prepare.dataset, "seed": config.train.seed})
@@ -52,18 +52,6 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         say(f"Where it looks: {explain.ARTIFACTS}/index.html among the artifacts of run {explained.run_id}.")
     say(f"See the runs: {tracker.finished_hint()}", "bold")
     return compared
-
-
-def _check_weights(config: MainConfig) -> None:
-    """Before an hour of work, not after it."""
-    for name, model in config.models.items():
-        if isinstance(model.network, TransferConfig):
-            load_backend()
-            try:
-                check_weights_available(model.network.backbone, model.weights)
-            except ConfigError as error:
-                ways = f'set="models.{name}.weights=none", or leave the model out: set="models.{name}=null"'
-                raise ConfigError(f"{error} In the main job: {ways}") from None
 
 
 def _train(config: TrainConfig, tracker: Tracker) -> Compared:

@@ -13,10 +13,7 @@ from typing import TypeVar
 from wastelens.console import say, warn
 from wastelens.data.opening import open_dataset
 from wastelens.data.prepared import PreparedDataset
-from wastelens.errors import ConfigError, InputError, StoreUnreachable
-from wastelens.models.backend import load_backend
-from wastelens.models.weights import check_weights_available
-from wastelens.network_config import TransferConfig
+from wastelens.errors import InputError, StoreUnreachable
 from wastelens.patient_tracking import PatientTracker
 from wastelens.steps.cell_work import tasks_of, train_cells
 from wastelens.steps.claims import Claims, Standing
@@ -24,6 +21,7 @@ from wastelens.steps.comparison_report import log_report, notes_on_code, say_rep
 from wastelens.steps.relabelling import datasets_of_levels
 from wastelens.steps.run_results import result_of
 from wastelens.steps.study_history import key_of, log_plans, name_of, plans_before
+from wastelens.steps.train import check_weights
 from wastelens.studies.cells import Cell, check_factors, plan_cells
 from wastelens.studies.report import StudyContents
 from wastelens.studies.results import (
@@ -61,7 +59,10 @@ def run(config: StudyConfig, tracker: Tracker) -> Studied:
     dataset = open_dataset(config.dataset, config.data_folder)
     datasets = datasets_of_levels(config.parsed_factors, dataset, config.data_folder)
     cells = plan_cells(config, datasets)
-    _check_weights(cells)
+    check_weights(
+        ((cell.place.model, cell.config) for cell in cells),
+        'In a study: set="train.weights=none train.freeze=0", or leave {0} out: models=base,autoencoder,dbn',
+    )
     before = plans_before(config, tracker, dataset)
     _say_plan(config, dataset, cells)
     patient = PatientTracker(tracker, config.data_folder / WAITING)
@@ -96,18 +97,6 @@ def _patiently(patient: PatientTracker, work: Callable[[], Answer]) -> Answer:
             return work()
         except StoreUnreachable:
             patient.wait_until_reachable()
-
-
-def _check_weights(cells: Sequence[Cell]) -> None:
-    """Before hours of work, not after them."""
-    for (model, _), config in {(cell.place.model, cell.config.weights): cell.config for cell in cells}.items():
-        if isinstance(config.network, TransferConfig):
-            load_backend()
-            try:
-                check_weights_available(config.network.backbone, config.weights)
-            except ConfigError as error:
-                ways = f'set="train.weights=none train.freeze=0", or leave {model} out: models=base,autoencoder,dbn'
-                raise ConfigError(f"{error} In a study: {ways}") from None
 
 
 def _say_plan(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from wastelens.data.opening import open_dataset
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.prepared import MANIFEST, PreparedDataset, SplitTables
 from wastelens.data.training_rows import training_rows
-from wastelens.errors import RunError
+from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.models.backend import load_backend
 from wastelens.models.belief_network import set_visible_statistics
@@ -133,6 +133,26 @@ def train_one(
         tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
         return Trained(tracked.id, name or run_name(config), verdict, encoder.id if encoder else "")
+
+
+def check_weights(models: Iterable[tuple[str, TrainConfig]], ways: str) -> None:
+    """See whether the weights of many trainings can be had: before hours of work, not after them.
+
+    Args:
+        models: names, and what they are trained with.
+        ways: what else can be done about a model, whose name takes the place of ``{0}``.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    asked = {(name, config.weights): config.network for name, config in models}
+    for (name, weights), network in asked.items():
+        if isinstance(network, TransferConfig):
+            load_backend()
+            try:
+                check_weights_available(network.backbone, weights)
+            except ConfigError as error:
+                raise ConfigError(f"{error} {ways.format(name)}") from None
 
 
 def run_name(config: TrainConfig) -> str:
