@@ -548,3 +548,17 @@ def test_what_is_found_before_anything_is_trained(prepared_folder: Path, models:
         with pytest.raises(ConfigError, match=match):
             study.run(asked(prepared_folder, settings, **{"models": models["base"], **parameters}), tracker)
     assert not tracker.runs
+
+
+def test_weights_that_cannot_be_had_stop_a_study_before_any_work(prepared_folder: Path, tmp_path: Path) -> None:
+    chosen = config(
+        "study",
+        f"data_folder={prepared_folder / 'data'} train.weights={tmp_path / 'no.h5'}",
+        dataset=str(prepared_folder / "litter"),
+        models="vgg16",
+        seeds="1",
+    )
+    tracker = MemoryTracker()
+    with pytest.raises(ConfigError, match=r"no\.h5.* In a study: .*, or leave vgg16 out: models=base"):
+        study.run(chosen, tracker)
+    assert not tracker.runs
