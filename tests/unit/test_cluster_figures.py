@@ -13,7 +13,7 @@ from tests.figures import draw, legend_texts
 
 from wastelens.data.tables import LabelTable
 from wastelens.evaluation import cluster_figures as figures
-from wastelens.evaluation import clustering as c
+from wastelens.evaluation import cluster_scores, kmeans
 
 ODD_NAMES = ("$x_1$ plastic", "other_objects", "a very long name of some material", "toxic")
 
@@ -26,7 +26,7 @@ def photos_of(count: int, k: int, materials: tuple[str, ...] = ODD_NAMES, sized:
     frame = frame.assign(photo_index=np.arange(count)[::-1], **dict(zip(materials, labels.T, strict=True)))
     if sized:
         frame = frame.assign(width=300, height=np.where(np.arange(count) % 2, 200, 500))
-    assignment = c.Assignment(np.arange(count) % k, rng.random(count), k)
+    assignment = kmeans.Assignment(np.arange(count) % k, rng.random(count), k)
     return LabelTable(frame, materials), assignment, rng.normal(size=(count, 5)), factories.photo_array(count, 8)
 
 
@@ -50,7 +50,7 @@ def test_materials_per_cluster(count, k):
 
 def test_histogram_counts_and_order():
     frame = pd.DataFrame({"file_name": list("abcd"), "glass": [1, 1, 0, 1], "paper": [0, 1, 1, 0]})
-    assignment = c.Assignment(np.array([2, 2, 2, 0]), np.zeros(4), 3)
+    assignment = kmeans.Assignment(np.array([2, 2, 2, 0]), np.zeros(4), 3)
     figure = figures.materials_per_cluster(LabelTable(frame, ("glass", "paper")), assignment)
     draw(figure)
     rows = [text.get_text() for text in figure.axes[0].get_yticklabels()]
@@ -119,7 +119,7 @@ def test_map_is_the_same_again_and_keeps_groups_apart():
 @pytest.mark.parametrize("k", [2, "auto"])
 def test_k_choice(k):
     features = np.random.default_rng(0).normal(size=(30, 3))
-    clustering = c.fit_clusters(features, k=k, k_range=(2, 5), n_init=1, seed=0)
+    clustering = kmeans.fit_clusters(features, k=k, k_range=(2, 5), n_init=1, seed=0)
     figure = figures.k_choice(clustering, "$learned$")
     texts(figure)
     assert legend_texts(figure) == [f"chosen: k = {clustering.k}"]
@@ -131,7 +131,7 @@ def test_k_choice(k):
 def test_score_bars(names):
     rng = np.random.default_rng(0)
     clusters, labels = rng.integers(0, 3, 40), rng.integers(0, 2, (40, 3))
-    scores = {name: c.score_clusters(clusters, labels, draws=5, rng=rng) for name in names}
+    scores = {name: cluster_scores.score_clusters(clusters, labels, draws=5, rng=rng) for name in names}
     said = texts(figures.score_bars(scores, "A verdict of $5."))
     assert "A verdict of $5." in said
     assert f"{scores['pixels'].purity.value:.3f}" in said

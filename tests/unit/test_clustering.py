@@ -13,7 +13,7 @@ from tests import factories
 
 from wastelens.data.tables import TestTable
 from wastelens.errors import ConfigError, DatasetError
-from wastelens.evaluation import clustering as c
+from wastelens.evaluation import cluster_scores, clustering, feature_scaling, kmeans
 
 
 def blobs(photos: int = 60, centres: int = 3, width: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -24,11 +24,11 @@ def blobs(photos: int = 60, centres: int = 3, width: int = 4, seed: int = 0) -> 
 
 
 def fit(features, k=3, k_range=(2, 6), seed=0):
-    return c.fit_clusters(features, k=k, k_range=k_range, n_init="auto", seed=seed)
+    return kmeans.fit_clusters(features, k=k, k_range=k_range, n_init="auto", seed=seed)
 
 
 def scored(clusters, labels, draws=1, seed=0):
-    return c.score_clusters(clusters, labels, draws=draws, rng=np.random.default_rng(seed))
+    return cluster_scores.score_clusters(clusters, labels, draws=draws, rng=np.random.default_rng(seed))
 
 
 def one_hot(materials, count=None):
@@ -123,7 +123,7 @@ def test_blocks_of_draws_change_nothing_of_single_materials(monkeypatch):
     rng = np.random.default_rng(0)
     clusters, labels = rng.integers(0, 4, 50), rng.integers(0, 2, (50, 3))
     whole = scored(clusters, labels, draws=150)
-    monkeypatch.setattr(c, "_CELLS_AT_ONCE", 2000)
+    monkeypatch.setattr(cluster_scores, "_CELLS_AT_ONCE", 2000)
     parts = scored(clusters, labels, draws=150)
     for name, score in whole.scores.items():
         assert parts.scores[name].value == pytest.approx(score.value, abs=0.02)
@@ -135,7 +135,7 @@ def test_scores_are_the_same_again_and_for_as_many_photos_as_pairs_overflow():
     clusters, labels = rng.integers(0, 4, 100), rng.integers(0, 2, (100, 3))
     assert scored(clusters, labels, 10, seed=3) == scored(clusters, labels, 10, seed=3)
     table = np.array([[[90_000, 10], [7, 110_000]]])
-    assert 0.999 < c._adjusted_rand_index(table)[0] < 1
+    assert 0.999 < cluster_scores._adjusted_rand_index(table)[0] < 1
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_blobs_are_found_and_the_largest_cluster_is_the_first():
     features, group = blobs()
     features, group = features[group < 2 + (np.arange(60) < 30)], group[group < 2 + (np.arange(60) < 30)]
     clustering = fit(features)
-    found = c.assign(clustering, features)
+    found = kmeans.assign(clustering, features)
     assert list(found.sizes) == [20, 20, 10]
     assert adjusted_rand_score(group, found.clusters) == 1
     assert clustering.chosen.inertia == pytest.approx(np.square(found.distances).sum())
@@ -200,8 +200,8 @@ def test_duplicates_and_nearly_equal_photos_warn_of_nothing():
 
 def test_one_photo_a_cluster_and_photos_in_fewer_clusters():
     clustering = fit(np.eye(6), k=6)
-    assert list(c.assign(clustering, np.eye(6)).sizes) == [1] * 6
-    few = c.assign(clustering, np.eye(6)[:2])
+    assert list(kmeans.assign(clustering, np.eye(6)).sizes) == [1] * 6
+    few = kmeans.assign(clustering, np.eye(6)[:2])
     assert sorted(few.sizes) == [0, 0, 0, 0, 1, 1]
     assert list(few.sizes[few.largest_first]) == [1, 1, 0, 0, 0, 0]
     assert scored(few.clusters, np.eye(2, dtype=int)).purity.value == 1
@@ -218,7 +218,7 @@ def test_scaling_is_to_unit_variance_without_constants():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 5)) * [1, 1e-4, 1e6, 0, 1] + [0, 0, 1e6, 3, 0]
     features[:, 4] = 0.5 + 1e-9 * features[:, 4]  # rounding is no variance
-    scaling = c.fit_scaling(features, 0)
+    scaling = feature_scaling.fit_scaling(features, 0)
     assert list(scaling.kept) == [True, True, True, False, False]
     np.testing.assert_allclose(scaling.apply(features).std(axis=0), 1, atol=0.02)
     assert np.abs(scaling.apply(features * 1e9)).max() <= 3
@@ -227,8 +227,8 @@ def test_scaling_is_to_unit_variance_without_constants():
 def test_wide_features_lose_no_distance_that_64_axes_can_hold():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(90, 8)) @ rng.normal(size=(8, 12 * 20))
-    scaling, plain = c.fit_scaling(features.reshape(90, 12, 20), 0), c.Scaling
-    scaled = c._fit_scaling(features.astype(np.float32), 0)[1]
+    scaling, plain = feature_scaling.fit_scaling(features.reshape(90, 12, 20), 0), feature_scaling.Scaling
+    scaled = feature_scaling.fit_and_scale(features.astype(np.float32), 0)[1]
     points = scaling.apply(features)
     assert isinstance(scaling, plain)
     assert points.shape == (90, 64)
@@ -242,7 +242,7 @@ def test_features_that_are_not_finite_are_refused(bad):
     features, _ = blobs()
     clustering = fit(features)
     features[3, 1] = bad
-    for refuse in (lambda: fit(features), lambda: c.assign(clustering, features)):
+    for refuse in (lambda: fit(features), lambda: kmeans.assign(clustering, features)):
         with pytest.raises(DatasetError, match="1 of 60 photos are not finite"):
             refuse()
 
@@ -253,24 +253,24 @@ def test_features_of_other_shapes_are_refused():
         with pytest.raises(ValueError, match="features must be"):
             fit(wrong)
     with pytest.raises(ValueError, match="3 wide, the training photos' 4"):
-        c.assign(fit(features), features[:, :3])
+        kmeans.assign(fit(features), features[:, :3])
 
 
 def test_control_features():
     photos = factories.photo_array(70, side_px=32)
     index = np.array([69, 0, 3])
-    pixels, colours = (make(photos, index) for make in c.CONTROL_FEATURES.values())
+    pixels, colours = (make(photos, index) for make in clustering.CONTROL_FEATURES.values())
     assert pixels.shape == (3, 768)
     np.testing.assert_allclose(pixels[0].reshape(16, 16, 3)[0, 0], photos[69, :2, :2].mean(axis=(0, 1)), rtol=1e-5)
     assert colours.shape == (3, 192)
     np.testing.assert_allclose(colours.sum(axis=1), 1)
-    assert c.pixel_features(photos, np.arange(70)).shape == (70, 768)
-    assert [make(photos, index[:0]).shape for make in c.CONTROL_FEATURES.values()] == [(0, 768), (0, 192)]
+    assert clustering.pixel_features(photos, np.arange(70)).shape == (70, 768)
+    assert [make(photos, index[:0]).shape for make in clustering.CONTROL_FEATURES.values()] == [(0, 768), (0, 192)]
 
 
 def test_metrics_have_their_names():
     features, group = blobs()
-    found = c.cluster_features(
+    found = clustering.cluster_features(
         "pixels", features, features[:9], one_hot(group)[:9], k="auto", k_range=(2, 4), n_init=2, draws=3, seed=0
     )
     named = found.metrics()
@@ -282,43 +282,43 @@ def test_metrics_have_their_names():
     assert found.points.shape == (9, 4)
 
 
-def with_information(value: float, random: float = 0.02, high: float = 0.04) -> c.ClusterScores:
-    other = c.Score(0.4, 0.3, 0.35)
-    return c.ClusterScores(other, c.Score(value, random, high), other, other, 10, 0, 0)
+def with_information(value: float, random: float = 0.02, high: float = 0.04) -> cluster_scores.ClusterScores:
+    other = cluster_scores.Score(0.4, 0.3, 0.35)
+    return cluster_scores.ClusterScores(other, cluster_scores.Score(value, random, high), other, other, 10, 0, 0)
 
 
 def test_verdict_says_what_the_numbers_allow():
     both = {"learned": with_information(0.2), "pixels": with_information(0.1), "colours": with_information(0.19)}
-    assert c.verdict(both) == (
+    assert clustering.verdict(both) == (
         "Clusters of learned features say more of the materials than chance (mutual information 0.200, random 0.020; "
         "purity 0.400, random 0.300). They say more than pixels (mutual information 0.100, random 0.020) but no more "
         "than colours (mutual information 0.190, random 0.020)."
     )
-    assert "more than pixels (" in c.verdict(both)
-    none = c.verdict({**both, "learned": with_information(0.03)})
+    assert "more than pixels (" in clustering.verdict(both)
+    none = clustering.verdict({**both, "learned": with_information(0.03)})
     assert "learned features say no more of the materials than chance" in none
     assert "They say no more than pixels (" in none
-    assert c.verdict({"learned": both["learned"]}).endswith("random 0.300).")
-    alone = c.verdict({"pixels": both["pixels"], "colours": with_information(0.04)})
+    assert clustering.verdict({"learned": both["learned"]}).endswith("random 0.300).")
+    alone = clustering.verdict({"pixels": both["pixels"], "colours": with_information(0.04)})
     assert alone.startswith("No learned features were clustered. Clusters of pixels say more of the materials than")
     assert "Clusters of colours say no more of" in alone
     with pytest.raises(ValueError, match="no clusters"):
-        c.verdict({})
+        clustering.verdict({})
 
 
 def test_a_higher_number_of_higher_chance_is_no_lead():
     learned, pixels = with_information(0.3, 0.25, 0.27), with_information(0.2)
-    assert "They say no more than pixels" in c.verdict({"learned": learned, "pixels": pixels})
+    assert "They say no more than pixels" in clustering.verdict({"learned": learned, "pixels": pixels})
 
 
 def test_assignments_frame():
     table = factories.table(TestTable, 6)
-    found = c.assign(fit(np.eye(6)), np.eye(6))
-    frame = c.assignments_frame(table, found)
+    found = kmeans.assign(fit(np.eye(6)), np.eye(6))
+    frame = clustering.assignments_frame(table, found)
     labels = [f"label_{material}" for material in factories.MATERIALS]
     assert list(frame.columns) == ["file_name", "split", "cluster", "distance", *labels]
     assert list(frame["file_name"]) == table.file_names
     assert set(frame["split"]) == {"test"}
     np.testing.assert_array_equal(frame[labels], table.labels)
     with pytest.raises(ValueError, match="5 photos, but 6"):
-        c.assignments_frame(table.take(np.arange(5)), found)
+        clustering.assignments_frame(table.take(np.arange(5)), found)

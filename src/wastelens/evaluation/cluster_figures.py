@@ -21,7 +21,9 @@ from wastelens.data.drawing import (
     write_title,
 )
 from wastelens.data.tables import LabelTable
-from wastelens.evaluation.clustering import Assignment, Clustering, ClusterScores, IntArray, Photos
+from wastelens.evaluation.cluster_scores import ClusterScores
+from wastelens.evaluation.clustering import Photos
+from wastelens.evaluation.kmeans import Assignment, Clustering, IntArray
 from wastelens.evaluation.metrics import FloatArray
 
 if TYPE_CHECKING:
