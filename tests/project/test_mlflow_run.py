@@ -246,16 +246,18 @@ def test_explain(project: Project, trained: Any) -> None:
     assert started.data.tags["mlflow.project.entryPoint"] == "explain"
     assert (started.data.metrics, project.client.list_artifacts(started.info.run_id)) == ({}, [])
     assert best.info.status == "FINISHED"
-    assert best.data.tags["explained_by"] == "gradcam, shap"
+    # The best of this store is another model in another order of the tests, and a DBN has no maps of features.
+    methods = ["shap"] if best.data.tags["model"] == "dbn" else ["gradcam", "shap"]
+    assert best.data.tags["explained_by"] == ", ".join(methods)
     assert best.data.metrics["explain_photos"] == 2
     folder = project.folder / "mlruns" / "0" / best.info.run_id / "artifacts" / "explanations"
     shown = sorted(set(pd.read_csv(folder / "scores.csv")["file_name"]))
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
         *("index.html", "scores.csv", "settings.json"),
-        *(f"{method}/{name}.png" for method in ("gradcam", "shap") for name in shown),
+        *(f"{method}/{name}.png" for method in methods for name in shown),
     }
     listed = project.client.list_artifacts(best.info.run_id, "explanations")
-    assert {Path(one.path).name for one in listed} == {"index.html", "scores.csv", "settings.json", "gradcam", "shap"}
+    assert {Path(one.path).name for one in listed} == {"index.html", "scores.csv", "settings.json", *methods}
 
 
 @pytest.mark.slow
