@@ -180,7 +180,9 @@ def test_a_budget_does_not_depend_on_how_many_seeds_there_are(dataset: PreparedD
 
 
 def rows_of_share(dataset: PreparedDataset, percent: float, seed: int, fold: int = 0) -> int:
-    return len(training_rows(dataset, fold=fold, balanced=True, labels_percent=percent, seed=seed))
+    return len(
+        training_rows(dataset, fold=fold, balanced=True, balance_target="auto", labels_percent=percent, seed=seed)
+    )
 
 
 def balances(dataset: PreparedDataset, percent: float, seed: int, fold: int) -> bool:
