@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from wastelens.config_base import LARGEST_SEED, Config, NameList, as_text, auto_or_listed, listed
 from wastelens.network_config import EncoderNetworkConfig, LearnerConfig, NetworkConfig, TransferConfig
 from wastelens.study_config import CompareConfig, StudyConfig
+from wastelens.tune_config import TuneConfig
 
 
 class FractionsConfig(Config):
@@ -322,6 +323,7 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
+    "tune": TuneConfig,
     "cluster": ClusterConfig,
     "explain": ExplainConfig,
     "study": StudyConfig,

@@ -24,8 +24,8 @@ from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.paired import ALL_MODELS
 from wastelens.evaluation.verdict import Verdict
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.processes import name_of
 from wastelens.steps import cell_work, fitting, prepare, pretrain, study, train
-from wastelens.steps.claims import _name_of
 from wastelens.steps.study import Studied
 
 TINY = "bootstrap_resamples=100 train.bootstrap_resamples=100 train.fit.batch_size=16"
@@ -441,7 +441,7 @@ def test_an_interrupted_cell_without_a_checkpoint_is_abandoned(
     killed = interrupted(monkeypatch, chosen, tracker, epoch=1)
     if death == "power failure":  # nobody could tell the run's end, and the process is gone
         killed.status = "RUNNING"
-        take(tracker, f"{_name_of(os.getpid()).split(':')[0]}:{max(psutil.pids()) + 100_000}:1")
+        take(tracker, f"{name_of(os.getpid()).split(':')[0]}:{max(psutil.pids()) + 100_000}:1")
     found = study.run(chosen, tracker)
     assert (killed.status, killed.tags["abandoned"]) == ("KILLED", "true")
     assert killed.id not in run_ids(found)
@@ -501,7 +501,7 @@ def test_a_cell_that_a_living_process_works_on_is_waited_for(
     study.run(chosen, tracker)
     theirs.tags["attempt"] = "1"
     theirs.status = "RUNNING"
-    tracker.settle(ledger_of(tracker).id, f"taken.{theirs.tags['cell']}.1", _name_of(os.getppid()))
+    tracker.settle(ledger_of(tracker).id, f"taken.{theirs.tags['cell']}.1", name_of(os.getppid()))
 
     def finishing(seconds: float) -> None:
         slept.append(seconds)

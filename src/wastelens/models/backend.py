@@ -29,6 +29,13 @@ def forget_networks() -> None:
     keras.backend.clear_session(free_memory=True)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether TensorFlow wanted more memory than there is."""
+    import tensorflow as tf
+
+    return isinstance(error, tf.errors.ResourceExhaustedError)
+
+
 @contextlib.contextmanager
 def _standard_error_held() -> Iterator[None]:
     """Keep file descriptor 2 in a file; print it if the block fails."""

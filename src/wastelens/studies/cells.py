@@ -25,7 +25,8 @@ from wastelens.study_config import MAPPING, Factor, StudyConfig, key_of
 _NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples")
 _FOCAL, _ASYMMETRIC = "loss.focal_", "loss.asymmetric_"
 _UNUSED_WHERE = {  # setting and its value → beginnings of the settings that then do nothing
-    ("augment", "false"): ("augment_policy", "augmentation.", "views"),
+    ("augment", "false"): ("augment_policy", "augment_strength", "augmentation.", "views"),
+    ("balanced", "false"): ("balance_target",),
     ("fine_tune.epochs", "0"): ("fine_tune.freeze", "fine_tune.learning_rate"),
     ("loss.name", "bce"): (_FOCAL, _ASYMMETRIC),
     ("loss.name", "focal"): (_ASYMMETRIC,),
