@@ -66,7 +66,7 @@ class Space:
     def default_values(self) -> Values:
         """The defaults' values of those parameters whose range they lie in."""
         return {
-            key: value
+            key: int(value) if isinstance(parameter, RangeConfig) and parameter.whole else value
             for key, parameter in self.parameters.items()
             if self._holds(parameter.when, {}) and contains(parameter, value := _at(self._default_tree, key))
         }

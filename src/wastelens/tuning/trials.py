@@ -74,10 +74,11 @@ class Standing:
 class _DealtStorage(optuna.storages.RDBStorage):
     """Optuna's storage in a database, where no trial is made by asking for one: all were put in line before."""
 
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+    # Optuna's cache, which stands in front of it, calls this one and not the public create_new_trial.
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         if template_trial is None:
             raise NoTrialLeft
-        return int(super().create_new_trial(study_id, template_trial))
+        return super()._create_new_trial(study_id, template_trial)
 
 
 class TrialStore:
@@ -183,9 +184,10 @@ class TrialStore:
                         warnings.simplefilter("ignore", ExperimentalWarning)  # of the heartbeat
                         self.study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
                 except NoTrialLeft:
-                    if not self.standing().running:
-                        return
                     time.sleep(_LOOK_S)  # a worker may die, and its trial is in line again
+                standing = self.standing()
+                if not standing.waiting and not standing.running:
+                    return
 
     def _named(self, objective: Callable[[Trial], float]) -> Callable[[Trial], float]:
         def named(trial: Trial) -> float:
