@@ -66,6 +66,7 @@ class MemoryRun:
     parameters: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     history: dict[int, dict[str, float]] = field(default_factory=dict)
+    first_values: dict[int, dict[str, float]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     datasets: list[dict[str, str]] = field(default_factory=list)
     models: dict[str, PyfuncModel] = field(default_factory=dict)
@@ -85,6 +86,8 @@ class MemoryRun:
         self.metrics.update(metrics)
         if step is not None:
             self.history.setdefault(step, {}).update(metrics)
+            for name, value in metrics.items():
+                self.first_values.setdefault(step, {}).setdefault(name, value)
         self.measured_ms.append(measured_ms or _now_ms())
 
     @_asks
@@ -128,7 +131,8 @@ class MemoryRun:
     def metric_history(self, names: list[str]) -> list[dict[str, float]]:
         return [
             {"epoch": step, **{name: row[name] for name in names if name in row}}
-            for step, row in sorted(self.history.items())
+            for step, row in sorted(self.first_values.items())
+            if row.keys() & set(names)
         ]
 
     @_asks

@@ -191,14 +191,17 @@ class MlflowRun:
 
     @outages()
     def metric_history(self, names: list[str]) -> list[dict[str, float]]:
-        """One dict a step, with those of the metrics that were logged at it, in order of steps."""
+        """One dict a step, with those of the metrics that were logged at it, in order of steps.
+
+        Of several values the first: what is logged again at the last step closes the run, and is no epoch's.
+        """
         import mlflow
 
         client = mlflow.MlflowClient()
         rows: dict[int, dict[str, float]] = {}
         for name in names:
-            for metric in client.get_metric_history(self.id, name):
-                rows.setdefault(metric.step, {})[name] = metric.value
+            for metric in sorted(client.get_metric_history(self.id, name), key=lambda one: one.timestamp):
+                rows.setdefault(metric.step, {}).setdefault(name, metric.value)
         return [{"epoch": step, **rows[step]} for step in sorted(rows)]
 
     def download(self, path: str, into: Path) -> Path | None:

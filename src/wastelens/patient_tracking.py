@@ -132,7 +132,8 @@ class PatientRun:
         self._tracker.try_again(self)
 
     def _remember(self, metrics: Mapping[str, float], step: int) -> None:
-        self._history.setdefault(step, {}).update(metrics)
+        for name, value in metrics.items():
+            self._history.setdefault(step, {}).setdefault(name, value)
 
 
 class PatientTracker:

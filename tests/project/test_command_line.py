@@ -229,6 +229,7 @@ def test_train_logs_the_artifacts_of_the_contract(place: Place, trained: Any) ->
     assert (model.name, model.source_run_id) == ("model", trained.info.run_id)
 
 
+@pytest.mark.slow
 def test_explain_adds_to_the_run_and_nothing_else(place: Place, trained: Any) -> None:
     model = trained.info.run_id
     before = {run.info.run_id for run in place.runs()}
@@ -383,6 +384,7 @@ def epochs_done(place: Place, other_runs: set[str]) -> int:
     return done
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_a_killed_run(interrupted: Interrupted) -> None:
     status, run_status, done = interrupted.after_ctrl_c
     assert (status, run_status) == (130, "KILLED")
@@ -392,6 +394,7 @@ def test_ctrl_c_ends_with_130_and_a_killed_run(interrupted: Interrupted) -> None
     assert lines[-1].startswith("wastelens: Interrupted.")
 
 
+@pytest.mark.slow
 def test_a_kill_loses_one_epoch_at_most(place: Place, interrupted: Interrupted) -> None:
     status, _, done = interrupted.after_kill
     assert status == -signal.SIGKILL
@@ -404,6 +407,7 @@ def test_a_kill_loses_one_epoch_at_most(place: Place, interrupted: Interrupted) 
     assert len(steps) <= EPOCHS + 2  # an epoch for each interruption
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run_and_finishes(place: Place, interrupted: Interrupted) -> None:
     run = place.client.get_run(interrupted.run_id)
     assert run.info.status == "FINISHED"
@@ -421,6 +425,7 @@ def test_resuming_a_run_that_is_not_there(place: Place) -> None:
     assert "There is no run 'nowhere'" in line
 
 
+@pytest.mark.slow
 def test_a_killed_prepare_leaves_no_dataset_and_goes_on(place: Place) -> None:
     """A pipe stands where the 31st photo should be: decoding blocks there, in the middle, until the kill."""
     folder = place.folder / "killed"

@@ -185,6 +185,7 @@ def test_bad_input_fails_the_command_and_its_run(
     assert [one.info.status for one in runs] == ["FAILED"]
 
 
+@pytest.mark.slow
 def test_resume(project: Project, trained: Any) -> None:
     """A run is killed after an epoch; ``-P resume`` goes on with it, to where an undisturbed one comes."""
     before = project.run_ids()
@@ -210,6 +211,7 @@ def test_resume(project: Project, trained: Any) -> None:
     assert not list((project.folder / "mlruns" / "0" / killed / "artifacts").glob("checkpoint"))
 
 
+@pytest.mark.slow
 def test_pretrain_train_and_cluster(project: Project, prepared: Any) -> None:
     """An encoder, a model that starts from it, and clusters of what it has learnt, each by its entry point."""
     parameters = ("-P", "dataset=my litter", "-P", "method=dbn", "-P", "seed=3")
@@ -233,6 +235,7 @@ def test_pretrain_train_and_cluster(project: Project, prepared: Any) -> None:
     assert f"Run {pretrained.info.run_id} was deleted" in answer.stdout + answer.stderr
 
 
+@pytest.mark.slow
 def test_explain(project: Project, trained: Any) -> None:
     """What it finds is in the best model's own run, which stays as finished as it was; MLflow's own run is empty."""
     tiny = "samples=2 background_photos=2 steps=2 randomised_photos=1 bootstrap_resamples=100"

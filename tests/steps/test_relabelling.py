@@ -235,6 +235,7 @@ def test_without_the_factor_there_is_the_one_dataset(base: PreparedDataset, tmp_
     assert datasets_of_levels([parse_factor("augment=false|true")], base, tmp_path) == {"": base}
 
 
+@pytest.mark.slow
 def test_a_study_compares_mappings_on_the_same_photos(
     prepared_folder: Path, base: PreparedDataset, other: PreparedDataset, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_pretrains_by_itself_below_its_run(prepared_folder: Path) -> None:
     assert control.history[1]["loss"] != pytest.approx(run.history[1]["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_in", ["pretraining", "training"])
 def test_interrupted_it_goes_on_with_the_pretraining_it_has(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
@@ -162,6 +163,7 @@ def test_features_computed_once_give_what_the_live_path_gives(prepared_folder: P
         assert run.history[2]["loss"] == pytest.approx(cached.history[2]["loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_views_are_computed_once_too_and_mean_the_same_live(prepared_folder: Path) -> None:
     still = f"{SMALL_VGG} network.dropout=0.0"
     views = {"augment": "true", "views": "2", "model": "vgg16", "weights": "none"}
@@ -200,7 +202,7 @@ def test_a_second_phase_thaws_and_has_a_rate_of_its_own(prepared_folder: Path) -
     assert run.metrics["val_macro_ap"] == pytest.approx(best, abs=1e-6)
 
 
-@pytest.mark.parametrize("dies_in_epoch", [2, 4])
+@pytest.mark.parametrize("dies_in_epoch", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_killed_in_either_phase_it_goes_on_in_that_phase(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in_epoch: int
 ) -> None:

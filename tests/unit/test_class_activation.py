@@ -75,7 +75,7 @@ def scaled(maps: Any) -> Any:
         ("base", BASE, 32, "auto"),
         ("base", BASE, 32, "block1_relu1"),
         ("autoencoder", "network.learner.widths=[4,6]", 40, "auto"),
-        ("efficientnetv2", "weights=none", 64, "auto"),
+        pytest.param("efficientnetv2", "weights=none", 64, "auto", marks=pytest.mark.slow),
     ],
 )
 def test_gradient_maps_are_those_of_tf_keras_vis(

@@ -61,8 +61,14 @@ def covered(regime: Regime, studies: int = 1000, resamples: int = 100) -> float:
     "regime",
     [
         Regime("trainings differ", groups=20, seeds=3, effect=0.4, by_training=0.5, by_group=0.1),
-        Regime("groups differ", groups=24, seeds=3, effect=0.4, by_training=0.02, by_group=0.6),
-        Regime("both, folds", groups=24, folds=3, seeds=3, effect=0.4, by_training=0.3, by_group=0.4),
+        pytest.param(
+            Regime("groups differ", groups=24, seeds=3, effect=0.4, by_training=0.02, by_group=0.6),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            Regime("both, folds", groups=24, folds=3, seeds=3, effect=0.4, by_training=0.3, by_group=0.4),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda regime: regime.name,
 )

@@ -110,6 +110,8 @@ def test_run_keeps_what_it_is_told(kept, tmp_path):
         run.log_metrics({"loss": 2.0, "val_loss": 3.0}, step=1)
         run.log_metrics({"loss": 1.0}, step=2)
         run.log_metrics({"test_macro_ap": 0.5})
+        run.log_metrics({"closing": 4.0}, step=2)
+        run.log_metrics({"closing": 5.0}, step=2)
         run.set_tags({"collapsed": True, "note": "x"})
         run.set_tags({})
         run.log_text("hello\n", "notes/hello.txt")
@@ -120,11 +122,12 @@ def test_run_keeps_what_it_is_told(kept, tmp_path):
         run.log_dataset(pd.DataFrame({"a": [1]}), source=Path("x.csv"), name="sample", digest="d" * 40, context="train")
     assert kept.status(run.id) == "FINISHED"
     assert kept.parameters(run.id) == {"epochs": "3", "augment": "false", "rate": "0.3"}
-    assert kept.metrics(run.id) == {"loss": 1.0, "val_loss": 3.0, "test_macro_ap": 0.5}
+    assert kept.metrics(run.id) == {"loss": 1.0, "val_loss": 3.0, "test_macro_ap": 0.5, "closing": 5.0}
     assert kept.tags(run.id).items() >= {"collapsed": "true", "note": "x"}.items()
     assert kept.datasets(run.id) == [("sample", "train")]
     history = run.metric_history(["loss", "val_loss", "never"])
     assert history == [{"epoch": 1, "loss": 2.0, "val_loss": 3.0}, {"epoch": 2, "loss": 1.0}]
+    assert run.metric_history(["closing"]) == [{"epoch": 2, "closing": 4.0}], "an epoch's value, not the closing one"
     for path, content in [
         ("notes/hello.txt", b"hello\n"),
         ("table.csv", b"a\n1\n2\n"),
