@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from wastelens.config_base import LARGEST_SEED, Config
+from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|)")
@@ -39,7 +41,7 @@ class ChoiceConfig(Config):
     @field_validator("values")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if len({repr(value) for value in values}) < len(values):
+        if any(value in values[:number] for number, value in enumerate(values)):  # 1 and 1.0, too, are one
             raise ValueError("names a value twice")
         return values
 
@@ -77,14 +79,30 @@ class RangeConfig(Config):
         """Whether its values are whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    @property
+    def top(self) -> int | float:
+        """Its highest value: high, or the last step below it."""
+        if self.step is None:
+            return self.high
+        return self.after(int((_exact(self.high) - _exact(self.low)) // _exact(self.step)))
+
+    def after(self, steps: int) -> int | float:
+        """The value so many steps above low, as one would write it: 0.3 and not 0.30000000000000004."""
+        value = _exact(self.low) + steps * _exact(self.step or 1)
+        return int(value) if self.whole else float(value)
+
 
 ParameterConfig = ChoiceConfig | RangeConfig
+
+
+def _exact(value: float) -> Decimal:
+    return Decimal(str(value))
 
 
 def _parameters(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The parameters of a nested space, by their dotted keys; those that are null are none."""
     for key, value in tree.items():
-        if isinstance(value, Mapping) and (not value or set(value) <= _KINDS[0] | _KINDS[1]):
+        if isinstance(value, Mapping) and (not value or set(value) & (_KINDS[0] | _KINDS[1])):
             yield f"{prefix}{key}", value
         elif isinstance(value, Mapping):
             yield from _parameters(value, f"{prefix}{key}.")
@@ -101,19 +119,23 @@ def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
     Raises:
         ValueError: neither values nor a range, or one that does not hold together.
     """
-    given = {"when": {}, **said}
+    known = sorted(_KINDS[0] | _KINDS[1])
+    if unknown := next((str(word) for word in said if word not in known), ""):
+        hint = did_you_mean(unknown, known).strip() or f"there are: {', '.join(known)}"
+        raise ValueError(f"{key} has the unknown key '{unknown}' ({hint[0].lower()}{hint[1:]})")
+    given = {word: value for word, value in said.items() if value is not None}
     try:
-        if "values" in said and set(said) <= _KINDS[0]:
-            return ChoiceConfig.model_validate(given)
-        if {"low", "high"} <= set(said) <= _KINDS[1]:
-            return RangeConfig.model_validate({"log": False, "step": None, **given})
+        if "values" in given and set(given) <= _KINDS[0]:
+            return ChoiceConfig.model_validate({"when": {}, **given})
+        if {"low", "high"} <= set(given) <= _KINDS[1]:
+            return RangeConfig.model_validate({"when": {}, "log": False, "step": None, **given})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join([key, *(str(part) for part in first["loc"] if part not in ("int", "float"))])
         raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
     raise ValueError(
-        f"{key} says {', '.join(said) or 'nothing'}; write {{values: [...]}} or {{low: ..., high: ...}}, the latter "
-        "with log or step, both with when"
+        f"{key} says {', '.join(given) or 'nothing'}; write {{values: [...]}} or {{low: ..., high: ...}}, the latter "
+        "with log or step, both with when; what is said too much is taken back by null, as in values: null"
     )
 
 

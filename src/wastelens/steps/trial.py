@@ -10,6 +10,7 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
 
 from wastelens.config import TrainConfig
+from wastelens.console import warn
 from wastelens.data.prepared import LearningTables, PreparedDataset
 from wastelens.errors import BalanceError, ConfigError, EndsLater, NonFiniteLossError, WastelensError
 from wastelens.models.backend import forget_networks, is_out_of_memory
@@ -19,7 +20,7 @@ from wastelens.steps.fitting import Fitting, Start, ready_to_train, with_encoder
 from wastelens.studies.cells import configuration_key
 from wastelens.tracking import Run, Tracker
 from wastelens.training.checkpoint import Progress
-from wastelens.tuning.space import Space
+from wastelens.tuning.space import Space, Values
 from wastelens.tuning.trials import ERROR, RUN_ID, STOPPED, TrialFailed, TrialStore
 
 STATE = "state"
@@ -30,6 +31,10 @@ _LONGEST_REASON = 500
 
 class _EndedEarly(WastelensError):  # noqa: N818  no error: a way out of the training loop
     """The pruner or the clock ended a trial."""
+
+
+class DefaultsNotDone(WastelensError):  # noqa: N818  a state, no error
+    """The clock ended the trial of the defaults: the next call does it again, as nothing is better than half of it."""
 
 
 @dataclass(frozen=True)
@@ -58,39 +63,41 @@ class Trials:
         Raises:
             TrialPruned: it was ended early.
             TrialFailed: it came to nothing; the study goes on.
+            DefaultsNotDone: it is that of the defaults, and the time is up.
             ConfigError: not even the defaults can be trained.
         """
         defaults = self.store.is_defaults(trial)
         values = self.store.suggest(trial)
-        config = self.space.settings(values)
         name = f"trial {trial.number}{' defaults' if defaults else ''}"
         try:
-            with self.tracker.start(name, tags=self._tags(trial, config)) as tracked:
+            with self.tracker.start(name, tags=self._tags(trial)) as tracked:
                 trial.set_user_attr(RUN_ID, tracked.id)
-                tracked.log_parameters({**values, "seed": config.seed, "fold": config.fold})
-                return self._watched(trial, config, tracked)
+                tracked.log_parameters(values)
+                return self._watched(trial, values, tracked)
         except EndsLater:
             self.tracker.finish(trial.user_attrs[RUN_ID], "KILLED")  # as MLflow's own storage for Optuna has it
-            raise TrialPruned from None
+            raise (DefaultsNotDone if defaults else TrialPruned) from None
         finally:
             forget_networks()
 
-    def _tags(self, trial: Trial, config: TrainConfig) -> dict[str, object]:
+    def _tags(self, trial: Trial) -> dict[str, object]:
         return {
             "step": "trial",
             "study": self.study,
             "trial": trial.number,
             "defaults": self.store.is_defaults(trial),
             STATE: "RUNNING",
-            "model": config.model,
+            "model": self.space.defaults.model,
             "dataset": self.dataset.name,
             "dataset_digest": self.dataset.digest,
         }
 
-    def _watched(self, trial: Trial, config: TrainConfig, tracked: Run) -> float:
+    def _watched(self, trial: Trial, values: Values, tracked: Run) -> float:
         """Train, and say how that ended."""
         started = time.monotonic()
         try:
+            config = self.space.settings(values)
+            tracked.log_parameters({"seed": config.seed, "fold": config.fold})
             progress = self._train(trial, config, tracked)
         except _EndedEarly:
             tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
@@ -102,6 +109,7 @@ class Trials:
             reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
             trial.set_user_attr(ERROR, reason)
             tracked.set_tags({STATE: FAILED, ERROR: reason})
+            warn(f"Trial {trial.number} failed: {reason} The study goes on.")
             raise TrialFailed(reason) from None
         closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
         minutes = (time.monotonic() - started) / 60
@@ -113,9 +121,12 @@ class Trials:
         tables: LearningTables = self.dataset.learning(config.fold)
         start = self._pretrained(ready_to_train(config, self.tracker, self.dataset))
         tracked.set_tags(start.tags)
+        epochs = config.fit.epochs + config.fine_tune.epochs
 
         def after_epoch(epoch: int, best_value: float) -> None:
             trial.report(best_value, epoch)
+            if epoch == epochs:  # Hyperband would prune it even then, and it is complete
+                return
             if trial.should_prune() and not self.store.is_defaults(trial):
                 raise _EndedEarly
             if self.time_is_up():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from optuna.trial import Trial
 
 from wastelens.console import say
 from wastelens.data.prepared import PreparedDataset
+from wastelens.errors import RunError, StoreUnreachable
 from wastelens.models.backend import load_backend
-from wastelens.steps.trial import FAILED, STATE, Trials
+from wastelens.steps.trial import FAILED, STATE, DefaultsNotDone, Trials
 from wastelens.tracking import Tracker
+from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
 from wastelens.tuning.trials import ERROR, RUN_ID, TrialStore
 
@@ -50,7 +53,8 @@ def do_trials(
         return trials.run(trial)
 
     end_lost_runs(store, tracker)
-    store.work(one, clock.is_up)
+    with contextlib.suppress(DefaultsNotDone):
+        store.work(one, clock.is_up)
     told.say_if_changed()
 
 
@@ -94,9 +98,20 @@ class Teller:
 
 
 def end_lost_runs(store: TrialStore, tracker: Tracker) -> None:
-    """The runs of trials whose workers died do not stay RUNNING for ever."""
+    """The runs of trials that ended with their workers do not stay RUNNING for ever."""
     for trial in store.lost():
-        run_id = trial.user_attrs.get(RUN_ID)
-        if run_id and (stored := tracker.stored(run_id)).status == "RUNNING":
-            stored.run.set_tags({STATE: FAILED, ERROR: "its worker died"})
-            tracker.finish(run_id, "FAILED")
+        if run_id := trial.user_attrs.get(RUN_ID):
+            _end_lost_run(run_id, tracker)
+
+
+def _end_lost_run(run_id: str, tracker: Tracker) -> None:
+    try:
+        stored = tracker.stored(run_id)
+    except StoreUnreachable:
+        raise
+    except RunError:  # somebody deleted it
+        return
+    if "RUNNING" in (stored.status, stored.tags.get(STATE)):
+        stored.run.set_tags({STATE: FAILED, ERROR: LOST})
+    if stored.status == "RUNNING":
+        tracker.finish(run_id, "FAILED")

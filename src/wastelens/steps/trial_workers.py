@@ -20,17 +20,24 @@ from wastelens.errors import EndsLater, WastelensError
 from wastelens.steps.trial_work import Clock, Teller, do_trials
 from wastelens.tune_config import TuneConfig
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import TrialStore
+from wastelens.tuning.trials import TrialStore, store_errors
 
 _LOOK_S = 1.0
 _END_S = 30.0
 INTERRUPTED_STATUS = 130
 
 
+class WorkersError(WastelensError):
+    """All workers of a study died before it was done; each has said why."""
+
+
 def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: Clock) -> None:
     """Start ``workers`` processes, show how far they are, and wait for them.
 
     A worker that dies takes its trial with it; another does that again.
+
+    Raises:
+        WorkersError: all have died, and trials are left.
     """
     cores = sorted(_cores())
     start = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads in whatever state they are
@@ -49,6 +56,13 @@ def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: 
             bar.advance(done - shown)
             shown = done
             bar.show(told.line())
+    told.say_if_changed()
+    dead |= _told_of_the_dead(processes, dead)  # the last of them may have died since
+    with store_errors(config):
+        store.fail_the_dead_of_here()
+        left = store.asked - store.standing().done
+    if left > 0 and len(dead) == len(processes):
+        raise WorkersError(f"All workers died, and {left} trials are left. The same command goes on with them.")
 
 
 def _cores() -> set[int]:
@@ -71,9 +85,10 @@ def _started(processes: list[SpawnProcess]) -> Iterator[None]:
             process.start()
         yield
     finally:
-        for process in processes:
+        begun = [process for process in processes if process.pid is not None]
+        for process in begun:
             process.terminate()  # as Ctrl-C: the run of its trial is KILLED, and the trial is done again
-        for process in processes:
+        for process in begun:
             process.join(_END_S)
             process.kill()
 
@@ -84,7 +99,8 @@ def _told_of_the_dead(processes: list[SpawnProcess], known: set[int]) -> set[int
     for number in dead - known:
         code = processes[number].exitcode or 0
         how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        warn(f"Worker {number + 1} {how}. The others go on, and do its trial again.")
+        others = "The others go on, and do its trial again." if len(dead) < len(processes) else "It was the last."
+        warn(f"Worker {number + 1} {how}. {others}")
     return dead
 
 

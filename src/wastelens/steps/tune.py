@@ -111,7 +111,7 @@ def _why_none(store: TrialStore) -> str:
     errors = [trial.user_attrs[ERROR] for trial in store.trials() if ERROR in trial.user_attrs]
     if errors:
         return f"The last one failed: {errors[-1]}"
-    return "Give it more time (timeout), or more trials."
+    return "Give it more time (timeout)."
 
 
 def _retrained(
@@ -131,9 +131,9 @@ def _retrained(
     with patient.giving_up_soon():
         ledger = patient.ledger(f"claims of {dataset.name} {dataset.digest}")
         claims = Claims(patient, ledger, [dataset.digest], config.worker_timeout_s)
-        say("The best settings are trained once more, and evaluated on test.")
+        say("The best settings, trained once more and evaluated on test:")
         with claims.alive():
-            standing = train_cells([cell], claims, patient, shared.id)
+            standing = train_cells([cell], claims, patient, shared.id, telling=False)
     done = standing.done.get(cell.key)
     if done is None:
         warn("The best settings could not be trained again: see the run above.")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from wastelens.console import say, table
-from wastelens.errors import RunError
+from wastelens.errors import RunError, StoreUnreachable
 from wastelens.tracking import Run, StoredRun, Tracker
 from wastelens.tune_config import TuneConfig
 from wastelens.tuning import figures
@@ -17,7 +21,7 @@ from wastelens.tuning.space import Space
 from wastelens.tuning.trials import TrialStore, importances, study_name
 
 BEST_FILE = "best.yaml"
-_SHOWN = 5
+_SHOWN, _COLUMNS = 5, 6
 
 
 def log_report(
@@ -33,7 +37,9 @@ def log_report(
     shared.log_table(found.table, "trials.csv")
     shared.log_metrics(found.metrics())
     shared.set_tags({"verdict": found.sentence()})
-    known = importances(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that few trials make it inaccurate, once for every parameter
+        known = importances(store)
     drawn = {
         "optimisation_history": figures.optimisation_history(found.table),
         "slices": figures.slices(found.table, space.parameters),
@@ -46,31 +52,49 @@ def log_report(
 
 
 def _curves(found: Found, tracker: Tracker) -> Mapping[str, list[dict[str, float]]]:
-    """The learning rates of the best and the worst complete trial, and of the defaults."""
-    complete = found.table[(found.table["state"] == "COMPLETE") & (found.table["run_id"] != "")]
-    ordered = complete.sort_values("val_macro_ap", ascending=False)
-    chosen = {"best": ordered.head(1), "worst": ordered.tail(1), "defaults": complete[complete["defaults"]]}
-    curves = {}
+    """The learning rates of the best and the worst complete trial, and of the defaults; a trial may be several."""
+    ordered = _best_first(found)
+    chosen = {"best": ordered.head(1), "worst": ordered.tail(1), "defaults": ordered[ordered["defaults"]]}
+    named: dict[int, list[str]] = {}
     for what, rows in chosen.items():
-        for row in rows.itertuples():
-            name = f"{what}: trial {row.trial}, val_macro_ap {row.val_macro_ap:.3f}"
-            try:
-                curves[name] = tracker.stored(str(row.run_id)).run.metric_history(["learning_rate"])
-            except RunError:  # somebody deleted it
-                continue
+        for number in rows.index:
+            named.setdefault(number, []).append(what)
+    curves = {}
+    for number, names in named.items():
+        row = ordered.loc[number]
+        name = f"{', '.join(names)}: trial {row['trial']}, val_macro_ap {row['val_macro_ap']:.3f}"
+        try:
+            curves[name] = tracker.stored(str(row["run_id"])).run.metric_history(["learning_rate"])
+        except StoreUnreachable:
+            raise
+        except RunError:  # somebody deleted it
+            continue
     return curves
+
+
+def _best_first(found: Found) -> pd.DataFrame:
+    """The complete trials; of equally good ones the defaults first, then the earlier."""
+    complete = found.table[found.table["state"] == "COMPLETE"]
+    return complete.sort_values(["val_macro_ap", "defaults", "trial"], ascending=[False, False, True])
+
+
+def _short(text: str) -> str:
+    """A number without the digits that nobody reads; they are in the file."""
+    with contextlib.suppress(ValueError):
+        return f"{float(text):.3g}" if "." in text or "e" in text else text
+    return text
 
 
 def say_report(run_id: str, found: Found, retrained: StoredRun | None, config: TuneConfig, tracker: Tracker) -> None:
     """The closing table, the verdict, and what to type next."""
-    best = found.table[found.table["state"] == "COMPLETE"].sort_values("val_macro_ap", ascending=False).head(_SHOWN)
-    varied = [key for key in found.best if (best[key] != "").any()]
+    best = _best_first(found).head(_SHOWN)
+    varied = list(found.best)[:_COLUMNS]
     rows = [
         [f"trial {row['trial']}{' (defaults)' if row['defaults'] else ''}", f"{row['val_macro_ap']:.3f}"]
-        + [str(row[key]) for key in varied[:6]]
+        + [_short(row[key]) for key in varied]
         for _, row in best.iterrows()
     ]
-    table("The best trials, by val_macro_ap", ["trial", "val_macro_ap", *varied[:6]], rows)
+    table("The best trials, by val_macro_ap", ["trial", "val_macro_ap", *varied], rows)
     say(found.sentence(), "green" if not found.best_is_defaults else "yellow")
     if retrained is not None and "test_macro_ap" in retrained.metrics:
         metrics = retrained.metrics

@@ -12,8 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from wastelens.config_base import as_text
 from wastelens.tuning.space import Space, Values, nested
-from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, Standing, TrialStore
+from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, Standing, TrialStore, is_lost
 
+LOST = "it ended with its worker, and is done again"
 STATES = {
     TrialState.COMPLETE: "COMPLETE",
     TrialState.PRUNED: "PRUNED",
@@ -32,7 +33,7 @@ class Found:
         table: a row a trial, in their order; lost ones too.
         best: the best trial's values; those of the defaults where no trial was better.
         best_value: its val_macro_ap.
-        defaults_value: that of the defaults; None where their trial has not ended.
+        defaults_value: that of the defaults; None where their trial is not complete.
         best_is_defaults: whether no trial was better than they.
     """
 
@@ -75,17 +76,20 @@ class Found:
 def found_by(store: TrialStore, space: Space) -> Found | None:
     """What a study has found so far; None before a trial is complete."""
     standing = store.standing()
-    if standing.best is None or standing.best.value is None:
+    best = standing.best
+    if best is None or best.value is None:
         return None
     trials = sorted([*store.trials(), *store.lost()], key=lambda trial: trial.number)
-    defaults = next((trial.value for trial in store.trials() if store.is_defaults(trial)), None)
+    # A pruned one has a value, too, in Optuna: of fewer epochs.
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and store.is_defaults(trial)]
+    defaults_value = max((float(trial.value or 0.0) for trial in complete), default=None)
     return Found(
         standing=standing,
         table=trials_table(trials, store, space),
-        best=store.values(standing.best),
-        best_value=float(standing.best.value),
-        defaults_value=None if defaults is None else float(defaults),
-        best_is_defaults=store.is_defaults(standing.best),
+        best=store.values(best if defaults_value != best.value else complete[0]),
+        best_value=float(best.value),
+        defaults_value=defaults_value,
+        best_is_defaults=defaults_value == best.value,
     )
 
 
@@ -101,7 +105,7 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
             "defaults": store.is_defaults(trial),
             "run_id": trial.user_attrs.get(RUN_ID, ""),
             "worker": trial.user_attrs.get(WORKER, ""),
-            "error": trial.user_attrs.get(ERROR, ""),
+            "error": LOST if is_lost(trial) else trial.user_attrs.get(ERROR, ""),
             **_texts(store.values(trial), space),
         }
         for trial in trials

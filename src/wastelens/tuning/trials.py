@@ -1,8 +1,8 @@
 """Where trials are kept and dealt out: Optuna's storage, which any number of workers share.
 
-All trials of a study are put in line beforehand. Taking one out of the line is atomic in Optuna's storage, so that none
-runs twice and there are never more than were asked for, however many workers there are. A trial whose worker died is
-put in line again; Optuna's heartbeat finds those of other machines.
+All trials of a study are put in line beforehand, each at its place. Putting one in line and taking one out are atomic,
+so that none runs twice and there are never more than were asked for, however many workers there are. The place of a
+trial whose worker died is taken by another one; Optuna's heartbeat finds those of other machines.
 """
 
 from __future__ import annotations
@@ -12,36 +12,46 @@ import json
 import socket
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import sqlalchemy
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError, TrialPruned
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from wastelens.config import flatten
 from wastelens.errors import ConfigError, StudyStoreError, WastelensError
 from wastelens.processes import is_of_here, name_of_this, runs_here
 from wastelens.tune_config import ChoiceConfig, ParameterConfig, TuneConfig
 from wastelens.tuning.space import Space, Values
 
 WORKER, RUN_ID, ERROR, STOPPED = "worker", "run_id", "error", "stopped"
-_IDENTITY, _READY, _FIXED, _LOSSES = "identity", "ready", "fixed", "losses"
+_IDENTITY, _PLACE, _TURN, _LOSSES, _GIVEN_BACK = "identity", "place", "turn", "losses", "given_back"
 _MOST_LOSSES = 3  # a trial that takes its worker with it so often is left alone
 _HEARTBEAT_S = 10
 _ANSWER_S = 10.0
 _READY_S = 30.0
 _LOOK_S = 1.0
 _TABLE_ATTEMPTS = 3
+_TABLES_S = 5.0
 _FEWEST_FOR_IMPORTANCES = 4
-_DEFAULTS = 0  # the number of the trial that is made to try them
+_DEFAULTS = 0  # the place of the trial that is made to try them
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
 
 
 class NoTrialLeft(WastelensError):  # noqa: N818  a state, no error
     """All trials that were asked for are done, or with some worker."""
+
+
+class _InLineAlready(WastelensError):  # noqa: N818  a state, no error
+    """Another worker put this trial in line."""
 
 
 class TrialFailed(WastelensError):  # noqa: N818  told to Optuna
@@ -74,11 +84,30 @@ class Standing:
 class _DealtStorage(optuna.storages.RDBStorage):
     """Optuna's storage in a database, where no trial is made by asking for one: all were put in line before."""
 
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        if self.engine.dialect.name == "sqlite":
+            # It knows no FOR UPDATE, by which Optuna keeps others from what it has read and is about to write.
+            sqlalchemy.event.listen(self.engine, "begin", _begin_as_the_only_one)
+
     # Optuna's cache, which stands in front of it, calls this one and not the public create_new_trial.
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         if template_trial is None:
             raise NoTrialLeft
         return super()._create_new_trial(study_id, template_trial)
+
+    # Called while the study is locked, so that no two workers put the same trial in line.
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        turn = template_trial.user_attrs[_TURN] if template_trial else ""
+        attribute = models.TrialUserAttributeModel
+        same = session.query(attribute).join(models.TrialModel).filter(models.TrialModel.study_id == study_id)
+        if same.filter(attribute.key == _TURN, attribute.value_json == json.dumps(turn)).first():
+            raise _InLineAlready
+        return super()._get_prepared_new_trial(study_id, template_trial, session)
+
+
+def _begin_as_the_only_one(connection: sqlalchemy.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class TrialStore:
@@ -107,8 +136,9 @@ class TrialStore:
         self._combinations = space.grid() if config.sampler == "grid" else []
         self.asked = min(config.trials, len(self._made_to_try())) if self._combinations else config.trials
         with store_errors(config):
-            storage = _storage(config, self._replace)
-            self.study, began = _opened(study_name(config), storage, _sampler(config, worker), _pruner(config, space))
+            self.study, began = _opened(
+                study_name(config), _storage(config), _SamplerByTrial(config), _pruner(config, space)
+            )
             self._agree(_identity(config, space, dataset_digest), began)
             self.fail_the_dead_of_here()
             self._put_in_line()
@@ -125,49 +155,49 @@ class TrialStore:
         elif other := [key for key, value in identity.items() if known.get(key) != value]:
             raise ConfigError(
                 f"The study '{self.study.study_name}' was begun with another {other[0]} "
-                f"({_short(known.get(other[0], ''))}; now {_short(identity[other[0]])}). Give this one a name of its "
-                "own: study=NAME."
+                f"({_difference(known.get(other[0], ''), identity[other[0]])}). Give this one a name of its own: "
+                "study=NAME."
             )
 
     def _put_in_line(self) -> None:
-        """As many trials as are asked for, less those that are done, running, or in line."""
-        alive = self.trials()
-        known = {trial.user_attrs.get(_FIXED) for trial in alive}
-        fixed = {number: values for number, values in self._made_to_try().items() if number not in known}
-        for number, values in fixed.items():
-            self._enqueue(values, {_FIXED: number})
-        for _ in range(len(alive) + len(fixed), self.asked):
-            self._enqueue({}, {})
+        """A trial for each place that has none, or whose trials were lost; whatever others do at the same time."""
+        made_to_try = self._made_to_try()
+        tried: dict[int, list[FrozenTrial]] = {place: [] for place in range(self.asked)}
+        for trial in self.study.get_trials(deepcopy=False):
+            tried.setdefault(trial.user_attrs[_PLACE], []).append(trial)
+        for place, trials in tried.items():
+            if all(is_lost(trial) for trial in trials):
+                losses = sum(_GIVEN_BACK not in trial.user_attrs for trial in trials)
+                attributes = {_PLACE: place, _TURN: f"{place}.{len(trials)}", _LOSSES: losses}
+                self._enqueue(made_to_try.get(place, {}), attributes)
 
     def _made_to_try(self) -> dict[int, Values]:
-        """Number → the values of trials that the sampler has no say in: the defaults come first; a grid is all such."""
+        """Place → the values of trials that the sampler has no say in: the defaults come first; a grid is all such."""
         defaults = self._space.default_values()
         if not self._combinations:
             return {_DEFAULTS: defaults}
         others = [values for values in self._combinations if values != defaults]
-        return dict(enumerate([defaults, *others][: self._config.trials]))
+        return dict(enumerate([defaults, *others]))
 
     def _enqueue(self, values: Values, attributes: Mapping[str, Any]) -> None:
         parameters = self._space.parameters
         plain = {key: _plain(parameters[key], value) for key, value in values.items()}
-        self.study.enqueue_trial(plain, user_attrs=dict(attributes))
-
-    def _replace(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Put a lost trial in line again: what it was made to try, or whatever the sampler says."""
-        losses = trial.user_attrs.get(_LOSSES, 0) + 1
-        if losses < _MOST_LOSSES:
-            attributes = {_FIXED: trial.user_attrs[_FIXED]} if _FIXED in trial.user_attrs else {}
-            fixed = trial.system_attrs.get("fixed_params", {})
-            study.enqueue_trial(fixed, user_attrs={**attributes, _LOSSES: losses})
+        with contextlib.suppress(_InLineAlready):
+            self.study.enqueue_trial(plain, user_attrs=dict(attributes))
 
     def fail_the_dead_of_here(self) -> None:
         """See to trials whose workers on this machine have died; the heartbeat sees to others, and takes longer."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            worker = trial.user_attrs.get(WORKER, "")
-            if worker and is_of_here(worker) and not runs_here(worker):
+            if self._is_dead(trial):
                 with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
                     self.study.tell(trial.number, state=TrialState.FAIL)
-                    self._replace(self.study, trial)
+
+    def _is_dead(self, trial: FrozenTrial) -> bool:
+        if worker := trial.user_attrs.get(WORKER, ""):
+            return is_of_here(worker) and not runs_here(worker)
+        # Killed between taking it and saying so, which are milliseconds: there may be no heartbeat either.
+        began = trial.datetime_start
+        return began is not None and datetime.now() - began > timedelta(seconds=self._config.worker_timeout_s)
 
     def work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
         """Do trials until all are done, by this process or others, or the time is up.
@@ -179,20 +209,28 @@ class TrialStore:
         while not until():
             with store_errors(self._config):
                 self.fail_the_dead_of_here()
+                self._put_in_line()
                 try:
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore", ExperimentalWarning)  # of the heartbeat
                         self.study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
                 except NoTrialLeft:
-                    time.sleep(_LOOK_S)  # a worker may die, and its trial is in line again
+                    time.sleep(_LOOK_S)  # a worker may die, and its place is free again
                 standing = self.standing()
-                if not standing.waiting and not standing.running:
+                if not standing.waiting and not standing.running and standing.done >= self.asked:
                     return
 
     def _named(self, objective: Callable[[Trial], float]) -> Callable[[Trial], float]:
         def named(trial: Trial) -> float:
             trial.set_user_attr(WORKER, name_of_this())
-            return objective(trial)
+            try:
+                return objective(trial)
+            except (TrialPruned, TrialFailed):
+                raise
+            except BaseException:
+                with contextlib.suppress(Exception):  # what was raised is to be told
+                    trial.set_user_attr(_GIVEN_BACK, True)
+                raise
 
         return named
 
@@ -214,7 +252,7 @@ class TrialStore:
     @staticmethod
     def is_defaults(trial: Trial | FrozenTrial) -> bool:
         """Whether it is the trial of the defaults."""
-        return bool(trial.user_attrs.get(_FIXED) == _DEFAULTS)
+        return bool(trial.user_attrs.get(_PLACE) == _DEFAULTS)
 
     @staticmethod
     def _suggest(trial: Trial, key: str, parameter: ParameterConfig) -> Any:
@@ -223,8 +261,8 @@ class TrialStore:
             return _meant(parameter, trial.suggest_categorical(key, choices))
         if parameter.whole:
             step = int(parameter.step or 1)
-            return trial.suggest_int(key, int(parameter.low), int(parameter.high), step=step, log=parameter.log)
-        return trial.suggest_float(key, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
+            return trial.suggest_int(key, int(parameter.low), int(parameter.top), step=step, log=parameter.log)
+        return trial.suggest_float(key, parameter.low, parameter.top, step=parameter.step, log=parameter.log)
 
     def standing(self) -> Standing:
         """How far the study is."""
@@ -250,9 +288,9 @@ class TrialStore:
 
 
 def is_lost(trial: FrozenTrial) -> bool:
-    """Whether a trial ended with its worker, and not by itself; after so many losses it is one that failed."""
+    """Whether a trial ended with its worker, and not by itself; after so many deaths it is one that failed."""
     lost = trial.state is TrialState.FAIL and ERROR not in trial.user_attrs
-    return lost and trial.user_attrs.get(_LOSSES, 0) + 1 < _MOST_LOSSES
+    return lost and (_GIVEN_BACK in trial.user_attrs or trial.user_attrs[_LOSSES] + 1 < _MOST_LOSSES)
 
 
 def study_name(config: TuneConfig) -> str:
@@ -269,9 +307,16 @@ def store_errors(config: TuneConfig) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, UnboundLocalError) as raised:
+        # Optuna's own handling of an error of its storage stumbles over a name that it has not set by then.
+        error = raised.__context__ if isinstance(raised, UnboundLocalError) else raised
+        if not isinstance(error, sqlalchemy.exc.SQLAlchemyError | StorageInternalError):
+            raise
         origin = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
-        reason = " ".join(str(origin).split())[:160].rstrip(".")
+        reason = " ".join(str(origin).split())
+        if password := _address(config).password:
+            reason = reason.replace(str(password), "***")
+        reason = reason[:160].rstrip(".")
         raise StudyStoreError(f"{_place(config)}: {reason}. Mend it, or choose another storage.") from None
 
 
@@ -285,7 +330,7 @@ def _address(config: TuneConfig) -> sqlalchemy.URL:
         return sqlalchemy.URL.create("sqlite", database=str(config.data_folder / "tuning.db"))
     try:
         return sqlalchemy.make_url(config.storage)
-    except sqlalchemy.exc.ArgumentError:
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of a port that is no number
         # Not shown: it may hold a password.
         raise ConfigError(
             "Config key 'storage' is no address of a database; write sqlite:///FILE or "
@@ -302,7 +347,7 @@ def _place(config: TuneConfig) -> str:
     return f"The storage {address.get_backend_name()}:///{address.database or ''}"
 
 
-def _storage(config: TuneConfig, lost: Callable[[optuna.Study, FrozenTrial], None]) -> _DealtStorage:
+def _storage(config: TuneConfig) -> _DealtStorage:
     """The database, with its tables.
 
     Raises:
@@ -310,13 +355,15 @@ def _storage(config: TuneConfig, lost: Callable[[optuna.Study, FrozenTrial], Non
     """
     address = _address(config)
     if address.get_backend_name() == "sqlite":
-        Path(address.database or ".").parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"connect_args": {"timeout": 60}}  # seconds that a writer waits for another
+        _make_folder(config, Path(address.database or "."))
+        # Seconds that a writer waits for another; transactions begin where the storage says so, not the driver.
+        options: dict[str, Any] = {"connect_args": {"timeout": 60, "isolation_level": None}}
     else:
         _check_answers(config, address)
         options = {"pool_pre_ping": True}
         if address.get_backend_name() == "postgresql":
             options["connect_args"] = {"connect_timeout": int(_ANSWER_S)}
+    began = time.monotonic()
     for attempt in range(_TABLE_ATTEMPTS):
         try:
             with warnings.catch_warnings():
@@ -326,17 +373,25 @@ def _storage(config: TuneConfig, lost: Callable[[optuna.Study, FrozenTrial], Non
                     engine_kwargs=options,
                     heartbeat_interval=_HEARTBEAT_S,
                     grace_period=config.worker_timeout_s,
-                    heartbeat_stale_trial_callback=lost,
                 )
         except ImportError as error:
             raise StudyStoreError(
                 f"{_place(config)} needs a driver that is not installed: {error}. Install it, or choose another one."
             ) from None
         except sqlalchemy.exc.SQLAlchemyError:  # two processes that make its tables at once: one of them fails
-            if attempt == _TABLE_ATTEMPTS - 1:
+            if attempt == _TABLE_ATTEMPTS - 1 or time.monotonic() - began > _TABLES_S:
                 raise
             time.sleep(_LOOK_S)
+        except RuntimeError as error:  # Optuna's, of tables that another release of it has made
+            raise StudyStoreError(f"{_place(config)}: {' '.join(str(error).split())}") from None
     raise AssertionError
+
+
+def _make_folder(config: TuneConfig, file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyStoreError(f"{_place(config)}: {error.strerror}. Mend it, or choose another storage.") from None
 
 
 def _check_answers(config: TuneConfig, address: sqlalchemy.URL) -> None:
@@ -364,13 +419,48 @@ def _opened(name: str, storage: _DealtStorage, sampler: Any, pruner: Any) -> tup
         return optuna.load_study(**options), False
 
 
-def _sampler(config: TuneConfig, worker: int) -> optuna.samplers.BaseSampler:
-    """What chooses the values of trials that are not made to try any; a grid chooses none."""
+class _SamplerByTrial(optuna.samplers.BaseSampler):
+    """Chooses the values of trials that are not made to try any; a grid chooses none.
+
+    Each trial has random numbers of its own: were they each process's, a study that goes on, or a worker on another
+    machine, would draw the same values again.
+    """
+
+    def __init__(self, config: TuneConfig) -> None:
+        self._config = config
+        self._sampler = _sampler(config, 0)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler = _sampler(self._config, trial.number)
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+
+def _sampler(config: TuneConfig, number: int) -> optuna.samplers.BaseSampler:
+    """What chooses the values of the trial of this number."""
+    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if config.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=config.seed + worker, multivariate=True, group=True)
-        return optuna.samplers.RandomSampler(seed=config.seed + worker)
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+        return optuna.samplers.RandomSampler(seed=seed)
 
 
 def _pruner(config: TuneConfig, space: Space) -> optuna.pruners.BasePruner:
@@ -390,6 +480,7 @@ def _identity(config: TuneConfig, space: Space, dataset_digest: str) -> dict[str
     return {
         "model": Path(config.model).stem,
         "dataset": dataset_digest,
+        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid has a combination for each place
         "space": json.dumps({key: one.model_dump() for key, one in sorted(space.parameters.items())}, sort_keys=True),
         "train": space.defaults.model_dump_json(exclude=unlike),
     }
@@ -407,6 +498,16 @@ def _meant(parameter: ParameterConfig, plain: Any) -> Any:
     if isinstance(parameter, ChoiceConfig):
         return next(value for value in parameter.values if _plain(parameter, value) == plain)
     return plain
+
+
+def _difference(before: str, now: str) -> str:
+    """In what two parts of an identity differ, in few words: the first key where they are trees."""
+    with contextlib.suppress(ValueError, AttributeError):  # a digest is no tree
+        one, other = (flatten(json.loads(text)) for text in (before, now))
+        for key in {**one, **other}:
+            if one.get(key) != other.get(key):
+                return f"{key} {_short(one.get(key, 'not at all'))}; now {_short(other.get(key, 'not at all'))}"
+    return f"{_short(before)}; now {_short(now)}"
 
 
 def _short(text: str) -> str:
