@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -26,11 +25,9 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         for seed in range(SEEDS):
             pruned, whole = (_tuned(seed, pruner) for pruner in ("hyperband", "none"))
-            ratio, difference = pruned[0] / whole[0], pruned[1] - whole[1]
-            print(
-                f"| {seed} | {pruned[0]} | {whole[0]} | {ratio:.2f} | {pruned[1]:.3f} | {whole[1]:.3f} | {difference:+.3f} |",
-                flush=True,
-            )
+            epochs = f"{pruned[0]} | {whole[0]} | {pruned[0] / whole[0]:.2f}"
+            best = f"{pruned[1]:.3f} | {whole[1]:.3f} | {pruned[1] - whole[1]:+.3f}"
+            print(f"| {seed} | {epochs} | {best} |", flush=True)
         cost_s = _cost_of_a_trial_s()
         print(f"\nStorage and tracking: {cost_s:.2f} s a trial of {IDLE_EPOCHS} epochs, {cost_s / 30:.1%} of 30 s.")
 
@@ -69,7 +66,10 @@ def _cost_of_a_trial_s() -> float:
             self.after_epoch(epoch, epoch / 100)
         return None, Progress(epochs_done=IDLE_EPOCHS, best_epoch=IDLE_EPOCHS, best_value=IDLE_EPOCHS / 100)
 
-    with mock.patch.object(fitting.Fitting, "run", idle), mock.patch("wastelens.steps.trial.ready_to_train", _no_network):
+    with (
+        mock.patch.object(fitting.Fitting, "run", idle),
+        mock.patch("wastelens.steps.trial.ready_to_train", _no_network),
+    ):
         _tuned(0, "none", trials=1)  # libraries and databases are opened once a study
         started = time.perf_counter()
         _tuned(0, "hyperband", trials=IDLE_TRIALS)

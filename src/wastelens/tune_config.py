@@ -139,21 +139,25 @@ def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
     )
 
 
-def seconds(value: object) -> float | None:
+def _seconds(duration: str) -> float | None:
     """``"90s"``, ``"30min"``, ``"8h"`` or a number of seconds; None where there is no limit.
 
     Raises:
         ValueError: no such duration.
     """
-    if value is None or value == "none":
+    if duration == "none":
         return None
-    found = _DURATION.fullmatch(str(value).strip())
+    found = _DURATION.fullmatch(duration)
     if found is None or float(found[1]) <= 0:
         raise ValueError("must be a time as in 90s, 30min or 8h, or none")
     return float(found[1]) * _SECONDS[found[2]]
 
 
-Seconds = Annotated[float | None, BeforeValidator(seconds)]
+def _duration(value: object) -> str:
+    """A duration as it was written, after a look at whether it is one."""
+    text = "none" if value is None else str(value).strip()
+    _seconds(text)
+    return text
 
 
 class TuneConfig(Config):
@@ -165,13 +169,13 @@ class TuneConfig(Config):
     study: str
     storage: str
     trials: int = Field(ge=1)
-    timeout: Seconds
+    timeout: Annotated[str, BeforeValidator(_duration)]
     workers: int = Field(ge=1, le=64)
     sampler: Literal["tpe", "random", "grid"]
     pruner: Literal["hyperband", "median", "none"]
     pruner_first_epoch: int = Field(ge=1)
     retrain: bool
-    seed: int = Field(ge=0, le=LARGEST_SEED - 64)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
     worker_timeout_s: int = Field(ge=10)
     train: dict[str, Any]
     space: dict[str, Any]
@@ -189,6 +193,11 @@ class TuneConfig(Config):
         if not _checked(space):
             raise ValueError("is empty: name at least one parameter to be varied")
         return space
+
+    @property
+    def timeout_s(self) -> float | None:
+        """After how many seconds to end; None where there is no limit."""
+        return _seconds(self.timeout)
 
     @property
     def parameters(self) -> dict[str, ParameterConfig]:

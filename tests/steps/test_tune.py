@@ -366,7 +366,9 @@ def test_pruners(prepared_folder: Path, played: Played, pruner: str, ends: bool)
     played.value = lambda settings, epoch: epoch / 100 + (1 / len(played.begun) if len(played.begun) > 1 else 0)
     tracker = MemoryTracker()
     # Hyperband deals its brackets by the study's name.
-    settings = asked(prepared_folder, f"pruned by {pruner}", "train.fit.epochs=9", trials="12", pruner=pruner, sampler="random")
+    settings = asked(
+        prepared_folder, f"pruned by {pruner}", "train.fit.epochs=9", trials="12", pruner=pruner, sampler="random"
+    )
     tune.run(settings, tracker)
     runs = trials_of(tracker)
     pruned = [run for run in runs if run.tags["state"] == "PRUNED"]

@@ -44,8 +44,8 @@ def written(file: Path, text: str) -> TuneConfig:
     ],
 )
 def test_durations(text: str, seconds: float | None) -> None:
-    assert config("tune", timeout=text).timeout == seconds
-    assert config("tune", f"timeout='{text}'").timeout == seconds
+    assert config("tune", timeout=text).timeout_s == seconds
+    assert config("tune", f"timeout='{text}'").timeout_s == seconds
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_durations_that_cannot_be(text: str) -> None:
         ("pruner_first_epoch=0", "'pruner_first_epoch'"),
         ("worker_timeout_s=9", "greater than or equal to 10"),
         ("seed=-1", "'seed'"),
-        ("seed=4294967295", "'seed'"),
+        ("seed=4294967296", "'seed'"),
         ("sampler=tbe", "'sampler' in the parameter 'set': input should be 'tpe', 'random' or 'grid' (not 'tbe')."),
         ("pruner=hyper", "'pruner' in the parameter 'set': input should be 'hyperband', 'median' or 'none'"),
         ("retrain=perhaps", "'retrain' in the parameter 'set': must be true or false"),

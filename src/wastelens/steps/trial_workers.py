@@ -42,7 +42,7 @@ def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: 
     cores = sorted(_cores())
     start = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads in whatever state they are
     processes = [
-        start.Process(target=_work, args=(config, number, study, _share(cores, number, config.workers), clock.left()))
+        start.Process(target=_work, args=(config, study, _share(cores, number, config.workers), clock.left()))
         for number in range(config.workers)
     ]
     told = Teller(store, clock)
@@ -104,7 +104,7 @@ def _told_of_the_dead(processes: list[SpawnProcess], known: set[int]) -> set[int
     return dead
 
 
-def _work(config: TuneConfig, number: int, study: str, cores: list[int], seconds: float | None) -> None:
+def _work(config: TuneConfig, study: str, cores: list[int], seconds: float | None) -> None:
     """One worker: the same trials as without others, on its share of the cores."""
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ[variable] = str(len(cores))
@@ -116,7 +116,7 @@ def _work(config: TuneConfig, number: int, study: str, cores: list[int], seconds
     with Path(os.devnull).open("w", encoding="utf-8") as silence:
         spoken, sys.stdout = sys.stdout, silence  # bars of several processes at once are of no use to anybody
         try:
-            _do_trials(config, number, study, Clock(seconds))
+            _do_trials(config, study, Clock(seconds))
         except WastelensError as error:
             sys.stdout = spoken
             warn(str(error))
@@ -125,12 +125,12 @@ def _work(config: TuneConfig, number: int, study: str, cores: list[int], seconds
             sys.exit(INTERRUPTED_STATUS)
 
 
-def _do_trials(config: TuneConfig, number: int, study: str, clock: Clock) -> None:
+def _do_trials(config: TuneConfig, study: str, clock: Clock) -> None:
     from wastelens.mlflow_tracking import MlflowTracker
 
     dataset = open_dataset(config.dataset, config.data_folder)
     space = Space(config)
-    store = TrialStore(config, space, dataset.digest, worker=number)
+    store = TrialStore(config, space, dataset.digest)
     tracker = MlflowTracker()
     # The study's run is opened only so that trials' runs lie below it: who opened it first will end it.
     with contextlib.suppress(EndsLater), tracker.start("", resume=study):

@@ -54,7 +54,7 @@ def run(config: TuneConfig, tracker: Tracker) -> Tuned:
     key = f"tune {study_name(config)} {dataset.digest}"
     with tracker.start_shared(f"tune {study_name(config)}", key) as shared:
         _describe(shared, config, dataset, space)
-        clock = Clock(config.timeout)
+        clock = Clock(config.timeout_s)
         if config.workers == 1:
             do_trials(space, store, dataset, tracker, shared.id, clock)
         else:

@@ -118,14 +118,13 @@ class TrialStore:
         asked: how many trials there will be: of a grid no more than it has.
     """
 
-    def __init__(self, config: TuneConfig, space: Space, dataset_digest: str, worker: int = 0) -> None:
+    def __init__(self, config: TuneConfig, space: Space, dataset_digest: str) -> None:
         """Open the study, or begin it, and put as many trials in line as are asked for.
 
         Args:
             config: what is tuned, and how.
             space: its search space.
             dataset_digest: of the photos that all its trials are of.
-            worker: number of this process among those that share the seed.
 
         Raises:
             StudyStoreError: the database does not answer, or cannot be used.
