@@ -90,6 +90,17 @@ _TRAIN = (
     _MIXED,
     _RESUME,
 )
+_TUNE = (
+    Parameter("model", "base", "base, autoencoder, dbn, vgg16 or efficientnetv2: the file conf/model/<model>.yaml"),
+    Parameter("trials", "20", "how many, over all workers and all calls of this study; ask for more, and it goes on"),
+    Parameter("study", "", "a name; the same one goes on with the same study, here or elsewhere; empty: the model's"),
+    Parameter("storage", "", "a database, as postgresql://user:password@host/name; empty: data/tuning.db"),
+    Parameter("timeout", "none", "end after so long, as in 90s, 30min or 8h; the next call goes on"),
+    Parameter("workers", "1", "processes on this machine, which share its cores"),
+    Parameter("sampler", "tpe", "tpe, random or grid"),
+    Parameter("pruner", "hyperband", "hyperband, median or none: end hopeless trials early"),
+    Parameter("retrain", "true", "true or false: train the best settings once more, and evaluate them on test"),
+)
 _CLUSTER = (
     Parameter("run_id", "", "a pretrain or train run whose features are clustered; empty: the controls alone"),
     Parameter("k", "auto", "clusters; auto: the best silhouette within k_range"),
@@ -136,6 +147,10 @@ ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
     "train": (
         "Train one model on a prepared dataset and evaluate it.",
         (_DATASET, *_TRAIN, _SEED, _CONFIG, _SET),
+    ),
+    "tune": (
+        "The best settings of a model, by trials that never see the test photos.",
+        (_DATASET, *_TUNE, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=10"')),
     ),
     "cluster": (
         "k-means on what a run has learnt, compared with the materials.",

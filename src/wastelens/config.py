@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from wastelens.config_base import LARGEST_SEED, Config, NameList, as_text, auto_or_listed, listed
 from wastelens.network_config import EncoderNetworkConfig, LearnerConfig, NetworkConfig, TransferConfig
 from wastelens.study_config import CompareConfig, StudyConfig
+from wastelens.tune_config import TuneConfig
 
 
 class FractionsConfig(Config):
@@ -75,6 +76,13 @@ class AugmentationConfig(Config):
     """A policy: transforms applied one after another, each with its probability. ``conf/augment/*.yaml``."""
 
     transforms: tuple[TransformConfig, ...]
+
+    def strengthened(self, strength: float) -> AugmentationConfig:
+        """The policy with all probabilities times a strength, at most 1."""
+        changed = (
+            one.model_copy(update={"probability": min(one.probability * strength, 1.0)}) for one in self.transforms
+        )
+        return AugmentationConfig(transforms=tuple(changed))
 
 
 class LossConfig(Config):
@@ -174,9 +182,11 @@ class TrainConfig(Config):
     augment: bool
     augment_policy: str
     augmentation: AugmentationConfig
+    augment_strength: float = Field(ge=0)
     views: int = Field(ge=0)
     cache_features: bool
     balanced: bool
+    balance_target: Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
     labels_percent: float = Field(gt=0, le=100)
     fold: int = Field(ge=0)
     loss: LossConfig
@@ -200,6 +210,11 @@ class TrainConfig(Config):
         if self.views and not self.augment:
             raise ValueError("views are of augmented photos: they need augment=true")
         return self
+
+    @property
+    def policy(self) -> AugmentationConfig:
+        """How training photos are changed, where ``augment`` asks for it."""
+        return self.augmentation.strengthened(self.augment_strength)
 
     def pretraining(self, resume: str = "") -> PretrainConfig:
         """How the encoder is learnt that ``pretrained=auto`` asks for."""
@@ -308,6 +323,7 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "prepare": PrepareConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
+    "tune": TuneConfig,
     "cluster": ClusterConfig,
     "explain": ExplainConfig,
     "study": StudyConfig,

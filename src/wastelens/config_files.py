@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -159,8 +161,8 @@ def _without_unwanted_models(layer: Tree, models: object) -> Tree:
 
 def _section_for(step: str, tree: Tree) -> Tree:
     """A file may hold one step's keys, or a section a step (``conf/smoke.yaml``): then only the step's own counts."""
-    if step == "study" and step not in tree and set(tree) <= set(StudyConfig.model_fields):
-        return tree  # its own keys 'train' and 'models' are no sections
+    if step in ("study", "tune") and step not in tree and set(tree) <= set(STEP_CONFIGS[step].model_fields):
+        return tree  # their own keys 'train' and 'models' are no sections
     if step != "main" and tree and set(tree) <= {*STEP_CONFIGS, *MainConfig.model_fields}:
         section = tree.get(step, {})
         return section if isinstance(section, dict) else {}
@@ -179,6 +181,12 @@ def _known_to(step: str, tree: Mapping[str, Any]) -> Tree:
     return {key: value for key, value in tree.items() if key in STEP_CONFIGS[step].model_fields}
 
 
+@lru_cache(maxsize=64)
+def _parsed(path: Path, modified_ns: int) -> Any:
+    """A file's content; a search space is checked by hundreds of configurations, each of the same files."""
+    return yaml.load(path.read_text(encoding="utf-8"), _YamlLoader)
+
+
 def read_yaml(path: Path) -> Tree:
     """A YAML mapping from a file.
 
@@ -186,7 +194,7 @@ def read_yaml(path: Path) -> Tree:
         ConfigError: missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _YamlLoader)
+        tree = copy.deepcopy(_parsed(path, path.stat().st_mtime_ns))
     except OSError as error:
         raise ConfigError(f"Config file '{path}' cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date like 2024-13-45 is a ValueError

@@ -45,6 +45,10 @@ class RunError(InputError):
     """A named MLflow run cannot be used for what was asked."""
 
 
+class StudyStoreError(InputError):
+    """The database that keeps the trials of a tuning does not answer, or cannot be used."""
+
+
 class StoreUnreachable(RunError):  # noqa: N818  a state of the world, no fault of the input
     """MLflow's server does not answer: what was to be logged or read is not refused, it has to wait.
 

@@ -20,18 +20,20 @@ WHILE_WE_LIVE = '("$@"; kill -KILL -$$) & read -r; kill -KILL -$$'
 class Server:
     """``mlflow server`` on a port of its own, with a store that outlives it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str = "") -> None:
+        """Not started; store: the database behind it, a SQLite file in the folder if empty."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = str(free.getsockname()[1])
         self.address = f"http://127.0.0.1:{self._port}"
         self._folder = folder
+        self._store = store or f"sqlite:///{folder}/mlflow.db"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Return as soon as it answers."""
         if self._process and self._process.poll() is None:
             return
-        store = ("--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db")
+        store = ("--backend-store-uri", self._store)
         artifacts = ("--artifacts-destination", str(self._folder / "artifacts"))
         command = ("mlflow", "server", *store, *artifacts, "--port", self._port, "--workers", "1")
         with (self._folder / "output.txt").open("a") as output:

@@ -24,8 +24,8 @@ from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.paired import ALL_MODELS
 from wastelens.evaluation.verdict import Verdict
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import cell_work, prepare, pretrain, study, train
-from wastelens.steps.claims import _name_of
+from wastelens.processes import name_of
+from wastelens.steps import cell_work, fitting, prepare, pretrain, study, train
 from wastelens.steps.study import Studied
 
 TINY = "bootstrap_resamples=100 train.bootstrap_resamples=100 train.fit.batch_size=16"
@@ -36,7 +36,7 @@ STEPS: Counter[str] = Counter()  # run id and epoch → batches it has learnt fr
 @pytest.fixture(autouse=True, scope="module")
 def _only_what_is_compared() -> Iterator[None]:
     """Cells without figures and exported models, which tests of ``train`` are about; their batches are counted."""
-    original = train._Watcher.batch_done
+    original = fitting._Watcher.batch_done
 
     def counted(self: Any, epoch: int) -> None:
         STEPS[f"{self.tracked.id} {epoch}"] += 1
@@ -46,7 +46,7 @@ def _only_what_is_compared() -> Iterator[None]:
         patch.setattr(Verdict, "figures", lambda *arguments: {})
         patch.setattr(train, "_log_model", lambda *arguments: None)
         patch.setattr(pretrain, "_log_model", lambda *arguments: None)
-        patch.setattr(train._Watcher, "batch_done", counted)
+        patch.setattr(fitting._Watcher, "batch_done", counted)
         yield
 
 
@@ -398,7 +398,7 @@ LEFT_OUT = ("base", "true", 0)
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, chosen: Any, tracker: MemoryTracker, epoch: int) -> MemoryRun:
     """A study that Ctrl-C ends in this epoch of its only cell that is left; returns the cell's run."""
-    original = train._Watcher.batch_done
+    original = fitting._Watcher.batch_done
 
     def dying(self: Any, number: int) -> None:
         if number == epoch:
@@ -406,7 +406,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, chosen: Any, tracker: MemoryTra
         original(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train._Watcher, "batch_done", dying)
+        patch.setattr(fitting._Watcher, "batch_done", dying)
         with pytest.raises(KeyboardInterrupt):
             study.run(chosen, tracker)
     (run,) = own_cells(tracker)
@@ -441,7 +441,7 @@ def test_an_interrupted_cell_without_a_checkpoint_is_abandoned(
     killed = interrupted(monkeypatch, chosen, tracker, epoch=1)
     if death == "power failure":  # nobody could tell the run's end, and the process is gone
         killed.status = "RUNNING"
-        take(tracker, f"{_name_of(os.getpid()).split(':')[0]}:{max(psutil.pids()) + 100_000}:1")
+        take(tracker, f"{name_of(os.getpid()).split(':')[0]}:{max(psutil.pids()) + 100_000}:1")
     found = study.run(chosen, tracker)
     assert (killed.status, killed.tags["abandoned"]) == ("KILLED", "true")
     assert killed.id not in run_ids(found)
@@ -501,7 +501,7 @@ def test_a_cell_that_a_living_process_works_on_is_waited_for(
     study.run(chosen, tracker)
     theirs.tags["attempt"] = "1"
     theirs.status = "RUNNING"
-    tracker.settle(ledger_of(tracker).id, f"taken.{theirs.tags['cell']}.1", _name_of(os.getppid()))
+    tracker.settle(ledger_of(tracker).id, f"taken.{theirs.tags['cell']}.1", name_of(os.getppid()))
 
     def finishing(seconds: float) -> None:
         slept.append(seconds)

@@ -15,7 +15,7 @@ from tests.factories import config, write_dataset
 
 from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetError, RunError
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import train
+from wastelens.steps import fitting, train
 from wastelens.training import fit as fit_module
 
 TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
@@ -81,9 +81,9 @@ def test_so_many_steps_an_epoch_of_a_share_of_the_labels(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []  # epoch, photos
-    original = train._fit_phase
+    original = fitting.Fitting._fit
 
-    def watched(phase: Any, *arguments: Any) -> Any:
+    def watched(self: Any, phase: Any, *arguments: Any) -> Any:
         def counting(epoch: int) -> Any:
             for photos, labels in batches(epoch):
                 seen.append((epoch, len(labels)))
@@ -91,9 +91,9 @@ def test_so_many_steps_an_epoch_of_a_share_of_the_labels(
 
         batches = phase.batches.epoch
         monkeypatch.setattr(phase.batches, "epoch", counting)
-        return original(phase, *arguments)
+        return original(self, phase, *arguments)
 
-    monkeypatch.setattr(train, "_fit_phase", watched)
+    monkeypatch.setattr(fitting.Fitting, "_fit", watched)
     settings = "fit.steps_per_epoch=5 labels_percent=50"
     run = trained(prepared_folder, settings, balanced="false")
     assert [epoch for epoch, _ in seen] == [0] * 5 + [1] * 5
@@ -133,19 +133,19 @@ def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
 ) -> None:
     whole = trained(prepared_folder, "fit.epochs=4")
     tracker = MemoryTracker()
-    original = train._Watcher.batch_done
+    original = fitting._Watcher.batch_done
 
     def interrupted(self: Any, epoch: int) -> None:
         if epoch == 3:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(train._Watcher, "batch_done", interrupted)
+    monkeypatch.setattr(fitting._Watcher, "batch_done", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, "fit.epochs=4", tracker)
     assert tracker.runs[0].status == "KILLED"
     assert sorted(tracker.runs[0].history) == [1, 2]
-    monkeypatch.setattr(train._Watcher, "batch_done", original)
+    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
     resumed = trained(prepared_folder, "fit.epochs=4", tracker, resume=tracker.runs[0].id)
     assert resumed.status == "FINISHED"
     assert len(tracker.runs) == 1

@@ -13,7 +13,7 @@ from tests.factories import config, slim_vgg, write_dataset
 
 from wastelens.errors import ConfigError, RunError
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import prepare, pretrain, train
+from wastelens.steps import fitting, prepare, pretrain, train
 
 TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 LEARNERS = {
@@ -209,7 +209,7 @@ def test_killed_in_either_phase_it_goes_on_in_that_phase(
     phases = f"{SMALL_VGG} fine_tune.epochs=2 fine_tune.freeze=block5_conv2 fine_tune.learning_rate=0.001"
     whole = trained(prepared_folder, phases, model="vgg16", weights="none")
     tracker = MemoryTracker()
-    original = train._Watcher.batch_done
+    original = fitting._Watcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
         if epoch == dies_in_epoch:
@@ -218,11 +218,11 @@ def test_killed_in_either_phase_it_goes_on_in_that_phase(
 
     # Small networks too are saved after every epoch here.
     monkeypatch.setattr("wastelens.training.checkpoint.CheckpointKeeper.SHARE_OF_TIME", 1.0)
-    monkeypatch.setattr(train._Watcher, "batch_done", dying)
+    monkeypatch.setattr(fitting._Watcher, "batch_done", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, phases, tracker, model="vgg16", weights="none")
     assert sorted(tracker.runs[0].history) == list(range(1, dies_in_epoch))
-    monkeypatch.setattr(train._Watcher, "batch_done", original)
+    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
     resumed = trained(prepared_folder, phases, tracker, model="vgg16", weights="none", resume=tracker.runs[0].id)
     assert sorted(resumed.history)[:4] == [1, 2, 3, 4]
     assert resumed.history[4]["loss"] == pytest.approx(whole.history[4]["loss"], rel=1e-3)
@@ -255,17 +255,17 @@ def test_resuming_with_other_weights(prepared_folder: Path, tmp_path: Path, monk
     file = tmp_path / "vgg.weights.h5"
     build_model(network, image_side_px=32, outputs=6, seed=1).save_weights(file)
     tracker = MemoryTracker()
-    original = train._Watcher.batch_done
+    original = fitting._Watcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
         if epoch == 2:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(train._Watcher, "batch_done", dying)
+    monkeypatch.setattr(fitting._Watcher, "batch_done", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", weights=str(file))
-    monkeypatch.setattr(train._Watcher, "batch_done", original)
+    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
     build_model(network, image_side_px=32, outputs=6, seed=2).save_weights(file)
     with pytest.raises(RunError, match="are not those that run"):
         trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", resume=tracker.runs[0].id)

@@ -15,6 +15,7 @@ import pytest
 
 from wastelens.errors import StoreUnreachable
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.processes import name_of
 from wastelens.steps import claims as claims_module
 from wastelens.steps.claims import Claims, Offer, Task
 
@@ -180,7 +181,7 @@ def test_a_claim_of_ones_own_without_a_run_was_given_up(tracker: MemoryTracker, 
 
 
 def process(pid: int) -> str:
-    return claims_module._name_of(pid)
+    return name_of(pid)
 
 
 def test_the_claim_of_a_process_that_runs_here_holds(tracker: MemoryTracker, shared: MemoryRun) -> None:

@@ -180,7 +180,9 @@ def test_a_budget_does_not_depend_on_how_many_seeds_there_are(dataset: PreparedD
 
 
 def rows_of_share(dataset: PreparedDataset, percent: float, seed: int, fold: int = 0) -> int:
-    return len(training_rows(dataset, fold=fold, balanced=True, labels_percent=percent, seed=seed))
+    return len(
+        training_rows(dataset, fold=fold, balanced=True, balance_target="auto", labels_percent=percent, seed=seed)
+    )
 
 
 def balances(dataset: PreparedDataset, percent: float, seed: int, fold: int) -> bool:
@@ -342,9 +344,11 @@ OTHER_VALUES = {
     "augment": (True,),
     "augment_policy": ("light",),
     "augmentation": (AugmentationConfig(transforms=()),),
+    "augment_strength": (0.5,),
     "views": (2,),
     "cache_features": (False,),
     "balanced": (False,),
+    "balance_target": (0.5,),
     "labels_percent": (10.0, 50.0),
     "fold": (1, 2),
     "loss.name": ("focal", "asymmetric"),
@@ -378,7 +382,9 @@ NO_SETTINGS = {"dataset", "data_folder", "resume", "max_problem_share", "bootstr
 USED_WHERE = {
     "augment_policy": lambda made: made.augment,
     "augmentation": lambda made: made.augment,
+    "augment_strength": lambda made: made.augment,
     "views": lambda made: made.augment,
+    "balance_target": lambda made: made.balanced,
     "fine_tune.freeze": lambda made: made.fine_tune.epochs > 0,
     "fine_tune.learning_rate": lambda made: made.fine_tune.epochs > 0,
     "loss.focal_gamma": lambda made: made.loss.name == "focal",

@@ -34,11 +34,17 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class SplitTables:
-    """The three tables of one split."""
+class LearningTables:
+    """What a network may learn and choose from: of one split all but test."""
 
     train: TrainTable
     val: ValTable
+
+
+@dataclass(frozen=True)
+class SplitTables(LearningTables):
+    """The three tables of one split."""
+
     test: TestTable
 
 
@@ -89,6 +95,15 @@ class PreparedDataset:
             ValTable(parts["val"], self.materials),
             TestTable(parts["test"], self.materials),
         )
+
+    def learning(self, fold: int = 0) -> LearningTables:
+        """The tables that a network may learn and choose from, without the test table.
+
+        Raises:
+            ConfigError: the dataset was prepared without that fold.
+        """
+        tables = self.split(fold)
+        return LearningTables(tables.train, tables.val)
 
     def _fold_column(self, column: str, fold: int) -> pd.Series[Any]:
         folds = int(self.manifest["split"]["folds"])

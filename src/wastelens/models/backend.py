@@ -25,8 +25,20 @@ def load_backend() -> None:
 def forget_networks() -> None:
     """Let go of all networks and their graphs: a process that trains one after another would keep them all."""
     import keras
+    from tensorflow.python.framework import ops
 
+    # TensorFlow keeps the gradient of each operation that has one of its own for ever, and by it the whole graph.
+    kept = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
+    for name in [name for name in kept if name.startswith("CustomGradient-")]:
+        del kept[name]
     keras.backend.clear_session(free_memory=True)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether TensorFlow wanted more memory than there is."""
+    import tensorflow as tf
+
+    return isinstance(error, tf.errors.ResourceExhaustedError)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,9 @@ from wastelens.training.checkpoint import load_checkpoint
 _SECONDS_BETWEEN_LOOKS = 5.0
 
 
-def train_cells(cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, study: str) -> Standing:
+def train_cells(
+    cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, study: str, *, telling: bool = True
+) -> Standing:
     """Train the cells that are nobody else's; returns when none is left that could be done, here or elsewhere.
 
     Args:
@@ -27,14 +29,17 @@ def train_cells(cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, 
         claims: on its tasks.
         tracker: where their runs go; what cannot be logged waits on disk.
         study: the id of the study's run, for their tags.
+        telling: whether to say how many cells are done.
     """
-    return _Work(cells, claims, tracker, study).do_all()
+    return _Work(cells, claims, tracker, study, telling=telling).do_all()
 
 
 class _Work:
     """The tasks of a study, and what has become of those that this process tried."""
 
-    def __init__(self, cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, study: str) -> None:
+    def __init__(
+        self, cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, study: str, *, telling: bool
+    ) -> None:
         self._cells = {cell.key: cell for cell in cells}
         self._encoders = {cell.encoder_key: cell for cell in reversed(cells) if cell.encoder_key}
         tasks = [task for cell in cells for task in tasks_of(cell)]
@@ -43,6 +48,7 @@ class _Work:
         self._tracker = tracker
         self._study = study
         self._minutes: list[float] = []
+        self._telling = telling
         self._told = ""
 
     def do_all(self) -> Standing:
@@ -129,7 +135,7 @@ class _Work:
             line += f", {len(standing.taken)} at other processes"
         if left and self._minutes:
             line += f", about {left * sum(self._minutes) / len(self._minutes):.0f} minutes of work left"
-        if line != self._told:
+        if self._telling and line != self._told:
             say(f"{line}.", "bold")
             self._told = line
 

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 
-import psutil
-
+from wastelens.processes import is_of_here, name_of, runs_here
 from wastelens.tracking import Run, StoredRun, Tracker
 
 CELL, ATTEMPT, ABANDONED = "cell", "attempt", "abandoned"
@@ -101,7 +96,7 @@ class Claims:
     ledger: Run
     digests: Sequence[str]
     timeout_s: float
-    worker: str = field(default_factory=lambda: _name_of(os.getpid()))
+    worker: str = field(default_factory=lambda: name_of(os.getpid()))
     _heard: dict[str, _Silence] = field(default_factory=dict)
     _over_before: dict[str, int] = field(default_factory=dict)
 
@@ -191,7 +186,7 @@ class Claims:
             return False
         worker = attempts[attempt - 1]
         said = ledger.tags.get(f"{_WORKER}{worker}", "")
-        return worker == self.worker or said == _ENDED or (_is_of_here(worker) and not _runs_here(worker))
+        return worker == self.worker or said == _ENDED or (is_of_here(worker) and not runs_here(worker))
 
     def _works(self, worker: str, ledger: StoredRun) -> bool:
         """Whether a worker is alive: a process of this machine that runs, or one elsewhere that said so lately."""
@@ -199,8 +194,8 @@ class Claims:
         # Whoever asks is at no task: what it once claimed and is not done was given up before there was a run.
         if worker == self.worker or said == _ENDED:
             return False
-        if _is_of_here(worker):
-            return _runs_here(worker)
+        if is_of_here(worker):
+            return runs_here(worker)
         now = time.monotonic()
         heard = self._heard.get(worker)
         if heard is None or heard.said != said:
@@ -235,44 +230,3 @@ def _taken(task: Task, attempt: int) -> str:
 
 def _gave_up(task: Task, attempt: int) -> str:
     return f"failed.{task.key}.{attempt}"
-
-
-def _name_of(pid: int) -> str:
-    """A name that no other process ever has."""
-    return f"{_host()}:{pid}:{_started(pid)}"
-
-
-def _host() -> str:
-    """This machine since it was started, and this container on it: where a process id means one process."""
-    known = [socket.gethostname()]
-    with contextlib.suppress(OSError):  # Linux
-        known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8])
-        known.append(os.readlink("/proc/self/ns/pid"))
-    if len(known) == 1:
-        known.append(f"{uuid.getnode():012x}")
-    return re.sub(r"[^\w.]+", "-", "-".join(known)).strip("-")
-
-
-def _started(pid: int) -> int:
-    """When a process began, by a clock that nobody sets: ticks since the machine did; elsewhere seconds since 1970.
-
-    Raises:
-        psutil.NoSuchProcess: there is none.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return int(fields[19])
-    except (OSError, IndexError):
-        return int(psutil.Process(pid).create_time())
-
-
-def _is_of_here(worker: str) -> bool:
-    return worker.split(":", maxsplit=1)[0] == _host()
-
-
-def _runs_here(worker: str) -> bool:
-    _, pid, began = worker.split(":")
-    try:
-        return _started(int(pid)) == int(began) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -12,11 +12,11 @@ from wastelens.training.checkpoint import Checkpoint, CheckpointKeeper, Progress
 
 @dataclass
 class EpochWatcher:
-    """Logs each epoch, keeps a checkpoint of it, and moves the bar; a step says what stands behind the bar."""
+    """Logs each epoch, keeps a checkpoint of it where it has a keeper, and moves the bar; a step says what it shows."""
 
     tracked: Run
     bar: Bar
-    keeper: CheckpointKeeper
+    keeper: CheckpointKeeper | None
 
     def batch_done(self, epoch: int) -> None:
         """Move the bar."""
@@ -27,7 +27,8 @@ class EpochWatcher:
     ) -> None:
         """Log the epoch's metrics; after this a kill loses nothing of it."""
         self.tracked.log_metrics(metrics, step=epoch)
-        self.keeper.offer(checkpoint)
+        if self.keeper:
+            self.keeper.offer(checkpoint)
         self.bar.show(self.figures(epoch, metrics, progress))
 
     def figures(self, epoch: int, metrics: dict[str, float], progress: Progress) -> str:

@@ -25,7 +25,8 @@ from wastelens.study_config import MAPPING, Factor, StudyConfig, key_of
 _NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples")
 _FOCAL, _ASYMMETRIC = "loss.focal_", "loss.asymmetric_"
 _UNUSED_WHERE = {  # setting and its value → beginnings of the settings that then do nothing
-    ("augment", "false"): ("augment_policy", "augmentation.", "views"),
+    ("augment", "false"): ("augment_policy", "augment_strength", "augmentation.", "views"),
+    ("balanced", "false"): ("balance_target",),
     ("fine_tune.epochs", "0"): ("fine_tune.freeze", "fine_tune.learning_rate"),
     ("loss.name", "bce"): (_FOCAL, _ASYMMETRIC),
     ("loss.name", "focal"): (_ASYMMETRIC,),
@@ -175,7 +176,13 @@ def check_factors(factors: Sequence[Factor]) -> None:
 
 def _rows_of(dataset: PreparedDataset, settings: TrainConfig) -> tuple[object, ...]:
     """What decides, besides seed and fold, which rows a training learns from, and in how many steps."""
-    return dataset.digest, settings.balanced, settings.labels_percent, settings.fit.batch_size
+    return (
+        dataset.digest,
+        settings.balanced,
+        settings.balance_target,
+        settings.labels_percent,
+        settings.fit.batch_size,
+    )
 
 
 def _check_balance(dataset: PreparedDataset, settings: TrainConfig, folds: Sequence[int], seeds: Sequence[int]) -> None:
@@ -184,8 +191,8 @@ def _check_balance(dataset: PreparedDataset, settings: TrainConfig, folds: Seque
     Raises:
         BalanceError: too few labels to be balanced.
     """
-    if settings.balanced and settings.labels_percent < 100:
-        for seed, fold in product(seeds, folds):
+    if settings.balanced and (settings.labels_percent < 100 or settings.balance_target != "auto"):
+        for seed, fold in product(seeds if settings.labels_percent < 100 else seeds[:1], folds):
             _rows(dataset, settings, fold, seed)
 
 
@@ -201,7 +208,14 @@ def _longest_pass(dataset: PreparedDataset, settings: TrainConfig, folds: Sequen
 def _rows(dataset: PreparedDataset, settings: TrainConfig, fold: int, seed: int) -> int:
     """How many training rows there are."""
     return len(
-        training_rows(dataset, fold=fold, balanced=settings.balanced, labels_percent=settings.labels_percent, seed=seed)
+        training_rows(
+            dataset,
+            fold=fold,
+            balanced=settings.balanced,
+            balance_target=settings.balance_target,
+            labels_percent=settings.labels_percent,
+            seed=seed,
+        )
     )
 
 

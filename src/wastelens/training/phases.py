@@ -96,7 +96,7 @@ def _views(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> A
     if not config.views:
         return None
     chosen = rows.frame["photo_index"].to_numpy(dtype=np.intp)
-    return AugmentedViews(dataset.photos, chosen, config.augmentation, config.views, config.seed)
+    return AugmentedViews(dataset.photos, chosen, config.policy, config.views, config.seed)
 
 
 def _features(
@@ -130,6 +130,6 @@ def _live(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Ba
     if views is not None:
         batches = FeatureBatches(rows, views, batch_size=config.fit.batch_size, seed=config.seed, views=views)
         return _cut(batches, config.fit)
-    policy = config.augmentation if config.augment else None
+    policy = config.policy if config.augment else None
     live = TrainingBatches(rows, dataset.photos, batch_size=config.fit.batch_size, policy=policy, seed=config.seed)
     return _cut(live, config.fit)

@@ -1,0 +1,117 @@
+"""Trials one after another in this process, and what is said of them meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from optuna.trial import Trial
+
+from wastelens.console import say
+from wastelens.data.prepared import PreparedDataset
+from wastelens.errors import RunError, StoreUnreachable
+from wastelens.models.backend import load_backend
+from wastelens.steps.trial import FAILED, STATE, DefaultsNotDone, Trials
+from wastelens.tracking import Tracker
+from wastelens.tuning.results import LOST
+from wastelens.tuning.space import Space
+from wastelens.tuning.trials import ERROR, RUN_ID, TrialStore
+
+_MINUTE_S = 60.0
+
+
+class Clock:
+    """The wall clock of a call."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    def is_up(self) -> bool:
+        """Whether the time is over."""
+        return self._until is not None and time.monotonic() >= self._until
+
+    def left(self) -> float | None:
+        """Seconds; None where there is no limit."""
+        return None if self._until is None else max(self._until - time.monotonic(), 0.0)
+
+
+def do_trials(
+    space: Space,
+    store: TrialStore,
+    dataset: PreparedDataset,
+    tracker: Tracker,
+    study: str,
+    clock: Clock,
+) -> None:
+    """Do trials in this process until none is left, and say after each how far the study is."""
+    load_backend()
+    trials = Trials(space, store, dataset, tracker, study, clock.is_up)
+    told = Teller(store, clock)
+
+    def one(trial: Trial) -> float:
+        told.say_if_changed()
+        return trials.run(trial)
+
+    end_lost_runs(store, tracker)
+    with contextlib.suppress(DefaultsNotDone):
+        store.work(one, clock.is_up)
+    told.say_if_changed()
+
+
+class Teller:
+    """Says how far a study is, in a line, whenever that has changed."""
+
+    def __init__(self, store: TrialStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._began = time.monotonic()
+        self._done_before = store.standing().done
+        self._told = ""
+
+    def line(self) -> str:
+        """Trials done, pruned and failed, the best so far, the time left."""
+        standing = self._store.standing()
+        line = f"Trials: {standing.done} of {self._store.asked} done"
+        if standing.done:
+            line += f" ({standing.pruned} pruned, {standing.failed} failed)"
+        if standing.best is not None and standing.best.value is not None:
+            line += f", best val_macro_ap {standing.best.value:.3f} (trial {standing.best.number})"
+        return f"{line}{self._time_left(standing.done)}."
+
+    def _time_left(self, done: int) -> str:
+        elapsed = time.monotonic() - self._began
+        here = done - self._done_before
+        if here <= 0 or done >= self._store.asked:
+            return ""
+        left = elapsed / here * (self._store.asked - done)
+        limit = self._clock.left()
+        left = left if limit is None else min(left, limit)
+        return f", about {left / _MINUTE_S:.0f} min left" if left >= _MINUTE_S else f", about {left:.0f} s left"
+
+    def say_if_changed(self) -> None:
+        """Say the line, unless nothing has happened since the last one."""
+        standing = self._store.standing()
+        state = f"{standing.done} {standing.best.number if standing.best else ''}"
+        if state != self._told:
+            say(self.line(), "bold")
+            self._told = state
+
+
+def end_lost_runs(store: TrialStore, tracker: Tracker) -> None:
+    """The runs of trials that ended with their workers do not stay RUNNING for ever."""
+    for trial in store.lost():
+        if run_id := trial.user_attrs.get(RUN_ID):
+            _end_lost_run(run_id, tracker)
+
+
+def _end_lost_run(run_id: str, tracker: Tracker) -> None:
+    try:
+        stored = tracker.stored(run_id)
+    except StoreUnreachable:
+        raise
+    except RunError:  # somebody deleted it
+        return
+    if "RUNNING" in (stored.status, stored.tags.get(STATE)):
+        stored.run.set_tags({STATE: FAILED, ERROR: LOST})
+    if stored.status == "RUNNING":
+        tracker.finish(run_id, "FAILED")

@@ -1,0 +1,150 @@
+"""What the trials of a study have come to: a table, the best settings as a config file, sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from wastelens.config_base import as_text
+from wastelens.tuning.space import Space, Values, nested
+from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, Standing, TrialStore, is_lost
+
+LOST = "it ended with its worker, and is done again"
+STATES = {
+    TrialState.COMPLETE: "COMPLETE",
+    TrialState.PRUNED: "PRUNED",
+    TrialState.FAIL: "FAILED",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.WAITING: "WAITING",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a study has found.
+
+    Attributes:
+        standing: how many trials ended how.
+        table: a row a trial, in their order; lost ones too.
+        best: the best trial's values; those of the defaults where no trial was better.
+        best_value: its val_macro_ap.
+        defaults_value: that of the defaults; None where their trial is not complete.
+        best_is_defaults: whether no trial was better than they.
+    """
+
+    standing: Standing
+    table: pd.DataFrame
+    best: Values
+    best_value: float
+    defaults_value: float | None
+    best_is_defaults: bool
+
+    def metrics(self) -> dict[str, float]:
+        """For the study's run."""
+        counts = {
+            "trials_complete": self.standing.complete,
+            "trials_pruned": self.standing.pruned,
+            "trials_failed": self.standing.failed,
+            "epochs": float(self.table["epochs"].sum()),
+            "best_val_macro_ap": self.best_value,
+        }
+        known = {} if self.defaults_value is None else {"defaults_val_macro_ap": self.defaults_value}
+        return {**counts, **known}
+
+    def sentence(self) -> str:
+        """The verdict of the study, which is one on val."""
+        counts = (
+            f"{self.standing.done} trials: {self.standing.complete} complete, {self.standing.pruned} pruned, "
+            f"{self.standing.failed} failed"
+        )
+        if self.best_is_defaults:
+            return f"{counts}. None was better than the defaults, with val_macro_ap {self.best_value:.3f}."
+        gain = (
+            "" if self.defaults_value is None else f", {self.best_value - self.defaults_value:+.3f} over the defaults"
+        )
+        return (
+            f"{counts}. Best val_macro_ap {self.best_value:.3f}{gain}. It was chosen by val, where it therefore looks "
+            "better than it is: test tells."
+        )
+
+
+def found_by(store: TrialStore, space: Space) -> Found | None:
+    """What a study has found so far; None before a trial is complete."""
+    standing = store.standing()
+    best = standing.best
+    if best is None or best.value is None:
+        return None
+    trials = sorted([*store.trials(), *store.lost()], key=lambda trial: trial.number)
+    # A pruned one has a value, too, in Optuna: of fewer epochs.
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and store.is_defaults(trial)]
+    defaults_value = max((float(trial.value or 0.0) for trial in complete), default=None)
+    return Found(
+        standing=standing,
+        table=trials_table(trials, store, space),
+        best=store.values(best if defaults_value != best.value else complete[0]),
+        best_value=float(best.value),
+        defaults_value=defaults_value,
+        best_is_defaults=defaults_value == best.value,
+    )
+
+
+def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space) -> pd.DataFrame:
+    """A row a trial: how it ended, its value, its epochs and minutes, its run, and its parameters' values as text."""
+    rows = [
+        {
+            "trial": trial.number,
+            "state": STATES[trial.state],
+            "val_macro_ap": _value(trial),
+            "epochs": len(trial.intermediate_values),
+            "minutes": trial.duration.total_seconds() / 60 if trial.duration else None,
+            "defaults": store.is_defaults(trial),
+            "run_id": trial.user_attrs.get(RUN_ID, ""),
+            "worker": trial.user_attrs.get(WORKER, ""),
+            "error": LOST if is_lost(trial) else trial.user_attrs.get(ERROR, ""),
+            **_texts(store.values(trial), space),
+        }
+        for trial in trials
+        if trial.state is not TrialState.WAITING
+    ]
+    return pd.DataFrame(rows)
+
+
+def _value(trial: FrozenTrial) -> float | None:
+    """Its value, or the best so far where it was ended early."""
+    if trial.state is TrialState.COMPLETE:
+        return trial.value
+    return max(trial.intermediate_values.values(), default=None)
+
+
+def _texts(values: Mapping[str, Any], space: Space) -> dict[str, str]:
+    return {key: as_text(values[key]) if key in values else "" for key in space.parameters}
+
+
+def config_file(found: Found, name: str, model: str, fixed: Mapping[str, Any], command: str) -> str:
+    """The best settings as a file that ``train -P config=`` takes.
+
+    Args:
+        found: by the study.
+        name: of the study.
+        model: that was tuned.
+        fixed: keys of conf/train.yaml that all its trials had.
+        command: to train with it.
+    """
+    tree = _merged(dict(fixed), nested(found.best))
+    head = (
+        f"# The best of {found.standing.done} trials of the study '{name}', by val_macro_ap ({found.best_value:.4f}).\n"
+        f"#   {command}\n"
+    )
+    return head + yaml.safe_dump({"model": model, **tree}, sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in above.items():
+        known = below.get(key)
+        below[key] = _merged(dict(known), value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+    return below

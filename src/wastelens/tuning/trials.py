@@ -1,0 +1,525 @@
+"""Where trials are kept and dealt out: Optuna's storage, which any number of workers share.
+
+All trials of a study are put in line beforehand, each at its place. Putting one in line and taking one out are atomic,
+so that none runs twice and there are never more than were asked for, however many workers there are. The place of a
+trial whose worker died is taken by another one; Optuna's heartbeat finds those of other machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError, TrialPruned
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from wastelens.config import flatten
+from wastelens.errors import ConfigError, StudyStoreError, WastelensError
+from wastelens.processes import is_of_here, name_of_this, runs_here
+from wastelens.tune_config import ChoiceConfig, ParameterConfig, TuneConfig
+from wastelens.tuning.space import Space, Values
+
+WORKER, RUN_ID, ERROR, STOPPED = "worker", "run_id", "error", "stopped"
+_IDENTITY, _PLACE, _TURN, _LOSSES, _GIVEN_BACK = "identity", "place", "turn", "losses", "given_back"
+_MOST_LOSSES = 3  # a trial that takes its worker with it so often is left alone
+_HEARTBEAT_S = 10
+_ANSWER_S = 10.0
+_READY_S = 30.0
+_LOOK_S = 1.0
+_TABLE_ATTEMPTS = 3
+_TABLES_S = 5.0
+_FEWEST_FOR_IMPORTANCES = 4
+_DEFAULTS = 0  # the place of the trial that is made to try them
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
+
+
+class NoTrialLeft(WastelensError):  # noqa: N818  a state, no error
+    """All trials that were asked for are done, or with some worker."""
+
+
+class _InLineAlready(WastelensError):  # noqa: N818  a state, no error
+    """Another worker put this trial in line."""
+
+
+class TrialFailed(WastelensError):  # noqa: N818  told to Optuna
+    """A trial came to nothing; the study goes on."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a study is.
+
+    Attributes:
+        complete, pruned, failed: trials that ended so.
+        running, waiting: trials that some worker has, and that none has yet.
+        best: the best trial so far, None before there is one.
+    """
+
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    waiting: int
+    best: FrozenTrial | None
+
+    @property
+    def done(self) -> int:
+        """Trials that have come to an end of their own."""
+        return self.complete + self.pruned + self.failed
+
+
+class _DealtStorage(optuna.storages.RDBStorage):
+    """Optuna's storage in a database, where no trial is made by asking for one: all were put in line before."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        if self.engine.dialect.name == "sqlite":
+            # It knows no FOR UPDATE, by which Optuna keeps others from what it has read and is about to write.
+            sqlalchemy.event.listen(self.engine, "begin", _begin_as_the_only_one)
+
+    # Optuna's cache, which stands in front of it, calls this one and not the public create_new_trial.
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        if template_trial is None:
+            raise NoTrialLeft
+        return super()._create_new_trial(study_id, template_trial)
+
+    # Called while the study is locked, so that no two workers put the same trial in line.
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
+        turn = template_trial.user_attrs[_TURN] if template_trial else ""
+        attribute = models.TrialUserAttributeModel
+        same = session.query(attribute).join(models.TrialModel).filter(models.TrialModel.study_id == study_id)
+        if same.filter(attribute.key == _TURN, attribute.value_json == json.dumps(turn)).first():
+            raise _InLineAlready
+        return super()._get_prepared_new_trial(study_id, template_trial, session)
+
+
+def _begin_as_the_only_one(connection: sqlalchemy.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class TrialStore:
+    """The trials of one study.
+
+    Attributes:
+        study: Optuna's.
+        asked: how many trials there will be: of a grid no more than it has.
+    """
+
+    def __init__(self, config: TuneConfig, space: Space, dataset_digest: str) -> None:
+        """Open the study, or begin it, and put as many trials in line as are asked for.
+
+        Args:
+            config: what is tuned, and how.
+            space: its search space.
+            dataset_digest: of the photos that all its trials are of.
+
+        Raises:
+            StudyStoreError: the database does not answer, or cannot be used.
+            ConfigError: the study of this name is one of something else.
+        """
+        self._config = config
+        self._space = space
+        self._combinations = space.grid() if config.sampler == "grid" else []
+        self.asked = min(config.trials, len(self._made_to_try())) if self._combinations else config.trials
+        with store_errors(config):
+            self.study, began = _opened(
+                study_name(config), _storage(config), _SamplerByTrial(config), _pruner(config, space)
+            )
+            self._agree(_identity(config, space, dataset_digest), began)
+            self.fail_the_dead_of_here()
+            self._put_in_line()
+
+    def _agree(self, identity: Mapping[str, str], began: bool) -> None:
+        """Write down what a study is of when it begins; later, see that it is still that."""
+        if began:
+            self.study.set_user_attr(_IDENTITY, dict(identity))
+        deadline = time.monotonic() + _READY_S
+        while (known := self.study.user_attrs.get(_IDENTITY)) is None and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)  # another process has begun it this moment
+        if known is None:  # and was killed before it said so
+            self.study.set_user_attr(_IDENTITY, dict(identity))
+        elif other := [key for key, value in identity.items() if known.get(key) != value]:
+            raise ConfigError(
+                f"The study '{self.study.study_name}' was begun with another {other[0]} "
+                f"({_difference(known.get(other[0], ''), identity[other[0]])}). Give this one a name of its own: "
+                "study=NAME."
+            )
+
+    def _put_in_line(self) -> None:
+        """A trial for each place that has none, or whose trials were lost; whatever others do at the same time."""
+        made_to_try = self._made_to_try()
+        tried: dict[int, list[FrozenTrial]] = {place: [] for place in range(self.asked)}
+        for trial in self.study.get_trials(deepcopy=False):
+            tried.setdefault(trial.user_attrs[_PLACE], []).append(trial)
+        for place, trials in tried.items():
+            if all(is_lost(trial) for trial in trials):
+                losses = sum(_GIVEN_BACK not in trial.user_attrs for trial in trials)
+                attributes = {_PLACE: place, _TURN: f"{place}.{len(trials)}", _LOSSES: losses}
+                self._enqueue(made_to_try.get(place, {}), attributes)
+
+    def _made_to_try(self) -> dict[int, Values]:
+        """Place → the values of trials that the sampler has no say in: the defaults come first; a grid is all such."""
+        defaults = self._space.default_values()
+        if not self._combinations:
+            return {_DEFAULTS: defaults}
+        others = [values for values in self._combinations if values != defaults]
+        return dict(enumerate([defaults, *others]))
+
+    def _enqueue(self, values: Values, attributes: Mapping[str, Any]) -> None:
+        parameters = self._space.parameters
+        plain = {key: _plain(parameters[key], value) for key, value in values.items()}
+        with contextlib.suppress(_InLineAlready):
+            self.study.enqueue_trial(plain, user_attrs=dict(attributes))
+
+    def fail_the_dead_of_here(self) -> None:
+        """See to trials whose workers on this machine have died; the heartbeat sees to others, and takes longer."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if self._is_dead(trial):
+                with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
+                    self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _is_dead(self, trial: FrozenTrial) -> bool:
+        if worker := trial.user_attrs.get(WORKER, ""):
+            return is_of_here(worker) and not runs_here(worker)
+        # Killed between taking it and saying so, which are milliseconds: there may be no heartbeat either.
+        began = trial.datetime_start
+        return began is not None and datetime.now() - began > timedelta(seconds=self._config.worker_timeout_s)
+
+    def work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
+        """Do trials until all are done, by this process or others, or the time is up.
+
+        Args:
+            objective: does one; raises TrialPruned or TrialFailed where it comes to less.
+            until: whether no further trial is to be begun.
+        """
+        while not until():
+            with store_errors(self._config):
+                self.fail_the_dead_of_here()
+                self._put_in_line()
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", ExperimentalWarning)  # of the heartbeat
+                        self.study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
+                except NoTrialLeft:
+                    time.sleep(_LOOK_S)  # a worker may die, and its place is free again
+                standing = self.standing()
+                if not standing.waiting and not standing.running and standing.done >= self.asked:
+                    return
+
+    def _named(self, objective: Callable[[Trial], float]) -> Callable[[Trial], float]:
+        def named(trial: Trial) -> float:
+            trial.set_user_attr(WORKER, name_of_this())
+            try:
+                return objective(trial)
+            except (TrialPruned, TrialFailed):
+                raise
+            except BaseException:
+                with contextlib.suppress(Exception):  # what was raised is to be told
+                    trial.set_user_attr(_GIVEN_BACK, True)
+                raise
+
+        return named
+
+    def suggest(self, trial: Trial) -> Values:
+        """The values that a trial tries; the first is the defaults, whatever the space holds."""
+        if self.is_defaults(trial):
+            known = self._space.default_values()
+            return {key: self._suggest(trial, key, self._space.parameters[key]) for key in known}
+        return self._space.walk(lambda key, parameter: self._suggest(trial, key, parameter))
+
+    def values(self, trial: FrozenTrial) -> Values:
+        """What a trial tried, by the parameters' keys."""
+        return {
+            key: _meant(parameter, trial.params[key])
+            for key, parameter in self._space.parameters.items()
+            if key in trial.params
+        }
+
+    @staticmethod
+    def is_defaults(trial: Trial | FrozenTrial) -> bool:
+        """Whether it is the trial of the defaults."""
+        return bool(trial.user_attrs.get(_PLACE) == _DEFAULTS)
+
+    @staticmethod
+    def _suggest(trial: Trial, key: str, parameter: ParameterConfig) -> Any:
+        if isinstance(parameter, ChoiceConfig):
+            choices = [_plain(parameter, value) for value in parameter.values]
+            return _meant(parameter, trial.suggest_categorical(key, choices))
+        if parameter.whole:
+            step = int(parameter.step or 1)
+            return trial.suggest_int(key, int(parameter.low), int(parameter.top), step=step, log=parameter.log)
+        return trial.suggest_float(key, parameter.low, parameter.top, step=parameter.step, log=parameter.log)
+
+    def standing(self) -> Standing:
+        """How far the study is."""
+        trials = self.trials()
+        count = {state: sum(trial.state is state for trial in trials) for state in TrialState}
+        complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+        return Standing(
+            complete=len(complete),
+            pruned=count[TrialState.PRUNED],
+            failed=count[TrialState.FAIL],
+            running=count[TrialState.RUNNING],
+            waiting=count[TrialState.WAITING],
+            best=max(complete, key=lambda trial: (trial.value, -trial.number), default=None),
+        )
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials but those that were lost with their workers."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if not is_lost(trial)]
+
+    def lost(self) -> list[FrozenTrial]:
+        """Those that were."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if is_lost(trial)]
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether a trial ended with its worker, and not by itself; after so many deaths it is one that failed."""
+    lost = trial.state is TrialState.FAIL and ERROR not in trial.user_attrs
+    return lost and (_GIVEN_BACK in trial.user_attrs or trial.user_attrs[_LOSSES] + 1 < _MOST_LOSSES)
+
+
+def study_name(config: TuneConfig) -> str:
+    """What Optuna's study is called."""
+    return config.study or f"{Path(config.model).stem} on {Path(config.dataset).name}"
+
+
+@contextlib.contextmanager
+def store_errors(config: TuneConfig) -> Iterator[None]:
+    """Say in one line what ails the database, without the password that its address may hold.
+
+    Raises:
+        StudyStoreError: it does not answer, or cannot be used.
+    """
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, UnboundLocalError) as raised:
+        # Optuna's own handling of an error of its storage stumbles over a name that it has not set by then.
+        error = raised.__context__ if isinstance(raised, UnboundLocalError) else raised
+        if not isinstance(error, sqlalchemy.exc.SQLAlchemyError | StorageInternalError):
+            raise
+        origin = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
+        reason = " ".join(str(origin).split())
+        if password := _address(config).password:
+            reason = reason.replace(str(password), "***")
+        reason = reason[:160].rstrip(".")
+        raise StudyStoreError(f"{_place(config)}: {reason}. Mend it, or choose another storage.") from None
+
+
+def _address(config: TuneConfig) -> sqlalchemy.URL:
+    """The database's address.
+
+    Raises:
+        ConfigError: none.
+    """
+    if not config.storage:
+        return sqlalchemy.URL.create("sqlite", database=str(config.data_folder / "tuning.db"))
+    try:
+        return sqlalchemy.make_url(config.storage)
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of a port that is no number
+        # Not shown: it may hold a password.
+        raise ConfigError(
+            "Config key 'storage' is no address of a database; write sqlite:///FILE or "
+            "postgresql://USER:PASSWORD@HOST:PORT/NAME."
+        ) from None
+
+
+def _place(config: TuneConfig) -> str:
+    """The address as it may be shown."""
+    address = _address(config)
+    if address.host:
+        port = f":{address.port or _PORTS.get(address.get_backend_name(), '')}".rstrip(":")
+        return f"The storage {address.get_backend_name()}://{address.host}{port}/{address.database or ''}"
+    return f"The storage {address.get_backend_name()}:///{address.database or ''}"
+
+
+def _storage(config: TuneConfig) -> _DealtStorage:
+    """The database, with its tables.
+
+    Raises:
+        StudyStoreError: it does not answer in time, or there is no driver for it.
+    """
+    address = _address(config)
+    if address.get_backend_name() == "sqlite":
+        _make_folder(config, Path(address.database or "."))
+        # Seconds that a writer waits for another; transactions begin where the storage says so, not the driver.
+        options: dict[str, Any] = {"connect_args": {"timeout": 60, "isolation_level": None}}
+    else:
+        _check_answers(config, address)
+        options = {"pool_pre_ping": True}
+        if address.get_backend_name() == "postgresql":
+            options["connect_args"] = {"connect_timeout": int(_ANSWER_S)}
+    began = time.monotonic()
+    for attempt in range(_TABLE_ATTEMPTS):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # of the heartbeat
+                return _DealtStorage(
+                    address.render_as_string(hide_password=False),
+                    engine_kwargs=options,
+                    heartbeat_interval=_HEARTBEAT_S,
+                    grace_period=config.worker_timeout_s,
+                )
+        except ImportError as error:
+            raise StudyStoreError(
+                f"{_place(config)} needs a driver that is not installed: {error}. Install it, or choose another one."
+            ) from None
+        except sqlalchemy.exc.SQLAlchemyError:  # two processes that make its tables at once: one of them fails
+            if attempt == _TABLE_ATTEMPTS - 1 or time.monotonic() - began > _TABLES_S:
+                raise
+            time.sleep(_LOOK_S)
+        except RuntimeError as error:  # Optuna's, of tables that another release of it has made
+            raise StudyStoreError(f"{_place(config)}: {' '.join(str(error).split())}") from None
+    raise AssertionError
+
+
+def _make_folder(config: TuneConfig, file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyStoreError(f"{_place(config)}: {error.strerror}. Mend it, or choose another storage.") from None
+
+
+def _check_answers(config: TuneConfig, address: sqlalchemy.URL) -> None:
+    """Knock before a driver does, which may wait for minutes."""
+    port = address.port or _PORTS.get(address.get_backend_name())
+    if not address.host or port is None:
+        return
+    try:
+        with socket.create_connection((address.host, port), timeout=_ANSWER_S):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error) or "no answer"
+        raise StudyStoreError(
+            f"{_place(config)} does not answer ({reason}). Start it, or choose another storage."
+        ) from None
+
+
+def _opened(name: str, storage: _DealtStorage, sampler: Any, pruner: Any) -> tuple[optuna.Study, bool]:
+    """The study of this name, and whether it was begun here."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    options = {"study_name": name, "storage": storage, "sampler": sampler, "pruner": pruner}
+    try:
+        return optuna.create_study(direction="maximize", **options), True
+    except DuplicatedStudyError:
+        return optuna.load_study(**options), False
+
+
+class _SamplerByTrial(optuna.samplers.BaseSampler):
+    """Chooses the values of trials that are not made to try any; a grid chooses none.
+
+    Each trial has random numbers of its own: were they each process's, a study that goes on, or a worker on another
+    machine, would draw the same values again.
+    """
+
+    def __init__(self, config: TuneConfig) -> None:
+        self._config = config
+        self._sampler = _sampler(config, 0)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler = _sampler(self._config, trial.number)
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+
+def _sampler(config: TuneConfig, number: int) -> optuna.samplers.BaseSampler:
+    """What chooses the values of the trial of this number."""
+    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if config.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _pruner(config: TuneConfig, space: Space) -> optuna.pruners.BasePruner:
+    """What ends hopeless trials; its unit is the epoch."""
+    if config.pruner == "none":
+        return optuna.pruners.NopPruner()
+    if config.pruner == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=config.pruner_first_epoch - 1)
+    epochs = space.defaults.fit.epochs + space.defaults.fine_tune.epochs
+    first = min(config.pruner_first_epoch, epochs)
+    return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=epochs, reduction_factor=3)
+
+
+def _identity(config: TuneConfig, space: Space, dataset_digest: str) -> dict[str, str]:
+    """What the trials of one study have in common."""
+    unlike = {"dataset", "data_folder", "resume"}
+    return {
+        "model": Path(config.model).stem,
+        "dataset": dataset_digest,
+        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid has a combination for each place
+        "space": json.dumps({key: one.model_dump() for key, one in sorted(space.parameters.items())}, sort_keys=True),
+        "train": space.defaults.model_dump_json(exclude=unlike),
+    }
+
+
+def _plain(parameter: ParameterConfig, value: Any) -> Any:
+    """A value as Optuna's storage takes it."""
+    if isinstance(parameter, ChoiceConfig) and isinstance(value, list | tuple | Mapping):
+        return json.dumps(value, sort_keys=True)
+    return value
+
+
+def _meant(parameter: ParameterConfig, plain: Any) -> Any:
+    """The value that Optuna's storage holds so."""
+    if isinstance(parameter, ChoiceConfig):
+        return next(value for value in parameter.values if _plain(parameter, value) == plain)
+    return plain
+
+
+def _difference(before: str, now: str) -> str:
+    """In what two parts of an identity differ, in few words: the first key where they are trees."""
+    with contextlib.suppress(ValueError, AttributeError):  # a digest is no tree
+        one, other = (flatten(json.loads(text)) for text in (before, now))
+        for key in {**one, **other}:
+            if one.get(key) != other.get(key):
+                return f"{key} {_short(one.get(key, 'not at all'))}; now {_short(other.get(key, 'not at all'))}"
+    return f"{_short(before)}; now {_short(now)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def importances(store: TrialStore) -> dict[str, float]:
+    """How much of the variance of val_macro_ap each parameter explains, the most first; empty after too few trials.
+
+    By PED-ANOVA (Watanabe et al. 2023), which also takes parameters that only some trials have.
+    """
+    complete = [trial for trial in store.trials() if trial.state is TrialState.COMPLETE]
+    if len({trial.value for trial in complete}) < _FEWEST_FOR_IMPORTANCES:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    return dict(optuna.importance.get_param_importances(store.study, evaluator=evaluator))
