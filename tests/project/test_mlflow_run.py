@@ -236,6 +236,31 @@ def test_pretrain_train_and_cluster(project: Project, prepared: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_tune_and_train_with_the_best(project: Project, prepared: Any, workers: str) -> None:
+    """The study is MLflow's own run, its trials lie below it, and what it found is what ``train`` takes."""
+    tiny = "train.fit.epochs=2 train.network.widths=[4,8] space.network.widths=null train.bootstrap_resamples=100"
+    asked = ("-P", "dataset=my litter", "-P", "trials=3", "-P", f"workers={workers}", "-P", f"study=by {workers}")
+    answer, runs = project.mlflow_run("-e", "tune", *asked, "-P", "retrain=false", "-P", f"set={tiny}")
+    ok(answer)
+    parent, *trials = sorted(runs, key=lambda one: one.info.start_time)
+    assert (parent.data.tags["mlflow.project.entryPoint"], parent.data.tags["step"]) == ("tune", "tune")
+    assert parent.info.status == "FINISHED"
+    assert sorted(one.data.tags["trial"] for one in trials) == ["0", "1", "2"]
+    assert {one.data.tags["mlflow.parentRunId"] for one in trials} == {parent.info.run_id}
+    assert {one.info.status for one in trials} <= {"FINISHED", "KILLED"}
+    best = f"config=data/tuned/by-{workers}.yaml"
+    model = only(project.mlflow_run("-e", "train", "-P", "dataset=my litter", "-P", best))
+    assert model.data.params["network.widths"] == "[4, 8]"
+    chosen = max(trials, key=lambda one: one.data.metrics["val_macro_ap"] if one.info.status == "FINISHED" else 0.0)
+    sampled = {key: value for key, value in chosen.data.params.items() if key.startswith(("schedule.", "fit."))}
+    assert sampled
+    for key, value in sampled.items():
+        trained_with = model.data.params[key]
+        assert trained_with == value or float(trained_with) == pytest.approx(float(value), rel=1e-5)
+
+
+@pytest.mark.slow
 def test_explain(project: Project, trained: Any) -> None:
     """What it finds is in the best model's own run, which stays as finished as it was; MLflow's own run is empty."""
     tiny = "samples=2 background_photos=2 steps=2 randomised_photos=1 bootstrap_resamples=100"

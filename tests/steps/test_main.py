@@ -25,6 +25,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_dataset(tmp_path / "litter", side=(48, 48))
     tracker = MemoryTracker()

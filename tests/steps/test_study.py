@@ -329,6 +329,7 @@ def test_all_arms_train_as_many_steps_and_none_ends_early(prepared_folder: Path,
     assert found.contents.factor == "balanced"
 
 
+@pytest.mark.slow
 def test_one_pretraining_is_shared_by_all_cells_of_its_seed_and_fold(
     prepared_folder: Path, models: dict[str, str]
 ) -> None:

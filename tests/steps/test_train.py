@@ -111,7 +111,7 @@ def test_tags_that_a_study_gives_are_on_the_run_when_it_fails_at_once(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
-    monkeypatch.setattr(train, "build_loss", lambda loss: lambda labels, logits: _nan_loss(logits))
+    monkeypatch.setattr(fitting, "build_loss", lambda loss: lambda labels, logits: _nan_loss(logits))
     settings = f"{TINY} data_folder={prepared_folder / 'data'}"
     chosen = config("train", settings, dataset=str(prepared_folder / "litter"))
     with pytest.raises(NonFiniteLossError):
@@ -157,7 +157,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_step(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
-    monkeypatch.setattr(train, "build_loss", lambda loss: lambda labels, logits: _nan_loss(logits))
+    monkeypatch.setattr(fitting, "build_loss", lambda loss: lambda labels, logits: _nan_loss(logits))
     with pytest.raises(NonFiniteLossError, match="epoch 1, step 1 of"):
         trained(prepared_folder, tracker=tracker)
     assert tracker.runs[0].status == "FAILED"

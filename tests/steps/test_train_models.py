@@ -115,6 +115,7 @@ def test_interrupted_it_goes_on_with_the_pretraining_it_has(
         assert resumed.history[epoch]["loss"] == pytest.approx(whole.history[epoch]["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_encoders_that_cannot_be_used(
     prepared_folder: Path, encoders: tuple[MemoryTracker, dict[str, MemoryRun]], tmp_path: Path
 ) -> None:

@@ -221,7 +221,13 @@ def test_a_layer_that_branches_go_round_cannot_be_split_at(efficientnet):
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("vgg16", "block4"), ("vgg16", 1.0), ("efficientnetv2b0", "block3"), ("efficientnetv2b0", 1.0), ("cnn", "block1")],
+    [
+        ("vgg16", "block4"),
+        ("vgg16", 1.0),
+        pytest.param("efficientnetv2b0", "block3", marks=pytest.mark.slow),
+        ("efficientnetv2b0", 1.0),
+        ("cnn", "block1"),
+    ],
 )
 def test_the_halves_are_the_whole_and_train_it(keras, name, what):
     model = built(name)
