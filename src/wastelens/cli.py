@@ -94,7 +94,9 @@ _TUNE = (
     Parameter("model", "base", "base, autoencoder, dbn, vgg16 or efficientnetv2: the file conf/model/<model>.yaml"),
     Parameter("trials", "20", "how many, over all workers and all calls of this study; ask for more, and it goes on"),
     Parameter("study", "", "a name; the same one goes on with the same study, here or elsewhere; empty: the model's"),
-    Parameter("storage", "", "a database, as postgresql://user:password@host/name; empty: data/tuning.db"),
+    Parameter(
+        "storage", "", "a database, as postgresql://user@host/name, its password in PGPASSWORD; empty: data/tuning.db"
+    ),
     Parameter("timeout", "none", "end after so long, as in 90s, 30min or 8h; the next call goes on"),
     Parameter("workers", "1", "processes on this machine, which share its cores"),
     Parameter("sampler", "tpe", "tpe, random or grid"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wastelens.data.digests import file_digest
-from wastelens.mlflow_store import answers, is_server, outages, unreachable
+from wastelens.mlflow_store import answers, is_server, outages, store_errors, unreachable
 from wastelens.tracking import PyfuncModel, as_text
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class MlflowRun:
     def __init__(self, run_id: str) -> None:
         self.id = run_id
 
-    @outages()
+    @store_errors()
     def log_parameters(self, parameters: Mapping[str, object]) -> None:
         """Log what can be logged; a value that differs from one ``mlflow run`` logged goes into a tag instead."""
         import mlflow
@@ -44,7 +44,7 @@ class MlflowRun:
         mlflow.log_params(fresh, run_id=self.id)
         self.set_tags(differing)
 
-    @outages()
+    @store_errors()
     def log_metrics(
         self, metrics: Mapping[str, float], step: int | None = None, measured_ms: int | None = None
     ) -> None:
@@ -54,7 +54,7 @@ class MlflowRun:
         values = {key: float(value) for key, value in metrics.items()}
         mlflow.log_metrics(values, step=step, timestamp=measured_ms, run_id=self.id)
 
-    @outages()
+    @store_errors()
     def set_tags(self, tags: Mapping[str, object]) -> None:
         import mlflow
         from mlflow.entities import RunTag
@@ -63,7 +63,7 @@ class MlflowRun:
             wanted = [RunTag(key, as_text(value)) for key, value in tags.items()]
             mlflow.MlflowClient().log_batch(self.id, tags=wanted)
 
-    @outages()
+    @store_errors()
     def log_figure(self, figure: Figure, path: str) -> None:
         import mlflow
 
@@ -72,19 +72,19 @@ class MlflowRun:
     def log_table(self, table: pd.DataFrame, path: str) -> None:
         self.log_text(table.to_csv(index=False), path)
 
-    @outages()
+    @store_errors()
     def log_text(self, text: str, path: str) -> None:
         import mlflow
 
         mlflow.log_text(text, path, run_id=self.id)
 
-    @outages()
+    @store_errors()
     def log_file(self, file: Path, folder: str = "") -> None:
         import mlflow
 
         mlflow.log_artifact(str(file), folder or None, run_id=self.id)
 
-    @outages()
+    @store_errors()
     def replace_folder(self, folder: Path, path: str) -> None:
         """All files of a folder, and of those below it, under this path; then what else lay there goes.
 
@@ -106,7 +106,7 @@ class MlflowRun:
             elif one.is_dir:
                 self._delete_others(twin, one.path)
 
-    @outages()
+    @store_errors()
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
         import mlflow
         from mlflow.data.pandas_dataset import from_pandas
@@ -119,7 +119,7 @@ class MlflowRun:
             logged = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
             mlflow.MlflowClient().log_inputs(self.id, datasets=[logged])
 
-    @outages()
+    @store_errors()
     def log_model(self, model: PyfuncModel, name: str) -> None:
         """Log a model; one that is there already, whole or half, is left or completed, not logged beside itself."""
         import mlflow
@@ -189,7 +189,7 @@ class MlflowRun:
             experiment_id=run.info.experiment_id,
         )
 
-    @outages()
+    @store_errors()
     def metric_history(self, names: list[str]) -> list[dict[str, float]]:
         """One dict a step, with those of the metrics that were logged at it, in order of steps.
 
@@ -222,7 +222,7 @@ class MlflowRun:
                     raise unreachable() from error
         return None
 
-    @outages()
+    @store_errors()
     def delete(self, path: str) -> None:
         """Remove an artifact file or folder, where the store lets it be removed."""
         import mlflow

@@ -204,18 +204,19 @@ def _end(run_id: str, status: str, wrapper: str | None) -> None:
     try:
         # MLflow tells the run's address at its end, and RUNNING is none.
         silent = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if status == "RUNNING" else {}
-        with outages(), variables(silent):
+        with store_errors(), variables(silent):
             mlflow.end_run(status)
             if wrapper:
                 mlflow.MlflowClient().set_terminated(wrapper, status)
-    except StoreUnreachable as error:
+    except RunError as error:
         monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
         if monitor:
             monitor.finish()
         if status == "FINISHED":
             raise
         if status != "RUNNING":
-            warn(f"{error.fact} Run {run_id} has ended as {status} and still reads RUNNING there.")
+            fact = error.fact if isinstance(error, StoreUnreachable) else str(error)
+            warn(f"{fact} Run {run_id} has ended as {status} and still reads RUNNING there.")
 
 
 def _stored(found: Any) -> StoredRun:

@@ -113,6 +113,15 @@ def _parameters(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             )
 
 
+def taken_out(space: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted keys that are null in a nested space, and so no parameters."""
+    for key, value in space.items():
+        if value is None:
+            yield f"{prefix}{key}"
+        elif isinstance(value, Mapping) and not set(value) & (_KINDS[0] | _KINDS[1]):
+            yield from taken_out(value, f"{prefix}{key}.")
+
+
 def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
     """One parameter of the space, checked.
 

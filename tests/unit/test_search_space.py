@@ -163,11 +163,14 @@ def test_a_chain_of_conditions() -> None:
 def test_a_condition_on_a_part_of_what_is_chosen() -> None:
     noises = [{"name": "none", "strength": 0.0}, {"name": "masking", "strength": 0.3}]
     tree = {
-        "seed": {"values": [7], "when": {"network.learner.noise.name": "masking"}},
+        "views": {"values": [0], "when": {"network.learner.noise.name": "masking"}},
         "network": {"learner": {"noise": {"values": noises}}},
     }
     space = space_of(tree, model="autoencoder")
-    assert [sorted(values) for values in space.grid()] == [["network.learner.noise"], ["network.learner.noise", "seed"]]
+    assert [sorted(values) for values in space.grid()] == [
+        ["network.learner.noise"],
+        ["network.learner.noise", "views"],
+    ]
     assert space.settings(space.grid()[1]).network.learner.noise.strength == 0.3  # type: ignore[union-attr]
 
 
@@ -235,7 +238,7 @@ def test_circles(tree: dict[str, Any], words: str) -> None:
         ),
         *(
             ({key: {"values": ["a", "b"]}}, f"'{key}' cannot be in the space of tune, which sets it itself.")
-            for key in ("dataset", "data_folder", "model", "resume")
+            for key in ("dataset", "data_folder", "model", "resume", "seed", "fold")
         ),
         (
             {"bootstrap_resamples": {"low": 100, "high": 200}},
@@ -399,12 +402,14 @@ def test_grids_against_brute_force(methods: list[str], balanced: list[bool], cou
 
 
 def test_a_grid_too_large_to_try() -> None:
-    message = refusal({"seed": {"low": 0, "high": 4000000000}, "augment": {"values": [True, False]}})
+    message = refusal(
+        {"fit": {"patience_epochs": {"low": 1, "high": 4000000000}}, "augment": {"values": [True, False]}}
+    )
     assert message == (
         "sampler=grid has more than 10,000 combinations in this space. Take parameters out of it by null, or use "
         "sampler=random."
     )
-    assert len(space_of({"seed": {"low": 1, "high": 10000}}).grid()) == 10_000
+    assert len(space_of({"fit": {"patience_epochs": {"low": 1, "high": 10000}}}).grid()) == 10_000
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -417,8 +422,10 @@ def test_a_grid_over_every_number_between(log: bool) -> None:
 
 
 def test_whole_numbers_are_steps_of_a_grid_unless_they_are_on_a_log_scale() -> None:
-    assert [one["seed"] for one in space_of({"seed": {"low": 3, "high": 5}}).grid()] == [3, 4, 5]
-    assert "needs values or a step for 'seed'" in refusal({"seed": {"low": 3, "high": 5, "log": True}})
+    steps = space_of({"fit": {"epochs": {"low": 3, "high": 5}}}).grid()
+    assert [one["fit.epochs"] for one in steps] == [3, 4, 5]
+    message = refusal({"fit": {"epochs": {"low": 3, "high": 5, "log": True}}})
+    assert "needs values or a step for 'fit.epochs'" in message
 
 
 def test_a_number_that_this_model_does_not_vary_is_no_hindrance() -> None:

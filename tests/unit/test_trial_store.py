@@ -528,8 +528,22 @@ def test_no_address(tmp_path: Path, storage: str) -> None:
     message = refusal(ConfigError, lambda: opened(tmp_path, storage=storage))
     assert message == (
         "Config key 'storage' is no address of a database; write sqlite:///FILE or "
-        "postgresql://USER:PASSWORD@HOST:PORT/NAME."
+        "postgresql://USER@HOST:PORT/NAME, with the password in the variable PGPASSWORD."
     )
+
+
+@pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///:memory:"])
+def test_memory_is_no_storage(tmp_path: Path, storage: str) -> None:
+    assert "names no file" in refusal(ConfigError, lambda: opened(tmp_path, storage=storage))
+
+
+def test_another_programs_study_is_left_alone(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/theirs.db"
+    theirs = optuna.create_study(study_name="mine", storage=address)
+    theirs.tell(theirs.ask(), 1.0)
+    message = refusal(ConfigError, lambda: opened(tmp_path, storage=address, study="mine"))
+    assert "is another program's" in message
+    assert not theirs.user_attrs
 
 
 def test_files_that_are_no_database(tmp_path: Path) -> None:

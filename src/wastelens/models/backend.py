@@ -18,7 +18,9 @@ def load_backend() -> None:
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")  # it warns of each new network that a graph is traced for
-        tf.config.list_physical_devices()
+        for device in tf.config.list_physical_devices("GPU"):
+            # By itself TensorFlow takes all of a GPU's memory: a second process there would have none.
+            tf.config.experimental.set_memory_growth(device, True)
         tf.zeros(1)
 
 

@@ -23,7 +23,7 @@ from wastelens.training.checkpoint import Progress
 from wastelens.tuning.space import Space, Values
 from wastelens.tuning.trials import ERROR, RUN_ID, STOPPED, TrialFailed, TrialStore
 
-STATE = "state"
+STATE, TRIAL_RUN = "state", "trial_run"
 COMPLETE, PRUNED, FAILED = "COMPLETE", "PRUNED", "FAILED"
 _CELL = "cell"  # by which studies, too, know an encoder
 _LONGEST_REASON = 500
@@ -119,7 +119,7 @@ class Trials:
 
     def _train(self, trial: Trial, config: TrainConfig, tracked: Run) -> Progress:
         tables: LearningTables = self.dataset.learning(config.fold)
-        start = self._pretrained(ready_to_train(config, self.tracker, self.dataset))
+        start = self._pretrained(ready_to_train(config, self.tracker, self.dataset), tracked.id)
         tracked.set_tags(start.tags)
         epochs = config.fit.epochs + config.fine_tune.epochs
 
@@ -136,14 +136,15 @@ class Trials:
         _, progress = Fitting(start, self.dataset, tables, tracked, after_epoch=after_epoch).run()
         return progress
 
-    def _pretrained(self, start: Start) -> Start:
+    def _pretrained(self, start: Start, trial_run: str) -> Start:
         """The start from an encoder, where the settings ask for one: a finished run's of the same settings, if any."""
         if start.config.pretrained != "auto":
             return start
         wanted = start.config.pretraining()
         key = configuration_key(wanted, self.dataset)
         known = self.tracker.finished({_CELL: key, "dataset_digest": self.dataset.digest})
-        run_id = known[0].run.id if known else pretrain.pretrain_one(wanted, self.tracker, tags={_CELL: key}).run_id
+        tags = {_CELL: key, TRIAL_RUN: trial_run}
+        run_id = known[0].run.id if known else pretrain.pretrain_one(wanted, self.tracker, tags=tags).run_id
         return with_encoder(start, find_run(self.tracker, run_id, self.dataset, wanted.fold, ["pretrain"]))
 
 

@@ -11,11 +11,11 @@ from wastelens.console import say
 from wastelens.data.prepared import PreparedDataset
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.models.backend import load_backend
-from wastelens.steps.trial import FAILED, STATE, DefaultsNotDone, Trials
+from wastelens.steps.trial import FAILED, STATE, TRIAL_RUN, DefaultsNotDone, Trials
 from wastelens.tracking import Tracker
-from wastelens.tuning.results import LOST
+from wastelens.tuning.results import LEFT_ALONE, LOST
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import ERROR, RUN_ID, TrialStore
+from wastelens.tuning.trials import ERROR, RUN_ID, TrialStore, is_lost
 
 _MINUTE_S = 60.0
 
@@ -98,20 +98,23 @@ class Teller:
 
 
 def end_lost_runs(store: TrialStore, tracker: Tracker) -> None:
-    """The runs of trials that ended with their workers do not stay RUNNING for ever."""
-    for trial in store.lost():
+    """The runs of trials that ended with their workers, and of their pretrainings, do not stay RUNNING for ever."""
+    for trial in store.ended_with_workers():
         if run_id := trial.user_attrs.get(RUN_ID):
-            _end_lost_run(run_id, tracker)
+            _end_lost_run(run_id, tracker, LOST if is_lost(trial) else LEFT_ALONE)
+            for below in tracker.found({TRIAL_RUN: run_id}):
+                if below.status == "RUNNING":
+                    tracker.finish(below.run.id, "KILLED")
 
 
-def _end_lost_run(run_id: str, tracker: Tracker) -> None:
+def _end_lost_run(run_id: str, tracker: Tracker, reason: str) -> None:
     try:
         stored = tracker.stored(run_id)
     except StoreUnreachable:
         raise
     except RunError:  # somebody deleted it
         return
-    if "RUNNING" in (stored.status, stored.tags.get(STATE)):
-        stored.run.set_tags({STATE: FAILED, ERROR: LOST})
-    if stored.status == "RUNNING":
+    if stored.tags.get(STATE) != FAILED:
+        stored.run.set_tags({STATE: FAILED, ERROR: reason})
+    if stored.status not in ("FAILED", "KILLED"):  # FINISHED, too: by a worker that was taken for dead, and woke up
         tracker.finish(run_id, "FAILED")

@@ -16,7 +16,7 @@ from pathlib import Path
 from wastelens import interrupts
 from wastelens.console import progress_bar, warn
 from wastelens.data.opening import open_dataset
-from wastelens.errors import EndsLater, WastelensError
+from wastelens.errors import EndsLater, InputError, WastelensError
 from wastelens.steps.trial_work import Clock, Teller, do_trials
 from wastelens.tune_config import TuneConfig
 from wastelens.tuning.space import Space
@@ -27,7 +27,7 @@ _END_S = 30.0
 INTERRUPTED_STATUS = 130
 
 
-class WorkersError(WastelensError):
+class WorkersError(InputError):
     """All workers of a study died before it was done; each has said why."""
 
 
@@ -42,7 +42,9 @@ def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: 
     cores = sorted(_cores())
     start = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's threads in whatever state they are
     processes = [
-        start.Process(target=_work, args=(config, study, _share(cores, number, config.workers), clock.left()))
+        start.Process(
+            target=_work, args=(config, study, _share(cores, number, config.workers), clock.left(), os.getpid())
+        )
         for number in range(config.workers)
     ]
     told = Teller(store, clock)
@@ -104,7 +106,7 @@ def _told_of_the_dead(processes: list[SpawnProcess], known: set[int]) -> set[int
     return dead
 
 
-def _work(config: TuneConfig, study: str, cores: list[int], seconds: float | None) -> None:
+def _work(config: TuneConfig, study: str, cores: list[int], seconds: float | None, parent: int) -> None:
     """One worker: the same trials as without others, on its share of the cores."""
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ[variable] = str(len(cores))
@@ -112,15 +114,15 @@ def _work(config: TuneConfig, study: str, cores: list[int], seconds: float | Non
         os.sched_setaffinity(0, cores)
     os.environ.pop("MLFLOW_RUN_ID", None)  # that run is the study's, and its parent's
     interrupts.listen()
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with Path(os.devnull).open("w", encoding="utf-8") as silence:
         spoken, sys.stdout = sys.stdout, silence  # bars of several processes at once are of no use to anybody
         try:
             _do_trials(config, study, Clock(seconds))
-        except WastelensError as error:
+        except (WastelensError, OSError) as error:  # of a full disk, too
             sys.stdout = spoken
             warn(str(error))
-            sys.exit(error.exit_status)
+            sys.exit(error.exit_status if isinstance(error, WastelensError) else WorkersError.exit_status)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED_STATUS)
 

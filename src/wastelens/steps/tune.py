@@ -47,7 +47,9 @@ def run(config: TuneConfig, tracker: Tracker) -> Tuned:
         RunError: no trial came to anything.
     """
     dataset = open_dataset(config.dataset, config.data_folder)
+    config = config.model_copy(update={"study": config.study or f"{Path(config.model).stem} on {dataset.name}"})
     space = Space(config)
+    dataset.learning(space.defaults.fold)  # or it is refused here, and not by every trial
     check_weights([(config.model, space.defaults)], 'In tune: set="train.weights=none train.freeze=0"')
     store = TrialStore(config, space, dataset.digest)
     _say_plan(config, space, store)

@@ -15,6 +15,7 @@ from wastelens.tuning.space import Space, Values, nested
 from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, Standing, TrialStore, is_lost
 
 LOST = "it ended with its worker, and is done again"
+LEFT_ALONE = "it ended with its worker again and again, and is left alone"
 STATES = {
     TrialState.COMPLETE: "COMPLETE",
     TrialState.PRUNED: "PRUNED",
@@ -105,13 +106,20 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
             "defaults": store.is_defaults(trial),
             "run_id": trial.user_attrs.get(RUN_ID, ""),
             "worker": trial.user_attrs.get(WORKER, ""),
-            "error": LOST if is_lost(trial) else trial.user_attrs.get(ERROR, ""),
+            "error": _error(trial),
             **_texts(store.values(trial), space),
         }
         for trial in trials
         if trial.state is not TrialState.WAITING
     ]
     return pd.DataFrame(rows)
+
+
+def _error(trial: FrozenTrial) -> str:
+    """Why it failed, if it did."""
+    if is_lost(trial):
+        return LOST
+    return str(trial.user_attrs.get(ERROR, LEFT_ALONE if trial.state is TrialState.FAIL else ""))
 
 
 def _value(trial: FrozenTrial) -> float | None:

@@ -22,11 +22,18 @@ import numpy as np
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError, TrialPruned
+from optuna.exceptions import (
+    DuplicatedStudyError,
+    ExperimentalWarning,
+    StorageInternalError,
+    TrialPruned,
+    UpdateFinishedTrialError,
+)
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wastelens.config import flatten
+from wastelens.console import warn
 from wastelens.errors import ConfigError, StudyStoreError, WastelensError
 from wastelens.processes import is_of_here, name_of_this, runs_here
 from wastelens.tune_config import ChoiceConfig, ParameterConfig, TuneConfig
@@ -39,8 +46,9 @@ _HEARTBEAT_S = 10
 _ANSWER_S = 10.0
 _READY_S = 30.0
 _LOOK_S = 1.0
-_TABLE_ATTEMPTS = 3
+_TABLE_ATTEMPTS = 10
 _TABLES_S = 5.0
+_TIME_ZONES = timedelta(hours=27)  # from the first to the last
 _FEWEST_FOR_IMPORTANCES = 4
 _DEFAULTS = 0  # the place of the trial that is made to try them
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
@@ -96,6 +104,11 @@ class _DealtStorage(optuna.storages.RDBStorage):
             raise NoTrialLeft
         return super()._create_new_trial(study_id, template_trial)
 
+    def record_heartbeat(self, trial_id: int) -> None:
+        # Of a database that is away for a moment: an error would end Optuna's heartbeat, and with it the trial's life.
+        with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, StorageInternalError):
+            super().record_heartbeat(trial_id)
+
     # Called while the study is locked, so that no two workers put the same trial in line.
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
         turn = template_trial.user_attrs[_TURN] if template_trial else ""
@@ -114,6 +127,7 @@ class TrialStore:
     """The trials of one study.
 
     Attributes:
+        config: what is tuned, and how.
         study: Optuna's.
         asked: how many trials there will be: of a grid no more than it has.
     """
@@ -130,7 +144,7 @@ class TrialStore:
             StudyStoreError: the database does not answer, or cannot be used.
             ConfigError: the study of this name is one of something else.
         """
-        self._config = config
+        self.config = config
         self._space = space
         self._combinations = space.grid() if config.sampler == "grid" else []
         self.asked = min(config.trials, len(self._made_to_try())) if self._combinations else config.trials
@@ -146,6 +160,11 @@ class TrialStore:
         """Write down what a study is of when it begins; later, see that it is still that."""
         if began:
             self.study.set_user_attr(_IDENTITY, dict(identity))
+        elif any(_PLACE not in trial.user_attrs for trial in self.study.get_trials(deepcopy=False)):
+            raise ConfigError(
+                f"The study '{self.study.study_name}' in {_place(self.config).removeprefix('The ')} is another "
+                "program's. Give this one a name of its own: study=NAME."
+            )
         deadline = time.monotonic() + _READY_S
         while (known := self.study.user_attrs.get(_IDENTITY)) is None and time.monotonic() < deadline:
             time.sleep(_LOOK_S)  # another process has begun it this moment
@@ -194,9 +213,11 @@ class TrialStore:
     def _is_dead(self, trial: FrozenTrial) -> bool:
         if worker := trial.user_attrs.get(WORKER, ""):
             return is_of_here(worker) and not runs_here(worker)
-        # Killed between taking it and saying so, which are milliseconds: there may be no heartbeat either.
+        # Killed between taking it and saying so, which are milliseconds: there may be no heartbeat either. When it was
+        # taken is written by the clock of a machine that may stand in another time zone.
         began = trial.datetime_start
-        return began is not None and datetime.now() - began > timedelta(seconds=self._config.worker_timeout_s)
+        longest = timedelta(seconds=self.config.worker_timeout_s) + _TIME_ZONES
+        return began is not None and datetime.now() - began > longest
 
     def work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
         """Do trials until all are done, by this process or others, or the time is up.
@@ -206,7 +227,7 @@ class TrialStore:
             until: whether no further trial is to be begun.
         """
         while not until():
-            with store_errors(self._config):
+            with store_errors(self.config):
                 self.fail_the_dead_of_here()
                 self._put_in_line()
                 try:
@@ -215,6 +236,10 @@ class TrialStore:
                         self.study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
                 except NoTrialLeft:
                     time.sleep(_LOOK_S)  # a worker may die, and its place is free again
+                except (ValueError, UpdateFinishedTrialError) as error:
+                    if not _is_taken_away(error):
+                        raise
+                    warn("This process was silent for so long that another one does its trial again.")
                 standing = self.standing()
                 if not standing.waiting and not standing.running and standing.done >= self.asked:
                     return
@@ -279,11 +304,24 @@ class TrialStore:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials but those that were lost with their workers."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if not is_lost(trial)]
+        return [trial for trial in self._all() if not is_lost(trial)]
 
     def lost(self) -> list[FrozenTrial]:
         """Those that were."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if is_lost(trial)]
+        return [trial for trial in self._all() if is_lost(trial)]
+
+    def ended_with_workers(self) -> list[FrozenTrial]:
+        """Those that were, and those that are left alone because they were so often."""
+        return [trial for trial in self._all() if trial.state is TrialState.FAIL and ERROR not in trial.user_attrs]
+
+    def _all(self) -> list[FrozenTrial]:
+        with store_errors(self.config):
+            return self.study.get_trials(deepcopy=False)
+
+
+def _is_taken_away(error: Exception) -> bool:
+    """Whether Optuna refuses the end of a trial because another process has told it already."""
+    return isinstance(error, UpdateFinishedTrialError) or str(error).startswith("Cannot tell a ")
 
 
 def is_lost(trial: FrozenTrial) -> bool:
@@ -328,13 +366,16 @@ def _address(config: TuneConfig) -> sqlalchemy.URL:
     if not config.storage:
         return sqlalchemy.URL.create("sqlite", database=str(config.data_folder / "tuning.db"))
     try:
-        return sqlalchemy.make_url(config.storage)
+        address = sqlalchemy.make_url(config.storage)
     except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of a port that is no number
         # Not shown: it may hold a password.
         raise ConfigError(
             "Config key 'storage' is no address of a database; write sqlite:///FILE or "
-            "postgresql://USER:PASSWORD@HOST:PORT/NAME."
+            "postgresql://USER@HOST:PORT/NAME, with the password in the variable PGPASSWORD."
         ) from None
+    if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
+        raise ConfigError("Config key 'storage' names no file, and memory is no storage; write sqlite:///FILE.")
+    return address
 
 
 def _place(config: TuneConfig) -> str:
@@ -377,8 +418,11 @@ def _storage(config: TuneConfig) -> _DealtStorage:
             raise StudyStoreError(
                 f"{_place(config)} needs a driver that is not installed: {error}. Install it, or choose another one."
             ) from None
-        except sqlalchemy.exc.SQLAlchemyError:  # two processes that make its tables at once: one of them fails
-            if attempt == _TABLE_ATTEMPTS - 1 or time.monotonic() - began > _TABLES_S:
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            # Of processes that make its tables at once, all but one fail. A database that is slow to refuse is another
+            # matter, and no reason to ask it again.
+            made_meanwhile = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
+            if attempt == _TABLE_ATTEMPTS - 1 or not (made_meanwhile or time.monotonic() - began < _TABLES_S):
                 raise
             time.sleep(_LOOK_S)
         except RuntimeError as error:  # Optuna's, of tables that another release of it has made
@@ -522,4 +566,5 @@ def importances(store: TrialStore) -> dict[str, float]:
     if len({trial.value for trial in complete}) < _FEWEST_FOR_IMPORTANCES:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    return dict(optuna.importance.get_param_importances(store.study, evaluator=evaluator))
+    with store_errors(store.config):
+        return dict(optuna.importance.get_param_importances(store.study, evaluator=evaluator))
