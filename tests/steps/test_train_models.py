@@ -97,7 +97,7 @@ def test_interrupted_it_goes_on_with_the_pretraining_it_has(
     learner = "network.learner.widths=[4,8] network.learner.epochs=2"
     whole = trained(prepared_folder, learner, model="autoencoder")
     tracker = MemoryTracker()
-    module: Any = pretrain if dies_in == "pretraining" else train
+    module: Any = pretrain if dies_in == "pretraining" else fitting
     original = module._Watcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
