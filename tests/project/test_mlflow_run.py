@@ -171,8 +171,12 @@ def test_nothing_of_a_run_lies_in_the_way_of_git(project: Project, trained: Any)
         (["-e", "train", "-P", "set=fit.epoch=3"], "Did you mean 'epochs'?"),
         (["-e", "prepare", "-P", "no_such=1"], "No such option"),
         (["-P", "dataset=nowhere"], "dataset='nowhere' is neither"),
-        (["-e", "explain", "-P", "dataset=my litter", "-P", "run_id=nowhere"], "There is no run 'nowhere'"),
-        (["-e", "explain", "-P", "methods=shap,gradcm"], "(not 'gradcm')"),
+        pytest.param(
+            ["-e", "explain", "-P", "dataset=my litter", "-P", "run_id=nowhere"],
+            "There is no run 'nowhere'",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(["-e", "explain", "-P", "methods=shap,gradcm"], "(not 'gradcm')", marks=pytest.mark.slow),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -300,6 +300,7 @@ def test_bad_input_keeps_the_earlier_dataset(tmp_path: Path, dataset: Path) -> N
     assert [path.name for path in first.dataset.folder.parent.iterdir()] == ["litter"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from wastelens.data import photo_cache
 
@@ -363,6 +364,7 @@ def test_a_lowered_bar_in_the_manifest_is_refused(tmp_path: Path, dataset: Path)
         load_prepared(result.dataset.folder)
 
 
+@pytest.mark.slow
 def test_a_changed_cache_is_not_taken_over(tmp_path: Path, dataset: Path) -> None:
     first, _ = prepared(tmp_path, dataset)
     path = first.dataset.folder / "photos_32px.npy"

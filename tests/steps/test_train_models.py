@@ -177,6 +177,7 @@ def test_views_are_computed_once_too_and_mean_the_same_live(prepared_folder: Pat
     assert fixed.history[1]["loss"] != pytest.approx(anew.history[1]["loss"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_stack_that_is_not_pretrained_sees_pixels_as_a_pretrained_one_does(
     prepared_folder: Path, encoders: tuple[MemoryTracker, dict[str, MemoryRun]]
 ) -> None:
@@ -230,6 +231,7 @@ def test_killed_in_either_phase_it_goes_on_in_that_phase(
     assert resumed.metrics["val_macro_ap"] == pytest.approx(whole.metrics["val_macro_ap"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_weights_from_a_file_of_an_earlier_run(prepared_folder: Path, tmp_path: Path) -> None:
     import keras
 

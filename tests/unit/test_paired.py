@@ -76,6 +76,7 @@ def test_intervals_hold_the_true_effect_in_95_of_100_studies(regime):
     assert covered(regime) == pytest.approx(95, abs=2)
 
 
+@pytest.mark.slow
 def test_without_an_effect_at_most_one_verdict_in_twenty_is_not_undecided():
     regime = Regime("no effect", groups=20, models=2, by_training=0.3, by_group=0.3)
     rng = np.random.default_rng(3)

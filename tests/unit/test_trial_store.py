@@ -296,6 +296,7 @@ def _ended(process: Any) -> int:
     return int(process.exitcode)
 
 
+@pytest.mark.slow
 def test_three_processes_share_the_trials_and_one_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     codes = _exit_codes(tmp_path, log, [None, None, 3])
