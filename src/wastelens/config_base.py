@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
 
 LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
+# A study's name is part of tags, of searches for them, of files' names, and of what the shell is told.
+_NOT_IN_NAMES = re.compile(r"[^\w .-]")
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
 
@@ -43,6 +46,13 @@ def auto_or_listed(value: object) -> object:
     return value if value == "auto" else listed(value)
 
 
+def _plain_name(study: str) -> str:
+    if found := _NOT_IN_NAMES.search(study):
+        raise ValueError(f"{found[0]!r} cannot be in a study's name; use letters, digits, spaces and . _ - only")
+    return study.strip()
+
+
+StudyName = Annotated[str, AfterValidator(_plain_name)]
 NameList = Annotated[tuple[str, ...], BeforeValidator(listed)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from wastelens.config_base import LARGEST_SEED, Config, NameList, auto_or_listed
+from wastelens.config_base import LARGEST_SEED, Config, NameList, StudyName, auto_or_listed
 
 # What a user calls a key of conf/train.yaml that has a longer name there.
 _FACTOR_KEYS = {"labels": "labels_percent", "loss": "loss.name"}
@@ -25,7 +24,6 @@ _OWN_KEYS = {
     "fit.patience_epochs": "",
 }
 MAPPING = "mapping"
-_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # a name is part of tags, of searches for them, and of what the shell is told
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class StudyConfig(Config):
     dataset: str
     data_folder: Path
     preset: str
-    study: str
+    study: StudyName
     models: NameList = Field(min_length=1)
     factors: NameList = Field(min_length=1)
     seeds: int = Field(ge=1, le=1000)
@@ -91,13 +89,6 @@ class StudyConfig(Config):
     train: dict[str, Any]
     bootstrap_resamples: int = Field(ge=100)
     worker_timeout_s: float = Field(ge=10)
-
-    @field_validator("study")
-    @classmethod
-    def _plain_name(cls, study: str) -> str:
-        if found := _NOT_IN_NAMES.search(study):
-            raise ValueError(f"{found[0]!r} cannot be in a study's name; use letters, digits, spaces and . _ - only")
-        return study.strip()
 
     @field_validator("models")
     @classmethod

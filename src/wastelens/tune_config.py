@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from wastelens.config_base import LARGEST_SEED, Config
+from wastelens.config_base import LARGEST_SEED, Config, StudyName
 from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|)")
-_NOT_IN_NAMES = re.compile(r"[^\w .-]")  # a name is part of tags, of file names, and of what the shell is told
 _KINDS = ({"values", "when"}, {"low", "high", "log", "step", "when"})
 
 
@@ -175,7 +174,7 @@ class TuneConfig(Config):
     dataset: str
     data_folder: Path
     model: str
-    study: str
+    study: StudyName
     storage: str
     trials: int = Field(ge=1)
     timeout: Annotated[str, BeforeValidator(_duration)]
@@ -188,13 +187,6 @@ class TuneConfig(Config):
     worker_timeout_s: int = Field(ge=10)
     train: dict[str, Any]
     space: dict[str, Any]
-
-    @field_validator("study")
-    @classmethod
-    def _plain_name(cls, study: str) -> str:
-        if found := _NOT_IN_NAMES.search(study):
-            raise ValueError(f"{found[0]!r} cannot be in a study's name; use letters, digits, spaces and . _ - only")
-        return study.strip()
 
     @field_validator("space")
     @classmethod
