@@ -24,6 +24,7 @@ from tests.factories import config
 from wastelens.errors import ConfigError, StudyStoreError, WastelensError
 from wastelens.processes import name_of_this
 from wastelens.tune_config import TuneConfig
+from wastelens.tuning import database
 from wastelens.tuning import trials as trials_module
 from wastelens.tuning.space import Space
 from wastelens.tuning.trials import ERROR, WORKER, TrialFailed, TrialStore, importances, study_name
@@ -502,9 +503,9 @@ def test_nobody_at_the_port(tmp_path: Path) -> None:
 def test_a_server_that_takes_connections_and_says_nothing(
     tmp_path: Path, silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert 2 * trials_module._ANSWER_S + trials_module._TABLES_S < 30  # the knock, the driver, and no second attempt
-    monkeypatch.setattr(trials_module, "_ANSWER_S", 2.0)
-    monkeypatch.setattr(trials_module, "_TABLES_S", 1.0)
+    assert 2 * database._ANSWER_S + database._TABLES_S < 30  # the knock, the driver, and no second attempt
+    monkeypatch.setattr(database, "_ANSWER_S", 2.0)
+    monkeypatch.setattr(database, "_TABLES_S", 1.0)
     began = time.monotonic()
     message = refusal(StudyStoreError, lambda: opened(tmp_path, storage=postgres(silent_port)))
     assert message.startswith(f"The storage postgresql://127.0.0.1:{silent_port}/tuning: ")
@@ -584,7 +585,7 @@ def test_a_storage_that_fails_in_mid_study(tmp_path: Path) -> None:
 def test_optunas_hooks_are_still_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should Optuna go round them, trials beyond those asked for would be made, and some twice."""
     called = []
-    storage = trials_module._DealtStorage
+    storage = database.DealtStorage
     for hook in ("_create_new_trial", "_get_prepared_new_trial"):
         whole = getattr(storage, hook)
         assert hook in vars(optuna.storages.RDBStorage)
@@ -592,7 +593,7 @@ def test_optunas_hooks_are_still_called(tmp_path: Path, monkeypatch: pytest.Monk
     store = opened(tmp_path, trials=1)
     assert called == ["_create_new_trial", "_get_prepared_new_trial"]
     work(store)
-    with pytest.raises(trials_module.NoTrialLeft):
+    with pytest.raises(database.NoTrialLeft):
         store.study.optimize(lambda _: 0.5, n_trials=1)
     assert states(store) == [TrialState.COMPLETE.name]
     assert WORKER in store.study.get_trials()[0].user_attrs

@@ -19,8 +19,9 @@ from wastelens.data.opening import open_dataset
 from wastelens.errors import EndsLater, InputError, WastelensError
 from wastelens.steps.trial_work import Clock, Teller, do_trials
 from wastelens.tune_config import TuneConfig
+from wastelens.tuning.database import database_errors
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import TrialStore, store_errors
+from wastelens.tuning.trials import TrialStore
 
 _LOOK_S = 1.0
 _END_S = 30.0
@@ -60,7 +61,7 @@ def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: 
             bar.show(told.line())
     told.say_if_changed()
     dead |= _told_of_the_dead(processes, dead)  # the last of them may have died since
-    with store_errors(config):
+    with database_errors(config):
         store.fail_the_dead_of_here()
         left = store.asked - store.standing().done
     if left > 0 and len(dead) == len(processes):

@@ -1,4 +1,4 @@
-"""Where trials are kept and dealt out: Optuna's storage, which any number of workers share.
+"""The trials of a study, which any number of workers share.
 
 All trials of a study are put in line beforehand, each at its place. Putting one in line and taking one out are atomic,
 so that none runs twice and there are never more than were asked for, however many workers there are. The place of a
@@ -9,57 +9,48 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-import sqlalchemy
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import (
     DuplicatedStudyError,
     ExperimentalWarning,
-    StorageInternalError,
     TrialPruned,
     UpdateFinishedTrialError,
 )
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wastelens.config import flatten
 from wastelens.console import warn
-from wastelens.errors import ConfigError, StudyStoreError, WastelensError
+from wastelens.errors import ConfigError, WastelensError
 from wastelens.processes import is_of_here, name_of_this, runs_here
 from wastelens.tune_config import ChoiceConfig, ParameterConfig, TuneConfig
+from wastelens.tuning.database import (
+    TURN,
+    DealtStorage,
+    InLineAlready,
+    NoTrialLeft,
+    database_errors,
+    open_storage,
+    shown_address,
+)
+from wastelens.tuning.search import SamplerByTrial, pruner_of
 from wastelens.tuning.space import Space, Values
 
 WORKER, RUN_ID, ERROR, STOPPED = "worker", "run_id", "error", "stopped"
-_IDENTITY, _PLACE, _TURN, _LOSSES, _GIVEN_BACK = "identity", "place", "turn", "losses", "given_back"
+_IDENTITY, _PLACE, _LOSSES, _GIVEN_BACK = "identity", "place", "losses", "given_back"
 _MOST_LOSSES = 3  # a trial that takes its worker with it so often is left alone
-_HEARTBEAT_S = 10
-_ANSWER_S = 10.0
 _READY_S = 30.0
 _LOOK_S = 1.0
-_TABLE_ATTEMPTS = 10
-_TABLES_S = 5.0
 _TIME_ZONES = timedelta(hours=27)  # from the first to the last
 _FEWEST_FOR_IMPORTANCES = 4
 _DEFAULTS = 0  # the place of the trial that is made to try them
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
-
-
-class NoTrialLeft(WastelensError):  # noqa: N818  a state, no error
-    """All trials that were asked for are done, or with some worker."""
-
-
-class _InLineAlready(WastelensError):  # noqa: N818  a state, no error
-    """Another worker put this trial in line."""
 
 
 class TrialFailed(WastelensError):  # noqa: N818  told to Optuna
@@ -89,40 +80,6 @@ class Standing:
         return self.complete + self.pruned + self.failed
 
 
-class _DealtStorage(optuna.storages.RDBStorage):
-    """Optuna's storage in a database, where no trial is made by asking for one: all were put in line before."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        if self.engine.dialect.name == "sqlite":
-            # It knows no FOR UPDATE, by which Optuna keeps others from what it has read and is about to write.
-            sqlalchemy.event.listen(self.engine, "begin", _begin_as_the_only_one)
-
-    # Optuna's cache, which stands in front of it, calls this one and not the public create_new_trial.
-    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        if template_trial is None:
-            raise NoTrialLeft
-        return super()._create_new_trial(study_id, template_trial)
-
-    def record_heartbeat(self, trial_id: int) -> None:
-        # Of a database that is away for a moment: an error would end Optuna's heartbeat, and with it the trial's life.
-        with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, StorageInternalError):
-            super().record_heartbeat(trial_id)
-
-    # Called while the study is locked, so that no two workers put the same trial in line.
-    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
-        turn = template_trial.user_attrs[_TURN] if template_trial else ""
-        attribute = models.TrialUserAttributeModel
-        same = session.query(attribute).join(models.TrialModel).filter(models.TrialModel.study_id == study_id)
-        if same.filter(attribute.key == _TURN, attribute.value_json == json.dumps(turn)).first():
-            raise _InLineAlready
-        return super()._get_prepared_new_trial(study_id, template_trial, session)
-
-
-def _begin_as_the_only_one(connection: sqlalchemy.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 class TrialStore:
     """The trials of one study.
 
@@ -148,9 +105,9 @@ class TrialStore:
         self._space = space
         self._combinations = space.grid() if config.sampler == "grid" else []
         self.asked = min(config.trials, len(self._made_to_try())) if self._combinations else config.trials
-        with store_errors(config):
+        with database_errors(config):
             self.study, began = _opened(
-                study_name(config), _storage(config), _SamplerByTrial(config), _pruner(config, space)
+                study_name(config), open_storage(config), SamplerByTrial(config), pruner_of(config, space)
             )
             self._agree(_identity(config, space, dataset_digest), began)
             self.fail_the_dead_of_here()
@@ -162,7 +119,7 @@ class TrialStore:
             self.study.set_user_attr(_IDENTITY, dict(identity))
         elif any(_PLACE not in trial.user_attrs for trial in self.study.get_trials(deepcopy=False)):
             raise ConfigError(
-                f"The study '{self.study.study_name}' in {_place(self.config).removeprefix('The ')} is another "
+                f"The study '{self.study.study_name}' in {shown_address(self.config).removeprefix('The ')} is another "
                 "program's. Give this one a name of its own: study=NAME."
             )
         deadline = time.monotonic() + _READY_S
@@ -186,7 +143,7 @@ class TrialStore:
         for place, trials in tried.items():
             if all(is_lost(trial) for trial in trials):
                 losses = sum(_GIVEN_BACK not in trial.user_attrs for trial in trials)
-                attributes = {_PLACE: place, _TURN: f"{place}.{len(trials)}", _LOSSES: losses}
+                attributes = {_PLACE: place, TURN: f"{place}.{len(trials)}", _LOSSES: losses}
                 self._enqueue(made_to_try.get(place, {}), attributes)
 
     def _made_to_try(self) -> dict[int, Values]:
@@ -200,7 +157,7 @@ class TrialStore:
     def _enqueue(self, values: Values, attributes: Mapping[str, Any]) -> None:
         parameters = self._space.parameters
         plain = {key: _plain(parameters[key], value) for key, value in values.items()}
-        with contextlib.suppress(_InLineAlready):
+        with contextlib.suppress(InLineAlready):
             self.study.enqueue_trial(plain, user_attrs=dict(attributes))
 
     def fail_the_dead_of_here(self) -> None:
@@ -227,7 +184,7 @@ class TrialStore:
             until: whether no further trial is to be begun.
         """
         while not until():
-            with store_errors(self.config):
+            with database_errors(self.config):
                 self.fail_the_dead_of_here()
                 self._put_in_line()
                 try:
@@ -315,7 +272,7 @@ class TrialStore:
         return [trial for trial in self._all() if trial.state is TrialState.FAIL and ERROR not in trial.user_attrs]
 
     def _all(self) -> list[FrozenTrial]:
-        with store_errors(self.config):
+        with database_errors(self.config):
             return self.study.get_trials(deepcopy=False)
 
 
@@ -335,124 +292,7 @@ def study_name(config: TuneConfig) -> str:
     return config.study or f"{Path(config.model).stem} on {Path(config.dataset).name}"
 
 
-@contextlib.contextmanager
-def store_errors(config: TuneConfig) -> Iterator[None]:
-    """Say in one line what ails the database, without the password that its address may hold.
-
-    Raises:
-        StudyStoreError: it does not answer, or cannot be used.
-    """
-    try:
-        yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, UnboundLocalError) as raised:
-        # Optuna's own handling of an error of its storage stumbles over a name that it has not set by then.
-        error = raised.__context__ if isinstance(raised, UnboundLocalError) else raised
-        if not isinstance(error, sqlalchemy.exc.SQLAlchemyError | StorageInternalError):
-            raise
-        origin = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
-        reason = " ".join(str(origin).split())
-        if password := _address(config).password:
-            reason = reason.replace(str(password), "***")
-        reason = reason[:160].rstrip(".")
-        raise StudyStoreError(f"{_place(config)}: {reason}. Mend it, or choose another storage.") from None
-
-
-def _address(config: TuneConfig) -> sqlalchemy.URL:
-    """The database's address.
-
-    Raises:
-        ConfigError: none.
-    """
-    if not config.storage:
-        return sqlalchemy.URL.create("sqlite", database=str(config.data_folder / "tuning.db"))
-    try:
-        address = sqlalchemy.make_url(config.storage)
-    except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of a port that is no number
-        # Not shown: it may hold a password.
-        raise ConfigError(
-            "Config key 'storage' is no address of a database; write sqlite:///FILE or "
-            "postgresql://USER@HOST:PORT/NAME, with the password in the variable PGPASSWORD."
-        ) from None
-    if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
-        raise ConfigError("Config key 'storage' names no file, and memory is no storage; write sqlite:///FILE.")
-    return address
-
-
-def _place(config: TuneConfig) -> str:
-    """The address as it may be shown."""
-    address = _address(config)
-    if address.host:
-        port = f":{address.port or _PORTS.get(address.get_backend_name(), '')}".rstrip(":")
-        return f"The storage {address.get_backend_name()}://{address.host}{port}/{address.database or ''}"
-    return f"The storage {address.get_backend_name()}:///{address.database or ''}"
-
-
-def _storage(config: TuneConfig) -> _DealtStorage:
-    """The database, with its tables.
-
-    Raises:
-        StudyStoreError: it does not answer in time, or there is no driver for it.
-    """
-    address = _address(config)
-    if address.get_backend_name() == "sqlite":
-        _make_folder(config, Path(address.database or "."))
-        # Seconds that a writer waits for another; transactions begin where the storage says so, not the driver.
-        options: dict[str, Any] = {"connect_args": {"timeout": 60, "isolation_level": None}}
-    else:
-        _check_answers(config, address)
-        options = {"pool_pre_ping": True}
-        if address.get_backend_name() == "postgresql":
-            options["connect_args"] = {"connect_timeout": int(_ANSWER_S)}
-    began = time.monotonic()
-    for attempt in range(_TABLE_ATTEMPTS):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # of the heartbeat
-                return _DealtStorage(
-                    address.render_as_string(hide_password=False),
-                    engine_kwargs=options,
-                    heartbeat_interval=_HEARTBEAT_S,
-                    grace_period=config.worker_timeout_s,
-                )
-        except ImportError as error:
-            raise StudyStoreError(
-                f"{_place(config)} needs a driver that is not installed: {error}. Install it, or choose another one."
-            ) from None
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            # Of processes that make its tables at once, all but one fail. A database that is slow to refuse is another
-            # matter, and no reason to ask it again.
-            made_meanwhile = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
-            if attempt == _TABLE_ATTEMPTS - 1 or not (made_meanwhile or time.monotonic() - began < _TABLES_S):
-                raise
-            time.sleep(_LOOK_S)
-        except RuntimeError as error:  # Optuna's, of tables that another release of it has made
-            raise StudyStoreError(f"{_place(config)}: {' '.join(str(error).split())}") from None
-    raise AssertionError
-
-
-def _make_folder(config: TuneConfig, file: Path) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StudyStoreError(f"{_place(config)}: {error.strerror}. Mend it, or choose another storage.") from None
-
-
-def _check_answers(config: TuneConfig, address: sqlalchemy.URL) -> None:
-    """Knock before a driver does, which may wait for minutes."""
-    port = address.port or _PORTS.get(address.get_backend_name())
-    if not address.host or port is None:
-        return
-    try:
-        with socket.create_connection((address.host, port), timeout=_ANSWER_S):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error) or "no answer"
-        raise StudyStoreError(
-            f"{_place(config)} does not answer ({reason}). Start it, or choose another storage."
-        ) from None
-
-
-def _opened(name: str, storage: _DealtStorage, sampler: Any, pruner: Any) -> tuple[optuna.Study, bool]:
+def _opened(name: str, storage: DealtStorage, sampler: Any, pruner: Any) -> tuple[optuna.Study, bool]:
     """The study of this name, and whether it was begun here."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     options = {"study_name": name, "storage": storage, "sampler": sampler, "pruner": pruner}
@@ -460,61 +300,6 @@ def _opened(name: str, storage: _DealtStorage, sampler: Any, pruner: Any) -> tup
         return optuna.create_study(direction="maximize", **options), True
     except DuplicatedStudyError:
         return optuna.load_study(**options), False
-
-
-class _SamplerByTrial(optuna.samplers.BaseSampler):
-    """Chooses the values of trials that are not made to try any; a grid chooses none.
-
-    Each trial has random numbers of its own: were they each process's, a study that goes on, or a worker on another
-    machine, would draw the same values again.
-    """
-
-    def __init__(self, config: TuneConfig) -> None:
-        self._config = config
-        self._sampler = _sampler(config, 0)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler = _sampler(self._config, trial.number)
-        self._sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-
-def _sampler(config: TuneConfig, number: int) -> optuna.samplers.BaseSampler:
-    """What chooses the values of the trial of this number."""
-    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if config.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-        return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _pruner(config: TuneConfig, space: Space) -> optuna.pruners.BasePruner:
-    """What ends hopeless trials; its unit is the epoch."""
-    if config.pruner == "none":
-        return optuna.pruners.NopPruner()
-    if config.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=config.pruner_first_epoch - 1)
-    epochs = space.defaults.fit.epochs + space.defaults.fine_tune.epochs
-    first = min(config.pruner_first_epoch, epochs)
-    return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=epochs, reduction_factor=3)
 
 
 def _identity(config: TuneConfig, space: Space, dataset_digest: str) -> dict[str, str]:
@@ -566,5 +351,5 @@ def importances(store: TrialStore) -> dict[str, float]:
     if len({trial.value for trial in complete}) < _FEWEST_FOR_IMPORTANCES:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    with store_errors(store.config):
+    with database_errors(store.config):
         return dict(optuna.importance.get_param_importances(store.study, evaluator=evaluator))
