@@ -539,6 +539,11 @@ def test_memory_is_no_storage(tmp_path: Path, storage: str) -> None:
     assert "names no file" in refusal(ConfigError, lambda: opened(tmp_path, storage=storage))
 
 
+def test_studies_of_one_name_in_two_databases_are_two(tmp_path: Path) -> None:
+    here, there = (f"sqlite:///{tmp_path}/{name}.db" for name in ("here", "there"))
+    assert opened(tmp_path, storage=here).id == opened(tmp_path, storage=here).id != opened(tmp_path, storage=there).id
+
+
 def test_another_programs_study_is_left_alone(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path}/theirs.db"
     theirs = optuna.create_study(study_name="mine", storage=address)

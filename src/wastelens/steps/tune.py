@@ -53,8 +53,7 @@ def run(config: TuneConfig, tracker: Tracker) -> Tuned:
     check_weights([(config.model, space.defaults)], 'In tune: set="train.weights=none train.freeze=0"')
     store = TrialStore(config, space, dataset.digest)
     _say_plan(config, space, store)
-    key = f"tune {study_name(config)} {dataset.digest}"
-    with tracker.start_shared(f"tune {study_name(config)}", key) as shared:
+    with tracker.start_shared(f"tune {study_name(config)}", f"tune {store.id}") as shared:
         _describe(shared, config, dataset, space)
         clock = Clock(config.timeout_s)
         if config.workers == 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from wastelens.tuning.search import SamplerByTrial, pruner_of
 from wastelens.tuning.space import Space, Values
 
 WORKER, RUN_ID, ERROR, STOPPED = "worker", "run_id", "error", "stopped"
-_IDENTITY, _PLACE, _LOSSES, _GIVEN_BACK = "identity", "place", "losses", "given_back"
+_IDENTITY, _ID, _PLACE, _LOSSES, _GIVEN_BACK = "identity", "id", "place", "losses", "given_back"
 _MOST_LOSSES = 3  # a trial that takes its worker with it so often is left alone
 _READY_S = 30.0
 _LOOK_S = 1.0
@@ -116,7 +117,7 @@ class TrialStore:
     def _agree(self, identity: Mapping[str, str], began: bool) -> None:
         """Write down what a study is of when it begins; later, see that it is still that."""
         if began:
-            self.study.set_user_attr(_IDENTITY, dict(identity))
+            self.study.set_user_attr(_IDENTITY, {**identity, _ID: uuid.uuid4().hex})
         elif any(_PLACE not in trial.user_attrs for trial in self.study.get_trials(deepcopy=False)):
             raise ConfigError(
                 f"The study '{self.study.study_name}' in {shown_address(self.config).removeprefix('The ')} is another "
@@ -126,13 +127,18 @@ class TrialStore:
         while (known := self.study.user_attrs.get(_IDENTITY)) is None and time.monotonic() < deadline:
             time.sleep(_LOOK_S)  # another process has begun it this moment
         if known is None:  # and was killed before it said so
-            self.study.set_user_attr(_IDENTITY, dict(identity))
+            self.study.set_user_attr(_IDENTITY, {**identity, _ID: uuid.uuid4().hex})
         elif other := [key for key, value in identity.items() if known.get(key) != value]:
             raise ConfigError(
                 f"The study '{self.study.study_name}' was begun with another {other[0]} "
                 f"({_difference(known.get(other[0], ''), identity[other[0]])}). Give this one a name of its own: "
                 "study=NAME."
             )
+
+    @property
+    def id(self) -> str:
+        """What no other study is called, in this database or another."""
+        return str(self.study.user_attrs[_IDENTITY][_ID])
 
     def _put_in_line(self) -> None:
         """A trial for each place that has none, or whose trials were lost; whatever others do at the same time."""
