@@ -131,9 +131,33 @@ _STUDY = (
     Parameter("seeds", "", "how many trainings of each kind; empty: the preset's"),
     Parameter("folds", "", "auto: all that prepare made, or the one split; or numbers; empty: the preset's, or auto"),
 )
+_DOWNLOAD = (
+    Parameter("source", "web", "web: each photo from where its annotation says; zenodo: all from one archive"),
+    Parameter("size", "original", "original, or 640: for photos on Flickr, its copies with a longest side of 640 px"),
+    Parameter("unofficial", "false", "true or false: the set that nobody has reviewed, into data/raw/taco_unofficial"),
+    Parameter("annotations", "keep", "keep or update, where they have changed upstream"),
+    Parameter("workers", "8", "photos at a time"),
+    Parameter("max_problem_share", "0.3", "more photos than this that cannot be had is a failure"),
+)
+_COLLECT = (
+    Parameter("contact", "", "your e-mail address or page, told to the servers: Wikimedia's rules ask for one"),
+    Parameter("materials", "", "with commas between; empty: all of conf/collect.yaml"),
+    Parameter("photos", "100", "of each material, at most, over all calls"),
+    Parameter("sources", "openverse,commons", "openverse, commons or both"),
+    Parameter("licences", "cc0,pdm,by,by-sa", "which may be taken: also by-nc, by-nc-sa, by-nd, by-nc-nd"),
+    Parameter("folder", "", "where they go; empty: data/raw/collected"),
+)
 _COMPARE = (Parameter("run_ids", "", "with commas between; those that differ in seed and fold alone are one arm"),)
 
 ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
+    "download": (
+        "TACO's annotations and photos, as far as they can still be had.",
+        (*_DOWNLOAD, _CONFIG, replace(_SET, help='any other key, as in set="web.attempts=8"')),
+    ),
+    "collect": (
+        "Photos without labels, by search terms, from Openverse and Wikimedia Commons, with their licences.",
+        (_DATASET, *_COLLECT, _CONFIG, replace(_SET, help='any other key, as in set="min_side_px=512"')),
+    ),
     "main": (
         "The main job: prepare, pretrain, train every model, cluster, explain the best, compare.",
         (_DATASET, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=3"')),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from wastelens.config_base import LARGEST_SEED, Config, NameList, as_text, auto_or_listed, listed
+from wastelens.getting_config import CollectConfig, DownloadConfig
 from wastelens.network_config import EncoderNetworkConfig, LearnerConfig, NetworkConfig, TransferConfig
 from wastelens.study_config import CompareConfig, StudyConfig
 from wastelens.tune_config import TuneConfig
@@ -324,6 +325,8 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "pretrain": PretrainConfig,
     "train": TrainConfig,
     "tune": TuneConfig,
+    "download": DownloadConfig,
+    "collect": CollectConfig,
     "cluster": ClusterConfig,
     "explain": ExplainConfig,
     "study": StudyConfig,

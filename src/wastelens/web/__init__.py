@@ -1,0 +1,1 @@
+"""Other people's servers, visited politely and without being led astray."""
