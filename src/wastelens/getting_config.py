@@ -62,6 +62,7 @@ class DownloadConfig(GettingConfig):
     size: Literal["original", "640"]
     unofficial: bool
     annotations: Literal["keep", "update"]
+    retry_dead: bool
     max_problem_share: float = Field(ge=0, lt=1)
     annotations_url: str
     unofficial_url: str

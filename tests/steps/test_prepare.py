@@ -11,17 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.factories import config, write_dataset, write_json
+from tests.factories import config, write_dataset, write_json, write_mapping, write_photo
 
 from wastelens.data import prepared as prepared_module
 from wastelens.data.balance import oversample
+from wastelens.data.opening import open_dataset
+from wastelens.data.outlines import read_outlines
 from wastelens.data.photo_cache import PhotoCache
 from wastelens.data.preparation import balance
 from wastelens.data.prepared import SplitTables, draft, load_prepared
 from wastelens.data.tables import TestTable, TrainTable, ValTable
-from wastelens.errors import InputError, PreparedDatasetError
-from wastelens.memory_tracking import MemoryTracker
+from wastelens.errors import DatasetError, InputError, MappingError, PreparedDatasetError
+from wastelens.explain.shown_photos import ShownPhotos
+from wastelens.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.steps import prepare
+from wastelens.steps.relabelling import relabelled
 
 SMALL = "image_side_px=32 workers=2"
 
@@ -407,3 +411,209 @@ def test_own_materials_flow_through(tmp_path: Path, dataset: Path) -> None:
     result, _ = prepared(tmp_path, dataset, f"materials={mapping}")
     assert set(result.dataset.materials) == {"hollow", "flat"}
     assert {"hollow", "flat"} <= set(result.dataset.frame.columns)
+
+
+# ── Layouts other than TACO's ────────────────────────────────────────────────────────────────────────────────────
+
+CLASSES = {"glass": "glass", "can": "aluminium", "box": "paper"}
+MATERIALS_OF_CLASSES = ("aluminium", "paper", "glass")  # in the order of the mapping
+
+
+def own_mapping(folder: Path) -> Path:
+    rows = [("can", "aluminium"), ("box", "paper"), ("bottle", "glass"), ("paint", "toxic")]
+    return write_mapping(folder / "own.csv", rows)
+
+
+def write_class_folders(folder: Path, photos: int = 12) -> Path:
+    for number, name in enumerate(CLASSES):
+        for photo in range(photos):
+            write_photo(folder / name / f"{name}{photo}.jpg", seed=100 * number + photo)
+    return folder
+
+
+def write_label_table(folder: Path) -> Path:
+    names = [path.relative_to(folder).as_posix() for path in sorted(write_class_folders(folder).rglob("*.jpg"))]
+    rows = [f"{name},{name.split('/')[0] if number else ''}\n" for number, name in enumerate(names)]
+    (folder / "labels.csv").write_text("file_name,labels\n" + "".join(rows), encoding="utf-8")
+    return folder
+
+
+def write_yolo(folder: Path) -> Path:
+    classes = list(CLASSES)
+    for name in classes:
+        for photo in range(12):
+            write_photo(folder / "images" / f"{name}{photo}.jpg", seed=100 * classes.index(name) + photo)
+            label = folder / "labels" / f"{name}{photo}.txt"
+            label.parent.mkdir(exist_ok=True)
+            label.write_text(f"{classes.index(name)} 0.5 0.5 0.25 0.5\n", encoding="utf-8")
+    (folder / "data.yaml").write_text(f"train: images\nnames: {classes}\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at them in these tests, and they take most of the time."""
+    monkeypatch.setattr(MemoryRun, "log_figure", lambda *arguments: None)
+
+
+LAYOUTS = {"class folders": write_class_folders, "labels": write_label_table, "yolo": write_yolo}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_layouts_are_prepared_and_found_again(
+    tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = LAYOUTS[layout](tmp_path / "own")
+    result, tracker = prepared(tmp_path, place, f"materials={own_mapping(tmp_path)}")
+    first_line = capsys.readouterr().out.splitlines()[0]
+    assert first_line.startswith("Dataset: ")
+    assert str(place) in first_line
+    dataset = open_dataset(str(place), tmp_path / "data")
+    assert dataset.digest == result.dataset.digest
+    assert dataset.materials == MATERIALS_OF_CLASSES
+    assert dataset.manifest["split"]["rule"].startswith("photo by photo")
+    assert set(dataset.frame["split"]) == {"train", "val", "test"}
+    unlabelled = 1 if layout == "labels" else 0
+    assert (dataset.frame[list(MATERIALS_OF_CLASSES)].sum(axis=1) == 0).sum() == unlabelled
+    rows = pd.read_csv(dataset.folder / "materials.csv", keep_default_na=False).set_index("category")["material"]
+    assert rows.to_dict() == CLASSES  # without bottle and paint, with glass, which is a material's own name
+    outlines = read_outlines(dataset)
+    drawn = [outlines.drawn(name) for name in dataset.frame["file_name"]]
+    assert [len(of_photo) for of_photo in drawn] == [1 if layout == "yolo" else 0] * 36
+    assert {(outlines.image(name).width, outlines.image(name).height) for name in dataset.frame["file_name"]} == {
+        (64, 48)
+    }
+    pictures = {path.name for path in (tracker.runs[0].folder / "sight").iterdir()}
+    assert {"contact_sheet.png", "near_duplicates.csv", "photos_per_group.png"} <= pictures
+    assert ("object_size.png" in pictures) == (layout == "yolo")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_file_of_labels_and_its_folder_are_one_dataset(tmp_path: Path) -> None:
+    folder = write_label_table(tmp_path / "own")
+    result, _ = prepared(tmp_path, folder / "labels.csv", f"materials={own_mapping(tmp_path)}")
+    assert result.dataset.name == "own"
+    assert open_dataset(str(folder), tmp_path / "data").digest == result.dataset.digest
+    photos = ShownPhotos(result.dataset)
+    assert photos[result.dataset.frame["file_name"].iloc[0]].shape == (240, 320, 3)
+    assert photos.gone == {}
+    (folder / "labels.csv").write_text((folder / "labels.csv").read_text() + "\n")
+    with pytest.raises(DatasetError, match=r"labels\.csv is not the file that the dataset was prepared from"):
+        read_outlines(result.dataset)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_class_folders_that_changed_are_noticed(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "own")
+    result, _ = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)}")
+    write_photo(folder / "can" / "new.jpg")
+    with pytest.raises(DatasetError, match=r"own is not the folder that the dataset was prepared from"):
+        read_outlines(result.dataset)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_annotations_gone_since_prepare_are_missed(tmp_path: Path, dataset: Path) -> None:
+    prepared(tmp_path, dataset)
+    (dataset / "annotations.json").unlink()
+    with pytest.raises(DatasetError, match=r"litter has no annotations\.json, which it was prepared from"):
+        open_dataset(str(dataset), tmp_path / "data")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_labels_of_files_that_do_not_exist_are_problem_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_label_table(tmp_path / "own")
+    for number in (3, 4):
+        (folder / "can" / f"can{number}.jpg").unlink()
+    settings = f"materials={own_mapping(tmp_path)}"
+    result, _ = prepared(tmp_path, folder, settings)
+    problems = pd.read_csv(result.dataset.folder / "problems.csv").set_index("source_file")["problem"]
+    assert problems.to_dict() == dict.fromkeys(["can/can3.jpg", "can/can4.jpg"], "photo left out: missing")
+    assert "2 photos were left out, the first can/can3.jpg (missing); " in capsys.readouterr().out
+    with pytest.raises(DatasetError, match=r"2 of 36 photos \(5\.6%\) cannot be used.*: 2 missing"):
+        prepared(tmp_path, folder, f"{settings} max_problem_share=0.05")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_an_unreadable_photo_of_class_folders_is_left_out(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "own")
+    (folder / "box" / "box3.jpg").write_text("no photo")
+    result, _ = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)}")
+    problems = pd.read_csv(result.dataset.folder / "problems.csv")
+    assert problems["problem"].tolist() == ["photo left out: not an image"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "settings", "words"),
+    [
+        (
+            "class folders",
+            "",
+            r"class folder 'box' has no material in .*default\.csv \(nor has 1 more\)\. Add a row\.$",
+        ),
+        ("labels", "", r"labels\.csv: label 'box' has no material"),
+        ("yolo", "", r"data\.yaml: class 'box' has no material"),
+        ("class folders", "group_by=camera", "group_by=camera is neither auto.* nor a column .* which has none"),
+        ("labels", "group_by=camera", "nor a column .* which has file_name, id, labels"),
+    ],
+)
+@pytest.mark.usefixtures("without_figures")
+def test_bad_input_of_other_layouts_leaves_nothing(tmp_path: Path, layout: str, settings: str, words: str) -> None:
+    place = LAYOUTS[layout](tmp_path / "own")
+    settings += f" materials={own_mapping(tmp_path)}" if settings else ""
+    with pytest.raises(InputError, match=words) as caught:
+        prepared(tmp_path, place, settings)
+    assert "\n" not in str(caught.value)
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_trashnets_classes_point_to_its_mapping(tmp_path: Path) -> None:
+    for name in ("cardboard", "metal"):
+        write_photo(tmp_path / "bins" / name / "1.jpg")
+    with pytest.raises(MappingError, match=r"'cardboard' .*, or give -P materials=trashnet, which knows them all"):
+        prepared(tmp_path, tmp_path / "bins")
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_groups_by_a_column_of_the_table(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "own", photos=20)
+    rows = [
+        f"{path.relative_to(folder).as_posix()},{path.parent.name},site {number % 10}\n"
+        for number, path in enumerate(sorted(folder.rglob("*.jpg")))
+    ]
+    (folder / "labels.csv").write_text("file,label,site\n" + "".join(rows), encoding="utf-8")
+    result, _ = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)} group_by=site")
+    assert set(result.dataset.frame["group"]) == {f"site {number}" for number in range(10)}
+
+
+def test_near_duplicates_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_class_folders(tmp_path / "own")
+    shutil.copyfile(folder / "can" / "can3.jpg", folder / "box" / "box5.jpg")
+    result, tracker = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)}")
+    group = result.dataset.frame.set_index("file_name")["group"]
+    assert group["can_can3.jpg"] == group["box_box5.jpg"]
+    sight = tracker.runs[0].folder / "sight"
+    table = pd.read_csv(sight / "near_duplicates.csv")
+    assert table.to_numpy().tolist() == [["box_box5.jpg", "can_can3.jpg", "box/box5.jpg", 0, 1.0]]
+    assert (sight / "near_duplicates.png").stat().st_size > 1000
+    assert "Near-duplicate pairs: 1; sight/near_duplicates.png in this run shows" in capsys.readouterr().out
+
+
+def test_without_near_duplicates_there_is_no_sheet_of_them(tmp_path: Path, dataset: Path) -> None:
+    _, tracker = prepared(tmp_path, dataset)
+    sight = tracker.runs[0].folder / "sight"
+    assert pd.read_csv(sight / "near_duplicates.csv").empty
+    assert not (sight / "near_duplicates.png").exists()
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_another_mapping_relabels_class_folders(tmp_path: Path) -> None:
+    place = write_class_folders(tmp_path / "own")
+    result, _ = prepared(tmp_path, place, f"materials={own_mapping(tmp_path)}")
+    rows = [("can", "glass"), ("glass", "aluminium"), ("box", "paper"), ("paint", "paper")]
+    other = relabelled(result.dataset, str(write_mapping(tmp_path / "other.csv", rows)), tmp_path / "data")
+    assert other.materials == MATERIALS_OF_CLASSES
+    assert (other.frame["glass"] == result.dataset.frame["aluminium"]).all()
+    assert read_outlines(other).drawn("can_can3.jpg") == []

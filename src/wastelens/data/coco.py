@@ -62,12 +62,21 @@ class _File(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """A checked COCO file: ids are unique, every annotation refers to a known image and category."""
+    """A checked COCO file: ids are unique, every annotation refers to a known image and category.
+
+    Attributes:
+        path: the file, or what another layout's annotations were read from.
+        images: the photos.
+        annotations: what they show.
+        categories: the kinds of litter.
+        has_outlines: whether outlines are annotated at all: of class folders, say, nobody expects them.
+    """
 
     path: Path
     images: tuple[Image, ...]
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
+    has_outlines: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,9 +108,7 @@ def read_coco(path: Path) -> CocoDataset:
     if not content.images:
         raise AnnotationsError(f"{path}: 'images' is empty. Give annotations of at least one photo.")
     _check_references(path, content)
-    for image in content.images:
-        _check_file_name(path, image)
-    _check_flat_names(path, content.images)
+    check_names(path, content.images)
     # Outer spaces are an exporter's slip, and a mapping's rows are read without theirs.
     categories = [msgspec.structs.replace(category, name=category.name.strip()) for category in content.categories]
     return CocoDataset(path, tuple(content.images), tuple(content.annotations), tuple(categories))
@@ -177,6 +184,17 @@ def _check_references(path: Path, content: _File) -> None:
             f"{path}: annotation {annotation.id} is of unknown {kind} {missing}. "
             f"Add that {kind} or remove the annotation."
         )
+
+
+def check_names(path: Path, images: list[Image]) -> None:
+    """Demand that photos lie below the dataset's folder, and that no two become one flat name.
+
+    Raises:
+        AnnotationsError: one line that names ``path`` and the photo.
+    """
+    for image in images:
+        _check_file_name(path, image)
+    _check_flat_names(path, images)
 
 
 def _check_file_name(path: Path, image: Image) -> None:

@@ -112,6 +112,23 @@ def confirmed_pairs(
     return np.concatenate(kept)
 
 
+def pair_likeness(
+    photos: npt.NDArray[np.uint8], pairs: IntArray, chunk_pairs: int = 512
+) -> tuple[IntArray, FloatArray]:
+    """How alike pairs of photos are: what the two rules of near-duplicates look at.
+
+    photos: uint8 (photos, side, side, 3). pairs: int64 (pairs, 2). Returns the bits in which their hashes differ, in
+    the best of 8 orientations, int64 (pairs,), and the correlation of their 16 x 16 colour thumbnails, (pairs,).
+    """
+    bits, correlations = [np.empty(0, np.int64)], [np.empty(0)]
+    for start in range(0, len(pairs), chunk_pairs):
+        first, second = (np.asarray(photos[pairs[start : start + chunk_pairs, side]]) for side in (0, 1))
+        turned = np.bitwise_count(perceptual_hashes(first)[:, :1] ^ perceptual_hashes(second))
+        bits.append(turned.min(axis=1).astype(np.int64))
+        correlations.append(_thumbnail_correlation(area_average(first, 16), area_average(second, 16)))
+    return np.concatenate(bits), np.concatenate(correlations)
+
+
 def area_average(photos: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.float32]:
     """Photos (photos, s, s, 3) shrunk by area averaging, float32 0-255 (photos, side, side, 3)."""
     n, size = photos.shape[:2]

@@ -55,7 +55,7 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
             material = mapping.material_of[category.name]
             shown.add(material)
             drawn = outline(annotation, image)
-            if drawn.problem:
+            if drawn.problem and dataset.has_outlines:
                 reason = f"outline left out, label kept: {drawn.problem}"
                 problems.append(problem_row(flat, source_file, reason, annotation.id))
             share = float("nan") if drawn.problem else drawn.area_share

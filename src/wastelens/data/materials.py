@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from wastelens.errors import MappingError, did_you_mean
 
 _MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 COLUMNS = ("category", "material", "reason")
+MAPPING_FILE = "materials.csv"  # of a prepared dataset
 # The other columns of the prepared tables, and what is counted beside the materials in the run's metrics.
 _OTHER_COLUMNS = ("control", "file_name", "fold", "group", "height", "image_id", "photo_index", "source_file", "width")
 # explain_gradcam_energy_low is an interval's end, explain_gradcam_energy_over_centre a score.
@@ -88,3 +89,45 @@ def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotation
             raise MappingError(
                 f"{mapping.path}: '{name}' is no category of {annotations}.{hint} Correct or remove the row."
             )
+
+
+def mapping_of_labels(
+    mapping: MaterialMapping, labels: Sequence[str], of_label: Callable[[str], str], others: Sequence[Path] = ()
+) -> MaterialMapping:
+    """What a mapping says of these labels; a label may be a material's own name, and rows of no label are left out.
+
+    Only materials that the labels have are kept, in the mapping's order.
+
+    Args:
+        mapping: as it was read.
+        labels: those that occur.
+        of_label: a label → it and where it stands, as the subject of a sentence.
+        others: mapping files to point to, where they have a material for every label.
+
+    Raises:
+        MappingError: a label without a material, or labels of fewer than two materials.
+    """
+    known = {**{material: material for material in mapping.materials}, **mapping.material_of}
+    unknown = [label for label in labels if label not in known]
+    if unknown:
+        more = f" (nor {'has' if len(unknown) == 2 else 'have'} {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
+        raise MappingError(
+            f"{of_label(unknown[0])} has no material in {mapping.path}{more}. Add a row{_covering(others, labels)}."
+        )
+    materials = tuple(material for material in mapping.materials if material in {known[label] for label in labels})
+    if len(materials) < 2:
+        raise MappingError(
+            f"{mapping.path}: the labels {', '.join(labels)} come to {len(materials)} material(s); a verdict needs at "
+            "least two."
+        )
+    order = [*mapping.material_of, *labels]
+    rows = sorted(labels, key=lambda label: (materials.index(known[label]), order.index(label)))
+    material_of = {label: known[label] for label in rows}
+    return MaterialMapping(mapping.path, material_of, materials, {row: mapping.reasons.get(row, "") for row in rows})
+
+
+def _covering(files: Sequence[Path], labels: Sequence[str]) -> str:
+    """``, or give -P materials=NAME, …`` where a mapping has a material for every label."""
+    mappings = ((file.stem, read_mapping(file)) for file in files)
+    names = [name for name, one in mappings if {*labels} <= {*one.material_of, *one.materials}]
+    return f", or give -P materials={' or '.join(names)}, which knows them all" if names else ""

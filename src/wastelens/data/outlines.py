@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +21,11 @@ from wastelens.data.coco import (
     annotations_by_image,
     flat_name,
     outline,
-    read_coco,
 )
-from wastelens.data.digests import file_digest
-from wastelens.data.materials import read_mapping
+from wastelens.data.layouts.recognise import recognise
+from wastelens.data.materials import MAPPING_FILE, mapping_of_labels, read_mapping
 from wastelens.data.prepared import PreparedDataset
-from wastelens.data.sources import ANNOTATIONS
+from wastelens.data.sources import prepared_from
 from wastelens.errors import DatasetError
 
 Points = npt.NDArray[np.float64]
@@ -97,13 +98,20 @@ def read_outlines(dataset: PreparedDataset) -> AnnotatedOutlines:
     Raises:
         DatasetError: the annotations are gone, cannot be read, or have changed since.
     """
-    path = Path(dataset.manifest["source"]) / ANNOTATIONS
+    path = prepared_from(dataset.manifest)
     try:
-        digest = file_digest(path)
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        layout = recognise(Path(dataset.manifest["source"]))
+        digest = layout.digest()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror}). Restore it, or run prepare again.") from None
     if digest != dataset.manifest["annotations_digest"]:
+        what = "folder" if path.is_dir() else "file"
         raise DatasetError(
-            f"{path} is not the file that the dataset was prepared from. Restore it, or run prepare again."
+            f"{path} is not the {what} that the dataset was prepared from. Restore it, or run prepare again."
         )
-    return AnnotatedOutlines(read_coco(path), read_mapping(dataset.folder / "materials.csv").material_of)
+    read = layout.read()
+    labels = [category.name for category in read.categories]
+    mapping = mapping_of_labels(read_mapping(dataset.folder / MAPPING_FILE), labels, layout.of_label)
+    return AnnotatedOutlines(read, mapping.material_of)

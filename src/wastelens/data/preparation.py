@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,22 @@ import pandas as pd
 from wastelens.config import PrepareConfig
 from wastelens.config_files import conf_folder
 from wastelens.data.balance import Oversampled, oversample
-from wastelens.data.coco import image_columns
+from wastelens.data.coco import CocoDataset
 from wastelens.data.groups import Groups, assign_groups
 from wastelens.data.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
-from wastelens.data.materials import MaterialMapping
+from wastelens.data.layouts.layout import COCO, Layout
+from wastelens.data.materials import MaterialMapping, check_covers, mapping_of_labels, read_mapping
 from wastelens.data.photo_cache import CacheEntry, PhotoCache, PhotoSource
+from wastelens.data.photo_files import exists
 from wastelens.data.prepared import SPLITS, SplitTables
-from wastelens.data.sources import DatasetSource, exists
+from wastelens.data.sources import DatasetSource
 from wastelens.data.split import SplitAssignment, SplitFractions, assign_splits, cross_validation_splits
 from wastelens.data.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError, did_you_mean
 
 FIRST_PROBLEMS_SHOWN = 3
 GROUPING_RULES = ("auto", "batch", "scene", "photo")
+PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene joins neighbours that look alike too"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,22 @@ def mapping_path(materials: str) -> Path:
             f"Give one of {', '.join(known)}, or a .csv file."
         )
     return path
+
+
+def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> MaterialMapping:
+    """The mapping that ``materials=`` means, if it fits a dataset.
+
+    COCO's categories and the mapping's have to be the same; of other layouts only the labels that occur count.
+
+    Raises:
+        MappingError: there is no such mapping, or it does not fit.
+    """
+    mapping = read_mapping(mapping_path(materials))
+    names = [category.name for category in dataset.categories]
+    if layout.kind == COCO:
+        check_covers(mapping, names, layout.annotations)
+        return mapping
+    return mapping_of_labels(mapping, names, layout.of_label, sorted((conf_folder() / "materials").glob("*.csv")))
 
 
 def worker_count(workers: int | str) -> int:
@@ -184,11 +203,11 @@ def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:
     """
     if config.group_by in GROUPING_RULES:
         return
-    columns = sorted({name for image in image_columns(source.annotations) for name in image})
+    columns = sorted({name for image in source.layout.image_columns() for name in image})
     if config.group_by not in columns:
         raise ConfigError(
             f"group_by={config.group_by} is neither {', '.join(GROUPING_RULES)} nor a column of the images in "
-            f"{source.annotations}, which has {', '.join(columns)}."
+            f"{source.annotations}, which has {', '.join(columns) or 'none'}."
         )
 
 
@@ -201,13 +220,16 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
     labels = cached.labels
     named = config.group_by not in GROUPING_RULES
     columns = _image_columns(source, labels) if named else None
+    # The first folder is a batch in TACO alone: elsewhere it is a class, or the split that the photos came with.
+    without_batches = config.group_by == "auto" and source.layout.kind != COCO
     groups = assign_groups(
         [str(file) for file in labels["source_file"]],
         cached.photos,
-        config.group_by,
+        "photo" if without_batches else config.group_by,
         columns,
         config.near_duplicate_distance,
     )
+    groups = replace(groups, rule=PHOTO_BY_PHOTO) if without_batches else groups
     matrix = labels[list(mapping.materials)].to_numpy(dtype=np.uint8)
     fractions = SplitFractions(**config.fractions.model_dump())
     arguments = (matrix, groups.names, mapping.materials, fractions)
@@ -221,7 +243,7 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
 
 
 def _image_columns(source: DatasetSource, labels: pd.DataFrame) -> pd.DataFrame:
-    images = pd.DataFrame(image_columns(source.annotations)).set_index("id")
+    images = pd.DataFrame(source.layout.image_columns()).set_index("id")
     return images.loc[labels["image_id"]].reset_index()
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from wastelens.data.digests import file_digest
-from wastelens.data.materials import MaterialMapping, check_covers, read_mapping
+from wastelens.data.layouts.layout import COCO
+from wastelens.data.materials import MAPPING_FILE, MaterialMapping, check_covers, mapping_of_labels, read_mapping
 from wastelens.data.preparation import mapping_path
 from wastelens.data.prepared import FOLDS, OBJECTS, PreparedDataset, load_prepared
-from wastelens.data.sources import ANNOTATIONS
+from wastelens.data.sources import prepared_from
 from wastelens.data.tables import TrainTable
 from wastelens.errors import ConfigError, PreparedDatasetError
 
-MAPPING_FILE = "materials.csv"
 RELABELLED_FROM = "relabelled_from"
 # What is no part of a dataset's digest, and still has to be as in the dataset that was relabelled.
 _TAKEN_OVER = ("source", "annotations_digest")
@@ -38,13 +38,21 @@ def other_mapping(dataset: PreparedDataset, mapping: str) -> MaterialMapping:
         MappingError: there is none, or it has not the annotations' categories.
         ConfigError: its materials are not the dataset's.
     """
-    other = read_mapping(mapping_path(mapping))
-    check_covers(other, own_mapping(dataset).material_of, Path(dataset.manifest["source"]) / ANNOTATIONS)
+    other = _fitting(dataset, read_mapping(mapping_path(mapping)))
     if set(other.materials) != set(dataset.materials):
         raise ConfigError(
             f"{other.path} has the materials {', '.join(other.materials)}, but {dataset.name} was prepared with "
             f"{', '.join(dataset.materials)}. Mappings are compared on the same materials: give both the same names."
         )
+    return other
+
+
+def _fitting(dataset: PreparedDataset, other: MaterialMapping) -> MaterialMapping:
+    """A mapping as it fits a dataset's labels, by the rule of the layout that it was prepared from."""
+    labels, annotations = list(own_mapping(dataset).material_of), prepared_from(dataset.manifest)
+    if dataset.manifest.get("layout", COCO) != COCO:
+        return mapping_of_labels(other, labels, lambda label: f"{annotations}: label '{label}'")
+    check_covers(other, labels, annotations)
     return other
 
 

@@ -2,79 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from wastelens.data.layouts.coco_files import ANNOTATIONS
+from wastelens.data.layouts.layout import Layout
+from wastelens.data.layouts.recognise import recognise
+from wastelens.data.photo_files import find_photo
 from wastelens.data.sample import render_sample
 from wastelens.errors import DatasetError
 
-ANNOTATIONS = "annotations.json"
-HOW_TO_GET_TACO = "put TACO's annotations.json and its batch_* folders into data/raw/taco"
+HOW_TO_GET_TACO = "run: mlflow run . -e download --env-manager local"
+NAMED = ("auto", "taco", "sample")
 
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Where a dataset lies, and in a line of text what it is."""
+    """Where a dataset lies, and in a line of text what it is.
+
+    Attributes:
+        name: of the prepared dataset.
+        place: its folder, or its file of annotations where that was named.
+        summary: a sentence.
+    """
 
     name: str
-    folder: Path
+    place: Path
     summary: str
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How the dataset lies there.
+
+        Raises:
+            DatasetError: there is none, or more than one.
+        """
+        return recognise(self.place)
 
     @property
     def annotations(self) -> Path:
-        """The COCO file."""
-        return self.folder / ANNOTATIONS
+        """The file of annotations, or the folder where its folders are the annotations."""
+        return self.layout.annotations
+
+    @property
+    def folder(self) -> Path:
+        """The folder that photos' names are relative to."""
+        return self.layout.root if self.place.is_file() else self.place
 
     def find_photo(self, file_name: str) -> Path:
         """The photo's file: below the folder itself, or below photos/ or images/ (the first that has it)."""
-        places = [
-            self.folder / file_name,
-            self.folder / "photos" / file_name,
-            self.folder / "images" / file_name,
-        ]
-        return next((place for place in places if exists(place)), places[0])
-
-
-def exists(path: Path) -> bool:
-    """Whether there is such a file, also where the name is one that no file can have."""
-    try:
-        return path.exists()
-    except OSError:  # a name too long for the file system
-        return False
+        return find_photo(self.folder, file_name)
 
 
 def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
     """What ``dataset=auto|taco|sample|PATH`` means here and now; touches nothing.
 
     Raises:
-        DatasetError: the folder or its annotations are not there.
+        DatasetError: the folder or its annotations are not there, or what they are cannot be told.
     """
     taco = data_folder / "raw" / "taco"
     if dataset == "auto":
         if (taco / ANNOTATIONS).is_file():
             return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
         sample = choose_source("sample", data_folder)
-        summary = f"Dataset: the built-in sample, as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}."
-        return DatasetSource(sample.name, sample.folder, summary)
+        summary = f"Dataset: the built-in sample, as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}"
+        return DatasetSource(sample.name, sample.place, summary)
     if dataset == "sample":
         return DatasetSource("sample", data_folder / "raw" / "sample", "Dataset: the built-in sample.")
     if dataset == "taco":
         if not (taco / ANNOTATIONS).is_file():
-            raise DatasetError(f"There is no {taco / ANNOTATIONS}: {HOW_TO_GET_TACO}, or use dataset=sample.")
+            raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
         return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
-    return _own_folder(Path(dataset))
+    return _own(Path(dataset))
 
 
-def _own_folder(folder: Path) -> DatasetSource:
-    if not folder.is_dir():
-        raise DatasetError(f"dataset='{folder}' is neither auto, taco, sample nor a folder. Correct the path.")
-    if not (folder / ANNOTATIONS).exists():
-        raise DatasetError(f"{folder} has no {ANNOTATIONS}. Put the COCO file there, with the photos below it.")
-    return DatasetSource(folder.resolve().name, folder, f"Dataset: COCO annotations in {folder}.")
+def _own(place: Path) -> DatasetSource:
+    if not place.is_dir() and not place.is_file():
+        raise DatasetError(f"dataset='{place}' is neither {', '.join(NAMED)} nor a folder or file. Correct the path.")
+    layout = recognise(place)
+    return DatasetSource(layout.root.resolve().name, place, f"Dataset: {layout.recognised}.")
+
+
+def manifest_entries(source: DatasetSource) -> dict[str, str]:
+    """What a prepared dataset's manifest says of where it came from; :func:`prepared_from` reads it."""
+    layout = source.layout
+    return {
+        "source": str(source.place.resolve()),
+        "layout": layout.kind,
+        "annotations": layout.annotations.relative_to(layout.root).as_posix(),
+    }
+
+
+def prepared_from(manifest: Mapping[str, Any]) -> Path:
+    """The annotations that a dataset was prepared from; manifests of before other layouts were known say COCO's."""
+    place, annotations = Path(manifest["source"]), Path(manifest.get("annotations", ANNOTATIONS))
+    return place if place.name == annotations.name else place / annotations
 
 
 def ensure_sample(source: DatasetSource, progress: Callable[[int, int], None] | None = None) -> None:
     """Render the built-in sample on first use; ``progress`` gets the photos done and their total."""
-    if not source.annotations.is_file():
-        render_sample(source.folder, progress=progress)
+    if not (source.place / ANNOTATIONS).is_file():
+        render_sample(source.place, progress=progress)

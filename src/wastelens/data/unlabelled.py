@@ -26,6 +26,7 @@ Indices = npt.NDArray[np.intp]
 
 _COMMON = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _RARE = {".jpe", ".jfif", ".mpo", ".apng", ".dib", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".tga"}
+UNLABELLED_CACHE = ".unlabelled"  # beside the prepared datasets
 PHOTO_SUFFIXES = frozenset(_COMMON | _RARE)
 NEAR_DUPLICATE = "near-duplicate of a val or test photo"
 _INDEX = "index.json"
@@ -80,8 +81,14 @@ class Unlabelled:
 
 
 @dataclass(frozen=True)
-class _Cached:
-    """A folder's photos in a cache: the pixels, and each photo's problem (empty where there is none)."""
+class DecodedFolder:
+    """A folder's photos in a cache.
+
+    Attributes:
+        photos: uint8 (photos, side, side, 3), memory-mapped; the rows of those with a problem mean nothing.
+        problems: each photo's problem, empty where there is none.
+        folder: where the cache is.
+    """
 
     photos: Photos
     problems: list[str]
@@ -192,7 +199,8 @@ def load_unlabelled(
     if forbidden.shape[1:] != (side_px, side_px, 3):
         raise ValueError(f"forbidden photos are {forbidden.shape[1:]}, not of side {side_px}")
     found = find_photos(folder)
-    cached = _cached(folder, found.names, cache_folder, PhotoCache(Path(), side_px, max_megapixels), workers, progress)
+    like = PhotoCache(Path(), side_px, max_megapixels)
+    cached = decode_folder(folder, found.names, cache_folder, like, workers, progress)
     unusable = {row: problem for row, problem in enumerate(cached.problems) if problem}
     _check_problem_share(folder, found.names, unusable, max_problem_share, cached.folder)
     chosen = _chosen(cached, found.names, forbidden, near_duplicate_distance)
@@ -239,10 +247,27 @@ def _check_problem_share(
     )
 
 
-def _cached(
-    folder: Path, names: list[str], cache_folder: Path, like: PhotoCache, workers: int, progress: Callable[[int], None]
-) -> _Cached:
-    """The photos as the cache has them, or decoded into it."""
+def decode_folder(
+    folder: Path,
+    names: list[str],
+    cache_folder: Path,
+    like: PhotoCache,
+    workers: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> DecodedFolder:
+    """The photos as the cache has them, or decoded into it; as in `load_unlabelled`, whose cache this is.
+
+    Args:
+        folder: of photos.
+        names: the photos' paths below the folder, with forward slashes, sorted.
+        cache_folder: where caches go.
+        like: the side, and how large photos may be.
+        workers: threads to decode with.
+        progress: called with the number of photos newly in place.
+
+    Raises:
+        DatasetError: another process is decoding the same folder.
+    """
     place = cache_folder.resolve() / _place_name(folder, like.side_px)
     wanted = {
         "folder": str(folder.resolve()),
@@ -264,7 +289,7 @@ def _cached(
         problems = [entry.problem for entry in entries]
         index = {**wanted, "problems": {name: bad for name, bad in zip(names, problems, strict=True) if bad}}
         (unfinished / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    return _Cached(photos, problems, place)
+    return DecodedFolder(photos, problems, place)
 
 
 def _place_name(folder: Path, side_px: int) -> str:
@@ -283,7 +308,7 @@ def _state(path: Path) -> str:
     return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
 
 
-def _settled(place: Path, wanted: dict[str, Any]) -> _Cached | None:
+def _settled(place: Path, wanted: dict[str, Any]) -> DecodedFolder | None:
     """The cache as it is, where it holds just these files, unchanged, and nothing to try again."""
     try:
         before = place.stat()
@@ -298,10 +323,10 @@ def _settled(place: Path, wanted: dict[str, Any]) -> _Cached | None:
     passing = any(reason.startswith("cannot be read") for reason in bad.values())
     if not fits or passing or index != wanted:
         return None
-    return _Cached(photos, [bad.get(name, "") for name, _ in wanted["files"]], place)
+    return DecodedFolder(photos, [bad.get(name, "") for name, _ in wanted["files"]], place)
 
 
-def _chosen(cached: _Cached, names: list[str], forbidden: Photos | PhotoRows, max_distance: int) -> _Chosen:
+def _chosen(cached: DecodedFolder, names: list[str], forbidden: Photos | PhotoRows, max_distance: int) -> _Chosen:
     """Of the decoded photos, the first of those that are equal, where it is no near-duplicate of ``forbidden``."""
     decoded = np.array([row for row, problem in enumerate(cached.problems) if not problem], dtype=np.intp)
     photos = PhotoRows([(cached.photos, decoded)])

@@ -18,11 +18,13 @@ from wastelens.config import PrepareConfig, flatten
 from wastelens.console import progress_bar, say, table, warn
 from wastelens.data import prepared, sight
 from wastelens.data.balance import Oversampled
-from wastelens.data.coco import CocoDataset, read_coco
+from wastelens.data.coco import CocoDataset
 from wastelens.data.contact_sheet import contact_sheet
-from wastelens.data.digests import file_digest
 from wastelens.data.labels import AnnotatedPhotos, tabulate
-from wastelens.data.materials import MaterialMapping, check_covers, read_mapping
+from wastelens.data.layouts.coco_files import ANNOTATIONS
+from wastelens.data.layouts.layout import COCO
+from wastelens.data.materials import COLUMNS, MAPPING_FILE, MaterialMapping
+from wastelens.data.near_duplicate_report import near_duplicate_sheet, near_duplicate_table
 from wastelens.data.outlines import AnnotatedOutlines
 from wastelens.data.photo_cache import PhotoCache
 from wastelens.data.preparation import (
@@ -31,14 +33,20 @@ from wastelens.data.preparation import (
     balance,
     cache_photos,
     check_group_by,
-    mapping_path,
+    mapping_for,
     photo_sources,
     software_versions,
     split_photos,
     tables_of_splits,
 )
 from wastelens.data.prepared import PreparedDataset, SplitTables
-from wastelens.data.sources import DatasetSource, choose_source, ensure_sample
+from wastelens.data.sources import (
+    DatasetSource,
+    choose_source,
+    ensure_sample,
+    manifest_entries,
+    prepared_from,
+)
 from wastelens.errors import PreparedDatasetError
 from wastelens.evaluation.control_predictors import Photos
 from wastelens.evaluation.controls import Controls, controls_frame, neighbour_warning, score_controls
@@ -103,7 +111,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
 
 
 def _render_sample(source: DatasetSource) -> None:
-    if source.name == "sample" and not source.annotations.exists():
+    if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
         with progress_bar("Rendering the sample", 240) as bar:
             ensure_sample(source, lambda done, total: bar.advance())
 
@@ -111,14 +119,13 @@ def _render_sample(source: DatasetSource) -> None:
 def _warn_of_namesake(folder: Path, source: DatasetSource) -> None:
     with contextlib.suppress(PreparedDatasetError):
         before = prepared.load_prepared(folder).manifest["source"]
-        if before != str(source.folder.resolve()):
+        if before != str(source.place.resolve()):
             warn(f"{folder} was prepared from {before} and is now replaced. Rename the folder to keep both.")
 
 
 def _read_tables(source: DatasetSource, config: PrepareConfig) -> tuple[CocoDataset, MaterialMapping, AnnotatedPhotos]:
-    mapping = read_mapping(mapping_path(config.materials))
-    coco = read_coco(source.annotations)
-    check_covers(mapping, [category.name for category in coco.categories], source.annotations)
+    coco = source.layout.read()
+    mapping = mapping_for(source.layout, coco, config.materials)
     return coco, mapping, tabulate(coco, mapping)
 
 
@@ -155,7 +162,17 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     }
     if split.folds:
         tables[prepared.FOLDS] = split.fold_frame(parts.balanced[1:])
-    write_files(draft, tables, parts.mapping.path, _manifest(parts, source, config))
+    manifest = _manifest(parts, source, config)
+    if manifest["layout"] == COCO:
+        write_files(draft, tables, parts.mapping.path, manifest)
+    else:
+        write_files(draft, {**tables, MAPPING_FILE: _mapping_frame(parts.mapping)}, None, manifest)
+
+
+def _mapping_frame(mapping: MaterialMapping) -> pd.DataFrame:
+    """The rows of a mapping that were used, among them those of labels that are called as their material."""
+    rows = [(label, material, mapping.reasons[label]) for label, material in mapping.material_of.items()]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def tables_from_labels(
@@ -173,12 +190,18 @@ def tables_from_labels(
     }
 
 
-def write_files(draft: Path, tables: Mapping[str, pd.DataFrame], mapping: Path, manifest: Mapping[str, Any]) -> None:
-    """All files but the photo cache, which lies in the draft, and last of all the manifest that vouches for them."""
+def write_files(
+    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: Path | None, manifest: Mapping[str, Any]
+) -> None:
+    """All files but the photo cache, which lies in the draft, and last of all the manifest that vouches for them.
+
+    mapping: the file to copy; None where the mapping is among the tables.
+    """
     for name, frame in tables.items():
         frame.to_csv(draft / name, index=False)
-    shutil.copyfile(mapping, draft / "materials.csv")
-    names = [*tables, "materials.csv", manifest["cache"]["file"]]
+    if mapping is not None:
+        shutil.copyfile(mapping, draft / MAPPING_FILE)
+    names = [*dict.fromkeys((*tables, MAPPING_FILE)), manifest["cache"]["file"]]
     complete = {**manifest, "files": prepared.digests(draft, names)}
     complete["digest"] = prepared.manifest_digest(complete)
     prepared.remove_strays(draft, complete)
@@ -190,8 +213,8 @@ def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> di
     frame = split.frame
     return {
         "name": source.name,
-        "source": str(source.folder.resolve()),
-        "annotations_digest": file_digest(source.annotations),
+        **manifest_entries(source),
+        "annotations_digest": source.layout.digest(),
         "materials": list(parts.mapping.materials),
         "cache": {
             "file": parts.cached.cache_file.name,
@@ -269,16 +292,16 @@ def _log(
             "dataset": dataset.name,
             "dataset_digest": dataset.digest,
             "annotations_digest": dataset.manifest["annotations_digest"],
-            "materials_digest": dataset.manifest["files"]["materials.csv"],
+            "materials_digest": dataset.manifest["files"][MAPPING_FILE],
             "cache_digest": dataset.manifest["files"][dataset.manifest["cache"]["file"]],
             "split_rule": parts.split.groups.rule,
         }
     )
-    source = Path(dataset.manifest["source"]) / "annotations.json"
+    source = prepared_from(dataset.manifest)
     tracked.log_dataset(
         parts.split.frame, source=source, name=dataset.name, digest=dataset.digest, context="preparation"
     )
-    for name in (prepared.MANIFEST, prepared.LABELS, prepared.BALANCED, prepared.PROBLEMS, "materials.csv"):
+    for name in (prepared.MANIFEST, prepared.LABELS, prepared.BALANCED, prepared.PROBLEMS, MAPPING_FILE):
         tracked.log_file(dataset.folder / name)
     _log_sight(tracked, dataset, parts, config)
 
@@ -293,11 +316,16 @@ def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: Pr
         "photos_per_material": sight.photos_per_material(frame, materials),
         "photos_per_category": sight.photos_per_category(objects, materials),
         "material_cooccurrence": sight.material_cooccurrence(frame, materials),
-        "object_size": sight.object_size(objects, materials, image_side_px=config.image_side_px),
         "photos_per_group": sight.photos_per_group(frame),
     }
+    if parts.coco.has_outlines:
+        figures["object_size"] = sight.object_size(objects, materials, image_side_px=config.image_side_px)
+    pairs = near_duplicate_table(frame, dataset.photos, parts.split.groups.near_duplicate_pairs)
+    if len(pairs):
+        figures["near_duplicates"] = near_duplicate_sheet(pairs, frame, dataset.photos)
     for name, figure in figures.items():
         tracked.log_figure(figure, f"sight/{name}.png")
+    tracked.log_table(pairs, "sight/near_duplicates.csv")
     tracked.log_table(
         sight.category_table(objects, parts.mapping.material_of, parts.mapping.reasons), "sight/categories.csv"
     )
@@ -309,7 +337,13 @@ def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) 
     _report_controls(parts)
     left_out = parts.cached.left_out
     if left_out:
-        warn(f"{left_out:,} photos were left out; {dataset.folder / prepared.PROBLEMS} tells why for each.")
+        problems = parts.cached.problems
+        first = problems[problems["problem"].str.startswith("photo left out")].iloc[0]
+        warn(
+            f"{left_out:,} photos were left out, the first {first['source_file']} "
+            f"({first['problem'].removeprefix('photo left out: ')}); "
+            f"{dataset.folder / prepared.PROBLEMS} tells why for each."
+        )
     settings = dataset.manifest["settings"]
     say(
         f"Prepared {len(dataset.frame):,} photos in {dataset.folder}. "
@@ -336,6 +370,8 @@ def _report_split(dataset: PreparedDataset, parts: _Parts) -> None:
     )
     for note in parts.split.groups.merged:
         say(note)
+    if pairs := len(parts.split.groups.near_duplicate_pairs):
+        say(f"Near-duplicate pairs: {pairs:,}; sight/near_duplicates.png in this run shows those that are most alike.")
 
 
 def _report_controls(parts: _Parts) -> None:

@@ -23,7 +23,7 @@ from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.preparation import worker_count
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.tables import LabelTable
-from wastelens.data.unlabelled import Unlabelled, find_photos, load_unlabelled
+from wastelens.data.unlabelled import UNLABELLED_CACHE, Unlabelled, find_photos, load_unlabelled
 from wastelens.errors import RunError
 from wastelens.evaluation.pretraining_figures import learning_curves
 from wastelens.models.backend import load_backend
@@ -45,7 +45,6 @@ from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Checkpoint, Checkpo
 from wastelens.training.learning import Learning, build_learning
 from wastelens.training.visible_photos import VisiblePhotos, visible_photos
 
-UNLABELLED_CACHE = ".unlabelled"
 CURVES = ["reconstruction_error", "pseudo_likelihood", "free_energy_gap", "layer"]
 CURVES += [f"val_{name}" for name in CURVES[:2]]
 

@@ -1,0 +1,56 @@
+"""``python -m bench.duplicates``: the search for near-duplicates among 10,000 and 100,000 photos' hashes."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.data.duplicates import NEAR_DUPLICATE_BITS, ORIENTATIONS, Hashes, IntArray, near_duplicate_pairs
+
+PHOTOS = (10_000, 100_000)
+PLANTED_SHARE = 0.01
+_BITS = 64
+
+
+def hashes_with_near_duplicates(photos: int, rng: np.random.Generator) -> tuple[Hashes, IntArray]:
+    """Random hashes, uint64 (photos, 8), and the pairs that were planted: at most 6 bits apart, in some orientation."""
+    hashes = rng.integers(0, 2**_BITS, (photos, ORIENTATIONS), dtype=np.uint64)
+    planted = int(photos * PLANTED_SHARE)
+    pairs = rng.permutation(photos)[: 2 * planted].reshape(planted, 2)
+    for original, copy in pairs:
+        hashes[copy, rng.integers(ORIENTATIONS)] = hashes[original, 0] ^ few_bits(rng)
+    return hashes, np.sort(pairs, axis=1)
+
+
+def few_bits(rng: np.random.Generator) -> np.uint64:
+    """A word with 0 to 6 random bits set."""
+    bits = rng.choice(_BITS, rng.integers(0, NEAR_DUPLICATE_BITS + 1), replace=False)
+    return np.uint64(sum(1 << int(bit) for bit in bits))
+
+
+def recall(found: IntArray, planted: IntArray, photos: int) -> float:
+    """The share of the planted pairs that were found; both int (pairs, 2), sorted in their rows."""
+    codes: npt.NDArray[np.bool_] = np.isin(planted @ [photos, 1], found @ [photos, 1])
+    return float(codes.mean())
+
+
+def main() -> None:
+    """Print seconds, their ratio, and the recall of what was planted."""
+    seconds = []
+    for photos in PHOTOS:
+        hashes, planted = hashes_with_near_duplicates(photos, np.random.default_rng(0))
+        started = time.perf_counter()
+        found = near_duplicate_pairs(hashes)
+        seconds.append(time.perf_counter() - started)
+        print(
+            f"{photos:,} photos: {seconds[-1]:.1f} s, {len(found):,} pairs within {NEAR_DUPLICATE_BITS} bits, "
+            f"{recall(found, planted, photos):.2%} of the {len(planted):,} planted ones",
+            flush=True,
+        )
+    print(f"{PHOTOS[1] // PHOTOS[0]} × the photos take {seconds[1] / seconds[0]:.1f} × the time")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""All of TACO from one archive: only what the annotations in it name, and of that only what is harmless."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from wastelens.errors import DatasetError
+from wastelens.getting.annotations import ANNOTATIONS
+from wastelens.getting.annotations import MAX_BYTES as LARGEST_ANNOTATIONS
+from wastelens.getting.photo_folder import DEAD, WRONG, PhotoFile, PhotoFolder
+from wastelens.getting.photo_list import WantedPhoto
+from wastelens.web.client import Web
+from wastelens.web.errors import Unfetchable
+
+MAX_BYTES = 10_000_000_000
+USUAL_BYTES = 2_600_000_000  # of Zenodo's, and of the photos in it
+_HIGHEST_RATIO = 200
+_PIECE = 1 << 16
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError)
+
+
+def fetch_archive(web: Web, url: str, target: Path, progress: Callable[[int], None]) -> None:
+    """Fetch an archive; what has come goes on after an interruption.
+
+    Raises:
+        DatasetError: it is not to be had.
+        NoNetwork: nothing can be reached at all.
+    """
+    try:
+        web.fetch_file(url, target, max_bytes=MAX_BYTES, progress=progress)
+    except Unfetchable as error:
+        raise DatasetError(
+            f'The archive is not to be had: {error}. Try later, elsewhere with set="archive_url=URL", or source=web.'
+        ) from None
+
+
+class _Harmful(Exception):  # noqa: N818  its message is a photo's reason
+    """A member of the archive that is not unpacked."""
+
+
+class Archive:
+    """A zip file that holds ``annotations.json`` at any depth, and photos in folders beside that.
+
+    Nothing is unpacked under a name that the archive gives: photos are looked for by the names in the annotations,
+    which have been checked.
+
+    Parameters:
+        path: the archive.
+        max_bytes: of one photo, unpacked.
+
+    Raises:
+        DatasetError: no zip file, or one without annotations; it is removed, as another one has to be fetched.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except _BROKEN as error:
+            path.unlink()
+            raise DatasetError(
+                f"The archive is no zip file ({error}). Correct archive_url, or fetch it again."
+            ) from None
+        self._max_bytes = max_bytes
+        found = [info.filename for info in self._zip.infolist() if _is_annotations(info.filename)]
+        if not found:
+            self._zip.close()
+            path.unlink()
+            raise DatasetError(f"The archive holds no {ANNOTATIONS}. Correct archive_url.")
+        self._annotations = min(found, key=lambda name: (name.count("/"), name))
+        self._root = self._annotations.removesuffix(ANNOTATIONS)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._zip.close()
+
+    def unpack_annotations(self, target: Path) -> None:
+        """Write the annotations to a file.
+
+        Raises:
+            DatasetError: they are damaged, or absurdly large.
+        """
+        try:
+            self._unpack(self._annotations, target, LARGEST_ANNOTATIONS)
+        except _Harmful as error:
+            raise DatasetError(f"{ANNOTATIONS} in the archive cannot be used: {error}. Correct archive_url.") from None
+
+    def bytes_of(self, photos: list[WantedPhoto]) -> int:
+        """How much room these photos take."""
+        known = self._zip.NameToInfo
+        return sum(known[name].file_size for photo in photos if (name := self._root + photo.file_name) in known)
+
+    def unpack_photo(self, photo: WantedPhoto, folder: PhotoFolder) -> int:
+        """Get one photo into its folder, or a reason why not into its list; returns its bytes."""
+        if folder.take_over(photo):
+            return 0
+        name = self._root + photo.file_name
+        if name not in self._zip.NameToInfo:
+            folder.leave_out(photo, DEAD, "not in the archive")
+            return 0
+        draft = folder.draft(photo)
+        try:
+            file = self._unpack(name, draft, self._max_bytes)
+        except _Harmful as error:
+            draft.unlink(missing_ok=True)
+            folder.leave_out(photo, WRONG, str(error))
+            return 0
+        folder.keep(photo, file)
+        return file.size_bytes
+
+    def _unpack(self, name: str, target: Path, max_bytes: int) -> PhotoFile:
+        info = self._zip.getinfo(name)
+        _refuse_harmful(info, max_bytes)
+        digest = hashlib.sha256()
+        try:
+            with self._zip.open(info) as packed, target.open("wb") as file:
+                while piece := packed.read(_PIECE):  # never more than it says: zipfile stops there
+                    digest.update(piece)
+                    file.write(piece)
+        except _BROKEN:
+            raise _Harmful("damaged in the archive") from None
+        return PhotoFile(target, info.file_size, digest.hexdigest())
+
+
+def _is_annotations(name: str) -> bool:
+    parts = name.split("/")
+    return parts[-1] == ANNOTATIONS and "__MACOSX" not in parts
+
+
+def _refuse_harmful(info: zipfile.ZipInfo, max_bytes: int) -> None:
+    if stat.S_ISLNK(info.external_attr >> 16) or info.is_dir():
+        raise _Harmful("a link or a folder in the archive, no file")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _Harmful("packed by an uncommon method")
+    if info.file_size > max_bytes:
+        raise _Harmful(f"{info.file_size / 1e6:,.1f} MB when unpacked, more than max_bytes={max_bytes / 1e6:,.1f} MB")
+    if info.file_size > _HIGHEST_RATIO * max(1, info.compress_size):
+        raise _Harmful(f"unpacks to more than {_HIGHEST_RATIO} times its size")

@@ -1,0 +1,157 @@
+"""Wikimedia Commons, searched through MediaWiki's API: https://www.mediawiki.org/wiki/API:Search, …/API:Imageinfo."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
+from wastelens.getting.licences import commons_licences, freest
+from wastelens.getting.plain_text import first_link, plain_text, web_address
+from wastelens.getting_config import ApiConfig
+from wastelens.web.client import Web
+from wastelens.web.errors import Unfetchable
+
+PHOTOS_PER_PAGE, MOST_PAGES = 50, 20
+COPY_WIDTH_PX = 1280  # one of the widths that Wikimedia keeps copies of
+MAX_LAG_S = 5  # of its database; above that the API asks to come back
+_ATTEMPTS = 5
+_FIXED: dict[str, str | int] = {
+    "action": "query",
+    "format": "json",
+    "formatversion": 2,
+    "maxlag": MAX_LAG_S,
+    "generator": "search",
+    "gsrnamespace": 6,  # files
+    "gsrlimit": PHOTOS_PER_PAGE,
+    "prop": "imageinfo",
+    "iiprop": "url|size|mime|extmetadata",
+    "iiurlwidth": COPY_WIDTH_PX,
+    "iiextmetadatafilter": "ObjectName|Artist|License|LicenseShortName|LicenseUrl",
+}
+
+
+@dataclass(frozen=True)
+class Largest:
+    """Of what is larger than this, Commons' own copy of a smaller width is taken."""
+
+    megapixels: float
+    size_bytes: int
+
+
+class Commons:
+    """Searches the files of Wikimedia Commons, one request after another."""
+
+    name = "commons"
+
+    def __init__(self, web: Web, config: ApiConfig, licences: Collection[str], largest: Largest) -> None:
+        self._web = web
+        self._config = config
+        self._licences = licences
+        self._largest = largest
+        self.bad_records = 0
+
+    def search(self, material: str, term: str) -> Iterator[Candidate]:
+        """Page after page, each in the order of its search."""
+        parameters = {**_FIXED, "gsrsearch": f"{term} filetype:bitmap"}
+        following: dict[str, str | int] = {}
+        for _ in range(MOST_PAGES):
+            answer = self._answer({**following, **parameters})
+            for page in _pages(answer):
+                try:
+                    yield self._candidate(page, material, term)
+                except BadRecord:
+                    self.bad_records += 1
+            before, following = following, _following(answer)
+            if not following or following == before:
+                return
+
+    def _answer(self, parameters: dict[str, str | int]) -> dict[str, Any]:
+        """The API's answer; while its database lags it answers with an error, and Web heeds how long to wait."""
+        code = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                answer = self._web.fetch_json(
+                    self._config.url, parameters, seconds_between=self._config.seconds_between_requests
+                )
+            except Unfetchable as error:
+                raise CatalogueDown(str(error)) from None
+            if not isinstance(answer, dict):
+                raise CatalogueDown("its answer is no JSON object")
+            if "error" not in answer:
+                return answer
+            code = plain_text(answer["error"].get("code")) if isinstance(answer["error"], dict) else ""
+            if code != "maxlag":
+                break
+        raise CatalogueDown(f"it answers with the error '{code}'")
+
+    def _candidate(self, page: dict[str, Any], material: str, term: str) -> Candidate:
+        info = page["imageinfo"][0]
+        width, height, photo_url = number(info.get("width")), number(info.get("height")), web_address(info.get("url"))
+        identity = number(page.get("pageid"))
+        if not identity or not photo_url:
+            raise BadRecord
+        if width * height > self._largest.megapixels * 1e6 or number(info.get("size")) > self._largest.size_bytes:
+            copy = web_address(info.get("thumburl"))
+            if copy:
+                photo_url, width, height = copy, number(info.get("thumbwidth")), number(info.get("thumbheight"))
+        told = info.get("extmetadata")
+        name = _said(told, "LicenseShortName") or _said(told, "License")
+        licences = commons_licences(name) or commons_licences(_said(told, "License"))
+        licence = freest(licences, self._licences) or next(iter(licences), None)
+        return Candidate(
+            source=self.name,
+            id=str(identity),
+            material=material,
+            term=term,
+            title=_said(told, "ObjectName") or _title(page),
+            creator=_said(told, "Artist"),
+            creator_url=first_link(_raw(told, "Artist")),
+            licence=licence.code if licence else name,
+            licence_version=licence.version if licence else "",
+            licence_url=licence.link(web_address(_raw(told, "LicenseUrl"))) if licence else "",
+            page_url=web_address(info.get("descriptionurl")),
+            photo_url=photo_url,
+            width=width,
+            height=height,
+            mime=plain_text(info.get("mime")),
+        )
+
+
+def _pages(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files that are described, the best first; what is still without a description comes with a later answer."""
+    nothing_found = "batchcomplete" in answer or "continue" in answer
+    query = answer.get("query", {"pages": []} if nothing_found else None)
+    pages = query.get("pages", []) if isinstance(query, dict) else None
+    if not isinstance(pages, list):
+        raise CatalogueDown("its answer has no list of pages")
+    described = [page for page in pages if _is_described(page)]
+    return sorted(described, key=lambda page: number(page.get("index")))
+
+
+def _is_described(page: Any) -> bool:
+    info = page.get("imageinfo") if isinstance(page, dict) else None
+    return isinstance(info, list) and bool(info) and isinstance(info[0], dict)
+
+
+def _following(answer: dict[str, Any]) -> dict[str, str | int]:
+    """What to ask with for the next answer; empty: this was the last."""
+    given = answer.get("continue")
+    if not isinstance(given, dict):
+        return {}
+    return {str(name): value for name, value in given.items() if isinstance(value, str | int)}
+
+
+def _raw(told: Any, name: str) -> object:
+    entry = told.get(name) if isinstance(told, dict) else None
+    return entry.get("value") if isinstance(entry, dict) else None
+
+
+def _said(told: Any, name: str) -> str:
+    return plain_text(_raw(told, name))
+
+
+def _title(page: dict[str, Any]) -> str:
+    return PurePosixPath(plain_text(page.get("title")).removeprefix("File:")).stem

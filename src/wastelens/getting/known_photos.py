@@ -1,0 +1,114 @@
+"""The photos that a new one must not repeat: those a model is judged on, and those that are in the folder already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.data.duplicates import Hashes, confirmed_pairs, perceptual_hashes
+from wastelens.data.photo_rows import PhotoRows
+from wastelens.data.photos import BadPhotoError, Photo, decode, read_photo
+from wastelens.data.prepared import PreparedDataset
+
+Photos = npt.NDArray[np.uint8]
+
+_CONFIRMED_AT_ONCE = 64
+
+
+def judged_photos(dataset: PreparedDataset) -> PhotoRows:
+    """The photos that are in val or test, in the one split or in any fold."""
+    splits = [dataset.split(fold) for fold in range(int(dataset.manifest["split"]["folds"]) + 1)]
+    rows = [part.frame["photo_index"] for split in splits for part in (split.val, split.test)]
+    return PhotoRows([(dataset.photos, np.unique(np.concatenate(rows)).astype(np.intp))])
+
+
+class KnownPhotos:
+    """Finds near-duplicates, turned or mirrored ones too; holds 64 bytes a photo, and no pixels.
+
+    Args:
+        judged: val and test photos of the prepared dataset.
+        collected: photos of the folder, of the same side.
+        folder: where those are, and those that are added.
+        names: the names of ``collected`` below the folder.
+        max_distance: bits of the perceptual hash that may differ.
+    """
+
+    def __init__(
+        self, judged: PhotoRows, collected: PhotoRows, folder: Path, names: list[str], max_distance: int
+    ) -> None:
+        self._photos = _one_behind_the_other(judged, collected)
+        self._added = _PhotoFiles(folder, self._photos.side_px)
+        self._judged = len(judged)
+        self._names = list(names)
+        self._max_distance = max_distance
+        self._hashes = perceptual_hashes(cast(Photos, self._photos))  # which reads them in chunks
+
+    @property
+    def side_px(self) -> int:
+        """The side of the photos that it compares."""
+        return self._photos.side_px
+
+    def repeated_by(self, photo: Photo) -> str:
+        """Which of them a photo repeats, as a reason; empty: none. Photo: uint8 (side, side, 3)."""
+        near = self._near(perceptual_hashes(photo[np.newaxis])[0])
+        both = _one_behind_the_other(photo[np.newaxis], self._photos, cast(Photos, self._added))
+        for start in range(0, len(near), _CONFIRMED_AT_ONCE):  # the first that is confirmed is enough
+            pairs = np.array([(0, 1 + row) for row in near[start : start + _CONFIRMED_AT_ONCE]], dtype=np.int64)
+            confirmed = confirmed_pairs(cast(Photos, both), pairs)
+            if len(confirmed):
+                return self._reason(int(confirmed[0, 1]) - 1)
+        return ""
+
+    def _near(self, hashes: Hashes) -> npt.NDArray[np.intp]:
+        """The known photos whose hashes come near; hashes: uint64 (8,).
+
+        These are the pairs of ``near_duplicate_pairs``, which looks for those among many known photos too.
+        """
+        turned_them = np.bitwise_count(self._hashes ^ hashes[0]) <= self._max_distance
+        turned_it = np.bitwise_count(self._hashes[:, :1] ^ hashes) <= self._max_distance
+        return np.flatnonzero((turned_them | turned_it).any(axis=1))
+
+    def _reason(self, row: int) -> str:
+        if row < self._judged:
+            return "near-duplicate: of a val or test photo"
+        return f"near-duplicate: of {self._names[row - self._judged]}"
+
+    def add(self, name: str, photo: Photo) -> None:
+        """From now on a photo is known, whose file has that name below the folder."""
+        self._hashes = np.concatenate([self._hashes, perceptual_hashes(photo[np.newaxis])])
+        self._names.append(name)
+        self._added.names.append(name)
+
+
+def _one_behind_the_other(*sources: Photos | PhotoRows) -> PhotoRows:
+    return PhotoRows([(photos, np.arange(len(photos))) for photos in sources])
+
+
+class _PhotoFiles:
+    """Photo files that stand for an array, uint8 (photos, side, side, 3): each is decoded when it is asked for."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, folder: Path, side_px: int) -> None:
+        self.names: list[str] = []
+        self._folder = folder
+        self._side_px = side_px
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), self._side_px, self._side_px, 3)
+
+    def __getitem__(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        return np.stack([self._photo(self.names[row]) for row in rows])
+
+    def _photo(self, name: str) -> Photo:
+        try:
+            return decode(read_photo(self._folder / name), self._side_px).pixels_0_255
+        except BadPhotoError:  # somebody has just removed it: black, which is like nothing
+            return np.zeros(self.shape[1:], np.uint8)

@@ -1,0 +1,88 @@
+"""Openverse's catalogue of openly licensed images: https://api.openverse.org/v1/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
+from wastelens.getting.licences import openverse_licence
+from wastelens.getting.plain_text import plain_text, web_address
+from wastelens.getting_config import ApiConfig
+from wastelens.web.client import Web
+from wastelens.web.errors import Unfetchable
+
+# Without an account; at present it also ends after 240 photos, which ``page_count`` tells.
+PHOTOS_PER_PAGE, MOST_PAGES = 20, 20
+_KINDS = {"jpg": "jpeg", "tif": "tiff", "svg": "svg+xml"}
+
+
+class Openverse:
+    """Searches Openverse without an account, and without what it considers unfit for minors."""
+
+    name = "openverse"
+
+    def __init__(self, web: Web, config: ApiConfig, licences: Sequence[str]) -> None:
+        self._web = web
+        self._config = config
+        self._licences = licences
+        self.bad_records = 0
+
+    def search(self, material: str, term: str) -> Iterator[Candidate]:
+        """Page after page; asks for photos under the licences that are allowed alone."""
+        page = pages = 1
+        while page <= min(pages, MOST_PAGES):
+            answer = self._page(term, page)
+            for record in answer["results"]:
+                try:
+                    candidate = _candidate(record, material, term)
+                except BadRecord:
+                    self.bad_records += 1
+                    continue
+                if record.get("mature") is not True:
+                    yield candidate
+            pages = number(answer.get("page_count"))
+            page += 1
+
+    def _page(self, term: str, page: int) -> dict[str, Any]:
+        parameters: dict[str, str | int] = {"q": term, "license": ",".join(self._licences)}
+        parameters |= {"page": page, "page_size": PHOTOS_PER_PAGE}
+        try:
+            answer = self._web.fetch_json(
+                self._config.url, parameters, seconds_between=self._config.seconds_between_requests
+            )
+        except Unfetchable as error:
+            if page > 1 and error.lasting:  # deeper than one may look without an account
+                return {"results": []}
+            raise CatalogueDown(str(error)) from None
+        if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
+            raise CatalogueDown("its answer has no list of results")
+        return answer
+
+
+def _candidate(record: Any, material: str, term: str) -> Candidate:
+    if not isinstance(record, dict):
+        raise BadRecord
+    identity, photo_url = plain_text(record.get("id")), web_address(record.get("url"))
+    if not identity or not photo_url:
+        raise BadRecord
+    code, version = plain_text(record.get("license")), plain_text(record.get("license_version"))
+    licence = openverse_licence(code, version)
+    kind = plain_text(record.get("filetype")).lower()
+    return Candidate(
+        source=Openverse.name,
+        id=identity,
+        material=material,
+        term=term,
+        title=plain_text(record.get("title")),
+        creator=plain_text(record.get("creator")),
+        creator_url=web_address(record.get("creator_url")),
+        licence=licence.code if licence else code,
+        licence_version=licence.version if licence else version,
+        licence_url=licence.link(web_address(record.get("license_url"))) if licence else "",
+        page_url=web_address(record.get("foreign_landing_url")),
+        photo_url=photo_url,
+        width=number(record.get("width")),
+        height=number(record.get("height")),
+        mime=f"image/{_KINDS.get(kind, kind)}" if kind else "",
+    )

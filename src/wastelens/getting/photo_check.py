@@ -1,0 +1,157 @@
+"""Whether a file is the photo that the annotations speak of, by its header and its end: nothing is decoded."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from wastelens.data.labels import misfit
+
+SMALLEST_SIDE_PX = 64
+LARGEST_MEGAPIXELS = 500
+_PIECE = 1 << 16
+_JPEG_END = b"\xff\xd9"
+# Pillow holds whole chunks of a PNG in memory, and a whole WebP: no camera's file has larger ones than these.
+_LARGEST_CHUNK_BESIDE_PIXELS = 1 << 23
+_LARGEST_WEBP = 1 << 25
+_EXIF_ORIENTATION = 0x0112
+_TURNED_BY_90_DEGREES = (5, 6, 7, 8)
+_HEADER_ERRORS = (SyntaxError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, EOFError)
+_BROKEN = (*_HEADER_ERRORS, MemoryError, struct.error, zlib.error)
+# Not Image.open: it warns of photos with more than 89 megapixels, and looks through a JPEG for further frames.
+_READERS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"RIFF": WebPImageFile,
+}
+# What a header may hold is limited, but not by much: one at a time is enough of it in memory.
+_one_header = threading.Lock()
+
+
+class WrongPhotoError(Exception):
+    """A file that is not the photo it should be; the message is the reason, for the list of such photos."""
+
+
+def check_photo(path: Path, annotated: tuple[float, float]) -> tuple[int, int]:
+    """The upright (width, height) of a photo in pixels, read in little memory, however large it is.
+
+    Args:
+        path: a JPEG, PNG or WebP file under whatever name.
+        annotated: its (width, height) in the annotations, in either orientation; where they are impossible ones, any
+            shape will do.
+
+    Raises:
+        WrongPhotoError: no such file, damaged, cut off, absurdly large or small, or of another shape than annotated.
+    """
+    with path.open("rb") as file:
+        reader = _reader(file.read(512))
+        if reader is PngImageFile:
+            _check_png(file)
+        elif reader is WebPImageFile:
+            _check_webp(file)
+        width, height = _upright_size(file, reader)
+        if reader is JpegImageFile:
+            _check_jpeg_end(file)
+    _check_size(width, height)
+    _check_shape(annotated, (width, height))
+    return width, height
+
+
+def _reader(start: bytes) -> type[ImageFile.ImageFile]:
+    if not start:
+        raise WrongPhotoError("an empty file")
+    for magic, reader in _READERS.items():
+        if start.startswith(magic) and (magic != b"RIFF" or start[8:12] == b"WEBP"):
+            return reader
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        raise WrongPhotoError("a web page, no photo")
+    if not set(start) & set(range(9)):
+        raise WrongPhotoError("a text, no photo")
+    raise WrongPhotoError("neither JPEG, PNG nor WebP")
+
+
+def _check_png(file: BinaryIO) -> None:
+    """Every chunk's checksum up to the last one (PNG specification, third edition, §5.3)."""
+    file.seek(8)
+    kind = b""
+    while kind != b"IEND":
+        head = file.read(8)
+        if len(head) < 8:
+            raise WrongPhotoError("cut off")
+        left, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind != b"IDAT" and left > _LARGEST_CHUNK_BESIDE_PIXELS:
+            raise WrongPhotoError(f"a PNG with {left / 1e6:,.0f} MB beside its pixels")
+        checksum = zlib.crc32(kind)
+        while left:
+            piece = file.read(min(left, _PIECE))
+            if not piece:
+                raise WrongPhotoError("cut off")
+            checksum = zlib.crc32(piece, checksum)
+            left -= len(piece)
+        if file.read(4) != checksum.to_bytes(4, "big"):
+            raise WrongPhotoError("damaged: a checksum is wrong")
+
+
+def _check_webp(file: BinaryIO) -> None:
+    """Its length (RFC 9649, §2.4); the reader looks at the rest."""
+    file.seek(4)
+    promised = int.from_bytes(file.read(4), "little") + 8
+    if promised > _LARGEST_WEBP:
+        raise WrongPhotoError(f"a WebP of {promised / 1e6:,.0f} MB")
+    if file.seek(0, 2) < promised:
+        raise WrongPhotoError("cut off")
+
+
+def _upright_size(file: BinaryIO, reader: type[ImageFile.ImageFile]) -> tuple[int, int]:
+    """Leaves a JPEG's file where its first scan begins."""
+    file.seek(0)
+    with _one_header, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of EXIF data that is broken, which no photo depends on
+        try:
+            header = reader(file)
+        except _BROKEN as error:
+            raise WrongPhotoError(f"damaged image file ({' '.join(str(error).split())[:100]})") from None
+        turned = _orientation(header) in _TURNED_BY_90_DEGREES
+        width, height = header.size
+    return (height, width) if turned else (width, height)
+
+
+def _orientation(header: ImageFile.ImageFile) -> int:
+    if "exif" not in header.info:  # getexif would decode a whole PNG to look for it behind the pixels
+        return 1
+    try:
+        return int(header.getexif().get(_EXIF_ORIENTATION, 1))
+    except _BROKEN:  # either orientation will do
+        return 1
+
+
+def _check_jpeg_end(file: BinaryIO) -> None:
+    """Whether an end marker follows the scans; cameras write more behind it."""
+    before = b""
+    while piece := file.read(_PIECE):
+        if _JPEG_END in before + piece:
+            return
+        before = piece[-1:]
+    raise WrongPhotoError("cut off")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > LARGEST_MEGAPIXELS * 1e6:
+        raise WrongPhotoError(f"absurdly large: {width} x {height} pixels")
+    if min(width, height) < SMALLEST_SIDE_PX:
+        raise WrongPhotoError(f"too small: {width} x {height} pixels")
+
+
+def _check_shape(annotated: tuple[float, float], real: tuple[int, int]) -> None:
+    width, height = int(annotated[0]), int(annotated[1])
+    if width >= 1 and height >= 1 and misfit((width, height), real) and misfit((height, width), real):
+        raise WrongPhotoError(f"annotated as {width} x {height}, the file is {real[0]} x {real[1]}")

@@ -1,0 +1,69 @@
+"""Which photos the annotations ask for, and where each is to be had."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from wastelens.data.coco import image_columns, read_coco
+from wastelens.errors import AnnotationsError
+
+NOT_STATED = "not stated"
+_NAMES_OF_OTHER_FILES = re.compile(r"\..*|annotations[^/]*\.json|download\.csv[^/]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class WantedPhoto:
+    """A photo that the annotations name.
+
+    Attributes:
+        file_name: where it goes, below the dataset's folder, with forward slashes.
+        url: where it is fetched from; empty where the annotations do not say.
+        same_at: where the same bytes may have been fetched from before.
+        width: as annotated, in pixels; may be nonsense.
+        height: likewise.
+        licence: as the annotations state it.
+    """
+
+    file_name: str
+    url: str
+    same_at: frozenset[str]
+    width: float
+    height: float
+    licence: str
+
+
+def wanted_photos(annotations: Path, size: Literal["original", "640"], archive_url: str = "") -> list[WantedPhoto]:
+    """The photos of a COCO file with TACO's fields, sorted by name.
+
+    Args:
+        annotations: the file.
+        size: whose address is taken: the original's, or for photos that have one that of the small copy.
+        archive_url: take them all from there instead.
+
+    Raises:
+        AnnotationsError: not COCO, or a file name that would take the place of another file here.
+    """
+    columns = {int(image["id"]): image for image in image_columns(annotations)}
+    photos = []
+    for image in read_coco(annotations).images:
+        name = PurePosixPath(image.file_name.replace("\\", "/")).as_posix()
+        if _NAMES_OF_OTHER_FILES.fullmatch(name):
+            raise AnnotationsError(
+                f"{annotations}: image {image.id} has file_name '{image.file_name}', which is kept for other files. "
+                "Use a name in a folder of photos, like 'batch_1/000006.jpg'."
+            )
+        fields = columns[image.id]
+        original = _text(fields, "flickr_url")
+        url = archive_url or (_text(fields, "flickr_640_url") if size == "640" else "") or original
+        same_at = frozenset({url, original}) if archive_url else frozenset({url})
+        licence = _text(fields, "license") or NOT_STATED
+        photos.append(WantedPhoto(name, url, same_at, image.width, image.height, licence))
+    return sorted(photos, key=lambda photo: photo.file_name)
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return " ".join(value.split()) if isinstance(value, str) else ""

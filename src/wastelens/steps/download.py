@@ -1,0 +1,209 @@
+"""``download``: TACO's annotations and photos, as far as they can still be had, and a list of those that cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from wastelens import interrupts
+from wastelens.config import flatten
+from wastelens.console import Bar, progress_bar, say, table, warn
+from wastelens.errors import AnnotationsError, ConfigError
+from wastelens.getting.annotations import AnnotationsFile
+from wastelens.getting.archive import USUAL_BYTES, Archive, fetch_archive
+from wastelens.getting.fetching import PhotoFetcher, estimated_bytes
+from wastelens.getting.folder_lock import only_one_in
+from wastelens.getting.parallel import work_through
+from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder
+from wastelens.getting.photo_list import WantedPhoto, wanted_photos
+from wastelens.getting.space import check_space, in_words
+from wastelens.getting.summary import Summary, summarise
+from wastelens.getting_config import DownloadConfig
+from wastelens.tracking import Run, Tracker
+from wastelens.web.addresses import locate
+from wastelens.web.client import Web
+from wastelens.web.errors import Unfetchable
+
+LICENCES = "licences.csv"
+NOTHING_TO_DO = "Nothing to fetch: every photo is there, or known not to be had."
+MB = 10**6
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What ``download`` has brought: the folder, the run that tells of it, and what was logged there."""
+
+    folder: Path
+    run_id: str
+    metrics: dict[str, float]
+
+
+def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
+    """Fetch what is not there yet.
+
+    Raises:
+        InputError: no network, no room on the disk, no usable annotations, another process at it, or more photos
+            missing than ``max_problem_share``; what was fetched stays.
+    """
+    began = time.monotonic()
+    _check_source(config)
+    folder = config.data_folder / "raw" / ("taco_unofficial" if config.unofficial else "taco")
+    with only_one_in(folder), tracker.start(f"download {folder.name}", tags={"step": "download"}) as tracked:
+        tracked.log_parameters(_parameters(config))
+        photos, annotations = PhotoFolder(folder), AnnotationsFile(folder, config.annotations)
+        with Web(config.web, hosts=config.hosts, contact=config.contact) as web:
+            get = _from_archive if config.source == "zenodo" else _from_web
+            wanted = get(web, photos, annotations, config)
+        photos.remove_placeholders(wanted)
+        photos.finish(wanted)
+        summary = summarise(wanted, photos)
+        metrics = {**summary.metrics(), "seconds": time.monotonic() - began}
+        _log(tracked, summary, photos, metrics)
+        _report(summary, photos)
+        summary.check_share(config.max_problem_share)
+        _say_what_next(summary, config, folder)
+        return Downloaded(folder, tracked.id, metrics)
+
+
+def _check_source(config: DownloadConfig) -> None:
+    if config.source == "zenodo" and (config.unofficial or config.size == "640"):
+        what = "unofficial=true" if config.unofficial else "size=640"
+        raise ConfigError(
+            f"source=zenodo has the official photos at their original size alone: give either it or {what}."
+        )
+
+
+def _parameters(config: DownloadConfig) -> dict[str, object]:
+    """The settings without what a URL may hold beside host and path."""
+    settings: dict[str, object] = dict(flatten(config))
+    for name in [name for name in settings if name.endswith("_url")]:
+        with contextlib.suppress(Unfetchable):
+            settings[name] = locate(str(settings.pop(name))).shown
+    return settings
+
+
+def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
+    setting = "unofficial_url" if config.unofficial else "annotations_url"
+    ask = annotations.ask_if_reachable if _is_complete(photos, annotations, config) else annotations.ask
+    ask(web, str(getattr(config, setting)), setting)
+    wanted = _wanted(annotations, config)
+    missing = _missing(wanted, photos, config)
+    _check_space_for(missing, photos, config)
+    if missing:
+        with progress_bar("Photos", len(missing)) as bar:
+            fetch, show = PhotoFetcher(web, photos), _Rate(bar).photo
+            work_through(missing, fetch, workers=config.workers, after_each=show, give_up=web.close)
+    else:
+        say(NOTHING_TO_DO)
+    return wanted
+
+
+def _check_space_for(missing: list[WantedPhoto], photos: PhotoFolder, config: DownloadConfig) -> None:
+    largest = config.web.max_bytes
+    to_come = [photo for photo in missing if not photos.path(photo).exists()]
+    needed = sum(min(estimated_bytes(photo, config.size), largest) for photo in to_come)
+    check_space(photos.folder, needed, f"The {len(to_come):,} photos that are missing")
+
+
+def _from_archive(
+    web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig
+) -> list[WantedPhoto]:
+    if _is_complete(photos, annotations, config):
+        say(NOTHING_TO_DO)
+        return _wanted(annotations, config)
+    with contextlib.closing(Archive(_fetched_archive(web, photos, config), config.web.max_bytes)) as packed:
+        packed.unpack_annotations(draft := photos.unfinished("annotations.json"))
+        annotations.take(draft, config.archive_url)
+        wanted = _wanted(annotations, config)
+        missing = _missing(wanted, photos, config)
+        check_space(photos.folder, packed.bytes_of(missing), f"The {len(missing):,} photos that are missing")
+        with progress_bar("Photos", len(missing)) as bar:
+            rate = _Rate(bar)
+            for photo in missing:
+                interrupts.check()
+                rate.photo(packed.unpack_photo(photo, photos))
+    return wanted
+
+
+def _fetched_archive(web: Web, photos: PhotoFolder, config: DownloadConfig) -> Path:
+    target = photos.unfinished("archive.zip")
+    if not target.exists():  # otherwise an earlier call was interrupted while it was unpacked
+        check_space(photos.folder, 2 * USUAL_BYTES, "The archive and its photos")
+        say(f"Fetching {locate(config.archive_url).shown}, about {in_words(USUAL_BYTES)}.")
+        with progress_bar("Archive, MB", USUAL_BYTES // MB) as bar:
+            fetch_archive(web, config.archive_url, target, _Rate(bar).add)
+    return target
+
+
+def _wanted(annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
+    archive_url = config.archive_url if config.source == "zenodo" else ""
+    return wanted_photos(annotations.path, config.size, archive_url)
+
+
+def _missing(wanted: list[WantedPhoto], photos: PhotoFolder, config: DownloadConfig) -> list[WantedPhoto]:
+    return [photo for photo in wanted if not photos.is_settled(photo, retry_dead=config.retry_dead)]
+
+
+def _is_complete(photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> bool:
+    """Whether there are annotations, and nothing to do about any of their photos."""
+    try:
+        return not _missing(_wanted(annotations, config), photos, config)
+    except AnnotationsError:
+        return False
+
+
+class _Rate:
+    """How fast it goes, behind a progress bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._began = time.monotonic()
+        self._photos = self._bytes = 0
+
+    def photo(self, size_bytes: int) -> None:
+        """A photo has ended, for which so many bytes were fetched."""
+        self._photos += 1
+        self._bytes += size_bytes
+        seconds = time.monotonic() - self._began
+        self._bar.advance()
+        self._bar.show(f"{self._photos / seconds:.1f} photos/s, {self._bytes / seconds / MB:.1f} MB/s")
+
+    def add(self, size_bytes: int) -> None:
+        """So many bytes more of one large file."""
+        before, self._bytes = self._bytes, self._bytes + size_bytes
+        self._bar.advance(self._bytes // MB - before // MB)
+        self._bar.show(f"{self._bytes / (time.monotonic() - self._began) / MB:.1f} MB/s")
+
+
+def _log(tracked: Run, summary: Summary, photos: PhotoFolder, metrics: dict[str, float]) -> None:
+    tracked.log_metrics(metrics)
+    tracked.log_file(photos.list_path)
+    tracked.log_table(summary.licences, LICENCES)
+
+
+def _report(summary: Summary, photos: PhotoFolder) -> None:
+    rows = [
+        [str(licence), f"{count:,}", f"{megabytes:,.1f}"]
+        for licence, count, megabytes in summary.licences.itertuples(index=False)
+    ]
+    table(f"{photos.folder}: photos by licence", ["licence", "photos", "MB"], rows)
+    if summary.missing:
+        reasons = [[reason, f"{count:,}"] for reason, count in summary.missing.most_common()]
+        table("Photos that are not to be had", ["reason", "photos"], reasons)
+        say(f"{photos.list_path} lists every photo: what it is, or why it is not there.")
+
+
+def _say_what_next(summary: Summary, config: DownloadConfig, folder: Path) -> None:
+    if failed := summary.of_status[FAILED]:
+        warn(f"{failed:,} photos may still be had: call again for them.")
+    dataset = shlex.quote(str(folder)) if config.unofficial else "taco"
+    say(
+        f"{summary.of_status[DONE]:,} of {summary.photos:,} photos in {folder}. "
+        f"Next: mlflow run . -e prepare --env-manager local -P dataset={dataset}",
+        "green",
+    )
+    if config.unofficial:
+        say(f"To learn from them without their labels: mlflow run . -e pretrain -P unlabelled={dataset}")

@@ -1,0 +1,48 @@
+"""Why something from the web is not to be had."""
+
+from __future__ import annotations
+
+from wastelens.errors import InputError, WastelensError
+
+
+class Unfetchable(WastelensError):  # noqa: N818  a state of the world, no fault of the input
+    """An address that gives nothing that could be used.
+
+    Attributes:
+        reason: a few words, without the address.
+        lasting: asking again is of no use, as with a page that is gone, a refused address or a file that is too large;
+            otherwise the next call may have more luck.
+    """
+
+    def __init__(self, place: str, reason: str, *, lasting: bool) -> None:
+        self.reason = reason
+        self.lasting = lasting
+        super().__init__(f"{place}: {reason}")
+
+
+class NoNetwork(InputError):  # noqa: N818  as above
+    """Nobody at all can be reached."""
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(
+            f"No network: '{host}' cannot be reached ({reason}). Connect to the internet, set HTTPS_PROXY if there is "
+            "a proxy, and call again; what is there already stays."
+        )
+
+
+class Closed(WastelensError):  # noqa: N818  no error at all
+    """Raised in the threads that still fetch or wait when the ``Web`` is closed: nobody wants their answer any more."""
+
+
+class Passing(Exception):  # noqa: N818  never leaves the package
+    """An attempt failed, and the next one may not.
+
+    Attributes:
+        reason: a few words.
+        unreached: nobody answered at all, as without a network.
+    """
+
+    def __init__(self, reason: str, *, unreached: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.unreached = unreached

@@ -1,0 +1,600 @@
+"""The step ``collect`` against a server that plays Openverse and Commons, and the places their photos are at."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.factories import blocks, image_bytes, write_json
+from tests.unit.test_catalogues import file_page, pages, record, results
+from tests.web_server import Answer, Content, Cut, Gzip, Hang, Json, Page, Promise, Redirect, Status, WebServer, photo
+
+from wastelens.config_files import load_config
+from wastelens.data import photo_cache
+from wastelens.data.unlabelled import UNLABELLED_CACHE, load_unlabelled
+from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
+from wastelens.getting import collecting
+from wastelens.getting.folder_lock import only_one_in
+from wastelens.getting.ledger import CsvLedger
+from wastelens.getting_config import CollectConfig
+from wastelens.memory_tracking import MemoryTracker
+from wastelens.steps import collect
+from wastelens.web.errors import NoNetwork
+
+FAST = (
+    "web.backoff_s=0.001 web.attempts=2 web.requests_per_second=10000 web.connect_timeout_s=1 web.read_timeout_s=0.3 "
+    "web.longest_wait_s=0.5 web.max_bytes=1000000 openverse.seconds_between_requests=0 "
+    "commons.seconds_between_requests=0 min_side_px=100 max_megapixels=1"
+)
+OPENVERSE, COMMONS = "/v1/images/", "/w/api.php"
+SIDE = (160, 120)
+
+
+@dataclass
+class World:
+    """The web as far as it is needed, and a folder for what is collected from it."""
+
+    server: WebServer
+    prepared: Path
+    folder: Path
+    tracker: MemoryTracker = field(default_factory=MemoryTracker)
+
+    def __post_init__(self) -> None:
+        self.openverse()
+        self.commons()
+
+    def openverse(self, *records: Any) -> None:
+        self.server.serve(OPENVERSE, results(*records))
+
+    def commons(self, *listed: Any) -> None:
+        self.server.serve(COMMONS, pages(*listed) if listed else Json({"batchcomplete": True}))
+
+    def at(self, path: str, *answers: Answer) -> str:
+        return self.server.serve(path, *answers)
+
+    def on_openverse(self, number: int, *answers: Answer, **other: Any) -> dict[str, Any]:
+        """A record of a photo that is there."""
+        return record(number, url=self.at(f"/photo/{number}", *answers), **other)
+
+    def on_commons(self, number: int, content: bytes, **told: Any) -> dict[str, Any]:
+        """A file that is there."""
+        return self.commons_page(number, Content(content), **told)
+
+    def commons_page(self, number: int, *answers: Answer, **told: Any) -> dict[str, Any]:
+        url = self.at(f"/file/{number}", *answers)
+        return file_page(number, number, info={"url": url, "width": 1000, "height": 800}, **told)
+
+    def collect(
+        self, settings: str = "", materials: str = "glass", config_file: str = "", **parameters: str
+    ) -> collect.Collected:
+        terms = "" if "terms." in settings else "terms.glass=[bottle] terms.paper=[paper]"
+        parameters = {"contact": "me@example.org", "materials": materials, "photos": "10", **parameters}
+        places = {"dataset": str(self.prepared / "litter"), "folder": str(self.folder)}
+        chosen = load_config(
+            "collect",
+            parameters={**places, **parameters},
+            config_file=config_file,
+            settings=f"{FAST} {terms} openverse.url={self.server.address}{OPENVERSE} "
+            f"commons.url={self.server.address}{COMMONS} hosts=[{self.server.host}] "
+            f"data_folder={self.prepared / 'data'} {settings}",
+        )
+        assert isinstance(chosen, CollectConfig)
+        return collect.run(chosen, self.tracker)
+
+    def rows(self) -> list[dict[str, str]]:
+        with (self.folder / "collected.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def row(self, number: int) -> dict[str, str]:
+        (row,) = [row for row in self.rows() if row["photo_url"].endswith(f"/{number}")]
+        return row
+
+    def files(self) -> dict[str, bytes]:
+        """Of the photos, by their names below the folder; nothing else but the two lists may lie there."""
+        below = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        assert {"collected.csv", "ATTRIBUTION.md"} <= below.keys()
+        return {name: path.read_bytes() for name, path in below.items() if "/" in name}
+
+    def attribution(self) -> str:
+        return (self.folder / "ATTRIBUTION.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def server() -> Iterator[WebServer]:
+    with WebServer() as running:
+        yield running
+
+
+@pytest.fixture
+def world(server: WebServer, prepared_folder: Path, tmp_path: Path) -> Iterator[World]:
+    yield World(server, prepared_folder, tmp_path / "collected")
+    shutil.rmtree(prepared_folder / "data" / "prepared" / ".unlabelled", ignore_errors=True)
+
+
+def picture(seed: int, side: tuple[int, int] = SIDE) -> bytes:
+    """A JPEG like no other, nor like any photo of the dataset."""
+    return image_bytes(blocks(np.random.default_rng(1000 + seed), side), quality=90)
+
+
+def judged_photo(world: World, split: str = "test") -> Path:
+    """A file of the dataset's photos that is in this split."""
+    with (world.prepared / "data" / "prepared" / "litter" / "labels.csv").open(encoding="utf-8", newline="") as file:
+        name = next(row["source_file"] for row in csv.DictReader(file) if row["split"] == split)
+    return world.prepared / "litter" / name
+
+
+def test_photos_from_both_with_their_licences(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1)), license="by", license_version="2.0"))
+    world.commons(world.on_commons(2, picture(2)))
+    collected = world.collect()
+    identity = record(1)["id"]
+    names = ["glass/commons_2.jpg", f"glass/openverse_{identity}.jpg"]
+    assert world.files() == {names[0]: picture(2), names[1]: picture(1)}
+    assert {name: world.row(1)[name] for name in world.row(1) if name not in ("photo_url", "bytes")} == {
+        "file": names[1],
+        "material": "glass",
+        "term": "bottle",
+        "source": "openverse",
+        "id": identity,
+        "title": "Bottle on a beach",
+        "creator": "Someone",
+        "creator_url": "https://www.flickr.com/photos/someone",
+        "licence": "by",
+        "licence_version": "2.0",
+        "licence_url": "https://creativecommons.org/licenses/by/2.0/",
+        "page_url": "https://www.flickr.com/photos/someone/1",
+        "width": "160",
+        "height": "120",
+        "sha256": hashlib.sha256(picture(1)).hexdigest(),
+        "status": "kept",
+        "reason": "",
+    }
+    assert (
+        "[Bottle on a beach](<https://www.flickr.com/photos/someone/1>) by "
+        "[Someone](<https://www.flickr.com/photos/someone>), "
+        "[CC BY 2.0](<https://creativecommons.org/licenses/by/2.0/>)"
+    ) in world.attribution()
+    said = capsys.readouterr().out
+    assert f"-P unlabelled={world.folder}" in said
+    assert "CC BY-SA 4.0" in said
+    assert collected.metrics["photos"] == collected.metrics["photos_glass"] == 2
+
+
+def test_a_run_tells_of_it(world: World) -> None:
+    world.commons(world.on_commons(2, picture(2)), world.on_commons(3, b"text"))
+    collected = world.collect()
+    (run,) = world.tracker.runs
+    assert run.id == collected.run_id
+    assert (run.name, run.tags["step"], run.tags["dataset"]) == ("collect", "collect", "litter")
+    assert run.metrics["photos"] == run.metrics["photos_left_out"] == 1
+    assert run.metrics == collected.metrics
+    assert "me@example.org" not in str(run.parameters)
+    assert {"collected.csv", "ATTRIBUTION.md"} <= {path.name for path in run.folder.iterdir()}
+
+
+def test_pretrain_can_learn_from_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the second call decodes is where pretrain looks for it: of four photos one is left to decode."""
+    world.commons(*(world.on_commons(number, picture(number)) for number in range(1, 5)))
+    world.collect(photos="3")
+    world.collect(photos="4")
+    decoded = []
+    real = photo_cache.decode
+    monkeypatch.setattr(photo_cache, "decode", lambda content, *rest: decoded.append(content) or real(content, *rest))
+    cache = world.prepared / "data" / "prepared" / UNLABELLED_CACHE
+    found = load_unlabelled(
+        world.folder,
+        cache_folder=cache,
+        side_px=32,
+        max_problem_share=0.3,
+        workers=1,
+        forbidden=np.empty((0, 32, 32, 3), dtype=np.uint8),
+        near_duplicate_distance=6,
+    )
+    assert len(found.rows) == 4
+    assert decoded == [picture(4)]
+
+
+def test_a_second_call_asks_nobody(world: World, server: WebServer, capsys: pytest.CaptureFixture[str]) -> None:
+    world.commons(*(world.on_commons(number, picture(number)) for number in range(1, 4)))
+    world.collect(photos="2")
+    before, asked = world.files(), len(server.requests)
+    rows, attribution = world.rows(), world.attribution()
+    world.collect(photos="2")
+    assert len(server.requests) == asked
+    assert (world.files(), world.rows(), world.attribution()) == (before, rows, attribution)
+    assert "Nothing to collect" in capsys.readouterr().out
+
+
+def test_no_more_than_is_wanted_over_all_calls(world: World, server: WebServer) -> None:
+    world.commons(*(world.on_commons(number, picture(number)) for number in range(1, 8)))
+    world.collect(photos="2")
+    assert sorted(world.files()) == ["glass/commons_1.jpg", "glass/commons_2.jpg"]
+    world.collect(photos="5")
+    assert sorted(world.files()) == [f"glass/commons_{number}.jpg" for number in range(1, 6)]
+    assert [len(server.asked(f"/file/{number}")) for number in range(1, 8)] == [1, 1, 1, 1, 1, 0, 0]
+
+
+def test_each_material_has_a_folder_and_terms_of_its_own(world: World, server: WebServer) -> None:
+    server.serve(COMMONS, *(pages(world.on_commons(number, picture(number))) for number in range(1, 4)))
+    world.collect("terms.glass=[bottle,jar] terms.paper=[paper]", "glass,paper", sources="commons")
+    assert {row["file"]: row["term"] for row in world.rows()} == {
+        "glass/commons_1.jpg": "bottle",
+        "glass/commons_2.jpg": "jar",
+        "paper/commons_3.jpg": "paper",
+    }
+    assert not server.asked(OPENVERSE)
+
+
+def test_a_photo_that_two_materials_ask_for_is_taken_once(world: World, server: WebServer) -> None:
+    world.commons(world.on_commons(1, picture(1)))
+    world.collect(materials="glass,paper")
+    assert list(world.files()) == ["glass/commons_1.jpg"]
+    assert len(server.asked("/file/1")) == 1
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["https://commons.wikimedia.org/wiki/File:Litter_2.jpg", "https://commons.wikimedia.org/w/index.php?curid=2"],
+)
+def test_a_photo_that_both_catalogues_have_is_taken_once(world: World, page: str) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1)), foreign_landing_url=page))
+    world.commons(world.on_commons(2, picture(2)))
+    world.collect()
+    assert [row["source"] for row in world.rows()] == ["openverse"]
+
+
+def test_the_same_file_at_two_places_is_kept_once(world: World) -> None:
+    world.commons(world.on_commons(1, picture(1)), world.on_commons(2, picture(1)))
+    world.collect()
+    assert list(world.files()) == ["glass/commons_1.jpg"]
+    assert world.row(2)["reason"] == "the same file: as glass/commons_1.jpg"
+
+
+def gif() -> bytes:
+    return image_bytes(Image.effect_noise(SIDE, 60), "GIF")
+
+
+def moving(kind: str) -> bytes:
+    frames = [Image.effect_noise(SIDE, 60).convert("RGB") for _ in range(3)]
+    written = io.BytesIO()
+    frames[0].save(written, kind, save_all=True, append_images=frames[1:])
+    return written.getvalue()
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="500" height="500"/>'
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Content(picture(1, (99, 400))), "too few pixels: 99 x 400, the shorter side must have 100"),
+        (Content(image_bytes(Image.new("L", (1200, 1000), 9))), "too many pixels: 1200 x 1000, at most 1 megapixels"),
+        (Content(image_bytes(Image.new("1", (20_000, 20_000)), "PNG"), kind="image/png"), "too many pixels"),
+        (Content(gif(), kind="image/gif"), "neither JPEG, PNG, WebP nor TIFF"),
+        (Content(SVG, kind="image/svg+xml"), "neither JPEG, PNG, WebP nor TIFF"),
+        (Content(b"%PDF-1.4 no photo"), "neither JPEG, PNG, WebP nor TIFF"),
+        (Content(moving("PNG"), kind="image/png"), "animated: 3 frames"),
+        (Content(moving("WEBP"), kind="image/webp"), "animated: 3 frames"),
+        (Content(moving("TIFF"), kind="image/tiff"), "several pages: 3"),
+        (Content(picture(1)[:-500]), "damaged image file"),
+        (Content(b""), "an empty file"),
+        (Page(), "a web page"),
+        (Status(404), "404"),
+        (Status(410), "410"),
+        (Redirect("http://169.254.169.254/latest/meta-data/"), "refused"),
+        (Redirect("http://127.0.0.1:1/"), "refused"),
+        (Redirect("file:///etc/passwd"), "refused: only http"),
+        (Promise(10**10), "too large"),
+        (Gzip(bytes(10**6), kind="image/jpeg"), "sent compressed"),
+    ],
+)  # fmt: skip
+def test_what_is_no_such_photo_is_left_out_with_a_reason(
+    world: World, server: WebServer, answer: Answer, reason: str
+) -> None:
+    world.openverse(world.on_openverse(1, answer, width=None, height=None), world.on_openverse(2, Content(picture(2))))
+    world.collect()
+    assert list(world.files()) == [world.row(2)["file"]]
+    row = world.row(1)
+    assert (row["status"], row["file"], row["sha256"]) == ("left out", "", "")
+    assert row["reason"].startswith(reason)
+    world.collect()
+    assert len(server.asked("/photo/1")) == 1  # it will be no better
+
+
+@pytest.mark.parametrize(
+    "answers", [[Status(500)], [Hang(1)], [Cut(picture(1), at=0.1)], [Status(429, {"Retry-After": "60"})]]
+)
+def test_what_may_be_had_later_is_asked_for_again(world: World, server: WebServer, answers: list[Answer]) -> None:
+    world.openverse(world.on_openverse(1, *answers))
+    world.collect()
+    assert world.row(1)["status"] == "failed"
+    assert world.files() == {}
+    world.openverse(world.on_openverse(1, Content(picture(1))))
+    world.collect()
+    assert world.row(1)["status"] == "kept"
+    assert list(world.files().values()) == [picture(1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif"), ("MPO", "jpg")]
+)
+def test_a_file_is_named_by_what_it_is(world: World, kind: str, suffix: str) -> None:
+    content = moving("MPO") if kind == "MPO" else photo(1, *SIDE, form=kind)
+    url = world.at("/photo/1.gif", Content(content, kind="application/octet-stream"))
+    world.openverse(record(1, url=url))
+    world.collect()
+    assert [name.rpartition(".")[2] for name in world.files()] == [suffix]
+
+
+def test_a_turned_photo_is_described_upright(world: World) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    world.commons(world.on_commons(1, image_bytes(Image.effect_noise((200, 120), 60), exif=exif)))
+    world.collect()
+    assert (world.row(1)["width"], world.row(1)["height"]) == ("120", "200")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("way", [Image.Transpose.ROTATE_90, Image.Transpose.FLIP_LEFT_RIGHT, None])
+def test_no_photo_that_a_model_is_judged_on_gets_in(world: World, split: str, way: Image.Transpose | None) -> None:
+    with Image.open(judged_photo(world, split)) as original:
+        turned = original.transpose(way) if way is not None else original.resize((200, 200))
+    shrunk = turned.resize((120, 120), Image.Resampling.LANCZOS)
+    world.commons(world.on_commons(1, image_bytes(shrunk, quality=70)), world.on_commons(2, picture(2)))
+    world.collect()
+    assert world.row(1)["reason"] == "near-duplicate: of a val or test photo"
+    assert list(world.files()) == ["glass/commons_2.jpg"]
+
+
+def test_near_duplicates_of_what_is_there_are_left_out(world: World) -> None:
+    first = Image.open(io.BytesIO(picture(1)))
+    again = image_bytes(first.transpose(Image.Transpose.ROTATE_180).resize((140, 105)), quality=60)
+    of_the_user = image_bytes(first.transpose(Image.Transpose.ROTATE_90), "PNG")
+    world.commons(world.on_commons(1, picture(1)), world.on_commons(2, again))
+    world.collect()
+    assert world.row(2)["reason"] == "near-duplicate: of glass/commons_1.jpg"
+    (world.folder / "mine").mkdir()
+    (world.folder / "mine" / "own.jpg").write_bytes(picture(5))
+    world.commons(
+        world.on_commons(3, of_the_user),
+        world.on_commons(4, image_bytes(Image.open(io.BytesIO(picture(5))).rotate(180))),
+    )
+    world.collect()
+    assert world.row(3)["reason"] == "near-duplicate: of glass/commons_1.jpg"
+    assert world.row(4)["reason"] == "near-duplicate: of mine/own.jpg"
+    assert sorted(world.files()) == ["glass/commons_1.jpg", "mine/own.jpg"]
+
+
+def test_of_two_that_look_alike_the_first_offered_is_kept(world: World) -> None:
+    again = image_bytes(Image.open(io.BytesIO(picture(1))).transpose(Image.Transpose.ROTATE_90))
+    world.commons(world.commons_page(1, Content(picture(1), delay_s=0.2)), world.on_commons(2, again))
+    world.collect()
+    assert list(world.files()) == ["glass/commons_1.jpg"]
+
+
+def test_licences_that_are_not_allowed(world: World, server: WebServer) -> None:
+    listed = [
+        world.on_commons(1, picture(1), LicenseShortName="GFDL", License="gfdl"),
+        world.on_commons(2, picture(2), LicenseShortName="CC BY-NC 2.0", License="cc-by-nc-2.0"),
+        world.on_commons(3, picture(3), LicenseShortName="", License=""),
+    ]
+    world.commons(*listed)
+    world.collect()
+    assert world.files() == {}
+    assert not server.asked("/file/1")
+    assert world.row(1)["reason"] == "licence: GFDL, which is not among those allowed"
+    assert world.row(3)["reason"] == "licence: not told, which is not among those allowed"
+    world.collect(licences="by-nc")
+    assert list(world.files()) == ["glass/commons_2.jpg"]
+
+
+def test_other_limits_give_what_was_left_out_another_chance(world: World, server: WebServer) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1, (120, 90))), width=1024, height=768))
+    world.collect()
+    assert world.row(1)["reason"].startswith("too few pixels: 120 x 90")
+    world.collect()
+    assert len(server.asked("/photo/1")) == 1
+    world.collect("min_side_px=64")
+    assert world.row(1)["status"] == "kept"
+
+
+def test_a_photo_that_was_removed_by_hand_does_not_come_back(world: World, server: WebServer) -> None:
+    world.commons(*(world.on_commons(number, picture(number)) for number in range(1, 4)))
+    world.collect(photos="2")
+    (world.folder / "glass" / "commons_1.jpg").unlink()
+    world.collect(photos="2")
+    assert sorted(world.files()) == ["glass/commons_2.jpg", "glass/commons_3.jpg"]
+    assert world.row(1)["reason"] == "removed by hand"
+    assert "commons_1" not in world.attribution().replace("\\", "")
+    assert len(server.asked("/file/1")) == 1
+
+
+class Killed(BaseException):
+    """In place of SIGKILL."""
+
+
+def dying(steps: Iterator[int], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Works as the real one until the steps are used up."""
+
+    def step(*arguments: Any, **named: Any) -> Any:
+        if next(steps, None) is None:
+            raise Killed
+        return real(*arguments, **named)
+
+    return step
+
+
+@pytest.mark.parametrize("steps", range(11))
+def test_killed_anywhere_and_called_again_it_ends_as_undisturbed(
+    world: World, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Of three photos that are kept and one that is dead: four rows, the list itself, and three files, moved twice."""
+    listed = [world.on_openverse(number, Content(picture(number))) for number in range(1, 4)]
+    world.openverse(*listed, world.on_openverse(9, Status(404)))
+    left = iter(range(steps))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", dying(left, os.replace))
+        patched.setattr(CsvLedger, "append", dying(left, CsvLedger.append))
+        patched.setattr(collect, "_write_lists", lambda photos: None)
+        with pytest.raises(Killed):
+            world.collect()
+    world.collect()
+    after = world.files(), world.rows(), world.attribution()
+    assert not (world.folder / ".unfinished").exists()
+    world.folder.rename(world.folder.with_name("killed"))
+    world.collect()
+    assert (world.files(), world.rows(), world.attribution()) == after
+
+
+def test_ctrl_c_keeps_what_is_there_and_writes_the_lists(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.commons(world.on_commons(1, picture(1)), world.commons_page(2, Hang(20)))
+    real = collecting.interrupts.check
+
+    def pressed() -> None:
+        if world.server.asked("/file/2") and (world.folder / "glass").exists():
+            raise KeyboardInterrupt
+        real()
+
+    monkeypatch.setattr(collecting.interrupts, "check", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        world.collect("web.read_timeout_s=10")
+    assert [row["file"] for row in world.rows()] == ["glass/commons_1.jpg"]
+    assert "commons\\_1" in world.attribution()
+
+
+def test_nothing_leads_out_of_the_folder(world: World) -> None:
+    world.openverse(
+        world.on_openverse(1, Content(picture(1)), id="../../../evil", title="../x"),
+        world.on_openverse(2, Content(picture(2)), id="C:\\evil:stream"),
+        world.on_openverse(3, Content(picture(3)), id="é" * 500),
+    )
+    terms = write_json(world.folder.with_name("terms.yaml"), {"terms": {"../../glass": ["x"]}})
+    world.collect(materials="../../glass", sources="openverse", config_file=str(terms))
+    files = world.files()
+    assert len(files) == 3
+    assert all(name.startswith("_glass/openverse_") and len(name) < 120 for name in files), files
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-/.") for name in files), files
+    assert sorted(path.name for path in world.folder.parent.iterdir()) == ["collected", "terms.yaml"]
+
+
+def test_hostile_texts_stay_texts(world: World) -> None:
+    title = '=cmd|"/c calc"!A1 <script>alert(1)</script>[x](javascript:alert(2)) **b** &lt;img src=x onerror=1&gt;'
+    title += "\n# h www.evil.example http://e.example"
+    creator = "](javascript:alert(3)) @someone"
+    world.openverse(
+        world.on_openverse(
+            1,
+            Content(picture(1)),
+            title=title,
+            creator=creator,
+            creator_url="javascript:alert(4)",
+            foreign_landing_url="https://a.example/x)>[y](<https://evil.example",
+            license_url="javascript:alert(5)",
+        )
+    )
+    world.collect()
+    assert world.row(1)["title"].startswith("'=cmd")
+    assert world.row(1)["creator_url"] == ""
+    text = world.attribution()
+    (line,) = [line for line in text.splitlines() if line.startswith("- ")]
+    for bad in ("<script", "<img", "](javascript", "](<javascript", ")>[y]", "**b**", " www.evil", " http:"):
+        assert bad not in line
+    assert "https://creativecommons.org/licenses/by-sa/2.0/" in line
+
+
+def test_a_huge_title_is_cut(world: World) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1)), title="long " * 100_000))
+    world.collect()
+    assert len(world.row(1)["title"]) == 200
+
+
+def test_one_catalogue_that_is_down_does_not_stop_the_other(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.at(OPENVERSE, Status(500))
+    world.commons(world.on_commons(1, picture(1)))
+    world.collect()
+    assert list(world.files()) == ["glass/commons_1.jpg"]
+    assert "Warning: openverse could not be used to the end" in capsys.readouterr().out
+
+
+def test_no_catalogue_answers(world: World) -> None:
+    world.commons(world.on_commons(1, picture(1)))
+    world.collect()
+    before, rows = world.files(), world.rows()
+    world.at(OPENVERSE, Page())
+    world.at(COMMONS, Status(503))
+    with pytest.raises(InputError, match=r"No catalogue can be used .*openverse.*no JSON.*commons.*503") as error:
+        world.collect()
+    assert error.value.exit_status == 2
+    assert "\n" not in str(error.value)
+    assert (world.files(), world.rows()) == (before, rows)
+
+
+def test_bad_records_are_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.openverse(7, record(2, url=None), world.on_openverse(1, Content(picture(1))))
+    assert world.collect().metrics["bad_records"] == 2
+    assert "openverse: 2 records made no sense" in capsys.readouterr().out
+
+
+def test_photos_at_private_addresses_are_refused(world: World) -> None:
+    world.openverse(record(1, url="http://169.254.169.254/latest/1"), record(2, url="http://localhost:1/2"))
+    world.collect()
+    assert [row["status"] for row in world.rows()] == ["left out", "left out"]
+    assert all("refused" in row["reason"] for row in world.rows())
+
+
+def test_no_network(world: World) -> None:
+    with pytest.raises(NoNetwork):
+        world.collect("openverse.url=http://nowhere.invalid/", sources="openverse")
+
+
+def test_somebody_must_be_named(world: World, server: WebServer) -> None:
+    with pytest.raises(ConfigError, match=r"-P contact=you@example.org"):
+        world.collect(contact="")
+    assert not server.requests
+    assert not world.folder.exists()
+
+
+def test_an_unknown_material(world: World) -> None:
+    with pytest.raises(ConfigError, match=r"no terms for 'glas'.* Did you mean 'glass'\?"):
+        world.collect(materials="paper,glas")
+    assert not world.folder.exists()
+
+
+def test_without_a_prepared_dataset_nobody_could_tell_test_photos(world: World) -> None:
+    with pytest.raises(PreparedDatasetError, match="prepare"):
+        world.collect(f"data_folder={world.folder}")
+    assert not world.folder.exists()
+
+
+def test_one_process_a_folder(world: World, server: WebServer) -> None:
+    with only_one_in(world.folder), pytest.raises(DatasetError, match="Another run"):
+        world.collect()
+    assert not server.requests
+
+
+def test_a_list_that_is_somebody_elses_is_left_alone(world: World) -> None:
+    world.folder.mkdir()
+    (world.folder / "collected.csv").write_text("my,own\n1,2\n")
+    with pytest.raises(DatasetError, match="another table"):
+        world.collect()
+    assert (world.folder / "collected.csv").read_text() == "my,own\n1,2\n"
+
+
+def test_what_the_user_has_there_is_left_alone(world: World) -> None:
+    world.folder.mkdir()
+    (world.folder / "notes.txt").write_text("mine")
+    (world.folder / "broken.jpg").write_text("no photo")
+    world.commons(world.on_commons(1, picture(1)))
+    world.collect()
+    assert (world.folder / "notes.txt").read_text() == "mine"
+    assert list(world.files()) == ["glass/commons_1.jpg"]

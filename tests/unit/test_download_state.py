@@ -1,0 +1,175 @@
+"""What a folder of photos knows of itself, also after a kill at the worst moment."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.factories import write_json
+from tests.web_server import photo
+
+from wastelens.errors import AnnotationsError
+from wastelens.getting.digest import sha256_of
+from wastelens.getting.fetching import estimated_bytes
+from wastelens.getting.photo_folder import DEAD, DONE, FAILED, WRONG, PhotoFile, PhotoFolder
+from wastelens.getting.photo_list import WantedPhoto, wanted_photos
+
+
+def wanted(name: str = "batch_1/a.jpg", url: str = "https://example.org/a.jpg", **more: Any) -> WantedPhoto:
+    values = {"same_at": frozenset({url}), "width": 320, "height": 240, "licence": "CC BY"}
+    return WantedPhoto(name, url, **{**values, **more})
+
+
+def keep(folder: PhotoFolder, one: WantedPhoto, content: bytes) -> None:
+    draft = folder.draft(one)
+    draft.write_bytes(content)
+    folder.keep(one, PhotoFile(draft, len(content), sha256_of(draft)))
+
+
+def test_a_kept_photo_is_settled_for_good(tmp_path: Path) -> None:
+    folder, one = PhotoFolder(tmp_path), wanted()
+    assert not folder.is_settled(one)
+    keep(folder, one, photo())
+    assert (tmp_path / "batch_1" / "a.jpg").read_bytes() == photo()
+    for again in (folder, PhotoFolder(tmp_path)):
+        assert again.is_settled(one)
+        assert again.is_settled(one, retry_dead=True)
+    row = {"file_name": "batch_1/a.jpg", "status": "done", "bytes": str(len(photo())), "width": "320", "height": "240"}
+    assert row.items() <= PhotoFolder(tmp_path).row(one).items()
+
+
+def test_what_is_not_to_be_had(tmp_path: Path) -> None:
+    folder = PhotoFolder(tmp_path)
+    dead, failed = wanted("dead.jpg"), wanted("failed.jpg")
+    folder.leave_out(dead, DEAD, "404 Not Found")
+    folder.leave_out(failed, FAILED, "no answer")
+    again = PhotoFolder(tmp_path)
+    assert again.is_settled(dead)
+    assert not again.is_settled(dead, retry_dead=True)
+    assert not again.is_settled(wanted("dead.jpg", "https://elsewhere.org/a.jpg"))
+    assert not again.is_settled(failed)
+    (tmp_path / "dead.jpg").write_bytes(photo())  # somebody had it
+    assert not again.is_settled(dead)
+    assert again.take_over(dead)
+    assert again.is_settled(dead)
+
+
+def test_a_wrong_file_never_gets_the_name(tmp_path: Path) -> None:
+    folder, one = PhotoFolder(tmp_path), wanted()
+    keep(folder, one, b"<html>")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["download.csv"]
+    assert folder.row(one)["status"] == WRONG
+    assert folder.is_settled(one)
+
+
+def test_a_kill_before_the_photo_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, one = PhotoFolder(tmp_path), wanted()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        keep(folder, one, photo())
+    monkeypatch.undo()
+    again = PhotoFolder(tmp_path)
+    assert not again.is_settled(one)
+    assert not again.take_over(one)
+    keep(again, one, photo())
+    again.finish([one])
+    assert again.is_settled(one)
+    assert not (tmp_path / ".unfinished").exists()
+
+
+def test_a_torn_last_line_is_forgotten(tmp_path: Path) -> None:
+    folder = PhotoFolder(tmp_path)
+    first, second = wanted("a.jpg"), wanted("b.jpg")
+    folder.leave_out(first, DEAD, "410 Gone")
+    folder.leave_out(second, DEAD, "410 Gone")
+    path = tmp_path / "download.csv"
+    path.write_bytes(path.read_bytes()[:-9])
+    again = PhotoFolder(tmp_path)
+    assert (again.is_settled(first), again.is_settled(second)) == (True, False)
+    again.leave_out(second, DEAD, "410 Gone")
+    again.finish([first, second])
+    with path.open(newline="") as file:
+        assert [row["file_name"] for row in csv.DictReader(file)] == ["a.jpg", "b.jpg"]
+
+
+def test_a_file_that_has_changed_is_judged_anew(tmp_path: Path) -> None:
+    folder, one = PhotoFolder(tmp_path), wanted()
+    keep(folder, one, photo())
+    path = tmp_path / "batch_1" / "a.jpg"
+    path.write_bytes(photo()[:-50])
+    assert not folder.is_settled(one)
+    assert not folder.take_over(one)
+    assert not path.exists()
+
+
+def test_a_placeholder_is_known_after_a_kill_amid_its_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = PhotoFolder(tmp_path)
+    photos = [wanted(f"{number}.jpg") for number in range(5)]
+    for number, one in enumerate(photos):
+        keep(folder, one, photo(max(0, number - 2)))  # the first three are one and the same
+    unlink = Path.unlink
+
+    def killed(path: Path, **options: Any) -> None:
+        if path.name == "1.jpg":
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.remove_placeholders(photos)
+    monkeypatch.undo()
+    again = PhotoFolder(tmp_path)
+    for one in photos:
+        if not again.is_settled(one):
+            again.take_over(one)
+    again.remove_placeholders(photos)
+    assert [again.row(one)["status"] for one in photos] == [WRONG, WRONG, WRONG, DONE, DONE]
+    assert {again.row(one)["reason"] for one in photos[:3]} == {"the same picture as 2 other photos: a placeholder"}
+    assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["3.jpg", "4.jpg"]
+
+
+def test_what_may_still_come_is_not_thrown_away(tmp_path: Path) -> None:
+    folder = PhotoFolder(tmp_path)
+    cut, gone = wanted("cut.jpg"), wanted("gone.jpg")
+    for one, status in ((cut, FAILED), (gone, DEAD)):
+        folder.draft(one).with_name(f"{folder.draft(one).name}.part").write_bytes(b"half")
+        folder.leave_out(one, status, "why")
+    folder.finish([cut, gone])
+    assert [path.name for path in (tmp_path / ".unfinished").iterdir()] == [f"{folder.draft(cut).name}.part"]
+
+
+class TestList:
+    def images(self, folder: Path, *images: dict[str, Any]) -> Path:
+        named = [{"id": n, "file_name": f"b/{n}.jpg", "width": 100, "height": 80} | one for n, one in enumerate(images)]
+        return write_json(folder / "annotations.json", {"images": named, "annotations": [], "categories": []})
+
+    def test_addresses_and_licences(self, tmp_path: Path) -> None:
+        both = {"flickr_url": "https://f/o.png", "flickr_640_url": "https://f/z.jpg", "license": " ODBL (c)\nOLM "}
+        one = {"flickr_url": "https://olm/x.jpeg", "flickr_640_url": None, "license": None}
+        annotations = self.images(tmp_path, both, one, {"flickr_url": 7, "license": 3}, {})
+        originals, small = wanted_photos(annotations, "original"), wanted_photos(annotations, "640")
+        assert [image.url for image in originals] == [both["flickr_url"], one["flickr_url"], "", ""]
+        assert [image.url for image in small] == [both["flickr_640_url"], one["flickr_url"], "", ""]
+        assert [image.licence for image in originals] == ["ODBL (c) OLM", "not stated", "not stated", "not stated"]
+        packed = wanted_photos(annotations, "original", "https://z/TACO.zip")[0]
+        assert packed.same_at == {"https://z/TACO.zip", "https://f/o.png"}
+
+    @pytest.mark.parametrize("name", ["download.csv", "ANNOTATIONS.1234.json", r".\download.csv", ".unfinished/x"])
+    def test_names_of_other_files(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(AnnotationsError, match="kept for other files"):
+            wanted_photos(self.images(tmp_path, {"file_name": name}), "original")
+
+
+def test_room_is_estimated_by_size_and_form() -> None:
+    large = {"width": 2000, "height": 1000}
+    assert estimated_bytes(wanted(url="https://f.org/o.jpg", **large), "original") == 1_000_000
+    assert estimated_bytes(wanted(url="https://f.org/o.png", **large), "original") == 3_000_000
+    assert estimated_bytes(wanted(url="https://farm8.staticflickr.com/z.jpg", **large), "640") == 150_000
+    assert estimated_bytes(wanted(width=-5), "original") == 0

@@ -1,0 +1,68 @@
+"""What a new photo must not repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.factories import blocks, image_bytes
+
+from wastelens.data.duplicates import near_duplicate_pairs, perceptual_hashes
+from wastelens.data.photo_rows import PhotoRows
+from wastelens.data.photos import decode
+from wastelens.getting.known_photos import KnownPhotos, Photos
+
+SIDE = 32
+
+
+def photos(*seeds: int) -> Photos:
+    return np.stack([blocks(np.random.default_rng(seed), (SIDE, SIDE)) for seed in seeds])
+
+
+def rows(array: Photos) -> PhotoRows:
+    return PhotoRows([(array, np.arange(len(array)))])
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> KnownPhotos:
+    return KnownPhotos(rows(photos(0, 1, 2)), rows(photos(3, 4)), tmp_path, ["a/3.jpg", "a/4.jpg"], 6)
+
+
+def test_what_is_known_is_found_in_all_orientations(known: KnownPhotos) -> None:
+    for turned in range(4):
+        for seed, reason in ((1, "of a val or test photo"), (4, "of a/4.jpg")):
+            photo = np.rot90(photos(seed)[0], turned)
+            assert known.repeated_by(np.ascontiguousarray(photo)) == f"near-duplicate: {reason}"
+            assert known.repeated_by(np.ascontiguousarray(photo[:, ::-1])) == f"near-duplicate: {reason}"
+    assert known.repeated_by(photos(9)[0]) == ""
+
+
+def test_what_is_added_is_known_by_its_file(known: KnownPhotos, tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(content := image_bytes(photos(7)[0], quality=90))
+    pixels = decode(content, SIDE).pixels_0_255
+    known.add("b.jpg", pixels)
+    assert known.repeated_by(pixels[::-1]) == "near-duplicate: of b.jpg"
+    (tmp_path / "b.jpg").unlink()
+    assert known.repeated_by(pixels[::-1]) == ""
+
+
+def test_without_anything_in_the_folder(tmp_path: Path) -> None:
+    judged = rows(photos(0))
+    known = KnownPhotos(judged, PhotoRows([(judged, [])]), tmp_path, [], 6)
+    assert known.repeated_by(photos(0)[0]) == "near-duplicate: of a val or test photo"
+    assert known.repeated_by(photos(1)[0]) == ""
+
+
+@pytest.mark.parametrize("distance", [0, 3, 7])
+def test_one_against_many_finds_the_pairs_of_all_against_all(tmp_path: Path, distance: int) -> None:
+    rng = np.random.default_rng(distance)
+    first = photos(0)[0]
+    noisy = [np.clip(first + rng.normal(0, 3 * number, first.shape), 0, 255).astype(np.uint8) for number in range(60)]
+    many = np.stack(noisy)
+    known = KnownPhotos(rows(many), PhotoRows([(many, [])]), tmp_path, [], distance)
+    hashes = perceptual_hashes(np.concatenate([many, np.rot90(first)[np.newaxis]]))
+    pairs = near_duplicate_pairs(hashes, distance)
+    slow = pairs[pairs[:, 1] == len(many), 0]
+    assert 0 < len(slow) < len(many)
+    assert known._near(hashes[-1]).tolist() == slow.tolist()
