@@ -80,9 +80,10 @@ def database_errors(config: TuneConfig) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, UnboundLocalError) as raised:
-        # Optuna's own handling of an error of its storage stumbles over a name that it has not set by then.
-        error = raised.__context__ if isinstance(raised, UnboundLocalError) else raised
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, UnboundLocalError, AssertionError) as raised:
+        # Optuna's own handling of an error of its storage stumbles over what it has not set by then.
+        stumbled = isinstance(raised, UnboundLocalError | AssertionError)
+        error = raised.__context__ if stumbled else raised
         if not isinstance(error, sqlalchemy.exc.SQLAlchemyError | StorageInternalError):
             raise
         origin = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
@@ -112,6 +113,11 @@ def _address(config: TuneConfig) -> sqlalchemy.URL:
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
         raise ConfigError("Config key 'storage' names no file, and memory is no storage; write sqlite:///FILE.")
     return address
+
+
+def holds_password(config: TuneConfig) -> bool:
+    """Whether the address has the password within it."""
+    return bool(_address(config).password)
 
 
 def shown_address(config: TuneConfig) -> str:
