@@ -71,7 +71,7 @@ def _cost_of_a_trial_s() -> float:
     with (
         mock.patch.object(fitting.Fitting, "run", idle),
         mock.patch("wastelens.steps.trial.ready_to_train", _no_network),
-        mock.patch("wastelens.steps.trial.forget_networks", lambda: None),
+        mock.patch("wastelens.steps.trial.forget_networks"),
     ):
         _tuned(0, "none", trials=1)  # libraries and databases are opened once a study
         taken: list[float] = []
