@@ -42,6 +42,7 @@ class DealtStorage(optuna.storages.RDBStorage):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
+        self._is_left = False
         if self.engine.dialect.name == "sqlite":
             # It knows no FOR UPDATE, by which Optuna keeps others from what it has read and is about to write.
             sqlalchemy.event.listen(self.engine, "begin", _begin_as_the_only_one)
@@ -52,7 +53,13 @@ class DealtStorage(optuna.storages.RDBStorage):
             raise NoTrialLeft
         return super()._create_new_trial(study_id, template_trial)
 
+    def leave(self) -> None:
+        """Let no heartbeat of this process go on: an interrupt at the wrong moment has Optuna forget its thread."""
+        self._is_left = True
+
     def record_heartbeat(self, trial_id: int) -> None:
+        if self._is_left:
+            raise SystemExit  # of the thread alone, for which the process would wait for ever
         # Of a database that is away for a moment: an error would end Optuna's heartbeat, and with it the trial's life.
         with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, StorageInternalError):
             super().record_heartbeat(trial_id)
