@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -269,7 +268,6 @@ def prepare_environment() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar a file says nothing
     # Or MLflow puts the uv.lock of the checkout into each model, and serving tries to build the whole project.
     os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     interrupts.listen()
 
 

@@ -117,5 +117,28 @@ def store_errors() -> Iterator[None]:
         with outages():
             yield
     except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} cannot be used: {reason}") from error
+        reason = " ".join(_origin(error).split())[:200].rstrip(".")
+        store = _without_password(mlflow.get_tracking_uri())
+        raise RunError(f"MLflow's store {store} cannot be used: {reason}. Mend it, and go on.") from error
+
+
+def _origin(error: BaseException) -> str:
+    """What a database's driver said, where an error goes back to that; SQLAlchemy and MLflow wrap it in statements."""
+    from sqlalchemy.exc import DBAPIError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DBAPIError) and cause.orig is not None:
+            return str(cause.orig)
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
+
+
+def _without_password(uri: str) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(uri).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):  # a folder
+        return uri

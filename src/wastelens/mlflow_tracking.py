@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import subprocess
@@ -31,6 +32,8 @@ class MlflowTracker:
 
     def __init__(self) -> None:
         self._depth = 0
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it writes tracebacks of what it raises
 
     @contextlib.contextmanager
     def start(

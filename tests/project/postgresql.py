@@ -81,11 +81,16 @@ class PostgreSQL:
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
-    def stop(self) -> None:
-        """Kill it, and remove its data."""
+    def kill(self) -> None:
+        """Kill it; its data are left, and it can be started again."""
         if self._process and self._process.stdin:
             self._process.stdin.close()
             self._process.wait()
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Kill it, and remove its data."""
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def database(self) -> str:

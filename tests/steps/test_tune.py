@@ -477,7 +477,8 @@ def test_a_trial_that_was_ended_from_without_is_done_again(
     found = tune.run(asked(prepared_folder, study), tracker).found
     assert (found.standing.complete, found.standing.done) == (3, 3)
     (lost,) = (run for run in trials_of(tracker) if run.id in told)
-    assert (lost.status, lost.tags["state"], lost.tags["error"]) == (status, "FAILED", LOST)
+    reason = trial.INTERRUPTED if status == "KILLED" else LOST
+    assert (lost.status, lost.tags["state"], lost.tags["error"]) == (status, "FAILED", reason)
     assert len(played.begun) == 4
     rows = table_of(tracker)
     assert rows.set_index("run_id").loc[lost.id, ["state", "error"]].tolist() == ["FAILED", LOST]

@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.exceptions import TrialPruned
+from optuna.storages._heartbeat import HeartbeatThread
 from optuna.trial import Trial, TrialState
 from tests.factories import config
 
@@ -613,3 +614,27 @@ def test_a_transaction_on_sqlite_keeps_others_out_from_its_first_word(tmp_path: 
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("UPDATE trials SET state = 'RUNNING'")
     other.close()
+
+
+# The thread ends itself by SystemExit, of which Python says nothing and pytest does.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_heartbeat_outlives_an_interrupt_at_the_wrong_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna begins a thread and then notes that it has: between the two, an interrupt leaves the thread for ever."""
+    monkeypatch.setattr(database, "_HEARTBEAT_S", 1)
+    begin = HeartbeatThread.start
+    threads = []
+
+    def interrupted(self: HeartbeatThread) -> None:
+        begin(self)
+        threads.append(self._thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HeartbeatThread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work(opened(tmp_path))
+    (thread,) = threads
+    assert thread is not None
+    thread.join(timeout=10)
+    assert not thread.is_alive()

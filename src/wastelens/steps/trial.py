@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from optuna.trial import Trial
 from wastelens.config import TrainConfig
 from wastelens.console import warn
 from wastelens.data.prepared import LearningTables, PreparedDataset
-from wastelens.errors import BalanceError, ConfigError, EndsLater, NonFiniteLossError, WastelensError
+from wastelens.errors import BalanceError, ConfigError, EndsLater, NonFiniteLossError, RunError, WastelensError
 from wastelens.models.backend import forget_networks, is_out_of_memory
 from wastelens.steps import pretrain
 from wastelens.steps.finished_runs import find_run
@@ -25,6 +26,7 @@ from wastelens.tuning.trials import ERROR, RUN_ID, STOPPED, TrialFailed, TrialSt
 
 STATE, TRIAL_RUN = "state", "trial_run"
 COMPLETE, PRUNED, FAILED = "COMPLETE", "PRUNED", "FAILED"
+INTERRUPTED = "it was interrupted: the next call does it again"
 _CELL = "cell"  # by which studies, too, know an encoder
 _LONGEST_REASON = 500
 
@@ -103,6 +105,10 @@ class Trials:
             tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
             tracked.set_tags({STATE: PRUNED, **trial.user_attrs.get(STOPPED, {})})
             raise EndsLater from None
+        except KeyboardInterrupt:
+            with contextlib.suppress(RunError):  # where MLflow's store is away, the next call tells it
+                tracked.set_tags({STATE: FAILED, ERROR: INTERRUPTED})
+            raise
         except Exception as error:
             if not _is_of_this_trial(error, defaults=self.store.is_defaults(trial)):
                 raise

@@ -135,10 +135,16 @@ def _do_trials(config: TuneConfig, study: str, clock: Clock) -> None:
     space = Space(config)
     store = TrialStore(config, space, dataset.digest)
     tracker = MlflowTracker()
+    ended_by: BaseException | None = None
     # The study's run is opened only so that trials' runs lie below it: who opened it first will end it.
     with contextlib.suppress(EndsLater), tracker.start("", resume=study):
-        do_trials(space, store, dataset, tracker, study, clock)
+        try:
+            do_trials(space, store, dataset, tracker, study, clock)
+        except BaseException as error:
+            ended_by = error  # the worker's end, and not the study's
         raise EndsLater
+    if ended_by is not None:
+        raise ended_by
 
 
 def _end_with(parent: int) -> None:

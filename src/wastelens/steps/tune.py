@@ -21,6 +21,7 @@ from wastelens.studies.cells import Cell, configuration_key
 from wastelens.studies.places import Place
 from wastelens.tracking import Run, StoredRun, Tracker, to_json
 from wastelens.tune_config import TuneConfig
+from wastelens.tuning.database import holds_password
 from wastelens.tuning.results import Found, found_by
 from wastelens.tuning.space import Space
 from wastelens.tuning.trials import ERROR, TrialStore, study_name
@@ -53,7 +54,9 @@ def run(config: TuneConfig, tracker: Tracker) -> Tuned:
     check_weights([(config.model, space.defaults)], 'In tune: set="train.weights=none train.freeze=0"')
     store = TrialStore(config, space, dataset.digest)
     _say_plan(config, space, store)
-    with tracker.start_shared(f"tune {study_name(config)}", f"tune {store.id}") as shared:
+    shared_run = tracker.start_shared(f"tune {study_name(config)}", f"tune {store.id}")
+    # Soon, or MLflow asks a server that is gone for minutes at every epoch.
+    with tracker.giving_up_soon(), shared_run as shared:
         _describe(shared, config, dataset, space)
         clock = Clock(config.timeout_s)
         if config.workers == 1:
@@ -78,6 +81,11 @@ def _say_plan(config: TuneConfig, space: Space, store: TrialStore) -> None:
         f"{config.model}, sampler {config.sampler}, pruner {config.pruner}, "
         f"{space.defaults.fit.epochs} epochs at most each. The first is the defaults."
     )
+    if holds_password(config):
+        warn(
+            "The parameter 'storage' holds a password, and mlflow run shows parameters in its log and its run. Leave "
+            "it out there, and set PGPASSWORD."
+        )
     if store.asked < config.trials:
         warn(f"The grid has {store.asked} combinations; there will be no {config.trials} trials.")
 
@@ -129,12 +137,11 @@ def _retrained(
     encoder = configuration_key(best.pretraining(), dataset) if best.pretrained == "auto" else ""
     cell = Cell(place, best, configuration_key(best, dataset), encoder)
     patient = PatientTracker(tracker, config.data_folder / WAITING)
-    with patient.giving_up_soon():
-        ledger = patient.ledger(f"claims of {dataset.name} {dataset.digest}")
-        claims = Claims(patient, ledger, [dataset.digest], config.worker_timeout_s)
-        say("The best settings, trained once more and evaluated on test:")
-        with claims.alive():
-            standing = train_cells([cell], claims, patient, shared.id, telling=False)
+    ledger = patient.ledger(f"claims of {dataset.name} {dataset.digest}")
+    claims = Claims(patient, ledger, [dataset.digest], config.worker_timeout_s)
+    say("The best settings, trained once more and evaluated on test:")
+    with claims.alive():
+        standing = train_cells([cell], claims, patient, shared.id, telling=False)
     done = standing.done.get(cell.key)
     if done is None:
         warn("The best settings could not be trained again: see the run above.")

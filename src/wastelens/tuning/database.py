@@ -42,6 +42,7 @@ class DealtStorage(optuna.storages.RDBStorage):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
+        self._is_left = False
         if self.engine.dialect.name == "sqlite":
             # It knows no FOR UPDATE, by which Optuna keeps others from what it has read and is about to write.
             sqlalchemy.event.listen(self.engine, "begin", _begin_as_the_only_one)
@@ -52,7 +53,13 @@ class DealtStorage(optuna.storages.RDBStorage):
             raise NoTrialLeft
         return super()._create_new_trial(study_id, template_trial)
 
+    def leave(self) -> None:
+        """Let no heartbeat of this process go on: an interrupt at the wrong moment has Optuna forget its thread."""
+        self._is_left = True
+
     def record_heartbeat(self, trial_id: int) -> None:
+        if self._is_left:
+            raise SystemExit  # of the thread alone, for which the process would wait for ever
         # Of a database that is away for a moment: an error would end Optuna's heartbeat, and with it the trial's life.
         with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, StorageInternalError):
             super().record_heartbeat(trial_id)
@@ -80,9 +87,10 @@ def database_errors(config: TuneConfig) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, UnboundLocalError) as raised:
-        # Optuna's own handling of an error of its storage stumbles over a name that it has not set by then.
-        error = raised.__context__ if isinstance(raised, UnboundLocalError) else raised
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, UnboundLocalError, AssertionError) as raised:
+        # Optuna's own handling of an error of its storage stumbles over what it has not set by then.
+        stumbled = isinstance(raised, UnboundLocalError | AssertionError)
+        error = raised.__context__ if stumbled else raised
         if not isinstance(error, sqlalchemy.exc.SQLAlchemyError | StorageInternalError):
             raise
         origin = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
@@ -112,6 +120,11 @@ def _address(config: TuneConfig) -> sqlalchemy.URL:
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
         raise ConfigError("Config key 'storage' names no file, and memory is no storage; write sqlite:///FILE.")
     return address
+
+
+def holds_password(config: TuneConfig) -> bool:
+    """Whether the address has the password within it."""
+    return bool(_address(config).password)
 
 
 def shown_address(config: TuneConfig) -> str:

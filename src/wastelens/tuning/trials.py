@@ -107,8 +107,9 @@ class TrialStore:
         self._combinations = space.grid() if config.sampler == "grid" else []
         self.asked = min(config.trials, len(self._made_to_try())) if self._combinations else config.trials
         with database_errors(config):
+            self._storage = open_storage(config)
             self.study, began = _opened(
-                study_name(config), open_storage(config), SamplerByTrial(config), pruner_of(config, space)
+                study_name(config), self._storage, SamplerByTrial(config), pruner_of(config, space)
             )
             self._agree(_identity(config, space, dataset_digest), began)
             self.fail_the_dead_of_here()
@@ -189,6 +190,13 @@ class TrialStore:
             objective: does one; raises TrialPruned or TrialFailed where it comes to less.
             until: whether no further trial is to be begun.
         """
+        try:
+            self._work(objective, until)
+        except BaseException:
+            self._storage.leave()
+            raise
+
+    def _work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
         while not until():
             with database_errors(self.config):
                 self.fail_the_dead_of_here()
