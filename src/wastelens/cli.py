@@ -41,13 +41,15 @@ class Parameter:
     help: str
 
 
-_DATASET = Parameter("dataset", "auto", "auto, taco, sample, or a folder with annotations.json and photos")
+_DATASET = Parameter(
+    "dataset", "auto", "auto, taco, sample, or a folder of photos with their labels: data/README.md has the layouts"
+)
 _SEED = Parameter("seed", "0", "the same seed gives the same split, copies and first loss")
 _CONFIG = Parameter("config", "", "a YAML file over the shipped conf/, for instance conf/smoke.yaml")
 _SET = Parameter("set", "", 'any other key, as in set="fit.epochs=3 fit.batch_size=16"')
 
 _PREPARE = (
-    Parameter("materials", "default", "default, predecessor, or a CSV file of category,material,reason"),
+    Parameter("materials", "default", "default, predecessor, trashnet, or a CSV file of category,material,reason"),
     Parameter("image_side_px", "160", "side of the square photos that training sees, in pixels"),
     Parameter("group_by", "auto", "auto, batch, scene, photo, or a column of the images: never split apart"),
     Parameter("folds", "0", "3 or more: as many splits for cross-validation, besides the one split"),

@@ -12,10 +12,11 @@ from PIL import Image, ImageOps
 from tests.factories import blocks, image_bytes, write_dataset, write_photo
 
 from wastelens.data import photo_cache, unlabelled
+from wastelens.data.photo_files import PHOTO_SUFFIXES
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.photos import decode
 from wastelens.data.prepared import draft
-from wastelens.data.unlabelled import NEAR_DUPLICATE, PHOTO_SUFFIXES, find_photos, load_unlabelled
+from wastelens.data.unlabelled import NEAR_DUPLICATE, find_photos, load_unlabelled
 from wastelens.errors import DatasetError
 
 SIDE = 32

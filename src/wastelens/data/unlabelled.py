@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 
 from wastelens.data.duplicates import Hashes, confirmed_pairs, near_duplicate_pairs, perceptual_hashes
 from wastelens.data.photo_cache import PhotoCache, PhotoSource, load_photos
+from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.preparation import software_versions
 from wastelens.data.prepared import draft
@@ -24,10 +25,7 @@ from wastelens.errors import DatasetError
 Photos = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.intp]
 
-_COMMON = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-_RARE = {".jpe", ".jfif", ".mpo", ".apng", ".dib", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".tga"}
 UNLABELLED_CACHE = ".unlabelled"  # beside the prepared datasets
-PHOTO_SUFFIXES = frozenset(_COMMON | _RARE)
 NEAR_DUPLICATE = "near-duplicate of a val or test photo"
 _INDEX = "index.json"
 _DECODERS = ("pillow", "simplejpeg", "opencv-python-headless")
@@ -119,7 +117,7 @@ def find_photos(folder: Path) -> FoundPhotos:
     names: list[str] = []
     others = 0
     unreadable: list[tuple[str, str]] = []
-    for path, error in _files_below(folder):
+    for path, error in files_below(folder):
         name = path.relative_to(folder).as_posix()
         if error is not None:
             unreadable.append((name, f"a folder that cannot be read ({error.strerror})"))
@@ -133,30 +131,6 @@ def find_photos(folder: Path) -> FoundPhotos:
         held = f"{others:,} other files" if others else "it is empty"
         raise DatasetError(f"unlabelled='{folder}' has no photo in it, nor below it ({held}). Put photos there.")
     return FoundPhotos(sorted(names), others, unreadable)
-
-
-def _files_below(folder: Path) -> Iterator[tuple[Path, OSError | None]]:
-    """Files below a folder that are not hidden; a folder that cannot be read comes with its error."""
-    waiting, entered = [folder], {_identity(parent) for parent in folder.resolve().parents}
-    while waiting:
-        current = waiting.pop()
-        try:
-            if _identity(current) in entered:
-                continue
-            entered.add(_identity(current))
-            children = sorted(child for child in current.iterdir() if not child.name.startswith("."))
-        except OSError as error:
-            yield current, error
-            continue
-        is_folder = [os.path.isdir(child) for child in children]
-        yield from ((child, None) for child, leave in zip(children, is_folder, strict=True) if not leave)
-        # Reversed, as the last is taken first: in sorted order, whatever order the disk has them in.
-        waiting.extend(child for child, enter in zip(children[::-1], is_folder[::-1], strict=True) if enter)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
 
 
 def load_unlabelled(

@@ -11,13 +11,13 @@ from typing import Literal
 
 from wastelens.console import say, warn
 from wastelens.data.coco import read_coco
+from wastelens.data.layouts.coco_files import ANNOTATIONS
 from wastelens.errors import AnnotationsError
 from wastelens.getting.digest import sha256_of
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web
 from wastelens.web.errors import NoNetwork, Unfetchable
 
-ANNOTATIONS = "annotations.json"  # as in wastelens.data.sources, which would load what the sample is drawn with
 MAX_BYTES = 50_000_000
 _DRAFT = ".annotations.draft.json"
 _SEEN = ".annotations.seen.json"

@@ -22,6 +22,7 @@ from wastelens.data.opening import open_dataset
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.preparation import worker_count
 from wastelens.data.prepared import PreparedDataset
+from wastelens.data.sources import prepared_from
 from wastelens.data.tables import LabelTable
 from wastelens.data.unlabelled import UNLABELLED_CACHE, Unlabelled, find_photos, load_unlabelled
 from wastelens.errors import RunError
@@ -174,7 +175,7 @@ def _describe(tracked: Run, config: PretrainConfig, dataset: PreparedDataset, un
     tracked.log_text(to_json(about), CONFIG_ARTIFACT)
     tags = {"step": "pretrain", "dataset": dataset.name, "dataset_digest": dataset.digest}
     tracked.set_tags({**tags, "method": config.method, "seed": config.seed, "fold": config.fold})
-    source = Path(dataset.manifest["source"]) / "annotations.json"
+    source = prepared_from(dataset.manifest)
     for context, table in {"train": tables.train, "val": tables.val}.items():
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
     if unlabelled:

@@ -19,6 +19,7 @@ from wastelens.console import say
 from wastelens.data.digests import file_digest
 from wastelens.data.opening import open_dataset
 from wastelens.data.prepared import MANIFEST, PreparedDataset, SplitTables
+from wastelens.data.sources import prepared_from
 from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.models.backend import load_backend
@@ -168,7 +169,7 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
             "fold": config.fold,
         }
     )
-    source = Path(dataset.manifest["source"]) / "annotations.json"
+    source = prepared_from(dataset.manifest)
     for context, table in vars(dataset.split(config.fold)).items():
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
 
