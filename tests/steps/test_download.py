@@ -456,6 +456,15 @@ def test_no_password_gets_into_the_run(place: Place) -> None:
     assert "secret" not in json.dumps(tracker.runs[0].parameters)
 
 
+@pytest.fixture
+def _plain_interrupts() -> Iterator[None]:
+    """Ctrl-C as Python has it: Wastelens' own way remembers it, also for the tests that follow."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_plain_interrupts")
 def test_ctrl_c_ends_soon_and_keeps_what_is_done(place: Place) -> None:
     place.fill(3)
     for number in range(20):

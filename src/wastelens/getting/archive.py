@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from wastelens.data.layouts.coco_files import ANNOTATIONS
 from wastelens.errors import DatasetError
-from wastelens.getting.annotations import ANNOTATIONS
 from wastelens.getting.annotations import MAX_BYTES as LARGEST_ANNOTATIONS
 from wastelens.getting.photo_folder import DEAD, WRONG, PhotoFile, PhotoFolder
 from wastelens.getting.photo_list import WantedPhoto
