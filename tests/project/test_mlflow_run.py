@@ -15,6 +15,7 @@ import pytest
 import yaml
 from tests.factories import write_dataset
 from tests.project.running import ROOT, copy_of_the_project, ok, run, start, wait_for
+from tests.web_server import Content, Json, Status, WebServer, photo
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -323,3 +324,63 @@ def test_uv_builds_the_environment(tmp_path_factory: pytest.TempPathFactory, tmp
     installed = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
     assert {name: installed.get(name) for name in UNMARKED_PINS} == UNMARKED_PINS
     shutil.rmtree(environments)
+
+
+@pytest.mark.slow
+def test_download_collect_and_prepare(tmp_path: Path) -> None:
+    """TACO from a server of ours, and then photos without labels that resemble none of its."""
+    folder = copy_of_the_project(tmp_path / "project")
+    taco = write_dataset(tmp_path / "taco", side=(128, 96))
+    own = Project(folder)
+    with WebServer() as server:
+        for image in taco["images"]:
+            content = (tmp_path / "taco" / image["file_name"]).read_bytes()
+            image["flickr_url"] = server.serve(f"/{image['file_name']}", Content(content))
+        dead = taco["images"][7]
+        server.serve(f"/{dead['file_name']}", Status(404))
+        where = f"annotations_url={server.serve('/annotations.json', Json(taco))}"
+        download = ("-e", "download", "-P", f"set={where} hosts=[{server.host}]")
+        fetched = only(own.mlflow_run(*download))
+        photos = len(taco["images"])
+        assert (fetched.data.metrics["photos_done"], fetched.data.metrics["photos_dead"]) == (photos - 1, 1)
+        assert (
+            only(own.mlflow_run("-e", "prepare", "-P", "dataset=taco", "-P", "image_side_px=32")).data.metrics[
+                "photos_left_out"
+            ]
+            == 1
+        )
+
+        found = [_found(number, server.serve(f"/found/{number}", Content(photo(number)))) for number in range(3)]
+        judged = pd.read_csv(folder / "data" / "prepared" / "taco" / "labels.csv").query("split == 'test'").iloc[0]
+        found.append(_found(9, f"{server.address}/{judged['source_file']}"))
+        url = server.serve("/v1/images/", Json({"result_count": 4, "page_count": 1, "page": 1, "results": found}))
+        settings = f"set=openverse.url={url} openverse.seconds_between_requests=0 min_side_px=64 hosts=[{server.host}]"
+        asked = ("sources=openverse", "materials=glass", "contact=tests@example.org", "dataset=taco", settings)
+        collected = only(own.mlflow_run("-e", "collect", *(word for one in asked for word in ("-P", one))))
+        assert (collected.data.metrics["photos"], collected.data.metrics["photos_left_out"]) == (3, 1)
+    table = pd.read_csv(folder / "data" / "raw" / "collected" / "collected.csv", keep_default_na=False)
+    (left_out,) = table[table["status"] != "kept"]["reason"]
+    assert "test" in left_out
+    learnt = ("dataset=taco", "method=dense_autoencoder", "unlabelled=data/raw/collected", "set=learner.epochs=1")
+    pretrained = only(own.mlflow_run("-e", "pretrain", *(word for one in learnt for word in ("-P", one))))
+    assert pretrained.data.tags["step"] == "pretrain"
+
+
+def _found(number: int, url: str) -> dict[str, Any]:
+    """A photo as Openverse lists it."""
+    return {
+        "id": f"{number:08}-0000-4000-8000-000000000000",
+        "title": f"Bottle {number}",
+        "creator": "Somebody",
+        "creator_url": "https://example.org/somebody",
+        "license": "by",
+        "license_version": "4.0",
+        "license_url": "https://creativecommons.org/licenses/by/4.0/",
+        "url": url,
+        "foreign_landing_url": f"https://example.org/photos/{number}",
+        "filetype": "jpg",
+        "filesize": None,
+        "width": 320,
+        "height": 240,
+        "mature": False,
+    }

@@ -15,6 +15,7 @@ from wastelens.data.layouts.layout import Layout, Marked, assemble, name_below
 from wastelens.errors import AnnotationsError
 
 LABELS = "labels.csv"
+_LISTS_OF_OURS = ("download.csv", "collected.csv")  # of what was fetched: they tell no labels
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "path")
 _LABEL_COLUMNS = ("labels", "label", "category", "class")
 _BETWEEN_LABELS = re.compile(r"[;|,]")
@@ -172,7 +173,8 @@ def look(folder: Path) -> list[LabelTable]:
 
 def _csv_files(folder: Path) -> Iterator[Path]:
     """The CSV files of a folder that are not hidden."""
-    return (file for file in sorted(folder.glob("*.csv")) if file.is_file() and not file.name.startswith("."))
+    files = (file for file in sorted(folder.glob("*.csv")) if file.is_file() and not file.name.startswith("."))
+    return (file for file in files if file.name not in _LISTS_OF_OURS)
 
 
 def _has_file_column(file: Path) -> bool:
