@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.exceptions import TrialPruned
@@ -638,3 +639,35 @@ def test_no_heartbeat_outlives_an_interrupt_at_the_wrong_moment(
     assert thread is not None
     thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("pruner", "first", "epochs"), [("hyperband", 1, 9), ("hyperband", 2, 11), ("median", 2, 4), ("none", 1, 3)]
+)
+def test_the_pruner_is_asked_wherever_it_could_end_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pruner: str, first: int, epochs: int
+) -> None:
+    """Asked at every epoch, it ends the same trials at the same epochs."""
+
+    def ended(ask: Callable[[TrialStore, Trial, int], bool], name: str) -> dict[int, int]:
+        train = {"fit": {"epochs": epochs}}
+        store = opened(
+            tmp_path / name, pruner=pruner, pruner_first_epoch=first, trials=10, train=train, study="the same"
+        )
+        at: dict[int, int] = {}
+
+        def one(trial: Trial) -> float:
+            rng = np.random.default_rng(trial.number)
+            for epoch in range(1, epochs + 1):
+                trial.report(float(rng.random()), epoch)
+                if epoch < epochs and ask(store, trial, epoch):
+                    at[trial.number] = epoch
+                    raise TrialPruned
+            return 0.5
+
+        store.work(one, lambda: False)
+        return at
+
+    always = ended(lambda store, trial, epoch: trial.should_prune(), "always")
+    assert ended(TrialStore.should_prune, "sparing") == always
+    assert bool(always) == (pruner != "none")

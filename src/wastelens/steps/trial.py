@@ -133,7 +133,7 @@ class Trials:
             trial.report(best_value, epoch)
             if epoch == epochs:  # Hyperband would prune it even then, and it is complete
                 return
-            if trial.should_prune() and not self.store.is_defaults(trial):
+            if not self.store.is_defaults(trial) and self.store.should_prune(trial, epoch):
                 raise _EndedEarly
             if self.time_is_up():
                 trial.set_user_attr(STOPPED, {STOPPED: "timeout"})

@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from wastelens.tune_config import TuneConfig
 from wastelens.tuning.space import Space
 
+_REDUCTION = 3  # of those that train on, one in so many does at each rung (Li et al. 2018, section 3)
+
 
 class SamplerByTrial(optuna.samplers.BaseSampler):
     """Chooses the values of trials that are not made to try any; a grid chooses none.
@@ -68,4 +70,14 @@ def pruner_of(config: TuneConfig, space: Space) -> optuna.pruners.BasePruner:
         return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=config.pruner_first_epoch - 1)
     epochs = space.defaults.fit.epochs + space.defaults.fine_tune.epochs
     first = min(config.pruner_first_epoch, epochs)
-    return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=epochs, reduction_factor=3)
+    return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=epochs, reduction_factor=_REDUCTION)
+
+
+def may_prune_at(epoch: int, config: TuneConfig) -> bool:
+    """Whether the pruner can end a trial at this epoch; where it cannot, asking would only read the database."""
+    if config.pruner != "hyperband":
+        return config.pruner == "median"
+    rung = config.pruner_first_epoch
+    while rung < epoch:
+        rung *= _REDUCTION
+    return rung == epoch

@@ -41,7 +41,7 @@ from wastelens.tuning.database import (
     open_storage,
     shown_address,
 )
-from wastelens.tuning.search import SamplerByTrial, pruner_of
+from wastelens.tuning.search import SamplerByTrial, may_prune_at, pruner_of
 from wastelens.tuning.space import Space, Values
 
 WORKER, RUN_ID, ERROR, STOPPED = "worker", "run_id", "error", "stopped"
@@ -235,6 +235,10 @@ class TrialStore:
             known = self._space.default_values()
             return {key: self._suggest(trial, key, self._space.parameters[key]) for key in known}
         return self._space.walk(lambda key, parameter: self._suggest(trial, key, parameter))
+
+    def should_prune(self, trial: Trial, epoch: int) -> bool:
+        """Whether the pruner ends a trial after this epoch, whose value was reported."""
+        return may_prune_at(epoch, self.config) and trial.should_prune()
 
     def values(self, trial: FrozenTrial) -> Values:
         """What a trial tried, by the parameters' keys."""
