@@ -1,4 +1,4 @@
-"""``wastelens download`` in a process of its own, killed at random moments: what it comes to in the end is the same."""
+"""``download`` and ``collect`` in processes of their own, killed at random moments: what they come to is the same."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.factories import config, write_dataset
 from tests.project.running import complaint, ok, output_of, start, wait_for, wastelens
+from tests.unit.test_catalogues import file_page, pages, record, results
 from tests.web_server import Answer, Content, Cut, Hang, Page, Status, WebServer, photo
+
+from wastelens.memory_tracking import MemoryTracker
+from wastelens.steps import prepare
 
 PHOTOS, KILLS = 40, 10
 GOOD = [photo(number) for number in range(PHOTOS)]
@@ -57,19 +62,57 @@ def test_killed_ten_times_it_comes_to_the_same(server: WebServer, tmp_path: Path
     assert {name for name in undisturbed if name.startswith("batch")} == {
         f"batch_{n % 3}/{n}.jpg" for n in range(PHOTOS)
     }
-    rng = random.Random(0)
     downloads = tmp_path / "killed" / "raw" / "taco"
-    for _ in range(KILLS):
-        asked = len(server.requests)
-        process = start(*command(server, "killed"), cwd=tmp_path)
-        while len(server.requests) == asked and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.25))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, output_of(process)
+    kill_at_random_moments(command(server, "killed"), server, tmp_path, 0.25)
     assert len(list(downloads.glob("batch_*/*.jpg"))) < PHOTOS  # or the kills have come too late
     ok(wastelens(*command(server, "killed"), cwd=tmp_path))
     assert content_of(downloads) == undisturbed
+
+
+def kill_at_random_moments(arguments: tuple[str, ...], server: WebServer, cwd: Path, within_s: float) -> None:
+    """Start a command ten times, and kill it so soon after its first request."""
+    rng = random.Random(0)
+    for _ in range(KILLS):
+        asked = len(server.requests)
+        process = start(*arguments, cwd=cwd)
+        while len(server.requests) == asked and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, within_s))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, output_of(process)
+
+
+def collecting(server: WebServer, folder: str) -> tuple[str, ...]:
+    settings = (
+        f"hosts=[{server.host}] openverse.url={server.address}/openverse commons.url={server.address}/commons "
+        "openverse.seconds_between_requests=0 commons.seconds_between_requests=0 terms.glass=[bottle] min_side_px=100 "
+        "web.backoff_s=0.01 web.requests_per_second=1000 workers=2"
+    )
+    chosen = ("--dataset", "litter", "--folder", folder, "--materials", "glass")
+    return ("collect", *chosen, "--contact", "me@example.org", "--set", settings)
+
+
+@pytest.mark.slow
+def test_a_collection_killed_ten_times_comes_to_the_same(server: WebServer, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "litter", side=(48, 48))
+    settings = f"image_side_px=32 data_folder={tmp_path / 'data'}"
+    prepare.run(config("prepare", settings, dataset=str(tmp_path / "litter")), MemoryTracker())
+    urls = [server.address + f"/{number}.jpg" for number in range(PHOTOS)]
+    listed = [record(number, url=url) for number, url in enumerate(urls[::2])]
+    server.serve("/openverse", results(*listed, record(98, url=f"{server.address}/gone0")))
+    found = [file_page(n, n, info={"url": url, "width": 320, "height": 240}) for n, url in enumerate(urls[1::2], 1)]
+    server.serve("/commons", pages(*found, file_page(99, 99, info={"url": f"{server.address}/page"})))
+    ok(wastelens(*collecting(server, "undisturbed"), cwd=tmp_path))
+    undisturbed = content_of(tmp_path / "undisturbed")
+    kept = sum(name.startswith("glass/") for name in undisturbed)
+    assert kept > PHOTOS / 2
+    kill_at_random_moments(collecting(server, "killed"), server, tmp_path, 0.5)
+    assert 0 < len(list((tmp_path / "killed" / "glass").iterdir())) < kept  # or the kills have come too early or late
+    ok(wastelens(*collecting(server, "killed"), cwd=tmp_path))
+    assert content_of(tmp_path / "killed") == undisturbed
+    asked = len(server.requests)
+    ok(wastelens(*collecting(server, "killed"), cwd=tmp_path))
+    assert not [request for request in server.requests[asked:] if request.path.endswith(".jpg")]
 
 
 def test_bad_input_is_one_line(server: WebServer, tmp_path: Path) -> None:

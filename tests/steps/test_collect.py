@@ -557,6 +557,27 @@ def test_no_network(world: World) -> None:
         world.collect("openverse.url=http://nowhere.invalid/", sources="openverse")
 
 
+def test_one_catalogue_without_an_address_does_not_stop_the_other(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.commons(world.on_commons(1, picture(1)))
+    world.collect("openverse.url=http://nowhere.invalid/")
+    assert list(world.files()) == ["glass/commons_1.jpg"]
+    assert "openverse could not be used to the end (nowhere.invalid: its name" in capsys.readouterr().out
+
+
+def test_no_network_for_either(world: World) -> None:
+    with pytest.raises(NoNetwork, match=r"No network: 'nowhere\.invalid'"):
+        world.collect("openverse.url=http://nowhere.invalid/ commons.url=http://neither.invalid/")
+
+
+def test_too_little_room(world: World, server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 9_500_000})())
+    with pytest.raises(DatasetError, match=r"10 photos take about 10\.0 MB, .* 9\.5 MB free.*another folder\.$"):
+        world.collect()
+    assert not server.requests
+
+
 def test_somebody_must_be_named(world: World, server: WebServer) -> None:
     with pytest.raises(ConfigError, match=r"-P contact=you@example.org"):
         world.collect(contact="")
@@ -577,7 +598,7 @@ def test_without_a_prepared_dataset_nobody_could_tell_test_photos(world: World) 
 
 
 def test_one_process_a_folder(world: World, server: WebServer) -> None:
-    with only_one_in(world.folder), pytest.raises(DatasetError, match="Another run"):
+    with only_one_in(world.folder, "folder"), pytest.raises(DatasetError, match=r"Another run .*a folder of its own"):
         world.collect()
     assert not server.requests
 

@@ -67,11 +67,23 @@ def test_contact_sheet_draws_each_chosen_photo_once_with_its_split() -> None:
     assert len(set(names)) == 6
     of_name = labels.set_index("file_name")
     for axes in figure.axes:
-        name, split = axes.get_title("left").split("\n")
-        assert of_name.loc[name, "split"] == split
+        name, facts = axes.get_title("left").split("\n")
+        assert facts.split(":")[0] == of_name.loc[name, "split"]
     counts = of_name.loc[names, list(MATERIALS)].sum()
     assert legend_texts(figure) == [f"stuff {number} ({counts.iloc[number]})" for number in range(3)]
     assert draw(figure) > 1000
+
+
+def test_materials_are_named_where_no_outline_shows_them() -> None:
+    labels = make_labels(3, MATERIALS)
+    labels[list(MATERIALS)] = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    square = np.array([[0.5, 0.2], [0.9, 0.2], [0.9, 0.6], [0.5, 0.6]])
+    figure = sheet(labels, {"photo_0002.jpg": [DrawnOutline("stuff_1", (square,))]}, rows=1, columns=3)
+    facts = dict(axes.get_title("left").split("\n") for axes in figure.axes)
+    of_split = labels.set_index("file_name")["split"]
+    assert facts["photo_0000.jpg"] == f"{of_split['photo_0000.jpg']}: stuff 0, stuff 2"
+    assert facts["photo_0001.jpg"] == of_split["photo_0001.jpg"]
+    assert facts["photo_0002.jpg"] == of_split["photo_0002.jpg"]
 
 
 def test_the_same_generator_chooses_the_same_photos() -> None:

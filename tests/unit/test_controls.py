@@ -52,6 +52,7 @@ def test_neighbours_remember_scenes_and_the_warning_says_so():
     assert max(found.macro_ap, key=lambda name: found.macro_ap[name]["test"]) == "neighbours"
     assert found.macro_ap["neighbours"]["test"] > 0.8
     assert "group_by=batch" in (controls.neighbour_warning(found) or "")
+    assert "group_by=scene" in (controls.neighbour_warning(found, "scene") or "")
 
 
 def test_neighbours_are_constant_where_whole_folders_are_held_out():

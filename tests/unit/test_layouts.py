@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,15 @@ def refusal(place: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["annotations.json", "_annotations.coco.json", "export.json", "annotations/instances_default.json"]
+    "name",
+    [
+        "annotations.json",
+        "_annotations.coco.json",
+        "export.json",
+        "Export.JSON",
+        "annotations/instances_default.json",
+        "annotations/litter.json",
+    ],
 )
 def test_one_coco_file_under_any_name(tmp_path: Path, name: str) -> None:
     file = write_json(tmp_path / name, coco_dict())
@@ -78,11 +87,20 @@ def test_one_coco_file_under_any_name(tmp_path: Path, name: str) -> None:
         assert [one["id"] for one in layout.image_columns()] == [10, 11, 12]
 
 
-def test_photos_of_a_split_in_a_folder_of_its_name(tmp_path: Path) -> None:
-    write_json(tmp_path / "annotations" / "instances_default.json", coco_dict(images=1))
+@pytest.mark.parametrize("between", ["/", "\\"], ids=["everywhere", "Windows"])
+def test_photos_of_a_split_in_a_folder_of_its_name(tmp_path: Path, between: str) -> None:
+    content = coco_dict(images=1)
+    content["images"][0]["file_name"] = f"batch_1{between}000000.jpg"
+    write_json(tmp_path / "annotations" / "instances_default.json", content)
     photos(tmp_path, "images/default/batch_1/000000.jpg")
     (image,) = recognise(tmp_path).read().images
-    assert image.file_name == "default/batch_1/000000.jpg"
+    assert image.file_name == f"default/batch_1{between}000000.jpg"
+
+
+def test_a_coco_file_under_another_name_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = write_json(tmp_path / "export.json", coco_dict())
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert len(recognise(tmp_path).read().images) == 3
 
 
 def split_files(folder: Path, files: tuple[str, ...], photo_folders: tuple[str, ...]) -> dict[str, list[str]]:
@@ -172,6 +190,28 @@ def test_changed_class_folders_have_another_digest(tmp_path: Path) -> None:
     digests.append(recognise(tmp_path).digest())
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
+
+
+def test_a_link_to_nowhere_is_a_missing_photo(tmp_path: Path) -> None:
+    photos(tmp_path, "glass/1.jpg", "paper/1.jpg")
+    (tmp_path / "paper" / "2.jpg").symlink_to(tmp_path / "gone.jpg")
+    layout = recognise(tmp_path)
+    before = layout.digest()
+    assert shown(layout.read())["paper/2.jpg"] == ["paper"]
+    photos(tmp_path, "gone.jpg")
+    assert layout.digest() != before
+
+
+def test_accents_of_macos_are_those_of_tables(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Altöl") for form in ("NFC", "NFD"))
+    photos(tmp_path, f"{decomposed}/1.jpg", "paper/1.jpg")
+    assert shown(recognise(tmp_path).read())[f"{decomposed}/1.jpg"] == [composed]
+    mapping = read_mapping(write_mapping(tmp_path / "own.csv", [(decomposed, "oil"), ("paper", "paper")]))
+    assert mapping.material_of[composed] == "oil"
+    file = text(tmp_path / "labels.csv", f"file,label\n{composed}/1.jpg,{decomposed}\n")
+    (image,) = recognise(file).read().images
+    assert (image.width, image.height) == (64, 48)
+    assert shown(recognise(file).read()) == {f"{composed}/1.jpg": [composed]}
 
 
 def test_linked_folders_in_a_circle_end(tmp_path: Path) -> None:
@@ -281,9 +321,19 @@ def yolo(folder: Path, data: str = "train: images/train\nval: images/val\nnames:
         "path: ABOVE\ntrain: images/train\nval: ABOVE/images/val\nnames: [can, bottle]\n",
         "train: ../images/train\nval: ../images/val\nnc: 2\nnames: [can, bottle]\n",
         "train: train.txt\nval: images/val\nnames: [can, bottle]\n",
+        "train: ../images/train\nval: ../images/val\ntest: ../images/test\nnames: [can, bottle]\n",
         "names: [can, bottle]\n",
     ],
-    ids=["lists", "dicts", "path", "absolute", "Roboflow", "a list of photos", "nothing but names"],
+    ids=[
+        "lists",
+        "dicts",
+        "path",
+        "absolute",
+        "Roboflow",
+        "a list of photos",
+        "Roboflow without its test photos",
+        "nothing but names",
+    ],
 )
 def test_yolo_labels(tmp_path: Path, data: str) -> None:
     file = yolo(tmp_path, data.replace("ABOVE", str(tmp_path)))
@@ -360,6 +410,9 @@ def test_bad_yolo_lines(tmp_path: Path, line: str, words: str) -> None:
         ("path: /etc\ntrain: images/train\nnames: [can]\n", "'path' is '/etc', outside of"),
         ("path: [*x]\ntrain: images/train\nnames: [can]\n", "is not YAML"),
         ("path: [1]\ntrain: images/train\nnames: [can]\n", "'path' is no path"),
+        ('path: "a\\0b"\ntrain: images/train\nnames: [can]\n', "'path' is no path"),
+        ('train: "a\\0b"\nnames: [can]\n', "which leaves the dataset's folder"),
+        ("train: ../images/trian\nnames: [can]\n", "'train' is 'images/trian', which is not there"),
         ("train: images/trian\nval: images/val\nnames: [can]\n", "'train' is 'images/trian', which is not there"),
         ("train: {a: 1}\nnames: [can]\n", "'train' is no path"),
         ("train: labels/train\nnames: [can]\n", "no photo is in labels/train"),
@@ -429,6 +482,21 @@ def test_annotations_say_more_than_folders(tmp_path: Path, part: str, kind: str)
     PARTS[part](tmp_path)
     PARTS["class folders"](tmp_path)
     assert recognise(tmp_path).kind == kind
+
+
+@pytest.mark.parametrize("part", ["annotations.json", "data.yaml", "class folders", "b.csv"])
+def test_lists_that_tell_no_labels_are_passed_over(tmp_path: Path, part: str) -> None:
+    PARTS[part](tmp_path)
+    expected = recognise(tmp_path).recognised
+    text(tmp_path / "places.csv", "file_name,latitude\na.jpg,12.5\n")
+    text(tmp_path / "download.csv", "file_name,status\na.jpg,done\n")
+    assert recognise(tmp_path).recognised == expected
+
+
+def test_a_bad_line_of_labels_csv_makes_no_other_list_of_it(tmp_path: Path) -> None:
+    photos(tmp_path, "glass/1.jpg", "paper/2.jpg")
+    text(tmp_path / "labels.csv", "file,glass\n1.jpg,yes\n")
+    assert "can be read in 2 ways: " in refusal(tmp_path)
 
 
 def test_a_table_whose_photos_lie_in_folders_makes_no_classes_of_them(tmp_path: Path) -> None:

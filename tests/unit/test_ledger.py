@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +86,26 @@ def test_a_kill_within_the_header(path: Path, cut: int) -> None:
     assert ledger(path).rows() == {}
     ledger(path).append(row("a"))
     assert list(ledger(path).rows()) == ["a"]
+
+
+def test_what_a_full_disk_cut_short_spoils_no_later_row(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = ledger(path)
+    one.append(row("a"))
+    before = path.stat().st_size
+    real = Path.open
+
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(bytes(content)[:3])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda path, mode="r", **options: Full(path, mode) if "a" in mode else real(path))
+        with pytest.raises(OSError, match="No space left"):
+            one.append(row("b"))
+    assert path.stat().st_size == before + 3
+    one.append(row("c"))
+    assert set(ledger(path).rows()) == {"a", "c"}
 
 
 def test_the_end_is_sorted_and_the_same_whatever_the_order(path: Path, tmp_path: Path) -> None:

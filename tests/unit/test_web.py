@@ -23,6 +23,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -426,6 +427,54 @@ def test_the_next_address_is_taken_where_one_is_dead(
     assert (tmp_path / "a").read_bytes() == PHOTO
 
 
+@dataclass(frozen=True)
+class Drip:
+    """A beginning, then a byte now and then that does not end it."""
+
+    start: bytes
+    again: bytes
+
+    def send(self, to: Any) -> None:
+        to.wfile.write(self.start)
+        while not to.wait(0.05):
+            to.wfile.write(self.again)
+
+
+@pytest.mark.parametrize(
+    "drip",
+    [
+        Drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        Drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        Drip(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    ],
+    ids=["header", "informational", "chunk"],
+)
+def test_an_answer_that_never_comes_to_the_point_is_given_up(server: WebServer, tmp_path: Path, drip: Drip) -> None:
+    before = time.monotonic()
+    refused = refusal(server, tmp_path / "a", drip, settings="web.read_timeout_s=0.2 web.attempts=2")
+    assert refused.reason in ("no answer within 0.2 s", "no answer in time", "the connection broke off")
+    assert not refused.lasting
+    assert time.monotonic() - before < 4
+
+
+def test_a_dead_address_is_tried_last_from_then_on(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, port, tried = socket.getaddrinfo, int(server.host.rpartition(":")[2]), []
+
+    def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+        tried.append(host)
+        names = ("127.0.0.2", "127.0.0.1") if host == "photos.test" else (host,)
+        return [entry for name in names for entry in real(name, *args, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    server.serve("/a", Content(PHOTO), Cut(PHOTO), Content(PHOTO))  # which breaks the connection that is kept open
+    with web(f"photos.test:{port}") as one:
+        for name in ("a", "b"):
+            one.fetch_file(f"http://photos.test:{port}/a", tmp_path / name)
+    assert tried == ["photos.test", "127.0.0.2", "127.0.0.1", "127.0.0.1"]
+
+
 def certificate(folder: Path, name: str) -> ssl.SSLContext:
     """A server's TLS context with a certificate of its own for a name, which goes to ``folder/ca.pem``."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -589,6 +638,24 @@ def test_names_that_nobody_looks_up_are_no_network_in_time(tmp_path: Path, monke
         one.fetch_file("https://photos.test/a", tmp_path / "a")
     over.set()
     assert time.monotonic() - before < 2.5
+
+
+def test_a_second_host_is_waited_for_less_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    monkeypatch.setattr(client, "FIRST_CONTACT_S", 0.6)
+    monkeypatch.setattr(client, "NEXT_CONTACT_S", 0.2)
+    taken = []
+    with web(settings="web.backoff_s=60 web.attempts=20") as one:  # a wait of which would be far too long
+        for host in ("first.test", "second.test"):
+            before = time.monotonic()
+            with pytest.raises(NoNetwork, match=host):
+                one.fetch_file(f"https://{host}/a", tmp_path / "a")
+            taken.append(time.monotonic() - before)
+    assert 0.5 < taken[0] < 2.5
+    assert 0.1 < taken[1] < 0.55
 
 
 def test_one_host_without_a_name_is_not_the_network(

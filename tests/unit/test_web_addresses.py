@@ -94,6 +94,12 @@ def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(asked) == 2
 
 
+def test_both_kinds_of_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver(monkeypatch, *(f"2606:4700::{number}" for number in range(1, 5)), "8.8.8.8", "1.1.1.1")
+    found = addresses(Gate(()), "http://photos.test/")
+    assert found == ("2606:4700::1", "8.8.8.8", "2606:4700::2", "1.1.1.1")
+
+
 def test_one_private_address_among_public_ones_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver(monkeypatch, "8.8.8.8", "192.168.0.1")
     with pytest.raises(Unfetchable, match=r"192\.168\.0\.1 is no public address"):

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.data.materials import label_name
 from wastelens.errors import AnnotationsError
 
 # JSON knows no NaN or Infinity, yet Python's own writer emits them: they become null and are judged per outline.
@@ -110,7 +111,7 @@ def read_coco(path: Path) -> CocoDataset:
     _check_references(path, content)
     check_names(path, content.images)
     # Outer spaces are an exporter's slip, and a mapping's rows are read without theirs.
-    categories = [msgspec.structs.replace(category, name=category.name.strip()) for category in content.categories]
+    categories = [msgspec.structs.replace(category, name=label_name(category.name)) for category in content.categories]
     return CocoDataset(path, tuple(content.images), tuple(content.annotations), tuple(categories))
 
 

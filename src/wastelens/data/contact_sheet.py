@@ -39,6 +39,8 @@ def contact_sheet(
 ) -> Figure:
     """Photos in their real proportions, with each object's box and outline in its material's colour.
 
+    Above a photo without outlines its materials are named.
+
     Args:
         labels: row i describes ``photos[i]``.
         photos: uint8 (photos, side, side, 3), each stretched to a square.
@@ -58,15 +60,23 @@ def contact_sheet(
     for cell, row in zip(cells, chosen, strict=False):
         record = labels.iloc[int(row)]
         size = (float(record["width"]), float(record["height"]))
-        name, split = str(record["file_name"]), str(record["split"])
-        _draw_photo(cell, np.asarray(photos[row]), size, f"{shortened(name, _CAPTION_LETTERS)}\n{split}")
-        for one in outlines_of(name):
+        name, outlines = str(record["file_name"]), outlines_of(str(record["file_name"]))
+        facts = str(record["split"]) if outlines else _split_and_materials(record, materials)
+        captions = [shortened(text, _CAPTION_LETTERS) for text in (name, facts)]
+        _draw_photo(cell, np.asarray(photos[row]), size, "\n".join(captions))
+        for one in outlines:
             _draw_outline(cell, one, size, colours[one.material])
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     shown = labels.iloc[chosen][list(materials)].sum()
     texts = {material: f"{spoken(material)} ({shown[material]})" for material in materials}
     material_legend(figure, texts, title="Materials, and how many of these photos show them")
     return figure
+
+
+def _split_and_materials(record: pd.Series[Any], materials: tuple[str, ...]) -> str:
+    """``train: paper, glass``; the split alone where the photo shows none."""
+    shown = ", ".join(spoken(material) for material in materials if record[material])
+    return f"{record['split']}: {shown}" if shown else str(record["split"])
 
 
 def _widest_first(labels: pd.DataFrame, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,11 @@ class MaterialMapping:
     reasons: dict[str, str]
 
 
+def label_name(text: str) -> str:
+    """A label as it is compared: without outer spaces, accents composed (NFC), as macOS decomposes file names."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def read_mapping(path: Path) -> MaterialMapping:
     """Read ``category,material[,reason]`` rows.
 
@@ -42,7 +48,7 @@ def read_mapping(path: Path) -> MaterialMapping:
             reader = csv.DictReader(file)
             if not {"category", "material"} <= set(reader.fieldnames or ()):
                 raise MappingError(f"{path}: needs the columns 'category' and 'material' in its first line.")
-            rows = [(reader.line_num, {key: (row.get(key) or "").strip() for key in COLUMNS}) for row in reader]
+            rows = [(reader.line_num, {key: label_name(row.get(key) or "") for key in COLUMNS}) for row in reader]
     except OSError as error:
         raise MappingError(f"{path}: the material mapping cannot be read ({error.strerror}).") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -116,9 +122,9 @@ def mapping_of_labels(
         )
     materials = tuple(material for material in mapping.materials if material in {known[label] for label in labels})
     if len(materials) < 2:
+        named = ", ".join(labels) or "(none at all)"
         raise MappingError(
-            f"{mapping.path}: the labels {', '.join(labels)} come to {len(materials)} material(s); a verdict needs at "
-            "least two."
+            f"{mapping.path}: the labels {named} come to {len(materials)} material(s); a verdict needs at least two."
         )
     order = [*mapping.material_of, *labels]
     rows = sorted(labels, key=lambda label: (materials.index(known[label]), order.index(label)))

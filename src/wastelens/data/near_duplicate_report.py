@@ -83,5 +83,6 @@ def _draw_pair(
     for panel, name, photo, ratio in zip(axes, names, photos, ratios, strict=True):
         panel.imshow(photo, extent=(0, ratio, 0, 1), aspect="equal", interpolation="lanczos")
         panel.set_axis_off()
+        panel.set_anchor("S")  # near the likeness below, away from the next pair
         panel.set_title(shortened(name, _NAME_LETTERS), fontsize=SMALL_PT - 1, pad=3, parse_math=False)
     cell.supxlabel(text, fontsize=SMALL_PT)

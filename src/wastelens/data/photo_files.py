@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +30,20 @@ def exists(path: Path) -> bool:
 
 
 def find_photo(folder: Path, file_name: str) -> Path:
-    """The photo's file: below the folder itself, or below photos/ or images/ (the first that has it)."""
-    places = [folder / file_name, folder / "photos" / file_name, folder / "images" / file_name]
+    """The photo's file: below the folder itself, or below photos/ or images/ (the first that has it).
+
+    Accents may be written composed or decomposed: macOS decomposes them in file names, tables mostly compose them.
+    """
+    names = dict.fromkeys([file_name, *(unicodedata.normalize(form, file_name) for form in ("NFC", "NFD"))])
+    places = [folder / below / name for name in names for below in ("", "photos", "images")]
     return next((place for place in places if exists(place)), places[0])
+
+
+def files_called(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder, if there is such a folder, that have this suffix in any case and are not hidden."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    visible = (entry for entry in entries if entry.suffix.lower() == suffix and not entry.name.startswith("."))
+    return [entry for entry in visible if entry.is_file()]
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, OSError | None]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wastelens.errors import InputError, WastelensError
+from wastelens.web.errors import NoNetwork
 
 _LARGEST_NUMBER = 10**12
 
@@ -92,6 +93,7 @@ class Catalogues:
     def __init__(self, catalogues: Sequence[Catalogue]) -> None:
         self._catalogues = catalogues
         self.down: dict[str, str] = {}
+        self._unreached: list[NoNetwork] = []
 
     @property
     def bad_records(self) -> dict[str, int]:
@@ -112,12 +114,18 @@ class Catalogues:
             except CatalogueDown as error:
                 self.down[name] = str(error)
                 continue
+            except NoNetwork as error:  # which the next one may disprove
+                self.down[name] = error.fact
+                self._unreached.append(error)
+                continue
             if candidate is not None:
                 yield candidate
                 searches.append((name, search))
 
     def check(self) -> None:
-        """Raises NoCatalogue where none can be used."""
+        """Raises NoCatalogue where none can be used, NoNetwork where none can even be reached."""
+        if len(self._unreached) == len(self._catalogues):
+            raise self._unreached[0]
         if len(self.down) == len(self._catalogues):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.down.items())
             raise NoCatalogue(f"No catalogue can be used ({reasons}). What is there stays; call again later.")

@@ -16,8 +16,12 @@ except ImportError:  # Windows
 
 
 @contextlib.contextmanager
-def only_one_in(folder: Path) -> Iterator[None]:
+def only_one_in(folder: Path, setting: str) -> Iterator[None]:
     """Make a folder and hold it against other processes; the lock ends with the process, however that ends.
+
+    Args:
+        folder: that is to be held.
+        setting: the key of the configuration that chooses it, for messages.
 
     Raises:
         DatasetError: another process holds it.
@@ -32,7 +36,7 @@ def only_one_in(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DatasetError(
-                f"Another run is writing {folder}. Wait for it to end, or give this one a data_folder of its own."
+                f"Another run is writing {folder}. Wait for it to end, or give this one a {setting} of its own."
             ) from None
         except OSError:  # a file system without locks, as some network drives are
             pass

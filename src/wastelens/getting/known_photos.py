@@ -16,6 +16,7 @@ from wastelens.data.prepared import PreparedDataset
 Photos = npt.NDArray[np.uint8]
 
 _CONFIRMED_AT_ONCE = 64
+_HASHED_AT_ONCE = 32
 
 
 def judged_photos(dataset: PreparedDataset) -> PhotoRows:
@@ -44,7 +45,7 @@ class KnownPhotos:
         self._judged = len(judged)
         self._names = list(names)
         self._max_distance = max_distance
-        self._hashes = perceptual_hashes(cast(Photos, self._photos))  # which reads them in chunks
+        self._hashes = perceptual_hashes(cast(Photos, self._photos), _HASHED_AT_ONCE)
 
     @property
     def side_px(self) -> int:

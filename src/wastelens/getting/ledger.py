@@ -58,8 +58,10 @@ class CsvLedger:
         with self._lock:
             if not self._sound:
                 self._mend()
+            self._sound = False  # if a full disk cuts the line short
             with self.path.open("ab") as file:
                 file.write(_line([_written(row.get(column, "")) for column in self.columns]))
+            self._sound = True
 
     def finish(self) -> None:
         """Write the file anew: a row a key, sorted by its columns from the left, in one step.

@@ -10,8 +10,14 @@ from wastelens.errors import DatasetError
 _MB, _GB = 1e6, 1e9
 
 
-def check_space(folder: Path, needed_bytes: float, what: str) -> None:
+def check_space(folder: Path, needed_bytes: float, what: str, setting: str) -> None:
     """Compare what is to come with what is free.
+
+    Args:
+        folder: it goes there.
+        needed_bytes: about how much it takes.
+        what: that is, for messages.
+        setting: the key of the configuration that chooses the folder, for messages.
 
     Raises:
         DatasetError: the disk is too full.
@@ -20,7 +26,7 @@ def check_space(folder: Path, needed_bytes: float, what: str) -> None:
     if needed_bytes > free:
         raise DatasetError(
             f"{what} take about {in_words(needed_bytes)}, and {folder} has {in_words(free)} free. "
-            "Free space, or choose another data_folder."
+            f"Free space, or choose another {setting}."
         )
 
 

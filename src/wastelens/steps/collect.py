@@ -30,6 +30,7 @@ from wastelens.getting.commons import Commons, Largest
 from wastelens.getting.folder_lock import only_one_in
 from wastelens.getting.known_photos import KnownPhotos, judged_photos
 from wastelens.getting.openverse import Openverse
+from wastelens.getting.space import check_space
 from wastelens.getting_config import CollectConfig
 from wastelens.tracking import Run, Tracker
 from wastelens.web.addresses import locate
@@ -38,6 +39,8 @@ from wastelens.web.errors import Unfetchable
 
 REASONS_SHOWN = 4
 AHEAD_PER_WORKER = 2
+FOLDER = "folder"  # the setting that chooses it
+USUAL_BYTES = 3_000_000  # of a photo on Commons; on Flickr it is less
 MOST_MEGAPIXELS = 200.0  # as pretrain has it, so that what is decoded here will do there
 
 
@@ -54,14 +57,14 @@ def run(config: CollectConfig, tracker: Tracker) -> Collected:
     """Collect photos until there are enough of each material, or the catalogues have no more.
 
     Raises:
-        InputError: no contact, an unknown material, no prepared dataset, no network, no catalogue that answers, or
-            another process at the same folder; what was collected stays.
+        InputError: no contact, an unknown material, no prepared dataset, no network, no room on the disk, no catalogue
+            that answers, or another process at the same folder; what was collected stays.
     """
     began = time.monotonic()
     materials = _materials(config)
     dataset = open_dataset(config.dataset, config.data_folder)
     folder = Path(config.folder) if config.folder else config.data_folder / "raw" / "collected"
-    with only_one_in(folder), tracker.start("collect", tags={"step": "collect"}) as tracked:
+    with only_one_in(folder, FOLDER), tracker.start("collect", tags={"step": "collect"}) as tracked:
         tracked.log_parameters(_parameters(config))
         photos = CollectedPhotos(folder, _rules(config))
         try:
@@ -118,6 +121,7 @@ def _collect(
     if not (missing := _missing(photos, materials, config)):
         say(f"Nothing to collect: {config.photos:,} photos of each material are there.")
         return 0
+    check_space(photos.folder, min(USUAL_BYTES, config.web.max_bytes) * missing, f"{missing:,} photos", FOLDER)
     known = _known(photos, dataset, config)
     with (
         progress_bar("Photos", missing) as bar,

@@ -28,6 +28,7 @@ from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 
 LICENCES = "licences.csv"
+FOLDER = "data_folder"  # the setting that chooses it
 NOTHING_TO_DO = "Nothing to fetch: every photo is there, or known not to be had."
 MB = 10**6
 
@@ -51,7 +52,7 @@ def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
     began = time.monotonic()
     _check_source(config)
     folder = config.data_folder / "raw" / ("taco_unofficial" if config.unofficial else "taco")
-    with only_one_in(folder), tracker.start(f"download {folder.name}", tags={"step": "download"}) as tracked:
+    with only_one_in(folder, FOLDER), tracker.start(f"download {folder.name}", tags={"step": "download"}) as tracked:
         tracked.log_parameters(_parameters(config))
         photos, annotations = PhotoFolder(folder), AnnotationsFile(folder, config.annotations)
         with Web(config.web, hosts=config.hosts, contact=config.contact) as web:
@@ -105,7 +106,7 @@ def _check_space_for(missing: list[WantedPhoto], photos: PhotoFolder, config: Do
     largest = config.web.max_bytes
     to_come = [photo for photo in missing if not photos.path(photo).exists()]
     needed = sum(min(estimated_bytes(photo, config.size), largest) for photo in to_come)
-    check_space(photos.folder, needed, f"The {len(to_come):,} photos that are missing")
+    check_space(photos.folder, needed, f"The {len(to_come):,} photos that are missing", FOLDER)
 
 
 def _from_archive(
@@ -119,7 +120,8 @@ def _from_archive(
         annotations.take(draft, config.archive_url)
         wanted = _wanted(annotations, config)
         missing = _missing(wanted, photos, config)
-        check_space(photos.folder, packed.bytes_of(missing), f"The {len(missing):,} photos that are missing")
+        needed = packed.bytes_of(missing)
+        check_space(photos.folder, needed, f"The {len(missing):,} photos that are missing", FOLDER)
         with progress_bar("Photos", len(missing)) as bar:
             rate = _Rate(bar)
             for photo in missing:
@@ -131,7 +133,7 @@ def _from_archive(
 def _fetched_archive(web: Web, photos: PhotoFolder, config: DownloadConfig) -> Path:
     target = photos.unfinished("archive.zip")
     if not target.exists():  # otherwise an earlier call was interrupted while it was unpacked
-        check_space(photos.folder, 2 * USUAL_BYTES, "The archive and its photos")
+        check_space(photos.folder, 2 * USUAL_BYTES, "The archive and its photos", FOLDER)
         say(f"Fetching {locate(config.archive_url).shown}, about {in_words(USUAL_BYTES)}.")
         with progress_bar("Archive, MB", USUAL_BYTES // MB) as bar:
             fetch_archive(web, config.archive_url, target, _Rate(bar).add)

@@ -334,7 +334,7 @@ def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: Pr
 def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) -> None:
     """The closing tables, the warnings, and what to type next."""
     _report_split(dataset, parts)
-    _report_controls(parts)
+    _report_controls(parts, dataset.manifest["layout"])
     left_out = parts.cached.left_out
     if left_out:
         problems = parts.cached.problems
@@ -374,7 +374,7 @@ def _report_split(dataset: PreparedDataset, parts: _Parts) -> None:
         say(f"Near-duplicate pairs: {pairs:,}; sight/near_duplicates.png in this run shows those that are most alike.")
 
 
-def _report_controls(parts: _Parts) -> None:
+def _report_controls(parts: _Parts, layout: str) -> None:
     controls = parts.controls[0][0]
     rows = [
         [name, *(f"{controls.macro_ap[name][split]:.3f}" for split in ("val", "test"))] for name in controls.macro_ap
@@ -382,6 +382,7 @@ def _report_controls(parts: _Parts) -> None:
     table("What can be predicted without looking at the litter (macro AP)", ["control", "val", "test"], rows)
     if controls.note:
         say(controls.note)
-    warning = neighbour_warning(controls)
+    # The first folder is a batch in COCO's layout alone.
+    warning = neighbour_warning(controls, "batch" if layout == COCO else "scene")
     if warning:
         warn(warning)

@@ -7,6 +7,7 @@ look-up could answer differently.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import queue
 import re
 import socket
@@ -118,8 +119,14 @@ class Gate:
             if key not in self._allowed:
                 for address in found:
                     _judge(address, location)
-            self._known[key] = found[:_ADDRESSES_TRIED]
+            self._known[key] = _both_kinds_in_turn(found)[:_ADDRESSES_TRIED]
         return self._known[key]
+
+    def try_last(self, location: Location, address: str) -> None:
+        """Nobody answers at an address: the next connection begins with the others."""
+        key = (location.host, location.port)
+        others = [other for other in self._known.get(key, ()) if other != address]
+        self._known[key] = (*others, address)
 
     def forget(self, location: Location) -> None:
         """Look the name up anew next time: nothing answered at its addresses."""
@@ -206,6 +213,13 @@ def _judge(address: str, location: Location) -> None:
 
 def _refused(location: Location, address: str) -> Unfetchable:
     return Unfetchable(location.shown, f"refused: {address} is no public address", lasting=True)
+
+
+def _both_kinds_in_turn(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """IPv6 and IPv4 in turn, beginning with the system's choice (RFC 8305, section 4): one of them may lead nowhere."""
+    chosen = [address for address in addresses if (":" in address) == (":" in addresses[0])]
+    others = [address for address in addresses if address not in chosen]
+    return tuple(address for pair in itertools.zip_longest(chosen, others) for address in pair if address)
 
 
 def _look_up_within(location: Location, seconds: float, patience: Patience) -> tuple[str, ...]:

@@ -40,10 +40,12 @@ class Answer:
         location: Location,
         read_timeout_s: float,
         reason: Callable[[HTTPError, Location], Exception],
+        reading: Callable[[BaseHTTPResponse], contextlib.AbstractContextManager[None]],
     ) -> None:
         self._response = response
         self._read_timeout_s = read_timeout_s
         self._reason = reason
+        self._reading = reading
         self.location = location
         self.status = response.status
 
@@ -153,7 +155,10 @@ class Answer:
 
     def _read(self) -> bytes:
         try:
-            return self._response.read1(_PIECE, decode_content=False) or b""
+            with self._reading(self._response):
+                return self._response.read1(_PIECE, decode_content=False) or b""
+        except TimeoutError:
+            raise Passing("no answer in time") from None
         except HTTPError as error:
             raise self._reason(error, self.location) from None
 

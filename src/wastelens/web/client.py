@@ -32,7 +32,8 @@ __all__ = ["Fetched", "Web"]
 MOST_REDIRECTS = 10
 MOST_ATTEMPTS = 50
 MOST_JSON_BYTES = 32_000_000
-FIRST_CONTACT_S = 12.0
+FIRST_CONTACT_S = 5.5  # a dead first name server alone takes five
+NEXT_CONTACT_S = 1.0
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
@@ -73,6 +74,7 @@ class Web:
         self._connections = Connections(manners, Gate(hosts), self._patience)
         self._of_host: defaultdict[str, HostManners] = defaultdict(lambda: HostManners(manners, self._patience))
         self._lock = threading.Lock()
+        self._first_contact_until = 0.0
         self._user_agent = f"Wastelens/{_own_version()} ({contact or 'no contact given'}) urllib3/{version('urllib3')}"
 
     def __enter__(self) -> Self:
@@ -152,7 +154,7 @@ class Web:
             attempt: gets the time until when a first contact has to be made, in monotonic seconds.
             grown: how much there is so far; failures count anew where that is more than ever.
         """
-        until = time.monotonic() + FIRST_CONTACT_S
+        until = self._contact_until()
         most, failures, attempts = grown(), 0, 0
         while True:
             attempts += 1
@@ -164,7 +166,17 @@ class Web:
                 most = max(most, grown())
                 last = attempts == MOST_ATTEMPTS or failures >= self._config.attempts
                 self._give_up(url, failure, last, late=time.monotonic() >= until)
-            self._patience.wait(self._backoff.seconds(max(1, failures)))
+                seconds = self._backoff.seconds(max(1, failures))
+                if failure.unreached and not self._connections.reached_anybody:
+                    seconds = min(seconds, until - time.monotonic())
+            self._patience.wait(seconds)
+
+    def _contact_until(self) -> float:
+        """Until when a host has to answer while nobody has, in monotonic seconds: without a network all are silent."""
+        now = time.monotonic()
+        with self._lock:
+            self._first_contact_until = self._first_contact_until or now + FIRST_CONTACT_S
+            return max(self._first_contact_until, now + NEXT_CONTACT_S)
 
     def _give_up(self, url: str, failure: Passing, last: bool, *, late: bool) -> None:
         """Raise what a failure comes to, if no further attempt is to be made."""
@@ -188,7 +200,8 @@ class Web:
             ):
                 self._heed(response, location, host)
                 if response.status not in _REDIRECTS:
-                    yield Answer(response, location, self._config.read_timeout_s, self._connections.reason)
+                    by = self._connections
+                    yield Answer(response, location, self._config.read_timeout_s, by.reason, by.reading)
                     return
                 location = _redirected(location, response, seen)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import ssl
@@ -15,7 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import certifi
 import urllib3
-from urllib3 import BaseHTTPResponse
+from urllib3 import BaseHTTPResponse, HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -31,6 +32,7 @@ from urllib3.util import parse_url
 from wastelens.errors import InputError
 from wastelens.getting_config import WebConfig
 from wastelens.web.addresses import Gate, Location, is_loopback, literal_address
+from wastelens.web.deadlines import Deadlines, shut
 from wastelens.web.errors import Passing, Unfetchable
 from wastelens.web.manners import Patience
 
@@ -50,6 +52,8 @@ class Connections:
         self._gate = gate
         self._patience = patience
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._socket_of: weakref.WeakKeyDictionary[object, socket.socket] = weakref.WeakKeyDictionary()
+        self._deadlines = Deadlines()
         self._lock = threading.Lock()
         self._tls = ssl.create_default_context()
         self._tls.load_verify_locations(certifi.where())  # for systems that have no certificates of their own
@@ -61,11 +65,9 @@ class Connections:
         """Break off all connections, also those that other threads read from."""
         with self._lock:
             open_sockets, managers = list(self._sockets), [self._direct, *self._proxies.values()]
+        self._deadlines.close()
         for one in open_sockets:
-            try:
-                socket.socket.shutdown(one, socket.SHUT_RDWR)
-            except OSError:  # it is closed already
-                continue
+            shut(one)
         for manager in managers:
             manager.clear()
 
@@ -87,6 +89,18 @@ class Connections:
         self.reached_anybody = True
         return response
 
+    def reading(self, response: BaseHTTPResponse) -> contextlib.AbstractContextManager[None]:
+        """Within it, a piece of a response is read; raises TimeoutError where that has taken far too long."""
+        with self._lock:
+            connection = self._socket_of.get(response)
+        if connection is None:
+            return contextlib.nullcontext()
+        return self._deadlines.within(self._longest_s(), connection)
+
+    def _longest_s(self) -> float:
+        """Silence ends a wait after the read timeout, a byte now and then after this time."""
+        return 2 * self._config.read_timeout_s
+
     def reason(self, error: HTTPError, location: Location) -> Passing | Unfetchable:
         """What one of urllib3's errors means to us, without anything the server could have written into it."""
         if isinstance(error, ProxyError | NewConnectionError | ConnectTimeoutError):
@@ -102,42 +116,46 @@ class Connections:
     def _by(self, location: Location, headers: Mapping[str, str], until: float) -> BaseHTTPResponse:
         """Ask at one address after the other, until one can be connected to."""
         addresses = self._gate.addresses(location, self._connect_s(until), self._patience)
-        for number, address in enumerate(addresses, 1):
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             self._patience.check()
             try:
-                return self._at(address, location, headers, until)
+                return self._at(address, location, headers, self._connect_s(until, left))
             except (NewConnectionError, ConnectTimeoutError):
-                if number == len(addresses):
+                self._gate.try_last(location, address)
+                if left == 1:
                     self._gate.forget(location)
                     raise
         raise Passing("its name leads nowhere", unreached=True)
 
-    def _at(self, address: str, location: Location, headers: Mapping[str, str], until: float) -> BaseHTTPResponse:
+    def _at(self, address: str, location: Location, headers: Mapping[str, str], connect_s: float) -> BaseHTTPResponse:
         named = {"server_hostname": location.host, "assert_hostname": location.host}
         if location.scheme == "http" or literal_address(location.host):
             named = {}
         pool = self._direct.connection_from_host(address, location.port, location.scheme, pool_kwargs=named)
         headers = {"Host": location.netloc, **headers}
-        return pool.urlopen("GET", location.target, headers=headers, **self._asking(until))
+        return pool.urlopen("GET", location.target, headers=headers, **self._asking(connect_s))
 
     def _by_proxy(self, proxy: str, location: Location, headers: Mapping[str, str], until: float) -> BaseHTTPResponse:
         self._gate.judge_name(location)
         return self._manager_of(proxy, location).urlopen(
-            "GET", location.url, headers=dict(headers), **self._asking(until)
+            "GET", location.url, headers=dict(headers), **self._asking(self._connect_s(until))
         )
 
-    def _asking(self, until: float) -> dict[str, Any]:
+    def _asking(self, connect_s: float) -> dict[str, Any]:
         return {
             "redirect": False,
             "retries": False,
             "preload_content": False,
             "decode_content": False,
-            "timeout": urllib3.Timeout(connect=self._connect_s(until), read=self._config.read_timeout_s),
+            "timeout": urllib3.Timeout(connect=connect_s, read=self._config.read_timeout_s),
         }
 
-    def _connect_s(self, until: float) -> float:
+    def _connect_s(self, until: float, addresses: int = 1) -> float:
+        """How long connecting may take; a first contact's time is shared by so many addresses."""
         longest = self._config.connect_timeout_s
-        return longest if self.reached_anybody else min(longest, max(_SHORTEST_TIMEOUT_S, until - time.monotonic()))
+        if self.reached_anybody:
+            return longest
+        return min(longest, max(_SHORTEST_TIMEOUT_S, (until - time.monotonic()) / addresses))
 
     def _manager_of(self, proxy: str, location: Location) -> urllib3.ProxyManager:
         with self._lock:
@@ -150,14 +168,24 @@ class Connections:
         return {"num_pools": _HOSTS_REMEMBERED, "maxsize": _KEPT_OPEN, "ssl_context": self._tls}
 
     def _remembering(self, manager: AnyManager) -> AnyManager:
-        """Let every socket be known here, so that `close` can wake those who read from it."""
+        """Let every socket be known here, so that `close` and deadlines can wake those who read from it."""
 
         def remember(connection: HTTPConnection) -> None:
             if isinstance(connection.sock, socket.socket):
                 with self._lock:
                     self._sockets.add(connection.sock)
 
-        manager.pool_classes_by_scheme = _pool_classes(remember)
+        def head(connection: HTTPConnection, read: Callable[[], HTTPResponse]) -> HTTPResponse:
+            wire = connection.sock
+            if not isinstance(wire, socket.socket):  # TLS within TLS, to a proxy that is the user's own
+                return read()
+            with self._deadlines.within(self._longest_s(), wire):
+                response = read()
+            with self._lock:
+                self._socket_of[response] = wire
+            return response
+
+        manager.pool_classes_by_scheme = _pool_classes(remember, head)
         return manager
 
 
@@ -170,16 +198,25 @@ def _unconnected(error: HTTPError, location: Location) -> Passing:
     return Passing("cannot be connected to in time", unreached=True)
 
 
-def _pool_classes(remember: Callable[[HTTPConnection], None]) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+def _pool_classes(
+    remember: Callable[[HTTPConnection], None],
+    head: Callable[[HTTPConnection, Callable[[], HTTPResponse]], HTTPResponse],
+) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     class Connection(HTTPConnection):
         def connect(self) -> None:
             super().connect()
             remember(self)
 
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 has it so
+            return head(self, super().getresponse)
+
     class SecureConnection(HTTPSConnection):
         def connect(self) -> None:
             super().connect()
             remember(self)
+
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 has it so
+            return head(self, super().getresponse)
 
     class Pool(urllib3.HTTPConnectionPool):
         ConnectionCls = Connection

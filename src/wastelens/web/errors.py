@@ -21,9 +21,14 @@ class Unfetchable(WastelensError):  # noqa: N818  a state of the world, no fault
 
 
 class NoNetwork(InputError):  # noqa: N818  as above
-    """Nobody at all can be reached."""
+    """Nobody at all can be reached.
+
+    Attributes:
+        fact: who could not be reached and why, for what goes on without.
+    """
 
     def __init__(self, host: str, reason: str) -> None:
+        self.fact = f"{host}: {reason}"
         super().__init__(
             f"No network: '{host}' cannot be reached ({reason}). Connect to the internet, set HTTPS_PROXY if there is "
             "a proxy, and call again; what is there already stays."

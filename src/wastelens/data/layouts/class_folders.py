@@ -16,6 +16,7 @@ from wastelens.data.layouts.layout import (
     combined_digest,
     refuse_unwritable,
 )
+from wastelens.data.materials import label_name
 from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
 from wastelens.errors import DatasetError
 
@@ -59,8 +60,7 @@ class ClassFolders(Layout):
 
     def digest(self) -> str:
         """Of the photos' names and sizes in bytes."""
-        sizes = ((name, (self.root / name).stat().st_size) for name in sorted(self.class_of))
-        return combined_digest((name, str(size)) for name, size in sizes)
+        return combined_digest((name, _size(self.root / name)) for name in sorted(self.class_of))
 
     def of_label(self, label: str) -> str:
         """A class folder, and why it is one."""
@@ -81,12 +81,12 @@ def look(folder: Path) -> list[ClassFolders]:
         splits = ()  # a class may be called test
     depth = 1 if splits else 0
     named = [name for of_folder in photos.values() for name in of_folder]
-    class_of = {name: name.split("/")[depth].strip() for name in named if name.count("/") > depth}
+    class_of = {name: label_name(name.split("/")[depth]) for name in named if name.count("/") > depth}
     if len(set(class_of.values())) < 2:
         return []
     classes = {(folder / split, name) for split in splits for name in _folders(folder / split)}
     names = {name for _, name in classes} if splits else set(folders)
-    _refuse_empty(folder, sorted(name for name in names if name.strip() not in class_of.values()))
+    _refuse_empty(folder, sorted(name for name in names if label_name(name) not in class_of.values()))
     beside = sum(path.suffix.lower() in PHOTO_SUFFIXES for path in folder.iterdir() if path.is_file())
     return [ClassFolders(folder, class_of, splits, len(named) - len(class_of) + beside)]
 
@@ -105,6 +105,14 @@ def _photos(root: Path, name: str) -> list[str]:
         if path.suffix.lower() in PHOTO_SUFFIXES:
             found.append(path.relative_to(root).as_posix())
     return found
+
+
+def _size(photo: Path) -> str:
+    """In bytes; nothing for a link to nowhere, which is a photo that is missing."""
+    try:
+        return str(photo.stat().st_size)
+    except OSError:
+        return ""
 
 
 def _refuse_empty(folder: Path, empty: list[str]) -> None:

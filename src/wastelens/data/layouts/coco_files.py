@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ import msgspec
 from wastelens.data.coco import Annotation, Category, CocoDataset, Image, check_names, image_columns, read_coco
 from wastelens.data.digests import file_digest
 from wastelens.data.layouts.layout import COCO, OWN_SPLIT, SPLIT_FOLDERS, Layout, combined_digest
-from wastelens.data.photo_files import exists, find_photo
+from wastelens.data.photo_files import exists, files_called, find_photo
 
 ANNOTATIONS = "annotations.json"
 _ROBOFLOW = "_annotations.coco.json"
@@ -69,7 +69,7 @@ class CocoFiles(Layout):
         if file.parent not in (self.root, self.root / _FOLDER_OF_FILES):
             return f"{file.parent.relative_to(self.root).as_posix()}/"
         split = file.stem.removeprefix(_INSTANCES)
-        names = [image.file_name for image in images]
+        names = [image.file_name.replace("\\", "/") for image in images]
         there = (name for name in names if exists(find_photo(self.root, f"{split}/{name}")))
         return f"{split}/" if file.stem.startswith(_INSTANCES) and next(there, None) else ""
 
@@ -103,14 +103,11 @@ def look(folder: Path) -> list[CocoFiles]:
     if exists(folder / ANNOTATIONS):
         return [CocoFiles(folder, (folder / ANNOTATIONS,))]
     of_splits = [folder / name / _ROBOFLOW for name in SPLIT_FOLDERS if (folder / name / _ROBOFLOW).is_file()]
-    instances = sorted((folder / _FOLDER_OF_FILES).glob(f"{_INSTANCES}*.json"))
-    beside = [(file,) for file in _json_files(folder) if _is_coco(file)]
-    return [CocoFiles(folder, files) for files in (tuple(of_splits), tuple(instances), *beside) if files]
-
-
-def _json_files(folder: Path) -> Iterator[Path]:
-    """The json files of a folder that are not hidden."""
-    return (file for file in sorted(folder.glob("*.json")) if file.is_file() and not file.name.startswith("."))
+    apart = files_called(folder / _FOLDER_OF_FILES, ".json")
+    instances = [file for file in apart if file.name.startswith(_INSTANCES)]
+    beside = [*files_called(folder, ".json"), *(() if instances else apart)]
+    single = [(file,) for file in beside if _is_coco(file)]
+    return [CocoFiles(folder, files) for files in (tuple(of_splits), tuple(instances), *single) if files]
 
 
 class _Keys(msgspec.Struct):
@@ -122,7 +119,7 @@ class _Keys(msgspec.Struct):
 def _is_coco(file: Path) -> bool:
     """Whether a json file has the three keys."""
     try:
-        msgspec.json.decode(file.read_bytes(), type=_Keys)
+        msgspec.json.decode(file.read_bytes().removeprefix(codecs.BOM_UTF8), type=_Keys)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return True

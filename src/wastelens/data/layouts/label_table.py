@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from wastelens.data.coco import CocoDataset
 from wastelens.data.digests import file_digest
 from wastelens.data.layouts.layout import Layout, Marked, assemble, name_below
+from wastelens.data.materials import label_name
+from wastelens.data.photo_files import files_called
 from wastelens.errors import AnnotationsError
 
 LABELS = "labels.csv"
@@ -66,9 +68,9 @@ class LabelTable(Layout):
                 raise self._error(line, f"'{name}' stands in line {line_of[name]} too", "Keep one of the lines")
             line_of[name] = line
             if label_column:
-                labels = [label.strip() for label in _BETWEEN_LABELS.split(row[label_column])]
+                labels = [label_name(label) for label in _BETWEEN_LABELS.split(row[label_column])]
             else:
-                labels = [flag for flag in flags if self._is_set(line, flag, row[flag])]
+                labels = [label_name(flag) for flag in flags if self._is_set(line, flag, row[flag])]
             yield line, name, row, [label for label in labels if label]
         if not line_of:
             raise self._error(1, "names no photo", "Add a line a photo")
@@ -140,12 +142,16 @@ class LabelTable(Layout):
         of_photo = {name: {**cells, "id": identity[name]} for _, name, cells, _ in self._labelled()}
         return list(of_photo.values())
 
-    def names_folders(self) -> bool:
-        """Whether its first photo's name has a folder in it."""
+    def first_photo(self) -> str:
+        """The name of its first photo; nothing where the first line is not of a photo and its labels."""
         try:
-            return "/" in next(name for _, name, _, _ in self._labelled())
+            return next(name for _, name, _, _ in self._labelled())
         except AnnotationsError:
-            return False
+            return ""
+
+    def is_other_list(self) -> bool:
+        """Whether it tells something else of photos than their labels: where they were taken, say."""
+        return self.file.name != LABELS and not self.first_photo()
 
 
 def _delimiter(header: str) -> str:
@@ -168,13 +174,8 @@ def look(folder: Path) -> list[LabelTable]:
     """``labels.csv``, or every CSV file with a column of photos' names."""
     if (folder / LABELS).is_file():
         return [of_file(folder / LABELS)]
-    return [of_file(file) for file in _csv_files(folder) if _has_file_column(file)]
-
-
-def _csv_files(folder: Path) -> Iterator[Path]:
-    """The CSV files of a folder that are not hidden."""
-    files = (file for file in sorted(folder.glob("*.csv")) if file.is_file() and not file.name.startswith("."))
-    return (file for file in files if file.name not in _LISTS_OF_OURS)
+    others = [file for file in files_called(folder, ".csv") if file.name not in _LISTS_OF_OURS]
+    return [of_file(file) for file in others if _has_file_column(file)]
 
 
 def _has_file_column(file: Path) -> bool:

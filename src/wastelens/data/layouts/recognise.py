@@ -28,12 +28,15 @@ def recognise(place: Path) -> Layout:
     try:
         tables = label_table.look(place)
         found: list[Layout] = [*coco_files.look(place), *yolo.look(place), *tables]
-        if not found or (found == tables and not any(table.names_folders() for table in tables)):
+        if not found or (found == tables and not any("/" in table.first_photo() for table in tables)):
             found += class_folders.look(place)
     except OSError as error:
         raise DatasetError(f"{place} cannot be read ({error.strerror}). Make the folder readable.") from None
     if not found:
         raise _nothing(place)
+    if len(found) > 1:
+        others = [table for table in tables if table.is_other_list()]
+        found = [one for one in found if one not in others] or found
     if len(found) > 1:
         raise _ambiguous(place, found)
     return found[0]

@@ -24,6 +24,7 @@ from wastelens.data.layouts.layout import (
     name_below,
     refuse_unwritable,
 )
+from wastelens.data.materials import label_name
 from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
 from wastelens.errors import AnnotationsError, DatasetError
 
@@ -110,7 +111,7 @@ class YoloLabels(Layout):
         """The folder that the splits' paths begin at, below the root; '.' is the root."""
         if path in (None, "", "."):
             return "."
-        if not isinstance(path, str):
+        if not isinstance(path, str) or "\0" in path:
             raise self._error("'path' is no path", "Remove it: the splits' paths begin where data.yaml lies")
         if (self.root / path).resolve() == self.root.resolve():
             return "."
@@ -139,7 +140,6 @@ class YoloLabels(Layout):
         below = name_below(self.root, text if Path(text).is_absolute() else f"{base}/{text}")
         if below is None and text.startswith("../"):  # Roboflow writes ../train/images beside train/images
             below = name_below(self.root, text.removeprefix("../"))
-            below = below if below and (self.root / below).exists() else None
         if below is None:
             raise self._error(f"'{split}' is '{text}', which leaves the dataset's folder", "Use a path below it")
         return below
@@ -229,9 +229,9 @@ def _names(value: object) -> dict[int, str] | None:
     )
     names = {}
     for number, name in pairs:
-        if not str(number).isdecimal() or not isinstance(name, str | int | float) or not str(name).strip():
+        if not str(number).isdecimal() or not isinstance(name, str | int | float) or not label_name(str(name)):
             return None
-        names[int(number)] = str(name).strip()
+        names[int(number)] = label_name(str(name))
     return names or None
 
 
