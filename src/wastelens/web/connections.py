@@ -179,8 +179,11 @@ class Connections:
             wire = connection.sock
             if not isinstance(wire, socket.socket):  # TLS within TLS, to a proxy that is the user's own
                 return read()
-            with self._deadlines.within(self._longest_s(), wire):
-                response = read()
+            with contextlib.ExitStack() as if_late:
+                with self._deadlines.within(self._longest_s(), wire):
+                    response = read()
+                    if_late.callback(response.close)
+                if_late.pop_all()
             with self._lock:
                 self._socket_of[response] = wire
             return response
