@@ -742,11 +742,11 @@ def test_requests_to_an_api_are_as_far_apart_as_asked(server: WebServer, tmp_pat
     url = server.serve("/api", Json([]))
     with web(server.host) as one:
         for _ in range(3):
-            one.fetch_json(url, seconds_between=0.2)
+            one.fetch_json(url, seconds_between=1.0)
             one.fetch_file(server.serve("/a", Content(PHOTO)), tmp_path / "a")  # others do not wait, nor count
     times = [request.at for request in server.asked("/api")]
-    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.17
-    assert server.requests[1].at - server.requests[0].at < 0.15
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.8  # they may be long on their way
+    assert server.requests[1].at - server.requests[0].at < 0.8
 
 
 def test_closing_ends_what_other_threads_wait_for(server: WebServer, tmp_path: Path) -> None:
