@@ -32,7 +32,7 @@ from wastelens.steps import collect
 from wastelens.web.errors import NoNetwork
 
 FAST = (
-    "web.backoff_s=0.001 web.attempts=2 web.requests_per_second=10000 web.connect_timeout_s=1 web.read_timeout_s=0.3 "
+    "web.backoff_s=0.001 web.attempts=2 web.requests_per_second=10000 web.connect_timeout_s=1 web.read_timeout_s=1.5 "
     "web.longest_wait_s=0.5 web.max_bytes=1000000 openverse.seconds_between_requests=0 "
     "commons.seconds_between_requests=0 min_side_px=100 max_megapixels=1"
 )

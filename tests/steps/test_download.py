@@ -40,7 +40,7 @@ from wastelens.web.errors import NoNetwork
 
 SIDE = (320, 240)
 FAST = (
-    "web.backoff_s=0.01 web.read_timeout_s=0.3 web.connect_timeout_s=1 web.requests_per_second=10000 web.attempts=3 "
+    "web.backoff_s=0.01 web.read_timeout_s=1.5 web.connect_timeout_s=1 web.requests_per_second=10000 web.attempts=3 "
     "web.longest_wait_s=2 web.max_bytes=2000000"
 )
 

@@ -59,11 +59,13 @@ class Connections:
         self._tls.load_verify_locations(certifi.where())  # for systems that have no certificates of their own
         self._direct = self._remembering(urllib3.PoolManager(**self._pool_settings()))
         self._proxies: dict[str, urllib3.ProxyManager] = {}
+        self._closed = False
         self.reached_anybody = False
 
     def close(self) -> None:
         """Break off all connections, also those that other threads read from."""
         with self._lock:
+            self._closed = True
             open_sockets, managers = list(self._sockets), [self._direct, *self._proxies.values()]
         self._deadlines.close()
         for one in open_sockets:
@@ -174,6 +176,9 @@ class Connections:
             if isinstance(connection.sock, socket.socket):
                 with self._lock:
                     self._sockets.add(connection.sock)
+                    late = self._closed
+                if late:  # another thread was on its way here when all was closed
+                    shut(connection.sock)
 
         def head(connection: HTTPConnection, read: Callable[[], HTTPResponse]) -> HTTPResponse:
             wire = connection.sock
