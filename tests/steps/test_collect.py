@@ -23,8 +23,8 @@ from wastelens.config_files import load_config
 from wastelens.data import photo_cache
 from wastelens.data.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
+from wastelens.folder_lock import alone_in
 from wastelens.getting import collecting
-from wastelens.getting.folder_lock import only_one_in
 from wastelens.getting.ledger import CsvLedger
 from wastelens.getting_config import CollectConfig
 from wastelens.memory_tracking import MemoryTracker
@@ -598,7 +598,7 @@ def test_without_a_prepared_dataset_nobody_could_tell_test_photos(world: World) 
 
 
 def test_one_process_a_folder(world: World, server: WebServer) -> None:
-    with only_one_in(world.folder, "folder"), pytest.raises(DatasetError, match=r"Another run .*a folder of its own"):
+    with alone_in(world.folder, "folder"), pytest.raises(DatasetError, match=r"Another run .*a folder of its own"):
         world.collect()
     assert not server.requests
 

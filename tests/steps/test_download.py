@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import signal
 import stat
 import threading
@@ -34,6 +33,7 @@ from tests.web_server import (
 )
 
 from wastelens.errors import AnnotationsError, ConfigError, DatasetError
+from wastelens.folder_lock import alone_in
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.steps import download
 from wastelens.web.errors import NoNetwork
@@ -440,13 +440,8 @@ def test_too_little_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_process_a_folder(place: Place) -> None:
-    fcntl = pytest.importorskip("fcntl")
-    place.folder.mkdir(parents=True)
-    handle = os.open(place.folder, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(DatasetError, match="Another run is writing"):
+    with alone_in(place.folder, "data_folder"), pytest.raises(DatasetError, match="Another run is writing"):
         place.download()
-    os.close(handle)
 
 
 def test_no_password_gets_into_the_run(place: Place) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from tests.factories import config, write_dataset, write_json, write_mapping, write_photo
 
-from wastelens.data import prepared as prepared_module
+from wastelens import folder_lock
 from wastelens.data.balance import oversample
 from wastelens.data.opening import open_dataset
 from wastelens.data.outlines import read_outlines
@@ -258,13 +258,13 @@ def test_a_draft_that_was_published_while_another_waited_is_not_written(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "data" / "prepared"
-    lock = prepared_module.fcntl.flock
+    lock = folder_lock.fcntl.flock
 
     def publish_first(handle: int, kind: int) -> None:
         (place / ".litter.unfinished").rename(place / "litter")
         lock(handle, kind)
 
-    monkeypatch.setattr(prepared_module.fcntl, "flock", publish_first)
+    monkeypatch.setattr(folder_lock.fcntl, "flock", publish_first)
     with pytest.raises(InputError, match="Another run is writing"):
         prepared(tmp_path, dataset)
     assert list((place / "litter").iterdir()) == []

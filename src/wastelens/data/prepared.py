@@ -21,11 +21,7 @@ from wastelens.data.digests import file_digest
 from wastelens.data.photo_cache import load_photos
 from wastelens.data.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from wastelens.folder_lock import alone_in
 
 MANIFEST = "manifest.json"
 LABELS, BALANCED, FOLDS, PROBLEMS = "labels.csv", "train_balanced.csv", "folds.csv", "problems.csv"
@@ -211,8 +207,7 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
         raise DatasetError(f"{prepared_folder} is a file, where the prepared dataset should go. Move it away.")
     unfinished = prepared_folder.with_name(f".{prepared_folder.name}.unfinished")
     replaced = prepared_folder.with_name(f".{prepared_folder.name}.replaced")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    with _locked(unfinished):
+    with alone_in(unfinished, "data_folder"):
         _mend_interrupted_swap(prepared_folder, replaced)
         try:
             yield unfinished
@@ -223,34 +218,6 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
             os.replace(prepared_folder, replaced)
         os.replace(unfinished, prepared_folder)
         shutil.rmtree(replaced, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes; the lock ends with the process, however that ends."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not _lock(handle, folder):
-            raise DatasetError(
-                f"Another run is writing {folder}. Wait for it to end, or give this one a data_folder of its own."
-            )
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> bool:
-    """Lock an open folder; False where another process holds it, or has renamed it since it was opened."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle), folder.stat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    except OSError:  # a file system without locks, as some network drives are
-        return True
 
 
 def _mend_interrupted_swap(prepared_folder: Path, replaced: Path) -> None:

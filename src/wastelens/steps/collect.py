@@ -21,13 +21,13 @@ from wastelens.data.preparation import worker_count
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.unlabelled import UNLABELLED_CACHE, decode_folder
 from wastelens.errors import ConfigError, did_you_mean
+from wastelens.folder_lock import alone_in
 from wastelens.getting.attribution import ATTRIBUTION, licence_name, write_attribution
 from wastelens.getting.catalogues import Catalogue, Catalogues
 from wastelens.getting.collectable import Rules
 from wastelens.getting.collected_photos import FAILED, KEPT, LEFT_OUT, CollectedPhotos
 from wastelens.getting.collecting import Collector
 from wastelens.getting.commons import Commons, Largest
-from wastelens.getting.folder_lock import only_one_in
 from wastelens.getting.known_photos import KnownPhotos, judged_photos
 from wastelens.getting.openverse import Openverse
 from wastelens.getting.space import check_space
@@ -64,7 +64,7 @@ def run(config: CollectConfig, tracker: Tracker) -> Collected:
     materials = _materials(config)
     dataset = open_dataset(config.dataset, config.data_folder)
     folder = Path(config.folder) if config.folder else config.data_folder / "raw" / "collected"
-    with only_one_in(folder, FOLDER), tracker.start("collect", tags={"step": "collect"}) as tracked:
+    with alone_in(folder, FOLDER), tracker.start("collect", tags={"step": "collect"}) as tracked:
         tracked.log_parameters(_parameters(config))
         photos = CollectedPhotos(folder, _rules(config))
         try:

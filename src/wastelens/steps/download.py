@@ -12,10 +12,10 @@ from wastelens import interrupts
 from wastelens.config import flatten
 from wastelens.console import Bar, progress_bar, say, table, warn
 from wastelens.errors import AnnotationsError, ConfigError
+from wastelens.folder_lock import alone_in
 from wastelens.getting.annotations import AnnotationsFile
 from wastelens.getting.archive import USUAL_BYTES, Archive, fetch_archive
 from wastelens.getting.fetching import PhotoFetcher, estimated_bytes
-from wastelens.getting.folder_lock import only_one_in
 from wastelens.getting.parallel import work_through
 from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder
 from wastelens.getting.photo_list import WantedPhoto, wanted_photos
@@ -52,7 +52,7 @@ def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
     began = time.monotonic()
     _check_source(config)
     folder = config.data_folder / "raw" / ("taco_unofficial" if config.unofficial else "taco")
-    with only_one_in(folder, FOLDER), tracker.start(f"download {folder.name}", tags={"step": "download"}) as tracked:
+    with alone_in(folder, FOLDER), tracker.start(f"download {folder.name}", tags={"step": "download"}) as tracked:
         tracked.log_parameters(_parameters(config))
         photos, annotations = PhotoFolder(folder), AnnotationsFile(folder, config.annotations)
         with Web(config.web, hosts=config.hosts, contact=config.contact) as web:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -23,11 +23,7 @@ from wastelens.data.pipeline import TrainingBatches
 from wastelens.data.tables import TrainTable
 from wastelens.data.views import AugmentedViews
 from wastelens.errors import NonFiniteLossError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from wastelens.folder_lock import in_turn
 
 Features = npt.NDArray[np.float32]
 
@@ -79,8 +75,7 @@ def cached_features(
     files = _Files(folder, _digest_of(key), shape)
     found = files.finished()
     if found is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(folder):
+        with in_turn(folder, lambda: say(f"Another process is computing features in {folder}; waiting for it.")):
             found = files.finished()  # another process may have computed it meanwhile
             if found is None:
                 prune(folder, keep=KEPT - 1, spare=files.digest)
@@ -214,26 +209,6 @@ def _computed(files: _Files, features_model: Any, photos: Rows, progress: Callab
     cast(Any, features).flush()
     del features  # Windows renames no mapped file
     return files.finish()
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes, after waiting for them; the lock ends with the process."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Another process is computing features in {folder}; waiting for it.")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks, as some network drives are
-            pass
-        yield
-    finally:
-        os.close(handle)
 
 
 def _digest_of(key: Mapping[str, Any]) -> str:
