@@ -27,7 +27,10 @@ _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")  # an apostrophe w
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """YAML whose booleans are true and false: YAML 1.1 also takes on, off, yes and no, wherever they stand."""
+    """YAML 1.1, but in two things as people mean it, and as YAML 1.2 has it.
+
+    Only true and false are booleans, not on, off, yes and no wherever they stand; and 1e-5 is a number.
+    """
 
 
 _YamlLoader.yaml_implicit_resolvers = {
@@ -36,6 +39,9 @@ _YamlLoader.yaml_implicit_resolvers = {
 }
 _YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF"
+)
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]{1,9}[eE][-+]?[0-9]{1,3}$"), "-+0123456789"
 )
 
 

@@ -413,10 +413,21 @@ class TestAnnotations:
         nowhere = "annotations_url=http://nowhere.invalid/annotations.json"
         capsys.readouterr()
         place.download(nowhere)
-        assert "No network" in capsys.readouterr().out
+        assert "going on with those that are here: nowhere.invalid: " in capsys.readouterr().out
         (place.folder / "batch_1" / "000000.jpg").unlink()
+        place.download(nowhere)  # the photos' host is there
+        assert "batch_1/000000.jpg" in place.files()
+
+    def test_no_network_at_all(self, place: Place) -> None:
+        nowhere = "http://nowhere.invalid"
         with pytest.raises(NoNetwork):
-            place.download(nowhere)
+            place.download(f"annotations_url={nowhere}/annotations.json")
+        place.fill(2)
+        for number, image in enumerate(place.images):
+            image["flickr_url"] = f"{nowhere}/{number}.jpg"
+        (place.folder / "annotations.json").write_bytes(coco(place.images))
+        with pytest.raises(NoNetwork):
+            place.download(f"annotations_url={nowhere}/annotations.json")
 
     def test_the_unofficial_set(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
         place.fill(1)

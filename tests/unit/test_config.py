@@ -251,6 +251,7 @@ def test_settings_are_a_tree_of_yaml_values():
     assert parse_settings("a.b=1  a.c=[x,2]\ta.b=false d=") == {"a": {"b": False, "c": ["x", 2]}, "d": None}
     assert parse_settings("a='x y'  b=\"it's\" c=it's") == {"a": "x y", "b": "it's", "c": "it's"}
     assert parse_settings("a=no b=on") == {"a": "no", "b": "on"}, "only true and false are booleans in YAML 1.2"
+    assert parse_settings("a=[1e-5,2E3] b=5e") == {"a": [1e-5, 2000.0], "b": "5e"}, "numbers in YAML 1.2"
     assert parse_settings("a=1 a.b=2") == {"a": {"b": 2}}
 
 

@@ -51,8 +51,7 @@ def test_neighbours_remember_scenes_and_the_warning_says_so():
     found = controls.score_controls(train, others, grey(160), seed=1)
     assert max(found.macro_ap, key=lambda name: found.macro_ap[name]["test"]) == "neighbours"
     assert found.macro_ap["neighbours"]["test"] > 0.8
-    assert "group_by=batch" in (controls.neighbour_warning(found) or "")
-    assert "group_by=scene" in (controls.neighbour_warning(found, "scene") or "")
+    assert (controls.neighbour_warning(found, "hold them together") or "").endswith("scenes; hold them together.")
 
 
 def test_neighbours_are_constant_where_whole_folders_are_held_out():
@@ -62,7 +61,7 @@ def test_neighbours_are_constant_where_whole_folders_are_held_out():
     found = controls.score_controls(train, others, grey(160), seed=1)
     for name in ("val", "test"):
         np.testing.assert_allclose(np.ptp(found.scores["neighbours"][name], axis=0), 0)
-    assert controls.neighbour_warning(found) is None
+    assert controls.neighbour_warning(found, "hold them together") is None
 
 
 def test_neighbours_against_the_slow_answer():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wastelens.data.groups import assign_groups, natural_key
+from wastelens.data.groups import assign_groups, coarser_grouping, natural_key
 from wastelens.errors import SplitError
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -133,3 +133,17 @@ def test_taco_near_duplicates():
             photos.append(np.asarray(image.convert("RGB").resize((160, 160), reducing_gap=3.0)))
     groups = assign_groups(names, np.stack(photos), "photo")
     assert groups.near_duplicate_pairs.tolist() == [[0, 1], [2, 3]]
+
+
+def test_the_advice_where_neighbours_are_apart() -> None:
+    few = [f"batch_{batch}/{number}.jpg" for batch in range(2) for number in range(3)]
+    many = [f"batch_{batch}/{number}.jpg" for batch in range(12) for number in range(3)]
+    flat = ["1.jpg", "2.jpg"]
+
+    def advice(files: list[str], rule: str, *, batches: bool = True) -> str:
+        return coarser_grouping(files, rule, folders_are_batches=batches)
+
+    assert advice(many, "photo") == advice(many, "scene") == "use group_by=batch"
+    assert advice(few, "photo") == advice(flat, "photo") == advice(many, "photo", batches=False) == "use group_by=scene"
+    assert advice(few, "scene (batches: 2, fewer than 10)") == "use group_by=batch"
+    assert "column" in advice(flat, "scene")

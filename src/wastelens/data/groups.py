@@ -8,6 +8,7 @@ near-duplicates end up in one group.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -99,6 +100,21 @@ def assign_groups(
     if group_by == "photo":
         return _joined(source_files, pairs[:0], pairs, "photo")
     return _merge(_column(columns, group_by, len(source_files)), pairs, source_files, f"column '{group_by}'")
+
+
+def coarser_grouping(source_files: Sequence[str], rule: str, *, folders_are_batches: bool) -> str:
+    """What to do where groups by a rule leave neighbouring photos apart, in the words of an advice.
+
+    Args:
+        source_files: path of each photo in its dataset, with forward slashes.
+        rule: by which they were grouped, as `Groups` has it.
+        folders_are_batches: whether the first folder of a path is a batch, as in TACO; elsewhere it is a class.
+    """
+    batches = len({_batch(path) for path in source_files}) if folders_are_batches else 1
+    by_scene = rule.startswith("scene")
+    if batches >= FEWEST_BATCHES or (by_scene and batches > 1):
+        return "use group_by=batch"
+    return "name the scenes in a column and group_by it" if by_scene else "use group_by=scene"
 
 
 def _batch(path: str) -> str:

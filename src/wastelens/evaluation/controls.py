@@ -103,10 +103,10 @@ def _macro_aps(tables: Mapping[str, LabelTable], scores: Mapping[str, FloatArray
     return {split: float(macro_average_precision(tables[split].labels, scores[split])) for split in scores}
 
 
-def neighbour_warning(controls: Controls, group_by: str = "batch") -> str | None:
+def neighbour_warning(controls: Controls, advice: str) -> str | None:
     """One sentence where file order alone predicts the test labels; None where it does not.
 
-    group_by: the rule to recommend.
+    advice: what to do about it.
     """
     if "test" not in controls.macro_ap.get("neighbours", {}):
         return None
@@ -116,7 +116,7 @@ def neighbour_warning(controls: Controls, group_by: str = "batch") -> str | None
     return (
         f"Labels of neighbouring files alone reach macro AP {neighbours:.3f} on test (random scores "
         f"{random:.3f}): neighbouring photos show the same scene and lie in both train and test, so this "
-        f"split measures memory of scenes; use group_by={group_by}."
+        f"split measures memory of scenes; {advice}."
     )
 
 

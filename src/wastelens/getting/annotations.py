@@ -55,7 +55,7 @@ class AnnotationsFile:
 
         Raises:
             AnnotationsError: none are here, and none to be had; or what came is not COCO, and what was here stays.
-            NoNetwork: nothing can be reached at all.
+            NoNetwork: none are here, and nobody at all can be reached.
         """
         self._draft.unlink(missing_ok=True)
         seen = self._seen()
@@ -67,19 +67,17 @@ class AnnotationsFile:
                 raise AnnotationsError(
                     f'The annotations are not to be had: {error}. Try later, or elsewhere with set="{setting}=URL".'
                 ) from None
-            say(f"Whether the annotations have changed is not known, going on with those that are here: {error}.")
+            _say_unknown(str(error))
+            return
+        except NoNetwork as error:  # the photos, elsewhere, may still be had
+            if not self.path.exists():
+                raise
+            _say_unknown(error.fact)
             return
         if fetched is not None:
             self._accept_draft(locate(url).shown)
             seen = _Seen(url, fetched.etag, fetched.sha256)
         self._settle(seen)
-
-    def ask_if_reachable(self, web: Web, url: str, setting: str) -> None:
-        """As :meth:`ask`, where annotations are here and nothing else is wanted: without a network they will do."""
-        try:
-            self.ask(web, url, setting)
-        except NoNetwork:
-            say("No network: whether the annotations have changed is not known, going on with those that are here.")
 
     def take(self, file: Path, url: str) -> None:
         """The same with a file that came otherwise; it is moved.
@@ -137,3 +135,7 @@ class AnnotationsFile:
             return _Seen(**json.loads(self._seen_path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):  # none yet, or torn by a kill: then they are fetched again
             return _Seen()
+
+
+def _say_unknown(why: str) -> None:
+    say(f"Whether the annotations have changed is not known, going on with those that are here: {why}.")

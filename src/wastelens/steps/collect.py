@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import time
 import warnings
 from collections import Counter
@@ -32,6 +31,7 @@ from wastelens.getting.known_photos import KnownPhotos, judged_photos
 from wastelens.getting.openverse import Openverse
 from wastelens.getting.space import check_space
 from wastelens.getting_config import CollectConfig
+from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, Tracker
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web
@@ -242,8 +242,8 @@ def _report(photos: CollectedPhotos, materials: tuple[str, ...], config: Collect
             f"{total:,} photos in {photos.folder}; {photos.list_path} tells of each, {ATTRIBUTION} whom to name.",
             "green",
         )
-        arguments = f"-P dataset={shlex.quote(config.dataset)} -P unlabelled={shlex.quote(str(photos.folder))}"
-        say(f"Next: mlflow run . -e pretrain --env-manager local {arguments}", "green")
+        parameters = {"dataset": config.dataset, "unlabelled": photos.folder}
+        say(f"Next: {next_command('pretrain', parameters, config.data_folder)}", "green")
 
 
 def _report_reasons(photos: CollectedPhotos, materials: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from wastelens.errors import ConfigError, RunError
 from wastelens.steps.compared_runs import Compared, check_same_dataset, finished_run, newest, sorted_into_arms
 from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
+from wastelens.steps.next_commands import next_command
 from wastelens.steps.run_results import result_of
 from wastelens.studies.places import Place
 from wastelens.studies.report import StudyContents
@@ -190,7 +191,7 @@ def _contents(
             "photos": f"of {about['image_side_px']} px",
             "runs": ", ".join(config.run_ids),
             "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
-            "command": f"mlflow run . -e compare --env-manager local -P run_ids={','.join(config.run_ids)}",
+            "command": next_command("compare", {"run_ids": ",".join(config.run_ids)}),
         },
         materials=materials,
         notes=[*notes, *notes_on_code(results)],

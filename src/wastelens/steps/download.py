@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from wastelens.getting.photo_list import WantedPhoto, wanted_photos
 from wastelens.getting.space import check_space, in_words
 from wastelens.getting.summary import Summary, summarise
 from wastelens.getting_config import DownloadConfig
+from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, Tracker
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web
@@ -88,8 +88,7 @@ def _parameters(config: DownloadConfig) -> dict[str, object]:
 
 def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
     setting = "unofficial_url" if config.unofficial else "annotations_url"
-    ask = annotations.ask_if_reachable if _is_complete(photos, annotations, config) else annotations.ask
-    ask(web, str(getattr(config, setting)), setting)
+    annotations.ask(web, str(getattr(config, setting)), setting)
     wanted = _wanted(annotations, config)
     missing = _missing(wanted, photos, config)
     _check_space_for(missing, photos, config)
@@ -201,11 +200,9 @@ def _report(summary: Summary, photos: PhotoFolder) -> None:
 def _say_what_next(summary: Summary, config: DownloadConfig, folder: Path) -> None:
     if failed := summary.of_status[FAILED]:
         warn(f"{failed:,} photos may still be had: call again for them.")
-    dataset = shlex.quote(str(folder)) if config.unofficial else "taco"
-    say(
-        f"{summary.of_status[DONE]:,} of {summary.photos:,} photos in {folder}. "
-        f"Next: mlflow run . -e prepare --env-manager local -P dataset={dataset}",
-        "green",
-    )
+    dataset = folder if config.unofficial else "taco"
+    command = next_command("prepare", {"dataset": dataset}, config.data_folder)
+    say(f"{summary.of_status[DONE]:,} of {summary.photos:,} photos in {folder}. Next: {command}", "green")
     if config.unofficial:
-        say(f"To learn from them without their labels: mlflow run . -e pretrain -P unlabelled={dataset}")
+        command = next_command("pretrain", {"unlabelled": folder}, config.data_folder)
+        say(f"To learn from them without their labels: {command}")

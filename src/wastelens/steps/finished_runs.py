@@ -13,6 +13,7 @@ from wastelens.config import PretrainConfig
 from wastelens.data.prepared import PreparedDataset
 from wastelens.errors import RunError
 from wastelens.network_config import EncoderNetworkConfig
+from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, StoredRun, Tracker
 
 CONFIG_ARTIFACT = "config.json"
@@ -95,9 +96,10 @@ def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
     runs = tracker.finished({"step": "train", "dataset_digest": dataset.digest})
     scored = [one for one in runs if BEST_BY in one.metrics]
     if not scored:
+        settings = dataset.manifest["settings"]
+        command = next_command("train", {"dataset": settings["dataset"]}, Path(settings["data_folder"]))
         raise RunError(
-            f"There is no finished model run of {dataset.name} as it is prepared now. Train one first: "
-            f"mlflow run . -e train --env-manager local -P dataset={dataset.manifest['settings']['dataset']}"
+            f"There is no finished model run of {dataset.name} as it is prepared now. Train one first: {command}"
         )
     return max(scored, key=lambda one: (one.tags.get("collapsed") != "true", one.metrics[BEST_BY])).run.id
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from wastelens.data import prepared, sight
 from wastelens.data.balance import Oversampled
 from wastelens.data.coco import CocoDataset
 from wastelens.data.contact_sheet import contact_sheet
+from wastelens.data.groups import coarser_grouping
 from wastelens.data.labels import AnnotatedPhotos, tabulate
 from wastelens.data.layouts.coco_files import ANNOTATIONS
 from wastelens.data.layouts.layout import COCO
@@ -50,6 +50,7 @@ from wastelens.data.sources import (
 from wastelens.errors import PreparedDatasetError
 from wastelens.evaluation.control_predictors import Photos
 from wastelens.evaluation.controls import Controls, controls_frame, neighbour_warning, score_controls
+from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, Tracker
 
 
@@ -345,11 +346,8 @@ def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) 
             f"{dataset.folder / prepared.PROBLEMS} tells why for each."
         )
     settings = dataset.manifest["settings"]
-    say(
-        f"Prepared {len(dataset.frame):,} photos in {dataset.folder}. "
-        f"Next: mlflow run . -e train --env-manager local -P dataset={shlex.quote(settings['dataset'])}",
-        "green",
-    )
+    command = next_command("train", {"dataset": settings["dataset"]}, Path(settings["data_folder"]))
+    say(f"Prepared {len(dataset.frame):,} photos in {dataset.folder}. Next: {command}", "green")
 
 
 def _report_split(dataset: PreparedDataset, parts: _Parts) -> None:
@@ -382,7 +380,7 @@ def _report_controls(parts: _Parts, layout: str) -> None:
     table("What can be predicted without looking at the litter (macro AP)", ["control", "val", "test"], rows)
     if controls.note:
         say(controls.note)
-    # The first folder is a batch in COCO's layout alone.
-    warning = neighbour_warning(controls, "batch" if layout == COCO else "scene")
+    files, rule = parts.split.frame["source_file"].tolist(), parts.split.groups.rule
+    warning = neighbour_warning(controls, coarser_grouping(files, rule, folders_are_batches=layout == COCO))
     if warning:
         warn(warning)

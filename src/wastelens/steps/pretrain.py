@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +38,7 @@ from wastelens.models.export import (
 from wastelens.models.features import feature_network, features_of
 from wastelens.models.precision import precision
 from wastelens.steps.finished_runs import CONFIG_ARTIFACT, ENCODER, about_run, usable_with
+from wastelens.steps.next_commands import next_command
 from wastelens.steps.resuming import checkpoint_of, settings_of_resumed, telling_how_to_resume
 from wastelens.steps.watching import EpochWatcher
 from wastelens.tracking import PyfuncModel, Run, Tracker, to_json
@@ -259,9 +259,6 @@ def _report(pretrained: Pretrained, tracker: Tracker, config: PretrainConfig) ->
         "green" if error < floor else "yellow",
     )
     model = "dbn" if config.learner.kind in ("rbm", "dbn") else "autoencoder"
-    dataset = shlex.quote(config.dataset)
-    say(
-        f"Start from it: mlflow run . -e train --env-manager local -P dataset={dataset} -P model={model} "
-        f"-P pretrained={pretrained.run_id}"
-    )
+    parameters = {"dataset": config.dataset, "model": model, "pretrained": pretrained.run_id}
+    say(f"Start from it: {next_command('train', parameters, config.data_folder)}")
     say(f"Run {pretrained.run_id} is complete. See it: {tracker.finished_hint()}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from wastelens.patient_tracking import PatientTracker
 from wastelens.steps.cell_work import tasks_of, train_cells
 from wastelens.steps.claims import Claims, Standing
 from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
+from wastelens.steps.next_commands import next_command
 from wastelens.steps.relabelling import datasets_of_levels
 from wastelens.steps.run_results import result_of
 from wastelens.steps.study_history import key_of, log_plans, name_of, plans_before
@@ -210,8 +210,7 @@ def command_of(config: StudyConfig) -> str:
         "folds": config.folds if config.folds == "auto" else ",".join(str(fold) for fold in config.folds),
         "set": f"train={json.dumps(config.train, separators=(',', ':'))}" if config.train else "",
     }
-    words = [f"-P {shlex.quote(f'{name}={value}')}" for name, value in said.items() if value != ""]
-    return f"mlflow run . -e study --env-manager local {' '.join(words)}"
+    return next_command("study", said, config.data_folder)
 
 
 def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -36,6 +35,7 @@ from wastelens.models.weights import check_weights_available
 from wastelens.network_config import TransferConfig
 from wastelens.steps.finished_runs import CONFIG_ARTIFACT, usable_with
 from wastelens.steps.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
+from wastelens.steps.next_commands import next_command
 from wastelens.steps.resuming import checkpoint_of, settings_of_resumed, telling_how_to_resume
 from wastelens.tracking import PyfuncModel, Run, Tracker, to_json
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, CheckpointKeeper, Progress
@@ -63,10 +63,8 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
     """
     trained = train_one(config, tracker)
     say(f"Run {trained.run_id} is complete. See it: {tracker.finished_hint()}")
-    say(
-        f"Where it looks: mlflow run . -e explain --env-manager local -P dataset={shlex.quote(config.dataset)} "
-        f"-P run_id={trained.run_id}"
-    )
+    parameters = {"dataset": config.dataset, "run_id": trained.run_id}
+    say(f"Where it looks: {next_command('explain', parameters, config.data_folder)}")
     say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
     return trained
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from wastelens.console import say, table
 from wastelens.errors import RunError, StoreUnreachable
+from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, StoredRun, Tracker
 from wastelens.tune_config import TuneConfig
 from wastelens.tuning import figures
@@ -114,5 +114,4 @@ def best_file(config: TuneConfig) -> Path:
 
 def train_command(config: TuneConfig) -> str:
     """What to type to train with the best settings."""
-    file = shlex.quote(str(best_file(config)))
-    return f"mlflow run . -e train --env-manager local -P dataset={shlex.quote(config.dataset)} -P config={file}"
+    return next_command("train", {"dataset": config.dataset, "config": best_file(config)}, config.data_folder)
