@@ -8,10 +8,12 @@ import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wastelens.data import duplicates
 from wastelens.data.duplicates import (
     area_average,
     confirmed_pairs,
     connected_groups,
+    near_duplicate_links,
     near_duplicate_pairs,
     perceptual_hashes,
 )
@@ -97,7 +99,7 @@ def test_a_turned_and_brightened_photo_is_confirmed_and_another_is_not():
     photos = pictures(4, photos=4)
     photos[2] = np.clip(np.rot90(photos[0])[:, ::-1] * 1.1, 0, 255).astype(np.uint8)
     pairs = np.array([[0, 1], [0, 2], [1, 3]])
-    assert confirmed_pairs(photos, pairs, chunk_pairs=2).tolist() == [[0, 2]]
+    assert confirmed_pairs(photos, pairs).tolist() == [[0, 2]]
     assert near_duplicate_pairs(perceptual_hashes(photos)).tolist() == [[0, 2]]
 
 
@@ -105,6 +107,39 @@ def test_no_pairs_are_confirmed_as_none():
     assert confirmed_pairs(pictures(5), np.empty((0, 2), np.int64)).shape == (0, 2)
     assert near_duplicate_pairs(np.zeros((0, 8), np.uint64)).shape == (0, 2)
     assert near_duplicate_pairs(np.zeros((1, 8), np.uint64)).shape == (0, 2)
+
+
+def alike(seed, photos):
+    """One picture, each time with other noise, and a few other pictures among them."""
+    rng = np.random.default_rng(seed)
+    one = pictures(seed, photos=1).astype(np.int64) + rng.integers(-6, 7, (photos, 64, 64, 3))
+    others = pictures(seed + 1, photos=8)
+    return np.concatenate([np.clip(one, 0, 255).astype(np.uint8), others, others[:2, ::-1]])[
+        rng.permutation(photos + 10)
+    ]
+
+
+@pytest.mark.parametrize("at_once", [50, 4_000_000])
+@pytest.mark.parametrize("photos", [0, 5, 60])
+def test_links_join_what_all_pairs_join(photos, at_once, monkeypatch):
+    monkeypatch.setattr(duplicates, "_JOINED_AT_ONCE", at_once)
+    monkeypatch.setattr(duplicates, "_CONFIRMED_AT_ONCE", 20)
+    all_photos = alike(photos, photos)
+    everything = confirmed_pairs(all_photos, near_duplicate_pairs(perceptual_hashes(all_photos)))
+    links = near_duplicate_links(all_photos)
+    groups = connected_groups(len(all_photos), links)
+    assert groups.tolist() == connected_groups(len(all_photos), everything).tolist()
+    assert np.bincount(groups).max() == max(photos, 2)
+    assert set(map(tuple, links.tolist())) <= set(map(tuple, everything.tolist()))
+    if photos <= 16:
+        assert links.tolist() == everything.tolist()
+    else:
+        assert len(links) < len(everything) / 4
+
+
+def test_the_links_of_many_equal_photos_do_not_grow_with_their_square():
+    assert len(near_duplicate_links(np.full((3000, 32, 32, 3), 77, np.uint8))) < 3 * 3000
+    assert near_duplicate_links(np.empty((0, 32, 32, 3), np.uint8)).shape == (0, 2)
 
 
 def test_distance_out_of_range_is_refused():

@@ -59,15 +59,33 @@ def test_the_most_alike_stand_first(photos: npt.NDArray[np.uint8]) -> None:
 
 def test_likeness_is_that_of_a_loop_over_all_orientations(photos: npt.NDArray[np.uint8]) -> None:
     pairs = np.array([[a, b] for a in range(7) for b in range(a)])
-    bits, correlation = pair_likeness(photos, pairs, chunk_pairs=4)
+    bits, correlation = pair_likeness(photos, pairs)
     words = [perceptual_hashes(np.stack([turned]))[0, 0] for photo in photos for turned in orientations(photo)]
     each = np.array(words).reshape(7, 8)
-    assert bits.tolist() == [min(int(word ^ each[a, 0]).bit_count() for word in each[b]) for a, b in pairs.tolist()]
+    apart = [
+        [int(word ^ each[one, 0]).bit_count() for one, other in ((a, b), (b, a)) for word in each[other]]
+        for a, b in pairs
+    ]
+    assert bits.tolist() == [min(of_pair) for of_pair in apart]
     assert ((correlation >= -1 - 1e-6) & (correlation <= 1 + 1e-6)).all()
 
 
 def orientations(photo: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
     return [np.rot90(one, quarter) for one in (photo, photo[:, ::-1]) for quarter in range(4)]
+
+
+def test_likeness_is_the_better_of_both_directions() -> None:
+    rng = np.random.default_rng(3)
+    first = pictures(40)
+    noise = rng.integers(-40, 41, first.shape)
+    second = np.ascontiguousarray(np.rot90(np.clip(first + noise, 0, 255).astype(np.uint8), axes=(1, 2)))
+    both = np.concatenate([first, second])
+    pairs = np.column_stack([np.arange(40), np.arange(40, 80)])
+    bits, _ = pair_likeness(both, pairs)
+    backwards, _ = pair_likeness(both, pairs[:, ::-1])
+    assert bits.tolist() == backwards.tolist()
+    near = {tuple(pair) for pair in near_duplicate_pairs(perceptual_hashes(both), 2).tolist()}
+    assert [tuple(pair) in near for pair in pairs.tolist()] == (bits <= 2).tolist()
 
 
 def test_no_pairs_make_an_empty_table(photos: npt.NDArray[np.uint8]) -> None:

@@ -20,10 +20,8 @@ import pandas as pd
 from wastelens.data.duplicates import (
     NEAR_DUPLICATE_BITS,
     area_average,
-    confirmed_pairs,
     connected_groups,
-    near_duplicate_pairs,
-    perceptual_hashes,
+    near_duplicate_links,
 )
 from wastelens.errors import SplitError
 
@@ -51,7 +49,7 @@ class Groups:
         names: str (photos,).
         rule: what made the groups, for the user to read.
         merged: a sentence for each group that near-duplicates joined from several.
-        near_duplicate_pairs: row positions, int64 (pairs, 2).
+        near_duplicate_pairs: row positions, int64 (pairs, 2), as ``near_duplicate_links`` gives them.
     """
 
     names: npt.NDArray[np.str_]
@@ -86,8 +84,7 @@ def assign_groups(
     Raises:
         SplitError: `group_by` is no rule and no column, or the column has gaps.
     """
-    pairs = near_duplicate_pairs(perceptual_hashes(photos), max_distance)
-    pairs = confirmed_pairs(photos, pairs)
+    pairs = near_duplicate_links(photos, max_distance)
     if group_by in {"auto", "batch"}:
         groups = _merge([_batch(path) for path in source_files], pairs, source_files, "batch")
         batches = len(np.unique(groups.names))

@@ -25,6 +25,7 @@ from wastelens.errors import DatasetError
 Photos = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.intp]
 
+MAX_MEGAPIXELS = 200.0  # of a photo that is decoded
 UNLABELLED_CACHE = ".unlabelled"  # beside the prepared datasets
 NEAR_DUPLICATE = "near-duplicate of a val or test photo"
 _INDEX = "index.json"
@@ -32,7 +33,6 @@ _DECODERS = ("pillow", "simplejpeg", "opencv-python-headless")
 _CHUNK_PHOTOS = 256
 # Pairs grow with the square of this where a folder holds one picture over and over: 8 million at most.
 _COMPARED_AT_ONCE = 4096
-_CONFIRMED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def load_unlabelled(
     forbidden: Photos | PhotoRows,
     near_duplicate_distance: int,
     progress: Callable[[int], None] = lambda count: None,
-    max_megapixels: float = 200.0,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Unlabelled:
     """Decode a folder's photos once, and choose those that may be learnt from.
 
@@ -340,7 +340,7 @@ def _near_duplicates(
         pairs = near_duplicate_pairs(np.concatenate([hashes[part], forbidden_hashes]), max_distance)
         across = pairs[(pairs[:, 0] < len(part)) & (pairs[:, 1] >= len(part))]
         both = PhotoRows([(photos, part), (forbidden, np.arange(len(forbidden)))])
-        confirmed = confirmed_pairs(_as_array(both), across, chunk_pairs=_CONFIRMED_AT_ONCE)
+        confirmed = confirmed_pairs(_as_array(both), across)
         near[start + confirmed[:, 0]] = True
     return near
 
