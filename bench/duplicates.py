@@ -1,4 +1,4 @@
-"""``python -m bench.duplicates``: the search for near-duplicates among 10,000 and 100,000 photos' hashes."""
+"""``python -m bench.duplicates``: the search for near-duplicates among many hashes, and among photos all alike."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.duplicates import NEAR_DUPLICATE_BITS, ORIENTATIONS, Hashes, IntArray, near_duplicate_pairs
+from wastelens.data.duplicates import (
+    NEAR_DUPLICATE_BITS,
+    ORIENTATIONS,
+    Hashes,
+    IntArray,
+    connected_groups,
+    near_duplicate_links,
+    near_duplicate_pairs,
+)
 
 PHOTOS = (10_000, 100_000)
 PLANTED_SHARE = 0.01
+ALIKE, SIDE_PX, NOISE = (1_000, 10_000), 64, 6  # photos, and how far their pixels differ in grey levels
 _BITS = 64
 
 
@@ -36,7 +45,17 @@ def recall(found: IntArray, planted: IntArray, photos: int) -> float:
     return float(codes.mean())
 
 
-def main() -> None:
+def photos_all_alike(photos: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """One picture with other noise each time, as a fixed camera gives it, uint8 (photos, side, side, 3)."""
+    cell = SIDE_PX // 8
+    picture = rng.integers(20, 235, (8, 8, 3)).repeat(cell, axis=0).repeat(cell, axis=1)
+    noisy = np.empty((photos, SIDE_PX, SIDE_PX, 3), np.uint8)
+    for photo in noisy:
+        photo[:] = picture + rng.integers(-NOISE, NOISE + 1, picture.shape)
+    return noisy
+
+
+def search_hashes() -> None:
     """Print seconds, their ratio, and the recall of what was planted."""
     seconds = []
     for photos in PHOTOS:
@@ -50,6 +69,23 @@ def main() -> None:
             flush=True,
         )
     print(f"{PHOTOS[1] // PHOTOS[0]} × the photos take {seconds[1] / seconds[0]:.1f} × the time")
+
+
+def link_photos_all_alike() -> None:
+    """Print seconds, hashing included, and how many pairs link how many groups."""
+    for photos in ALIKE:
+        alike = photos_all_alike(photos, np.random.default_rng(0))
+        started = time.perf_counter()
+        links = near_duplicate_links(alike)
+        seconds = time.perf_counter() - started
+        groups = len(np.unique(connected_groups(photos, links)))
+        print(f"{photos:,} photos all alike: {seconds:.1f} s, {len(links):,} links, groups: {groups}", flush=True)
+
+
+def main() -> None:
+    """Both."""
+    search_hashes()
+    link_photos_all_alike()
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def parse_settings(settings: str) -> Tree:
             raise ConfigError(
                 f"Cannot read '{word}' in the parameter 'set'; write key=value, as in set=\"fit.epochs=3\"."
             )
-        tree = _merge(tree, setting(key, value, "the parameter 'set'"))
+        tree = merge(tree, setting(key, value, "the parameter 'set'"))
     return tree
 
 
@@ -245,18 +245,19 @@ def setting(key: str, value: str, label: str) -> Tree:
     return dict(tree)
 
 
-def _merge(below: Tree, above: Mapping[str, Any]) -> Tree:
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
+    """A tree with another one laid over it, branch by branch; both stay as they are."""
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
-        merged[key] = _merge(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+        merged[key] = merge(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
     return merged
 
 
 def _merged(layers: Iterable[Layer]) -> Tree:
     tree: Tree = {}
     for _, layer in layers:
-        tree = _merge(tree, layer)
+        tree = merge(tree, layer)
     return tree
 
 

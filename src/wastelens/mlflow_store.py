@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from wastelens.errors import RunError, StoreUnreachable
+from wastelens.passwords import without_passwords
 
 SOON = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -102,9 +103,7 @@ def _without_answer(error: BaseException | None) -> bool:
 
 
 def unreachable() -> StoreUnreachable:
-    import mlflow
-
-    return StoreUnreachable(f"MLflow's server {mlflow.get_tracking_uri()}")
+    return StoreUnreachable(f"MLflow's server {store_shown()}")
 
 
 @contextlib.contextmanager
@@ -118,8 +117,7 @@ def store_errors() -> Iterator[None]:
             yield
     except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
         reason = " ".join(_origin(error).split())[:200].rstrip(".")
-        store = _without_password(mlflow.get_tracking_uri())
-        raise RunError(f"MLflow's store {store} cannot be used: {reason}. Mend it, and go on.") from error
+        raise RunError(f"MLflow's store {store_shown()} cannot be used: {reason}. Mend it, and go on.") from error
 
 
 def _origin(error: BaseException) -> str:
@@ -134,11 +132,8 @@ def _origin(error: BaseException) -> str:
     return str(error)
 
 
-def _without_password(uri: str) -> str:
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
+def store_shown() -> str:
+    """The address of MLflow's store as it may be shown: without a password."""
+    import mlflow
 
-    try:
-        return make_url(uri).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):  # a folder
-        return uri
+    return without_passwords(mlflow.get_tracking_uri())

@@ -15,7 +15,16 @@ from typing import Any
 from wastelens.console import warn
 from wastelens.errors import EndsLater, RunError, StoreUnreachable
 from wastelens.mlflow_run import MlflowRun
-from wastelens.mlflow_store import SOON, answers, is_server, outages, store_errors, unreachable, variables
+from wastelens.mlflow_store import (
+    SOON,
+    answers,
+    is_server,
+    outages,
+    store_errors,
+    store_shown,
+    unreachable,
+    variables,
+)
 from wastelens.tracking import Run, StoredRun, as_text
 
 CLAIMS = "wastelens claims"
@@ -126,7 +135,7 @@ class MlflowTracker:
         with store_errors():
             written = client.get_run(run_id).data.params
         if key not in written:
-            raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} does not take parameter '{key}'. Run it again.")
+            raise RunError(f"MLflow's store {store_shown()} does not take parameter '{key}'. Run it again.")
         return str(written[key])
 
     def finish(self, run_id: str, status: str, ended_ms: int | None = None) -> None:
@@ -188,9 +197,7 @@ class MlflowTracker:
 
     def finished_hint(self) -> str:
         """The command that opens the UI on the store in use, and the address to open."""
-        import mlflow
-
-        uri = mlflow.get_tracking_uri()
+        uri = store_shown()
         if uri.startswith(("http://", "https://")):
             return f"Open {uri}"
         return f"mlflow ui --backend-store-uri {uri}   then open http://127.0.0.1:5000"
@@ -270,7 +277,7 @@ def _elect(key: str, candidate: str) -> str:
                 return candidate
             election = client.get_experiment_by_name(name)
             if election is None:
-                raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} lets no experiment be created. Mend that.")
+                raise RunError(f"MLflow's store {store_shown()} lets no experiment be created. Mend that.")
             if _alive(election.tags[_ELECTED]):
                 return str(election.tags[_ELECTED])
     raise AssertionError  # counting has no end
@@ -299,7 +306,7 @@ def _new_ledger(key: str) -> str:
         client.create_experiment(CLAIMS)
     experiment = client.get_experiment_by_name(CLAIMS)
     if experiment is None:
-        raise RunError(f"MLflow's store {mlflow.get_tracking_uri()} lets no experiment be created. Mend that.")
+        raise RunError(f"MLflow's store {store_shown()} lets no experiment be created. Mend that.")
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     ledger = str(client.create_run(experiment.experiment_id, run_name=key).info.run_id)

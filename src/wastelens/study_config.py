@@ -105,6 +105,17 @@ class StudyConfig(Config):
             raise ValueError("names a factor twice")
         return factors
 
+    @field_validator("train")
+    @classmethod
+    def _train(cls, train: dict[str, Any]) -> dict[str, Any]:
+        if own := next((key for key in _OWN_KEYS if key in train), ""):
+            beside = _OWN_KEYS[own]
+            instead = (
+                f"write {beside} beside train, not below it" if beside else "a study goes on when it is called again"
+            )
+            raise ValueError(f"{own} is not a setting of its cells; {instead}")
+        return train
+
     @model_validator(mode="after")
     def _one_value_each(self) -> StudyConfig:
         if not self.folds:

@@ -15,6 +15,7 @@ from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|)")
+SET_BY_TUNE = ("dataset", "data_folder", "model", "resume")  # keys of conf/train.yaml that trials have from tune itself
 _KINDS = ({"values", "when"}, {"low", "high", "log", "step", "when"})
 
 
@@ -101,6 +102,10 @@ def _exact(value: float) -> Decimal:
 def _parameters(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The parameters of a nested space, by their dotted keys; those that are null are none."""
     for key, value in tree.items():
+        if "." in (name := str(key)):  # it would stand beside what is shipped of the same parameter, not lie over it
+            raise ValueError(
+                f"{prefix}{name} is written with a point; write {name.replace('.', ': {')}: ...{'}' * name.count('.')}"
+            )
         if isinstance(value, Mapping) and (not value or set(value) & (_KINDS[0] | _KINDS[1])):
             yield f"{prefix}{key}", value
         elif isinstance(value, Mapping):
@@ -187,6 +192,14 @@ class TuneConfig(Config):
     worker_timeout_s: int = Field(ge=10)
     train: dict[str, Any]
     space: dict[str, Any]
+
+    @field_validator("train")
+    @classmethod
+    def _train(cls, train: dict[str, Any]) -> dict[str, Any]:
+        if own := next((key for key in SET_BY_TUNE if key in train), ""):
+            instead = "the study goes on by itself" if own == "resume" else f"write {own} beside train, not below it"
+            raise ValueError(f"{own} is not a setting of its trials; {instead}")
+        return train
 
     @field_validator("space")
     @classmethod

@@ -28,7 +28,7 @@ from wastelens.data.prepared import PreparedDataset
 from wastelens.errors import BalanceError, ConfigError, RunError
 from wastelens.evaluation.verdict import Verdict
 from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import pretrain, train, trial, trial_work, trial_workers, tune
+from wastelens.steps import pretrain, train, trial, trial_work, trial_workers, tune, tuning_report
 from wastelens.steps.fitting import Start
 from wastelens.training.checkpoint import Progress
 from wastelens.training.schedules import learning_rate
@@ -495,13 +495,46 @@ def test_a_lost_run_that_somebody_deleted_stops_nothing(prepared_folder: Path, p
     assert tune.run(asked(prepared_folder, "deleted"), tracker).found.standing.complete == 3
 
 
-def test_trials_is_the_total(prepared_folder: Path, played: Played) -> None:
+def test_trials_is_the_total(prepared_folder: Path, played: Played, capsys: pytest.CaptureFixture[str]) -> None:
     tracker = MemoryTracker()
     for total, done in (("2", 2), ("4", 4), ("3", 4)):
         found = tune.run(asked(prepared_folder, "total", trials=total), tracker).found
         assert (found.standing.complete, len(played.begun)) == (done, done)
     assert len([run for run in tracker.runs if run.tags.get("step") == "tune"]) == 1
     assert len({str(one.schedule) for one in played.begun}) == 4
+    said = capsys.readouterr().out
+    assert "Study 'total': 4 trials (2 of them done before) of " in said
+    assert "Study 'total': 3 trials asked for (4 are done already, and none is begun) of " in said
+    told = [line.partition(" done")[0] for line in said.splitlines() if line.startswith("Trials: ")]
+    assert told == [
+        *(f"Trials: {done} of 2" for done in range(3)),
+        *(f"Trials: {done} of 4" for done in range(2, 5)),
+        "Trials: 4",
+    ]
+
+
+def test_fewer_trials_than_an_interrupted_study_was_begun_with(
+    prepared_folder: Path, played: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = MemoryTracker()
+    played.value = lambda settings, epoch: 0.5 if len(played.begun) != 3 else raises(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tune.run(asked(prepared_folder, "fewer", trials="6"), tracker)
+    found = tune.run(asked(prepared_folder, "fewer", trials="3"), tracker).found
+    assert (found.standing.done, len(played.begun)) == (3, 4)
+    assert "Trials: 3 of 3 done" in capsys.readouterr().out
+    assert table_of(tracker)["state"].tolist() == ["COMPLETE", "COMPLETE", "FAILED", "COMPLETE"]
+
+
+def test_the_best_settings_of_each_study_have_a_file_of_their_own() -> None:
+    plain = {"base on sample": "base-on-sample", "my study": "my-study", "2nd_try.b": "2nd_try.b"}
+    alike = ["my-study", "my  study", "base-on-sample", "base on-sample", "base on été!", "base on été?"]
+    files = {
+        name: tuning_report.best_file(config("tune").model_copy(update={"study": name})) for name in [*plain, *alike]
+    }
+    assert {name: files[name] for name in plain} == {name: Path("data/tuned") / f"{plain[name]}.yaml" for name in plain}
+    assert len(set(files.values())) == len(files)
+    assert all(re.fullmatch(r"[\w.-]+", file.name) for file in files.values())
 
 
 class Unseen:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import sqlalchemy
 from optuna.exceptions import TrialPruned
 from optuna.storages._heartbeat import HeartbeatThread
 from optuna.trial import Trial, TrialState
@@ -28,8 +29,10 @@ from wastelens.processes import name_of_this
 from wastelens.tune_config import TuneConfig
 from wastelens.tuning import database
 from wastelens.tuning import trials as trials_module
+from wastelens.tuning.identity import study_name
+from wastelens.tuning.results import importances
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import ERROR, WORKER, TrialFailed, TrialStore, importances, study_name
+from wastelens.tuning.trials import ERROR, WORKER, TrialFailed, TrialStore
 
 SPACE = {
     "schedule": {
@@ -93,7 +96,7 @@ def test_as_many_as_asked_for_the_defaults_first(tmp_path: Path) -> None:
     store = opened(tmp_path)
     tried = work(store)
     standing = store.standing()
-    assert (len(tried), standing.complete, standing.done, standing.waiting, standing.running) == (5, 5, 5, 0, 0)
+    assert (len(tried), standing.complete, standing.done, states(store)) == (5, 5, 5, ["COMPLETE"] * 5)
     assert tried[0] == DEFAULTS
     assert [store.is_defaults(trial) for trial in store.trials()] == [True, False, False, False, False]
     assert [store.values(trial) for trial in store.trials()] == tried
@@ -113,6 +116,65 @@ def test_calling_again_runs_none_and_asking_for_more_runs_those(tmp_path: Path) 
     assert not [values for values in more if values in first]
 
 
+def stopped_at(*numbers: int) -> Objective:
+    """Ends its process, as Ctrl-C does, in the trials of these numbers."""
+
+    def objective(trial: Trial) -> float:
+        if trial.number in numbers:
+            raise KeyboardInterrupt
+        return 0.5
+
+    return objective
+
+
+def test_fewer_trials_than_an_interrupted_study_was_begun_with(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        work(opened(tmp_path, trials=6), stopped_at(2))
+    assert len(work(opened(tmp_path, trials=3))) == 1
+    assert work(opened(tmp_path, trials=3)) == work(opened(tmp_path, trials=1)) == []
+    store = opened(tmp_path, trials=3)
+    assert sorted(states(store)) == ["COMPLETE"] * 3 + ["FAIL"] + ["WAITING"] * 3
+    assert len(work(opened(tmp_path, trials=8))) == 5
+    assert store.standing().done == store.standing().complete == 8
+
+
+def places_done(store: TrialStore) -> list[int]:
+    return sorted(trial.user_attrs["place"] for trial in store.trials() if trial.state is TrialState.COMPLETE)
+
+
+def test_trials_done_beyond_those_asked_for_count(tmp_path: Path) -> None:
+    for number in (1, 4):  # the second goes on with 2 and 3, and would do 1 again last
+        with pytest.raises(KeyboardInterrupt):
+            work(opened(tmp_path, trials=6), stopped_at(number))
+    assert opened(tmp_path, trials=6).standing().done == 3
+    assert work(opened(tmp_path, trials=3)) == []
+    store = opened(tmp_path, trials=4)
+    assert len(work(store)) == 1
+    assert places_done(store) == [0, 1, 2, 3]
+    assert len(work(opened(tmp_path, trials=6))) == 2
+    assert places_done(store) == [0, 1, 2, 3, 4, 5]
+
+
+def test_trials_that_another_worker_has_count(tmp_path: Path) -> None:
+    """Whatever it was asked for: who is asked for fewer waits, for it may die, and does not take more."""
+    begun: dict[str, list[int]] = {"whole": [], "four": [], "five": []}
+
+    def other(name: str, trials: int) -> None:
+        until = time.monotonic() + 0.5
+        store = opened(tmp_path, trials=trials)
+        store.work(lambda trial: begun[name].append(trial.number) or 0.5, lambda: time.monotonic() > until)  # type: ignore[func-returns-value]
+
+    def objective(trial: Trial) -> float:
+        begun["whole"].append(trial.number)
+        if trial.number == 3:
+            other("four", 4)
+            other("five", 5)
+        return 0.5
+
+    work(opened(tmp_path, trials=6), objective)
+    assert begun == {"whole": [0, 1, 2, 3, 5], "four": [], "five": [4]}
+
+
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_a_study_gone_on_with_tries_what_one_in_one_go_does(tmp_path: Path, sampler: str) -> None:
     whole = work(opened(tmp_path / "whole", trials=12, sampler=sampler))
@@ -124,7 +186,7 @@ def test_a_study_gone_on_with_tries_what_one_in_one_go_does(tmp_path: Path, samp
 def test_nothing_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.work(lambda _: pytest.fail("begun"), lambda: True)
-    assert store.standing().waiting == 5
+    assert states(store) == ["WAITING"] * 5
 
 
 def test_conditional_parameters_under_tpe(tmp_path: Path) -> None:
@@ -249,15 +311,11 @@ def test_a_grid_that_holds_the_defaults_has_no_trial_twice(tmp_path: Path) -> No
     assert len(tried) == 6
 
 
-def test_a_lost_trial_of_a_grid_keeps_its_combination_when_fewer_are_asked_for(tmp_path: Path) -> None:
-    def objective(trial: Trial) -> float:
-        if trial.number == 5:
-            raise KeyboardInterrupt
-        return 0.5
-
+def test_a_lost_trial_of_a_grid_keeps_its_combination_though_fewer_were_asked_for_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        work(opened(tmp_path, STEPS, sampler="grid", trials=6), objective)
-    store = opened(tmp_path, STEPS, sampler="grid", trials=2)
+        work(opened(tmp_path, STEPS, sampler="grid", trials=6), stopped_at(5))
+    assert work(opened(tmp_path, STEPS, sampler="grid", trials=2)) == []
+    store = opened(tmp_path, STEPS, sampler="grid", trials=6)
     work(store)
     assert [store.values(trial)["fit.batch_size"] for trial in store.trials()[1:]] == [8, 9, 10, 11, 12]
 
@@ -329,8 +387,9 @@ def test_a_killed_workers_trial_is_done_again_at_once(tmp_path: Path) -> None:
     assert [trial.number for trial in store.trials() if store.is_defaults(trial)] == [12]
 
 
+@pytest.mark.parametrize("totals", [(8, 8, 8, 8), (2, 8, 5, 8)], ids=["one total", "several totals"])
 @pytest.mark.parametrize("sampler", ["random", "grid"])
-def test_threads_that_open_a_study_at_once(tmp_path: Path, sampler: str) -> None:
+def test_threads_that_open_a_study_at_once(tmp_path: Path, sampler: str, totals: tuple[int, ...]) -> None:
     barrier = threading.Barrier(4)
     space_of(json.dumps(STEPS))
     begun: list[int] = []
@@ -340,14 +399,14 @@ def test_threads_that_open_a_study_at_once(tmp_path: Path, sampler: str) -> None
         begun.append(trial.number)
         return 0.5
 
-    def join() -> None:
+    def join(trials: int) -> None:
         try:
             barrier.wait()
-            opened(tmp_path, STEPS, sampler=sampler, trials=8).work(objective, lambda: False)
+            opened(tmp_path, STEPS, sampler=sampler, trials=trials).work(objective, lambda: False)
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=join) for _ in range(4)]
+    threads = [threading.Thread(target=join, args=(trials,)) for trials in totals]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -534,6 +593,30 @@ def test_no_address(tmp_path: Path, storage: str) -> None:
         "Config key 'storage' is no address of a database; write sqlite:///FILE or "
         "postgresql://USER@HOST:PORT/NAME, with the password in the variable PGPASSWORD."
     )
+
+
+@pytest.mark.parametrize(
+    ("storage", "holds"),
+    [
+        ("", False),
+        ("postgresql://user@host/tuning", False),
+        ("postgresql://user@host/tuning?passfile=/home/user/.pgpass&sslmode=require", False),
+        (f"postgresql://user:{PASSWORD}@host/tuning", True),
+        (f"postgresql://user@host/tuning?sslmode=require&password={PASSWORD}", True),
+        (f"postgresql:///tuning?host=host&sslpassword={PASSWORD}", True),
+        (f"mysql+pymysql://user@host/tuning?PASSWD={PASSWORD}", True),
+    ],
+)
+def test_passwords_within_addresses(storage: str, *, holds: bool) -> None:
+    known = config_of(storage=storage)
+    assert database.holds_password(known) is holds
+    assert PASSWORD not in database.shown_address(known)
+
+    def fail() -> None:
+        with database.database_errors(known):
+            raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception(f"refused: {PASSWORD if holds else '***'}"))
+
+    assert ": refused: ***. Mend it" in refusal(StudyStoreError, fail)
 
 
 @pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///:memory:"])

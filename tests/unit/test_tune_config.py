@@ -110,52 +110,100 @@ def test_characters_that_no_name_of_a_study_has(character: str) -> None:
 @pytest.mark.parametrize(
     ("parameter", "words"),
     [
-        ("{low: 2, high: 1}", "schedule.peak: the range is empty: low 2 is above high 1"),
-        ("{low: 0, high: 1, log: true}", "schedule.peak: log: true needs a range above zero, and low is 0"),
-        ("{low: -1.5, high: 1, log: true}", "schedule.peak: log: true needs a range above zero, and low is -1.5"),
-        ("{low: 1, high: 9, log: true, step: 2}", "schedule.peak: log and step cannot be combined"),
+        ("{low: 2, high: 1}", "schedule.start: the range is empty: low 2 is above high 1"),
+        ("{low: 0, high: 1, log: true}", "schedule.start: log: true needs a range above zero, and low is 0"),
+        ("{low: -1.5, high: 1, log: true}", "schedule.start: log: true needs a range above zero, and low is -1.5"),
+        ("{low: 1, high: 9, log: true, step: 2}", "schedule.start: log and step cannot be combined"),
         (
             "{low: 1, high: 9, step: 0.5}",
-            "schedule.peak: low and high are whole numbers, and step 0.5 is none; write low: 1.0",
+            "schedule.start: low and high are whole numbers, and step 0.5 is none; write low: 1.0",
         ),
-        ("{low: 1, high: 9, step: 0}", "schedule.peak.step: Input should be greater than 0"),
-        ("{low: 1, high: 9, step: -1}", "schedule.peak.step: Input should be greater than 0"),
-        ("{low: one, high: 9}", "schedule.peak.low: Input should be a valid "),
-        ("{low: true, high: 9}", "schedule.peak.low: cannot be true or false"),
-        ("{low: 1, high: .inf}", "schedule.peak.high: Input should be a finite number"),
-        ("{low: .nan, high: 1}", "schedule.peak.low: Input should be a finite number"),
-        ("{low: 1, high: 9, log: perhaps}", "schedule.peak.log: must be true or false"),
-        ("{low: 1, high: 9, when: cosine}", "schedule.peak.when: Input should be a valid dictionary"),
-        ("{values: []}", "schedule.peak.values: Tuple should have at least 1 item"),
-        ("{values: 7}", "schedule.peak.values: Input should be a valid tuple"),
-        ("{values: [1, 2, 1]}", "schedule.peak.values: names a value twice"),
-        ("{values: [1, 1.0]}", "schedule.peak.values: names a value twice"),
-        ("{values: [[8], [8]]}", "schedule.peak.values: names a value twice"),
-        ("{values: [{a: 1, b: 2}, {b: 2, a: 1}]}", "schedule.peak.values: names a value twice"),
-        ("{low: 1}", "schedule.peak says low; write {values: [...]} or {low: ..., high: ...}"),
-        ("{high: 1, log: true}", "schedule.peak says high, log; write"),
-        ("{when: {augment: true}}", "schedule.peak says when; write"),
-        ("{values: [1], low: 1, high: 2}", "schedule.peak says values, low, high; write"),
-        ("{values: [1], step: 2}", "schedule.peak says values, step; write"),
-        ("{}", "schedule.peak says nothing; write"),
-        ("{low: 1, hihg: 9}", "schedule.peak has the unknown key 'hihg' (did you mean 'high'?)."),
-        ("{low: 1, high: 9, logg: true}", "schedule.peak has the unknown key 'logg' (did you mean 'log'?)."),
-        ("{value: [1], when: {}}", "schedule.peak has the unknown key 'value' (did you mean 'values'?)."),
+        ("{low: 1, high: 9, step: 0}", "schedule.start.step: Input should be greater than 0"),
+        ("{low: 1, high: 9, step: -1}", "schedule.start.step: Input should be greater than 0"),
+        ("{low: one, high: 9}", "schedule.start.low: Input should be a valid "),
+        ("{low: true, high: 9}", "schedule.start.low: cannot be true or false"),
+        ("{low: 1, high: .inf}", "schedule.start.high: Input should be a finite number"),
+        ("{low: .nan, high: 1}", "schedule.start.low: Input should be a finite number"),
+        ("{low: 1, high: 9, log: perhaps}", "schedule.start.log: must be true or false"),
+        ("{low: 1, high: 9, when: cosine}", "schedule.start.when: Input should be a valid dictionary"),
+        ("{values: []}", "schedule.start.values: Tuple should have at least 1 item"),
+        ("{values: 7}", "schedule.start.values: Input should be a valid tuple"),
+        ("{values: [1, 2, 1]}", "schedule.start.values: names a value twice"),
+        ("{values: [1, 1.0]}", "schedule.start.values: names a value twice"),
+        ("{values: [[8], [8]]}", "schedule.start.values: names a value twice"),
+        ("{values: [{a: 1, b: 2}, {b: 2, a: 1}]}", "schedule.start.values: names a value twice"),
+        ("{low: 1}", "schedule.start says low; write {values: [...]} or {low: ..., high: ...}"),
+        ("{high: 1, log: true}", "schedule.start says high, log; write"),
+        ("{when: {augment: true}}", "schedule.start says when; write"),
+        ("{values: [1], low: 1, high: 2}", "schedule.start says values, low, high; write"),
+        ("{values: [1], step: 2}", "schedule.start says values, step; write"),
+        ("{}", "schedule.start says nothing; write"),
+        ("{low: 1, hihg: 9}", "schedule.start has the unknown key 'hihg' (did you mean 'high'?)."),
+        ("{low: 1, high: 9, logg: true}", "schedule.start has the unknown key 'logg' (did you mean 'log'?)."),
+        ("{value: [1], when: {}}", "schedule.start has the unknown key 'value' (did you mean 'values'?)."),
         (
             "{low: 1, high: 9, q: 3}",
-            "schedule.peak has the unknown key 'q' (there are: high, log, low, step, values, when).",
+            "schedule.start has the unknown key 'q' (there are: high, log, low, step, values, when).",
         ),
-        ("0.5", "schedule.peak is 0.5; write schedule.peak: {values: [...]} or schedule.peak: {low: ..., high: ...}"),
-        ("[1, 2]", "schedule.peak is [1, 2]; write"),
+        (
+            "0.5",
+            "schedule.start is 0.5; write start: {values: [...]} or start: {low: ..., high: ...}",
+        ),
+        ("[1, 2]", "schedule.start is [1, 2]; write"),
     ],
 )
 def test_parameters_that_cannot_be(tmp_path: Path, parameter: str, words: str) -> None:
     file = tmp_path / "mine.yaml"
-    # A name of its own: what is shipped for the same one would be laid below.
-    file.write_text(f"space: {{schedule.peak: {parameter}}}")
+    # One of which nothing is shipped: that would be laid below.
+    file.write_text(f"space: {{schedule: {{start: {parameter}}}}}")
     message = refusal(config_file=file)
     assert message.startswith(f"Config key 'space' in {file}: {words}")
     assert message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ("{schedule.floor: null}", "schedule.floor is written with a point; write schedule: {floor: ...}."),
+        (
+            "{schedule.peak: {low: 0.001, high: 0.1}}",
+            "schedule.peak is written with a point; write schedule: {peak: ...}.",
+        ),
+        ("{network.learner.noise: null}", "write network: {learner: {noise: ...}}."),
+        (
+            "{network: {learner.noise: null}}",
+            "network.learner.noise is written with a point; write learner: {noise: ...}.",
+        ),
+    ],
+)
+def test_keys_of_the_space_are_written_as_a_tree(tmp_path: Path, space: str, words: str) -> None:
+    """Beside what is shipped of the same parameter, one of the two would be without effect."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"space: {space}")
+    message = refusal(config_file=file)
+    assert message.startswith(f"Config key 'space' in {file}: ")
+    assert message.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (
+            "{model: vgg16, fit: {epochs: 5}}",
+            "model is not a setting of its trials; write model beside train, not below it",
+        ),
+        ("{dataset: taco}", "dataset is not a setting of its trials; write dataset beside train, not below it"),
+        ("{data_folder: data}", "data_folder is not a setting of its trials; write data_folder beside"),
+        ("{resume: 0123456789abcdef}", "resume is not a setting of its trials; the study goes on by itself."),
+    ],
+)
+def test_settings_of_all_trials_that_are_not_the_trials(tmp_path: Path, train: str, words: str) -> None:
+    """The trials would go by the study's own, and best.yaml by these."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"train: {train}")
+    assert refusal(config_file=file).startswith(f"Config key 'train' in {file}: {words}")
+    key = train.strip("{").partition(":")[0]
+    assert refusal(f"train.{key}=other").startswith(f"Config key 'train' in the parameter 'set': {key} is not")
 
 
 def test_what_is_taken_back_is_not_said() -> None:

@@ -21,11 +21,11 @@ from wastelens.steps.fitting import Fitting, Start, ready_to_train, with_encoder
 from wastelens.studies.cells import configuration_key
 from wastelens.tracking import Run, Tracker
 from wastelens.training.checkpoint import Progress
+from wastelens.tuning.results import COMPLETE, FAILED, PRUNED, RUNNING
 from wastelens.tuning.space import Space, Values
 from wastelens.tuning.trials import ERROR, RUN_ID, STOPPED, TrialFailed, TrialStore
 
 STATE, TRIAL_RUN = "state", "trial_run"
-COMPLETE, PRUNED, FAILED = "COMPLETE", "PRUNED", "FAILED"
 INTERRUPTED = "it was interrupted: the next call does it again"
 _CELL = "cell"  # by which studies, too, know an encoder
 _LONGEST_REASON = 500
@@ -88,7 +88,7 @@ class Trials:
             "study": self.study,
             "trial": trial.number,
             "defaults": self.store.is_defaults(trial),
-            STATE: "RUNNING",
+            STATE: RUNNING,
             "model": self.space.defaults.model,
             "dataset": self.dataset.name,
             "dataset_digest": self.dataset.digest,

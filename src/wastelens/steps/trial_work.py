@@ -11,11 +11,11 @@ from wastelens.console import say
 from wastelens.data.prepared import PreparedDataset
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.models.backend import load_backend
-from wastelens.steps.trial import FAILED, STATE, TRIAL_RUN, DefaultsNotDone, Trials
+from wastelens.steps.trial import STATE, TRIAL_RUN, DefaultsNotDone, Trials
 from wastelens.tracking import Tracker
-from wastelens.tuning.results import LEFT_ALONE, LOST
+from wastelens.tuning.results import FAILED, LEFT_ALONE, LOST
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import ERROR, RUN_ID, TrialStore, is_lost
+from wastelens.tuning.trials import ERROR, RUN_ID, Standing, TrialStore, is_lost
 
 _MINUTE_S = 60.0
 
@@ -68,10 +68,11 @@ class Teller:
         self._done_before = store.standing().done
         self._told = ""
 
-    def line(self) -> str:
+    def line(self, standing: Standing) -> str:
         """Trials done, pruned and failed, the best so far, the time left."""
-        standing = self._store.standing()
-        line = f"Trials: {standing.done} of {self._store.asked} done"
+        # Of a study of which more was asked before, more may be done than now is asked for.
+        asked = f" of {self._store.asked}" if standing.done <= self._store.asked else ""
+        line = f"Trials: {standing.done}{asked} done"
         if standing.done:
             line += f" ({standing.pruned} pruned, {standing.failed} failed)"
         if standing.best is not None and standing.best.value is not None:
@@ -93,7 +94,7 @@ class Teller:
         standing = self._store.standing()
         state = f"{standing.done} {standing.best.number if standing.best else ''}"
         if state != self._told:
-            say(self.line(), "bold")
+            say(self.line(standing), "bold")
             self._told = state
 
 

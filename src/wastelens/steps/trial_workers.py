@@ -55,10 +55,11 @@ def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: 
             interrupts.check()
             time.sleep(_LOOK_S)
             dead |= _told_of_the_dead(processes, dead)
-            done = store.standing().done
+            standing = store.standing()
+            done = min(standing.done, store.asked)
             bar.advance(done - shown)
             shown = done
-            bar.show(told.line())
+            bar.show(told.line(standing))
     told.say_if_changed()
     dead |= _told_of_the_dead(processes, dead)  # the last of them may have died since
     with database_errors(config):

@@ -22,9 +22,10 @@ from wastelens.studies.places import Place
 from wastelens.tracking import Run, StoredRun, Tracker, to_json
 from wastelens.tune_config import TuneConfig
 from wastelens.tuning.database import holds_password
+from wastelens.tuning.identity import study_name
 from wastelens.tuning.results import Found, found_by
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import ERROR, TrialStore, study_name
+from wastelens.tuning.trials import ERROR, TrialStore
 
 WAITING = "unlogged"
 RETRAINED_METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "gain_over_controls")
@@ -76,6 +77,8 @@ def run(config: TuneConfig, tracker: Tracker) -> Tuned:
 def _say_plan(config: TuneConfig, space: Space, store: TrialStore) -> None:
     standing = store.standing()
     before = f" ({standing.done} of them done before)" if standing.done else ""
+    if standing.done > store.asked:
+        before = f" asked for ({standing.done} are done already, and none is begun)"
     say(
         f"Study '{study_name(config)}': {store.asked} trials{before} of {len(space.parameters)} parameters of "
         f"{config.model}, sampler {config.sampler}, pruner {config.pruner}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import warnings
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, StoredRun, Tracker
 from wastelens.tune_config import TuneConfig
 from wastelens.tuning import figures
-from wastelens.tuning.results import Found, config_file
+from wastelens.tuning.identity import study_name
+from wastelens.tuning.results import COMPLETE, Found, config_file, importances
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import TrialStore, importances, study_name
+from wastelens.tuning.trials import TrialStore
 
 BEST_FILE = "best.yaml"
 _SHOWN, _COLUMNS = 5, 6
@@ -74,7 +76,7 @@ def _curves(found: Found, tracker: Tracker) -> Mapping[str, list[dict[str, float
 
 def _best_first(found: Found) -> pd.DataFrame:
     """The complete trials; of equally good ones the defaults first, then the earlier."""
-    complete = found.table[found.table["state"] == "COMPLETE"]
+    complete = found.table[found.table["state"] == COMPLETE]
     return complete.sort_values(["val_macro_ap", "defaults", "trial"], ascending=[False, False, True])
 
 
@@ -108,7 +110,10 @@ def say_report(run_id: str, found: Found, retrained: StoredRun | None, config: T
 
 def best_file(config: TuneConfig) -> Path:
     """Where the best settings lie on this machine."""
-    plain = re.sub(r"[^\w.-]+", "-", study_name(config))
+    name = study_name(config)
+    plain = re.sub(r"[^\w.-]+", "-", name)
+    if plain.replace("-", " ") != name:  # the name of another study may come to the same
+        plain += f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
     return config.data_folder / "tuned" / f"{plain}.yaml"
 
 

@@ -151,12 +151,9 @@ def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], datase
         if name != MAPPING
     ]
     try:
-        resolved = train_config_of(layers)
+        return train_config_of(layers)
     except ConfigError as error:
         raise ConfigError(f"{model} {spoken(levels)}: {error}") from None
-    if resolved.resume:
-        raise ConfigError("train.resume cannot be set: a study goes on by itself when it is started again.")
-    return resolved
 
 
 def check_factors(factors: Sequence[Factor]) -> None:

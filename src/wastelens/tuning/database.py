@@ -7,7 +7,7 @@ import json
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from wastelens.errors import ConfigError, StudyStoreError, WastelensError
+from wastelens.passwords import HIDDEN, passwords_in
 from wastelens.tune_config import TuneConfig
 
 TURN = "turn"  # the attribute by which a trial is known that is put in line: two with the same are one
@@ -42,6 +43,7 @@ class DealtStorage(optuna.storages.RDBStorage):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
+        self.may_begin: frozenset[int] = frozenset()  # ids of trials
         self._is_left = False
         if self.engine.dialect.name == "sqlite":
             # It knows no FOR UPDATE, by which Optuna keeps others from what it has read and is about to write.
@@ -52,6 +54,12 @@ class DealtStorage(optuna.storages.RDBStorage):
         if template_trial is None:
             raise NoTrialLeft
         return super()._create_new_trial(study_id, template_trial)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """As Optuna's; a trial that may not begin here stays in line, as if another worker had been faster."""
+        if state is TrialState.RUNNING and trial_id not in self.may_begin:
+            return False
+        return super().set_trial_state_values(trial_id, state, values)
 
     def leave(self) -> None:
         """Let no heartbeat of this process go on: an interrupt at the wrong moment has Optuna forget its thread."""
@@ -95,8 +103,8 @@ def database_errors(config: TuneConfig) -> Iterator[None]:
             raise
         origin = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
         reason = " ".join(str(origin).split())
-        if password := _address(config).password:
-            reason = reason.replace(str(password), "***")
+        for password in passwords_in(_address(config)):
+            reason = reason.replace(password, HIDDEN)
         reason = reason[:160].rstrip(".")
         raise StudyStoreError(f"{shown_address(config)}: {reason}. Mend it, or choose another storage.") from None
 
@@ -124,7 +132,7 @@ def _address(config: TuneConfig) -> sqlalchemy.URL:
 
 def holds_password(config: TuneConfig) -> bool:
     """Whether the address has the password within it."""
-    return bool(_address(config).password)
+    return bool(passwords_in(_address(config)))
 
 
 def shown_address(config: TuneConfig) -> str:

@@ -25,6 +25,7 @@ from wastelens.data.drawing import (
     write_title,
 )
 from wastelens.tune_config import ChoiceConfig, ParameterConfig
+from wastelens.tuning.results import COMPLETE, FAILED, PRUNED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _GREEN, _GREY, _PALE = "#0072B2", "#D55E00", "#009E73", "#595959", "#B8B8B8"
 _NOT_VARIED = "not varied"
 _NOT_VARIED_AT = -0.08  # below the axes' ends, which are 0 and 1
-_MARKERS = {"PRUNED": "v", "COMPLETE": "o"}  # those of more weight are drawn later, over the others
+_MARKERS = {PRUNED: "v", COMPLETE: "o"}  # those of more weight are drawn later, over the others
 _COLUMNS = 4
 _LETTERS = 18
 _LETTERS_A_ROW = 36
@@ -54,9 +55,9 @@ def optimisation_history(table: pd.DataFrame) -> Figure:
     axes.scatter(
         defaults["trial"], defaults["val_macro_ap"], c=_ORANGE, marker="D", s=44, label="the defaults", zorder=4
     )
-    best = scored["val_macro_ap"].where(scored["state"] == "COMPLETE").cummax().ffill()
+    best = scored["val_macro_ap"].where(scored["state"] == COMPLETE).cummax().ffill()
     axes.step(scored["trial"], best, where="post", color=_BLUE, label="best so far")
-    failed = table[table["state"] == "FAILED"]
+    failed = table[table["state"] == FAILED]
     bottom = axes.get_ylim()[0]
     label = "failed" if len(failed) else None
     axes.scatter(
@@ -115,7 +116,7 @@ def parallel_coordinates(table: pd.DataFrame, parameters: Mapping[str, Parameter
     """A line a complete trial through its values of all parameters; the better, the darker."""
     from matplotlib import colormaps
 
-    complete = table[table["state"] == "COMPLETE"].sort_values("val_macro_ap")
+    complete = table[table["state"] == COMPLETE].sort_values("val_macro_ap")
     shown = _varied(complete, parameters)
     figure = blank_figure(max(9.5, 1.05 * len(shown)), 5.6)
     axes = figure.add_subplot()
@@ -177,7 +178,7 @@ def _varied(trials: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> 
 
 
 def _colours(trials: pd.DataFrame) -> list[str]:
-    plain = np.where(trials["state"] == "COMPLETE", _BLUE, _PALE)
+    plain = np.where(trials["state"] == COMPLETE, _BLUE, _PALE)
     return [str(colour) for colour in np.where(trials["defaults"].to_numpy(dtype=bool), _ORANGE, plain)]
 
 

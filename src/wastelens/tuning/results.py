@@ -6,23 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import optuna
 import pandas as pd
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from wastelens.config_base import as_text
+from wastelens.config_files import merge
+from wastelens.tuning.database import database_errors
 from wastelens.tuning.space import Space, Values, nested
 from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, Standing, TrialStore, is_lost
 
 LOST = "it ended with its worker, and is done again"
 LEFT_ALONE = "it ended with its worker again and again, and is left alone"
-STATES = {
-    TrialState.COMPLETE: "COMPLETE",
-    TrialState.PRUNED: "PRUNED",
-    TrialState.FAIL: "FAILED",
-    TrialState.RUNNING: "RUNNING",
-    TrialState.WAITING: "WAITING",
+COMPLETE, PRUNED, FAILED, RUNNING = "COMPLETE", "PRUNED", "FAILED", "RUNNING"  # as the table and the runs have them
+_STATES = {
+    TrialState.COMPLETE: COMPLETE,
+    TrialState.PRUNED: PRUNED,
+    TrialState.FAIL: FAILED,
+    TrialState.RUNNING: RUNNING,
 }
+_FEWEST_FOR_IMPORTANCES = 4
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
     rows = [
         {
             "trial": trial.number,
-            "state": STATES[trial.state],
+            "state": _STATES[trial.state],
             "val_macro_ap": _value(trial),
             "epochs": len(trial.intermediate_values),
             "minutes": trial.duration.total_seconds() / 60 if trial.duration else None,
@@ -133,6 +137,19 @@ def _texts(values: Mapping[str, Any], space: Space) -> dict[str, str]:
     return {key: as_text(values[key]) if key in values else "" for key in space.parameters}
 
 
+def importances(store: TrialStore) -> dict[str, float]:
+    """How much of the variance of val_macro_ap each parameter explains, the most first; empty after too few trials.
+
+    By PED-ANOVA (Watanabe et al. 2023), which also takes parameters that only some trials have.
+    """
+    complete = [trial for trial in store.trials() if trial.state is TrialState.COMPLETE]
+    if len({trial.value for trial in complete}) < _FEWEST_FOR_IMPORTANCES:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    with database_errors(store.config):
+        return dict(optuna.importance.get_param_importances(store.study, evaluator=evaluator))
+
+
 def config_file(found: Found, name: str, model: str, fixed: Mapping[str, Any], command: str) -> str:
     """The best settings as a file that ``train -P config=`` takes.
 
@@ -143,16 +160,9 @@ def config_file(found: Found, name: str, model: str, fixed: Mapping[str, Any], c
         fixed: keys of conf/train.yaml that all its trials had.
         command: to train with it.
     """
-    tree = _merged(dict(fixed), nested(found.best))
+    tree = merge(fixed, nested(found.best))
     head = (
         f"# The best of {found.standing.done} trials of the study '{name}', by val_macro_ap ({found.best_value:.4f}).\n"
         f"#   {command}\n"
     )
     return head + yaml.safe_dump({"model": model, **tree}, sort_keys=False, default_flow_style=None, allow_unicode=True)
-
-
-def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in above.items():
-        known = below.get(key)
-        below[key] = _merged(dict(known), value) if isinstance(known, dict) and isinstance(value, Mapping) else value
-    return below

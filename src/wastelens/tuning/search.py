@@ -1,19 +1,20 @@
-"""How a space is searched: what chooses a trial's values, and what ends hopeless trials early."""
+"""How a space is searched: what chooses a trial's values, how it keeps them, and what ends hopeless trials early."""
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wastelens.tune_config import TuneConfig
-from wastelens.tuning.space import Space
+from wastelens.tune_config import ChoiceConfig, ParameterConfig, TuneConfig
+from wastelens.tuning.space import Space, Values
 
 _REDUCTION = 3  # of those that train on, one in so many does at each rung (Li et al. 2018, section 3)
 
@@ -60,6 +61,36 @@ def _sampler(config: TuneConfig, number: int) -> optuna.samplers.BaseSampler:
         if config.sampler == "tpe":
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
         return optuna.samplers.RandomSampler(seed=seed)
+
+
+def suggested(trial: Trial, key: str, parameter: ParameterConfig) -> Any:
+    """The value of a parameter that a trial is to try."""
+    if isinstance(parameter, ChoiceConfig):
+        choices = [as_stored(parameter, value) for value in parameter.values]
+        return _as_meant(parameter, trial.suggest_categorical(key, choices))
+    if parameter.whole:
+        step = int(parameter.step or 1)
+        return trial.suggest_int(key, int(parameter.low), int(parameter.top), step=step, log=parameter.log)
+    return trial.suggest_float(key, parameter.low, parameter.top, step=parameter.step, log=parameter.log)
+
+
+def tried(trial: FrozenTrial, parameters: Mapping[str, ParameterConfig]) -> Values:
+    """What a trial has tried, by the parameters' keys."""
+    return {key: _as_meant(one, trial.params[key]) for key, one in parameters.items() if key in trial.params}
+
+
+def as_stored(parameter: ParameterConfig, value: Any) -> Any:
+    """A value as Optuna's storage takes it, which knows neither lists nor trees."""
+    if isinstance(parameter, ChoiceConfig) and isinstance(value, list | tuple | Mapping):
+        return json.dumps(value, sort_keys=True)
+    return value
+
+
+def _as_meant(parameter: ParameterConfig, stored: Any) -> Any:
+    """The value that Optuna's storage holds so."""
+    if isinstance(parameter, ChoiceConfig):
+        return next(value for value in parameter.values if as_stored(parameter, value) == stored)
+    return stored
 
 
 def pruner_of(config: TuneConfig, space: Space) -> optuna.pruners.BasePruner:

@@ -13,12 +13,12 @@ from wastelens.config import TrainConfig
 from wastelens.config_base import as_text
 from wastelens.config_files import Layer, train_config_of
 from wastelens.errors import ConfigError, did_you_mean
-from wastelens.tune_config import ChoiceConfig, ParameterConfig, RangeConfig, TuneConfig, taken_out
+from wastelens.tune_config import SET_BY_TUNE, ChoiceConfig, ParameterConfig, RangeConfig, TuneConfig, taken_out
 
 Values = dict[str, Any]  # dotted key of conf/train.yaml → value
 Choose = Callable[[str, ParameterConfig], Any]
 
-_OWN_KEYS = ("dataset", "data_folder", "model", "resume", "bootstrap_resamples", "seed", "fold")
+_OWN_KEYS = (*SET_BY_TUNE, "bootstrap_resamples", "seed", "fold")
 _DRAWS = 300  # of settings with every number at an end of its range: any two ends that do not go together are met
 _LARGEST_GRID = 10_000
 _NETWORK_BY_NAME = "network.method"  # a key whose value brings a file of other settings

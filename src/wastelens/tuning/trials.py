@@ -8,14 +8,12 @@ trial whose worker died is taken by another one; Optuna's heartbeat finds those 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -27,11 +25,10 @@ from optuna.exceptions import (
 )
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wastelens.config import flatten
 from wastelens.console import warn
 from wastelens.errors import ConfigError, WastelensError
 from wastelens.processes import is_of_here, name_of_this, runs_here
-from wastelens.tune_config import ChoiceConfig, ParameterConfig, TuneConfig
+from wastelens.tune_config import TuneConfig
 from wastelens.tuning.database import (
     TURN,
     DealtStorage,
@@ -41,7 +38,8 @@ from wastelens.tuning.database import (
     open_storage,
     shown_address,
 )
-from wastelens.tuning.search import SamplerByTrial, may_prune_at, pruner_of
+from wastelens.tuning.identity import difference, identity_of, study_name
+from wastelens.tuning.search import SamplerByTrial, as_stored, may_prune_at, pruner_of, suggested, tried
 from wastelens.tuning.space import Space, Values
 
 WORKER, RUN_ID, ERROR, STOPPED = "worker", "run_id", "error", "stopped"
@@ -50,7 +48,6 @@ _MOST_LOSSES = 3  # a trial that takes its worker with it so often is left alone
 _READY_S = 30.0
 _LOOK_S = 1.0
 _TIME_ZONES = timedelta(hours=27)  # from the first to the last
-_FEWEST_FOR_IMPORTANCES = 4
 _DEFAULTS = 0  # the place of the trial that is made to try them
 
 
@@ -64,15 +61,12 @@ class Standing:
 
     Attributes:
         complete, pruned, failed: trials that ended so.
-        running, waiting: trials that some worker has, and that none has yet.
         best: the best trial so far, None before there is one.
     """
 
     complete: int
     pruned: int
     failed: int
-    running: int
-    waiting: int
     best: FrozenTrial | None
 
     @property
@@ -111,7 +105,7 @@ class TrialStore:
             self.study, began = _opened(
                 study_name(config), self._storage, SamplerByTrial(config), pruner_of(config, space)
             )
-            self._agree(_identity(config, space, dataset_digest), began)
+            self._agree(identity_of(config, space, dataset_digest), began)
             self.fail_the_dead_of_here()
             self._put_in_line()
 
@@ -129,10 +123,9 @@ class TrialStore:
             time.sleep(_LOOK_S)  # another process has begun it this moment
         if known is None:  # and was killed before it said so
             self.study.set_user_attr(_IDENTITY, {**identity, _ID: uuid.uuid4().hex})
-        elif other := [key for key, value in identity.items() if known.get(key) != value]:
+        elif other := difference(known, identity):
             raise ConfigError(
-                f"The study '{self.study.study_name}' was begun with another {other[0]} "
-                f"({_difference(known.get(other[0], ''), identity[other[0]])}). Give this one a name of its own: "
+                f"The study '{self.study.study_name}' was begun with another {other}. Give this one a name of its own: "
                 "study=NAME."
             )
 
@@ -142,16 +135,36 @@ class TrialStore:
         return str(self.study.user_attrs[_IDENTITY][_ID])
 
     def _put_in_line(self) -> None:
-        """A trial for each place that has none, or whose trials were lost; whatever others do at the same time."""
+        """A trial for each open place that has none, or whose trials were lost; whatever others do at the same time.
+
+        Only these begin here: where others asked for more, the rest of the line is theirs.
+        """
         made_to_try = self._made_to_try()
-        tried: dict[int, list[FrozenTrial]] = {place: [] for place in range(self.asked)}
+        by_place: dict[int, list[FrozenTrial]] = {}
         for trial in self.study.get_trials(deepcopy=False):
-            tried.setdefault(trial.user_attrs[_PLACE], []).append(trial)
-        for place, trials in tried.items():
+            by_place.setdefault(trial.user_attrs[_PLACE], []).append(trial)
+        places = self._open_places(by_place)
+        for place in places:
+            trials = by_place.get(place, [])
             if all(is_lost(trial) for trial in trials):
                 losses = sum(_GIVEN_BACK not in trial.user_attrs for trial in trials)
                 attributes = {_PLACE: place, TURN: f"{place}.{len(trials)}", _LOSSES: losses}
                 self._enqueue(made_to_try.get(place, {}), attributes)
+        in_line = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        self._storage.may_begin = frozenset(one._trial_id for one in in_line if one.user_attrs[_PLACE] in places)
+
+    def _open_places(self, by_place: Mapping[int, Sequence[FrozenTrial]]) -> list[int]:
+        """The first places that nobody has, as many as are missing of those asked for.
+
+        Of trials at later places, for which others asked, some may be done or run: they count, too.
+        """
+        taken = {
+            place
+            for place, trials in by_place.items()
+            if any(trial.state is not TrialState.WAITING and not is_lost(trial) for trial in trials)
+        }
+        missing = max(self.asked - len(taken), 0)
+        return [place for place in range(self.asked) if place not in taken][:missing]
 
     def _made_to_try(self) -> dict[int, Values]:
         """Place → the values of trials that the sampler has no say in: the defaults come first; a grid is all such."""
@@ -163,9 +176,9 @@ class TrialStore:
 
     def _enqueue(self, values: Values, attributes: Mapping[str, Any]) -> None:
         parameters = self._space.parameters
-        plain = {key: _plain(parameters[key], value) for key, value in values.items()}
+        stored = {key: as_stored(parameters[key], value) for key, value in values.items()}
         with contextlib.suppress(InLineAlready):
-            self.study.enqueue_trial(plain, user_attrs=dict(attributes))
+            self.study.enqueue_trial(stored, user_attrs=dict(attributes))
 
     def fail_the_dead_of_here(self) -> None:
         """See to trials whose workers on this machine have died; the heartbeat sees to others, and takes longer."""
@@ -184,7 +197,7 @@ class TrialStore:
         return began is not None and datetime.now() - began > longest
 
     def work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
-        """Do trials until all are done, by this process or others, or the time is up.
+        """Do trials until as many are done as were asked for, by this process or others, or the time is up.
 
         Args:
             objective: does one; raises TrialPruned or TrialFailed where it comes to less.
@@ -197,7 +210,7 @@ class TrialStore:
             raise
 
     def _work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
-        while not until():
+        while not until() and self.standing().done < self.asked:
             with database_errors(self.config):
                 self.fail_the_dead_of_here()
                 self._put_in_line()
@@ -211,9 +224,6 @@ class TrialStore:
                     if not _is_taken_away(error):
                         raise
                     warn("This process was silent for so long that another one does its trial again.")
-                standing = self.standing()
-                if not standing.waiting and not standing.running and standing.done >= self.asked:
-                    return
 
     def _named(self, objective: Callable[[Trial], float]) -> Callable[[Trial], float]:
         def named(trial: Trial) -> float:
@@ -233,8 +243,8 @@ class TrialStore:
         """The values that a trial tries; the first is the defaults, whatever the space holds."""
         if self.is_defaults(trial):
             known = self._space.default_values()
-            return {key: self._suggest(trial, key, self._space.parameters[key]) for key in known}
-        return self._space.walk(lambda key, parameter: self._suggest(trial, key, parameter))
+            return {key: suggested(trial, key, self._space.parameters[key]) for key in known}
+        return self._space.walk(lambda key, parameter: suggested(trial, key, parameter))
 
     def should_prune(self, trial: Trial, epoch: int) -> bool:
         """Whether the pruner ends a trial after this epoch, whose value was reported."""
@@ -242,26 +252,12 @@ class TrialStore:
 
     def values(self, trial: FrozenTrial) -> Values:
         """What a trial tried, by the parameters' keys."""
-        return {
-            key: _meant(parameter, trial.params[key])
-            for key, parameter in self._space.parameters.items()
-            if key in trial.params
-        }
+        return tried(trial, self._space.parameters)
 
     @staticmethod
     def is_defaults(trial: Trial | FrozenTrial) -> bool:
         """Whether it is the trial of the defaults."""
         return bool(trial.user_attrs.get(_PLACE) == _DEFAULTS)
-
-    @staticmethod
-    def _suggest(trial: Trial, key: str, parameter: ParameterConfig) -> Any:
-        if isinstance(parameter, ChoiceConfig):
-            choices = [_plain(parameter, value) for value in parameter.values]
-            return _meant(parameter, trial.suggest_categorical(key, choices))
-        if parameter.whole:
-            step = int(parameter.step or 1)
-            return trial.suggest_int(key, int(parameter.low), int(parameter.top), step=step, log=parameter.log)
-        return trial.suggest_float(key, parameter.low, parameter.top, step=parameter.step, log=parameter.log)
 
     def standing(self) -> Standing:
         """How far the study is."""
@@ -272,8 +268,6 @@ class TrialStore:
             complete=len(complete),
             pruned=count[TrialState.PRUNED],
             failed=count[TrialState.FAIL],
-            running=count[TrialState.RUNNING],
-            waiting=count[TrialState.WAITING],
             best=max(complete, key=lambda trial: (trial.value, -trial.number), default=None),
         )
 
@@ -305,11 +299,6 @@ def is_lost(trial: FrozenTrial) -> bool:
     return lost and (_GIVEN_BACK in trial.user_attrs or trial.user_attrs[_LOSSES] + 1 < _MOST_LOSSES)
 
 
-def study_name(config: TuneConfig) -> str:
-    """What Optuna's study is called."""
-    return config.study or f"{Path(config.model).stem} on {Path(config.dataset).name}"
-
-
 def _opened(name: str, storage: DealtStorage, sampler: Any, pruner: Any) -> tuple[optuna.Study, bool]:
     """The study of this name, and whether it was begun here."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -318,56 +307,3 @@ def _opened(name: str, storage: DealtStorage, sampler: Any, pruner: Any) -> tupl
         return optuna.create_study(direction="maximize", **options), True
     except DuplicatedStudyError:
         return optuna.load_study(**options), False
-
-
-def _identity(config: TuneConfig, space: Space, dataset_digest: str) -> dict[str, str]:
-    """What the trials of one study have in common."""
-    unlike = {"dataset", "data_folder", "resume"}
-    return {
-        "model": Path(config.model).stem,
-        "dataset": dataset_digest,
-        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid has a combination for each place
-        "space": json.dumps({key: one.model_dump() for key, one in sorted(space.parameters.items())}, sort_keys=True),
-        "train": space.defaults.model_dump_json(exclude=unlike),
-    }
-
-
-def _plain(parameter: ParameterConfig, value: Any) -> Any:
-    """A value as Optuna's storage takes it."""
-    if isinstance(parameter, ChoiceConfig) and isinstance(value, list | tuple | Mapping):
-        return json.dumps(value, sort_keys=True)
-    return value
-
-
-def _meant(parameter: ParameterConfig, plain: Any) -> Any:
-    """The value that Optuna's storage holds so."""
-    if isinstance(parameter, ChoiceConfig):
-        return next(value for value in parameter.values if _plain(parameter, value) == plain)
-    return plain
-
-
-def _difference(before: str, now: str) -> str:
-    """In what two parts of an identity differ, in few words: the first key where they are trees."""
-    with contextlib.suppress(ValueError, AttributeError):  # a digest is no tree
-        one, other = (flatten(json.loads(text)) for text in (before, now))
-        for key in {**one, **other}:
-            if one.get(key) != other.get(key):
-                return f"{key} {_short(one.get(key, 'not at all'))}; now {_short(other.get(key, 'not at all'))}"
-    return f"{_short(before)}; now {_short(now)}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def importances(store: TrialStore) -> dict[str, float]:
-    """How much of the variance of val_macro_ap each parameter explains, the most first; empty after too few trials.
-
-    By PED-ANOVA (Watanabe et al. 2023), which also takes parameters that only some trials have.
-    """
-    complete = [trial for trial in store.trials() if trial.state is TrialState.COMPLETE]
-    if len({trial.value for trial in complete}) < _FEWEST_FOR_IMPORTANCES:
-        return {}
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    with database_errors(store.config):
-        return dict(optuna.importance.get_param_importances(store.study, evaluator=evaluator))
