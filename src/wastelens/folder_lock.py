@@ -43,30 +43,35 @@ def in_turn(folder: Path, before_waiting: Callable[[], None]) -> Iterator[None]:
         before_waiting: called where another process holds it, before this one waits for its end.
     """
     with _opened(folder) as handle:
-        if not _lock(handle, folder):
+        if not _lock(handle, folder) and handle is not None:
             before_waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    """The folder's handle, whose closing ends its lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield -1
-        return
-    handle = os.open(folder, os.O_RDONLY)
+def _opened(folder: Path) -> Iterator[int | None]:
+    """The folder's handle, whose closing ends its lock; None where another process renames it this moment."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY) if fcntl else None
+    except (FileNotFoundError, FileExistsError):
+        if folder.is_file():
+            raise
+        handle = None
     try:
         yield handle
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
-def _lock(handle: int, folder: Path) -> bool:
-    """Lock an open folder; False where another process holds it, or has renamed it since it was opened."""
+def _lock(handle: int | None, folder: Path) -> bool:
+    """Lock an open folder; False where another process holds it, or has renamed it since it was looked for."""
     if fcntl is None:
         return True
+    if handle is None:
+        return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(handle), folder.stat())

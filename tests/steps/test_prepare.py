@@ -555,7 +555,7 @@ def test_an_unreadable_photo_of_class_folders_is_left_out(tmp_path: Path) -> Non
         ("labels", "", r"labels\.csv: label 'box' has no material"),
         ("yolo", "", r"data\.yaml: class 'box' has no material"),
         ("class folders", "group_by=camera", "group_by=camera is neither auto.* nor a column .* which has none"),
-        ("labels", "group_by=camera", "nor a column .* which has file_name, id, labels"),
+        ("labels", "group_by=camera", "nor a column .* which has file_name, labels"),
     ],
 )
 @pytest.mark.usefixtures("without_figures")
@@ -576,16 +576,63 @@ def test_trashnets_classes_point_to_its_mapping(tmp_path: Path) -> None:
         prepared(tmp_path, tmp_path / "bins")
 
 
+def write_table_with_columns(folder: Path, columns: str, rows: Callable[[int, str, str], str]) -> Path:
+    """Sixty photos in class folders, and a table of them; rows: number, file name and class of a photo → its lines."""
+    photos = sorted(write_class_folders(folder, photos=20).rglob("*.jpg"))
+    named = ((number, path.relative_to(folder).as_posix(), path.parent.name) for number, path in enumerate(photos))
+    (folder / "labels.csv").write_text(columns + "\n" + "".join(rows(*one) for one in named), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ("file,label,id", lambda number, name, label: f"{name},{label},site {number % 10}\n"),
+        (
+            "file,can,site,box,glass",
+            lambda number, name, label: (
+                f"{name},{label == 'can':d},site {number % 10},{label == 'box':d},{label == 'glass':d}\n"
+            ),
+        ),
+        (  # a row a label, and only one of them tells the site
+            "file,label,site",
+            lambda number, name, label: f"{name},{label},\n{name},,site {number % 10}\n",
+        ),
+    ],
+    ids=["id", "0/1 columns", "a row a label"],
+)
 @pytest.mark.usefixtures("without_figures")
-def test_groups_by_a_column_of_the_table(tmp_path: Path) -> None:
-    folder = write_class_folders(tmp_path / "own", photos=20)
-    rows = [
-        f"{path.relative_to(folder).as_posix()},{path.parent.name},site {number % 10}\n"
-        for number, path in enumerate(sorted(folder.rglob("*.jpg")))
-    ]
-    (folder / "labels.csv").write_text("file,label,site\n" + "".join(rows), encoding="utf-8")
-    result, _ = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)} group_by=site")
-    assert set(result.dataset.frame["group"]) == {f"site {number}" for number in range(10)}
+def test_groups_by_a_column_of_the_table(tmp_path: Path, columns: str, rows: Callable[[int, str, str], str]) -> None:
+    folder = write_table_with_columns(tmp_path / "own", columns, rows)
+    group_by = "id" if "id" in columns else "site"
+    result, _ = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)} group_by={group_by}")
+    frame = result.dataset.frame
+    assert frame["group"].tolist() == [f"site {number % 10}" for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (
+            lambda number, name, label: f"{name},{label},{'site' if number else ''}\n",
+            r"Column 'site' is empty for 1 of 60 photos, the first box/box0\.jpg",
+        ),
+        (
+            lambda number, name, label: f"{name},{label},here\n{name},can,{'here' if number else 'there'}\n",
+            r"group_by=site: .*labels\.csv has both 'here' and 'there' in that column for the photo box_box0\.jpg\.",
+        ),
+    ],
+    ids=["a gap", "two values"],
+)
+@pytest.mark.usefixtures("without_figures")
+def test_a_column_that_does_not_tell_each_photos_group_is_refused(
+    tmp_path: Path, rows: Callable[[int, str, str], str], words: str
+) -> None:
+    folder = write_table_with_columns(tmp_path / "own", "file,label,site", rows)
+    with pytest.raises(InputError, match=words) as caught:
+        prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)} group_by=site")
+    assert "\n" not in str(caught.value)
+    assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
 def test_near_duplicates_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -614,6 +661,11 @@ def test_another_mapping_relabels_class_folders(tmp_path: Path) -> None:
     result, _ = prepared(tmp_path, place, f"materials={own_mapping(tmp_path)}")
     rows = [("can", "glass"), ("glass", "aluminium"), ("box", "paper"), ("paint", "paper")]
     other = relabelled(result.dataset, str(write_mapping(tmp_path / "other.csv", rows)), tmp_path / "data")
+    made_at = (other.folder / "manifest.json").stat().st_ino
     assert other.materials == MATERIALS_OF_CLASSES
     assert (other.frame["glass"] == result.dataset.frame["aluminium"]).all()
     assert read_outlines(other).drawn("can_can3.jpg") == []
+    used = pd.read_csv(other.folder / "materials.csv").set_index("category")["material"]
+    assert used.to_dict() == {"can": "glass", "glass": "aluminium", "box": "paper"}  # without paint
+    again = relabelled(result.dataset, str(tmp_path / "other.csv"), tmp_path / "data")
+    assert (again.folder / "manifest.json").stat().st_ino == made_at

@@ -72,6 +72,24 @@ def test_each_in_turn(tmp_path: Path) -> None:
         assert inside.is_set()
 
 
+@pytest.mark.parametrize("gone", [FileNotFoundError, FileExistsError])
+def test_renamed_by_another_process_this_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: type[OSError]
+) -> None:
+    def renamed(path: Path, *, parents: bool, exist_ok: bool) -> None:
+        raise gone(path)
+
+    monkeypatch.setattr(Path, "mkdir", renamed)
+    with pytest.raises(DatasetError, match="Another run"), alone_in(tmp_path / "folder", "data_folder"):
+        pytest.fail("there is nothing to hold")
+
+
+def test_a_file_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "folder").touch()
+    with pytest.raises(FileExistsError), alone_in(tmp_path / "folder", "data_folder"):
+        pytest.fail("a file was held")
+
+
 def test_a_file_system_without_locks_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(handle: int, kind: int) -> None:
         raise OSError(95, "Operation not supported")

@@ -83,8 +83,10 @@ def test_a_column_groups_and_its_values_merge():
     assert groups.rule == "column 'place'"
     with pytest.raises(SplitError, match=r"'town' is neither a rule nor a column.*place, day"):
         assign_groups(names, photos, "town", columns)
-    with pytest.raises(SplitError, match=r"'day' is empty for 1 of 6"):
+    with pytest.raises(SplitError, match=r"'day' is empty for 1 of 6 photos, the first batch_1/000005\.jpg\. Fill it"):
         assign_groups(names, photos, "day", columns)
+    with pytest.raises(SplitError, match=r"'town' is empty for 2 of 6 photos, the first batch_1/000001\.jpg"):
+        assign_groups(names, photos, "town", columns.assign(town=["a", "", "b", "b", " ", "NA"]))
     with pytest.raises(SplitError, match="columns: none"):
         assign_groups(names, photos, "place", None)
 

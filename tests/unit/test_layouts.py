@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 from tests.factories import annotation, coco_dict, write_json, write_mapping, write_photo
 
-from wastelens.data.coco import CocoDataset, outline
+from wastelens.data.coco import CocoDataset, flat_name, outline
 from wastelens.data.labels import tabulate
 from wastelens.data.layouts.recognise import recognise
 from wastelens.data.materials import MaterialMapping, mapping_of_labels, read_mapping
@@ -84,7 +85,9 @@ def test_one_coco_file_under_any_name(tmp_path: Path, name: str) -> None:
         layout = recognise(place)
         assert (layout.kind, layout.root, layout.annotations) == ("coco", tmp_path, file)
         assert [image.id for image in layout.read().images] == [10, 11, 12]
-        assert [one["id"] for one in layout.image_columns()] == [10, 11, 12]
+        names = [f"batch_1_{number:06}.jpg" for number in range(3)]
+        found = {name: fields["id"] for name, fields in layout.image_columns()}
+        assert found == dict(zip(names, (10, 11, 12), strict=True))
 
 
 @pytest.mark.parametrize("between", ["/", "\\"], ids=["everywhere", "Windows"])
@@ -124,8 +127,12 @@ def split_files(folder: Path, files: tuple[str, ...], photo_folders: tuple[str, 
         (("train/_annotations.coco.json", "valid/_annotations.coco.json"), ("train", "valid")),
         (("annotations/instances_train.json", "annotations/instances_val.json"), ("images/train", "images/val")),
         (("annotations/instances_train2017.json", "annotations/instances_val2017.json"), ("train2017", "val2017")),
+        (("annotations/train.json", "annotations/val.json"), ("images/train", "images/val")),
+        (("Train.json", "Validation.json"), ("Train", "Validation")),
+        (("test_site_train2017.json", "test_site_val2017.json"), ("train2017", "val2017")),
+        (("TRAIN/_annotations.coco.json", "VALID/_annotations.coco.json"), ("TRAIN", "VALID")),
     ],
-    ids=["Roboflow", "COCO", "COCO with years"],
+    ids=["Roboflow", "COCO", "COCO with years", "splits", "splits with capitals", "named splits", "ROBOFLOW"],
 )
 def test_split_files_are_one_dataset(tmp_path: Path, files: tuple[str, ...], photo_folders: tuple[str, ...]) -> None:
     expected = split_files(tmp_path, files, photo_folders)
@@ -136,11 +143,71 @@ def test_split_files_are_one_dataset(tmp_path: Path, files: tuple[str, ...], pho
     assert shown(dataset) == expected
     assert len({one.id for one in dataset.annotations}) == 4
     assert len({category.id for category in dataset.categories}) == 3
-    sites = {one["id"]: one["site"] for one in layout.image_columns()}
-    assert [sites[image.id] for image in dataset.images] == ["site 0"] * 2 + ["site 1"] * 2
+    sites = {name: fields["site"] for name, fields in layout.image_columns()}
+    found = [sites[flat_name(image.file_name)] for image in dataset.images]
+    assert found == ["site 0"] * 2 + ["site 1"] * 2
     before = layout.digest()
     (tmp_path / files[1]).write_text((tmp_path / files[1]).read_text() + " ")
     assert layout.digest() != before
+
+
+def taco_splits(folder: Path, **of_split: list[int]) -> dict[str, Any]:
+    """Files as TACO's split_dataset.py writes them: of each split, the images of these numbers; returns all of them."""
+    whole = coco_dict(images=4, annotations_per_image=2)
+    for split, numbers in of_split.items():
+        images = [whole["images"][number] for number in numbers]
+        identities = {image["id"] for image in images}
+        annotations = [one for one in whole["annotations"] if one["image_id"] in identities]
+        write_json(folder / f"annotations_0_{split}.json", {**whole, "images": images, "annotations": annotations})
+    return whole
+
+
+def test_tacos_own_splits_are_one_dataset(tmp_path: Path) -> None:
+    whole = taco_splits(tmp_path, train=[2, 0], val=[1], test=[3])
+    layout = recognise(tmp_path)
+    files = [f"annotations_0_{split}.json" for split in ("train", "val", "test")]
+    assert f"in 3 files of {tmp_path} ({', '.join(files)})" in layout.recognised
+    assert layout.annotations == tmp_path / files[0]
+    together = shown(recognise(write_json(tmp_path / "all" / "annotations.json", whole)).read())
+    assert shown(layout.read()) == together
+    assert len(together) == 4
+    write_json(tmp_path / "annotations_1_train.json", whole)
+    message = refusal(tmp_path)
+    assert "can be read in 2 ways: " in message
+    assert f"such as dataset={tmp_path / 'annotations_1_train.json'}, or move" in message  # no part of one
+    write_json(tmp_path / "annotations_1_val.json", whole)
+    assert refusal(tmp_path).endswith(". Move all but one away.")
+
+
+def test_photos_in_two_splits_are_there_once_with_the_objects_of_both(tmp_path: Path) -> None:
+    whole = taco_splits(tmp_path, train=[0, 1], val=[1, 2])
+    val = tmp_path / "annotations_0_val.json"
+    content = json.loads(val.read_text())
+    content["images"][0]["file_name"] = content["images"][0]["file_name"].replace("/", "\\")
+    content["annotations"] = content["annotations"][1:]  # of its two, one, and one that train has not
+    content["annotations"].append(annotation(99, content["images"][0]["id"], 1, (1, 1, 9, 9)))
+    val.write_text(json.dumps(content, indent=1))
+    dataset = recognise(tmp_path).read()
+    can, bottle = sorted(one["name"] for one in whole["categories"])
+    assert shown(dataset) == {
+        "batch_1/000000.jpg": [can, bottle],
+        "batch_1/000001.jpg": [can, bottle, bottle],
+        "batch_1/000002.jpg": [can, bottle],
+    }
+    assert [one.id for one in dataset.annotations] == list(range(1, 8))
+    assert {len(of_photo) for of_photo in boxes(dataset).values()} == {2, 3}
+    content["images"][0]["width"] = 80
+    write_json(val, content)
+    assert f"{val}: image 11, 'batch_1\\000001.jpg', is 80 x 48 pixels, in another" in refusal(tmp_path)
+
+
+def test_what_lies_beside_tacos_annotations_is_no_second_dataset(tmp_path: Path) -> None:
+    write_json(tmp_path / "annotations.json", coco_dict())
+    for name in ("annotations.0a1b2c3d.json", "annotations_unofficial.json", "annotations_0_train.json"):
+        write_json(tmp_path / name, coco_dict())
+    assert recognise(tmp_path).recognised == f"COCO annotations in {tmp_path}"
+    write_json(tmp_path / "annotations_corrected.json", coco_dict())
+    assert f"2 ways: COCO annotations in {tmp_path}; COCO annotations in {tmp_path}/annotations_c" in refusal(tmp_path)
 
 
 # ── Class folders ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,6 +233,15 @@ def test_splits_above_class_folders_are_merged_and_that_is_said(tmp_path: Path) 
     assert shown(layout.read())["val/glass/1.jpg"] == ["glass"]
 
 
+def test_splits_are_recognised_in_capitals_too(tmp_path: Path) -> None:
+    photos(tmp_path, "TEST/glass/1.jpg", "TRAIN/glass/1.jpg", "TRAIN/paper/1.jpg")
+    layout = recognise(tmp_path)
+    assert "of TRAIN, TEST together" in layout.recognised
+    assert shown(layout.read()) == {"TEST/glass/1.jpg": ["glass"], "TRAIN/glass/1.jpg": ["glass"]} | {
+        "TRAIN/paper/1.jpg": ["paper"]
+    }
+
+
 def test_a_class_may_be_called_test(tmp_path: Path) -> None:
     photos(tmp_path, "test/a/1.jpg", "glass/1.jpg")
     assert shown(recognise(tmp_path).read()) == {"glass/1.jpg": ["glass"], "test/a/1.jpg": ["test"]}
@@ -177,6 +253,14 @@ def test_empty_class_folders_are_named(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     text(tmp_path / "metal" / "readme.txt", "soon")
     assert "class folders without a photo: metal, wood. Put photos there, or remove" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_a_single_class_with_photos_names_the_empty_ones(tmp_path: Path, above: str) -> None:
+    photos(tmp_path, f"{above}glass/1.jpg")
+    for name in ("paper", "metal"):
+        (tmp_path / above / name).mkdir()
+    assert "no two class folders with photos (without one: metal, paper). It holds" in refusal(tmp_path)
 
 
 def test_changed_class_folders_have_another_digest(tmp_path: Path) -> None:
@@ -248,7 +332,8 @@ def test_tables_of_labels(tmp_path: Path, table: str, below: str) -> None:
         write_photo(tmp_path / below / name, side=(80, 60))
     for place in (tmp_path, file):
         layout = recognise(place)
-        assert layout.recognised == f"labels by file name in {file}"
+        other = "; without labels, for group_by only: site" if "site" in table else ""
+        assert layout.recognised == f"labels by file name in {file}{other}"
         dataset = layout.read()
         assert shown(dataset) == {"a.jpg": ["glass"], "sub/b.jpg": ["glass", "paper"], "c.jpg": []}
         sizes = {image.file_name: (image.width, image.height) for image in dataset.images}
@@ -260,11 +345,7 @@ def test_labels_csv_is_preferred_and_other_columns_are_for_groups(tmp_path: Path
     text(tmp_path / "other.csv", "file_name,label\nz.jpg,wood\n")
     text(tmp_path / "labels.csv", "file_name,label,site\na.jpg,glass,x\nb.jpg,paper,y\n")
     layout = recognise(tmp_path)
-    identity = {image.file_name: image.id for image in layout.read().images}
-    assert {one["id"]: one["site"] for one in layout.image_columns()} == {
-        identity["a.jpg"]: "x",
-        identity["b.jpg"]: "y",
-    }
+    assert [(name, fields["site"]) for name, fields in layout.image_columns()] == [("a.jpg", "x"), ("b.jpg", "y")]
 
 
 @pytest.mark.parametrize(
@@ -283,6 +364,15 @@ def test_labels_csv_is_preferred_and_other_columns_are_for_groups(tmp_path: Path
         ("file\na.jpg\n", "line 1: has no column of labels"),
         ("file,glass\n", "line 1: names no photo"),
         ("file,glass\nA/b.jpg,1\nA_b.jpg,1\n", "both become 'A_b.jpg'"),
+        ("file,glass\n./,1\n", "line 2: names no photo"),
+        ("file,glass,paper\na.jpg,1,0\nb.jpg,ja,1\n", "line 3: column 'glass' holds 'ja', which is neither 0 nor 1"),
+        ("file,glass,paper\na.jpg,2,0\nb.jpg,1,1\n", "line 2: column 'glass' holds '2', which is neither"),
+        ("file,glass,paper\na.jpg,Yes,0\nb.jpg,no,1\n", "line 2: column 'glass' holds 'Yes', which is neither"),
+        ("file,glass,paper\na.jpg,,0\nb.jpg,,1\n", "line 2: column 'glass' holds '', which is neither"),
+        (
+            "file,class,glass,paper,site\na.jpg,x,1,0,y\nb.jpg,y,,1,z\n",
+            "line 1: has labels' names in the column 'class' and 0 or 1 in glass, paper: two ways to read it. Rename",
+        ),
     ],
 )
 def test_bad_tables(tmp_path: Path, table: str, words: str) -> None:
@@ -290,6 +380,17 @@ def test_bad_tables(tmp_path: Path, table: str, words: str) -> None:
     message = refusal(tmp_path)
     assert message.startswith(str(file))
     assert words in message
+
+
+def test_columns_without_0_and_1_are_for_groups(tmp_path: Path) -> None:
+    columns = [f"more{number}" for number in range(5)]
+    rows = "a.jpg,1,0,x,2.5{0}\nb.jpg,0,1,,3{0}\n".format(",-" * 5)
+    file = text(tmp_path / "bins.csv", f"file,glass,paper,site,height,{','.join(columns)}\n{rows}")
+    layout = recognise(tmp_path)
+    assert shown(layout.read()) == {"a.jpg": ["glass"], "b.jpg": ["paper"]}
+    others = "site, height, more0, more1, more2 and 2 more"
+    assert layout.recognised == f"labels by file name in {file}; without labels, for group_by only: {others}"
+    assert [fields["site"] for _, fields in layout.image_columns()] == ["x", ""]
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"file,glass\n\xff.jpg,1\n", "no CSV text")])
@@ -347,6 +448,56 @@ def test_yolo_labels(tmp_path: Path, data: str) -> None:
         names = ("images/train/a.jpg", "images/train/b.jpg", "images/val/c.jpg")
         assert shown(dataset) == dict(zip(names, (["bottle", "can"], [], ["bottle"]), strict=True))
         assert boxes(dataset) == dict(zip(names, ([BOX_PX, TRIANGLE_PX], [], [TRIANGLE_PX]), strict=True))
+
+
+def flat_yolo(folder: Path, data: str) -> None:
+    """Photos and label files side by side in the root, and notes among them."""
+    photos(folder, "a.jpg", "b.jpg")
+    text(folder / "a.txt", BOX)
+    text(folder / "README.txt", "1. Look at the photos\n2 of them are here")
+    text(folder / "train.txt", "./a.jpg\n./b.jpg\n")
+    text(folder / "data.yaml", f"{data}\nnames: [can, bottle]\n")
+
+
+@pytest.mark.parametrize("place", [".", "./", "train.txt", "./train.txt"])
+def test_photos_and_labels_in_the_root(tmp_path: Path, place: str) -> None:
+    flat_yolo(tmp_path, f"train: {place}")
+    assert shown(recognise(tmp_path).read()) == {"a.jpg": ["can"], "b.jpg": []}
+
+
+def test_a_list_of_photos_is_none_of_labels_whatever_its_lines_are(tmp_path: Path) -> None:
+    flat_yolo(tmp_path, "train: train.txt")
+    text(tmp_path / "train.txt", "a.jpg\n0 1 1 1 1\n")
+    assert set(shown(recognise(tmp_path).read())) == {"a.jpg", "0 1 1 1 1"}
+
+
+def test_notes_beside_label_files_are_no_labels(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    expected = shown(recognise(tmp_path).read())
+    for name in ("README.txt", "train/classes.txt"):
+        text(tmp_path / "labels" / name, "1 can\n2 bottle\n")
+    (tmp_path / "labels" / "train" / "latin.txt").write_bytes(b"\xe4\n")
+    assert shown(recognise(tmp_path).read()) == expected
+    text(tmp_path / "labels" / "train" / "gone.txt", "")
+    assert shown(recognise(tmp_path).read()) == expected | {"images/train/gone": []}
+
+
+@pytest.mark.parametrize(
+    "line", ["./images/a.jpg", "images/a.jpg", "../data/images/a.jpg", "data/images/a.jpg", "ABOVE"]
+)
+def test_lines_of_a_list_begin_beside_the_list_or_in_the_root(tmp_path: Path, line: str) -> None:
+    photos(tmp_path, "data/images/a.jpg")
+    text(tmp_path / "data" / "labels" / "a.txt", BOX)
+    text(tmp_path / "data" / "train.txt", line.replace("ABOVE", str(tmp_path / "data" / "images" / "a.jpg")))
+    text(tmp_path / "data.yaml", "path: data\ntrain: train.txt\nnames: [can]\n")
+    assert shown(recognise(tmp_path).read()) == {"data/images/a.jpg": ["can"]}
+
+
+def test_a_line_of_a_list_with_two_photos_means_that_beside_it(tmp_path: Path) -> None:
+    photos(tmp_path, "data/images/a.jpg", "images/a.jpg")
+    text(tmp_path / "data" / "train.txt", "./images/a.jpg\n./images/gone.jpg\n")
+    text(tmp_path / "data.yaml", "path: data\ntrain: train.txt\nnames: [can]\n")
+    assert set(shown(recognise(tmp_path).read())) == {"data/images/a.jpg", "data/images/gone.jpg"}
 
 
 def test_its_own_split_is_not_taken_over_and_that_is_said(tmp_path: Path) -> None:
@@ -417,13 +568,17 @@ def test_bad_yolo_lines(tmp_path: Path, line: str, words: str) -> None:
         ("train: {a: 1}\nnames: [can]\n", "'train' is no path"),
         ("train: labels/train\nnames: [can]\n", "no photo is in labels/train"),
         ("train: list.txt\nnames: [can]\n", "line 1 of 'list.txt' is '../x.jpg', which leaves"),
+        ("train: etc.txt\nnames: [can]\n", "line 1 of 'etc.txt' is '/etc/x.jpg', which leaves"),
+        ("train: root.txt\nnames: [can]\n", "line 1 of 'root.txt' is './', which is no photo"),
+        ("train: ../\nnames: [can]\n", "'train' is '../', which leaves the dataset's folder"),
         ("just text", "holds no keys"),
         ("names: [can\n", "is not YAML"),
     ],
 )
 def test_bad_data_files(tmp_path: Path, data: str, words: str) -> None:
     file = yolo(tmp_path, data)
-    text(tmp_path / "list.txt", "../x.jpg\n")
+    for name, line in (("list", "../x.jpg"), ("etc", "/etc/x.jpg"), ("root", "./")):
+        text(tmp_path / f"{name}.txt", f"{line}\n")
     message = refusal(tmp_path)
     assert message.startswith(str(file))
     assert words in message
@@ -436,7 +591,13 @@ def test_changed_yolo_labels_have_another_digest(tmp_path: Path) -> None:
     digests.append(recognise(tmp_path).digest())
     text(file, file.read_text() + "nc: 2\n")
     digests.append(recognise(tmp_path).digest())
-    assert len(set(digests)) == 3
+    photos(tmp_path, "images/val/without_litter.jpg")
+    digests.append(recognise(tmp_path).digest())
+    text(file, file.read_text().replace("images/train", "train.txt"))
+    for lines in ("images/train/a.jpg\nimages/train/b.jpg\n", "images/train/a.jpg\n"):
+        text(tmp_path / "train.txt", lines)
+        digests.append(recognise(tmp_path).digest())
+    assert len(set(digests)) == len(digests) == 6
 
 
 # ── Which one it is ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -446,6 +607,7 @@ PARTS: dict[str, Callable[[Path], Any]] = {
     "export.json": lambda folder: write_json(folder / "export.json", coco_dict()),
     "second.json": lambda folder: write_json(folder / "second.json", coco_dict()),
     "data.yaml": yolo,
+    "data.yml": lambda folder: yolo(folder).rename(folder / "data.yml"),
     "labels.csv": lambda folder: text(folder / "labels.csv", "file,glass\na.jpg,1\n"),
     "a.csv": lambda folder: text(folder / "a.csv", "file,glass\na.jpg,1\n"),
     "b.csv": lambda folder: text(folder / "b.csv", "file,glass\na.jpg,1\n"),
@@ -458,6 +620,8 @@ PARTS: dict[str, Callable[[Path], Any]] = {
     [
         ("annotations.json", "labels.csv"),
         ("annotations.json", "data.yaml"),
+        ("annotations.json", "export.json"),
+        ("data.yml", "data.yaml"),
         ("export.json", "second.json"),
         ("data.yaml", "labels.csv"),
         ("a.csv", "b.csv"),
@@ -490,6 +654,7 @@ def test_lists_that_tell_no_labels_are_passed_over(tmp_path: Path, part: str) ->
     expected = recognise(tmp_path).recognised
     text(tmp_path / "places.csv", "file_name,latitude\na.jpg,12.5\n")
     text(tmp_path / "download.csv", "file_name,status\na.jpg,done\n")
+    (tmp_path / "towns.csv").write_bytes("file_name,town\na.jpg,Köln\n".encode("latin-1"))
     assert recognise(tmp_path).recognised == expected
 
 
@@ -497,6 +662,16 @@ def test_a_bad_line_of_labels_csv_makes_no_other_list_of_it(tmp_path: Path) -> N
     photos(tmp_path, "glass/1.jpg", "paper/2.jpg")
     text(tmp_path / "labels.csv", "file,glass\n1.jpg,yes\n")
     assert "can be read in 2 ways: " in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("rows", ["1.jpg,yes,no", "1.jpg,2,0\n2.jpg,1,1", "1.jpg,1", "1.jpg,Gl\xe4s,1"])
+@pytest.mark.parametrize("part", ["class folders", "annotations.json"])
+def test_a_table_with_a_bad_row_is_not_passed_over(tmp_path: Path, part: str, rows: str) -> None:
+    PARTS[part](tmp_path)
+    (tmp_path / "mylabels.csv").write_bytes(f"file,glass,paper\n{rows}\n".encode("latin-1"))
+    message = refusal(tmp_path)
+    assert "can be read in 2 ways: " in message
+    assert "mylabels.csv" in message
 
 
 def test_a_table_whose_photos_lie_in_folders_makes_no_classes_of_them(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.factories import DEFAULT_MAPPING, MATERIALS, write_mapping
 
-from wastelens.data.materials import RESERVED_NAMES, check_covers, read_mapping
+from wastelens.data.materials import RESERVED_NAMES, check_covers, mapping_frame, mapping_of_labels, read_mapping
 from wastelens.errors import MappingError
 
 ANNOTATIONS = Path("data/annotations.json")
@@ -123,3 +123,14 @@ def test_row_for_an_unknown_category_names_the_nearest(tmp_path):
 
 def test_same_sets_are_accepted(tmp_path):
     check_covers(read_mapping(write_mapping(tmp_path / "m.csv")), ["Glass bottle", "Drink can"], ANNOTATIONS)
+
+
+def test_the_rows_that_were_used_are_a_mapping_again(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text('category,material,reason\nJar,glass,"clear, mostly"\nBox,paper,\nPaint,toxic,\n', encoding="utf-8")
+    used = mapping_of_labels(read_mapping(path), ["paper", "Jar", "Box"], str)
+    mapping_frame(used).to_csv(tmp_path / "used.csv", index=False)
+    again = read_mapping(tmp_path / "used.csv")
+    assert again.material_of == {"Jar": "glass", "Box": "paper", "paper": "paper"}
+    assert (again.materials, again.reasons) == (used.materials, used.reasons)
+    assert again.reasons["Jar"] == "clear, mostly"

@@ -96,7 +96,7 @@ def assign_groups(
         return _joined(source_files, _scene_links(source_files, photos), pairs, "scene")
     if group_by == "photo":
         return _joined(source_files, pairs[:0], pairs, "photo")
-    return _merge(_column(columns, group_by, len(source_files)), pairs, source_files, f"column '{group_by}'")
+    return _merge(_column(columns, group_by, source_files), pairs, source_files, f"column '{group_by}'")
 
 
 def coarser_grouping(source_files: Sequence[str], rule: str, *, folders_are_batches: bool) -> str:
@@ -120,7 +120,7 @@ def _batch(path: str) -> str:
     return parts[0] if len(parts) > 1 else "."
 
 
-def _column(columns: pd.DataFrame | None, group_by: str, photos: int) -> list[str]:
+def _column(columns: pd.DataFrame | None, group_by: str, source_files: list[str]) -> list[str]:
     available = [] if columns is None else [str(name) for name in columns.columns]
     if columns is None or group_by not in available:
         listed = ", ".join(available) or "none"
@@ -129,12 +129,13 @@ def _column(columns: pd.DataFrame | None, group_by: str, photos: int) -> list[st
             f"Use auto, batch, scene, photo, or one of the columns: {listed}."
         )
     values = columns.set_axis(available, axis=1)[group_by]
-    if len(values) != photos:
-        raise ValueError(f"columns has {len(values)} rows for {photos} photos")
-    gaps = int(values.isna().sum())
-    if gaps:
+    if len(values) != len(source_files):
+        raise ValueError(f"columns has {len(values)} rows for {len(source_files)} photos")
+    gaps = np.flatnonzero(values.isna() | (values.astype(str).str.strip() == ""))
+    if len(gaps):
         raise SplitError(
-            f"Column '{group_by}' is empty for {gaps} of {photos} photos. Fill it, or use another group_by."
+            f"Column '{group_by}' is empty for {len(gaps):,} of {len(source_files):,} photos, the first "
+            f"{source_files[gaps[0]]}. Fill it, or use another group_by."
         )
     return [str(value) for value in values]
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from wastelens.errors import MappingError, did_you_mean
 
 _MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -130,6 +132,12 @@ def mapping_of_labels(
     rows = sorted(labels, key=lambda label: (materials.index(known[label]), order.index(label)))
     material_of = {label: known[label] for label in rows}
     return MaterialMapping(mapping.path, material_of, materials, {row: mapping.reasons.get(row, "") for row in rows})
+
+
+def mapping_frame(mapping: MaterialMapping) -> pd.DataFrame:
+    """The table of a mapping's rows, among them those of labels that are called as their material."""
+    rows = [(label, material, mapping.reasons[label]) for label, material in mapping.material_of.items()]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _covering(files: Sequence[Path], labels: Sequence[str]) -> str:

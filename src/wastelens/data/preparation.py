@@ -83,7 +83,7 @@ class Split:
 
 
 def mapping_path(materials: str) -> Path:
-    """The CSV file that ``materials=default|predecessor|FILE`` means.
+    """The CSV file that ``materials=default|predecessor|trashnet|FILE`` means.
 
     Raises:
         MappingError: neither a shipped mapping nor a file.
@@ -196,19 +196,33 @@ def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tup
 
 
 def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:
-    """Find a mistyped ``group_by`` before all photos are decoded.
+    """Find a mistyped ``group_by``, or a column that cannot group, before all photos are decoded.
 
     Raises:
-        ConfigError: neither a rule nor a column of the images.
+        ConfigError: neither a rule nor a column of the images; or the column says two things of one photo.
     """
-    if config.group_by in GROUPING_RULES:
-        return
-    columns = sorted({name for image in source.layout.image_columns() for name in image})
-    if config.group_by not in columns:
+    if config.group_by not in GROUPING_RULES:
+        _column(source, config.group_by)
+
+
+def _column(source: DatasetSource, name: str) -> dict[str, str]:
+    """Photo's flat name → its value in a column, as text; photos without one are not in it."""
+    rows = source.layout.image_columns()
+    columns = sorted({column for _, fields in rows for column in fields})
+    if name not in columns:
         raise ConfigError(
-            f"group_by={config.group_by} is neither {', '.join(GROUPING_RULES)} nor a column of the images in "
+            f"group_by={name} is neither {', '.join(GROUPING_RULES)} nor a column of the images in "
             f"{source.annotations}, which has {', '.join(columns) or 'none'}."
         )
+    told = ((photo, str(fields[name]).strip()) for photo, fields in rows if fields.get(name) is not None)
+    values: dict[str, str] = {}
+    for photo, value in told:
+        if value and values.setdefault(photo, value) != value:
+            raise ConfigError(
+                f"group_by={name}: {source.annotations} has both '{values[photo]}' and '{value}' in that column for "
+                f"the photo {photo}. Correct one of them, or group by something else."
+            )
+    return values
 
 
 def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: DatasetSource, config: PrepareConfig) -> Split:
@@ -218,8 +232,10 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
         SplitError: no such split exists.
     """
     labels = cached.labels
-    named = config.group_by not in GROUPING_RULES
-    columns = _image_columns(source, labels) if named else None
+    columns = None
+    if config.group_by not in GROUPING_RULES:
+        values = _column(source, config.group_by)
+        columns = pd.DataFrame({config.group_by: labels["file_name"].map(values)})
     # The first folder is a batch in TACO alone: elsewhere it is a class, or the split that the photos came with.
     without_batches = config.group_by == "auto" and source.layout.kind != COCO
     groups = assign_groups(
@@ -240,11 +256,6 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
         folds = cross_validation_splits(*arguments, folds=config.folds, rng=rng)
     frame = labels.assign(group=groups.names, split=assignment.split)
     return Split(frame, groups, assignment, folds)
-
-
-def _image_columns(source: DatasetSource, labels: pd.DataFrame) -> pd.DataFrame:
-    images = pd.DataFrame(source.layout.image_columns()).set_index("id")
-    return images.loc[labels["image_id"]].reset_index()
 
 
 def tables_of_splits(split: Split, materials: tuple[str, ...]) -> list[SplitTables]:

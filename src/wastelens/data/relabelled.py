@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wastelens.data.digests import file_digest
 from wastelens.data.layouts.layout import COCO
-from wastelens.data.materials import MAPPING_FILE, MaterialMapping, check_covers, mapping_of_labels, read_mapping
+from wastelens.data.materials import (
+    MAPPING_FILE,
+    MaterialMapping,
+    check_covers,
+    mapping_frame,
+    mapping_of_labels,
+    read_mapping,
+)
 from wastelens.data.preparation import mapping_path
 from wastelens.data.prepared import FOLDS, OBJECTS, PreparedDataset, load_prepared
 from wastelens.data.sources import prepared_from
@@ -32,7 +38,7 @@ def own_mapping(dataset: PreparedDataset) -> MaterialMapping:
 
 
 def other_mapping(dataset: PreparedDataset, mapping: str) -> MaterialMapping:
-    """The mapping ``default|predecessor|FILE``, if it can give a prepared dataset other labels.
+    """The mapping ``default|predecessor|trashnet|FILE``, if it can give a prepared dataset other labels.
 
     Raises:
         MappingError: there is none, or it has not the annotations' categories.
@@ -115,11 +121,15 @@ def share_file(file: Path, folder: Path) -> None:
 
 
 def already_relabelled(folder: Path, dataset: PreparedDataset, mapping: MaterialMapping) -> PreparedDataset | None:
-    """What was made in a folder before; None where there is nothing, or it is of another dataset or mapping file."""
+    """What was made in a folder before; None where there is nothing, or it is of another dataset or mapping."""
     try:
         found = load_prepared(folder)
     except PreparedDatasetError:
         return None
     expected = {name: dataset.manifest[name] for name in _TAKEN_OVER} | {RELABELLED_FROM: dataset.digest}
-    same_mapping = found.manifest["files"][MAPPING_FILE] == file_digest(mapping.path)
+    same_mapping = _rows(own_mapping(found)) == _rows(mapping)
     return found if same_mapping and expected.items() <= found.manifest.items() else None
+
+
+def _rows(mapping: MaterialMapping) -> list[tuple[str, ...]]:
+    return list(mapping_frame(mapping).itertuples(index=False, name=None))

@@ -23,7 +23,7 @@ from wastelens.data.groups import coarser_grouping
 from wastelens.data.labels import AnnotatedPhotos, tabulate
 from wastelens.data.layouts.coco_files import ANNOTATIONS
 from wastelens.data.layouts.layout import COCO
-from wastelens.data.materials import COLUMNS, MAPPING_FILE, MaterialMapping
+from wastelens.data.materials import MAPPING_FILE, MaterialMapping, mapping_frame
 from wastelens.data.near_duplicate_report import near_duplicate_sheet, near_duplicate_table
 from wastelens.data.outlines import AnnotatedOutlines
 from wastelens.data.photo_cache import PhotoCache
@@ -167,13 +167,7 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     if manifest["layout"] == COCO:
         write_files(draft, tables, parts.mapping.path, manifest)
     else:
-        write_files(draft, {**tables, MAPPING_FILE: _mapping_frame(parts.mapping)}, None, manifest)
-
-
-def _mapping_frame(mapping: MaterialMapping) -> pd.DataFrame:
-    """The rows of a mapping that were used, among them those of labels that are called as their material."""
-    rows = [(label, material, mapping.reasons[label]) for label, material in mapping.material_of.items()]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        write_files(draft, {**tables, MAPPING_FILE: mapping_frame(parts.mapping)}, None, manifest)
 
 
 def tables_from_labels(

@@ -13,7 +13,8 @@ from wastelens import interrupts
 from wastelens.config import PrepareConfig
 from wastelens.console import say
 from wastelens.data import prepared
-from wastelens.data.materials import MaterialMapping
+from wastelens.data.layouts.layout import COCO
+from wastelens.data.materials import MAPPING_FILE, MaterialMapping, mapping_frame
 from wastelens.data.preparation import balance, mapping_path, software_versions
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.relabelled import (
@@ -74,7 +75,7 @@ def relabelled(dataset: PreparedDataset, mapping: str, data_folder: Path) -> Pre
 
     Args:
         dataset: as ``prepare`` made it.
-        mapping: ``default``, ``predecessor`` or a CSV file.
+        mapping: ``default``, ``predecessor``, ``trashnet`` or a CSV file.
         data_folder: where to put it.
 
     Raises:
@@ -134,7 +135,10 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
         RELABELLED_FROM: dataset.digest,
     }
     share_file(dataset.folder / manifest["cache"]["file"], draft)
-    write_files(draft, files, other.path, manifest)
+    if manifest.get("layout", COCO) == COCO:
+        write_files(draft, files, other.path, manifest)
+    else:
+        write_files(draft, {**files, MAPPING_FILE: mapping_frame(other)}, None, manifest)
 
 
 def _settings(dataset: PreparedDataset, mapping: str) -> PrepareConfig:

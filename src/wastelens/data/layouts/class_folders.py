@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -9,19 +10,20 @@ from typing import ClassVar
 from wastelens.data.coco import CocoDataset
 from wastelens.data.layouts.layout import (
     OWN_SPLIT,
-    SPLIT_FOLDERS,
     Layout,
     Marked,
     assemble,
     combined_digest,
+    listed,
+    names_below,
     refuse_unwritable,
+    split_folders,
 )
 from wastelens.data.materials import label_name
-from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
+from wastelens.data.photo_files import PHOTO_SUFFIXES
 from wastelens.errors import DatasetError
 
 _NO_CLASSES = ("__MACOSX",)
-_NAMED = 5  # empty folders spelled out
 
 
 @dataclass(frozen=True)
@@ -73,22 +75,30 @@ def look(folder: Path) -> list[ClassFolders]:
     Raises:
         DatasetError: empty ones among them, or folders that cannot be read.
     """
-    folders = _folders(folder)
-    photos = {name: _photos(folder, name) for name in folders}
-    with_photos = [name for name in folders if photos[name]]
-    splits = tuple(name for name in SPLIT_FOLDERS if name in with_photos)
-    if splits and len(splits) < len(with_photos):
-        splits = ()  # a class may be called test
-    depth = 1 if splits else 0
-    named = [name for of_folder in photos.values() for name in of_folder]
-    class_of = {name: label_name(name.split("/")[depth]) for name in named if name.count("/") > depth}
+    photos = _photos(folder)
+    splits = _splits(photos)
+    class_of = _classes(photos, splits)
     if len(set(class_of.values())) < 2:
         return []
-    classes = {(folder / split, name) for split in splits for name in _folders(folder / split)}
-    names = {name for _, name in classes} if splits else set(folders)
-    _refuse_empty(folder, sorted(name for name in names if label_name(name) not in class_of.values()))
+    if empty := _empty(folder, splits, class_of):
+        raise DatasetError(
+            f"{folder}: class folders without a photo: {listed(empty)}. Put photos there, or remove the folders."
+        )
     beside = sum(path.suffix.lower() in PHOTO_SUFFIXES for path in folder.iterdir() if path.is_file())
-    return [ClassFolders(folder, class_of, splits, len(named) - len(class_of) + beside)]
+    outside = sum(map(len, photos.values())) - len(class_of) + beside
+    return [ClassFolders(folder, class_of, splits, outside)]
+
+
+def without_photos(folder: Path) -> list[str]:
+    """The folders that would be classes if photos lay in them."""
+    photos = _photos(folder)
+    splits = _splits(photos)
+    return _empty(folder, splits, _classes(photos, splits))
+
+
+def _photos(folder: Path) -> dict[str, list[str]]:
+    """Folder → names below the root of all photos in it."""
+    return {name: list(names_below(folder, name, PHOTO_SUFFIXES)) for name in _folders(folder)}
 
 
 def _folders(folder: Path) -> list[str]:
@@ -96,15 +106,24 @@ def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in entries if entry.name not in _NO_CLASSES)
 
 
-def _photos(root: Path, name: str) -> list[str]:
-    """Names below the root of all photos in one of its folders, at any depth."""
-    found = []
-    for path, error in files_below(root / name):
-        if error is not None:
-            raise DatasetError(f"{path} cannot be read ({error.strerror}). Make the folder readable.")
-        if path.suffix.lower() in PHOTO_SUFFIXES:
-            found.append(path.relative_to(root).as_posix())
-    return found
+def _splits(photos: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The folders of splits above the classes; none where others hold photos too: a class may be called test."""
+    with_photos = [name for name, of_folder in photos.items() if of_folder]
+    splits = split_folders(with_photos)
+    return tuple(splits) if len(splits) == len(with_photos) else ()
+
+
+def _classes(photos: Mapping[str, Sequence[str]], splits: Sequence[str]) -> dict[str, str]:
+    """Photo → its class, of all photos that lie in a class folder."""
+    depth = 1 if splits else 0
+    names = (name for of_folder in photos.values() for name in of_folder if name.count("/") > depth)
+    return {name: label_name(name.split("/")[depth]) for name in names}
+
+
+def _empty(folder: Path, splits: Sequence[str], class_of: Mapping[str, str]) -> list[str]:
+    """Class folders without a photo; with splits, those that have none in any of them."""
+    names = {name for above in splits or ("",) for name in _folders(folder / above)}
+    return sorted(name for name in names if label_name(name) not in class_of.values())
 
 
 def _size(photo: Path) -> str:
@@ -113,12 +132,3 @@ def _size(photo: Path) -> str:
         return str(photo.stat().st_size)
     except OSError:
         return ""
-
-
-def _refuse_empty(folder: Path, empty: list[str]) -> None:
-    if empty:
-        more = f" and {len(empty) - _NAMED:,} more" if len(empty) > _NAMED else ""
-        raise DatasetError(
-            f"{folder}: class folders without a photo: {', '.join(empty[:_NAMED])}{more}. Put photos there, or remove "
-            "the folders."
-        )

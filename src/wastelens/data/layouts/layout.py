@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.data.coco import Annotation, Category, CocoDataset, Image, check_names
-from wastelens.data.photo_files import find_photo, upright_sizes
+from wastelens.data.photo_files import files_below, find_photo, upright_sizes
 from wastelens.errors import DatasetError
 
 COCO = "coco"
 OWN_SPLIT = "the split they come with is not taken over, prepare makes one without leaks"
-SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
+SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")  # in lower case
+_NAMED = 5  # spelled out where many are meant
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -68,8 +69,8 @@ class Layout(ABC):
     def of_label(self, label: str) -> str:
         """A label and where it stands, as the subject of a sentence."""
 
-    def image_columns(self) -> list[dict[str, Any]]:
-        """Each photo's ``id`` and what else is known of it, for groups by a column; nothing where there is nothing."""
+    def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
+        """Photos' flat names with what else is told of them, for groups by a column; one photo may come repeatedly."""
         return []
 
 
@@ -124,13 +125,38 @@ def _segmentation(marked: Marked, image: Image) -> msgspec.Raw:
 
 
 def name_below(root: Path, name: str) -> str | None:
-    """A file name as it is relative to a folder, with forward slashes; None where it leaves the folder."""
+    """A file name as it is relative to a folder, with forward slashes; '.' is the folder, None is outside of it."""
     slashed = name.replace("\\", "/")
     if "\0" in name or (PureWindowsPath(name).drive and not Path(name).is_absolute()):
         return None
     inside = os.path.relpath(os.path.join(os.path.abspath(root), slashed), os.path.abspath(root))
     parts = PurePosixPath(inside).parts
-    return None if not parts or parts[0] == ".." else "/".join(parts)
+    return None if parts[:1] == ("..",) else "/".join(parts) or "."
+
+
+def names_below(root: Path, folder: str, suffixes: frozenset[str]) -> Iterator[str]:
+    """Names below the root, with forward slashes, of all files with these suffixes in one of its folders, at any depth.
+
+    Raises:
+        DatasetError: a folder that cannot be read.
+    """
+    for path, error in files_below(root / folder) if (root / folder).is_dir() else ():
+        if error is not None:
+            raise DatasetError(f"{path} cannot be read ({error.strerror}). Make the folder readable.")
+        if path.suffix.lower() in suffixes:
+            yield path.relative_to(root).as_posix()
+
+
+def split_folders(names: Iterable[str]) -> list[str]:
+    """Those that are called as splits are, in any case, in the order of ``SPLIT_NAMES``."""
+    of_splits = (name for name in names if name.lower() in SPLIT_NAMES)
+    return sorted(of_splits, key=lambda name: (SPLIT_NAMES.index(name.lower()), name))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}".encode("utf-8", "backslashreplace").decode()
 
 
 def combined_digest(parts: Iterable[tuple[str, str]]) -> str:

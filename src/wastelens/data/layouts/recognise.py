@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wastelens.data.layouts import class_folders, coco_files, label_table, yolo
-from wastelens.data.layouts.layout import Layout
+from wastelens.data.layouts.layout import Layout, listed
 from wastelens.errors import DatasetError
-
-_ENTRIES_NAMED = 5
 
 
 def recognise(place: Path) -> Layout:
@@ -26,17 +24,11 @@ def recognise(place: Path) -> Layout:
     if place.is_file():
         return _of_file(place)
     try:
-        tables = label_table.look(place)
-        found: list[Layout] = [*coco_files.look(place), *yolo.look(place), *tables]
-        if not found or (found == tables and not any("/" in table.first_photo() for table in tables)):
-            found += class_folders.look(place)
+        found = _candidates(place)
+        if not found:
+            raise _nothing(place)
     except OSError as error:
         raise DatasetError(f"{place} cannot be read ({error.strerror}). Make the folder readable.") from None
-    if not found:
-        raise _nothing(place)
-    if len(found) > 1:
-        others = [table for table in tables if table.is_other_list()]
-        found = [one for one in found if one not in others] or found
     if len(found) > 1:
         raise _ambiguous(place, found)
     return found[0]
@@ -55,27 +47,32 @@ def _of_file(file: Path) -> Layout:
     )
 
 
+def _candidates(folder: Path) -> list[Layout]:
+    """All that a folder can be read as."""
+    tables = label_table.look(folder)
+    of_labels = [table for table in tables if table.tells_labels()]
+    found: list[Layout] = [*coco_files.look(folder), *yolo.look(folder), *of_labels]
+    if found == of_labels and not any("/" in table.first_photo() for table in of_labels):
+        found += class_folders.look(folder)
+    return found or list(tables)  # a table that tells no labels, where there is nothing else, says what it lacks
+
+
 def _ambiguous(place: Path, found: Sequence[Layout]) -> DatasetError:
-    files = [str(one.annotations) for one in found if one.annotations != place]
-    listed = "; ".join(one.recognised for one in found)
-    return DatasetError(
-        f"{place} can be read in {len(found)} ways: {listed}. Name the file that is meant, such as dataset={files[0]}, "
-        "or move the others away."
+    # Of annotations in several files, naming one would leave out the others.
+    files = [one.annotations for one in found if one.annotations.is_file() and _of_file(one.annotations) == one]
+    name = (
+        f"Name the file that is meant, such as dataset={files[0]}, or move the others" if files else "Move all but one"
     )
+    ways = "; ".join(one.recognised for one in found)
+    return DatasetError(f"{place} can be read in {len(found)} ways: {ways}. {name} away.")
 
 
 def _nothing(place: Path) -> DatasetError:
+    entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
+    empty = class_folders.without_photos(place)
     return DatasetError(
         f"{place} has no {coco_files.ANNOTATIONS} nor another COCO file (also looked for in annotations/, train/ and "
         f"valid/), no CSV with a column {label_table.FILE_COLUMNS[0]} or the like, no {yolo.DATA_FILES[0]} (YOLO), and "
-        f"no two class folders with photos. It holds {_held(place)}. Put the annotations there, or correct the path."
+        f"no two class folders with photos{f' (without one: {listed(empty)})' if empty else ''}. It holds "
+        f"{listed(entries) or 'nothing'}. Put the annotations there, or correct the path."
     )
-
-
-def _held(place: Path) -> str:
-    entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
-    if not entries:
-        return "nothing"
-    more = f" and {len(entries) - _ENTRIES_NAMED:,} more" if len(entries) > _ENTRIES_NAMED else ""
-    named = ", ".join(entries[:_ENTRIES_NAMED]).encode("utf-8", "backslashreplace").decode()
-    return f"{named}{more}"

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-import numpy as np
 import yaml
 
 from wastelens.data.coco import CocoDataset
 from wastelens.data.digests import file_digest
 from wastelens.data.layouts.layout import (
     OWN_SPLIT,
-    FloatArray,
     Layout,
-    Marked,
     assemble,
     combined_digest,
     name_below,
+    names_below,
     refuse_unwritable,
 )
+from wastelens.data.layouts.yolo_label_file import holds_labels, read_objects
 from wastelens.data.materials import label_name
-from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
-from wastelens.errors import AnnotationsError, DatasetError
+from wastelens.data.photo_files import PHOTO_SUFFIXES, exists, find_photo
+from wastelens.errors import AnnotationsError
 
 DATA_FILES = ("data.yaml", "data.yml")
 _SPLITS = ("train", "val", "test")
 _PHOTOS, _LABELS = "images", "labels"
-_NO_LABELS = ("classes.txt",)  # the names once more, which annotation tools write beside the labels
-_TOLERANCE = 1e-3  # exporters round
 _LARGEST_BYTES = 1_000_000  # of data.yaml
+_LEAVES = "leaves the dataset's folder"
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,18 @@ class YoloLabels(Layout):
         """Every photo with its objects; labels without a photo become a photo that is missing."""
         refuse_unwritable(self.root, self._photos)
         refuse_unwritable(self.root, self._orphans)
-        photos = {name: self._objects(label) for name, label in (self._photos | self._orphans).items()}
+        names = self._content.names
+        photos = {
+            name: read_objects(self.root / label, names, self.file)
+            for name, label in (self._photos | self._orphans).items()
+        }
         return assemble(self.file, self.root, photos, has_outlines=True)
 
     def digest(self) -> str:
-        """Of data.yaml and all label files."""
-        labels = sorted({label for label in (self._photos | self._orphans).values() if (self.root / label).is_file()})
-        files = ((label, file_digest(self.root / label)) for label in labels)
-        return combined_digest([(self.file.name, file_digest(self.file)), *files])
+        """Of data.yaml, the photos' names and their label files: none says that there is no litter."""
+        labels = ((name, self.root / label) for name, label in sorted((self._photos | self._orphans).items()))
+        photos = ((name, file_digest(label) if label.is_file() else "") for name, label in labels)
+        return combined_digest([(self.file.name, file_digest(self.file)), *photos])
 
     def of_label(self, label: str) -> str:
         """A class, and the file."""
@@ -138,10 +140,10 @@ class YoloLabels(Layout):
         if not isinstance(text, str):
             raise self._error(f"'{split}' is no path", "Write a folder below it, like images/train")
         below = name_below(self.root, text if Path(text).is_absolute() else f"{base}/{text}")
-        if below is None and text.startswith("../"):  # Roboflow writes ../train/images beside train/images
-            below = name_below(self.root, text.removeprefix("../"))
+        if below is None and text.startswith("../") and text != "../":
+            below = name_below(self.root, text.removeprefix("../"))  # Roboflow writes it beside train/images
         if below is None:
-            raise self._error(f"'{split}' is '{text}', which leaves the dataset's folder", "Use a path below it")
+            raise self._error(f"'{split}' is '{text}', which {_LEAVES}", "Use a path below it")
         return below
 
     @cached_property
@@ -155,7 +157,7 @@ class YoloLabels(Layout):
 
     def _photos_of(self, place: str) -> Iterator[str]:
         if (self.root / place).is_dir():
-            yield from _files(self.root, place, PHOTO_SUFFIXES)
+            yield from names_below(self.root, place, PHOTO_SUFFIXES)
             return
         if not (self.root / place).is_file():
             raise self._error(f"'{place}' is neither a folder nor a list of photos", "Correct the path")
@@ -165,58 +167,37 @@ class YoloLabels(Layout):
             raise self._error(f"the list '{place}' cannot be read ({error})", "Save it as UTF-8 text") from None
         for number, line in enumerate(lines, 1):
             if text := line.strip():
-                name = name_below(self.root, text) if text != "." else None
-                if name is None:
-                    fact = f"line {number} of '{place}' is '{text}', which leaves the dataset's folder"
-                    raise self._error(fact, "Use paths below it")
-                yield name
+                yield self._listed(place, number, text)
+
+    def _listed(self, place: str, number: int, text: str) -> str:
+        """The photo that a line of a list names: as Ultralytics has it, ./ is beside the list; other tools mean both.
+
+        Where the photo is in neither place, it is one that is missing.
+        """
+        below_root, beside_list = name_below(self.root, text), None
+        if below_root is not None or text.startswith("."):
+            beside_list = name_below(self.root, os.path.join(PurePosixPath(place).parent, text))
+        both = (beside_list, below_root) if text.startswith(("./", ".\\")) else (below_root, beside_list)
+        names = [name for name in both if name is not None]
+        if not names or "." in names:
+            fact = f"line {number} of '{place}' is '{text}', which {'is no photo' if names else _LEAVES}"
+            raise self._error(fact, "Use paths of photos below it")
+        return next((name for name in names if exists(find_photo(self.root, name))), names[0])
 
     @cached_property
     def _orphans(self) -> dict[str, str]:
-        """The same of label files beside the others that no photo has; the photo is named as the label is."""
+        """The same of label files beside the others that no photo has; the photo is named as the label is.
+
+        Lists of photos, classes.txt and notes lie there too.
+        """
         folders = {PurePosixPath(name).parent.as_posix() for name in self._photos}
-        photos = {name for folder in folders for name in _files(self.root, folder, PHOTO_SUFFIXES)}
+        photos = {name for folder in folders for name in names_below(self.root, folder, PHOTO_SUFFIXES)}
         known = {_label_file(name) for name in photos | set(self._photos)}
         of_labels = {PurePosixPath(_label_file(name)).parent.as_posix() for name in self._photos}
-        labels = {name for folder in of_labels for name in _files(self.root, folder, frozenset({".txt"}))}
-        orphans = (label for label in labels - known if PurePosixPath(label).name not in _NO_LABELS)
-        return {_photo_of(label): label for label in sorted(orphans)}
-
-    def _objects(self, label: str) -> list[Marked]:
-        path = self.root / label
-        if not path.is_file():
-            return []
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise AnnotationsError(f"{path}: cannot be read ({error}). Mend the file.") from None
-        return [self._object(path, number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
-
-    def _object(self, path: Path, line: int, words: list[str]) -> Marked:
-        """A line: the class's number, then centre and size of a box, or the points of a polygon."""
-        try:
-            number, *values = [float(word) for word in words]
-        except ValueError:
-            raise AnnotationsError(f"{path}, line {line}: holds something that is no number. Correct it.") from None
-        name = self._content.names.get(int(number)) if math.isfinite(number) and number == int(number) else None
-        if name is None:
-            raise AnnotationsError(
-                f"{path}, line {line}: class {words[0]} is none of the {len(self._content.names)} names in "
-                f"{self.file}. Correct the number, or add the name."
-            )
-        if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            raise AnnotationsError(
-                f"{path}, line {line}: {len(values)} numbers after the class are neither a box (4) nor a polygon (x "
-                "and y of three points or more). Correct the line."
-            )
-        shares = np.array(values)
-        if not ((shares >= -_TOLERANCE) & (shares <= 1 + _TOLERANCE)).all():
-            outside = next(word for word, share in zip(words[1:], values, strict=True) if not 0 <= share <= 1)
-            raise AnnotationsError(
-                f"{path}, line {line}: {outside} is outside 0 to 1. Coordinates are shares of the photo's width "
-                "and height."
-            )
-        return Marked(name, _rectangle(*values) if len(values) == 4 else shares.reshape(-1, 2))
+        texts = {name for folder in of_labels for name in names_below(self.root, folder, frozenset({".txt"}))}
+        places = {place for of_split in self._content.places.values() for place in of_split}
+        orphans = (name for name in sorted(texts - known - places) if holds_labels(self.root / name))
+        return {_photo_of(label): label for label in orphans}
 
     def _error(self, fact: str, fix: str) -> AnnotationsError:
         return AnnotationsError(f"{self.file}: {fact}. {fix}.")
@@ -233,15 +214,6 @@ def _names(value: object) -> dict[int, str] | None:
             return None
         names[int(number)] = label_name(str(name))
     return names or None
-
-
-def _files(root: Path, folder: str, suffixes: frozenset[str]) -> Iterator[str]:
-    """Names below the root of all files in a folder with these suffixes, if there is such a folder."""
-    for path, error in files_below(root / folder) if (root / folder).is_dir() else ():
-        if error is not None:
-            raise DatasetError(f"{path} cannot be read ({error.strerror}). Make the folder readable.")
-        if path.suffix.lower() in suffixes:
-            yield path.relative_to(root).as_posix()
 
 
 def _label_file(photo: str) -> str:
@@ -262,17 +234,11 @@ def _swapped(path: PurePosixPath, old: str, new: str) -> PurePosixPath:
     return PurePosixPath(*folders, path.name)
 
 
-def _rectangle(x: float, y: float, width: float, height: float) -> FloatArray:
-    """The corners of a box given by its centre and size, float (4, 2)."""
-    left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-
-
 def of_file(file: Path) -> YoloLabels:
     """The file that was named."""
     return YoloLabels(file.parent, file)
 
 
 def look(folder: Path) -> list[YoloLabels]:
-    """``data.yaml`` of a folder."""
-    return [of_file(folder / name) for name in DATA_FILES if (folder / name).is_file()][:1]
+    """``data.yaml`` of a folder, or ``data.yml``, or both."""
+    return [of_file(folder / name) for name in DATA_FILES if (folder / name).is_file()]
