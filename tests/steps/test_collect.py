@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -14,17 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tests.factories import blocks, image_bytes, write_json
 from tests.unit.test_catalogues import file_page, pages, record, results
 from tests.web_server import Answer, Content, Cut, Gzip, Hang, Json, Page, Promise, Redirect, Status, WebServer, photo
 
+from wastelens import interrupts
 from wastelens.config_files import load_config
 from wastelens.data import photo_cache
 from wastelens.data.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 from wastelens.folder_lock import alone_in
-from wastelens.getting import collecting
+from wastelens.getting.attribution import is_reduced_copy
 from wastelens.getting.ledger import CsvLedger
 from wastelens.getting_config import CollectConfig
 from wastelens.memory_tracking import MemoryTracker
@@ -68,11 +70,13 @@ class World:
 
     def on_commons(self, number: int, content: bytes, **told: Any) -> dict[str, Any]:
         """A file that is there."""
-        return self.commons_page(number, Content(content), **told)
+        return self.commons_page(number, Content(content), size=size_of(content), **told)
 
-    def commons_page(self, number: int, *answers: Answer, **told: Any) -> dict[str, Any]:
+    def commons_page(
+        self, number: int, *answers: Answer, size: tuple[int, int] = (1000, 750), **told: Any
+    ) -> dict[str, Any]:
         url = self.at(f"/file/{number}", *answers)
-        return file_page(number, number, info={"url": url, "width": 1000, "height": 800}, **told)
+        return file_page(number, number, info={"url": url, "width": size[0], "height": size[1]}, **told)
 
     def collect(
         self, settings: str = "", materials: str = "glass", config_file: str = "", **parameters: str
@@ -121,6 +125,13 @@ def world(server: WebServer, prepared_folder: Path, tmp_path: Path) -> Iterator[
     shutil.rmtree(prepared_folder / "data" / "prepared" / ".unlabelled", ignore_errors=True)
 
 
+def size_of(content: bytes) -> tuple[int, int]:
+    """A photo's stored width and height; zeros for what is none."""
+    with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(content)) as header:
+        return header.size
+    return 0, 0
+
+
 def picture(seed: int, side: tuple[int, int] = SIDE) -> bytes:
     """A JPEG like no other, nor like any photo of the dataset."""
     return image_bytes(blocks(np.random.default_rng(1000 + seed), side), quality=90)
@@ -158,6 +169,7 @@ def test_photos_from_both_with_their_licences(world: World, capsys: pytest.Captu
         "sha256": hashlib.sha256(picture(1)).hexdigest(),
         "status": "kept",
         "reason": "",
+        "decided_by": "",
     }
     assert (
         "[Bottle on a beach](<https://www.flickr.com/photos/someone/1>) by "
@@ -408,6 +420,87 @@ def test_other_limits_give_what_was_left_out_another_chance(world: World, server
     assert world.row(1)["status"] == "kept"
 
 
+def test_a_distance_that_hid_a_photo_does_so_no_longer(world: World, server: WebServer) -> None:
+    with Image.open(judged_photo(world)) as original:
+        alike = image_bytes(original.resize((160, 160), Image.Resampling.BICUBIC).rotate(2), quality=30)
+    world.commons(world.on_commons(1, alike))
+    for _ in range(2):
+        world.collect("near_duplicate_distance=7")
+    assert world.row(1)["decided_by"] == "near_duplicate_distance=7"
+    assert len(server.asked("/file/1")) == 1
+    for _ in range(2):
+        world.collect("near_duplicate_distance=0")
+    assert len(server.asked("/file/1")) == 2
+    assert world.row(1)["status"] == "kept"
+
+
+def test_a_larger_limit_lets_a_larger_file_in(world: World, server: WebServer) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1))))
+    for _ in range(2):
+        world.collect("web.max_bytes=500")
+    assert len(server.asked("/photo/1")) == 1
+    assert world.row(1)["reason"].startswith("too large: ")
+    world.collect()
+    assert (world.row(1)["status"], world.row(1)["decided_by"]) == ("kept", "")
+
+
+def test_a_host_that_is_allowed_by_now_is_asked(world: World, server: WebServer) -> None:
+    with WebServer() as other:
+        world.openverse(record(1, url=other.serve("/photo/1", Content(picture(1)))))
+        for _ in range(2):
+            world.collect()
+        assert (world.row(1)["decided_by"], other.requests) == (f"hosts={server.host}", [])
+        world.collect(f"hosts=[{server.host},{other.host}]")
+    assert world.row(1)["status"] == "kept"
+
+
+def test_a_list_from_before_it_told_what_decided(world: World, server: WebServer) -> None:
+    """Sizes and licences are judged by what the list knows; what it does not know is looked at once more."""
+    world.openverse(
+        world.on_openverse(1, Content(picture(1, (120, 90))), width=None, height=None),
+        world.on_openverse(2, Content(photo(2))),
+        world.on_openverse(3, Status(404)),
+    )
+    world.collect("web.max_bytes=5000")
+    assert [world.row(number)["reason"].partition(":")[0] for number in (1, 2)] == ["too few pixels", "too large"]
+    path = world.folder / "collected.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        older = [cells[:-1] for cells in csv.reader(file)]
+    assert older[0][-1] == "reason"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(older)
+    for _ in range(2):
+        world.collect("web.max_bytes=5000")
+    assert [len(server.asked(f"/photo/{number}")) for number in (1, 2, 3)] == [1, 2, 1]
+    world.collect("min_side_px=64 web.max_bytes=5000")
+    assert world.row(1)["status"] == "kept"
+
+
+@pytest.mark.parametrize("told", [(1024, 768), (1024, 750), (None, None), (1024, None)])
+def test_a_photo_of_the_shape_that_was_told(world: World, told: tuple[int | None, int | None]) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1)), width=told[0], height=told[1]))
+    world.collect()
+    assert world.row(1)["status"] == "kept"
+
+
+@pytest.mark.parametrize("told", [(1000, 600), (600, 1000)])
+def test_a_turned_photo_may_be_described_as_stored(world: World, told: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = image_bytes(Image.effect_noise((200, 120), 60), exif=exif)
+    world.openverse(world.on_openverse(1, Content(content), width=told[0], height=told[1]))
+    world.collect()
+    assert world.row(1)["status"] == "kept"
+
+
+@pytest.mark.parametrize("told", [(1024, 600), (768, 1024)])
+def test_a_placeholder_has_another_shape(world: World, told: tuple[int, int]) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1, (500, 374))), width=told[0], height=told[1]))
+    world.collect()
+    assert world.files() == {}
+    assert world.row(1)["reason"] == f"another picture: described as {told[0]} x {told[1]}, the file is 500 x 374"
+
+
 def test_a_photo_that_was_removed_by_hand_does_not_come_back(world: World, server: WebServer) -> None:
     world.commons(*(world.on_commons(number, picture(number)) for number in range(1, 4)))
     world.collect(photos="2")
@@ -458,14 +551,14 @@ def test_killed_anywhere_and_called_again_it_ends_as_undisturbed(
 
 def test_ctrl_c_keeps_what_is_there_and_writes_the_lists(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.commons(world.on_commons(1, picture(1)), world.commons_page(2, Hang(20)))
-    real = collecting.interrupts.check
+    real = interrupts.check
 
     def pressed() -> None:
         if world.server.asked("/file/2") and (world.folder / "glass").exists():
             raise KeyboardInterrupt
         real()
 
-    monkeypatch.setattr(collecting.interrupts, "check", pressed)
+    monkeypatch.setattr(interrupts, "check", pressed)
     with pytest.raises(KeyboardInterrupt):
         world.collect("web.read_timeout_s=10")
     assert [row["file"] for row in world.rows()] == ["glass/commons_1.jpg"]
@@ -478,11 +571,11 @@ def test_nothing_leads_out_of_the_folder(world: World) -> None:
         world.on_openverse(2, Content(picture(2)), id="C:\\evil:stream"),
         world.on_openverse(3, Content(picture(3)), id="é" * 500),
     )
-    terms = write_json(world.folder.with_name("terms.yaml"), {"terms": {"../../glass": ["x"]}})
-    world.collect(materials="../../glass", sources="openverse", config_file=str(terms))
+    terms = write_json(world.folder.with_name("terms.yaml"), {"terms": {"..": ["x"]}})
+    world.collect(materials="..", sources="openverse", config_file=str(terms))
     files = world.files()
     assert len(files) == 3
-    assert all(name.startswith("_glass/openverse_") and len(name) < 120 for name in files), files
+    assert all(name.startswith("_/openverse_") and len(name) < 120 for name in files), files
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-/.") for name in files), files
     assert sorted(path.name for path in world.folder.parent.iterdir()) == ["collected", "terms.yaml"]
 
@@ -512,6 +605,52 @@ def test_hostile_texts_stay_texts(world: World) -> None:
     assert "https://creativecommons.org/licenses/by-sa/2.0/" in line
 
 
+def test_what_is_a_reduced_copy_is_named_one(world: World) -> None:
+    copy = {"thumburl": world.at("/thumb/2", Content(picture(2))), "thumbwidth": 160, "thumbheight": 120}
+    large = {"url": world.at("/file/2", Content(b"")), "width": 4000, "height": 3000, **copy}
+    world.commons(world.on_commons(1, picture(1)), file_page(2, 2, info=large))
+    world.collect()
+    lines = [line for line in world.attribution().splitlines() if line.startswith("- ")]
+    assert [line.endswith(", a reduced copy") for line in lines] == [False, True]
+    assert "unchanged" not in world.attribution()
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "expected"),
+    [
+        ("commons", "https://upload.wikimedia.org/wikipedia/commons/thumb/a/ab/A.jpg/1280px-A.jpg", True),
+        ("commons", "https://upload.wikimedia.org/wikipedia/commons/a/ab/A.jpg", False),
+        ("openverse", "https://upload.wikimedia.org/wikipedia/commons/thumb/a/ab/A.jpg/640px-A.jpg", True),
+        ("openverse", "https://live.staticflickr.com/65535/12_ab_b.jpg", True),
+        ("openverse", "https://live.staticflickr.com/65535/12_ab.jpg", True),
+        ("openverse", "https://farm2.staticflickr.com/65535/12_ab_o.png", False),
+        ("openverse", "https://example.org/thumb/1.jpg", False),
+        ("openverse", "https://[", False),
+    ],
+)
+def test_copies_are_known_by_their_addresses(source: str, url: str, expected: bool) -> None:
+    assert is_reduced_copy(source, url) == expected
+
+
+def test_an_attribution_of_the_users_own_is_left_alone(world: World, server: WebServer) -> None:
+    world.folder.mkdir()
+    (world.folder / "ATTRIBUTION.md").write_text("# My own credits\n")
+    world.commons(world.on_commons(1, picture(1)))
+    with pytest.raises(DatasetError, match=r"ATTRIBUTION\.md does not begin with .*Rename it"):
+        world.collect()
+    assert not server.requests
+    assert {path.name for path in world.folder.iterdir() if path.name[0] != "."} == {"ATTRIBUTION.md"}
+    assert world.attribution() == "# My own credits\n"
+
+
+def test_an_attribution_that_is_ours_is_written_anew(world: World) -> None:
+    world.folder.mkdir()
+    (world.folder / "ATTRIBUTION.md").write_text("\ufeff# Where these photos are from\n\nEach was.\n", encoding="utf-8")
+    world.commons(world.on_commons(1, picture(1)))
+    world.collect()
+    assert "commons\\_1" in world.attribution()
+
+
 def test_a_huge_title_is_cut(world: World) -> None:
     world.openverse(world.on_openverse(1, Content(picture(1)), title="long " * 100_000))
     world.collect()
@@ -537,6 +676,31 @@ def test_no_catalogue_answers(world: World) -> None:
     assert error.value.exit_status == 2
     assert "\n" not in str(error.value)
     assert (world.files(), world.rows()) == (before, rows)
+
+
+def test_where_no_catalogue_answers_no_lists_are_begun(world: World) -> None:
+    world.at(OPENVERSE, Status(404))
+    world.at(COMMONS, Status(404))
+    with pytest.raises(InputError, match="No catalogue can be used"):
+        world.collect()
+    assert [path.name for path in world.folder.iterdir() if path.name[0] != "."] == []
+
+
+def test_where_nothing_is_found_there_is_nothing_to_list(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.collect().metrics["photos"] == 0
+    assert [path.name for path in world.folder.iterdir() if path.name[0] != "."] == []
+    assert "glass: 0 of 10 photos" in capsys.readouterr().out
+
+
+def test_photos_that_another_split_judges_are_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.commons(world.on_commons(1, picture(1)))
+    world.collect()
+    assert "repeat val or test photos" not in capsys.readouterr().out
+    shutil.copy(judged_photo(world), world.folder / "glass" / "of_an_earlier_split.jpg")
+    world.collect()
+    assert f"Warning: 1 photos in {world.folder} repeat val or test photos of litter; pretrain" in (
+        capsys.readouterr().out
+    )
 
 
 def test_bad_records_are_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -589,6 +753,36 @@ def test_an_unknown_material(world: World) -> None:
     with pytest.raises(ConfigError, match=r"no terms for 'glas'.* Did you mean 'glass'\?"):
         world.collect(materials="paper,glas")
     assert not world.folder.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["cans & bottles", "cans (drink)", "a//b", "../../glass", "failed", "left_out", "x" * 300]
+)
+def test_a_material_that_no_metric_can_be_named_after(world: World, server: WebServer, name: str) -> None:
+    terms = write_json(world.folder.with_name("terms.yaml"), {"terms": {name: ["x"]}})
+    with pytest.raises(ConfigError, match=r"^terms: '.*' cannot name a material") as error:
+        world.collect(materials=name, config_file=str(terms))
+    assert "\n" not in str(error.value)
+    assert not server.requests
+    assert not world.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["Gläser", "drink cans", "a.b-c: d", "a/b"])
+def test_a_material_may_have_any_other_name(world: World, name: str, mlflow_takes: Callable[[str], None]) -> None:
+    terms = write_json(world.folder.with_name("terms.yaml"), {"terms": {name: ["x"]}})
+    world.commons(world.on_commons(1, picture(1)))
+    metrics = world.collect(materials=name, config_file=str(terms)).metrics
+    assert metrics[f"photos_{name}"] == 1
+    for metric in metrics:
+        mlflow_takes(metric)
+
+
+@pytest.fixture
+def mlflow_takes() -> Callable[[str], None]:
+    """MLflow's own check of a metric's name, which raises where it refuses one."""
+    validation = pytest.importorskip("mlflow.utils.validation")
+    check: Callable[[str], None] = validation._validate_metric_name
+    return check
 
 
 def test_without_a_prepared_dataset_nobody_could_tell_test_photos(world: World) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
+import re
 import signal
 import stat
 import threading
@@ -444,10 +446,38 @@ def test_too_little_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.publish()
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 1_500_000})())
     with pytest.raises(
-        DatasetError, match=r"The 2 photos that are missing take about 2\.0 MB, and .* has 1\.5 MB free"
+        DatasetError, match=r"The 2 photos that are to come take about 2\.0 MB, and .* has 1\.5 MB free"
     ):
         place.download()
     assert set(place.files()) == {"annotations.json"}
+
+
+def test_room_for_what_takes_a_smaller_copys_place(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = photo(0, 160, 120)
+    place.add("a.jpg", Content(photo(0)), flickr_640_url=place.server.serve("/small.jpg", Content(small)))
+    place.images[0] |= {"width": 4000, "height": 3000}
+    place.publish()
+    place.download("web.max_bytes=1000000", size="640")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 10**6 - len(small) - 1})())
+    with pytest.raises(DatasetError, match=r"The 1 photos that are to come take about 0\.994 MB"):
+        place.download("web.max_bytes=1000000")
+    assert place.files()["a.jpg"] == small
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 10**6 - len(small)})())
+    place.download("web.max_bytes=1000000")
+    assert place.files()["a.jpg"] == photo(0)
+
+
+def test_no_room_for_what_somebody_has_brought(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.fill(2)
+    place.publish()
+    for number in range(2):
+        path = place.folder / "batch_1" / f"{number:06}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo(number))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 0})())
+    place.download()
+    assert set(place.statuses().values()) == {"done"}
+    assert place.asked_since(0) == ["/annotations.json"]
 
 
 def test_one_process_a_folder(place: Place) -> None:
@@ -460,6 +490,16 @@ def test_no_password_gets_into_the_run(place: Place) -> None:
     with pytest.raises(AnnotationsError, match="refused"):
         place.download("annotations_url=https://me:secret@example.org/a.json", tracker)
     assert "secret" not in json.dumps(tracker.runs[0].parameters)
+
+
+def test_the_run_tells_everything_but_who_asked(place: Place) -> None:
+    place.fill(1)
+    place.publish()
+    parameters = place.download("contact=me@example.org").parameters
+    assert "me@example.org" not in json.dumps(parameters)
+    assert "me@example.org" in place.server.requests[0].headers["user-agent"]
+    assert parameters["archive_url"] == f"{place.server.host}/TACO.zip"
+    assert parameters["web.attempts"] == "3"
 
 
 @pytest.fixture
@@ -553,6 +593,44 @@ class TestArchive:
         place.download(source="zenodo")
         assert place.files()["batch_2/gone.jpg"] == photo(71)
         assert place.files()["batch_1/000000.jpg"] == photo(0)  # what was there stays
+
+    def test_what_came_from_the_archive_is_not_fetched_from_the_web(self, place: Place) -> None:
+        place.fill(3)
+        small = place.server.serve("/small.jpg", Content(photo(0, 160, 120)))
+        place.images[0]["flickr_640_url"] = small
+        place.publish()
+        place.server.serve("/TACO.zip", Content(self.pack(place, {f"batch_1/{n:06}.jpg": photo(n) for n in range(3)})))
+        place.download(source="zenodo")
+        before, files = len(place.server.requests), place.files()
+        place.download()
+        assert place.asked_since(before) == ["/annotations.json"]
+        assert place.files() == files
+        before = len(place.server.requests)
+        place.download(size="640")  # which says that the one of which there is a small copy is to lie there as such
+        assert place.asked_since(before) == ["/annotations.json", "/small.jpg"]
+
+    def test_what_has_come_of_it_needs_no_more_room(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        place.fill(3)
+        noise = random.Random(0).randbytes(2_000_000)
+        others = [(zipfile.ZipInfo("noise"), noise)]
+        packed = self.pack(place, {f"batch_1/{n:06}.jpg": photo(n) for n in range(3)}, others=others)
+        place.server.serve("/TACO.zip", Cut(packed, etag='"z"', at=0.9), Status(500))
+        with pytest.raises(DatasetError, match="not to be had"):
+            place.download(source="zenodo")
+        place.server.serve("/TACO.zip", Content(packed, etag='"z"'))
+        there = int(0.9 * len(packed))
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 6_000_000 - there - 1})())
+        with pytest.raises(DatasetError, match=r"The archive and its photos take about 4\.\d MB"):
+            place.download(source="zenodo")
+        capsys.readouterr()
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 6_000_000 - there})())
+        place.download(source="zenodo")
+        assert place.server.requests[-1].headers["range"] == f"bytes={there}-"
+        said = capsys.readouterr().out
+        assert f"of which {there / 1e6:.1f} MB are there" in said
+        assert re.search(r"Archive, MB .* 2/3 ", said)
 
     def test_a_damaged_photo_in_it(self, place: Place) -> None:
         place.fill(5)

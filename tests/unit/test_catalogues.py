@@ -164,8 +164,19 @@ def test_openverse_no_deeper_than_one_may_without_an_account(openverse: Make, se
     assert len(server.requests) == 20
 
 
-def test_openverse_ends_early_where_it_asks_for_an_account(openverse: Make) -> None:
-    assert len(found(openverse(results(record(), pages=9), Status(401)))) == 1
+@pytest.mark.parametrize("code", [400, 401, 403, 404])
+def test_openverse_ends_early_where_it_asks_for_an_account(openverse: Make, code: int) -> None:
+    assert len(found(openverse(results(record(), pages=9), Status(code)))) == 1
+
+
+@pytest.mark.parametrize("code", [410, 451, 501, 520])
+def test_trouble_on_a_further_page_is_no_end_of_what_there_is(openverse: Make, code: int) -> None:
+    with pytest.raises(CatalogueDown, match=str(code)):
+        found(openverse(results(record(), pages=9), Status(code)))
+
+
+def test_trouble_that_passes_does_not_end_a_search(openverse: Make) -> None:
+    assert len(found(openverse(results(record(1), pages=2), Status(520), results(record(2), pages=2)))) == 2
 
 
 def test_a_page_is_asked_for_when_it_comes_to_that(openverse: Make, server: WebServer) -> None:

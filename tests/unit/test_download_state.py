@@ -154,17 +154,21 @@ class TestList:
         both = {"flickr_url": "https://f/o.png", "flickr_640_url": "https://f/z.jpg", "license": " ODBL (c)\nOLM "}
         one = {"flickr_url": "https://olm/x.jpeg", "flickr_640_url": None, "license": None}
         annotations = self.images(tmp_path, both, one, {"flickr_url": 7, "license": 3}, {})
-        originals, small = wanted_photos(annotations, "original"), wanted_photos(annotations, "640")
+        archive = "https://z/TACO.zip"
+        originals, small = wanted_photos(annotations, "original", archive), wanted_photos(annotations, "640", archive)
         assert [image.url for image in originals] == [both["flickr_url"], one["flickr_url"], "", ""]
         assert [image.url for image in small] == [both["flickr_640_url"], one["flickr_url"], "", ""]
         assert [image.licence for image in originals] == ["ODBL (c) OLM", "not stated", "not stated", "not stated"]
-        packed = wanted_photos(annotations, "original", "https://z/TACO.zip")[0]
-        assert packed.same_at == {"https://z/TACO.zip", "https://f/o.png"}
+        packed = wanted_photos(annotations, "original", archive, from_archive=True)
+        assert {image.url for image in packed} == {archive}
+        assert packed[0].same_at == originals[0].same_at == {archive, "https://f/o.png"}
+        assert small[0].same_at == {"https://f/z.jpg"}
+        assert small[1].same_at == {archive, "https://olm/x.jpeg"}  # of which there is one size only
 
     @pytest.mark.parametrize("name", ["download.csv", "ANNOTATIONS.1234.json", r".\download.csv", ".unfinished/x"])
     def test_names_of_other_files(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(AnnotationsError, match="kept for other files"):
-            wanted_photos(self.images(tmp_path, {"file_name": name}), "original")
+            wanted_photos(self.images(tmp_path, {"file_name": name}), "original", "")
 
 
 def test_room_is_estimated_by_size_and_form() -> None:

@@ -47,11 +47,20 @@ def test_what_is_added_is_known_by_its_file(known: KnownPhotos, tmp_path: Path) 
     assert known.repeated_by(pixels[::-1]) == ""
 
 
+def test_photos_of_the_folder_that_repeat_what_is_judged_are_counted(known: KnownPhotos, tmp_path: Path) -> None:
+    assert known.repeat_judged() == 0
+    turned = np.ascontiguousarray(np.rot90(photos(1)[0]))[np.newaxis]
+    there = np.concatenate([photos(3), turned, photos(3), photos(0)])
+    names = [f"{number}.jpg" for number in range(len(there))]
+    assert KnownPhotos(rows(photos(0, 0, 1)), rows(there), tmp_path, names, 6).repeat_judged() == 2
+
+
 def test_without_anything_in_the_folder(tmp_path: Path) -> None:
     judged = rows(photos(0))
     known = KnownPhotos(judged, PhotoRows([(judged, [])]), tmp_path, [], 6)
     assert known.repeated_by(photos(0)[0]) == "near-duplicate: of a val or test photo"
     assert known.repeated_by(photos(1)[0]) == ""
+    assert known.repeat_judged() == 0
 
 
 @pytest.mark.parametrize("distance", [0, 3, 7])

@@ -121,6 +121,12 @@ def test_what_is_no_photo(tmp_path: Path, content: bytes, expected: str) -> None
     assert reason(tmp_path, content) == expected
 
 
+def test_a_webp_that_says_it_is_huge(tmp_path: Path) -> None:
+    huge = (16_382).to_bytes(3, "little")
+    body = b"VP8X" + (10).to_bytes(4, "little") + bytes(4) + huge + huge + photo(form="WEBP")[12:]
+    assert reason(tmp_path, b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body) == "absurdly large"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_no_damage_to_a_header_ends_in_another_error(tmp_path: Path, seed: int) -> None:
     import random

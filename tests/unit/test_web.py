@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import email.utils
 import errno
+import gzip
 import hashlib
 import itertools
 import json
@@ -21,6 +22,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,7 +52,7 @@ from tests.web_server import (
 from urllib3.connection import HTTPConnection
 
 from wastelens.errors import InputError
-from wastelens.web import client, partial
+from wastelens.web import client, network, partial
 from wastelens.web.client import Fetched, Web
 from wastelens.web.errors import Closed, NoNetwork, Unfetchable
 
@@ -97,7 +99,7 @@ def test_a_file_is_fetched_as_it_is(server: WebServer, tmp_path: Path) -> None:
     fetched = fetch(server, tmp_path / "a.jpg", Content(PHOTO, etag='"1"'), progress=received.append)
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
     digest = hashlib.sha256(PHOTO).hexdigest()
-    assert fetched == Fetched(f"{server.address}/photo.jpg", "image/jpeg", len(PHOTO), digest, '"1"')
+    assert fetched == Fetched(len(PHOTO), digest, '"1"')
     assert sum(received) == len(PHOTO)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
@@ -116,17 +118,27 @@ def test_who_asks_is_told(server: WebServer, tmp_path: Path) -> None:
     assert server.requests[0].headers["host"] == server.host
 
 
-@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504, 507, 520, 524, 599])
 def test_what_may_pass_is_tried_again(server: WebServer, tmp_path: Path, code: int) -> None:
     fetch(server, tmp_path / "a.jpg", Status(code), Status(code), Content(PHOTO))
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
 
 
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 410, 451, 204, 501])
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410, 451, 204, 501, 505])
 def test_what_lasts_is_not_tried_again(server: WebServer, tmp_path: Path, code: int) -> None:
     error = refusal(server, tmp_path / "a.jpg", Status(code))
     assert error.lasting
     assert error.reason.startswith(f"{code} ")
+    assert error.status == code
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("code", [407, 511])
+def test_what_a_proxy_or_a_log_in_page_answers_says_nothing_of_the_file(
+    server: WebServer, tmp_path: Path, code: int
+) -> None:
+    error = refusal(server, tmp_path / "a.jpg", Status(code))
+    assert (error.reason.startswith(f"{code} "), error.lasting) == (True, False)
     assert len(server.requests) == 1
 
 
@@ -221,8 +233,10 @@ def test_a_torn_note_is_no_note(server: WebServer, tmp_path: Path, torn: bytes) 
 def test_a_part_that_is_whole_is_taken_over(server: WebServer, tmp_path: Path) -> None:
     url = server.serve("/photo.jpg", Status(500))
     part = partial.Part(tmp_path / "a.jpg")
-    with part.begin(partial.Version(url, url, "image/jpeg", '"1"', '"1"', len(PHOTO))) as file:
+    with part.begin(partial.Version(url, '"1"', '"1"', len(PHOTO))) as file:
         file.write(PHOTO)
+    note = tmp_path / "a.jpg.part.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "ended_at": url}))  # as another version writes it
     with web(server.host) as one:
         fetched = one.fetch_file(url, tmp_path / "a.jpg")
     assert fetched.sha256 == hashlib.sha256(PHOTO).hexdigest()
@@ -244,14 +258,15 @@ def test_what_is_too_large_is_cut_off(server: WebServer, tmp_path: Path, answer:
     error = refusal(server, tmp_path / "a.jpg", answer, max_bytes=10_000)
     assert error.lasting
     assert error.reason.startswith("too large: ")
-    assert error.reason.endswith(" MB, at most 0.01 MB are taken")
+    assert error.reason.endswith("B, at most 0.01 MB are taken")
+    assert error.limit == "max_bytes"
     assert time.monotonic() - before < 20
     assert len(server.requests) == 1
 
 
 def test_the_usual_limit_is_the_configs(server: WebServer, tmp_path: Path) -> None:
     error = refusal(server, tmp_path / "a.jpg", Promise(10_000_000_000))
-    assert error.reason == "too large: 10,000.0 MB, at most 100.0 MB are taken"
+    assert error.reason == "too large: 10.0 GB, at most 100.0 MB are taken"
 
 
 def test_a_web_page_is_no_photo(server: WebServer, tmp_path: Path) -> None:
@@ -270,7 +285,8 @@ def test_photos_of_these_types_are_taken(server: WebServer, tmp_path: Path, kind
 
 def test_without_kinds_any_will_do(server: WebServer, tmp_path: Path) -> None:
     with web(server.host) as one:
-        assert one.fetch_file(server.serve("/a", Page("hello")), tmp_path / "a").content_type == "text/html"
+        one.fetch_file(server.serve("/a", Page("hello")), tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"hello"
 
 
 def test_a_bomb_as_file_is_refused(server: WebServer, tmp_path: Path) -> None:
@@ -289,6 +305,44 @@ def test_a_bomb_as_answer_eats_no_memory(server: WebServer) -> None:
         finally:
             tracemalloc.stop()
     assert caught.value.lasting
+
+
+class Followed(Gzip):
+    """A compressed answer, and behind its end bytes without end."""
+
+    def send(self, to: Any) -> None:
+        to.head(200, {"Content-Encoding": "gzip", "Connection": "close"})
+        to.write(gzip.compress(self.body))
+        for _ in range(10_000):
+            to.write(bytes(1 << 16))
+
+
+def test_what_follows_a_compressed_answer_is_not_read(server: WebServer) -> None:
+    url = server.serve("/api", Followed(b"[1]"))
+    with web(server.host) as one:
+        tracemalloc.start()
+        try:
+            assert one.fetch_json(url) == [1]
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+
+
+class Empty(Gzip):
+    """Compressed blocks with nothing in them, many of them."""
+
+    def send(self, to: Any) -> None:
+        packer = zlib.compressobj(wbits=31)
+        to.head(200, {"Content-Encoding": "gzip", "Connection": "close"})
+        to.write(packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH))
+        for _ in range(800):
+            to.write(b"\0\0\0\xff\xff" * 10_000)  # a stored block of no bytes (RFC 1951, 3.2.4)
+
+
+def test_a_compressed_answer_without_content_ends_too(server: WebServer) -> None:
+    url = server.serve("/api", Empty(b""))
+    with web(server.host, settings="web.attempts=1") as one, pytest.raises(Unfetchable, match="too large: 32"):
+        one.fetch_json(url)
 
 
 def test_answers_of_an_api(server: WebServer) -> None:
@@ -338,7 +392,8 @@ def test_redirects_are_followed(server: WebServer, tmp_path: Path) -> None:
     server.serve("/end", Content(PHOTO))
     server.serve("/next", Redirect("end?a=1#b", 307))
     fetched = fetch(server, tmp_path / "a.jpg", Redirect(f"{server.address}/next"))
-    assert fetched.url == f"{server.address}/end?a=1"
+    assert fetched.size_bytes == len(PHOTO)
+    assert server.requests[-1].path == "/end?a=1"
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
 
 
@@ -408,8 +463,9 @@ def test_the_connection_goes_to_the_judged_address(
 def test_a_name_of_a_private_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: answer)
-    with web() as one, pytest.raises(Unfetchable, match=r"10\.0\.0\.1 is no public address"):
+    with web() as one, pytest.raises(Unfetchable, match=r"10\.0\.0\.1 is no public address") as caught:
         one.fetch_file("http://photos.test/a", tmp_path / "a")
+    assert caught.value.limit == "hosts"
 
 
 def test_the_next_address_is_taken_where_one_is_dead(
@@ -675,6 +731,96 @@ def test_one_host_without_a_name_is_not_the_network(
         with pytest.raises(Unfetchable, match="its name cannot be looked up") as caught:
             one.fetch_file("http://gone.test/a", tmp_path / "b")
     assert not caught.value.lasting
+
+
+class Wires:
+    """Connections that lead nowhere: to all addresses, or to none but some."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cut = False
+        self.still: set[str] = set()
+        self.tried: list[str] = []
+        real = socket.socket.connect
+
+        def connect(one: socket.socket, place: tuple[str, int]) -> None:
+            self.tried.append(place[0])
+            if self.cut and place[0] not in self.still:
+                raise OSError(errno.ENETUNREACH, "Network is unreachable")
+            real(one, place)
+
+        monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture
+def wires(monkeypatch: pytest.MonkeyPatch) -> Wires:
+    monkeypatch.setattr(network, "GONE_AFTER_S", 0.2)
+    return Wires(monkeypatch)
+
+
+def test_a_network_that_goes_away_ends_it_soon(server: WebServer, tmp_path: Path, wires: Wires) -> None:
+    url = server.serve("/a", Content(PHOTO))
+    with web(server.host, settings="web.backoff_s=0.1 web.longest_wait_s=0.1 web.attempts=20") as one:
+        one.fetch_file(url, tmp_path / "a")
+        server.serve("/a", Cut(PHOTO, ranges=False), Content(PHOTO))  # which breaks the connection that is kept open
+        wires.cut = True
+        with pytest.raises(NoNetwork, match=r"cannot be connected to, nor can those who answered before\).*call again"):
+            one.fetch_file(url, tmp_path / "b")
+        assert network.GONE_AFTER_FAILURES <= len(wires.tried) - 1 < 20
+        wires.cut = False
+        one.fetch_file(url, tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == PHOTO
+
+
+def test_a_short_gap_is_waited_for(
+    server: WebServer, tmp_path: Path, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "GONE_AFTER_S", 60.0)
+    monkeypatch.setattr(network, "GONE_AFTER_FAILURES", 2)
+    url = server.serve("/a", Content(PHOTO), Cut(PHOTO, ranges=False), Content(PHOTO))
+    with web(server.host, settings="web.backoff_s=0.1 web.longest_wait_s=0.1 web.attempts=20") as one:
+        one.fetch_file(url, tmp_path / "a")
+        wires.cut = True
+        threading.Timer(0.5, setattr, (wires, "cut", False)).start()
+        one.fetch_file(url, tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == PHOTO
+
+
+def test_dead_hosts_at_the_end_of_a_list_are_not_the_network(
+    server: WebServer, tmp_path: Path, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, of those without a name and of those that nothing answers at."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+        if host.startswith("gone"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(network, "GONE_AFTER_S", 0.0)
+    wires.cut, wires.still = True, {"127.0.0.1"}
+    with web(server.host, "127.0.0.9:80") as one:
+        one.fetch_file(server.serve("/a", Content(PHOTO)), tmp_path / "a")
+        asked = len(server.requests)
+        for number in range(10):
+            for host in (f"gone{number}.test", "127.0.0.9"):
+                with pytest.raises(Unfetchable, match=r"its name cannot be looked up|cannot be connected to"):
+                    one.fetch_file(f"http://{host}/a", tmp_path / "b")
+    assert len(server.requests) == asked  # who answered before is connected to, and asked for nothing
+    assert wires.tried.count("127.0.0.1") > 5
+
+
+def test_a_host_that_has_closed_since_is_still_somebody(server: WebServer, tmp_path: Path, wires: Wires) -> None:
+    with WebServer() as other, web(other.host, server.host) as one:
+        one.fetch_file(other.serve("/a", Content(PHOTO)), tmp_path / "a")
+        place = ("127.0.0.1", int(other.host.rpartition(":")[2]))
+    known = network.Network()
+    known.answered(place)
+    wires.tried.clear()
+    for _ in range(2 * network.GONE_AFTER_FAILURES):
+        time.sleep(0.03)
+        assert not known.is_gone()
+    assert wires.tried
 
 
 def test_a_closed_port_is_not_the_network(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from wastelens.web.errors import NoNetwork, Unfetchable
 
 MAX_BYTES = 50_000_000
 _DRAFT = ".annotations.draft.json"
+_COPY = ".annotations.copy.json"
 _SEEN = ".annotations.seen.json"
 
 
@@ -42,7 +43,7 @@ class AnnotationsFile:
     def __init__(self, folder: Path, changed: Literal["keep", "update"]) -> None:
         self.path = folder / ANNOTATIONS
         self._update = changed == "update"
-        self._draft = folder / _DRAFT
+        self._draft, self._copy = folder / _DRAFT, folder / _COPY
         self._seen_path = folder / _SEEN
 
     def ask(self, web: Web, url: str, setting: str) -> None:
@@ -57,7 +58,8 @@ class AnnotationsFile:
             AnnotationsError: none are here, and none to be had; or what came is not COCO, and what was here stays.
             NoNetwork: none are here, and nobody at all can be reached.
         """
-        self._draft.unlink(missing_ok=True)
+        for left_by_a_kill in (self._draft, self._copy):
+            left_by_a_kill.unlink(missing_ok=True)
         seen = self._seen()
         known = seen.url == url and self._has(seen.sha256)
         try:
@@ -117,8 +119,8 @@ class AnnotationsFile:
                 "To take them: -P annotations=update"
             )
             return
-        shutil.copyfile(self.path, self._draft)
-        os.replace(self._draft, self._beside(here))
+        shutil.copyfile(self.path, self._copy)
+        os.replace(self._copy, self._beside(here))
         os.replace(self._beside(newest), self.path)
         say(f"{fact} The new ones are taken, the old ones kept beside as {self._beside(here).name}.")
 

@@ -16,12 +16,20 @@ from wastelens.getting.photo_folder import DEAD, WRONG, PhotoFile, PhotoFolder
 from wastelens.getting.photo_list import WantedPhoto
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
+from wastelens.web.partial import Part
+from wastelens.web.sizes import in_words
 
 MAX_BYTES = 10_000_000_000
 USUAL_BYTES = 2_600_000_000  # of Zenodo's, and of the photos in it
 _HIGHEST_RATIO = 200
 _PIECE = 1 << 16
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError)
+
+
+def bytes_of_part(url: str, target: Path) -> int:
+    """How much of an archive has come at earlier calls, and can be gone on with."""
+    part = Part(target)
+    return part.size_bytes() if part.version(url) else 0
 
 
 def fetch_archive(web: Web, url: str, target: Path, progress: Callable[[int], None]) -> None:
@@ -89,10 +97,10 @@ class Archive:
         except _Harmful as error:
             raise DatasetError(f"{ANNOTATIONS} in the archive cannot be used: {error}. Correct archive_url.") from None
 
-    def bytes_of(self, photos: list[WantedPhoto]) -> int:
-        """How much room these photos take."""
-        known = self._zip.NameToInfo
-        return sum(known[name].file_size for photo in photos if (name := self._root + photo.file_name) in known)
+    def bytes_of(self, photo: WantedPhoto) -> int:
+        """How much room a photo takes; 0 where there is none of that name."""
+        info = self._zip.NameToInfo.get(self._root + photo.file_name)
+        return 0 if info is None else info.file_size
 
     def unpack_photo(self, photo: WantedPhoto, folder: PhotoFolder) -> int:
         """Get one photo into its folder, or a reason why not into its list; returns its bytes."""
@@ -137,6 +145,6 @@ def _refuse_harmful(info: zipfile.ZipInfo, max_bytes: int) -> None:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _Harmful("packed by an uncommon method")
     if info.file_size > max_bytes:
-        raise _Harmful(f"{info.file_size / 1e6:,.1f} MB when unpacked, more than max_bytes={max_bytes / 1e6:,.1f} MB")
+        raise _Harmful(f"{in_words(info.file_size)} when unpacked, more than max_bytes={in_words(max_bytes)}")
     if info.file_size > _HIGHEST_RATIO * max(1, info.compress_size):
         raise _Harmful(f"unpacks to more than {_HIGHEST_RATIO} times its size")

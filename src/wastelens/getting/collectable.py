@@ -9,55 +9,101 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from wastelens.data.labels import misfit
 from wastelens.data.photos import BadPhotoError, Photo, decode, read_photo
+from wastelens.web.errors import Limit, Unfetchable
 
 # A JPEG from some telephones and stereo cameras is an MPO: a second picture follows the photo, and nobody reads it.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 _READERS = ("JPEG", "PNG", "WEBP", "TIFF")
 KINDS = ("image/jpeg", "image/png", "image/webp", "image/tiff")
 NO_PHOTO = "neither JPEG, PNG, WebP nor TIFF"
-# These hang on the settings: with others, a photo that was left out for them may be taken after all.
-_LICENCE, _TOO_SMALL, _TOO_LARGE = "licence", "too few pixels", "too many pixels"
+# The settings that reasons hang on: with others, a photo that was left out may be taken after all.
+LICENCES, MIN_SIDE, MAX_MEGAPIXELS = "licences", "min_side_px", "max_megapixels"
+MAX_BYTES, HOSTS, NEAR_DUPLICATE_DISTANCE = "web.max_bytes", "hosts", "near_duplicate_distance"
+_OF_CATALOGUE = (LICENCES, MIN_SIDE, MAX_MEGAPIXELS)  # what a list knows of a photo is enough to judge again
+_OF_LIMIT: dict[Limit, str] = {"": "", "hosts": HOSTS, "max_bytes": MAX_BYTES}
 # Some formats are decoded whole, which takes 3 or 4 bytes a pixel: one at a time is enough of that.
 _one_decoder = threading.Lock()
 
 
 @dataclass(frozen=True)
+class Reason:
+    """Why a photo is left out.
+
+    Attributes:
+        text: the kind of reason first, then its particulars behind a colon or in brackets.
+        setting: the name of the setting that it hangs on; empty: none.
+    """
+
+    text: str
+    setting: str = ""
+
+    @classmethod
+    def of(cls, error: Unfetchable) -> Reason:
+        """Why a photo could not be fetched."""
+        return cls(error.reason, _OF_LIMIT[error.limit])
+
+
+@dataclass(frozen=True)
 class Rules:
-    """What is wanted.
+    """What is wanted, by the names of the settings.
 
     Attributes:
         licences: codes of those that may be taken.
         min_side_px: of the shorter side.
         max_megapixels: of the photo.
+        max_bytes: of its file.
+        hosts: those that may be visited though they are not public.
+        near_duplicate_distance: bits of the perceptual hash that may differ.
     """
 
     licences: tuple[str, ...]
     min_side_px: int
     max_megapixels: float
+    max_bytes: int
+    hosts: tuple[str, ...]
+    near_duplicate_distance: int
 
-    def reason_against(self, licence: str, size: tuple[int, int]) -> str:
-        """Why a photo is left out; empty: it is not. Size: width and height in pixels, or zeros if not known."""
+    def reason_against(self, licence: str, size: tuple[int, int]) -> Reason | None:
+        """Why a photo is left out; None: it is not. Size: width and height in pixels, or zeros if not known."""
         if licence not in self.licences:
-            return f"{_LICENCE}: {licence or 'not told'}, which is not among those allowed"
+            return Reason(f"licence: {licence or 'not told'}, which is not among those allowed", LICENCES)
         width, height = size
         if width and height and min(size) < self.min_side_px:
-            return f"{_TOO_SMALL}: {width} x {height}, the shorter side must have {self.min_side_px}"
+            text = f"too few pixels: {width} x {height}, the shorter side must have {self.min_side_px}"
+            return Reason(text, MIN_SIDE)
         if width * height > self.max_megapixels * 1e6:
-            return f"{_TOO_LARGE}: {width} x {height}, at most {self.max_megapixels:g} megapixels are taken"
-        return ""
+            text = f"too many pixels: {width} x {height}, at most {self.max_megapixels:g} megapixels are taken"
+            return Reason(text, MAX_MEGAPIXELS)
+        return None
 
-    def still_against(self, reason: str, licence: str, size: tuple[int, int]) -> bool:
-        """Whether a photo that was left out for this reason would be again, whatever the rules were then."""
-        of_rules = reason.startswith((_LICENCE, _TOO_SMALL, _TOO_LARGE))
-        return not of_rules or bool(self.reason_against(licence, size))
+    def decided_by(self, setting: str) -> str:
+        """A setting with its value, ``web.max_bytes=500``, which ``still_against`` understands; empty: none."""
+        values = {
+            LICENCES: " ".join(self.licences),
+            MIN_SIDE: self.min_side_px,
+            MAX_MEGAPIXELS: f"{self.max_megapixels:g}",
+            MAX_BYTES: self.max_bytes,
+            HOSTS: " ".join(sorted(self.hosts)),
+            NEAR_DUPLICATE_DISTANCE: self.near_duplicate_distance,
+        }
+        return f"{setting}={values[setting]}" if setting in values else ""
+
+    def still_against(self, decided_by: str, licence: str, size: tuple[int, int]) -> bool:
+        """Whether a photo need not be looked at again that was left out by such a setting, or by none."""
+        setting = decided_by.partition("=")[0]
+        if setting in _OF_CATALOGUE:
+            return self.reason_against(licence, size) is not None
+        return decided_by == self.decided_by(setting)
 
 
 class UnwantedPhotoError(BadPhotoError):
     """A photo that the rules are against; size: width and height in pixels."""
 
-    def __init__(self, reason: str, size: tuple[int, int]) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: Reason, size: tuple[int, int]) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
         self.size = size
 
 
@@ -76,23 +122,36 @@ class CollectedPhoto:
     suffix: str
 
 
-def read_collected(path: Path, side_px: int, rules: Rules, licence: str) -> CollectedPhoto:
+def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
     """Decode a file that was fetched.
+
+    Args:
+        path: the file.
+        side_px: of the square that the pixels fill.
+        rules: what is wanted.
+        licence: the photo's.
+        told: the width and height that a catalogue tells, of this file or of another size of it, upright or as stored;
+            zeros: it does not.
 
     Raises:
         UnwantedPhotoError: too small or too large.
-        BadPhotoError: no photo of a usable format, damaged, or animated.
+        BadPhotoError: no photo of a usable format, damaged, animated, or of another shape than was told.
     """
     content = read_photo(path)
     with _one_decoder:
         kind, size, frames = _header(content)
         against = rules.reason_against(licence, size)
-        if against:
+        if against is not None:
             raise UnwantedPhotoError(against, size)
         if frames > 1 and kind != "MPO":
             raise BadPhotoError(f"several pages: {frames}" if kind == "TIFF" else f"animated: {frames} frames")
         decoded = decode(content, side_px, rules.max_megapixels)
-    return CollectedPhoto(decoded.pixels_0_255, (decoded.width, decoded.height), SUFFIXES[kind])
+    upright = (decoded.width, decoded.height)
+    if min(told) and misfit(told, upright) and misfit(told, size):
+        raise BadPhotoError(
+            f"another picture: described as {told[0]} x {told[1]}, the file is {upright[0]} x {upright[1]}"
+        )
+    return CollectedPhoto(decoded.pixels_0_255, upright, SUFFIXES[kind])
 
 
 def _header(content: bytes) -> tuple[str, tuple[int, int], int]:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 
 from wastelens.getting.catalogues import Candidate
-from wastelens.getting.collectable import CollectedPhoto, Rules
+from wastelens.getting.collectable import (
+    LICENCES,
+    MAX_BYTES,
+    MAX_MEGAPIXELS,
+    MIN_SIDE,
+    NEAR_DUPLICATE_DISTANCE,
+    CollectedPhoto,
+    Reason,
+    Rules,
+)
 from wastelens.getting.digest import sha256_of
 from wastelens.getting.ledger import CsvLedger
+from wastelens.getting.unfinished import Unfinished
 from wastelens.web.client import Fetched
 
 COLLECTED = "collected.csv"
@@ -20,8 +29,15 @@ KEPT, LEFT_OUT, FAILED = "kept", "left out", "failed"
 REMOVED = "removed by hand"
 _PHOTO = ("material", "term", "source", "id", "title", "creator", "creator_url")
 _OF_CANDIDATE = (*_PHOTO, "licence", "licence_version", "licence_url", "page_url", "photo_url")
-COLUMNS = ("file", *_OF_CANDIDATE, "width", "height", "bytes", "sha256", "status", "reason")
-_UNFINISHED = ".unfinished"
+COLUMNS = ("file", *_OF_CANDIDATE, "width", "height", "bytes", "sha256", "status", "reason", "decided_by")
+# The settings behind reasons, for rows of lists that do not tell.
+_OLDER_REASONS = {
+    "licence": LICENCES,
+    "too few pixels": MIN_SIDE,
+    "too many pixels": MAX_MEGAPIXELS,
+    "too large": MAX_BYTES,
+    "near-duplicate": NEAR_DUPLICATE_DISTANCE,
+}
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_STEM = 60
 # Openverse names a photo's page on Commons by its number alone.
@@ -46,17 +62,21 @@ class CollectedPhotos:
         self.folder = folder
         self.list_path = folder / COLLECTED
         self._rules = rules
-        self._unfinished = folder / _UNFINISHED
+        self._unfinished = Unfinished(folder)
         self._ledger = CsvLedger(self.list_path, COLUMNS, ("source", "id"))
         self._rows = self._ledger.rows()
         self._put_in_place()
         self._seen = {name for row in self._rows.values() if self._is_settled(row) for name in _names(row)}
-        self._kept = Counter(row["material"] for row in self.rows() if row["status"] == KEPT)
-        self._file_of = {row["sha256"]: row["file"] for row in self.rows() if row["status"] == KEPT}
+        self._kept = Counter(row["material"] for row in self.kept_rows())
+        self._file_of = {row["sha256"]: row["file"] for row in self.kept_rows()}
 
     def rows(self) -> list[Row]:
         """What is known of each photo, by the names in ``COLUMNS``."""
         return list(self._rows.values())
+
+    def kept_rows(self) -> list[Row]:
+        """The rows of the photos that are there."""
+        return [row for row in self.rows() if row["status"] == KEPT]
 
     def kept(self, material: str) -> int:
         """How many photos of a material are there."""
@@ -71,17 +91,17 @@ class CollectedPhotos:
 
     def draft(self, candidate: Candidate) -> Path:
         """Where a photo's file is to be put together."""
-        self._unfinished.mkdir(exist_ok=True)
-        return self._unfinished / _stem(candidate.source, candidate.id)
+        return self._unfinished.path(_stem(candidate.source, candidate.id))
 
     def same_file(self, sha256: str) -> str:
         """The name of the photo that is this very file; empty: none is."""
         return self._file_of.get(sha256, "")
 
-    def leave_out(self, candidate: Candidate, reason: str, *, passing: bool = False) -> None:
+    def leave_out(self, candidate: Candidate, reason: Reason, *, passing: bool = False) -> None:
         """List why a photo is not taken, and remove its file; passing: it may be at another call."""
         self.draft(candidate).unlink(missing_ok=True)
-        self._write({**_row(candidate), "status": FAILED if passing else LEFT_OUT, "reason": reason})
+        told = {"reason": reason.text, "decided_by": self._rules.decided_by(reason.setting)}
+        self._write({**_row(candidate), **told, "status": FAILED if passing else LEFT_OUT})
 
     def keep(self, candidate: Candidate, fetched: Fetched, photo: CollectedPhoto) -> str:
         """Give a draft its name, which is returned: its path below the folder."""
@@ -96,22 +116,20 @@ class CollectedPhotos:
         return name
 
     def finish(self) -> None:
-        """Write the list whole and sorted."""
-        self._ledger.finish()
+        """Write the list whole and sorted; not where there is none and nothing to list."""
+        if self.rows() or self.list_path.exists():
+            self._ledger.finish()
 
     def remove_drafts(self) -> None:
         """Remove what was begun in vain; what may still come goes on at another call."""
-        may_come = tuple(_stem(row["source"], row["id"]) for row in self.rows() if row["status"] == FAILED)
-        for path in self._unfinished.iterdir() if may_come and self._unfinished.is_dir() else ():
-            if not path.name.startswith(may_come):
-                path.unlink()
-        if not may_come:
-            shutil.rmtree(self._unfinished, ignore_errors=True)
+        failed = [row for row in self.rows() if row["status"] == FAILED]
+        self._unfinished.sweep(tuple(_stem(row["source"], row["id"]) for row in failed))
 
     def _is_settled(self, row: Row) -> bool:
         if row["status"] == LEFT_OUT:
+            decided_by = row["decided_by"] or _OLDER_REASONS.get(kind_of(row["reason"]), "")
             size = _number(row["width"]), _number(row["height"])
-            return self._rules.still_against(row["reason"], row["licence"], size)
+            return self._rules.still_against(decided_by, row["licence"], size)
         return row["status"] == KEPT
 
     def _put_in_place(self) -> None:
@@ -119,7 +137,7 @@ class CollectedPhotos:
         for row in self.rows():
             if row["status"] != KEPT or (self.folder / row["file"]).is_file():
                 continue
-            draft = self._unfinished / _stem(row["source"], row["id"])
+            draft = self._unfinished.path(_stem(row["source"], row["id"]))
             if draft.is_file() and sha256_of(draft) == row["sha256"]:
                 self._move(draft, row["file"])
             else:
@@ -133,6 +151,11 @@ class CollectedPhotos:
     def _write(self, row: Row) -> None:
         self._ledger.append(row)
         self._rows[f"{row['source']} {row['id']}"] = row
+
+
+def kind_of(reason: str) -> str:
+    """A reason without its particulars."""
+    return re.split(r"[:(]", reason)[0].strip()
 
 
 def _row(candidate: Candidate) -> Row:

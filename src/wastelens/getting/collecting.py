@@ -5,29 +5,43 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from wastelens import interrupts
 from wastelens.data.photos import BadPhotoError
 from wastelens.getting.catalogues import Candidate
-from wastelens.getting.collectable import KINDS, NO_PHOTO, CollectedPhoto, Rules, UnwantedPhotoError, read_collected
+from wastelens.getting.collectable import (
+    KINDS,
+    NEAR_DUPLICATE_DISTANCE,
+    NO_PHOTO,
+    CollectedPhoto,
+    Reason,
+    Rules,
+    UnwantedPhotoError,
+    read_collected,
+)
 from wastelens.getting.collected_photos import CollectedPhotos
 from wastelens.getting.known_photos import KnownPhotos
+from wastelens.getting.parallel import result_of
 from wastelens.web.client import Fetched, Web
 from wastelens.web.errors import Unfetchable
-
-_LISTENING_S = 0.2
 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """What has become of a candidate: a file and its photo, or a reason against it."""
+    """A candidate that has become a file and its photo."""
 
     candidate: Candidate
-    fetched: Fetched | None = None
-    photo: CollectedPhoto | None = None
-    reason: str = ""
+    fetched: Fetched
+    photo: CollectedPhoto
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """A candidate that nothing can become of; passing: at another call it may."""
+
+    candidate: Candidate
+    reason: Reason
     passing: bool = False
 
 
@@ -64,7 +78,7 @@ class Collector:
             OSError: the folder cannot be written.
         """
         worth_fetching = self._worth_fetching(candidates)
-        on_their_way: deque[Future[_Arrival]] = deque()
+        on_their_way: deque[Future[_Arrival | _Refusal]] = deque()
         while True:
             missing = wanted - self.photos.kept(material)
             room = min(self.ahead, missing) - len(on_their_way)
@@ -72,7 +86,7 @@ class Collector:
                 on_their_way.append(self.pool.submit(self._fetch, candidate))
             if not on_their_way:
                 return
-            self.after_each(self._settle(_result(on_their_way.popleft())))
+            self.after_each(self._settle(result_of(on_their_way.popleft())))
 
     def _worth_fetching(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         """Those that are new, and that nothing their catalogue says of them is against."""
@@ -81,44 +95,44 @@ class Collector:
                 continue
             against = self.rules.reason_against(candidate.licence, (candidate.width, candidate.height))
             if candidate.mime and candidate.mime not in KINDS:
-                against = against or f"{NO_PHOTO}: {candidate.mime}"
-            if against:
+                against = against or Reason(f"{NO_PHOTO}: {candidate.mime}")
+            if against is not None:
                 self.photos.leave_out(candidate, against)
                 self.after_each(False)
             else:
                 yield candidate
 
-    def _fetch(self, candidate: Candidate) -> _Arrival:
-        draft = self.photos.draft(candidate)
+    def _fetch(self, candidate: Candidate) -> _Arrival | _Refusal:
+        draft, told = self.photos.draft(candidate), (candidate.width, candidate.height)
         try:
             fetched = self.web.fetch_file(candidate.photo_url, draft, kinds=("image/",))
-            photo = read_collected(draft, self.known.side_px, self.rules, candidate.licence)
+            photo = read_collected(draft, self.known.side_px, self.rules, candidate.licence, told)
         except Unfetchable as error:
-            return _Arrival(candidate, reason=error.reason, passing=not error.lasting)
+            return _Refusal(candidate, Reason.of(error), passing=not error.lasting)
         except UnwantedPhotoError as error:  # a catalogue may have told another size
             width, height = error.size
-            return _Arrival(replace(candidate, width=width, height=height), reason=str(error))
+            return _Refusal(replace(candidate, width=width, height=height), error.reason)
         except BadPhotoError as error:
-            return _Arrival(candidate, reason=str(error))
+            return _Refusal(candidate, Reason(str(error)))
         return _Arrival(candidate, fetched, photo)
 
-    def _settle(self, arrival: _Arrival) -> bool:
+    def _settle(self, end: _Arrival | _Refusal) -> bool:
         """Keep a photo, or list why not; whether it was kept."""
-        candidate, fetched, photo = arrival.candidate, arrival.fetched, arrival.photo
-        if fetched is None or photo is None:
-            self.photos.leave_out(candidate, arrival.reason, passing=arrival.passing)
+        if isinstance(end, _Refusal):
+            self.photos.leave_out(end.candidate, end.reason, passing=end.passing)
             return False
-        same = self.photos.same_file(fetched.sha256)
-        repeats = f"the same file: as {same}" if same else self.known.repeated_by(photo.pixels_0_255)
-        if repeats:
-            self.photos.leave_out(candidate, repeats)
+        repeats = self._repeats(end)
+        if repeats is not None:
+            self.photos.leave_out(end.candidate, repeats)
             return False
-        self.known.add(self.photos.keep(candidate, fetched, photo), photo.pixels_0_255)
+        pixels = end.photo.pixels_0_255
+        self.known.add(self.photos.keep(end.candidate, end.fetched, end.photo), pixels)
         return True
 
-
-def _result(future: Future[_Arrival]) -> _Arrival:
-    """Not without a timeout: a signal that another thread gets would not be seen before the photo has come."""
-    while not wait([future], _LISTENING_S).done:
-        interrupts.check()
-    return future.result()
+    def _repeats(self, arrival: _Arrival) -> Reason | None:
+        """Which photo is the same, or looks alike."""
+        same = self.photos.same_file(arrival.fetched.sha256)
+        if same:
+            return Reason(f"the same file: as {same}")
+        near = self.known.repeated_by(arrival.photo.pixels_0_255)
+        return Reason(near, NEAR_DUPLICATE_DISTANCE) if near else None

@@ -63,6 +63,20 @@ class KnownPhotos:
                 return self._reason(int(confirmed[0, 1]) - 1)
         return ""
 
+    def repeat_judged(self) -> int:
+        """How many photos of the folder repeat val or test photos, as those of another split or dataset may."""
+        pairs = [
+            (row, judged)
+            for row in range(self._judged, len(self._hashes))
+            for judged in self._near(self._hashes[row])
+            if judged < self._judged
+        ]
+        confirmed = [
+            confirmed_pairs(cast(Photos, self._photos), np.array(pairs[start : start + _CONFIRMED_AT_ONCE]))
+            for start in range(0, len(pairs), _CONFIRMED_AT_ONCE)
+        ]
+        return len({int(row) for some in confirmed for row in some[:, 0]})
+
     def _near(self, hashes: Hashes) -> npt.NDArray[np.intp]:
         """The known photos whose hashes come near; hashes: uint64 (8,).
 

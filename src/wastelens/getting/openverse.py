@@ -14,6 +14,8 @@ from wastelens.web.errors import Unfetchable
 
 # Without an account; at present it also ends after 240 photos, which ``page_count`` tells.
 PHOTOS_PER_PAGE, MOST_PAGES = 20, 20
+# Answers to a further page, where only its number differs from what was answered before: one may look no deeper.
+_NO_DEEPER = (400, 401, 403, 404)
 _KINDS = {"jpg": "jpeg", "tif": "tiff", "svg": "svg+xml"}
 
 
@@ -52,7 +54,7 @@ class Openverse:
                 self._config.url, parameters, seconds_between=self._config.seconds_between_requests
             )
         except Unfetchable as error:
-            if page > 1 and error.lasting:  # deeper than one may look without an account
+            if page > 1 and error.status in _NO_DEEPER:
                 return {"results": []}
             raise CatalogueDown(str(error)) from None
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):

@@ -34,14 +34,21 @@ def work_through(
             for item in items:
                 pool.submit(work, item).add_done_callback(ended.put)
             for _ in items:
-                after_each(_next(ended).result())
+                after_each(_listening(ended).result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             give_up()
             raise
 
 
-def _next(ended: queue.SimpleQueue[Future[Result]]) -> Future[Result]:
+def result_of(future: Future[Result]) -> Result:
+    """What a thread comes to, waited for without keeping a Ctrl-C waiting."""
+    ended: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
+    future.add_done_callback(ended.put)
+    return _listening(ended).result()
+
+
+def _listening(ended: queue.SimpleQueue[Future[Result]]) -> Future[Result]:
     """Not without a timeout: a signal that another thread gets would not be seen before the next photo ends."""
     while True:
         interrupts.check()

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import ImageFile
+from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -25,8 +25,11 @@ _LARGEST_CHUNK_BESIDE_PIXELS = 1 << 23
 _LARGEST_WEBP = 1 << 25
 _EXIF_ORIENTATION = 0x0112
 _TURNED_BY_90_DEGREES = (5, 6, 7, 8)
-_HEADER_ERRORS = (SyntaxError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, EOFError)
-_BROKEN = (*_HEADER_ERRORS, MemoryError, struct.error, zlib.error)
+# What Pillow raises over broken headers.
+_BROKEN = (
+    *(SyntaxError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, EOFError, MemoryError),
+    *(struct.error, zlib.error),
+)
 # Not Image.open: it warns of photos with more than 89 megapixels, and looks through a JPEG for further frames.
 _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\xd8\xff": JpegImageFile,
@@ -118,6 +121,8 @@ def _upright_size(file: BinaryIO, reader: type[ImageFile.ImageFile]) -> tuple[in
         warnings.simplefilter("ignore")  # of EXIF data that is broken, which no photo depends on
         try:
             header = reader(file)
+        except Image.DecompressionBombError:  # of a WebP, before anything is decoded
+            raise WrongPhotoError("absurdly large") from None
         except _BROKEN as error:
             raise WrongPhotoError(f"damaged image file ({' '.join(str(error).split())[:100]})") from None
         turned = _orientation(header) in _TURNED_BY_90_DEGREES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from wastelens.getting.digest import sha256_of
 from wastelens.getting.ledger import CsvLedger
 from wastelens.getting.photo_check import WrongPhotoError, check_photo
 from wastelens.getting.photo_list import WantedPhoto
+from wastelens.getting.unfinished import Unfinished
 
 DOWNLOADS = "download.csv"
 COLUMNS = ("file_name", "status", "bytes", "sha256", "width", "height", "url", "licence", "reason")
 DONE, DEAD, FAILED, WRONG = "done", "dead", "failed", "wrong"
-_UNFINISHED = ".unfinished"
 # So many photos that are one and the same file are a server's picture of "not available".
 _PHOTOS_OF_A_PLACEHOLDER = 3
 
@@ -46,7 +45,7 @@ class PhotoFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.list_path = folder / DOWNLOADS
-        self._unfinished = folder / _UNFINISHED
+        self._unfinished = Unfinished(folder)
         self._ledger = CsvLedger(self.list_path, COLUMNS, "file_name")
         self._rows = self._ledger.rows()
 
@@ -71,15 +70,23 @@ class PhotoFolder:
 
     def unfinished(self, name: str) -> Path:
         """A path for something that has no place in the folder yet; it is removed by :meth:`finish`."""
-        self._unfinished.mkdir(exist_ok=True)
-        return self._unfinished / name
+        return self._unfinished.path(name)
+
+    def bytes_there(self, photo: WantedPhoto) -> int:
+        """How large the file under a photo's name is, of whatever kind; 0 where there is none."""
+        return _size(self.path(photo)) or 0
+
+    def has_to_come(self, photo: WantedPhoto) -> bool:
+        """Whether no file is there that might do: none at all, or only a copy of another size."""
+        row = self.row(photo)
+        of_other_size = row.get("status") == DONE and row["url"] not in photo.same_at
+        return of_other_size or _size(self.path(photo)) is None
 
     def take_over(self, photo: WantedPhoto) -> bool:
         """Whether the file that is there already will do; one that is not the photo is removed."""
-        path, row = self.path(photo), self.row(photo)
-        of_other_size = row.get("status") == DONE and row["url"] not in photo.same_at
-        if _size(path) is None or of_other_size:
+        if self.has_to_come(photo):
             return False
+        path = self.path(photo)
         try:
             size = check_photo(path, (photo.width, photo.height))
         except WrongPhotoError:
@@ -128,12 +135,7 @@ class PhotoFolder:
 
     def finish(self, photos: Iterable[WantedPhoto]) -> None:
         """Write the list whole and sorted, and remove what was begun in vain; what may still come goes on later."""
-        still = [self.draft(photo).name for photo in photos if self.row(photo).get("status") == FAILED]
-        for path in self._unfinished.iterdir() if self._unfinished.is_dir() else ():
-            if not path.name.startswith(tuple(still)):
-                path.unlink()
-        if not still:
-            shutil.rmtree(self._unfinished, ignore_errors=True)
+        self._unfinished.sweep(tuple(self.draft(one).name for one in photos if self.row(one).get("status") == FAILED))
         self._ledger.finish()
 
     def _write(

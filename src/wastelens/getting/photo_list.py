@@ -21,7 +21,7 @@ class WantedPhoto:
     Attributes:
         file_name: where it goes, below the dataset's folder, with forward slashes.
         url: where it is fetched from; empty where the annotations do not say.
-        same_at: where the same bytes may have been fetched from before.
+        same_at: where the same photo at the same size may have been fetched from before.
         width: as annotated, in pixels; may be nonsense.
         height: likewise.
         licence: as the annotations state it.
@@ -35,13 +35,16 @@ class WantedPhoto:
     licence: str
 
 
-def wanted_photos(annotations: Path, size: Literal["original", "640"], archive_url: str = "") -> list[WantedPhoto]:
+def wanted_photos(
+    annotations: Path, size: Literal["original", "640"], archive_url: str, *, from_archive: bool = False
+) -> list[WantedPhoto]:
     """The photos of a COCO file with TACO's fields, sorted by name.
 
     Args:
         annotations: the file.
         size: whose address is taken: the original's, or for photos that have one that of the small copy.
-        archive_url: take them all from there instead.
+        archive_url: where an archive of the originals is.
+        from_archive: take them all from there instead.
 
     Raises:
         AnnotationsError: not COCO, or a file name that would take the place of another file here.
@@ -57,8 +60,9 @@ def wanted_photos(annotations: Path, size: Literal["original", "640"], archive_u
             )
         fields = columns[image.id]
         original = _text(fields, "flickr_url")
-        url = archive_url or (_text(fields, "flickr_640_url") if size == "640" else "") or original
-        same_at = frozenset({url, original}) if archive_url else frozenset({url})
+        small = _text(fields, "flickr_640_url") if size == "640" and not from_archive else ""
+        url = archive_url if from_archive else small or original
+        same_at = frozenset({small}) if small else frozenset({original, archive_url})
         licence = _text(fields, "license") or NOT_STATED
         photos.append(WantedPhoto(name, url, same_at, image.width, image.height, licence))
     return sorted(photos, key=lambda photo: photo.file_name)

@@ -6,8 +6,7 @@ import shutil
 from pathlib import Path
 
 from wastelens.errors import DatasetError
-
-_MB, _GB = 1e6, 1e9
+from wastelens.web.sizes import in_words
 
 
 def check_space(folder: Path, needed_bytes: float, what: str, setting: str) -> None:
@@ -28,8 +27,3 @@ def check_space(folder: Path, needed_bytes: float, what: str, setting: str) -> N
             f"{what} take about {in_words(needed_bytes)}, and {folder} has {in_words(free)} free. "
             f"Free space, or choose another {setting}."
         )
-
-
-def in_words(size_bytes: float) -> str:
-    """``2.6 GB``, or ``0.3 MB``."""
-    return f"{size_bytes / _GB:,.1f} GB" if size_bytes >= _GB else f"{size_bytes / _MB:,.1f} MB"

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import time
 import warnings
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from wastelens.config import flatten
-from wastelens.console import Bar, progress_bar, say, table, warn
+from wastelens.console import Bar, progress_bar, say, warn
 from wastelens.data.opening import open_dataset
 from wastelens.data.photo_cache import PhotoCache
 from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.preparation import worker_count
 from wastelens.data.prepared import PreparedDataset
-from wastelens.data.unlabelled import UNLABELLED_CACHE, decode_folder
+from wastelens.data.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.folder_lock import alone_in
-from wastelens.getting.attribution import ATTRIBUTION, licence_name, write_attribution
+from wastelens.getting.attribution import ATTRIBUTION, check_attribution, write_attribution
 from wastelens.getting.catalogues import Catalogue, Catalogues
 from wastelens.getting.collectable import Rules
-from wastelens.getting.collected_photos import FAILED, KEPT, LEFT_OUT, CollectedPhotos
+from wastelens.getting.collected_photos import CollectedPhotos
+from wastelens.getting.collected_summary import NOT_KEPT, report, summary_metrics
 from wastelens.getting.collecting import Collector
 from wastelens.getting.commons import Commons, Largest
 from wastelens.getting.known_photos import KnownPhotos, judged_photos
 from wastelens.getting.openverse import Openverse
+from wastelens.getting.parameters import logged_parameters
 from wastelens.getting.space import check_space
 from wastelens.getting_config import CollectConfig
 from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, Tracker
-from wastelens.web.addresses import locate
 from wastelens.web.client import Web
-from wastelens.web.errors import Unfetchable
 
-REASONS_SHOWN = 4
 AHEAD_PER_WORKER = 2
 FOLDER = "folder"  # the setting that chooses it
 USUAL_BYTES = 3_000_000  # of a photo on Commons; on Flickr it is less
-MOST_MEGAPIXELS = 200.0  # as pretrain has it, so that what is decoded here will do there
+_METRIC = re.compile(r"[\w/. :-]{1,200}")  # what MLflow takes of a metric's name, which a material is the end of
 
 
 @dataclass(frozen=True)
@@ -57,23 +55,26 @@ def run(config: CollectConfig, tracker: Tracker) -> Collected:
     """Collect photos until there are enough of each material, or the catalogues have no more.
 
     Raises:
-        InputError: no contact, an unknown material, no prepared dataset, no network, no room on the disk, no catalogue
-            that answers, or another process at the same folder; what was collected stays.
+        InputError: no contact, an unknown or unusable material, no prepared dataset, no network, no room on the disk,
+            no catalogue that answers, another process at the same folder, or an ATTRIBUTION.md of the user's own in it;
+            what was collected stays.
     """
     began = time.monotonic()
     materials = _materials(config)
     dataset = open_dataset(config.dataset, config.data_folder)
     folder = Path(config.folder) if config.folder else config.data_folder / "raw" / "collected"
     with alone_in(folder, FOLDER), tracker.start("collect", tags={"step": "collect"}) as tracked:
-        tracked.log_parameters(_parameters(config))
+        tracked.log_parameters(logged_parameters(config))
+        check_attribution(folder)
         photos = CollectedPhotos(folder, _rules(config))
         try:
             bad_records = _collect(photos, materials, dataset, config)
         finally:
             _write_lists(photos)
-        metrics = {**_metrics(photos, materials, bad_records), "seconds": time.monotonic() - began}
+        metrics = {**summary_metrics(photos, materials, bad_records), "seconds": time.monotonic() - began}
         _log(tracked, photos, dataset, metrics)
-        _report(photos, materials, config)
+        report(photos, materials, config.photos)
+        _say_what_next(photos, config)
         return Collected(folder, tracked.id, metrics)
 
 
@@ -81,7 +82,7 @@ def _materials(config: CollectConfig) -> tuple[str, ...]:
     """Those that are to be collected.
 
     Raises:
-        ConfigError: there are no terms for one, or nobody who could be written to.
+        ConfigError: there are no terms for one, its name will not do, or there is nobody who could be written to.
     """
     if not config.contact:
         raise ConfigError(
@@ -95,23 +96,30 @@ def _materials(config: CollectConfig) -> tuple[str, ...]:
                 f"materials: there are no terms for '{material}', only for {', '.join(known)}."
                 f"{did_you_mean(material, known)}"
             )
-    return tuple(dict.fromkeys(config.materials or config.terms))
+    materials = tuple(dict.fromkeys(config.materials or config.terms))
+    for material in materials:
+        _check_name(material)
+    return materials
+
+
+def _check_name(material: str) -> None:
+    metric = f"photos_{material}"
+    if not _METRIC.fullmatch(metric) or posixpath.normpath(metric) != metric or material in NOT_KEPT.values():
+        raise ConfigError(
+            f"terms: '{material}' cannot name a material, as a metric is named after it. Use letters, digits, spaces, "
+            f"_, -, . and :, and neither {' nor '.join(NOT_KEPT.values())}."
+        )
 
 
 def _rules(config: CollectConfig) -> Rules:
-    return Rules(config.licences, config.min_side_px, config.max_megapixels)
-
-
-def _parameters(config: CollectConfig) -> dict[str, object]:
-    """The settings, without what a URL may hold beside host and path, and without who collects."""
-    settings: dict[str, object] = dict(flatten(config))
-    del settings["contact"]
-    for name in ("openverse.url", "commons.url"):
-        try:
-            settings[name] = locate(str(settings[name])).shown
-        except Unfetchable:  # said when it is asked for
-            del settings[name]
-    return settings
+    return Rules(
+        licences=config.licences,
+        min_side_px=config.min_side_px,
+        max_megapixels=config.max_megapixels,
+        max_bytes=config.web.max_bytes,
+        hosts=config.hosts,
+        near_duplicate_distance=config.near_duplicate_distance,
+    )
 
 
 def _collect(
@@ -123,6 +131,9 @@ def _collect(
         return 0
     check_space(photos.folder, min(USUAL_BYTES, config.web.max_bytes) * missing, f"{missing:,} photos", FOLDER)
     known = _known(photos, dataset, config)
+    if repeats := known.repeat_judged():
+        shown = f"{repeats:,} photos in {photos.folder} repeat val or test photos of {dataset.name}"
+        warn(f"{shown}; pretrain leaves them out.")
     with (
         progress_bar("Photos", missing) as bar,
         warnings.catch_warnings(),
@@ -165,7 +176,7 @@ def _known(photos: CollectedPhotos, dataset: PreparedDataset, config: CollectCon
     )
     if not names:
         return KnownPhotos(judged, PhotoRows([(judged, [])]), photos.folder, [], config.near_duplicate_distance)
-    like = PhotoCache(Path(), judged.side_px, MOST_MEGAPIXELS)
+    like = PhotoCache(Path(), judged.side_px, MAX_MEGAPIXELS)
     with progress_bar("Photos that are there", len(names)) as bar:
         cache_folder = dataset.folder.parent / UNLABELLED_CACHE
         decoded = decode_folder(photos.folder, names, cache_folder, like, worker_count("auto"), bar.advance)
@@ -199,82 +210,21 @@ def _tell(catalogues: Catalogues) -> None:
 
 
 def _write_lists(photos: CollectedPhotos) -> None:
+    """Not where nothing is to be listed, as where no catalogue could be asked."""
     photos.finish()
-    write_attribution(photos.folder, [row for row in photos.rows() if row["status"] == KEPT])
-
-
-def _metrics(photos: CollectedPhotos, materials: tuple[str, ...], bad_records: int) -> dict[str, float]:
-    rows = photos.rows()
-    of_status = Counter(row["status"] for row in rows)
-    return {
-        "photos": of_status[KEPT],
-        "photos_left_out": of_status[LEFT_OUT],
-        "photos_failed": of_status[FAILED],
-        "bad_records": bad_records,
-        "megabytes": sum(_bytes(row) for row in rows) / 1e6,
-        **{f"photos_{material}": photos.kept(material) for material in materials},
-    }
-
-
-def _bytes(row: dict[str, str]) -> int:
-    return int(row["bytes"]) if row["status"] == KEPT and row["bytes"].isdecimal() else 0
+    if photos.list_path.exists():
+        write_attribution(photos.folder, photos.kept_rows())
 
 
 def _log(tracked: Run, photos: CollectedPhotos, dataset: PreparedDataset, metrics: dict[str, float]) -> None:
     tracked.log_metrics(metrics)
     tracked.set_tags({"dataset": dataset.name, "dataset_digest": dataset.digest})
-    tracked.log_file(photos.list_path)
-    tracked.log_file(photos.folder / ATTRIBUTION)
+    if photos.list_path.exists():
+        tracked.log_file(photos.list_path)
+        tracked.log_file(photos.folder / ATTRIBUTION)
 
 
-def _report(photos: CollectedPhotos, materials: tuple[str, ...], config: CollectConfig) -> None:
-    """The closing tables, what is missing, and what to type next."""
-    _report_reasons(photos, materials)
-    _report_licences(photos)
-    for material in materials:
-        if (kept := photos.kept(material)) < config.photos:
-            warn(
-                f'{material}: {kept:,} of {config.photos:,} photos; more terms in set="terms.{material}=[…]" may help.'
-            )
-    total = sum(row["status"] == KEPT for row in photos.rows())
-    if total:
-        say(
-            f"{total:,} photos in {photos.folder}; {photos.list_path} tells of each, {ATTRIBUTION} whom to name.",
-            "green",
-        )
+def _say_what_next(photos: CollectedPhotos, config: CollectConfig) -> None:
+    if photos.kept_rows():
         parameters = {"dataset": config.dataset, "unlabelled": photos.folder}
         say(f"Next: {next_command('pretrain', parameters, config.data_folder)}", "green")
-
-
-def _report_reasons(photos: CollectedPhotos, materials: tuple[str, ...]) -> None:
-    """Material by what became of its photos: kept, or left out for one of the commonest kinds of reasons."""
-    against = Counter((row["material"], _kind(row["reason"])) for row in photos.rows() if row["status"] != KEPT)
-    kinds: Counter[str] = Counter()
-    for (_, kind), count in against.items():
-        kinds[kind] += count
-    shown = [kind for kind, _ in kinds.most_common(REASONS_SHOWN)]
-    others = len(kinds) > len(shown)
-    rows = []
-    for material in materials:
-        counts = [against[material, kind] for kind in shown]
-        rest = sum(count for (of, _), count in against.items() if of == material) - sum(counts)
-        rows.append(
-            [material, *(f"{count:,}" for count in (photos.kept(material), *counts, *([rest] if others else [])))]
-        )
-    table(
-        f"{photos.folder}: photos kept and left out", ["material", "kept", *shown, *(["other"] if others else [])], rows
-    )
-
-
-def _kind(reason: str) -> str:
-    """A reason without its particulars."""
-    return re.split(r"[:(]", reason)[0].strip()
-
-
-def _report_licences(photos: CollectedPhotos) -> None:
-    kept = [row for row in photos.rows() if row["status"] == KEPT]
-    counts, sizes = Counter(licence_name(row) for row in kept), Counter[str]()
-    for row in kept:
-        sizes[licence_name(row)] += _bytes(row)
-    rows = [[name, f"{count:,}", f"{sizes[name] / 1e6:,.1f}"] for name, count in counts.most_common()]
-    table(f"{photos.folder}: photos by licence", ["licence", "photos", "MB"], rows)

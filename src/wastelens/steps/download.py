@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from wastelens import interrupts
-from wastelens.config import flatten
 from wastelens.console import Bar, progress_bar, say, table, warn
 from wastelens.errors import AnnotationsError, ConfigError
 from wastelens.folder_lock import alone_in
 from wastelens.getting.annotations import AnnotationsFile
-from wastelens.getting.archive import USUAL_BYTES, Archive, fetch_archive
+from wastelens.getting.archive import USUAL_BYTES, Archive, bytes_of_part, fetch_archive
 from wastelens.getting.fetching import PhotoFetcher, estimated_bytes
 from wastelens.getting.parallel import work_through
+from wastelens.getting.parameters import logged_parameters
 from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder
 from wastelens.getting.photo_list import WantedPhoto, wanted_photos
-from wastelens.getting.space import check_space, in_words
+from wastelens.getting.space import check_space
 from wastelens.getting.summary import Summary, summarise
 from wastelens.getting_config import DownloadConfig
 from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, Tracker
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web
-from wastelens.web.errors import Unfetchable
+from wastelens.web.sizes import in_words
 
 LICENCES = "licences.csv"
 FOLDER = "data_folder"  # the setting that chooses it
@@ -53,7 +54,7 @@ def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
     _check_source(config)
     folder = config.data_folder / "raw" / ("taco_unofficial" if config.unofficial else "taco")
     with alone_in(folder, FOLDER), tracker.start(f"download {folder.name}", tags={"step": "download"}) as tracked:
-        tracked.log_parameters(_parameters(config))
+        tracked.log_parameters(logged_parameters(config))
         photos, annotations = PhotoFolder(folder), AnnotationsFile(folder, config.annotations)
         with Web(config.web, hosts=config.hosts, contact=config.contact) as web:
             get = _from_archive if config.source == "zenodo" else _from_web
@@ -77,21 +78,12 @@ def _check_source(config: DownloadConfig) -> None:
         )
 
 
-def _parameters(config: DownloadConfig) -> dict[str, object]:
-    """The settings without what a URL may hold beside host and path."""
-    settings: dict[str, object] = dict(flatten(config))
-    for name in [name for name in settings if name.endswith("_url")]:
-        with contextlib.suppress(Unfetchable):
-            settings[name] = locate(str(settings.pop(name))).shown
-    return settings
-
-
 def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
     setting = "unofficial_url" if config.unofficial else "annotations_url"
     annotations.ask(web, str(getattr(config, setting)), setting)
     wanted = _wanted(annotations, config)
     missing = _missing(wanted, photos, config)
-    _check_space_for(missing, photos, config)
+    _check_space_for(missing, photos, lambda photo: min(estimated_bytes(photo, config.size), config.web.max_bytes))
     if missing:
         with progress_bar("Photos", len(missing)) as bar:
             fetch, show = PhotoFetcher(web, photos), _Rate(bar).photo
@@ -101,11 +93,13 @@ def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, confi
     return wanted
 
 
-def _check_space_for(missing: list[WantedPhoto], photos: PhotoFolder, config: DownloadConfig) -> None:
-    largest = config.web.max_bytes
-    to_come = [photo for photo in missing if not photos.path(photo).exists()]
-    needed = sum(min(estimated_bytes(photo, config.size), largest) for photo in to_come)
-    check_space(photos.folder, needed, f"The {len(to_come):,} photos that are missing", FOLDER)
+def _check_space_for(
+    missing: list[WantedPhoto], photos: PhotoFolder, size_bytes: Callable[[WantedPhoto], float]
+) -> None:
+    """For those that have to come, less what they take the place of; size_bytes: about how large a photo will be."""
+    to_come = [photo for photo in missing if photos.has_to_come(photo)]
+    needed = sum(max(0.0, size_bytes(photo) - photos.bytes_there(photo)) for photo in to_come)
+    check_space(photos.folder, needed, f"The {len(to_come):,} photos that are to come", FOLDER)
 
 
 def _from_archive(
@@ -119,8 +113,7 @@ def _from_archive(
         annotations.take(draft, config.archive_url)
         wanted = _wanted(annotations, config)
         missing = _missing(wanted, photos, config)
-        needed = packed.bytes_of(missing)
-        check_space(photos.folder, needed, f"The {len(missing):,} photos that are missing", FOLDER)
+        _check_space_for(missing, photos, packed.bytes_of)
         with progress_bar("Photos", len(missing)) as bar:
             rate = _Rate(bar)
             for photo in missing:
@@ -132,16 +125,18 @@ def _from_archive(
 def _fetched_archive(web: Web, photos: PhotoFolder, config: DownloadConfig) -> Path:
     target = photos.unfinished("archive.zip")
     if not target.exists():  # otherwise an earlier call was interrupted while it was unpacked
-        check_space(photos.folder, 2 * USUAL_BYTES, "The archive and its photos", FOLDER)
-        say(f"Fetching {locate(config.archive_url).shown}, about {in_words(USUAL_BYTES)}.")
+        there = bytes_of_part(config.archive_url, target)
+        check_space(photos.folder, max(0, 2 * USUAL_BYTES - there), "The archive and its photos", FOLDER)
+        already = f", of which {in_words(there)} are there" if there else ""
+        say(f"Fetching {locate(config.archive_url).shown}, about {in_words(USUAL_BYTES)}{already}.")
         with progress_bar("Archive, MB", USUAL_BYTES // MB) as bar:
-            fetch_archive(web, config.archive_url, target, _Rate(bar).add)
+            fetch_archive(web, config.archive_url, target, _Rate(bar, there).add)
     return target
 
 
 def _wanted(annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
-    archive_url = config.archive_url if config.source == "zenodo" else ""
-    return wanted_photos(annotations.path, config.size, archive_url)
+    from_archive = config.source == "zenodo"
+    return wanted_photos(annotations.path, config.size, config.archive_url, from_archive=from_archive)
 
 
 def _missing(wanted: list[WantedPhoto], photos: PhotoFolder, config: DownloadConfig) -> list[WantedPhoto]:
@@ -157,12 +152,14 @@ def _is_complete(photos: PhotoFolder, annotations: AnnotationsFile, config: Down
 
 
 class _Rate:
-    """How fast it goes, behind a progress bar."""
+    """How fast it goes, behind a progress bar; there: bytes of one large file that came before."""
 
-    def __init__(self, bar: Bar) -> None:
+    def __init__(self, bar: Bar, there: int = 0) -> None:
         self._bar = bar
         self._began = time.monotonic()
         self._photos = self._bytes = 0
+        self._there = there
+        bar.advance(there // MB)
 
     def photo(self, size_bytes: int) -> None:
         """A photo has ended, for which so many bytes were fetched."""
@@ -174,8 +171,9 @@ class _Rate:
 
     def add(self, size_bytes: int) -> None:
         """So many bytes more of one large file."""
-        before, self._bytes = self._bytes, self._bytes + size_bytes
-        self._bar.advance(self._bytes // MB - before // MB)
+        before = self._there + self._bytes
+        self._bytes += size_bytes
+        self._bar.advance((before + size_bytes) // MB - before // MB)
         self._bar.show(f"{self._bytes / (time.monotonic() - self._began) / MB:.1f} MB/s")
 
 

@@ -212,7 +212,7 @@ def _judge(address: str, location: Location) -> None:
 
 
 def _refused(location: Location, address: str) -> Unfetchable:
-    return Unfetchable(location.shown, f"refused: {address} is no public address", lasting=True)
+    return Unfetchable(location.shown, f"refused: {address} is no public address", lasting=True, limit="hosts")
 
 
 def _both_kinds_in_turn(addresses: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import HTTPError, InvalidHeader
 
 from wastelens.web.addresses import Location
-from wastelens.web.errors import Passing, Unfetchable
+from wastelens.web.errors import Limit, Passing, Unfetchable
+from wastelens.web.sizes import in_words
 
 _PIECE = 1 << 16
 _SLOWEST_BYTES = 1 << 13  # within each read timeout; slower ones would keep a thread for days
@@ -87,7 +88,7 @@ class Answer:
     def check_status(self, *usable: int) -> None:
         """Raises Unfetchable where the status is none of these."""
         if self.status not in usable:
-            raise self.refused(status_words(self.status))
+            raise Unfetchable(self.location.shown, status_words(self.status), lasting=True, status=self.status)
 
     def check_kind(self, kinds: tuple[str, ...]) -> None:
         """Raises Unfetchable where the content type begins with none of these, if there are any."""
@@ -104,11 +105,12 @@ class Answer:
     def check_size(self, size_bytes: int, most_bytes: int) -> None:
         """Raises Unfetchable where that is too much."""
         if size_bytes > most_bytes:
-            raise self.refused(f"too large: {megabytes(size_bytes)}, at most {megabytes(most_bytes)} are taken")
+            reason = f"too large: {in_words(size_bytes)}, at most {in_words(most_bytes)} are taken"
+            raise self.refused(reason, "max_bytes")
 
-    def refused(self, reason: str) -> Unfetchable:
-        """The error that says that this is of no use, and will not be."""
-        return Unfetchable(self.location.shown, reason, lasting=True)
+    def refused(self, reason: str, limit: Limit = "") -> Unfetchable:
+        """The error that says that this is of no use, and will not be, unless that limit is set otherwise."""
+        return Unfetchable(self.location.shown, reason, lasting=True, limit=limit)
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it is sent, as it comes in.
@@ -130,7 +132,7 @@ class Answer:
 
         Raises:
             Passing: as `pieces` does.
-            Unfetchable: it has more bytes than that, or is compressed in another way than gzip.
+            Unfetchable: it has more bytes than that, compressed or not, or is compressed in another way than gzip.
         """
         if self._encoding() not in ("", "identity", "gzip", "x-gzip"):
             raise self.refused("compressed in a way that was not asked for")
@@ -145,13 +147,17 @@ class Answer:
             yield from self.pieces()
             return
         inflated = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        came = 0
         try:
             for piece in self.pieces():
+                came += len(piece)
+                self.check_size(came, most_bytes)
                 yield inflated.decompress(piece, most_bytes + 1)  # a small piece may be a large bomb
+                if inflated.eof:  # what follows is of no use, and may be without end
+                    return
         except zlib.error:
             raise Passing("its compression is damaged") from None
-        if not inflated.eof:
-            raise Passing("the connection broke off")
+        raise Passing("the connection broke off")
 
     def _read(self) -> bytes:
         try:
@@ -192,9 +198,3 @@ def status_words(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"status {status}"
-
-
-def megabytes(size_bytes: int) -> str:
-    """A size in MB."""
-    number = size_bytes / 1e6
-    return f"{number:,.1f} MB" if number >= 1 else f"{number:.3g} MB"

@@ -22,9 +22,10 @@ from wastelens.getting_config import WebConfig
 from wastelens.web.addresses import Gate, Location, locate
 from wastelens.web.answers import Answer, leave, retry_after_s, status_words
 from wastelens.web.connections import Connections
-from wastelens.web.errors import NoNetwork, Passing, Unfetchable
-from wastelens.web.files import Fetched, FileWish, begun_version, finish, is_whole, receive
+from wastelens.web.errors import NoNetwork, Passing, Unchanged, Unfetchable
+from wastelens.web.files import Fetched, FileWish, finish, receive
 from wastelens.web.manners import Backoff, HostManners, Patience
+from wastelens.web.network import Network
 from wastelens.web.partial import Part
 
 __all__ = ["Fetched", "Web"]
@@ -36,7 +37,9 @@ FIRST_CONTACT_S = 5.5  # a dead first name server alone takes five
 NEXT_CONTACT_S = 1.0
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
+_MAY_PASS = (408, 425, 429)
+_WILL_NOT_PASS = (501, 505)  # what a server cannot do at all; its other troubles, 5xx, may pass
+_FROM_BETWEEN = (407, 511)  # a proxy's, or a network's that asks for a log-in: they say nothing of the file
 _LEFT_ALONE = (429, 503)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -71,7 +74,8 @@ class Web:
         self._config = manners
         self._patience = Patience()
         self._backoff = Backoff(manners, seed)
-        self._connections = Connections(manners, Gate(hosts), self._patience)
+        self._network = Network()
+        self._connections = Connections(manners, Gate(hosts), self._patience, self._network)
         self._of_host: defaultdict[str, HostManners] = defaultdict(lambda: HostManners(manners, self._patience))
         self._lock = threading.Lock()
         self._first_contact_until = 0.0
@@ -108,19 +112,19 @@ class Web:
 
         Raises:
             Unfetchable: it is not to be had, or not as it was asked for.
-            NoNetwork: nobody at all can be reached.
+            NoNetwork: nobody at all can be reached, or nobody any more.
             OSError: it cannot be written.
         """
         limit = self._config.max_bytes if max_bytes is None else max_bytes
-        fetched = self._fetch(FileWish(url, Part(target), kinds, limit, progress, ""))
-        if fetched is None:  # what was asked for has no condition
-            raise Unfetchable(locate(url).shown, status_words(304), lasting=True)
-        return fetched
+        return self._fetch(FileWish(url, Part(target), kinds, limit, progress))
 
     def fetch_if_changed(self, url: str, target: Path, etag: str, *, max_bytes: int | None = None) -> Fetched | None:
         """Fetch a file as `fetch_file` does, unless it is still the version of this ETag; then None."""
         limit = self._config.max_bytes if max_bytes is None else max_bytes
-        return self._fetch(FileWish(url, Part(target), (), limit, lambda received: None, etag))
+        try:
+            return self._fetch(FileWish(url, Part(target), (), limit, lambda received: None, etag))
+        except Unchanged:
+            return None
 
     def fetch_json(
         self,
@@ -137,7 +141,7 @@ class Web:
 
         Raises:
             Unfetchable: it is not to be had, or is no JSON.
-            NoNetwork: nobody at all can be reached.
+            NoNetwork: nobody at all can be reached, or nobody any more.
         """
         asked = f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
         request = _Request(asked, {"Accept": "application/json", "Accept-Encoding": "gzip"}, seconds_between)
@@ -167,7 +171,7 @@ class Web:
                 last = attempts == MOST_ATTEMPTS or failures >= self._config.attempts
                 self._give_up(url, failure, last, late=time.monotonic() >= until)
                 seconds = self._backoff.seconds(max(1, failures))
-                if failure.unreached and not self._connections.reached_anybody:
+                if failure.unreached and not self._network.reached_anybody:
                     seconds = min(seconds, until - time.monotonic())
             self._patience.wait(seconds)
 
@@ -181,8 +185,10 @@ class Web:
     def _give_up(self, url: str, failure: Passing, last: bool, *, late: bool) -> None:
         """Raise what a failure comes to, if no further attempt is to be made."""
         location = locate(url)
-        if failure.unreached and not self._connections.reached_anybody and (last or late):
+        if failure.unreached and not self._network.reached_anybody and (last or late):
             raise NoNetwork(location.host, failure.reason) from None
+        if failure.unreached and self._network.reached_anybody and self._network.is_gone():
+            raise NoNetwork(location.host, f"{failure.reason}, nor can those who answered before") from None
         if last:
             raise Unfetchable(location.shown, failure.reason, lasting=False) from None
 
@@ -222,7 +228,9 @@ class Web:
             host.check_open(location.shown)
         elif seconds <= self._config.longest_wait_s:  # as MediaWiki does with status 200
             host.asked_to_wait(seconds)
-        if response.status in _MAY_PASS:
+        if response.status in _FROM_BETWEEN:
+            raise Unfetchable(location.shown, status_words(response.status), lasting=False, status=response.status)
+        if response.status in _MAY_PASS or (response.status // 100 == 5 and response.status not in _WILL_NOT_PASS):
             raise Passing(status_words(response.status))
 
     def _manners_of(self, location: Location) -> HostManners:
@@ -234,7 +242,7 @@ class Web:
             answer.check_status(200)
             return answer.content(MOST_JSON_BYTES)
 
-    def _fetch(self, wish: FileWish) -> Fetched | None:
+    def _fetch(self, wish: FileWish) -> Fetched:
         try:
             return self._patiently(wish.url, lambda until: self._file_once(wish, until), wish.part.size_bytes)
         except Unfetchable as error:
@@ -248,14 +256,11 @@ class Web:
         finally:
             wish.part.discard_unless_of_use(wish.url)
 
-    def _file_once(self, wish: FileWish, until: float) -> Fetched | None:
-        begun = begun_version(wish)
-        if begun is not None and is_whole(wish, begun):
+    def _file_once(self, wish: FileWish, until: float) -> Fetched:
+        begun = wish.begun()
+        if begun is not None and wish.is_whole(begun):
             return finish(wish, begun)
         with self._answer(_Request(wish.url, wish.headers(begun)), until) as answer:
-            if answer.status == 304 and wish.known_etag:
-                wish.part.discard()
-                return None
             return receive(wish, begun, answer, self._patience)
 
 

@@ -35,6 +35,7 @@ from wastelens.web.addresses import Gate, Location, is_loopback, literal_address
 from wastelens.web.deadlines import Deadlines, shut
 from wastelens.web.errors import Passing, Unfetchable
 from wastelens.web.manners import Patience
+from wastelens.web.network import Network
 
 AnyManager = TypeVar("AnyManager", bound=urllib3.PoolManager)
 
@@ -47,8 +48,9 @@ _SHORTEST_TIMEOUT_S = 0.2
 class Connections:
     """Opens responses; urllib3 keeps their connections open for the next ones."""
 
-    def __init__(self, config: WebConfig, gate: Gate, patience: Patience) -> None:
+    def __init__(self, config: WebConfig, gate: Gate, patience: Patience, network: Network) -> None:
         self._config = config
+        self._network = network
         self._gate = gate
         self._patience = patience
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -60,7 +62,6 @@ class Connections:
         self._direct = self._remembering(urllib3.PoolManager(**self._pool_settings()))
         self._proxies: dict[str, urllib3.ProxyManager] = {}
         self._closed = False
-        self.reached_anybody = False
 
     def close(self) -> None:
         """Break off all connections, also those that other threads read from."""
@@ -85,11 +86,9 @@ class Connections:
         """
         proxy = _proxy_for(location)
         try:
-            response = self._by_proxy(proxy, location, headers, until) if proxy else self._by(location, headers, until)
+            return self._by_proxy(proxy, location, headers, until) if proxy else self._by(location, headers, until)
         except HTTPError as error:
             raise self.reason(error, location) from None
-        self.reached_anybody = True
-        return response
 
     def reading(self, response: BaseHTTPResponse) -> contextlib.AbstractContextManager[None]:
         """Within it, a piece of a response is read; raises TimeoutError where that has taken far too long."""
@@ -135,13 +134,18 @@ class Connections:
             named = {}
         pool = self._direct.connection_from_host(address, location.port, location.scheme, pool_kwargs=named)
         headers = {"Host": location.netloc, **headers}
-        return pool.urlopen("GET", location.target, headers=headers, **self._asking(connect_s))
+        response = pool.urlopen("GET", location.target, headers=headers, **self._asking(connect_s))
+        self._network.answered((address, location.port))
+        return response
 
     def _by_proxy(self, proxy: str, location: Location, headers: Mapping[str, str], until: float) -> BaseHTTPResponse:
         self._gate.judge_name(location)
-        return self._manager_of(proxy, location).urlopen(
-            "GET", location.url, headers=dict(headers), **self._asking(self._connect_s(until))
-        )
+        manager = self._manager_of(proxy, location)
+        asking = self._asking(self._connect_s(until))
+        response = manager.urlopen("GET", location.url, headers=dict(headers), **asking)
+        if manager.proxy is not None and manager.proxy.host:
+            self._network.answered((manager.proxy.host, manager.proxy.port or 80))
+        return response
 
     def _asking(self, connect_s: float) -> dict[str, Any]:
         return {
@@ -155,7 +159,7 @@ class Connections:
     def _connect_s(self, until: float, addresses: int = 1) -> float:
         """How long connecting may take; a first contact's time is shared by so many addresses."""
         longest = self._config.connect_timeout_s
-        if self.reached_anybody:
+        if self._network.reached_anybody:
             return longest
         return min(longest, max(_SHORTEST_TIMEOUT_S, (until - time.monotonic()) / addresses))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wastelens.web.answers import Answer
-from wastelens.web.errors import Passing
+from wastelens.web.errors import Passing, Unchanged
 from wastelens.web.manners import Patience
 from wastelens.web.partial import Part, Version
 
@@ -18,15 +18,11 @@ class Fetched:
     """A file that was fetched.
 
     Attributes:
-        url: where it was found, after all redirects.
-        content_type: as the server says, without parameters; may be empty.
         size_bytes: of the file.
         sha256: of its content, in hexadecimal.
         etag: the server's name for this version; may be empty.
     """
 
-    url: str
-    content_type: str
     size_bytes: int
     sha256: str
     etag: str
@@ -40,7 +36,7 @@ class FileWish:
         kinds: beginnings of content types; empty: any.
         max_bytes: more are not taken.
         progress: is told how many bytes have come in since the last time.
-        known_etag: of the version that is of no interest; empty: any version is.
+        known_etag: of the version that is of no interest; empty: any is.
     """
 
     url: str
@@ -48,7 +44,16 @@ class FileWish:
     kinds: tuple[str, ...]
     max_bytes: int
     progress: Callable[[int], None]
-    known_etag: str
+    known_etag: str = ""
+
+    def begun(self) -> Version | None:
+        """The version that the part is of, if one can go on with it."""
+        return self.part.version(self.url)
+
+    def is_whole(self, begun: Version) -> bool:
+        """Whether nothing is missing of the part, as after a kill right before the end."""
+        size_bytes = self.part.size_bytes()
+        return size_bytes == begun.total and size_bytes <= self.max_bytes
 
     def headers(self, begun: Version | None) -> dict[str, str]:
         """What to ask with; begun: the version that the part is of."""
@@ -60,24 +65,17 @@ class FileWish:
         return headers
 
 
-def begun_version(wish: FileWish) -> Version | None:
-    """The version that the part is of, if one can go on with it."""
-    return wish.part.version(wish.url)
-
-
-def is_whole(wish: FileWish, begun: Version | None) -> bool:
-    """Whether nothing is missing, as after a kill right before the end."""
-    size_bytes = wish.part.size_bytes()
-    return begun is not None and size_bytes == begun.total and size_bytes <= wish.max_bytes
-
-
 def receive(wish: FileWish, begun: Version | None, answer: Answer, patience: Patience) -> Fetched:
     """Read an answer to its end, and give the file its name.
 
     Raises:
         Unfetchable: not what was asked for, or too large.
         Passing: broken off, or a part that does not fit.
+        Unchanged: it is the version that is known.
     """
+    if answer.status == 304 and wish.known_etag:
+        wish.part.discard()
+        raise Unchanged
     if answer.status == 416 and begun is not None:
         wish.part.discard()
         raise Passing("there is less than before")
@@ -87,7 +85,7 @@ def receive(wish: FileWish, begun: Version | None, answer: Answer, patience: Pat
     goes_on = answer.status == 206
     total = _total_of_part(wish, begun, answer) if goes_on else answer.promised_bytes
     answer.check_size(total or 0, wish.max_bytes)
-    version = begun if goes_on and begun is not None else _version(wish, answer, total)
+    version = begun if goes_on and begun is not None else Version(wish.url, answer.etag, answer.validator, total)
     digest = wish.part.digest() if goes_on else hashlib.sha256()
     _write(wish, version, answer, digest, patience, goes_on=goes_on)
     if total is not None and wish.part.size_bytes() != total:
@@ -100,12 +98,7 @@ def finish(wish: FileWish, version: Version, digest: Any = None) -> Fetched:
     digest = digest or wish.part.digest()
     size_bytes = wish.part.size_bytes()
     wish.part.finish()
-    return Fetched(version.ended_at, version.content_type, size_bytes, digest.hexdigest(), version.etag)
-
-
-def _version(wish: FileWish, answer: Answer, total: int | None) -> Version:
-    location = answer.location.url
-    return Version(wish.url, location, answer.content_type, answer.etag, answer.validator, total)
+    return Fetched(size_bytes, digest.hexdigest(), version.etag)
 
 
 def _total_of_part(wish: FileWish, begun: Version | None, answer: Answer) -> int | None:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,16 +23,12 @@ class Version:
 
     Attributes:
         url: that was asked for.
-        ended_at: the URL after all redirects.
-        content_type: as the server says.
         etag: as the server says; may be empty.
         validator: a strong ETag or a Last-Modified, to ask for the rest of this very version; empty: there is none.
         total: the whole file's size in bytes, where the server has told it.
     """
 
     url: str
-    ended_at: str
-    content_type: str
     etag: str
     validator: str
     total: int | None
@@ -54,8 +50,9 @@ class Part:
 
     def version(self, url: str) -> Version | None:
         """What the part is of, if one can go on with it."""
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-            version = Version(**json.loads(self._note.read_bytes()))
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, LookupError):
+            note = json.loads(self._note.read_bytes())
+            version = Version(**{field.name: note[field.name] for field in fields(Version)})
             total = version.total
             fits = isinstance(total, int) and self.size_bytes() <= total if total is not None else True
             if version.url == url and fits and version.validator and self.size_bytes() > 0:
