@@ -9,13 +9,12 @@ import numpy.typing as npt
 
 from wastelens.data.duplicates import (
     NEAR_DUPLICATE_BITS,
-    ORIENTATIONS,
-    Hashes,
     IntArray,
     connected_groups,
     near_duplicate_links,
     near_duplicate_pairs,
 )
+from wastelens.data.perceptual_hash import ORIENTATIONS, Hashes
 
 PHOTOS = (10_000, 100_000)
 PLANTED_SHARE = 0.01

@@ -9,14 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wastelens.data import duplicates
-from wastelens.data.duplicates import (
-    area_average,
-    confirmed_pairs,
-    connected_groups,
-    near_duplicate_links,
-    near_duplicate_pairs,
-    perceptual_hashes,
-)
+from wastelens.data.area_average import area_average
+from wastelens.data.duplicates import connected_groups, near_duplicate_links, near_duplicate_pairs
+from wastelens.data.looks import confirmed_pairs
+from wastelens.data.perceptual_hash import perceptual_hashes
 
 
 def pictures(seed, photos=6, side=64):

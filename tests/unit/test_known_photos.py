@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tests.factories import blocks, image_bytes
 
-from wastelens.data.duplicates import near_duplicate_pairs, perceptual_hashes
+from wastelens.data.duplicates import near_duplicate_pairs
+from wastelens.data.perceptual_hash import perceptual_hashes
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.photos import decode
 from wastelens.getting.known_photos import KnownPhotos, Photos

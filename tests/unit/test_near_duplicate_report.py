@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from tests.factories import blocks
 from tests.figures import draw
 
-from wastelens.data.duplicates import confirmed_pairs, near_duplicate_pairs, pair_likeness, perceptual_hashes
+from wastelens.data.duplicates import near_duplicate_pairs
+from wastelens.data.looks import confirmed_pairs, pair_likeness
 from wastelens.data.near_duplicate_report import COLUMNS, near_duplicate_sheet, near_duplicate_table
+from wastelens.data.perceptual_hash import perceptual_hashes
 
 SIDE_PX = 64
 

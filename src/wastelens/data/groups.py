@@ -17,12 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.duplicates import (
-    NEAR_DUPLICATE_BITS,
-    area_average,
-    connected_groups,
-    near_duplicate_links,
-)
+from wastelens.data.area_average import area_average
+from wastelens.data.duplicates import NEAR_DUPLICATE_BITS, connected_groups, near_duplicate_links
 from wastelens.errors import SplitError
 
 IntArray = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from wastelens.data.drawing import SMALL_PT, TITLE_PT, blank_figure, shortened
-from wastelens.data.duplicates import IntArray, pair_likeness
+from wastelens.data.looks import IntArray, pair_likeness
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.duplicates import Hashes, confirmed_pairs, near_duplicate_pairs, perceptual_hashes
+from wastelens.data.duplicates import near_duplicate_pairs
+from wastelens.data.looks import confirmed_pairs
+from wastelens.data.perceptual_hash import Hashes, perceptual_hashes
 from wastelens.data.photo_cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
 from wastelens.data.photo_rows import PhotoRows

@@ -8,7 +8,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.duplicates import Hashes, confirmed_pairs, perceptual_hashes
+from wastelens.data.looks import confirmed_pairs
+from wastelens.data.perceptual_hash import Hashes, perceptual_hashes
 from wastelens.data.photo_rows import PhotoRows
 from wastelens.data.photos import BadPhotoError, Photo, decode, read_photo
 from wastelens.data.prepared import PreparedDataset
