@@ -9,13 +9,17 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from tests.factories import write_dataset
+from tests.unit.test_catalogues import record, results
 from tests.web_server import Content, WebServer, photo
 
 PHOTOS, LATENCY_S, WORKERS = 200, 0.1, 8
-LARGE_PHOTOS, MEGAPIXELS = 12, 100
+LARGE_PHOTOS = 12
+LARGE = (("JPEG", 0.1), ("JPEG", 100), ("progressive JPEG", 100), ("PNG", 100), ("PNG", 20))
 PROGRAM = (sys.executable, str(Path(__file__).resolve().parents[1] / "src" / "wastelens"))
 
 # A process of its own: a child's peak begins with the memory of the process that it was forked from.
@@ -33,11 +37,14 @@ def main() -> None:
     rates = [_photos_per_second(small, workers) for workers in (1, WORKERS)]
     for workers, rate in zip((1, WORKERS), rates, strict=True):
         print(f"| {workers} | {rate:.1f} | {rate / rates[0]:.1f} |", flush=True)
-    print(f"\n| {LARGE_PHOTOS} photos of {MEGAPIXELS} megapixels, {WORKERS} workers | MB a photo | peak memory, MB |")
-    print("|---|---|---|")
-    for form in ("JPEG", "PNG"):
-        content = _large(form)
-        print(f"| {form} | {len(content) / 1e6:.0f} | {_peak_mb(content):.0f} |", flush=True)
+    head = ("megapixels", "MB a photo", "peak memory of download, MB", "of collect")
+    print(f"\n| {LARGE_PHOTOS} photos, {WORKERS} workers | {' | '.join(head)} |")
+    print("|---|---|---|---|---|")
+    for form, megapixels in LARGE:
+        content = _large(form, megapixels)
+        peaks = [_peak_of_download_mb(content, megapixels), _peak_of_collect_mb(content, megapixels)]
+        row = [form, str(megapixels), f"{len(content) / 1e6:.0f}", *(f"{peak:.0f}" for peak in peaks)]
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 def _photos_per_second(photos: list[bytes], workers: int) -> float:
@@ -54,26 +61,51 @@ def _photos_per_second(photos: list[bytes], workers: int) -> float:
         return len(photos) / (time.perf_counter() - started)
 
 
-def _peak_mb(content: bytes) -> float:
+def _peak_of_download_mb(content: bytes, megapixels: float) -> float:
     """Resident memory of ``wastelens download`` at its highest, in 10⁶ bytes, MLflow included."""
     with tempfile.TemporaryDirectory() as folder, WebServer() as server:
-        side = int((MEGAPIXELS * 1e6) ** 0.5)
+        side = _side(megapixels)
         photos = [content + bytes([number]) for number in range(LARGE_PHOTOS)]  # or they were a placeholder
         settings = _serve(server, photos, folder, (side, side), 0.0)
-        command = [*PROGRAM, "download", "--workers", str(WORKERS), "--set", settings]
-        watched = [sys.executable, "-c", WATCHER, *command]
-        answer = subprocess.run(watched, cwd=folder, check=True, capture_output=True, text=True)
-        return int(answer.stdout) * 1024 / 1e6
+        return _peak_mb(folder, "download", "--workers", str(WORKERS), "--set", settings)
 
 
-def _large(form: str) -> bytes:
-    """A photo of noise with so many pixels; about 40 MB."""
-    side = int((MEGAPIXELS * 1e6) ** 0.5)
-    spread = {"JPEG": 27, "PNG": 1.2}[form]  # in grey levels
-    strip = 128 + np.random.default_rng(0).normal(0, spread, (side // 10, side))
+def _peak_of_collect_mb(content: bytes, megapixels: float) -> float:
+    """The same of ``wastelens collect``, beside a small prepared dataset."""
+    with tempfile.TemporaryDirectory() as folder, WebServer() as server:
+        write_dataset(Path(folder) / "litter", side=(48, 48))
+        subprocess.run((*PROGRAM, "prepare", "--dataset", "litter"), cwd=folder, check=True, capture_output=True)
+        side = _side(megapixels)
+        urls = [server.serve(f"/{number}", Content(content + bytes([number]))) for number in range(LARGE_PHOTOS)]
+        listed = [record(number, url=url, width=side, height=side) for number, url in enumerate(urls)]
+        server.serve("/openverse", results(*listed))
+        settings = (
+            f"hosts=[{server.host}] openverse.url={server.address}/openverse sources=[openverse] terms.glass=[bottle] "
+            f"web.connections_per_host=8 web.requests_per_second=1000 workers={WORKERS}"
+        )
+        chosen = ("--dataset", "litter", "--materials", "glass", "--contact", "me@example.org")
+        return _peak_mb(folder, "collect", *chosen, "--set", settings)
+
+
+def _peak_mb(folder: str, *arguments: str) -> float:
+    watched = [sys.executable, "-c", WATCHER, *PROGRAM, *arguments]
+    answer = subprocess.run(watched, cwd=folder, check=True, capture_output=True, text=True)
+    return int(answer.stdout) * 1024 / 1e6
+
+
+def _side(megapixels: float) -> int:
+    return int((megapixels * 1e6) ** 0.5)
+
+
+def _large(form: str, megapixels: float) -> bytes:
+    """A photo of noise with so many pixels; of 100 megapixels, about 40 MB."""
+    side = _side(megapixels)
+    spread = 1.2 if form == "PNG" else 27  # in grey levels
+    strip = 128 + np.random.default_rng(0).normal(0, spread, (max(1, side // 10), side))
     written = io.BytesIO()
-    pixels = np.vstack([strip.clip(0, 255).astype(np.uint8)] * 10)
-    Image.fromarray(pixels).save(written, form, quality=75, compress_level=1)
+    pixels = np.vstack([strip.clip(0, 255).astype(np.uint8)] * 10)[:side]
+    options: dict[str, Any] = {"quality": 75, "progressive": form.startswith("progressive"), "compress_level": 1}
+    Image.fromarray(pixels).save(written, form.removeprefix("progressive "), **options)
     return written.getvalue()
 
 

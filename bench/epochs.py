@@ -14,9 +14,9 @@ from bench.measure import Measurement, Silent, alternating, best_of
 from bench.photos import full_size_photos
 from wastelens.config import TrainConfig
 from wastelens.config_files import load_config
+from wastelens.data.machine import worker_count
 from wastelens.data.photo_cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.pipeline import TrainingBatches
-from wastelens.data.preparation import worker_count
 from wastelens.data.tables import TrainTable
 from wastelens.models.registry import build_model
 from wastelens.training.checkpoint import Progress

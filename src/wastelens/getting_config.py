@@ -92,6 +92,7 @@ class CollectConfig(GettingConfig):
     licences: Annotated[tuple[Licence, ...], BeforeValidator(listed), Field(min_length=1)]
     min_side_px: int = Field(ge=16)
     max_megapixels: float = Field(gt=0)
+    max_whole_megapixels: float = Field(gt=0)
     near_duplicate_distance: int = Field(ge=0, le=7)
     terms: Mapping[str, NameList]
     openverse: ApiConfig

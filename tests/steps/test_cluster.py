@@ -39,8 +39,11 @@ def clustered(root: Path, tracker: MemoryTracker, settings: str = "", **paramete
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_logs_everything_a_run_promises(prepared_folder: Path, tracker: MemoryTracker, number: int) -> None:
+def test_logs_everything_a_run_promises(
+    prepared_folder: Path, tracker: MemoryTracker, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     learnt = tracker.runs[number]
+    monkeypatch.setattr(tracker, "draws", True)
     run = clustered(prepared_folder, tracker, run_id=learnt.id)
     assert run.status == "FINISHED"
     assert run.tags["clustered_run"] == learnt.id

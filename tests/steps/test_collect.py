@@ -36,7 +36,7 @@ from wastelens.web.errors import NoNetwork
 FAST = (
     "web.backoff_s=0.001 web.attempts=2 web.requests_per_second=10000 web.connect_timeout_s=1 web.read_timeout_s=1.5 "
     "web.longest_wait_s=0.5 web.max_bytes=1000000 openverse.seconds_between_requests=0 "
-    "commons.seconds_between_requests=0 min_side_px=100 max_megapixels=1"
+    "commons.seconds_between_requests=0 min_side_px=100 max_megapixels=1 max_whole_megapixels=0.8"
 )
 OPENVERSE, COMMONS = "/v1/images/", "/w/api.php"
 SIDE = (160, 120)
@@ -292,6 +292,14 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="500" height="500"/>'
         (Content(picture(1, (99, 400))), "too few pixels: 99 x 400, the shorter side must have 100"),
         (Content(image_bytes(Image.new("L", (1200, 1000), 9))), "too many pixels: 1200 x 1000, at most 1 megapixels"),
         (Content(image_bytes(Image.new("1", (20_000, 20_000)), "PNG"), kind="image/png"), "too many pixels"),
+        (
+            Content(image_bytes(Image.new("L", (900, 1000), 9), "PNG"), kind="image/png"),
+            "too many pixels: 900 x 1000 as PNG, at most 0.8 megapixels are taken of what is decoded whole",
+        ),
+        (
+            Content(image_bytes(Image.new("L", (900, 1000), 9), progressive=True)),
+            "too many pixels: 900 x 1000 as JPEG, at most 0.8 megapixels",
+        ),
         (Content(gif(), kind="image/gif"), "neither JPEG, PNG, WebP nor TIFF"),
         (Content(SVG, kind="image/svg+xml"), "neither JPEG, PNG, WebP nor TIFF"),
         (Content(b"%PDF-1.4 no photo"), "neither JPEG, PNG, WebP nor TIFF"),

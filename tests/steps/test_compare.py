@@ -94,7 +94,7 @@ def difference(contents: StudyContents) -> pd.Series:
 
 @pytest.fixture
 def tracker() -> MemoryTracker:
-    return MemoryTracker()
+    return MemoryTracker(draws=True)
 
 
 def test_two_runs_of_train(

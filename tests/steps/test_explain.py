@@ -77,7 +77,6 @@ def trained(prepared_folder: Path) -> Make:
             tracker = MemoryTracker()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("wastelens.models.transfer.keras_backbone", slim_vgg)
-                patch.setattr(MemoryRun, "log_figure", lambda *arguments: None)  # nobody looks at them here
                 train.run(config("train", small, dataset=str(prepared_folder / "litter"), **parameters), tracker)
             (runs[name],) = tracker.runs
         return runs[name]
@@ -411,10 +410,7 @@ def test_runs_that_do_not_fit(prepared_folder: Path, tracker: MemoryTracker, mod
     refused(RunError, "no threshold_glass.*Train it again", prepared_folder, tracker, run_id=run.id)
 
 
-def test_a_pretrain_run_has_no_decisions_to_explain(
-    prepared_folder: Path, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(MemoryRun, "log_figure", lambda *arguments: None)
+def test_a_pretrain_run_has_no_decisions_to_explain(prepared_folder: Path, tracker: MemoryTracker) -> None:
     settings = f"learner.epochs=1 learner.widths=[4,8] data_folder={prepared_folder / 'data'}"
     pretrain.run(config("pretrain", settings, dataset=str(prepared_folder / "litter")), tracker)
     refused(RunError, "no network to use here.*: train", prepared_folder, tracker, run_id=tracker.runs[0].id)

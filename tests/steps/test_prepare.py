@@ -23,15 +23,17 @@ from wastelens.data.prepared import SplitTables, draft, load_prepared
 from wastelens.data.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import DatasetError, InputError, MappingError, PreparedDatasetError
 from wastelens.explain.shown_photos import ShownPhotos
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.memory_tracking import MemoryTracker
 from wastelens.steps import prepare
 from wastelens.steps.relabelling import relabelled
 
 SMALL = "image_side_px=32 workers=2"
 
 
-def prepared(tmp_path: Path, dataset: Path, settings: str = "") -> tuple[prepare.Prepared, MemoryTracker]:
-    tracker = MemoryTracker()
+def prepared(
+    tmp_path: Path, dataset: Path, settings: str = "", *, draws: bool = False
+) -> tuple[prepare.Prepared, MemoryTracker]:
+    tracker = MemoryTracker(draws=draws)
     chosen = config("prepare", f"{SMALL} data_folder={tmp_path / 'data'} {settings}", dataset=str(dataset))
     return prepare.run(chosen, tracker), tracker
 
@@ -49,7 +51,7 @@ def edit(dataset: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_writes_the_prepared_dataset(tmp_path: Path, dataset: Path) -> None:
-    result, tracker = prepared(tmp_path, dataset)
+    result, tracker = prepared(tmp_path, dataset, draws=True)
     folder = tmp_path / "data" / "prepared" / "litter"
     labels = pd.read_csv(folder / "labels.csv")
     assert list(labels.columns) == [
@@ -450,12 +452,6 @@ def write_yolo(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks at them in these tests, and they take most of the time."""
-    monkeypatch.setattr(MemoryRun, "log_figure", lambda *arguments: None)
-
-
 LAYOUTS = {"class folders": write_class_folders, "labels": write_label_table, "yolo": write_yolo}
 
 
@@ -488,7 +484,6 @@ def test_other_layouts_are_prepared_and_found_again(
     assert ("object_size.png" in pictures) == (layout == "yolo")
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_a_file_of_labels_and_its_folder_are_one_dataset(tmp_path: Path) -> None:
     folder = write_label_table(tmp_path / "own")
     result, _ = prepared(tmp_path, folder / "labels.csv", f"materials={own_mapping(tmp_path)}")
@@ -502,7 +497,6 @@ def test_a_file_of_labels_and_its_folder_are_one_dataset(tmp_path: Path) -> None
         read_outlines(result.dataset)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_class_folders_that_changed_are_noticed(tmp_path: Path) -> None:
     folder = write_class_folders(tmp_path / "own")
     result, _ = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)}")
@@ -511,7 +505,6 @@ def test_class_folders_that_changed_are_noticed(tmp_path: Path) -> None:
         read_outlines(result.dataset)
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_annotations_gone_since_prepare_are_missed(tmp_path: Path, dataset: Path) -> None:
     prepared(tmp_path, dataset)
     (dataset / "annotations.json").unlink()
@@ -519,7 +512,6 @@ def test_annotations_gone_since_prepare_are_missed(tmp_path: Path, dataset: Path
         open_dataset(str(dataset), tmp_path / "data")
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_labels_of_files_that_do_not_exist_are_problem_photos(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -535,7 +527,6 @@ def test_labels_of_files_that_do_not_exist_are_problem_photos(
         prepared(tmp_path, folder, f"{settings} max_problem_share=0.05")
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_an_unreadable_photo_of_class_folders_is_left_out(tmp_path: Path) -> None:
     folder = write_class_folders(tmp_path / "own")
     (folder / "box" / "box3.jpg").write_text("no photo")
@@ -558,7 +549,6 @@ def test_an_unreadable_photo_of_class_folders_is_left_out(tmp_path: Path) -> Non
         ("labels", "group_by=camera", "nor a column .* which has file_name, labels"),
     ],
 )
-@pytest.mark.usefixtures("without_figures")
 def test_bad_input_of_other_layouts_leaves_nothing(tmp_path: Path, layout: str, settings: str, words: str) -> None:
     place = LAYOUTS[layout](tmp_path / "own")
     settings += f" materials={own_mapping(tmp_path)}" if settings else ""
@@ -568,7 +558,6 @@ def test_bad_input_of_other_layouts_leaves_nothing(tmp_path: Path, layout: str, 
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_trashnets_classes_point_to_its_mapping(tmp_path: Path) -> None:
     for name in ("cardboard", "metal"):
         write_photo(tmp_path / "bins" / name / "1.jpg")
@@ -601,7 +590,6 @@ def write_table_with_columns(folder: Path, columns: str, rows: Callable[[int, st
     ],
     ids=["id", "0/1 columns", "a row a label"],
 )
-@pytest.mark.usefixtures("without_figures")
 def test_groups_by_a_column_of_the_table(tmp_path: Path, columns: str, rows: Callable[[int, str, str], str]) -> None:
     folder = write_table_with_columns(tmp_path / "own", columns, rows)
     group_by = "id" if "id" in columns else "site"
@@ -624,7 +612,6 @@ def test_groups_by_a_column_of_the_table(tmp_path: Path, columns: str, rows: Cal
     ],
     ids=["a gap", "two values"],
 )
-@pytest.mark.usefixtures("without_figures")
 def test_a_column_that_does_not_tell_each_photos_group_is_refused(
     tmp_path: Path, rows: Callable[[int, str, str], str], words: str
 ) -> None:
@@ -638,7 +625,7 @@ def test_a_column_that_does_not_tell_each_photos_group_is_refused(
 def test_near_duplicates_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_class_folders(tmp_path / "own")
     shutil.copyfile(folder / "can" / "can3.jpg", folder / "box" / "box5.jpg")
-    result, tracker = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)}")
+    result, tracker = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)}", draws=True)
     group = result.dataset.frame.set_index("file_name")["group"]
     assert group["can_can3.jpg"] == group["box_box5.jpg"]
     sight = tracker.runs[0].folder / "sight"
@@ -655,7 +642,6 @@ def test_without_near_duplicates_there_is_no_sheet_of_them(tmp_path: Path, datas
     assert not (sight / "near_duplicates.png").exists()
 
 
-@pytest.mark.usefixtures("without_figures")
 def test_another_mapping_relabels_class_folders(tmp_path: Path) -> None:
     place = write_class_folders(tmp_path / "own")
     result, _ = prepared(tmp_path, place, f"materials={own_mapping(tmp_path)}")

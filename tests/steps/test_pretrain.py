@@ -42,7 +42,7 @@ def pretrained(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_logs_everything_a_run_promises(prepared_folder: Path, method: str) -> None:
-    run = pretrained(prepared_folder, method)
+    run = pretrained(prepared_folder, method, tracker=MemoryTracker(draws=True))
     assert run.status == "FINISHED"
     assert run.tags["step"] == "pretrain"
     assert run.tags["method"] == method

@@ -104,7 +104,7 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(prepared_folder: Path, models: dict[str, str]) -> Whole:
     STEPS.clear()
-    tracker = MemoryTracker()
+    tracker = MemoryTracker(draws=True)
     found = study.run(grid(prepared_folder, models), tracker)
     parent = next(run for run in tracker.runs if run.id == found.run_id)
     tables = {

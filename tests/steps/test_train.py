@@ -31,7 +31,7 @@ def trained(root: Path, settings: str = "", tracker: MemoryTracker | None = None
 
 
 def test_logs_everything_a_run_promises(prepared_folder: Path) -> None:
-    run = trained(prepared_folder, augment="true")
+    run = trained(prepared_folder, tracker=MemoryTracker(draws=True), augment="true")
     assert run.status == "FINISHED"
     per_epoch = {"loss", "val_loss", "val_macro_ap", "learning_rate"}
     assert all(per_epoch <= set(run.history[epoch]) for epoch in (1, 2))

@@ -117,7 +117,6 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     monkeypatch.setattr(trial, "ready_to_train", lambda settings, *_: Start(settings, None, {}, None))
     monkeypatch.setattr(trial, "Fitting", play.fitting)
     monkeypatch.setattr(trial, "forget_networks", lambda: None)
-    monkeypatch.setattr(MemoryRun, "log_figure", lambda *arguments: None)
     return play
 
 
@@ -136,7 +135,7 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole(prepared_folder: Path) -> Whole:
-    tracker = MemoryTracker()
+    tracker = MemoryTracker(draws=True)
     asked_for = asked(prepared_folder, "whole", trials="4", retrain="true")
     outputs, found, runs = [], [], []
     for _ in range(2):

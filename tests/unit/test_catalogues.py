@@ -49,7 +49,9 @@ def openverse(server: WebServer, web: Web) -> Make:
 def commons(server: WebServer, web: Web) -> Make:
     def make(*answers: Answer) -> Commons:
         address = server.serve(COMMONS, *answers)
-        return Commons(web, config("collect", f"{NO_PAUSES} commons.url={address}").commons, FREE, Largest(100, 10**8))
+        return Commons(
+            web, config("collect", f"{NO_PAUSES} commons.url={address}").commons, FREE, Largest(100, 25, 10**8)
+        )
 
     return make
 
@@ -279,8 +281,15 @@ def test_commons_describes_the_rest_of_a_page_later(commons: Make) -> None:
     assert catalogue.bad_records == 0
 
 
-@pytest.mark.parametrize("told", [{"width": 20_000, "height": 10_000}, {"size": 10**9}])
-def test_of_what_is_too_large_commons_own_copy_is_taken(commons: Make, told: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"width": 20_000, "height": 10_000},
+        {"size": 10**9},
+        {"width": 6_000, "height": 5_000, "mime": "image/png"},
+    ],
+)
+def test_of_what_is_too_large_commons_own_copy_is_taken(commons: Make, told: dict[str, Any]) -> None:
     (candidate,) = found(commons(pages(file_page(1, info=told))))
     assert candidate.photo_url.endswith("1280px-Litter_1.jpg")
     assert (candidate.width, candidate.height) == (1280, 960)

@@ -139,14 +139,14 @@ def whole_run(tracker, material, tmp_path, before=lambda number: None):
 
 @pytest.fixture(scope="module")
 def undisturbed(material, tmp_path_factory):
-    tracker = MemoryTracker()
+    tracker = MemoryTracker(draws=True)
     folder = tmp_path_factory.mktemp("undisturbed")
     whole_run(PatientTracker(tracker, folder / "waiting"), material, folder)
     return what_is_left(tracker.runs[0])
 
 
 def test_without_an_outage_a_run_is_what_the_tracker_behind_makes_of_it(undisturbed, material, tmp_path):
-    plain = MemoryTracker()
+    plain = MemoryTracker(draws=True)
     whole_run(plain, material, tmp_path)
     expected = what_is_left(plain.runs[0])
     drawn = [

@@ -46,7 +46,7 @@ class Memory:
     """What a test wants to know of runs kept in memory."""
 
     def __init__(self):
-        self.tracker = MemoryTracker()
+        self.tracker = MemoryTracker(draws=True)
 
     def _run(self, run_id):
         return next(run for run in self.tracker.runs if run.id == run_id)

@@ -575,7 +575,8 @@ def test_a_server_that_takes_connections_and_says_nothing(
     assert time.monotonic() - began < 5
 
 
-def test_no_driver(tmp_path: Path, silent_port: int) -> None:
+def test_no_driver(tmp_path: Path, silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_TABLES_S", 0.0)
     address = f"mysql+pymysql://user:{PASSWORD}@127.0.0.1:{silent_port}/tuning"
     message = refusal(StudyStoreError, lambda: opened(tmp_path, storage=address))
     assert message.startswith(
@@ -638,7 +639,8 @@ def test_another_programs_study_is_left_alone(tmp_path: Path) -> None:
     assert not theirs.user_attrs
 
 
-def test_files_that_are_no_database(tmp_path: Path) -> None:
+def test_files_that_are_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_TABLES_S", 0.0)
     (tmp_path / "text").write_text("a file of quite another kind, and long enough to be read as one\n" * 40)
     (tmp_path / "folder").mkdir()
     other = {"folder": "unable to open database file", "text": "file is not a database", "text/x.db": "File exists"}

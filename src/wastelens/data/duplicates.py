@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from wastelens.data.looks import Looks
 from wastelens.data.perceptual_hash import ORIENTATIONS, Hashes, perceptual_hashes
@@ -118,6 +116,10 @@ def connected_groups(n: int, pairs: IntArray) -> IntArray:
 
     n: number of photos. pairs: int64 (pairs, 2). Returns the smallest member of each photo's group, (n,).
     """
+    # Here, as most who need this file join nothing, and SciPy's graphs take 20 MB.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     _, component = connected_components(links, directed=False)
     _, first = np.unique(component, return_index=True)

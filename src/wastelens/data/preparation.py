@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from wastelens.data.coco import CocoDataset
 from wastelens.data.groups import Groups, assign_groups
 from wastelens.data.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
 from wastelens.data.layouts.layout import COCO, Layout
+from wastelens.data.machine import worker_count
 from wastelens.data.materials import MaterialMapping, check_covers, mapping_of_labels, read_mapping
 from wastelens.data.photo_cache import CacheEntry, PhotoCache, PhotoSource
 from wastelens.data.photo_files import exists
@@ -113,14 +112,6 @@ def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> Materia
         check_covers(mapping, names, layout.annotations)
         return mapping
     return mapping_of_labels(mapping, names, layout.of_label, sorted((conf_folder() / "materials").glob("*.csv")))
-
-
-def worker_count(workers: int | str) -> int:
-    """Threads to decode with: ``auto`` is one a core this process may use."""
-    if workers == "auto":
-        usable = getattr(os, "sched_getaffinity", None)
-        return len(usable(0)) if usable else os.cpu_count() or 1
-    return int(workers)
 
 
 def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:
@@ -283,25 +274,3 @@ def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversample
         except BalanceError as error:
             raise BalanceError(f"Fold {fold}: {error}" if fold else str(error)) from None
     return balanced
-
-
-def software_versions() -> dict[str, str]:
-    """The versions that a prepared dataset's bytes depend on."""
-    names = (
-        "wastelens",
-        "numpy",
-        "pandas",
-        "scipy",
-        "scikit-learn",
-        "pillow",
-        "simplejpeg",
-        "opencv-python-headless",
-    )
-    return {name: _version(name) for name in names}
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "checkout"

@@ -16,11 +16,11 @@ import pandas as pd
 
 from wastelens.data.duplicates import near_duplicate_pairs
 from wastelens.data.looks import confirmed_pairs
+from wastelens.data.machine import software_versions
 from wastelens.data.perceptual_hash import Hashes, perceptual_hashes
 from wastelens.data.photo_cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
 from wastelens.data.photo_rows import PhotoRows
-from wastelens.data.preparation import software_versions
 from wastelens.data.prepared import draft
 from wastelens.errors import DatasetError
 

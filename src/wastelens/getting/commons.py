@@ -35,10 +35,22 @@ _FIXED: dict[str, str | int] = {
 
 @dataclass(frozen=True)
 class Largest:
-    """Of what is larger than this, Commons' own copy of a smaller width is taken."""
+    """Of what is larger than this, Commons' own copy of a smaller width is taken.
+
+    Attributes:
+        megapixels: of a JPEG.
+        whole_megapixels: of what can only be decoded whole.
+        size_bytes: of the file.
+    """
 
     megapixels: float
+    whole_megapixels: float
     size_bytes: int
+
+    def is_exceeded(self, mime: str, megapixels: float, size_bytes: int) -> bool:
+        """Whether a file is larger."""
+        most = self.megapixels if mime == "image/jpeg" else min(self.megapixels, self.whole_megapixels)
+        return megapixels > most or size_bytes > self.size_bytes
 
 
 class Commons:
@@ -93,7 +105,8 @@ class Commons:
         identity = number(page.get("pageid"))
         if not identity or not photo_url:
             raise BadRecord
-        if width * height > self._largest.megapixels * 1e6 or number(info.get("size")) > self._largest.size_bytes:
+        mime = plain_text(info.get("mime"))
+        if self._largest.is_exceeded(mime, width * height / 1e6, number(info.get("size"))):
             copy = web_address(info.get("thumburl"))
             if copy:
                 photo_url, width, height = copy, number(info.get("thumbwidth")), number(info.get("thumbheight"))
@@ -116,7 +129,7 @@ class Commons:
             photo_url=photo_url,
             width=width,
             height=height,
-            mime=plain_text(info.get("mime")),
+            mime=mime,
         )
 
 

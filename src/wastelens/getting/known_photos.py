@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+import os
+import tempfile
+import weakref
 from typing import cast
 
 import numpy as np
@@ -11,7 +14,7 @@ import numpy.typing as npt
 from wastelens.data.looks import confirmed_pairs
 from wastelens.data.perceptual_hash import Hashes, perceptual_hashes
 from wastelens.data.photo_rows import PhotoRows
-from wastelens.data.photos import BadPhotoError, Photo, decode, read_photo
+from wastelens.data.photos import Photo
 from wastelens.data.prepared import PreparedDataset
 
 Photos = npt.NDArray[np.uint8]
@@ -33,16 +36,13 @@ class KnownPhotos:
     Args:
         judged: val and test photos of the prepared dataset.
         collected: photos of the folder, of the same side.
-        folder: where those are, and those that are added.
-        names: the names of ``collected`` below the folder.
+        names: the names of ``collected`` below their folder.
         max_distance: bits of the perceptual hash that may differ.
     """
 
-    def __init__(
-        self, judged: PhotoRows, collected: PhotoRows, folder: Path, names: list[str], max_distance: int
-    ) -> None:
+    def __init__(self, judged: PhotoRows, collected: PhotoRows, names: list[str], max_distance: int) -> None:
         self._photos = _one_behind_the_other(judged, collected)
-        self._added = _PhotoFiles(folder, self._photos.side_px)
+        self._added = _AddedPhotos(self._photos.side_px)
         self._judged = len(judged)
         self._names = list(names)
         self._max_distance = max_distance
@@ -93,38 +93,43 @@ class KnownPhotos:
         return f"near-duplicate: of {self._names[row - self._judged]}"
 
     def add(self, name: str, photo: Photo) -> None:
-        """From now on a photo is known, whose file has that name below the folder."""
+        """From now on a photo is known, uint8 (side, side, 3), whose file has that name below the folder."""
         self._hashes = np.concatenate([self._hashes, perceptual_hashes(photo[np.newaxis])])
         self._names.append(name)
-        self._added.names.append(name)
+        self._added.add(photo)
 
 
 def _one_behind_the_other(*sources: Photos | PhotoRows) -> PhotoRows:
     return PhotoRows([(photos, np.arange(len(photos))) for photos in sources])
 
 
-class _PhotoFiles:
-    """Photo files that stand for an array, uint8 (photos, side, side, 3): each is decoded when it is asked for."""
+class _AddedPhotos:
+    """Photos that stand for an array, uint8 (photos, side, side, 3), and wait in a temporary file."""
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, folder: Path, side_px: int) -> None:
-        self.names: list[str] = []
-        self._folder = folder
-        self._side_px = side_px
+    def __init__(self, side_px: int) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it ends with this object
+        weakref.finalize(self, self._file.close)
+        self._count = 0
+        self._of_one = (side_px, side_px, 3)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return self._count
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self), self._side_px, self._side_px, 3)
+        return (self._count, *self._of_one)
+
+    def add(self, photo: Photo) -> None:
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(photo.tobytes())
+        self._count += 1
 
     def __getitem__(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
-        return np.stack([self._photo(self.names[row]) for row in rows])
+        return np.stack([self._photo(row) for row in rows.tolist()])
 
-    def _photo(self, name: str) -> Photo:
-        try:
-            return decode(read_photo(self._folder / name), self._side_px).pixels_0_255
-        except BadPhotoError:  # somebody has just removed it: black, which is like nothing
-            return np.zeros(self.shape[1:], np.uint8)
+    def _photo(self, row: int) -> Photo:
+        size_bytes = math.prod(self._of_one)
+        self._file.seek(row * size_bytes)
+        return np.frombuffer(self._file.read(size_bytes), np.uint8).reshape(self._of_one)

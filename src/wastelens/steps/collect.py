@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wastelens.console import Bar, progress_bar, say, warn
+from wastelens.data.machine import worker_count
 from wastelens.data.opening import open_dataset
 from wastelens.data.photo_cache import PhotoCache
 from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
 from wastelens.data.photo_rows import PhotoRows
-from wastelens.data.preparation import worker_count
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
 from wastelens.errors import ConfigError, did_you_mean
@@ -116,6 +116,7 @@ def _rules(config: CollectConfig) -> Rules:
         licences=config.licences,
         min_side_px=config.min_side_px,
         max_megapixels=config.max_megapixels,
+        max_whole_megapixels=config.max_whole_megapixels,
         max_bytes=config.web.max_bytes,
         hosts=config.hosts,
         near_duplicate_distance=config.near_duplicate_distance,
@@ -159,7 +160,7 @@ def _missing(photos: CollectedPhotos, materials: tuple[str, ...], config: Collec
 
 
 def _catalogues(web: Web, config: CollectConfig) -> Catalogues:
-    largest = Largest(config.max_megapixels, config.web.max_bytes)
+    largest = Largest(config.max_megapixels, config.max_whole_megapixels, config.web.max_bytes)
     built: dict[str, Catalogue] = {
         "openverse": Openverse(web, config.openverse, config.licences),
         "commons": Commons(web, config.commons, config.licences, largest),
@@ -175,14 +176,14 @@ def _known(photos: CollectedPhotos, dataset: PreparedDataset, config: CollectCon
         path.relative_to(photos.folder).as_posix() for path in found if path.suffix.lower() in PHOTO_SUFFIXES
     )
     if not names:
-        return KnownPhotos(judged, PhotoRows([(judged, [])]), photos.folder, [], config.near_duplicate_distance)
+        return KnownPhotos(judged, PhotoRows([(judged, [])]), [], config.near_duplicate_distance)
     like = PhotoCache(Path(), judged.side_px, MAX_MEGAPIXELS)
     with progress_bar("Photos that are there", len(names)) as bar:
         cache_folder = dataset.folder.parent / UNLABELLED_CACHE
         decoded = decode_folder(photos.folder, names, cache_folder, like, worker_count("auto"), bar.advance)
     rows = [row for row, problem in enumerate(decoded.problems) if not problem]
     there = PhotoRows([(decoded.photos, rows)])
-    return KnownPhotos(judged, there, photos.folder, [names[row] for row in rows], config.near_duplicate_distance)
+    return KnownPhotos(judged, there, [names[row] for row in rows], config.near_duplicate_distance)
 
 
 class _Progress:

@@ -23,6 +23,7 @@ from wastelens.data.groups import coarser_grouping
 from wastelens.data.labels import AnnotatedPhotos, tabulate
 from wastelens.data.layouts.coco_files import ANNOTATIONS
 from wastelens.data.layouts.layout import COCO
+from wastelens.data.machine import software_versions
 from wastelens.data.materials import MAPPING_FILE, MaterialMapping, mapping_frame
 from wastelens.data.near_duplicate_report import near_duplicate_sheet, near_duplicate_table
 from wastelens.data.outlines import AnnotatedOutlines
@@ -35,7 +36,6 @@ from wastelens.data.preparation import (
     check_group_by,
     mapping_for,
     photo_sources,
-    software_versions,
     split_photos,
     tables_of_splits,
 )

@@ -17,9 +17,9 @@ import pandas as pd
 from wastelens.config import PretrainConfig, flatten
 from wastelens.console import progress_bar, say
 from wastelens.data.duplicates import NEAR_DUPLICATE_BITS
+from wastelens.data.machine import worker_count
 from wastelens.data.opening import open_dataset
 from wastelens.data.photo_rows import PhotoRows
-from wastelens.data.preparation import worker_count
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.sources import prepared_from
 from wastelens.data.tables import LabelTable

@@ -14,8 +14,9 @@ from wastelens.config import PrepareConfig
 from wastelens.console import say
 from wastelens.data import prepared
 from wastelens.data.layouts.layout import COCO
+from wastelens.data.machine import software_versions
 from wastelens.data.materials import MAPPING_FILE, MaterialMapping, mapping_frame
-from wastelens.data.preparation import balance, mapping_path, software_versions
+from wastelens.data.preparation import balance, mapping_path
 from wastelens.data.prepared import PreparedDataset
 from wastelens.data.relabelled import (
     RELABELLED_FROM,
