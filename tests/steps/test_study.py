@@ -416,11 +416,16 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, chosen: Any, tracker: MemoryTra
 
 
 def test_an_interrupted_cell_goes_on_from_its_checkpoint(
-    whole: Whole, prepared_folder: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    whole: Whole,
+    prepared_folder: Path,
+    models: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     tracker = forked(whole, LEFT_OUT)
     chosen = small(prepared_folder, models)
     killed = interrupted(monkeypatch, chosen, tracker, epoch=2)
+    assert "Go on with" not in capsys.readouterr().out, "the study goes on, not a training of its own"
     STEPS.clear()
     found = study.run(chosen, tracker)
     assert (killed.status, killed.tags["attempt"]) == ("FINISHED", "2")

@@ -129,7 +129,7 @@ def test_same_seed_same_curve_and_another_seed_another(prepared_folder: Path) ->
 
 
 def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
-    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = trained(prepared_folder, "fit.epochs=4")
     tracker = MemoryTracker()
@@ -143,6 +143,9 @@ def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
     monkeypatch.setattr(fitting._Watcher, "batch_done", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, "fit.epochs=4", tracker)
+    said = capsys.readouterr().out
+    assert f"Go on with: mlflow run . -e train --env-manager local -P dataset={prepared_folder / 'litter'}" in said
+    assert f"-P resume={tracker.runs[0].id} -P 'set=data_folder=" in said
     assert tracker.runs[0].status == "KILLED"
     assert sorted(tracker.runs[0].history) == [1, 2]
     monkeypatch.setattr(fitting._Watcher, "batch_done", original)

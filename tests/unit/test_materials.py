@@ -100,7 +100,8 @@ def test_category_without_a_material(tmp_path):
     with pytest.raises(MappingError) as caught:
         check_covers(mapping, ["Drink can", "Pop tab", "Glass bottle"], ANNOTATIONS)
     assert str(caught.value) == (
-        f"{ANNOTATIONS}: category 'Pop tab' has no material. Add a row to {tmp_path / 'm.csv'}."
+        f"{ANNOTATIONS}: category 'Pop tab' has no material. Add a row to {tmp_path / 'm.csv'}, or give a mapping of "
+        "your own: -P materials=FILE.csv"
     )
 
 

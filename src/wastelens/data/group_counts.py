@@ -25,7 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 
 SIZE_RANGE = (Fraction(4, 5), Fraction(4, 3))  # of a fraction: 12 to 20 % of the photos for 15 %
 TIE = 1e-12  # shares closer than this are the same fraction, rounded differently
-_FINER = "Split by smaller groups (group_by=scene or photo)"
+_FINER = "Split by smaller groups (group_by=scene, or photo, which makes the smallest)"
 
 
 @dataclass(frozen=True)

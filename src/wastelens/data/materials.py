@@ -90,7 +90,10 @@ def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotation
     names = list(categories)
     for name in names:
         if name not in mapping.material_of:
-            raise MappingError(f"{annotations}: category '{name}' has no material. Add a row to {mapping.path}.")
+            raise MappingError(
+                f"{annotations}: category '{name}' has no material. Add a row to {mapping.path}, or give a mapping of "
+                "your own: -P materials=FILE.csv"
+            )
     for name in mapping.material_of:
         if name not in names:
             hint = did_you_mean(name, names)

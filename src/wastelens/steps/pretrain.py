@@ -97,7 +97,7 @@ def pretrain_one(
     load_backend()
     with (
         tracker.start(run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
-        telling_how_to_resume(tracked.id, config.dataset, "pretrain") if started is None else nullcontext(),
+        telling_how_to_resume(tracked.id, config, "pretrain") if started is None and tags is None else nullcontext(),
     ):
         if started is not None:
             started(tracked.id)

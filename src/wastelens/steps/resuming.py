@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -12,6 +11,7 @@ from wastelens.console import say
 from wastelens.data.prepared import PreparedDataset
 from wastelens.errors import RunError
 from wastelens.steps.finished_runs import about_run
+from wastelens.steps.next_commands import next_command
 from wastelens.tracking import Run, Tracker
 from wastelens.training.checkpoint import Checkpoint, load_checkpoint
 
@@ -53,11 +53,11 @@ def checkpoint_of(tracked: Run) -> Checkpoint | None:
 
 
 @contextlib.contextmanager
-def telling_how_to_resume(run_id: str, dataset: str, step: str) -> Iterator[None]:
+def telling_how_to_resume(run_id: str, config: TrainConfig | PretrainConfig, step: str) -> Iterator[None]:
     """Say, where the user interrupts a step, how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        command = f"-e {step} -P dataset={shlex.quote(dataset)} -P resume={run_id}"
+        command = next_command(step, {"dataset": config.dataset, "resume": run_id}, config.data_folder)
         say(f"Run {run_id} was interrupted. Go on with: {command}", "yellow")
         raise

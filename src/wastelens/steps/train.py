@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def train_one(
         _check_same_start(tracker, config, start.tags)
     with (
         tracker.start(name or run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
-        telling_how_to_resume(tracked.id, config.dataset, "train"),
+        telling_how_to_resume(tracked.id, config, "train") if tags is None else nullcontext(),
     ):
         checkpoint = checkpoint_of(tracked) if config.resume else None
         if not config.resume:
