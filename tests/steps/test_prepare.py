@@ -622,6 +622,13 @@ def test_a_column_that_does_not_tell_each_photos_group_is_refused(
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
+def test_prepared_anew_at_another_side_behind_an_open_dataset(tmp_path: Path, dataset: Path) -> None:
+    opened = load_prepared(prepared(tmp_path, dataset)[0].dataset.folder)
+    prepared(tmp_path, dataset, "image_side_px=40")
+    with pytest.raises(PreparedDatasetError, match=r"litter was prepared anew meanwhile\. Start this again\."):
+        _ = opened.photos
+
+
 def test_near_duplicates_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_class_folders(tmp_path / "own")
     shutil.copyfile(folder / "can" / "can3.jpg", folder / "box" / "box5.jpg")

@@ -75,8 +75,15 @@ class PreparedDataset:
 
     @cached_property
     def photos(self) -> npt.NDArray[np.uint8]:
-        """The photo cache, memory-mapped: uint8 (photos, side, side, 3) in 0–255."""
-        return load_photos(self.folder / self.manifest["cache"]["file"])
+        """The photo cache, memory-mapped: uint8 (photos, side, side, 3) in 0–255.
+
+        Raises:
+            PreparedDatasetError: the dataset was prepared anew, with photos of another side, since it was opened.
+        """
+        try:
+            return load_photos(self.folder / self.manifest["cache"]["file"])
+        except FileNotFoundError:
+            raise PreparedDatasetError(f"{self.folder} was prepared anew meanwhile. Start this again.") from None
 
     def split(self, fold: int = 0) -> SplitTables:
         """The tables of the one split (fold 0) or of the K-th split for cross-validation.
