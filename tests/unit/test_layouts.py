@@ -205,9 +205,12 @@ def test_what_lies_beside_tacos_annotations_is_no_second_dataset(tmp_path: Path)
     write_json(tmp_path / "annotations.json", coco_dict())
     for name in ("annotations.0a1b2c3d.json", "annotations_unofficial.json", "annotations_0_train.json"):
         write_json(tmp_path / name, coco_dict())
-    assert recognise(tmp_path).recognised == f"COCO annotations in {tmp_path}"
+    assert recognise(tmp_path).recognised == f"COCO annotations in {tmp_path / 'annotations.json'}"
     write_json(tmp_path / "annotations_corrected.json", coco_dict())
-    assert f"2 ways: COCO annotations in {tmp_path}; COCO annotations in {tmp_path}/annotations_c" in refusal(tmp_path)
+    assert (
+        f"2 ways: COCO annotations in {tmp_path}/annotations.json; COCO annotations in {tmp_path}/annotations_c"
+        in refusal(tmp_path)
+    )
 
 
 # ── Class folders ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -51,8 +51,6 @@ class CocoFiles(Layout):
     @property
     def recognised(self) -> str:
         """What was recognised."""
-        if self.files == (self.root / ANNOTATIONS,):
-            return f"COCO annotations in {self.root}"
         if len(self.files) == 1:
             return f"COCO annotations in {self.files[0]}"
         names = ", ".join(str(file.relative_to(self.root)) for file in self.files)
