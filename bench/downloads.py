@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from tests.factories import write_dataset
-from tests.unit.test_catalogues import record, results
+from tests.getting.test_catalogues import record, results
 from tests.web_server import Content, WebServer, photo
 
 PHOTOS, LATENCY_S, WORKERS = 200, 0.1, 8
@@ -49,8 +49,9 @@ def main() -> None:
 
 def _photos_per_second(photos: list[bytes], workers: int) -> float:
     """Of the step alone: starting Python and MLflow is no part of it."""
-    from wastelens.config_files import load_config
-    from wastelens.memory_tracking import MemoryTracker
+    from tests.memory_tracking import MemoryTracker
+
+    from wastelens.config.files import load_config
     from wastelens.steps import download
 
     with tempfile.TemporaryDirectory() as folder, WebServer() as server:

@@ -7,14 +7,14 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.duplicates import (
+from wastelens.data.duplicates.perceptual_hash import ORIENTATIONS, Hashes
+from wastelens.data.duplicates.search import (
     NEAR_DUPLICATE_BITS,
     IntArray,
     connected_groups,
     near_duplicate_links,
     near_duplicate_pairs,
 )
-from wastelens.data.perceptual_hash import ORIENTATIONS, Hashes
 
 PHOTOS = (10_000, 100_000)
 PLANTED_SHARE = 0.01

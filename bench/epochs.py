@@ -12,13 +12,13 @@ import pandas as pd
 
 from bench.measure import Measurement, Silent, alternating, best_of
 from bench.photos import full_size_photos
-from wastelens.config import TrainConfig
-from wastelens.config_files import load_config
-from wastelens.data.machine import worker_count
-from wastelens.data.photo_cache import PhotoCache, PhotoSource, load_photos
-from wastelens.data.pipeline import TrainingBatches
-from wastelens.data.tables import TrainTable
+from wastelens.config.files import load_config
+from wastelens.config.train import TrainConfig
+from wastelens.data.batches.pipeline import TrainingBatches
+from wastelens.data.photos.cache import PhotoCache, PhotoSource, load_photos
+from wastelens.data.prepared.tables import TrainTable
 from wastelens.models.registry import build_model
+from wastelens.system.machine import worker_count
 from wastelens.training.checkpoint import Progress
 from wastelens.training.fit import _on_logits, _train_epoch, build_optimizer
 from wastelens.training.losses import build_loss

@@ -14,10 +14,10 @@ import numpy as np
 from tests.factories import write_dataset
 
 from bench.measure import ROOT, Measurement, alternating, run_python
-from wastelens.config import TrainConfig
-from wastelens.config_files import load_config
-from wastelens.explain.class_activation import GradientMaps
-from wastelens.explain.expected_gradients import ExpectedGradients
+from wastelens.config.files import load_config
+from wastelens.config.train import TrainConfig
+from wastelens.explain.methods.gradcam import GradientMaps
+from wastelens.explain.methods.shap_gradients import ExpectedGradients
 from wastelens.models.freezing import logits_tensor
 from wastelens.models.registry import build_model
 from wastelens.models.spatial import choose_layer

@@ -10,9 +10,9 @@ import numpy as np
 
 from bench.epochs import _table
 from bench.measure import Measurement, Silent, best_of
-from wastelens.config import TrainConfig
-from wastelens.config_files import load_config
-from wastelens.data.pipeline import TrainingBatches
+from wastelens.config.files import load_config
+from wastelens.config.train import TrainConfig
+from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.models.freezing import freeze, frozen_cut, split_model
 from wastelens.models.registry import build_model
 from wastelens.training.checkpoint import Progress

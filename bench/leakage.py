@@ -7,14 +7,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.measure import SHARED
-from wastelens.config_files import conf_folder
-from wastelens.data.coco import read_coco
-from wastelens.data.labels import tabulate
-from wastelens.data.materials import read_mapping
-from wastelens.data.preparation import split_tables
-from wastelens.data.split import SplitFractions, assign_splits
+from wastelens.config.files import conf_folder
+from wastelens.data.annotations.coco import read_coco
+from wastelens.data.annotations.labels import tabulate
+from wastelens.data.annotations.materials import read_mapping
 from wastelens.evaluation.control_predictors import ControlInputs, neighbour_scores
 from wastelens.evaluation.metrics import macro_average_precision
+from wastelens.preparing.split import SplitFractions, assign_splits
+from wastelens.preparing.stages import split_tables
 
 SEEDS = 10
 TEST_PHOTOS = 291

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bench.measure import SHARED, Measurement, best_of
-from wastelens.data.machine import worker_count
-from wastelens.data.photo_cache import PhotoCache, PhotoSource
+from wastelens.data.photos.cache import PhotoCache, PhotoSource
+from wastelens.system.machine import worker_count
 
 SIDE_PX = 160
 COPIES = 4

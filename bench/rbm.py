@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.measure import Measurement, alternating
-from wastelens.config import PretrainConfig
-from wastelens.config_files import load_config
+from wastelens.config.files import load_config
+from wastelens.config.networks import RbmConfig
+from wastelens.config.pretrain import PretrainConfig
 from wastelens.models.contrastive_divergence import ContrastiveDivergence
 from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
-from wastelens.network_config import RbmConfig
 
 ROWS, COMPONENTS, HIDDEN, BATCH = 2000, 4096, 256, 64
 EPOCHS = 10

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import ROOT, SHARED, Measurement, best_of, run_python
-from wastelens.config_files import conf_folder
-from wastelens.data.balance import oversample
-from wastelens.data.coco import read_coco
-from wastelens.data.labels import tabulate
-from wastelens.data.materials import read_mapping
+from wastelens.config.files import conf_folder
+from wastelens.data.annotations.coco import read_coco
+from wastelens.data.annotations.labels import tabulate
+from wastelens.data.annotations.materials import read_mapping
+from wastelens.data.prepared.tables import TrainTable
 from wastelens.data.sample import render_sample
-from wastelens.data.tables import TrainTable
+from wastelens.preparing.balance import oversample
 
 READ = """
 from pathlib import Path
-from wastelens.config_files import conf_folder
-from wastelens.data.coco import read_coco
-from wastelens.data.labels import tabulate
-from wastelens.data.materials import read_mapping
+from wastelens.config.files import conf_folder
+from wastelens.data.annotations.coco import read_coco
+from wastelens.data.annotations.labels import tabulate
+from wastelens.data.annotations.materials import read_mapping
 mapping = read_mapping(conf_folder() / "materials" / "default.csv")
 table = tabulate(read_coco(Path({path!r})), mapping)
 assert len(table.labels) == {photos}

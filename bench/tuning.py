@@ -34,8 +34,9 @@ def main() -> None:
 
 
 def _prepare() -> None:
-    from wastelens.config_files import load_config
-    from wastelens.memory_tracking import MemoryTracker
+    from tests.memory_tracking import MemoryTracker
+
+    from wastelens.config.files import load_config
     from wastelens.steps import prepare
 
     prepare.run(load_config("prepare", parameters={"dataset": "sample", "image_side_px": "64"}), MemoryTracker())
@@ -43,9 +44,9 @@ def _prepare() -> None:
 
 def _tuned(seed: int, pruner: str, trials: int = TRIALS, settings: str = SETTINGS) -> tuple[int, float]:
     """Epochs of all trials together, and the best val_macro_ap."""
-    from wastelens.config_files import load_config
-    from wastelens.mlflow_tracking import MlflowTracker
+    from wastelens.config.files import load_config
     from wastelens.steps import tune
+    from wastelens.tracking.mlflow_tracker import MlflowTracker
 
     asked = {"dataset": "sample", "trials": str(trials), "pruner": pruner, "retrain": "false", "seed": str(seed)}
     config: Any = load_config(
@@ -57,9 +58,9 @@ def _tuned(seed: int, pruner: str, trials: int = TRIALS, settings: str = SETTING
 
 def _cost_of_a_trial_s() -> float:
     """Seconds a trial takes whose training takes none: what its storage, its run and its sampler cost."""
-    from wastelens.steps import fitting
-    from wastelens.steps.trial_work import do_trials
+    from wastelens.experiment import fitting
     from wastelens.training.checkpoint import Progress
+    from wastelens.tuning.trial_work import do_trials
 
     def idle(self: Any) -> tuple[None, Progress]:
         for epoch in range(1, IDLE_EPOCHS + 1):
@@ -70,8 +71,8 @@ def _cost_of_a_trial_s() -> float:
 
     with (
         mock.patch.object(fitting.Fitting, "run", idle),
-        mock.patch("wastelens.steps.trial.ready_to_train", _no_network),
-        mock.patch("wastelens.steps.trial.forget_networks"),
+        mock.patch("wastelens.tuning.trial.ready_to_train", _no_network),
+        mock.patch("wastelens.tuning.trial.forget_networks"),
     ):
         _tuned(0, "none", trials=1)  # libraries and databases are opened once a study
         taken: list[float] = []
@@ -90,7 +91,7 @@ def _timed(function: Callable[..., None], taken: list[float]) -> Callable[..., N
 
 
 def _no_network(config: Any, *_: object) -> Any:
-    from wastelens.steps.fitting import Start
+    from wastelens.experiment.fitting import Start
 
     return Start(config, None, {}, None)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.factories import config, write_dataset
+from tests.memory_tracking import MemoryTracker
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,15 @@ def keras() -> Any:
     import keras
 
     return keras
+
+
+@pytest.fixture(scope="module")
+def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset, ``litter``, prepared once for all tests of a file; nobody writes into its tables."""
+    from wastelens.steps import prepare  # heavy, and most tests need none of it
+
+    root = tmp_path_factory.mktemp("prepared")
+    write_dataset(root / "litter", side=(48, 48))
+    settings = f"image_side_px=32 data_folder={root / 'data'} folds=3"
+    prepare.run(config("prepare", settings, dataset=str(root / "litter")), MemoryTracker())
+    return root

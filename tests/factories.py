@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from wastelens.config_base import Config
-from wastelens.config_files import load_config
-from wastelens.data.tables import LabelTable
+from wastelens.config.base import Config
+from wastelens.config.files import load_config
+from wastelens.data.prepared.tables import LabelTable
 
 DEFAULT_MAPPING = Path(__file__).resolve().parents[1] / "conf" / "materials" / "default.csv"
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import click
 from click.core import ParameterSource
 
-from wastelens import interrupts
 from wastelens.errors import WastelensError
+from wastelens.system import interrupts
 
 INTERRUPTED_STATUS = 130
 _MENDABLE = {
@@ -236,13 +236,13 @@ for _step, (_summary, _parameters) in ENTRY_POINTS.items():
 def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
     """Resolve the config from the command line's values and run the step under the MLflow tracker."""
     prepare_environment()
-    config_files = importlib.import_module("wastelens.config_files")
+    config_files = importlib.import_module("wastelens.config.files")
     config_file, settings = values.pop("config"), values.pop("set")
     given = {name: values[name] for name in values if name in typed}
     if "MLFLOW_RUN_ID" in os.environ:
         given = _unlike_defaults(step, given, config_file, config_files.config_file_says(step, config_file))
     config = config_files.load_config(step, parameters=given, config_file=config_file, settings=settings)
-    tracking = importlib.import_module("wastelens.mlflow_tracking")
+    tracking = importlib.import_module("wastelens.tracking.mlflow_tracker")
     importlib.import_module(f"wastelens.steps.{step}").run(config, tracking.MlflowTracker())
 
 

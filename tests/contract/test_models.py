@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.factories import config, photo_array
 
-from wastelens.config_files import conf_folder
+from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError
 from wastelens.models.registry import build_model
 from wastelens.training.losses import binary_cross_entropy

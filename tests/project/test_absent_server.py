@@ -14,11 +14,11 @@ import pytest
 from matplotlib.figure import Figure
 from tests.project.server import Server
 
-from wastelens import patient_tracking
 from wastelens.errors import RunError, StoreUnreachable
-from wastelens.mlflow_tracking import MlflowTracker
-from wastelens.patient_tracking import PatientTracker
-from wastelens.tracking import PyfuncModel, Run
+from wastelens.tracking import patient as patient_tracking
+from wastelens.tracking.mlflow_tracker import MlflowTracker
+from wastelens.tracking.patient import PatientTracker
+from wastelens.tracking.tracker import PyfuncModel, Run
 
 pytestmark = [
     pytest.mark.slow,

@@ -23,7 +23,7 @@ from PIL import Image
 from tests.project.browser import browser, console, mlflow_ui, needs_browser, requested, sent, soon
 from tests.project.running import ROOT
 
-from wastelens.data.drawing import spoken
+from wastelens.figures.style import spoken
 
 pytestmark = [pytest.mark.slow, needs_browser]
 

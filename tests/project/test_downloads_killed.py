@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from tests.factories import config, write_dataset
+from tests.getting.test_catalogues import file_page, pages, record, results
+from tests.memory_tracking import MemoryTracker
 from tests.project.running import complaint, ok, output_of, start, wait_for, wastelens
-from tests.unit.test_catalogues import file_page, pages, record, results
 from tests.web_server import Answer, Content, Cut, Hang, Page, Status, WebServer, photo
 
-from wastelens.memory_tracking import MemoryTracker
 from wastelens.steps import prepare
 
 PHOTOS, KILLS = 40, 10

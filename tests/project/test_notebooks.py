@@ -153,7 +153,7 @@ def test_without_outlines_no_energy_is_shown(filled_store: Path, tmp_path: Path)
 
 def test_the_newest_dataset_is_sighted(filled_store: Path, tmp_path: Path) -> None:
     """In its own folder; every material has its photos, every control its score."""
-    from wastelens.data.prepared import load_prepared
+    from wastelens.data.prepared.dataset import load_prepared
 
     prepared = tmp_path / "data" / "prepared"
     for name in ("litter", "older", ".litter.replaced"):

@@ -17,8 +17,9 @@ import yaml
 from tests.project.running import PROGRAM, ROOT, ok, run
 
 from wastelens import cli
-from wastelens.config import STEP_CONFIGS, MainConfig
-from wastelens.config_files import load_config, read_yaml
+from wastelens.config.files import load_config, read_yaml
+from wastelens.config.main import MainConfig
+from wastelens.config.steps import STEP_CONFIGS
 from wastelens.data.sample import CATEGORIES
 
 CONF = ROOT / "conf"

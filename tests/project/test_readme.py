@@ -15,8 +15,8 @@ import yaml
 from tests.project.running import ROOT
 
 from wastelens import cli
-from wastelens.config_files import load_config
-from wastelens.explain.scores import METHOD_TITLES, SCORES
+from wastelens.config.files import load_config
+from wastelens.explain.scoring.scores import METHOD_TITLES, SCORES
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "bench/results.md"]
 DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.factories import config
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, RunError
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.steps import cluster, pretrain, train
 
 

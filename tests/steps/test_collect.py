@@ -17,20 +17,20 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 from tests.factories import blocks, image_bytes, write_json
-from tests.unit.test_catalogues import file_page, pages, record, results
+from tests.getting.test_catalogues import file_page, pages, record, results
+from tests.memory_tracking import MemoryTracker
 from tests.web_server import Answer, Content, Cut, Gzip, Hang, Json, Page, Promise, Redirect, Status, WebServer, photo
 
-from wastelens import interrupts
-from wastelens.config_files import load_config
-from wastelens.data import photo_cache
-from wastelens.data.unlabelled import UNLABELLED_CACHE, load_unlabelled
+from wastelens.config.files import load_config
+from wastelens.config.getting import CollectConfig
+from wastelens.data.photos import cache as photo_cache
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
-from wastelens.folder_lock import alone_in
 from wastelens.getting.attribution import is_reduced_copy
 from wastelens.getting.ledger import CsvLedger
-from wastelens.getting_config import CollectConfig
-from wastelens.memory_tracking import MemoryTracker
+from wastelens.preparing.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.steps import collect
+from wastelens.system import interrupts
+from wastelens.system.locks import alone_in
 from wastelens.web.errors import NoNetwork
 
 FAST = (

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 from tests.factories import MATERIALS, config
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
-from wastelens.config import TrainConfig
+from wastelens.config.train import TrainConfig
 from wastelens.errors import ConfigError, RunError, StoreUnreachable
-from wastelens.evaluation.verdict import Verdict
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.experiment import train_one as train_one_module
 from wastelens.steps import compare, train
 from wastelens.studies.report import StudyContents
 
@@ -100,8 +100,8 @@ def tracker() -> MemoryTracker:
 def test_two_runs_of_train(
     prepared_folder: Path, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Verdict, "figures", lambda *arguments: {})
-    monkeypatch.setattr(train, "_log_model", lambda *arguments: None)
+    monkeypatch.setattr(train_one_module, "verdict_figures", lambda *arguments: {})
+    monkeypatch.setattr(train_one_module, "_log_model", lambda *arguments: None)
     tiny = "network.widths=[4] fit.epochs=1 fit.batch_size=16 bootstrap_resamples=100"
     where = {"dataset": str(prepared_folder / "litter")}
     for arm in ("true", "false"):

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from tests.factories import config, image_bytes
+from tests.memory_tracking import MemoryRun, MemoryTracker
 from tests.web_server import (
     Answer,
     Content,
@@ -35,9 +36,8 @@ from tests.web_server import (
 )
 
 from wastelens.errors import AnnotationsError, ConfigError, DatasetError
-from wastelens.folder_lock import alone_in
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.steps import download
+from wastelens.system.locks import alone_in
 from wastelens.web.errors import NoNetwork
 
 SIDE = (320, 240)

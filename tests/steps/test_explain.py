@@ -26,13 +26,13 @@ from tests.factories import (
     write_json,
     write_photo,
 )
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
-from wastelens.data.prepared import load_prepared
+from wastelens.data.prepared.dataset import load_prepared
 from wastelens.errors import ConfigError, DatasetError, RunError
-from wastelens.explain import pictures
-from wastelens.explain.evidence import Evidence, without_sum
 from wastelens.explain.examination import Clock
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.explain.methods.evidence import Evidence, without_sum
+from wastelens.explain.page import pictures
 from wastelens.steps import explain, prepare, pretrain, train
 
 TINY = (
@@ -148,7 +148,9 @@ def cheaply(
     """``explained`` by the stand-in, or another method, which goes by the name of shap; figures are not drawn."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(explain, "build_methods", lambda *arguments, **options: {"shap": method or StandIn()})
-        patch.setattr("wastelens.explain.pictures.photo_figure", figure or (lambda *arguments, **options: b"figure"))
+        patch.setattr(
+            "wastelens.explain.page.pictures.photo_figure", figure or (lambda *arguments, **options: b"figure")
+        )
         return explained(root, tracker, f"randomised_photos=0 {settings}", **{"methods": "shap", **parameters})
 
 
@@ -668,7 +670,7 @@ def test_a_photo_of_nothing_of_which_nothing_is_said(
 def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
     own_copy: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from wastelens.data.digests import file_digest
+    from wastelens.system.digests import file_digest
 
     run = model("base")
     file = own_copy / "litter" / "annotations.json"

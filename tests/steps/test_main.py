@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from tests.factories import config, write_dataset
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, InputError
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.steps import explain, main
 
 TINY = (

@@ -12,20 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.factories import config, write_dataset, write_json, write_mapping, write_photo
+from tests.memory_tracking import MemoryTracker
 
-from wastelens import folder_lock
-from wastelens.data.balance import oversample
-from wastelens.data.opening import open_dataset
-from wastelens.data.outlines import read_outlines
-from wastelens.data.photo_cache import PhotoCache
-from wastelens.data.preparation import balance
-from wastelens.data.prepared import SplitTables, draft, load_prepared
-from wastelens.data.tables import TestTable, TrainTable, ValTable
+from wastelens.data.annotations.outlines import read_outlines
+from wastelens.data.photos.cache import PhotoCache
+from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared
+from wastelens.data.prepared.opening import open_dataset
+from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import DatasetError, InputError, MappingError, PreparedDatasetError
-from wastelens.explain.shown_photos import ShownPhotos
-from wastelens.memory_tracking import MemoryTracker
+from wastelens.explain.page.shown_photos import ShownPhotos
+from wastelens.preparing.balance import oversample
+from wastelens.preparing.relabelling import relabelled
+from wastelens.preparing.stages import balance
 from wastelens.steps import prepare
-from wastelens.steps.relabelling import relabelled
+from wastelens.system import locks as folder_lock
 
 SMALL = "image_side_px=32 workers=2"
 
@@ -81,7 +81,7 @@ def test_writes_the_prepared_dataset(tmp_path: Path, dataset: Path) -> None:
 
 
 def test_cache_row_is_the_label_row(tmp_path: Path, dataset: Path) -> None:
-    from wastelens.data.photos import decode
+    from wastelens.data.photos.decode import decode
 
     result, _ = prepared(tmp_path, dataset)
     for row in (0, 17, 59):
@@ -308,7 +308,7 @@ def test_bad_input_keeps_the_earlier_dataset(tmp_path: Path, dataset: Path) -> N
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wastelens.data import photo_cache
+    from wastelens.data.photos import cache as photo_cache
 
     decoded = []
     original = photo_cache.decode

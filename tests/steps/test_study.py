@@ -18,15 +18,18 @@ import psutil
 import pytest
 import yaml
 from tests.factories import config
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
-from wastelens.config_files import conf_folder
+from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.paired import ALL_MODELS
-from wastelens.evaluation.verdict import Verdict
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.processes import name_of
-from wastelens.steps import cell_work, fitting, prepare, pretrain, study, train
+from wastelens.experiment import fitting
+from wastelens.experiment import pretrain_one as pretrain_one_module
+from wastelens.experiment import train_one as train_one_module
+from wastelens.steps import prepare, study
 from wastelens.steps.study import Studied
+from wastelens.studies import cell_work
+from wastelens.system.processes import name_of
 
 TINY = "bootstrap_resamples=100 train.bootstrap_resamples=100 train.fit.batch_size=16"
 TWO_EPOCHS = "train.fit.epochs=2"
@@ -43,9 +46,9 @@ def _only_what_is_compared() -> Iterator[None]:
         original(self, epoch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Verdict, "figures", lambda *arguments: {})
-        patch.setattr(train, "_log_model", lambda *arguments: None)
-        patch.setattr(pretrain, "_log_model", lambda *arguments: None)
+        patch.setattr(train_one_module, "verdict_figures", lambda *arguments: {})
+        patch.setattr(train_one_module, "_log_model", lambda *arguments: None)
+        patch.setattr(pretrain_one_module, "_log_model", lambda *arguments: None)
         patch.setattr(fitting._Watcher, "batch_done", counted)
         yield
 
@@ -478,7 +481,7 @@ def test_a_study_that_was_interrupted_before_a_cell_had_a_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_one", dying)
+        patch.setattr(cell_work, "train_one", dying)
         with pytest.raises(KeyboardInterrupt):
             study.run(chosen, tracker)
     assert not own_cells(tracker)

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.factories import config, write_dataset
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetError, RunError
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import fitting, train
+from wastelens.experiment import fitting
+from wastelens.steps import train
 from wastelens.training import fit as fit_module
 
 TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.factories import config, slim_vgg, write_dataset
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, RunError
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import fitting, prepare, pretrain, train
+from wastelens.experiment import fitting
+from wastelens.steps import prepare, pretrain, train
 
 TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 LEARNERS = {

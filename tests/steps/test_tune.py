@@ -19,20 +19,23 @@ import pandas as pd
 import pytest
 import yaml
 from tests.factories import config
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
-from wastelens.config import TrainConfig
-from wastelens.config_files import conf_folder, load_config
-from wastelens.data import prepared
-from wastelens.data.opening import open_dataset
-from wastelens.data.prepared import PreparedDataset
+from wastelens.config.files import conf_folder, load_config
+from wastelens.config.train import TrainConfig
+from wastelens.data.prepared import dataset as prepared
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import BalanceError, ConfigError, RunError
-from wastelens.evaluation.verdict import Verdict
-from wastelens.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.steps import pretrain, train, trial, trial_work, trial_workers, tune, tuning_report
-from wastelens.steps.fitting import Start
+from wastelens.experiment import pretrain_one as pretrain_one_module
+from wastelens.experiment import train_one as train_one_module
+from wastelens.experiment.fitting import Start
+from wastelens.steps import tune
 from wastelens.training.checkpoint import Progress
 from wastelens.training.schedules import learning_rate
+from wastelens.tuning import report as tuning_report
 from wastelens.tuning import space as tuning_space
+from wastelens.tuning import trial, trial_work, trial_workers
 from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
 
@@ -47,9 +50,9 @@ BATCHES = 4  # of 16 in an epoch: 56 balanced training rows
 def _only_what_is_tuned() -> Iterator[None]:
     """Trainings without figures and exported models, and spaces that are not much checked: others test these."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Verdict, "figures", lambda *arguments: {})
-        patch.setattr(train, "_log_model", lambda *arguments: None)
-        patch.setattr(pretrain, "_log_model", lambda *arguments: None)
+        patch.setattr(train_one_module, "verdict_figures", lambda *arguments: {})
+        patch.setattr(train_one_module, "_log_model", lambda *arguments: None)
+        patch.setattr(pretrain_one_module, "_log_model", lambda *arguments: None)
         patch.setattr(tuning_space, "_DRAWS", 5)
         yield
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.groups import natural_key
-from wastelens.data.tables import LabelTable, TrainTable
+from wastelens.data.prepared.tables import LabelTable, TrainTable
 from wastelens.evaluation.metrics import FloatArray, macro_average_precision
+from wastelens.system.text import natural_key
 
 NEIGHBOURS = 10
 RANDOM_DRAWS = 200

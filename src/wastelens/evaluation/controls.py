@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from wastelens.data.tables import LabelTable, TrainTable
+from wastelens.data.prepared.tables import LabelTable, TrainTable
 from wastelens.evaluation.control_predictors import (
     ControlInputs,
     Photos,

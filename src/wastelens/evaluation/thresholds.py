@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.tables import LabelTable, ValTable
+from wastelens.data.prepared.tables import LabelTable, ValTable
 from wastelens.evaluation.metrics import BoolArray, FloatArray, checked_probabilities
 
 WITHOUT_POSITIVES = 0.5

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.tables import TestTable, ValTable
-from wastelens.evaluation import figures
+from wastelens.data.prepared.tables import TestTable, ValTable
 from wastelens.evaluation.bootstrap import Interval, paired_difference
 from wastelens.evaluation.collapse import Collapse, diagnose
 from wastelens.evaluation.controls import control_scores
 from wastelens.evaluation.floors import Floors, floors
-from wastelens.evaluation.metrics import (
-    Evaluation,
-    decide,
-    evaluate,
-    per_material_average_precision,
-)
+from wastelens.evaluation.metrics import Evaluation, decide, evaluate, per_material_average_precision
 from wastelens.evaluation.thresholds import calibrate_on
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -125,25 +115,6 @@ class Verdict:
             answer[f"probability_{material}"] = probabilities[:, number]
             answer[f"decision_{material}"] = probabilities[:, number] >= threshold
         return pd.DataFrame(answer)
-
-    def figures(self, history: list[dict[str, float]], best_epoch: int) -> dict[str, Figure]:
-        """The figures of a model run, by file name."""
-        labels, materials = self.test_table.labels, self.test.materials
-        thresholds = np.array(list(self.thresholds.values()))
-        return {
-            "average_precision": figures.average_precision_bars(
-                self.test,
-                self.floors,
-                self.strongest_control,
-                self.strongest_control_macro_ap,
-                self.sentence,
-                self.strongest_control_ap,
-            ),
-            "learning_curves": figures.learning_curves(history, float(np.mean(self.val.prevalence)), best_epoch),
-            "precision_recall": figures.precision_recall(labels, self.probabilities, materials, thresholds),
-            "confusion": figures.confusion_per_material(labels, self.decisions, materials),
-            "thresholds": figures.threshold_curves(labels, self.probabilities, materials, thresholds),
-        }
 
 
 def judge(

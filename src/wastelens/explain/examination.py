@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.outlines import AnnotatedOutlines
-from wastelens.data.tables import LabelTable
-from wastelens.explain.evidence import Evidence, Method, Photos
-from wastelens.explain.frames import grid_shape, to_grid
-from wastelens.explain.localisation import COVERED_TOO_MUCH, centre_map, is_empty, localise
-from wastelens.explain.masks import material_coverage
-from wastelens.explain.perturbation import PerturbationAreas, areas, perturbed, softened
-from wastelens.explain.randomisation import rank_correlation
-from wastelens.explain.scores import CONTROL, PairScores
+from wastelens.data.annotations.outlines import AnnotatedOutlines
+from wastelens.data.prepared.tables import LabelTable
+from wastelens.explain.methods.evidence import Evidence, Method, Photos
+from wastelens.explain.scoring.frames import grid_shape, to_grid
+from wastelens.explain.scoring.localisation import COVERED_TOO_MUCH, centre_map, is_empty, localise
+from wastelens.explain.scoring.masks import material_coverage
+from wastelens.explain.scoring.perturbation import PerturbationAreas, areas, perturbed, softened
+from wastelens.explain.scoring.randomisation import rank_correlation
+from wastelens.explain.scoring.scores import CONTROL, PairScores
 
 Map = npt.NDArray[np.float32]
 NAN = float("nan")

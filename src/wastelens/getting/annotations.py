@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from wastelens.console import say, warn
-from wastelens.data.coco import read_coco
-from wastelens.data.layouts.coco_files import ANNOTATIONS
+from wastelens.data.annotations.coco import read_coco
+from wastelens.data.annotations.coco_files import ANNOTATIONS
 from wastelens.errors import AnnotationsError
 from wastelens.getting.digest import sha256_of
+from wastelens.system.console import say, warn
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web
 from wastelens.web.errors import NoNetwork, Unfetchable

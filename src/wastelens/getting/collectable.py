@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from wastelens.data.labels import misfit
-from wastelens.data.photos import BadPhotoError, Photo, decode, read_photo
+from wastelens.data.annotations.labels import misfit
+from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
 from wastelens.web.errors import Limit, Unfetchable
 
 # A JPEG from some telephones and stereo cameras is an MPO: a second picture follows the photo, and nobody reads it.

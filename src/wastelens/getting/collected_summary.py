@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from wastelens.console import say, table, warn
 from wastelens.getting.attribution import ATTRIBUTION, licence_name
 from wastelens.getting.collected_photos import FAILED, KEPT, LEFT_OUT, CollectedPhotos, Row, kind_of
+from wastelens.system.console import say, table, warn
 
 # What the run counts as photos_… beside the materials.
 NOT_KEPT = {LEFT_OUT: "left_out", FAILED: "failed"}

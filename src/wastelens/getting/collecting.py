@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from wastelens.data.photos import BadPhotoError
+from wastelens.data.photos.decode import BadPhotoError
 from wastelens.getting.catalogues import Candidate
 from wastelens.getting.collectable import (
     KINDS,

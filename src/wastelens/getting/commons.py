@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from wastelens.config.getting import ApiConfig
 from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
 from wastelens.getting.licences import commons_licences, freest
 from wastelens.getting.plain_text import first_link, plain_text, web_address
-from wastelens.getting_config import ApiConfig
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 

@@ -11,11 +11,11 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.looks import confirmed_pairs
-from wastelens.data.perceptual_hash import Hashes, perceptual_hashes
-from wastelens.data.photo_rows import PhotoRows
-from wastelens.data.photos import Photo
-from wastelens.data.prepared import PreparedDataset
+from wastelens.data.batches.photo_rows import PhotoRows
+from wastelens.data.duplicates.correlation import confirmed_pairs
+from wastelens.data.duplicates.perceptual_hash import Hashes, perceptual_hashes
+from wastelens.data.photos.decode import Photo
+from wastelens.data.prepared.dataset import PreparedDataset
 
 Photos = npt.NDArray[np.uint8]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from wastelens.config.getting import ApiConfig
 from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
 from wastelens.getting.licences import openverse_licence
 from wastelens.getting.plain_text import plain_text, web_address
-from wastelens.getting_config import ApiConfig
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 

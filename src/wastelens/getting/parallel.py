@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from wastelens import interrupts
+from wastelens.system import interrupts
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

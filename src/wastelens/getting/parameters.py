@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wastelens.config import flatten
-from wastelens.getting_config import GettingConfig
+from wastelens.config.base import flatten
+from wastelens.config.getting import GettingConfig
 from wastelens.web.addresses import locate
 from wastelens.web.errors import Unfetchable
 

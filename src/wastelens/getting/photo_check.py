@@ -14,7 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from wastelens.data.labels import misfit
+from wastelens.data.annotations.labels import misfit
 
 SMALLEST_SIDE_PX = 64
 LARGEST_MEGAPIXELS = 500

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from wastelens.data.coco import image_columns, read_coco
+from wastelens.data.annotations.coco import image_columns, read_coco
 from wastelens.errors import AnnotationsError
 
 NOT_STATED = "not stated"

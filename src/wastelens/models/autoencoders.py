@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wastelens.config.networks import ConvAutoencoderConfig, DenseAutoencoderConfig
 from wastelens.models.cnn import convolutional_map
 from wastelens.models.seeds import layer_seeds
 from wastelens.models.visible import visible_pixels, visible_side
-from wastelens.network_config import ConvAutoencoderConfig, DenseAutoencoderConfig
 
 AutoencoderConfig = DenseAutoencoderConfig | ConvAutoencoderConfig
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.config.networks import DbnConfig, RbmConfig
 from wastelens.models.visible import visible_pixels
-from wastelens.network_config import DbnConfig, RbmConfig
 
 Array = npt.NDArray[np.float32]
 

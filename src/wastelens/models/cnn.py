@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from wastelens.config.networks import CnnConfig
 from wastelens.models.head import classification_head
 from wastelens.models.seeds import layer_seeds
-from wastelens.network_config import CnnConfig
 
 
 def build_cnn(config: CnnConfig, *, image_side_px: int, outputs: int, seed: int) -> Any:

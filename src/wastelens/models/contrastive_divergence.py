@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.config.networks import ContrastiveDivergenceConfig
 from wastelens.errors import NonFiniteLossError
 from wastelens.models.rbm import (
     ARRAYS,
@@ -22,7 +23,6 @@ from wastelens.models.rbm import (
     n_visible,
     visible_statistics,
 )
-from wastelens.network_config import ContrastiveDivergenceConfig
 
 Arrays = list[npt.NDArray[Any]]
 

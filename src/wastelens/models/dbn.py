@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.config.networks import ContrastiveDivergenceConfig
 from wastelens.errors import ConfigError
 from wastelens.models.contrastive_divergence import Arrays, ContrastiveDivergence
 from wastelens.models.rbm import ARRAYS, CHUNK_BYTES, Array, RestrictedBoltzmannMachine, Rows, Visible, chunks
-from wastelens.network_config import ContrastiveDivergenceConfig
 
 OnLayerEpoch = Callable[[int, int, dict[str, float]], None]
 

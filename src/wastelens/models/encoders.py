@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from wastelens.config.networks import DbnConfig, EncoderNetworkConfig, LearnerConfig, RbmConfig
 from wastelens.models.autoencoders import encode
 from wastelens.models.belief_network import unroll
 from wastelens.models.head import classification_head
 from wastelens.models.seeds import layer_seeds
-from wastelens.network_config import DbnConfig, EncoderNetworkConfig, LearnerConfig, RbmConfig
 
 
 def build_encoder_network(config: EncoderNetworkConfig, *, image_side_px: int, outputs: int, seed: int) -> Any:

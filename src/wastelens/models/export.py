@@ -18,6 +18,13 @@ SERVED_CODE = Path(__file__).with_name("served.py")
 SERVED_ENCODER_CODE = Path(__file__).with_name("served_encoder.py")
 SERVED_COLUMNS = {"image": "binary", "path": "string"}
 SERVED_SETTINGS = {"allow_paths": False}
+_SERVED_MODULES = (
+    "__init__.py",
+    "data/__init__.py",
+    "data/photos/__init__.py",
+    "data/photos/decode.py",
+    "data/photos/requested.py",
+)
 SERVED_PACKAGES = (
     "mlflow",
     "tensorflow",
@@ -67,7 +74,7 @@ def served_package(folder: Path) -> Path:
     """A ``wastelens`` package of just what a served model imports: the photo decoder, and what finds a row's photo."""
     package = SERVED_CODE.parent.parent
     target = folder / "wastelens"
-    for name in ("__init__.py", "data/__init__.py", "data/photos.py", "data/requested.py"):
+    for name in _SERVED_MODULES:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / name, target / name)
     return target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from wastelens.network_config import HeadConfig
+from wastelens.config.networks import HeadConfig
 
 HEAD_PREFIX = "head_"
 LOGITS = "logits"

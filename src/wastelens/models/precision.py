@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from wastelens.console import warn
+from wastelens.system.console import warn
 
 _PROCESSOR = Path("/proc/cpuinfo")
 _FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})

@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.config.networks import ContrastiveDivergenceConfig
 from wastelens.errors import ConfigError, DatasetError, NonFiniteLossError
-from wastelens.network_config import ContrastiveDivergenceConfig
 
 Array = npt.NDArray[np.float32]
 Visible = Literal["bernoulli", "gaussian"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from wastelens.config.networks import NetworkConfig
 from wastelens.models.cnn import build_cnn
 from wastelens.models.encoders import build_encoder_network
 from wastelens.models.transfer import build_transfer
-from wastelens.network_config import NetworkConfig
 
 
 def build_model(config: NetworkConfig, *, image_side_px: int, outputs: int, seed: int) -> Any:

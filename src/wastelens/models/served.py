@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from wastelens.data.requested import requested_photos
+from wastelens.data.photos.requested import requested_photos
 
 
 class LitterClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]

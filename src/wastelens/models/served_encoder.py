@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.requested import requested_photos
+from wastelens.data.photos.requested import requested_photos
 
 
 class PhotoEncoder(mlflow.pyfunc.PythonModel):  # type: ignore[misc]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from wastelens.config.networks import TransferConfig
 from wastelens.errors import ConfigError
 from wastelens.models.freezing import backbone_layers
 from wastelens.models.head import classification_head
 from wastelens.models.initialisers import initialise_anew
 from wastelens.models.seeds import layer_seeds
-from wastelens.network_config import TransferConfig
 
 SMALLEST_SIDE_PX = {
     "vgg16": 32,  # five halvings

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from wastelens.data.shrink import shrink_factor, shrunk_side
-from wastelens.network_config import (
+from wastelens.config.networks import (
     ContrastiveDivergenceConfig,
     ConvAutoencoderConfig,
     DbnConfig,
     DenseAutoencoderConfig,
     RbmConfig,
 )
+from wastelens.data.photos.shrink import shrink_factor, shrunk_side
 
 Learner = DenseAutoencoderConfig | ConvAutoencoderConfig | RbmConfig | DbnConfig
 

@@ -11,19 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.config import ClusterConfig, flatten
-from wastelens.console import progress_bar, say, table, warn
-from wastelens.data.opening import open_dataset
-from wastelens.data.prepared import PreparedDataset
-from wastelens.data.tables import LabelTable
+from wastelens.config.base import flatten
+from wastelens.config.cluster import ClusterConfig
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.opening import open_dataset
+from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError, DatasetError
-from wastelens.evaluation.cluster_figures import (
-    cluster_map,
-    k_choice,
-    materials_per_cluster,
-    nearest_photos,
-    score_bars,
-)
 from wastelens.evaluation.clustering import (
     CONTROL_FEATURES,
     FeatureClusters,
@@ -31,9 +24,11 @@ from wastelens.evaluation.clustering import (
     cluster_features,
     verdict,
 )
+from wastelens.experiment.finished_runs import CONFIG_ARTIFACT, FinishedRun, find_run, network_of, usable_with
+from wastelens.figures.clusters import cluster_map, k_choice, materials_per_cluster, nearest_photos, score_bars
 from wastelens.models.backend import load_backend
-from wastelens.steps.finished_runs import CONFIG_ARTIFACT, FinishedRun, find_run, network_of, usable_with
-from wastelens.tracking import Run, Tracker, to_json
+from wastelens.system.console import progress_bar, say, table, warn
+from wastelens.tracking.tracker import Run, Tracker, to_json
 
 LEARNED = "learned"
 _SAME = 1e-6

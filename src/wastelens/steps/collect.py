@@ -10,16 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from wastelens.console import Bar, progress_bar, say, warn
-from wastelens.data.machine import worker_count
-from wastelens.data.opening import open_dataset
-from wastelens.data.photo_cache import PhotoCache
-from wastelens.data.photo_files import PHOTO_SUFFIXES, files_below
-from wastelens.data.photo_rows import PhotoRows
-from wastelens.data.prepared import PreparedDataset
-from wastelens.data.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
+from wastelens.config.getting import CollectConfig
+from wastelens.data.batches.photo_rows import PhotoRows
+from wastelens.data.photos.cache import PhotoCache
+from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import ConfigError, did_you_mean
-from wastelens.folder_lock import alone_in
 from wastelens.getting.attribution import ATTRIBUTION, check_attribution, write_attribution
 from wastelens.getting.catalogues import Catalogue, Catalogues
 from wastelens.getting.collectable import Rules
@@ -31,9 +28,12 @@ from wastelens.getting.known_photos import KnownPhotos, judged_photos
 from wastelens.getting.openverse import Openverse
 from wastelens.getting.parameters import logged_parameters
 from wastelens.getting.space import check_space
-from wastelens.getting_config import CollectConfig
-from wastelens.steps.next_commands import next_command
-from wastelens.tracking import Run, Tracker
+from wastelens.preparing.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
+from wastelens.system.console import Bar, progress_bar, say, warn
+from wastelens.system.locks import alone_in
+from wastelens.system.machine import worker_count
+from wastelens.system.next_command import next_command
+from wastelens.tracking.tracker import Run, Tracker
 from wastelens.web.client import Web
 
 AHEAD_PER_WORKER = 2

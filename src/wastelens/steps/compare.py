@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from wastelens.config.study import CompareConfig
 from wastelens.errors import ConfigError, RunError
-from wastelens.steps.compared_runs import Compared, check_same_dataset, finished_run, newest, sorted_into_arms
-from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
-from wastelens.steps.next_commands import next_command
-from wastelens.steps.run_results import result_of
+from wastelens.studies.compared_runs import Compared, check_same_dataset, finished_run, newest, sorted_into_arms
+from wastelens.studies.comparison_report import log_report, notes_on_code, say_report
 from wastelens.studies.places import Place
 from wastelens.studies.report import StudyContents
 from wastelens.studies.results import Result, cells_frame, comparisons_frame, curves_frame
+from wastelens.studies.run_results import result_of
 from wastelens.studies.words import SEVERAL
-from wastelens.study_config import CompareConfig
-from wastelens.tracking import Tracker
+from wastelens.system.next_command import next_command
+from wastelens.tracking.tracker import Tracker
 
 # Beginnings of settings → the setting that they follow from: they are told only where that one is the same.
 _FOLLOW_FROM = {"network.": "model", "augmentation.": "augment_policy", "pretraining.": "mixed_precision"}

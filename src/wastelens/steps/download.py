@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wastelens import interrupts
-from wastelens.console import Bar, progress_bar, say, table, warn
+from wastelens.config.getting import DownloadConfig
 from wastelens.errors import AnnotationsError, ConfigError
-from wastelens.folder_lock import alone_in
 from wastelens.getting.annotations import AnnotationsFile
 from wastelens.getting.archive import USUAL_BYTES, Archive, bytes_of_part, fetch_archive
 from wastelens.getting.fetching import PhotoFetcher, estimated_bytes
@@ -21,9 +19,11 @@ from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder
 from wastelens.getting.photo_list import WantedPhoto, wanted_photos
 from wastelens.getting.space import check_space
 from wastelens.getting.summary import Summary, summarise
-from wastelens.getting_config import DownloadConfig
-from wastelens.steps.next_commands import next_command
-from wastelens.tracking import Run, Tracker
+from wastelens.system import interrupts
+from wastelens.system.console import Bar, progress_bar, say, table, warn
+from wastelens.system.locks import alone_in
+from wastelens.system.next_command import next_command
+from wastelens.tracking.tracker import Run, Tracker
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web
 from wastelens.web.sizes import in_words

@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config import ExplainConfig
-from wastelens.console import progress_bar, say, table, warn
-from wastelens.data.opening import open_dataset
-from wastelens.data.outlines import AnnotatedOutlines, read_outlines
-from wastelens.data.prepared import PreparedDataset
-from wastelens.data.tables import LabelTable
+from wastelens.config.explain import ExplainConfig
+from wastelens.data.annotations.outlines import AnnotatedOutlines, read_outlines
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.opening import open_dataset
+from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError, RunError, did_you_mean
+from wastelens.experiment.finished_runs import BEST_BY, FinishedRun, best_model, find_run, network_of
 from wastelens.explain.examination import Clock, Examination
-from wastelens.explain.methods import build_methods, fitting_methods, layer_of
-from wastelens.explain.pictures import Pictures
-from wastelens.explain.report import header, notes_on, table_rows
-from wastelens.explain.scores import CONTROL, PairScores, Summary, score_frame, summarise
-from wastelens.explain.shown_photos import ShownPhotos
+from wastelens.explain.methods.registry import build_methods, fitting_methods, layer_of
+from wastelens.explain.page.pictures import Pictures
+from wastelens.explain.page.report import header, notes_on, table_rows
+from wastelens.explain.page.shown_photos import ShownPhotos
+from wastelens.explain.scoring.scores import CONTROL, PairScores, Summary, score_frame, summarise
 from wastelens.models.backend import load_backend
 from wastelens.models.initialisers import randomised_copy
-from wastelens.steps.finished_runs import BEST_BY, FinishedRun, best_model, find_run, network_of
-from wastelens.tracking import Run, Tracker, to_json
+from wastelens.system.console import progress_bar, say, table, warn
+from wastelens.tracking.tracker import Run, Tracker, to_json
 
 ARTIFACTS = "explanations"
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wastelens.config import ClusterConfig, ExplainConfig, MainConfig, TrainConfig
-from wastelens.console import say, table, warn
-from wastelens.data.sources import choose_source
+from wastelens.config.cluster import ClusterConfig
+from wastelens.config.explain import ExplainConfig
+from wastelens.config.main import MainConfig
+from wastelens.config.train import TrainConfig
+from wastelens.data.annotations.sources import choose_source
 from wastelens.errors import ConfigError
+from wastelens.experiment.finished_runs import BEST_BY
+from wastelens.experiment.train_one import Trained, check_weights
 from wastelens.steps import cluster, explain, prepare, train
-from wastelens.steps.finished_runs import BEST_BY
-from wastelens.steps.train import Trained, check_weights
-from wastelens.tracking import Run, Tracker
+from wastelens.system.console import say, table, warn
+from wastelens.tracking.tracker import Run, Tracker
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,22 +10,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wastelens.config import PrepareConfig, flatten
-from wastelens.console import progress_bar, say, table, warn
-from wastelens.data import prepared, sight
-from wastelens.data.balance import Oversampled
-from wastelens.data.coco import CocoDataset
-from wastelens.data.contact_sheet import contact_sheet
-from wastelens.data.groups import coarser_grouping
-from wastelens.data.labels import AnnotatedPhotos, tabulate
-from wastelens.data.layouts.coco_files import ANNOTATIONS
-from wastelens.data.layouts.layout import COCO
-from wastelens.data.machine import software_versions
-from wastelens.data.materials import MAPPING_FILE, MaterialMapping, mapping_frame
-from wastelens.data.near_duplicate_report import near_duplicate_sheet, near_duplicate_table
-from wastelens.data.outlines import AnnotatedOutlines
-from wastelens.data.photo_cache import PhotoCache
-from wastelens.data.preparation import (
+from wastelens.config.base import flatten
+from wastelens.config.prepare import PrepareConfig
+from wastelens.data.annotations.coco import CocoDataset
+from wastelens.data.annotations.coco_files import ANNOTATIONS
+from wastelens.data.annotations.labels import AnnotatedPhotos, tabulate
+from wastelens.data.annotations.layout import COCO
+from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
+from wastelens.data.annotations.outlines import AnnotatedOutlines
+from wastelens.data.annotations.sources import (
+    DatasetSource,
+    choose_source,
+    ensure_sample,
+    manifest_entries,
+    prepared_from,
+)
+from wastelens.data.photos.cache import PhotoCache
+from wastelens.data.prepared import dataset as prepared
+from wastelens.data.prepared.dataset import PreparedDataset, SplitTables
+from wastelens.errors import PreparedDatasetError
+from wastelens.evaluation.controls import Controls, neighbour_warning
+from wastelens.figures import dataset as sight
+from wastelens.figures.contact_sheet import contact_sheet
+from wastelens.figures.near_duplicates import near_duplicate_sheet, near_duplicate_table
+from wastelens.preparing.balance import Oversampled
+from wastelens.preparing.groups import coarser_grouping
+from wastelens.preparing.stages import (
     CachedPhotos,
     Split,
     balance,
@@ -39,19 +46,11 @@ from wastelens.data.preparation import (
     split_photos,
     tables_of_splits,
 )
-from wastelens.data.prepared import PreparedDataset, SplitTables
-from wastelens.data.sources import (
-    DatasetSource,
-    choose_source,
-    ensure_sample,
-    manifest_entries,
-    prepared_from,
-)
-from wastelens.errors import PreparedDatasetError
-from wastelens.evaluation.control_predictors import Photos
-from wastelens.evaluation.controls import Controls, controls_frame, neighbour_warning, score_controls
-from wastelens.steps.next_commands import next_command
-from wastelens.tracking import Run, Tracker
+from wastelens.preparing.write import figures_from_labels, score_all_controls, tables_from_labels, write_files
+from wastelens.system.console import progress_bar, say, table, warn
+from wastelens.system.machine import software_versions
+from wastelens.system.next_command import next_command
+from wastelens.tracking.tracker import Run, Tracker
 
 
 @dataclass(frozen=True)
@@ -141,17 +140,6 @@ def _cache(
         )
 
 
-def score_all_controls(tables: list[SplitTables], photos: Photos, seed: int) -> list[tuple[Controls, SplitTables]]:
-    """What can be predicted without looking at the litter, for the one split and for each fold."""
-    scored = []
-    with progress_bar("Scoring controls", len(tables)) as bar:
-        for one in tables:
-            others = {"val": one.val, "test": one.test}
-            scored.append((score_controls(one.train, others, photos=photos, seed=seed), one))
-            bar.advance()
-    return scored
-
-
 def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareConfig) -> None:
     """All files, and last of all the manifest that vouches for them."""
     split = parts.split
@@ -168,39 +156,6 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
         write_files(draft, tables, parts.mapping.path, manifest)
     else:
         write_files(draft, {**tables, MAPPING_FILE: mapping_frame(parts.mapping)}, None, manifest)
-
-
-def tables_from_labels(
-    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]]
-) -> dict[str, pd.DataFrame]:
-    """The files that follow from labels and splits; both lists: the one split, then each fold."""
-    return {
-        prepared.BALANCED: balanced[0].table.frame.drop(columns="photo_index"),
-        prepared.CONTROLS: pd.concat(
-            [
-                controls_frame(scored, {"val": of.val, "test": of.test}).assign(fold=fold)
-                for fold, (scored, of) in enumerate(controls)
-            ]
-        ),
-    }
-
-
-def write_files(
-    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: Path | None, manifest: Mapping[str, Any]
-) -> None:
-    """All files but the photo cache, which lies in the draft, and last of all the manifest that vouches for them.
-
-    mapping: the file to copy; None where the mapping is among the tables.
-    """
-    for name, frame in tables.items():
-        frame.to_csv(draft / name, index=False)
-    if mapping is not None:
-        shutil.copyfile(mapping, draft / MAPPING_FILE)
-    names = [*dict.fromkeys((*tables, MAPPING_FILE)), manifest["cache"]["file"]]
-    complete = {**manifest, "files": prepared.digests(draft, names)}
-    complete["digest"] = prepared.manifest_digest(complete)
-    prepared.remove_strays(draft, complete)
-    (draft / prepared.MANIFEST).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
 
 
 def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
@@ -235,25 +190,6 @@ def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> di
         **figures_from_labels(parts.balanced, parts.controls, config),
         "settings": config.model_dump(mode="json"),
         "versions": software_versions(),
-    }
-
-
-def figures_from_labels(
-    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]], config: PrepareConfig
-) -> dict[str, Any]:
-    """The parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
-    return {
-        "balance": {
-            "target": config.balance_target,
-            "max_copies": config.max_copies,
-            "cap_used": balanced[0].max_copies,
-            "rows_before": balanced[0].rows_before,
-            "rows_after": balanced[0].rows_after,
-            "most_copies": balanced[0].most_copies,
-        },
-        "control_macro_ap": [
-            {name: scores["test"] for name, scores in scored.macro_ap.items()} for scored, _ in controls
-        ],
     }
 
 

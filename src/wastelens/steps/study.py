@@ -9,31 +9,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from wastelens.console import say, warn
-from wastelens.data.opening import open_dataset
-from wastelens.data.prepared import PreparedDataset
+from wastelens.config.study import StudyConfig
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import InputError, StoreUnreachable
-from wastelens.patient_tracking import PatientTracker
-from wastelens.steps.cell_work import tasks_of, train_cells
-from wastelens.steps.claims import Claims, Standing
-from wastelens.steps.comparison_report import log_report, notes_on_code, say_report
-from wastelens.steps.next_commands import next_command
-from wastelens.steps.relabelling import datasets_of_levels
-from wastelens.steps.run_results import result_of
-from wastelens.steps.study_history import key_of, log_plans, name_of, plans_before
-from wastelens.steps.train import check_weights
+from wastelens.experiment.train_one import check_weights
+from wastelens.preparing.relabelling import datasets_of_levels
+from wastelens.studies.cell_work import tasks_of, train_cells
 from wastelens.studies.cells import Cell, check_factors, plan_cells
+from wastelens.studies.claims import Claims, Standing
+from wastelens.studies.comparison_report import log_report, notes_on_code, say_report
+from wastelens.studies.history import key_of, log_plans, name_of, plans_before
 from wastelens.studies.report import StudyContents
-from wastelens.studies.results import (
-    FAILED,
-    MISSING,
-    Result,
-    cells_frame,
-    comparisons_frame,
-    curves_frame,
-)
-from wastelens.study_config import StudyConfig
-from wastelens.tracking import Run, Tracker, to_json
+from wastelens.studies.results import FAILED, MISSING, Result, cells_frame, comparisons_frame, curves_frame
+from wastelens.studies.run_results import result_of
+from wastelens.system.console import say, warn
+from wastelens.system.next_command import next_command
+from wastelens.tracking.patient import PatientTracker
+from wastelens.tracking.tracker import Run, Tracker, to_json
 
 WAITING = "unlogged"
 FEWEST_GROUPS = 6  # simulated: with two or three, a verdict is never reached

@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wastelens.config import flatten
-from wastelens.console import say, warn
-from wastelens.data.opening import open_dataset
-from wastelens.data.prepared import PreparedDataset
+from wastelens.config.base import flatten
+from wastelens.config.tune import TuneConfig
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import RunError
-from wastelens.patient_tracking import PatientTracker
-from wastelens.steps.cell_work import train_cells
-from wastelens.steps.claims import Claims
-from wastelens.steps.train import check_weights
-from wastelens.steps.trial_work import Clock, do_trials, end_lost_runs
-from wastelens.steps.trial_workers import work_in_processes
-from wastelens.steps.tuning_report import log_report, say_report
+from wastelens.experiment.train_one import check_weights
+from wastelens.studies.cell_work import train_cells
 from wastelens.studies.cells import Cell, configuration_key
+from wastelens.studies.claims import Claims
 from wastelens.studies.places import Place
-from wastelens.tracking import Run, StoredRun, Tracker, to_json
-from wastelens.tune_config import TuneConfig
+from wastelens.system.console import say, warn
+from wastelens.tracking.patient import PatientTracker
+from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 from wastelens.tuning.database import holds_password
 from wastelens.tuning.identity import study_name
+from wastelens.tuning.report import log_report, say_report
 from wastelens.tuning.results import Found, found_by
 from wastelens.tuning.space import Space
+from wastelens.tuning.trial_work import Clock, do_trials, end_lost_runs
+from wastelens.tuning.trial_workers import work_in_processes
 from wastelens.tuning.trials import ERROR, TrialStore
 
 WAITING = "unlogged"

@@ -12,14 +12,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from wastelens.config import PretrainConfig, TrainConfig, flatten
-from wastelens.config_files import Layer, setting, train_config_of
-from wastelens.data.digests import file_digest
-from wastelens.data.prepared import PreparedDataset
-from wastelens.data.training_rows import training_rows
+from wastelens.config.base import flatten
+from wastelens.config.files import Layer, setting, train_config_of
+from wastelens.config.pretrain import PretrainConfig
+from wastelens.config.study import MAPPING, Factor, StudyConfig, key_of
+from wastelens.config.train import TrainConfig
+from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import ConfigError, did_you_mean
+from wastelens.preparing.training_rows import training_rows
 from wastelens.studies.places import Place, spoken
-from wastelens.study_config import MAPPING, Factor, StudyConfig, key_of
+from wastelens.system.digests import file_digest
 
 # Where things lie, and what is no setting of the training: another folder makes no other result, nor do more resamples.
 _NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples")

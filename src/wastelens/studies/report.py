@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from wastelens.data.drawing import spoken
 from wastelens.evaluation.paired import ALL_MODELS, AP, MACRO_AP, MACRO_F1
-from wastelens.studies import figures, words
+from wastelens.figures.style import spoken
+from wastelens.studies import charts as figures
+from wastelens.studies import words
 from wastelens.studies.results import FINISHED
 from wastelens.studies.words import UNKNOWN, Row, number
 
@@ -121,7 +122,7 @@ def sentences(contents: StudyContents) -> list[str]:
 
 
 def tables(contents: StudyContents) -> list[tuple[str, list[str], list[list[str]]]]:
-    """The closing table for `wastelens.console.table`, one of each level that is compared: title, columns, rows."""
+    """The closing table for `system.console.table`, one of each level that is compared: title, columns, rows."""
     shown = _difference_tables(contents, MACRO_AP)
     # without the number of pairs: with it intervals would be broken at the width of a log
     return [

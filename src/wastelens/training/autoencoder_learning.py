@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wastelens.data.noise import add_noise
-from wastelens.data.photo_rows import PhotoBatches
-from wastelens.evaluation.pretraining_figures import SHOWN_PHOTOS, filter_grid, rebuilt_rows
+from wastelens.config.networks import ConvAutoencoderConfig
+from wastelens.data.batches.noise import add_noise
+from wastelens.data.batches.photo_rows import PhotoBatches
+from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
 from wastelens.models.autoencoders import AutoencoderConfig, build_autoencoder
 from wastelens.models.encoders import build_encoder, copy_weights
-from wastelens.network_config import ConvAutoencoderConfig
 from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.fit import Watcher
 from wastelens.training.reconstruction import fit_autoencoder, rebuilt, squared_error

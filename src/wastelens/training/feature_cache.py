@@ -15,15 +15,15 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from wastelens import interrupts
-from wastelens.console import say
-from wastelens.data.digests import file_digest
-from wastelens.data.disk import reserve
-from wastelens.data.pipeline import TrainingBatches
-from wastelens.data.tables import TrainTable
-from wastelens.data.views import AugmentedViews
+from wastelens.data.batches.pipeline import TrainingBatches
+from wastelens.data.batches.views import AugmentedViews
+from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import NonFiniteLossError
-from wastelens.folder_lock import in_turn
+from wastelens.system import interrupts
+from wastelens.system.console import say
+from wastelens.system.digests import file_digest
+from wastelens.system.disk import reserve
+from wastelens.system.locks import in_turn
 
 Features = npt.NDArray[np.float32]
 

@@ -11,12 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wastelens import interrupts
-from wastelens.config import FitConfig, OptimizerConfig, ScheduleConfig
-from wastelens.data.tables import LabelTable, ValTable
+from wastelens.config.optimizers import OptimizerConfig
+from wastelens.config.schedules import ScheduleConfig
+from wastelens.config.train import FitConfig
+from wastelens.data.prepared.tables import LabelTable, ValTable
 from wastelens.errors import NonFiniteLossError
 from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.models.freezing import logits_tensor
+from wastelens.system import interrupts
 from wastelens.training.checkpoint import Arrays, Checkpoint, Progress
 from wastelens.training.fused_adam import fused_adamw
 from wastelens.training.losses import Loss

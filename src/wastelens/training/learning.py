@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wastelens.network_config import DbnConfig, LearnerConfig, RbmConfig
+from wastelens.config.networks import DbnConfig, LearnerConfig, RbmConfig
 from wastelens.training.autoencoder_learning import AutoencoderLearning
 from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.fit import Watcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wastelens.config import LossConfig
+from wastelens.config.losses import LossConfig
 
 Loss = Callable[[Any, Any], Any]
 

@@ -11,21 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config import FitConfig, ScheduleConfig, TrainConfig
-from wastelens.console import Bar
-from wastelens.data.pipeline import TrainingBatches
-from wastelens.data.prepared import PreparedDataset
-from wastelens.data.tables import TrainTable
-from wastelens.data.views import AugmentedViews
+from wastelens.config.schedules import ScheduleConfig
+from wastelens.config.train import FitConfig, TrainConfig
+from wastelens.data.batches.pipeline import TrainingBatches
+from wastelens.data.batches.views import AugmentedViews
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import ConfigError
 from wastelens.models.freezing import freeze, frozen_cut, split_model
+from wastelens.system.console import Bar
 from wastelens.training.equal_epochs import EqualEpochs
-from wastelens.training.feature_cache import (
-    FeatureBatches,
-    architecture_digest,
-    cached_features,
-    weights_digest,
-)
+from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
 from wastelens.training.fit import Batches
 
 FEATURES = "features"

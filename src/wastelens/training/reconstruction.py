@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wastelens import interrupts
 from wastelens.errors import NonFiniteLossError
 from wastelens.models.autoencoders import AutoencoderConfig
+from wastelens.system import interrupts
 from wastelens.training.checkpoint import Arrays, Checkpoint, Progress
 from wastelens.training.fit import Watcher, arrays_of, assign
 

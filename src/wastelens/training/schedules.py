@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from wastelens.config import ScheduleConfig
+from wastelens.config.schedules import ScheduleConfig
 
 
 def learning_rate(schedule: ScheduleConfig, epoch: float, epochs: int) -> float:

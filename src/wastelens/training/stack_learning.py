@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens import interrupts
-from wastelens.evaluation.pretraining_figures import SHOWN_PHOTOS, filter_grid, rebuilt_rows
+from wastelens.config.networks import DbnConfig, RbmConfig
+from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
 from wastelens.models.belief_network import set_dense_weights, set_visible_statistics
 from wastelens.models.dbn import DeepBeliefNetwork, LayerwiseTraining
 from wastelens.models.encoders import build_encoder
-from wastelens.network_config import DbnConfig, RbmConfig
+from wastelens.system import interrupts
 from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.fit import Watcher
 from wastelens.training.reconstruction import squared_error

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.photo_rows import PhotoRows
-from wastelens.data.shrink import shrink, shrunk_photos
+from wastelens.config.networks import ConvAutoencoderConfig, DbnConfig, RbmConfig
+from wastelens.data.batches.photo_rows import PhotoRows
+from wastelens.data.photos.shrink import shrink, shrunk_photos
 from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
 from wastelens.models.visible import Learner
-from wastelens.network_config import ConvAutoencoderConfig, DbnConfig, RbmConfig
 
 Photos = npt.NDArray[np.uint8]
 MEASURED_PHOTOS = 512

@@ -17,9 +17,9 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
+from wastelens.config.tune import TuneConfig
 from wastelens.errors import ConfigError, StudyStoreError, WastelensError
-from wastelens.passwords import HIDDEN, passwords_in
-from wastelens.tune_config import TuneConfig
+from wastelens.system.passwords import HIDDEN, passwords_in
 
 TURN = "turn"  # the attribute by which a trial is known that is put in line: two with the same are one
 _HEARTBEAT_S = 10

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from wastelens.config import flatten
-from wastelens.tune_config import TuneConfig
+from wastelens.config.base import flatten
+from wastelens.config.tune import TuneConfig
 from wastelens.tuning.space import Space
 
 

@@ -11,15 +11,15 @@ import pandas as pd
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from wastelens.config_base import as_text
-from wastelens.config_files import merge
+from wastelens.config.base import as_text
+from wastelens.config.files import merge
+from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
 from wastelens.tuning.database import database_errors
 from wastelens.tuning.space import Space, Values, nested
 from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, Standing, TrialStore, is_lost
 
 LOST = "it ended with its worker, and is done again"
 LEFT_ALONE = "it ended with its worker again and again, and is left alone"
-COMPLETE, PRUNED, FAILED, RUNNING = "COMPLETE", "PRUNED", "FAILED", "RUNNING"  # as the table and the runs have them
 _STATES = {
     TrialState.COMPLETE: COMPLETE,
     TrialState.PRUNED: PRUNED,

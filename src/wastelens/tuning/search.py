@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wastelens.tune_config import ChoiceConfig, ParameterConfig, TuneConfig
+from wastelens.config.tune import ChoiceConfig, ParameterConfig, TuneConfig
 from wastelens.tuning.space import Space, Values
 
 _REDUCTION = 3  # of those that train on, one in so many does at each rung (Li et al. 2018, section 3)

@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 from pydantic import BaseModel
 
-from wastelens.config import TrainConfig
-from wastelens.config_base import as_text
-from wastelens.config_files import Layer, train_config_of
+from wastelens.config.base import as_text
+from wastelens.config.files import Layer, train_config_of
+from wastelens.config.train import TrainConfig
+from wastelens.config.tune import SET_BY_TUNE, ChoiceConfig, ParameterConfig, RangeConfig, TuneConfig, taken_out
 from wastelens.errors import ConfigError, did_you_mean
-from wastelens.tune_config import SET_BY_TUNE, ChoiceConfig, ParameterConfig, RangeConfig, TuneConfig, taken_out
 
 Values = dict[str, Any]  # dotted key of conf/train.yaml → value
 Choose = Callable[[str, ParameterConfig], Any]

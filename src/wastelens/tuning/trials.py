@@ -25,10 +25,10 @@ from optuna.exceptions import (
 )
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from wastelens.console import warn
+from wastelens.config.tune import TuneConfig
 from wastelens.errors import ConfigError, WastelensError
-from wastelens.processes import is_of_here, name_of_this, runs_here
-from wastelens.tune_config import TuneConfig
+from wastelens.system.console import warn
+from wastelens.system.processes import is_of_here, name_of_this, runs_here
 from wastelens.tuning.database import (
     TURN,
     DealtStorage,

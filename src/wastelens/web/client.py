@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urljoin
 
 from urllib3 import BaseHTTPResponse
 
-from wastelens.getting_config import WebConfig
+from wastelens.config.getting import WebConfig
 from wastelens.web.addresses import Gate, Location, locate
 from wastelens.web.answers import Answer, leave, retry_after_s, status_words
 from wastelens.web.connections import Connections

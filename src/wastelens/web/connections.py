@@ -29,8 +29,8 @@ from urllib3.exceptions import (
 )
 from urllib3.util import parse_url
 
+from wastelens.config.getting import WebConfig
 from wastelens.errors import InputError
-from wastelens.getting_config import WebConfig
 from wastelens.web.addresses import Gate, Location, is_loopback, literal_address
 from wastelens.web.deadlines import Deadlines, shut
 from wastelens.web.errors import Passing, Unfetchable

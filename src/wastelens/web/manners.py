@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from wastelens import interrupts
-from wastelens.getting_config import WebConfig
+from wastelens.config.getting import WebConfig
+from wastelens.system import interrupts
 from wastelens.web.errors import Closed, Unfetchable
 
 _SLICE_S = 0.1

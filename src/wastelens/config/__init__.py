@@ -1,0 +1,1 @@
+"""The settings of every step: closed, frozen and typed. Their values are in ``conf/``."""

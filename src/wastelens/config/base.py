@@ -1,0 +1,79 @@
+"""The base of all configuration: closed (unknown keys are refused), frozen, plain about true and false."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
+
+LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
+# A study's name is part of tags, of searches for them, of files' names, and of what the shell is told.
+_NOT_IN_NAMES = re.compile(r"[^\w .-]")
+_TRUE = frozenset({"true", "1", "yes"})
+_FALSE = frozenset({"false", "0", "no"})
+
+
+class Config(BaseModel):
+    """Base of all configuration: closed, frozen, and without defaults of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_booleans(cls, value: object, info: Any) -> object:
+        """``true|false|1|0|yes|no`` in any case for booleans; pydantic's ``on``, ``t`` and ``y`` are refused."""
+        assert info.field_name is not None
+        if cls.model_fields[info.field_name].annotation is not bool:
+            if isinstance(value, bool):  # pydantic would take it for the number 1 or 0
+                raise ValueError("cannot be true or false")
+            return value
+        if isinstance(value, bool):
+            return value
+        word = str(value).strip().lower()
+        if word in _TRUE | _FALSE:
+            return word in _TRUE
+        raise ValueError("must be true or false (1, 0, yes and no are understood too)")
+
+
+def listed(value: object) -> object:
+    """``"a, b"``, as the command line gives it, is a list of two."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def auto_or_listed(value: object) -> object:
+    """The word ``auto``, or a list."""
+    return value if value == "auto" else listed(value)
+
+
+def _plain_name(study: str) -> str:
+    if found := _NOT_IN_NAMES.search(study):
+        raise ValueError(f"{found[0]!r} cannot be in a study's name; use letters, digits, spaces and . _ - only")
+    return study.strip()
+
+
+StudyName = Annotated[str, AfterValidator(_plain_name)]
+NameList = Annotated[tuple[str, ...], BeforeValidator(listed)]
+
+
+def as_text(value: object) -> str:
+    """A value as the command line spells it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def flatten(config: Config | Mapping[str, Any]) -> dict[str, str]:
+    """Dotted keys and their values as text, for MLflow's parameters; nested lists stay one value.
+
+    Args:
+        config: a step's, or as a run wrote it into its ``config.json``.
+    """
+
+    def walk(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+        for key, value in tree.items():
+            if isinstance(value, Mapping):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", as_text(value)
+
+    return dict(walk(config.model_dump(mode="json") if isinstance(config, Config) else config, ""))

@@ -1,0 +1,51 @@
+"""The settings of ``prepare``: ``conf/prepare.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from wastelens.config.base import LARGEST_SEED, Config
+
+
+class FractionsConfig(Config):
+    """Shares of the photos that go to each split; they add up to 1."""
+
+    train: float = Field(gt=0, lt=1)
+    val: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _add_up(self) -> FractionsConfig:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train, val and test add up to {total:g}, not to 1")
+        return self
+
+
+class PrepareConfig(Config):
+    """From annotations and photos to a prepared dataset; every key is explained in ``conf/prepare.yaml``."""
+
+    dataset: str
+    data_folder: Path
+    materials: str
+    image_side_px: int = Field(ge=16, le=2048)
+    group_by: str = Field(min_length=1)
+    fractions: FractionsConfig
+    folds: int = Field(ge=0, le=50)
+    near_duplicate_distance: int = Field(ge=0, le=7)
+    balance_target: float = Field(gt=0, le=1)
+    max_copies: Annotated[int, Field(ge=1)] | Literal["auto"]
+    max_problem_share: float = Field(ge=0, lt=1)
+    max_megapixels: float = Field(gt=0)
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"]
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+
+    @field_validator("folds")
+    @classmethod
+    def _folds(cls, folds: int) -> int:
+        if folds in (1, 2):
+            raise ValueError("must be 0 (no cross-validation) or at least 3 (train, val and test need one each)")
+        return folds

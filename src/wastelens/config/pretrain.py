@@ -1,0 +1,25 @@
+"""The settings of ``pretrain``: ``conf/pretrain.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from wastelens.config.base import LARGEST_SEED, Config
+from wastelens.config.networks import LearnerConfig
+
+
+class PretrainConfig(Config):
+    """Learning from photos without their labels; every key is explained in ``conf/pretrain.yaml``."""
+
+    dataset: str
+    data_folder: Path
+    method: str
+    learner: LearnerConfig
+    unlabelled: str
+    max_problem_share: float = Field(ge=0, lt=1)
+    fold: int = Field(ge=0)
+    mixed_precision: bool
+    resume: str
+    seed: int = Field(ge=0, le=LARGEST_SEED)

@@ -1,0 +1,28 @@
+"""Every step and the type of its settings."""
+
+from __future__ import annotations
+
+from wastelens.config.base import Config
+from wastelens.config.cluster import ClusterConfig
+from wastelens.config.explain import ExplainConfig
+from wastelens.config.getting import CollectConfig, DownloadConfig
+from wastelens.config.main import MainConfig
+from wastelens.config.prepare import PrepareConfig
+from wastelens.config.pretrain import PretrainConfig
+from wastelens.config.study import CompareConfig, StudyConfig
+from wastelens.config.train import TrainConfig
+from wastelens.config.tune import TuneConfig
+
+STEP_CONFIGS: dict[str, type[Config]] = {
+    "prepare": PrepareConfig,
+    "pretrain": PretrainConfig,
+    "train": TrainConfig,
+    "tune": TuneConfig,
+    "download": DownloadConfig,
+    "collect": CollectConfig,
+    "cluster": ClusterConfig,
+    "explain": ExplainConfig,
+    "study": StudyConfig,
+    "compare": CompareConfig,
+    "main": MainConfig,
+}

@@ -1,0 +1,151 @@
+"""The types of ``conf/study.yaml`` and ``conf/compare.yaml``: grids of training runs, and what is compared in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from wastelens.config.base import LARGEST_SEED, Config, NameList, StudyName, auto_or_listed
+
+# What a user calls a key of conf/train.yaml that has a longer name there.
+_FACTOR_KEYS = {"labels": "labels_percent", "loss": "loss.name"}
+_OWN_KEYS = {
+    "model": "models",
+    "seed": "seeds",
+    "fold": "folds",
+    "dataset": "dataset",
+    "data_folder": "data_folder",
+    "resume": "",
+    "fit.steps_per_epoch": "train.fit.steps_per_epoch",
+    "fit.patience_epochs": "",
+}
+MAPPING = "mapping"
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A setting that a study varies.
+
+    Attributes:
+        name: as the user says it: ``augment``, ``labels``, ``loss``, ``mapping``, or a key of conf/train.yaml.
+        levels: what it is set to, as text; the first is what the others are compared with.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The key of conf/train.yaml; ``mapping`` is none: it changes the dataset."""
+        return key_of(self.name)
+
+
+def key_of(factor: str) -> str:
+    """What ``conf/train.yaml`` calls a factor."""
+    return _FACTOR_KEYS.get(factor, factor)
+
+
+def parse_factor(text: str) -> Factor:
+    """``"labels=10|25|50|100 %"`` as a factor.
+
+    Raises:
+        ValueError: no levels, one only, one twice, or a key that a study sets by other means.
+    """
+    name, equals, levels_text = (part.strip() for part in text.partition("="))
+    levels = tuple(level.strip().removesuffix("%").strip() for level in levels_text.split("|"))
+    if not name or not equals or not all(levels):
+        raise ValueError(f"'{text}' is no factor; write it as in augment=false|true")
+    if len(levels) < 2:
+        raise ValueError(f"{name} has one level only ({levels[0]}): a comparison needs two, as in augment=false|true")
+    if len(set(levels)) < len(levels):
+        raise ValueError(f"{name} has a level twice ({levels_text})")
+    if name in _OWN_KEYS:
+        instead = f"; set {_OWN_KEYS[name]}" if _OWN_KEYS[name] else ""
+        raise ValueError(f"{name} is no factor: a study sets it itself{instead}")
+    return Factor(name, levels)
+
+
+def _folds(value: object) -> object:
+    """``auto``, a list, or a single number."""
+    return [value] if isinstance(value, int) else auto_or_listed(value)
+
+
+class StudyConfig(Config):
+    """A grid of training runs, and what is compared in it; every key is explained in ``conf/study.yaml``."""
+
+    dataset: str
+    data_folder: Path
+    preset: str
+    study: StudyName
+    models: NameList = Field(min_length=1)
+    factors: NameList = Field(min_length=1)
+    seeds: int = Field(ge=1, le=1000)
+    seed: int = Field(ge=0, le=LARGEST_SEED - 1000)
+    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | Literal["auto"], BeforeValidator(_folds)]
+    train: dict[str, Any]
+    bootstrap_resamples: int = Field(ge=100)
+    worker_timeout_s: float = Field(ge=10)
+
+    @field_validator("models")
+    @classmethod
+    def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len({Path(model).stem for model in models}) < len(models):
+            raise ValueError("names a model twice")
+        return models
+
+    @field_validator("factors")
+    @classmethod
+    def _factors(cls, factors: tuple[str, ...]) -> tuple[str, ...]:
+        keys = [parse_factor(text).key for text in factors]
+        if len(set(keys)) < len(keys):
+            raise ValueError("names a factor twice")
+        return factors
+
+    @field_validator("train")
+    @classmethod
+    def _train(cls, train: dict[str, Any]) -> dict[str, Any]:
+        if own := next((key for key in _OWN_KEYS if key in train), ""):
+            beside = _OWN_KEYS[own]
+            instead = (
+                f"write {beside} beside train, not below it" if beside else "a study goes on when it is called again"
+            )
+            raise ValueError(f"{own} is not a setting of its cells; {instead}")
+        return train
+
+    @model_validator(mode="after")
+    def _one_value_each(self) -> StudyConfig:
+        if not self.folds:
+            raise ValueError("folds is empty; give auto, or numbers as in folds=1,2,3")
+        for factor in self.parsed_factors:
+            if _says(self.train, factor.key.split(".")):
+                raise ValueError(f"train.{factor.key} is set, but {factor.name} is a factor: remove one of them")
+        return self
+
+    @property
+    def parsed_factors(self) -> tuple[Factor, ...]:
+        """The factors; the first is the one whose levels are compared."""
+        return tuple(parse_factor(text) for text in self.factors)
+
+
+def _says(tree: object, path: list[str]) -> bool:
+    """Whether a tree holds a key."""
+    return not path or (isinstance(tree, Mapping) and path[0] in tree and _says(tree[path[0]], path[1:]))
+
+
+class CompareConfig(Config):
+    """Finished runs compared in pairs; every key is explained in ``conf/compare.yaml``."""
+
+    run_ids: NameList
+    bootstrap_resamples: int = Field(ge=100)
+    seed: int = Field(ge=0, le=LARGEST_SEED)
+
+    @field_validator("run_ids")
+    @classmethod
+    def _each_once(cls, run_ids: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(run_ids)) < len(run_ids):
+            raise ValueError("names a run twice")
+        return run_ids

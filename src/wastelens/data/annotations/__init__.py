@@ -1,0 +1,1 @@
+"""Annotations: the layouts they come in, COCO, materials and outlines."""

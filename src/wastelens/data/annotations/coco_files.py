@@ -1,0 +1,196 @@
+"""COCO: one file with photos beside or below it, or a file a split, as Roboflow, COCO and TACO's script have them."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import msgspec
+
+from wastelens.data.annotations.coco import (
+    Annotation,
+    Category,
+    CocoDataset,
+    Image,
+    check_names,
+    flat_name,
+    image_columns,
+    read_coco,
+)
+from wastelens.data.annotations.layout import COCO, OWN_SPLIT, SPLIT_NAMES, Layout, combined_digest, split_folders
+from wastelens.data.photos.files import exists, files_called, find_photo
+from wastelens.errors import AnnotationsError
+from wastelens.system.digests import file_digest
+
+ANNOTATIONS = "annotations.json"
+# Beside TACO's annotations.json: other versions, which download keeps, the unreviewed set, splits of the same photos.
+_BESIDE_ANNOTATIONS = re.compile(r"annotations(\.[0-9a-f]{8}|_unofficial|_\d+_(train|val|test))\.json")
+_ROBOFLOW = "_annotations.coco.json"
+_INSTANCES = "instances_"
+_FOLDER_OF_FILES = "annotations"
+# The last word of a file's name that is a split's, with COCO's year: instances_train2017, annotations_0_train.
+_SPLIT_IN_NAME = re.compile(rf"(.*)(?<![a-z])({'|'.join(SPLIT_NAMES)})(?![a-z])(\d*)(.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CocoFiles(Layout):
+    """COCO annotations; of several files, with the photos' names below the root, ids renumbered, categories by name."""
+
+    files: tuple[Path, ...]
+    kind: ClassVar[str] = COCO
+
+    @property
+    def annotations(self) -> Path:
+        """The file, or the first of them."""
+        return self.files[0]
+
+    @property
+    def recognised(self) -> str:
+        """What was recognised."""
+        if len(self.files) == 1:
+            return f"COCO annotations in {self.files[0]}"
+        names = ", ".join(str(file.relative_to(self.root)) for file in self.files)
+        return f"COCO annotations in {len(self.files)} files of {self.root} ({names}); {OWN_SPLIT}"
+
+    def read(self) -> CocoDataset:
+        """The one file as it is, or all of them as one; a photo in two files is one, with the objects of both."""
+        parts = [(file, read_coco(file)) for file in self.files]
+        prefixes = [self._prefix(file, [image.file_name for image in part.images]) for file, part in parts]
+        if len(parts) == 1 and not prefixes[0]:
+            return parts[0][1]
+        names = sorted({category.name for _, part in parts for category in part.categories})
+        identity = {name: number for number, name in enumerate(names, 1)}
+        images: dict[str, Image] = {}
+        annotations: list[Annotation] = []
+        for (file, part), prefix in zip(parts, prefixes, strict=True):
+            before = len(images)
+            renumbered = {image.id: _added(images, image, prefix, file) for image in part.images}
+            category = {one.id: identity[one.name] for one in part.categories}
+            moved = [
+                msgspec.structs.replace(one, image_id=renumbered[one.image_id], category_id=category[one.category_id])
+                for one in part.annotations
+            ]
+            new = _new(moved, annotations, {number for number in renumbered.values() if number <= before})
+            annotations += [
+                msgspec.structs.replace(one, id=number) for number, one in enumerate(new, len(annotations) + 1)
+            ]
+        check_names(self.files[0].parent, list(images.values()))
+        supercategory = {one.name: one.supercategory for _, part in parts for one in part.categories}
+        categories = tuple(Category(number, name, supercategory[name]) for name, number in identity.items())
+        return CocoDataset(self.files[0].parent, tuple(images.values()), tuple(annotations), categories)
+
+    def _prefix(self, file: Path, names: Sequence[str]) -> str:
+        """What stands before a file's photo names to make them names below the root: ``train/``, or nothing."""
+        if file.parent not in (self.root, self.root / _FOLDER_OF_FILES):
+            return f"{file.parent.relative_to(self.root).as_posix()}/"
+        folder = _folder_of_split(file.stem)
+        there = (name for name in names if folder and exists(find_photo(self.root, f"{folder}/{_slashed(name)}")))
+        return f"{folder}/" if next(there, None) else ""
+
+    def digest(self) -> str:
+        """Of the file, or of all of them."""
+        if len(self.files) == 1:
+            return file_digest(self.files[0])
+        return combined_digest((file.relative_to(self.root).as_posix(), file_digest(file)) for file in self.files)
+
+    def of_label(self, label: str) -> str:
+        """A category, and the file."""
+        return f"{self.annotations}: category '{label}'"
+
+    def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
+        """The images with all their fields."""
+        found: list[tuple[str, dict[str, Any]]] = []
+        for file in self.files:
+            images = image_columns(file)
+            prefix = self._prefix(file, [image["file_name"] for image in images])
+            found += [(flat_name(prefix + image["file_name"]), image) for image in images]
+        return found
+
+
+def _added(images: dict[str, Image], image: Image, prefix: str, file: Path) -> int:
+    """The number of a file's image among those of all files, to which it is added if it is new."""
+    name = prefix + image.file_name
+    new = Image(len(images) + 1, name, image.width, image.height)
+    known = images.setdefault(PurePosixPath(_slashed(name)).as_posix(), new)
+    if (known.width, known.height) != (image.width, image.height):
+        raise AnnotationsError(
+            f"{file}: image {image.id}, '{name}', is {image.width:g} x {image.height:g} pixels, in another file of "
+            f"annotations {known.width:g} x {known.height:g}. Correct one, or rename one of the photos."
+        )
+    return known.id
+
+
+def _new(annotations: list[Annotation], earlier: Sequence[Annotation], repeated: set[int]) -> list[Annotation]:
+    """Those that no earlier file has; repeated: the images that earlier files have too."""
+    if not repeated:
+        return annotations
+    known = {_content(one) for one in earlier if one.image_id in repeated}
+    return [one for one in annotations if one.image_id not in repeated or _content(one) not in known]
+
+
+def _content(annotation: Annotation) -> tuple[int, int, bool, str]:
+    """What an annotation says, however it is numbered and its json is spaced."""
+    outline = repr(msgspec.json.decode(annotation.segmentation))
+    return annotation.image_id, annotation.category_id, bool(annotation.iscrowd), outline
+
+
+def _slashed(name: str) -> str:
+    return name.replace("\\", "/")
+
+
+def _folder_of_split(stem: str) -> str:
+    """The folder that a file's photos may lie in: train2017 of instances_train2017; nothing where it tells none."""
+    if stem.startswith(_INSTANCES):
+        return stem.removeprefix(_INSTANCES)
+    found = _SPLIT_IN_NAME.fullmatch(stem)
+    return found[2] + found[3] if found else ""
+
+
+def of_file(file: Path) -> CocoFiles:
+    """The one file that was named."""
+    root = file.parent.parent if file.parent.name == _FOLDER_OF_FILES else file.parent
+    return CocoFiles(root, (file,))
+
+
+def look(folder: Path) -> list[CocoFiles]:
+    """COCO annotations of a folder; ``annotations.json`` is taken as that, whatever is in it."""
+    splits = split_folders(entry.name for entry in folder.iterdir())
+    roboflow = tuple(folder / name / _ROBOFLOW for name in splits if (folder / name / _ROBOFLOW).is_file())
+    apart = files_called(folder / _FOLDER_OF_FILES, ".json")
+    instances = tuple(file for file in apart if file.name.startswith(_INSTANCES))
+    main, beside = folder / ANNOTATIONS, files_called(folder, ".json")
+    if exists(main):
+        beside = [one for one in beside if not one.samefile(main) and not _BESIDE_ANNOTATIONS.fullmatch(one.name)]
+    others = _joined(file for file in [*beside, *(() if instances else apart)] if _is_coco(file))
+    found = ((main,) if exists(main) else (), roboflow, instances, *others)
+    return [CocoFiles(folder, files) for files in found if files]
+
+
+def _joined(files: Iterable[Path]) -> list[tuple[Path, ...]]:
+    """Files of one folder whose names differ in a split's name only belong together, train first."""
+    together: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
+    for file in files:
+        found = _SPLIT_IN_NAME.fullmatch(file.stem)
+        rest = f"{found[1]}*{found[3]}{found[4]}" if found else file.stem
+        order = SPLIT_NAMES.index(found[2].lower()) if found else 0
+        together.setdefault((file.parent, rest), []).append((order, file))
+    return [tuple(file for _, file in sorted(of_one)) for of_one in together.values()]
+
+
+class _Keys(msgspec.Struct):
+    images: msgspec.Raw
+    annotations: msgspec.Raw
+    categories: msgspec.Raw
+
+
+def _is_coco(file: Path) -> bool:
+    """Whether a json file has the three keys."""
+    try:
+        msgspec.json.decode(file.read_bytes().removeprefix(codecs.BOM_UTF8), type=_Keys)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True

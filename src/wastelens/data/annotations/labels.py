@@ -1,0 +1,114 @@
+"""From COCO annotations to tables: which materials each photo shows, and which objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from wastelens.data.annotations.coco import LARGEST_COORDINATE_PX, CocoDataset, annotations_by_image, flat_name, outline
+from wastelens.data.annotations.materials import MaterialMapping
+from wastelens.errors import AnnotationsError
+
+ASPECT_TOLERANCE = 0.05
+IMPOSSIBLE_SIZE = "annotated with an impossible size"
+
+
+@dataclass(frozen=True)
+class AnnotatedPhotos:
+    """A dataset's annotations as tables.
+
+    Attributes:
+        labels: one row a photo: file_name, image_id, source_file, width, height (annotated, pixels), then a 0/1
+            column a material.
+        objects: one row an object: file_name, annotation_id, category, supercategory, material, area_share (0–1;
+            NaN where the outline cannot be used), iscrowd.
+        problems: file_name, source_file, annotation_id, problem.
+    """
+
+    labels: pd.DataFrame
+    objects: pd.DataFrame
+    problems: pd.DataFrame
+
+
+def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
+    """Tables of photos, objects and problems, photos sorted by file name, whatever the json's order.
+
+    An annotation whose outline cannot be used still tells what the photo shows: its label is kept, its outline is
+    left out and listed.
+
+    Raises:
+        AnnotationsError: every photo is annotated with an impossible size.
+    """
+    categories = {category.id: category for category in dataset.categories}
+    photos, objects, problems = [], [], []
+    for image, of_image in annotations_by_image(dataset):
+        flat = flat_name(image.file_name)
+        source_file = image.file_name.replace("\\", "/")  # written on Windows
+        if not (1 <= image.width <= LARGEST_COORDINATE_PX and 1 <= image.height <= LARGEST_COORDINATE_PX):
+            reason = f"photo left out: {IMPOSSIBLE_SIZE}: {image.width:g} x {image.height:g}"
+            problems.append(problem_row(flat, source_file, reason))
+            continue
+        shown = set()
+        for annotation in of_image:
+            category = categories[annotation.category_id]
+            material = mapping.material_of[category.name]
+            shown.add(material)
+            drawn = outline(annotation, image)
+            if drawn.problem and dataset.has_outlines:
+                reason = f"outline left out, label kept: {drawn.problem}"
+                problems.append(problem_row(flat, source_file, reason, annotation.id))
+            share = float("nan") if drawn.problem else drawn.area_share
+            row = (
+                flat,
+                annotation.id,
+                category.name,
+                category.supercategory or "",
+                material,
+                share,
+                int(annotation.iscrowd or 0),
+            )
+            objects.append(row)
+        present = [int(material in shown) for material in mapping.materials]
+        photos.append((flat, image.id, source_file, int(image.width), int(image.height), *present))
+    if not photos:
+        raise AnnotationsError(
+            f"{dataset.path}: every image has an impossible size. Give each its width and height in pixels."
+        )
+    photo_columns = ["file_name", "image_id", "source_file", "width", "height", *mapping.materials]
+    object_columns = [
+        "file_name",
+        "annotation_id",
+        "category",
+        "supercategory",
+        "material",
+        "area_share",
+        "iscrowd",
+    ]
+    return AnnotatedPhotos(
+        pd.DataFrame(photos, columns=photo_columns).sort_values("file_name", ignore_index=True),
+        pd.DataFrame(objects, columns=object_columns).sort_values(object_columns, ignore_index=True),
+        problem_frame(problems),
+    )
+
+
+def problem_row(file_name: str, source_file: str, problem: str, annotation_id: int | str = "") -> tuple[str, ...]:
+    """One line of problems.csv."""
+    return (file_name, source_file, str(annotation_id), problem)
+
+
+def problem_frame(rows: list[tuple[str, ...]]) -> pd.DataFrame:
+    """problems.csv, sorted."""
+    frame = pd.DataFrame(rows, columns=["file_name", "source_file", "annotation_id", "problem"], dtype=str)
+    return frame.sort_values(["file_name", "annotation_id", "problem"], ignore_index=True)
+
+
+def misfit(annotated: tuple[int, int], real: tuple[int, int]) -> str:
+    """Why outlines may lie wrongly on a photo: its shape is not the annotated one. Sizes are (width, height)."""
+    ratio = (annotated[0] / annotated[1]) / (real[0] / real[1])
+    if 1 / (1 + ASPECT_TOLERANCE) <= ratio <= 1 + ASPECT_TOLERANCE:
+        return ""
+    return (
+        f"photo kept, outlines may not fit: annotated as {annotated[0]} x {annotated[1]}, "
+        f"the upright file is {real[0]} x {real[1]}"
+    )

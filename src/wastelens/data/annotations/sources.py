@@ -1,0 +1,108 @@
+"""Find the dataset that was asked for: TACO, the built-in sample, or a folder of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from wastelens.data.annotations.coco_files import ANNOTATIONS
+from wastelens.data.annotations.layout import Layout
+from wastelens.data.annotations.recognise import recognise
+from wastelens.data.photos.files import find_photo
+from wastelens.data.sample import render_sample
+from wastelens.errors import DatasetError
+
+HOW_TO_GET_TACO = "run: mlflow run . -e download --env-manager local"
+NAMED = ("auto", "taco", "sample")
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """Where a dataset lies, and in a line of text what it is.
+
+    Attributes:
+        name: of the prepared dataset.
+        place: its folder, or its file of annotations where that was named.
+        summary: a sentence.
+    """
+
+    name: str
+    place: Path
+    summary: str
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How the dataset lies there.
+
+        Raises:
+            DatasetError: there is none, or more than one.
+        """
+        return recognise(self.place)
+
+    @property
+    def annotations(self) -> Path:
+        """The file of annotations, or the folder where its folders are the annotations."""
+        return self.layout.annotations
+
+    @property
+    def folder(self) -> Path:
+        """The folder that photos' names are relative to."""
+        return self.layout.root if self.place.is_file() else self.place
+
+    def find_photo(self, file_name: str) -> Path:
+        """The photo's file: below the folder itself, or below photos/ or images/ (the first that has it)."""
+        return find_photo(self.folder, file_name)
+
+
+def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
+    """What ``dataset=auto|taco|sample|PATH`` means here and now; touches nothing.
+
+    Raises:
+        DatasetError: the folder or its annotations are not there, or what they are cannot be told.
+    """
+    taco = data_folder / "raw" / "taco"
+    if dataset == "auto":
+        if (taco / ANNOTATIONS).is_file():
+            return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
+        sample = choose_source("sample", data_folder)
+        summary = f"Dataset: the built-in sample, as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}"
+        return DatasetSource(sample.name, sample.place, summary)
+    if dataset == "sample":
+        return DatasetSource("sample", data_folder / "raw" / "sample", "Dataset: the built-in sample.")
+    if dataset == "taco":
+        if not (taco / ANNOTATIONS).is_file():
+            raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
+        return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
+    return _own(Path(dataset))
+
+
+def _own(place: Path) -> DatasetSource:
+    if not place.is_dir() and not place.is_file():
+        raise DatasetError(f"dataset='{place}' is neither {', '.join(NAMED)} nor a folder or file. Correct the path.")
+    layout = recognise(place)
+    return DatasetSource(layout.root.resolve().name, place, f"Dataset: {layout.recognised}.")
+
+
+def manifest_entries(source: DatasetSource) -> dict[str, str]:
+    """What a prepared dataset's manifest says of where it came from; :func:`prepared_from` reads it."""
+    layout = source.layout
+    return {
+        "source": str(source.place.resolve()),
+        "layout": layout.kind,
+        "annotations": layout.annotations.relative_to(layout.root).as_posix(),
+    }
+
+
+def prepared_from(manifest: Mapping[str, Any]) -> Path:
+    """The annotations that a dataset was prepared from; manifests of before other layouts were known say COCO's."""
+    place, annotations = Path(manifest["source"]), Path(manifest.get("annotations", ANNOTATIONS))
+    return place if place.name == annotations.name else place / annotations
+
+
+def ensure_sample(source: DatasetSource, progress: Callable[[int, int], None] | None = None) -> None:
+    """Render the built-in sample on first use; ``progress`` gets the photos done and their total."""
+    if not (source.place / ANNOTATIONS).is_file():
+        render_sample(source.place, progress=progress)

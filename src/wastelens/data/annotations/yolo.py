@@ -1,0 +1,244 @@
+"""YOLO: ``data.yaml``, photos in images/ and a text file of boxes or polygons a photo in labels/."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import yaml
+
+from wastelens.data.annotations.coco import CocoDataset
+from wastelens.data.annotations.layout import (
+    OWN_SPLIT,
+    Layout,
+    assemble,
+    combined_digest,
+    name_below,
+    names_below,
+    refuse_unwritable,
+)
+from wastelens.data.annotations.materials import label_name
+from wastelens.data.annotations.yolo_label_file import holds_labels, read_objects
+from wastelens.data.photos.files import PHOTO_SUFFIXES, exists, find_photo
+from wastelens.errors import AnnotationsError
+from wastelens.system.digests import file_digest
+
+DATA_FILES = ("data.yaml", "data.yml")
+_SPLITS = ("train", "val", "test")
+_PHOTOS, _LABELS = "images", "labels"
+_LARGEST_BYTES = 1_000_000  # of data.yaml
+_LEAVES = "leaves the dataset's folder"
+
+
+@dataclass(frozen=True)
+class _Content:
+    """data.yaml: class number → name, and the photos' folders or lists of each split, below the root."""
+
+    names: dict[int, str]
+    places: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class YoloLabels(Layout):
+    """Boxes and polygons in shares of the photo; a photo without a label file is one without litter."""
+
+    file: Path
+    kind: ClassVar[str] = "yolo"
+
+    @property
+    def annotations(self) -> Path:
+        """The file data.yaml."""
+        return self.file
+
+    @property
+    def recognised(self) -> str:
+        """What was recognised."""
+        splits = [name for name, places in self._content.places.items() if places]
+        text = f"YOLO labels of {len(self._photos):,} photos in {self.file}"
+        return f"{text}, of {', '.join(splits)} together; {OWN_SPLIT}" if len(splits) > 1 else text
+
+    def read(self) -> CocoDataset:
+        """Every photo with its objects; labels without a photo become a photo that is missing."""
+        refuse_unwritable(self.root, self._photos)
+        refuse_unwritable(self.root, self._orphans)
+        names = self._content.names
+        photos = {
+            name: read_objects(self.root / label, names, self.file)
+            for name, label in (self._photos | self._orphans).items()
+        }
+        return assemble(self.file, self.root, photos, has_outlines=True)
+
+    def digest(self) -> str:
+        """Of data.yaml, the photos' names and their label files: none says that there is no litter."""
+        labels = ((name, self.root / label) for name, label in sorted((self._photos | self._orphans).items()))
+        photos = ((name, file_digest(label) if label.is_file() else "") for name, label in labels)
+        return combined_digest([(self.file.name, file_digest(self.file)), *photos])
+
+    def of_label(self, label: str) -> str:
+        """A class, and the file."""
+        return f"{self.file}: class '{label}'"
+
+    @cached_property
+    def _content(self) -> _Content:
+        content = self._loaded()
+        names = _names(content.get("names"))
+        if names is None:
+            raise self._error("has no 'names'", "Add the classes' names in their order: names: [plastic, paper]")
+        base = self._base(content.get("path"))
+        places = {split: self._places(content, split, base) for split in _SPLITS}
+        if not any(places.values()):
+            if not (self.root / _PHOTOS).is_dir():
+                raise self._error("names no photos", "Add train: images/train and val: images/val")
+            places = {"train": [_PHOTOS]}
+        return _Content(names, places)
+
+    def _loaded(self) -> dict[str, Any]:
+        try:
+            with self.file.open(encoding="utf-8-sig") as file:
+                content = yaml.safe_load(file.read(_LARGEST_BYTES))
+        except OSError as error:
+            raise self._error(f"cannot be read ({error.strerror})", "Mend the file or its permissions") from None
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise self._error(f"is not YAML ({reason})", "Export it again, or correct it") from None
+        if not isinstance(content, dict):
+            raise self._error("holds no keys", "Write names:, train: and val: there")
+        return content
+
+    def _base(self, path: object) -> str:
+        """The folder that the splits' paths begin at, below the root; '.' is the root."""
+        if path in (None, "", "."):
+            return "."
+        if not isinstance(path, str) or "\0" in path:
+            raise self._error("'path' is no path", "Remove it: the splits' paths begin where data.yaml lies")
+        if (self.root / path).resolve() == self.root.resolve():
+            return "."
+        below = name_below(self.root, path)
+        if below is None:
+            raise self._error(
+                f"'path' is '{path}', outside of {self.root}", "Remove it: the splits' paths begin where data.yaml lies"
+            )
+        return below
+
+    def _places(self, content: dict[str, Any], split: str, base: str) -> list[str]:
+        """Where a split's photos are, below the root."""
+        value = content.get(split, content.get("valid") if split == "val" else None)
+        texts = value if isinstance(value, list) else [value] if value else []
+        places = [self._place(split, text, base) for text in texts]
+        missing = next((place for place in places if not (self.root / place).exists()), None)
+        if missing is not None and split != "test":  # exporters name a test split that they did not make
+            raise self._error(
+                f"'{split}' is '{missing}', which is not there", "Put the photos there, or correct the path"
+            )
+        return [place for place in places if (self.root / place).exists()]
+
+    def _place(self, split: str, text: object, base: str) -> str:
+        if not isinstance(text, str):
+            raise self._error(f"'{split}' is no path", "Write a folder below it, like images/train")
+        below = name_below(self.root, text if Path(text).is_absolute() else f"{base}/{text}")
+        if below is None and text.startswith("../") and text != "../":
+            below = name_below(self.root, text.removeprefix("../"))  # Roboflow writes it beside train/images
+        if below is None:
+            raise self._error(f"'{split}' is '{text}', which {_LEAVES}", "Use a path below it")
+        return below
+
+    @cached_property
+    def _photos(self) -> dict[str, str]:
+        """Photo's name → name of its label file, both below the root; the file need not be there."""
+        places = dict.fromkeys(place for of_split in self._content.places.values() for place in of_split)
+        names = dict.fromkeys(name for place in places for name in self._photos_of(place))
+        if not names:
+            raise self._error(f"no photo is in {', '.join(places)}", "Put the photos there, or correct the paths")
+        return {name: _label_file(name) for name in names}
+
+    def _photos_of(self, place: str) -> Iterator[str]:
+        if (self.root / place).is_dir():
+            yield from names_below(self.root, place, PHOTO_SUFFIXES)
+            return
+        if not (self.root / place).is_file():
+            raise self._error(f"'{place}' is neither a folder nor a list of photos", "Correct the path")
+        try:
+            lines = (self.root / place).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._error(f"the list '{place}' cannot be read ({error})", "Save it as UTF-8 text") from None
+        for number, line in enumerate(lines, 1):
+            if text := line.strip():
+                yield self._listed(place, number, text)
+
+    def _listed(self, place: str, number: int, text: str) -> str:
+        """The photo that a line of a list names: as Ultralytics has it, ./ is beside the list; other tools mean both.
+
+        Where the photo is in neither place, it is one that is missing.
+        """
+        below_root, beside_list = name_below(self.root, text), None
+        if below_root is not None or text.startswith("."):
+            beside_list = name_below(self.root, os.path.join(PurePosixPath(place).parent, text))
+        both = (beside_list, below_root) if text.startswith(("./", ".\\")) else (below_root, beside_list)
+        names = [name for name in both if name is not None]
+        if not names or "." in names:
+            fact = f"line {number} of '{place}' is '{text}', which {'is no photo' if names else _LEAVES}"
+            raise self._error(fact, "Use paths of photos below it")
+        return next((name for name in names if exists(find_photo(self.root, name))), names[0])
+
+    @cached_property
+    def _orphans(self) -> dict[str, str]:
+        """The same of label files beside the others that no photo has; the photo is named as the label is.
+
+        Lists of photos, classes.txt and notes lie there too.
+        """
+        folders = {PurePosixPath(name).parent.as_posix() for name in self._photos}
+        photos = {name for folder in folders for name in names_below(self.root, folder, PHOTO_SUFFIXES)}
+        known = {_label_file(name) for name in photos | set(self._photos)}
+        of_labels = {PurePosixPath(_label_file(name)).parent.as_posix() for name in self._photos}
+        texts = {name for folder in of_labels for name in names_below(self.root, folder, frozenset({".txt"}))}
+        places = {place for of_split in self._content.places.values() for place in of_split}
+        orphans = (name for name in sorted(texts - known - places) if holds_labels(self.root / name))
+        return {_photo_of(label): label for label in orphans}
+
+    def _error(self, fact: str, fix: str) -> AnnotationsError:
+        return AnnotationsError(f"{self.file}: {fact}. {fix}.")
+
+
+def _names(value: object) -> dict[int, str] | None:
+    """Class number → name, from a list or a dict of them; None where there are none."""
+    pairs = (
+        list(enumerate(value)) if isinstance(value, list) else list(value.items()) if isinstance(value, dict) else []
+    )
+    names = {}
+    for number, name in pairs:
+        if not str(number).isdecimal() or not isinstance(name, str | int | float) or not label_name(str(name)):
+            return None
+        names[int(number)] = label_name(str(name))
+    return names or None
+
+
+def _label_file(photo: str) -> str:
+    """images/train/1.jpg → labels/train/1.txt; beside the photo where no folder is called images."""
+    return _swapped(PurePosixPath(photo), _PHOTOS, _LABELS).with_suffix(".txt").as_posix()
+
+
+def _photo_of(label: str) -> str:
+    """labels/train/1.txt → images/train/1: of a photo that is not there, nobody knows the suffix."""
+    return _swapped(PurePosixPath(label), _LABELS, _PHOTOS).with_suffix("").as_posix()
+
+
+def _swapped(path: PurePosixPath, old: str, new: str) -> PurePosixPath:
+    """The path with the last folder of one name renamed, as Ultralytics' loader does it."""
+    folders = list(path.parts[:-1])
+    if old in folders:
+        folders[len(folders) - 1 - folders[::-1].index(old)] = new
+    return PurePosixPath(*folders, path.name)
+
+
+def of_file(file: Path) -> YoloLabels:
+    """The file that was named."""
+    return YoloLabels(file.parent, file)
+
+
+def look(folder: Path) -> list[YoloLabels]:
+    """``data.yaml`` of a folder, or ``data.yml``, or both."""
+    return [of_file(folder / name) for name in DATA_FILES if (folder / name).is_file()]

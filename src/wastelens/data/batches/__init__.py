@@ -1,0 +1,1 @@
+"""Batches of photos for training: shuffled, augmented, with or without noise."""

@@ -1,0 +1,59 @@
+"""Augmentation policies: transforms from ``conf/augment/*.yaml``, done by albumentations."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.config.augmentation import AugmentationConfig, TransformConfig
+from wastelens.errors import ConfigError, did_you_mean
+
+
+class Augmenter:
+    """Changes photos at random; the same seed gives the same changes. Not for use by two threads at once."""
+
+    def __init__(self, policy: AugmentationConfig) -> None:
+        # Without this, importing albumentations asks the network for its newest version.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        import albumentations
+
+        transforms = [_transform(albumentations, transform) for transform in policy.transforms]
+        self._compose = albumentations.Compose(transforms, seed=0)
+
+    def __call__(self, photos_0_255: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
+        """Photos uint8 (n, side, side, 3) in 0–255 → changed copies of the same shape and scale.
+
+        Raises:
+            ConfigError: the policy changes shape or scale.
+        """
+        self._compose.set_random_seed(seed)
+        changed = [self._compose(image=photo)["image"] for photo in photos_0_255]
+        for photo in changed:
+            if photo.shape != photos_0_255.shape[1:] or photo.dtype != np.uint8:
+                raise ConfigError(
+                    f"Augmentation policy: it turns photos of {photos_0_255.shape[1:]} uint8 into {photo.shape} "
+                    f"{photo.dtype}. Leave out the transforms that change size or scale."
+                )
+        return np.stack(changed)
+
+
+def _transform(albumentations: Any, wanted: TransformConfig) -> Any:
+    kind = getattr(albumentations, wanted.name, None)
+    if not (
+        isinstance(kind, type) and issubclass(kind, albumentations.ImageOnlyTransform | albumentations.DualTransform)
+    ):
+        hint = did_you_mean(wanted.name, [name for name in dir(albumentations) if name[0].isupper()])
+        raise ConfigError(f"Augmentation policy: albumentations has no transform '{wanted.name}'.{hint}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # albumentations only warns of parameters it does not know
+        try:
+            return kind(p=wanted.probability, **wanted.parameters)
+        except (TypeError, ValueError, UserWarning) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                f"Augmentation policy: transform '{wanted.name}' refuses its parameters: {reason}"
+            ) from None

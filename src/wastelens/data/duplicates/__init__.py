@@ -1,0 +1,1 @@
+"""Near-duplicate photos: find them by perceptual hash, confirm them by correlation."""

@@ -1,1 +1,0 @@
-"""How datasets lie on disk: each layout a file, all of them read into the same ``CocoDataset``."""

@@ -1,0 +1,1 @@
+"""Photos: find, decode, shrink and cache them."""

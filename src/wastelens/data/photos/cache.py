@@ -1,0 +1,229 @@
+"""The photo cache: every photo decoded once, in parallel, into one memory-mapped array; survives being killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
+from wastelens.system.disk import reserve
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """Where a photo's file lies, and its name in the dataset."""
+
+    file_name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """What the cache knows of one photo: its row, its real upright size, or the problem that left it out."""
+
+    width: int
+    height: int
+    problem: str = ""
+
+
+class PhotoCache:
+    """All photos of a dataset in one uint8 array (photos, side, side, 3), filled in parallel, resumable.
+
+    While it is being filled, ``photos.partial.npy`` holds the pixels and ``photos.journal.jsonl`` gets a line after
+    each photo's pixels are in place; a line's key is the photo's file, its size and its time of change, so a killed
+    run loses only photos in flight, and photos that did not change are taken over from an earlier cache.
+    """
+
+    def __init__(self, folder: Path, side_px: int, max_megapixels: float) -> None:
+        self.folder = folder
+        self.side_px = side_px
+        self.max_megapixels = max_megapixels
+
+    @property
+    def array_path(self) -> Path:
+        """The finished array."""
+        return self.folder / f"photos_{self.side_px}px.npy"
+
+    @property
+    def _partial_path(self) -> Path:
+        return self.folder / "photos.partial.npy"
+
+    @property
+    def journal_path(self) -> Path:
+        """One json line a photo: key, row, size or problem."""
+        return self.folder / f"photos_{self.side_px}px.jsonl"
+
+    def fill(
+        self,
+        sources: Sequence[PhotoSource],
+        *,
+        workers: int,
+        earlier: Path | None = None,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> list[CacheEntry]:
+        """Decode what is not there yet; returns one entry a source, in their order.
+
+        Args:
+            sources: the photos; row i of the array is source i (rows of left-out photos stay black).
+            workers: threads; the decoders release Python's lock.
+            earlier: the folder of an earlier cache to take unchanged photos from.
+            progress: called with the number of photos newly in place.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pixels = self._open_partial(len(sources))
+        entries = self._resumed(sources) | self._taken_over(sources, pixels, earlier)
+        progress(len(entries))
+        missing = [row for row in range(len(sources)) if row not in entries]
+        with self.journal_path.open("a", encoding="utf-8") as journal, warnings.catch_warnings():
+            # A broken file makes Pillow warn; its reason is reported instead. Not in the threads: they share filters.
+            warnings.simplefilter("ignore")
+            for row, entry in self._decoded(sources, missing, pixels, workers):
+                entries[row] = entry
+                journal.write(self._journal_line(sources[row], row, entry))
+                journal.flush()
+                progress(1)
+        pixels.flush()
+        return [entries[row] for row in range(len(sources))]
+
+    def finish(self, keep_rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        """Keep these rows, in this order, under the final name; returns them memory-mapped."""
+        pixels = np.load(self._partial_path, mmap_mode="r+")
+        journal = _read_journal(self.journal_path)
+        if not np.array_equal(keep_rows, np.arange(len(pixels))):
+            pixels = self._compacted(pixels, keep_rows)
+        kept = [{**journal[int(old)], "row": new} for new, old in enumerate(keep_rows)]
+        _write_aside(self.journal_path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        del pixels
+        os.replace(self._partial_path, self.array_path)
+        return load_photos(self.array_path)
+
+    def _compacted(self, pixels: npt.NDArray[np.uint8], keep_rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+        aside = self.folder / "photos.compact.npy"
+        shape = (len(keep_rows), *pixels.shape[1:])
+        compact = _mapped(aside, shape)
+        for new, old in enumerate(keep_rows):
+            compact[new] = pixels[old]
+        compact.flush()
+        os.replace(aside, self._partial_path)
+        return compact
+
+    def _open_partial(self, photos: int) -> np.memmap[Any, np.dtype[np.uint8]]:
+        shape = (photos, self.side_px, self.side_px, 3)
+        if self._partial_path.exists():
+            try:
+                pixels = np.load(self._partial_path, mmap_mode="r+")
+            except (ValueError, OSError, EOFError):
+                pixels = None
+            if isinstance(pixels, np.memmap) and (pixels.shape, pixels.dtype) == (shape, np.uint8):
+                reserve(self._partial_path)
+                return pixels
+        self.journal_path.unlink(missing_ok=True)
+        return _mapped(self._partial_path, shape)
+
+    def _resumed(self, sources: Sequence[PhotoSource]) -> dict[int, CacheEntry]:
+        """Rows that an interrupted run has put in place, where the same file still belongs at the same row."""
+        known = _read_journal(self.journal_path)
+        # Without a line that a kill has cut: the next one would be glued to it.
+        _write_aside(self.journal_path, "".join(json.dumps(line) + "\n" for line in known.values()))
+        entries = {}
+        for row, source in enumerate(sources):
+            found = known.get(row)
+            if found and found["key"] == self._key(source):
+                entries[row] = CacheEntry(found["width"], found["height"], found["problem"])
+        return entries
+
+    def _taken_over(
+        self, sources: Sequence[PhotoSource], pixels: npt.NDArray[np.uint8], earlier: Path | None
+    ) -> dict[int, CacheEntry]:
+        """Rows copied from a finished cache of the same side, for files that did not change."""
+        finished = PhotoCache(earlier, self.side_px, self.max_megapixels) if earlier else None
+        if finished is None or len(_read_journal(self.journal_path)):
+            return {}
+        known = {line["key"]: line for line in _read_journal(finished.journal_path).values()}
+        try:
+            old = load_photos(finished.array_path)
+        except (OSError, ValueError, EOFError):  # there is none, or it is broken: decode everything again
+            return {}
+        entries = {}
+        with self.journal_path.open("a", encoding="utf-8") as journal:
+            for row, source in enumerate(sources):
+                found = known.get(self._key(source))
+                if found and not found["problem"] and found["row"] < len(old):
+                    pixels[row] = old[found["row"]]
+                    entries[row] = CacheEntry(found["width"], found["height"])
+                    journal.write(self._journal_line(source, row, entries[row]))
+        return entries
+
+    def _decoded(
+        self, sources: Sequence[PhotoSource], rows: list[int], pixels: npt.NDArray[np.uint8], workers: int
+    ) -> Iterator[tuple[int, CacheEntry]]:
+        def put_in_place(row: int) -> tuple[int, CacheEntry]:
+            try:
+                photo = decode(read_photo(sources[row].path), self.side_px, self.max_megapixels)
+            except BadPhotoError as error:
+                return row, CacheEntry(0, 0, str(error))
+            pixels[row] = photo.pixels_0_255
+            return row, CacheEntry(photo.width, photo.height)
+
+        if not rows:
+            return
+        cv2.setNumThreads(1)  # the photos are the parallel part; threads inside each only get in the way
+        pool = ThreadPoolExecutor(workers)
+        try:
+            yield from pool.map(put_in_place, rows)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _key(self, source: PhotoSource) -> str:
+        """What must be the same for a decoded photo to be taken over: the file, and how it is read."""
+        try:
+            status = source.path.stat()
+        except OSError:
+            return f"{source.file_name}|missing"
+        # The time of the last change of its permissions too: an unreadable photo may have been mended.
+        file = f"{source.path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+        return f"{source.file_name}|{file}|{self.side_px}px|{self.max_megapixels:g}MP"
+
+    def _journal_line(self, source: PhotoSource, row: int, entry: CacheEntry) -> str:
+        return json.dumps({"key": self._key(source), "row": row, **entry.__dict__}) + "\n"
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A new uint8 array in a file, its space taken at once."""
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    reserve(path)
+    return pixels
+
+
+def load_photos(path: Path) -> npt.NDArray[np.uint8]:
+    """A finished cache, memory-mapped: uint8 (photos, side, side, 3)."""
+    return np.asanyarray(np.load(path, mmap_mode="r"))
+
+
+def _read_journal(path: Path) -> dict[int, dict[str, Any]]:
+    """Row → its newest line; a last line cut off by a kill is ignored."""
+    known = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            known[entry["row"]] = entry
+    return known
+
+
+def _write_aside(path: Path, text: str) -> None:
+    aside = path.with_name(path.name + ".new")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

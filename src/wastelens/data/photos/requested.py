@@ -1,0 +1,54 @@
+"""Photos that a served model is asked about: a frame's rows as pixels. A served model takes this file with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
+
+
+def requested_photos(frame: pd.DataFrame, side_px: int, allow_paths: bool) -> npt.NDArray[np.uint8]:
+    """The photos of a request, uint8 (rows, side, side, 3) in 0–255.
+
+    Args:
+        frame: a row a photo, with ``image`` (the file's bytes) or ``path``.
+        side_px: the side the network takes.
+        allow_paths: whether rows may give paths: whoever can call a served model could open the server's files.
+
+    Raises:
+        ValueError: a row that is no photo, or that gives a path where paths are not allowed.
+    """
+    rows: list[Any] = frame.to_dict(orient="records")
+    if not rows:
+        raise ValueError("There is no photo: give a row a photo, its file's bytes in the column 'image'.")
+    return np.stack([decode_row(row, number, side_px, allow_paths) for number, row in enumerate(rows)])
+
+
+def decode_row(row: dict[str, Any], number: int, side_px: int, allow_paths: bool) -> Any:
+    """One row's photo, uint8 (side, side, 3) in 0–255."""
+    content, path = row.get("image"), row.get("path")
+    if isinstance(path, str) and path:
+        if not allow_paths:
+            raise ValueError(
+                f"Row {number} gives a path. Send the photo's bytes in 'image', or load the model with "
+                'model_config={"allow_paths": True} to let it open files.'
+            )
+        content = _file_bytes(path, number)
+    if not isinstance(content, bytes) or not content:
+        raise ValueError(f"Row {number} has no photo: give the file's bytes in the column 'image'.")
+    try:
+        return decode(content, side_px).pixels_0_255
+    except BadPhotoError as error:
+        raise ValueError(f"Row {number} is no usable photo: {error}.") from None
+
+
+def _file_bytes(path: str, number: int) -> bytes:
+    try:
+        return read_photo(Path(path))
+    except BadPhotoError as error:
+        raise ValueError(f"Row {number}, '{path}': {error}.") from None

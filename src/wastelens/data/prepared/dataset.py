@@ -1,0 +1,242 @@
+"""The prepared dataset: a folder with tables, a photo cache and a manifest that vouches for both."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.data.photos.cache import load_photos
+from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
+from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
+from wastelens.system.digests import file_digest
+from wastelens.system.locks import alone_in
+
+MANIFEST = "manifest.json"
+LABELS, BALANCED, FOLDS, PROBLEMS = "labels.csv", "train_balanced.csv", "folds.csv", "problems.csv"
+OBJECTS, CONTROLS = "objects.csv", "controls.csv"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class LearningTables:
+    """What a network may learn and choose from: of one split all but test."""
+
+    train: TrainTable
+    val: ValTable
+
+
+@dataclass(frozen=True)
+class SplitTables(LearningTables):
+    """The three tables of one split."""
+
+    test: TestTable
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared dataset on disk, checked against its manifest.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what ``manifest.json`` says.
+        frame: labels.csv with one more column, ``photo_index``: the photo's row in the cache.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    frame: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The dataset's name, for instance ``taco``."""
+        return str(self.manifest["name"])
+
+    @property
+    def digest(self) -> str:
+        """One digest of everything that training sees."""
+        return str(self.manifest["digest"])
+
+    @property
+    def materials(self) -> tuple[str, ...]:
+        """The materials, in the order of every label array."""
+        return tuple(self.manifest["materials"])
+
+    @cached_property
+    def photos(self) -> npt.NDArray[np.uint8]:
+        """The photo cache, memory-mapped: uint8 (photos, side, side, 3) in 0–255.
+
+        Raises:
+            PreparedDatasetError: the dataset was prepared anew, with photos of another side, since it was opened.
+        """
+        try:
+            return load_photos(self.folder / self.manifest["cache"]["file"])
+        except FileNotFoundError:
+            raise PreparedDatasetError(f"{self.folder} was prepared anew meanwhile. Start this again.") from None
+
+    def split(self, fold: int = 0) -> SplitTables:
+        """The tables of the one split (fold 0) or of the K-th split for cross-validation.
+
+        Raises:
+            ConfigError: the dataset was prepared without that fold.
+        """
+        column = self._fold_column(f"fold_{fold}", fold) if fold else self.frame["split"]
+        parts = {name: self.frame[column == name].reset_index(drop=True) for name in SPLITS}
+        return SplitTables(
+            TrainTable(parts["train"], self.materials),
+            ValTable(parts["val"], self.materials),
+            TestTable(parts["test"], self.materials),
+        )
+
+    def learning(self, fold: int = 0) -> LearningTables:
+        """The tables that a network may learn and choose from, without the test table.
+
+        Raises:
+            ConfigError: the dataset was prepared without that fold.
+        """
+        tables = self.split(fold)
+        return LearningTables(tables.train, tables.val)
+
+    def _fold_column(self, column: str, fold: int) -> pd.Series[Any]:
+        folds = int(self.manifest["split"]["folds"])
+        if not 1 <= fold <= folds:
+            raise ConfigError(f"fold={fold}, but the dataset was prepared with folds={folds}. Prepare it with more.")
+        return _read_table(self.folder / FOLDS)[column]
+
+    def balanced_train(self, fold: int = 0) -> TrainTable:
+        """The training rows with rare materials' rows repeated."""
+        if fold == 0:
+            rows = _read_table(self.folder / BALANCED)
+            index = dict(zip(self.frame["file_name"], self.frame["photo_index"], strict=True))
+            return TrainTable(rows.assign(photo_index=rows["file_name"].map(index)), self.materials)
+        copies = self._fold_column(f"copies_{fold}", fold)
+        rows = self.frame.loc[self.frame.index.repeat(copies)].reset_index(drop=True)
+        return TrainTable(rows, self.materials)
+
+    def controls(self, fold: int = 0) -> pd.DataFrame:
+        """What the controls predict for val and test photos of this split."""
+        frame = _read_table(self.folder / CONTROLS)
+        return frame[frame["fold"] == fold].drop(columns="fold").reset_index(drop=True)
+
+    def control_macro_ap(self, fold: int = 0) -> dict[str, float]:
+        """Control → its macro AP on this split's test photos."""
+        return {str(name): float(value) for name, value in self.manifest["control_macro_ap"][fold].items()}
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """One of the tables, names as the text they are: a group called NA is not a missing one."""
+    return pd.read_csv(path, dtype={"file_name": str, "source_file": str, "group": str}, keep_default_na=False)
+
+
+def load_prepared(folder: Path) -> PreparedDataset:
+    """Open a prepared dataset and check it against its manifest.
+
+    Raises:
+        PreparedDatasetError: not there, or changed behind its manifest.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise PreparedDatasetError(
+            f"There is no prepared dataset in {folder}. Run `mlflow run . -e prepare` for it first."
+        ) from None
+    except ValueError:
+        raise PreparedDatasetError(f"{path} is not JSON. Run prepare again.") from None
+    _check_manifest(path, manifest)
+    for name, digest in manifest["files"].items():
+        _check_digest(folder / name, digest)
+    frame = _read_table(folder / LABELS)
+    return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
+
+
+def _check_manifest(path: Path, manifest: Any) -> None:
+    """The manifest's own digest covers what steps take from it, so that nobody lowers the bar by an editor."""
+    try:
+        genuine = manifest["digest"] == manifest_digest(manifest)
+    except (KeyError, TypeError, AttributeError):
+        genuine = False
+    if not genuine:
+        raise PreparedDatasetError(f"{path} is incomplete or was changed. Run prepare again.")
+
+
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """One digest of the files and of every part of the manifest that training depends on."""
+    parts = {name: manifest[name] for name in ("name", "files", "materials", "cache", "control_macro_ap", "balance")}
+    text = json.dumps({**parts, "folds": manifest["split"]["folds"]}, sort_keys=True).encode()
+    return blake2b(text, digest_size=16).hexdigest()
+
+
+def _check_digest(path: Path, digest: str) -> None:
+    try:
+        actual = file_digest(path)
+    except OSError as error:
+        raise PreparedDatasetError(f"{path} cannot be read ({error.strerror}). Run prepare again.") from None
+    if actual != digest:
+        raise PreparedDatasetError(f"{path} was changed behind its manifest. Run prepare again.")
+
+
+def digests(folder: Path, names: list[str]) -> dict[str, str]:
+    """The digest of each of the folder's files."""
+    return {name: file_digest(folder / name) for name in names}
+
+
+def remove_strays(folder: Path, manifest: dict[str, Any]) -> None:
+    """Delete what an interrupted run with other settings left in the draft."""
+    for path in folder.iterdir():
+        journal = path.suffix == ".jsonl" and path.with_suffix(".npy").name in manifest["files"]
+        if path.is_file() and path.name not in (*manifest["files"], MANIFEST) and not journal:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def draft(prepared_folder: Path) -> Iterator[Path]:
+    """A folder to write the dataset into; it takes the final name only when everything is in it.
+
+    Bad input removes the draft. An interruption or a crash keeps it, with the photos decoded so far, for the next
+    run to go on from.
+
+    Raises:
+        DatasetError: another process is writing it, or a file stands in its place.
+    """
+    if prepared_folder.exists() and not prepared_folder.is_dir():
+        raise DatasetError(f"{prepared_folder} is a file, where the prepared dataset should go. Move it away.")
+    unfinished = prepared_folder.with_name(f".{prepared_folder.name}.unfinished")
+    replaced = prepared_folder.with_name(f".{prepared_folder.name}.replaced")
+    with alone_in(unfinished, "data_folder"):
+        _mend_interrupted_swap(prepared_folder, replaced)
+        try:
+            yield unfinished
+        except InputError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        if prepared_folder.exists():
+            os.replace(prepared_folder, replaced)
+        os.replace(unfinished, prepared_folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _mend_interrupted_swap(prepared_folder: Path, replaced: Path) -> None:
+    if replaced.exists() and not prepared_folder.exists():
+        os.replace(replaced, prepared_folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def earlier_cache(prepared_folder: Path) -> Path | None:
+    """The folder whose cached photos may be taken over: only one that its manifest still vouches for."""
+    try:
+        load_prepared(prepared_folder)
+    except PreparedDatasetError:
+        return None
+    return prepared_folder

@@ -1,0 +1,403 @@
+"""The page of explanations: one file that carries everything it shows, written photo by photo.
+
+It is read in the artifact tab of MLflow, a sandboxed frame: scripts run, and nothing else can be fetched or stored.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+import pickle
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.data.annotations.outlines import DrawnOutline
+from wastelens.figures.heatmap import averaged, bar_ends, colour_bar, heat_png, rim_colour
+from wastelens.figures.style import material_colours, spoken
+
+Outcome = Literal["right", "missed", "false_alarm"]
+
+PAGE = "index.html"
+OUTCOMES: tuple[Outcome, ...] = ("right", "missed", "false_alarm")
+# Score → its name on a tile, how it is written (z: zero has no sign).
+TILE_SCORES: dict[str, tuple[str, str]] = {
+    "energy": ("energy", "{:z.2f}×"),
+    "pointing": ("pointing", "{:z.2f}"),
+    "iou": ("overlap", "{:z.2f}"),
+    "insertion": ("insertion", "{:z.2f}"),
+    "deletion": ("deletion", "{:z.2f}"),
+    "randomised": ("randomised", "{:z.2f}"),
+    "additivity_error": ("additivity error", "{:z.2g}"),
+}
+_JPEG_QUALITY = 72
+_OUTLINE_SIDE = 1000  # coordinates of the longer side: whole numbers are fine enough, and short
+_OUTLINE_TOLERANCE = 1.0  # of these: points that nobody would see are left out
+_DECIMALS = 4  # of the numbers that the page sorts and filters by
+
+
+@dataclass(frozen=True)
+class ShownPhoto:
+    """A photo as people see it.
+
+    Attributes:
+        file_name: as in the dataset's labels.
+        photo: uint8 (h, w, 3) in true proportions, the longer side about 320 px.
+        outlines: of all annotated objects.
+        split: train, val or test.
+    """
+
+    file_name: str
+    photo: npt.NDArray[np.uint8]
+    outlines: Sequence[DrawnOutline]
+    split: str
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    """A material in a photo, annotated or said by the model, with the evidence for it.
+
+    Attributes:
+        material: its name.
+        label: whether it is annotated.
+        decision: whether the model says it is there.
+        probability: in [0, 1].
+        threshold: from which on the model says so, in [0, 1].
+        overlays: method → evidence map, float32 (h, w) over the square photo.
+        scores: method → score → value; may miss some, or hold NaN.
+        localised: whether maps were compared with outlines.
+        note: why not, or nothing.
+        empty: methods whose maps are the same everywhere.
+    """
+
+    material: str
+    label: bool
+    decision: bool
+    probability: float
+    threshold: float
+    overlays: Mapping[str, npt.NDArray[np.float32]]
+    scores: Mapping[str, Mapping[str, float]]
+    localised: bool
+    note: str = ""
+    empty: frozenset[str] = frozenset()
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the model made of it.
+
+        Raises:
+            ValueError: neither annotated nor said by the model.
+        """
+        if not (self.label or self.decision):
+            raise ValueError(f"{self.material} is neither annotated nor said by the model: it has no outcome")
+        if not self.decision:
+            return "missed"
+        return "right" if self.label else "false_alarm"
+
+    def energy(self, method: str) -> float:
+        """The method's evidence on the outlines over what chance puts there; NaN where that is not known."""
+        return float(self.scores.get(method, {}).get("energy", math.nan))
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """A score of all methods.
+
+    Attributes:
+        score: its name.
+        title: as people read it.
+        explanation: in a sentence or two.
+        better: which values are good; empty where that depends.
+        cells: one a column, such as ``1.82 [1.41, 2.30]``; may be empty.
+    """
+
+    score: str
+    title: str
+    explanation: str
+    better: Literal["higher", "lower", ""]
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True)
+class GalleryHeader:
+    """What the page says above the photos.
+
+    Attributes:
+        title: of the run.
+        run_id: of the run.
+        dataset: its name.
+        split: of the photos.
+        sentences: what the scores come to, plain text.
+        columns: the methods' titles, those of the table.
+        rows: of the table.
+        notes: what was left out, how often, and why.
+        materials: all of the dataset, in its order, which gives their colours.
+        methods: name → title.
+        signed: names of the methods whose maps speak for and against.
+    """
+
+    title: str
+    run_id: str
+    dataset: str
+    split: str
+    sentences: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[SummaryRow]
+    notes: Sequence[str]
+    materials: Sequence[str]
+    methods: Mapping[str, str]
+    signed: AbstractSet[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A photo and its pairs as they wait on the disk, in tens of kilobytes."""
+
+    photo: ShownPhoto  # its pixels are in `jpeg`
+    jpeg: bytes
+    size: tuple[int, int]
+    pairs: tuple[ShownPair, ...]
+
+
+@dataclass
+class _Counts:
+    """What the filters offer."""
+
+    photos: int = 0
+    pairs: int = 0
+    tiles: int = 1  # of the card with most of them
+    outlined: set[str] = field(default_factory=set)  # materials
+    materials: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    with_energy: set[str] = field(default_factory=set)  # methods
+
+    def add(self, photo: ShownPhoto, pairs: Sequence[ShownPair]) -> None:
+        outcomes = [pair.outcome for pair in pairs]  # first: it refuses what has none
+        self.photos += 1
+        self.outlined.update(outline.material for outline in photo.outlines)
+        self.outcomes.update(outcomes)
+        for pair in pairs:
+            self.pairs += 1
+            self.tiles = max(self.tiles, 1 + len(pair.overlays))
+            self.materials[pair.material] += 1
+            self.with_energy.update(method for method in pair.scores if math.isfinite(pair.energy(method)))
+
+
+class GalleryWriter:
+    """Writes the page while photos come in; what waits for the end is on the disk, so that memory does not grow.
+
+    As a context manager it leaves no half a page behind when something fails. A photo is gone from memory when `add`
+    returns, and the file it waits in has no name: not even a killed process leaves it behind.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """folder: of the page; made where it is missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._waiting: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
+        self._counts = _Counts()
+
+    def add(self, photo: ShownPhoto, pairs: Sequence[ShownPair]) -> None:
+        """A photo and its materials, in the order of the page; a photo without any is only counted.
+
+        Raises:
+            ValueError: a pair that is neither annotated nor said by the model.
+        """
+        self._counts.add(photo, pairs)
+        if not pairs:
+            return
+        height, width = photo.photo.shape[:2]
+        kept = tuple(replace(pair, overlays=_small(pair.overlays)) for pair in pairs)
+        bare = replace(photo, photo=photo.photo[:0])
+        pickle.dump(_Kept(bare, _jpeg(photo.photo), (width, height), kept), self._waiting)
+
+    def finish(self, header: GalleryHeader) -> Path:
+        """Write the page; returns its path. Nothing can be added after that."""
+        page, part = self._folder / PAGE, self._part
+        with part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.writelines(self._pieces(header))
+        os.replace(part, page)
+        self.close()
+        return page
+
+    def close(self) -> None:
+        """Remove what is not finished."""
+        self._waiting.close()
+        self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> GalleryWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _part(self) -> Path:
+        return self._folder / f"{PAGE}.part"
+
+    def _pieces(self, header: GalleryHeader) -> Iterator[str]:
+        counts = self._counts
+        names = [*header.materials, *sorted((counts.materials.keys() | counts.outlined) - set(header.materials))]
+        look = _Look(header, names)
+        colours = material_colours(names)
+        pieces: Iterator[str] = _template().generate(
+            header=header,
+            counts=counts,
+            materials=names,
+            colours=colours,
+            rims={name: rim_colour(colour) for name, colour in colours.items()},
+            outcomes=OUTCOMES,
+            energy_methods=[name for name in header.methods if name in counts.with_energy],
+            bars=[_bar(signed) for signed in (False, True)],
+            photos=(_photo_rule(number, kept) for number, kept in enumerate(self._read())),
+            cards=(card for number, kept in enumerate(self._read()) for card in look.cards(number, kept)),
+        )
+        return pieces
+
+    def _read(self) -> Iterator[_Kept]:
+        """What waits, one after another; it may be read several times."""
+        place, end = 0, self._waiting.seek(0, os.SEEK_END)
+        while place < end:
+            self._waiting.seek(place)
+            kept: _Kept = pickle.load(self._waiting)
+            place = self._waiting.tell()
+            yield kept
+
+
+class _Look:
+    """How photos become cards: titles, colours and outlines of one page."""
+
+    def __init__(self, header: GalleryHeader, materials: Sequence[str]) -> None:
+        self._titles = dict(header.methods)
+        self._signed = header.signed
+        self._places = {material: place for place, material in enumerate(materials)}
+
+    def cards(self, number: int, kept: _Kept) -> Iterator[dict[str, Any]]:
+        """A card a pair, as the template takes it."""
+        width, height = kept.size
+        view = (_OUTLINE_SIDE * width / max(kept.size), _OUTLINE_SIDE * height / max(kept.size))
+        outlines = [(one.material, points) for one in kept.photo.outlines for points in _polygons(one, np.array(view))]
+        for place, pair in enumerate(kept.pairs):
+            yield {
+                "id": f"{number}-{place}",
+                "photo": number,
+                "ratio": f"{width / height:.4f}",
+                "view": f"0 0 {view[0]:.0f} {view[1]:.0f}",
+                "file_name": kept.photo.file_name,
+                "split": kept.photo.split,
+                "pair": pair,
+                "material": self._places[pair.material],
+                "energies": self._energies(pair),
+                "outlined": self._outlined(kept.photo),
+                # this material's outlines lie over the others
+                "outlines": sorted(
+                    ((self._places[name], name == pair.material, points) for name, points in outlines),
+                    key=lambda outline: outline[1],
+                ),
+                "tiles": [self._tile(pair, method) for method in self._in_order(pair.overlays)],
+                "others": [self._tile(pair, method) for method in self._in_order(pair.scores.keys() - pair.overlays)],
+            }
+
+    def _outlined(self, photo: ShownPhoto) -> list[tuple[int, str, int]]:
+        """Place, name and number of objects of each material that has outlines, in the materials' order."""
+        objects = Counter(outline.material for outline in photo.outlines if outline.polygons)
+        return sorted((self._places[material], material, number) for material, number in objects.items())
+
+    def _in_order(self, methods: Iterable[str]) -> list[str]:
+        known = list(self._titles)
+        return sorted(methods, key=lambda method: (known.index(method) if method in known else len(known), method))
+
+    def _energies(self, pair: ShownPair) -> dict[str, float]:
+        energies = {method: pair.energy(method) for method in self._in_order(pair.scores)}
+        return {method: round(value, _DECIMALS) for method, value in energies.items() if math.isfinite(value)}
+
+    def _tile(self, pair: ShownPair, method: str) -> dict[str, Any]:
+        signed = method in self._signed
+        overlay = pair.overlays.get(method)
+        return {
+            "method": method,
+            "title": self._titles.get(method, method),
+            "signed": signed,
+            "png": "" if overlay is None else _base64(heat_png(overlay, signed=signed)),
+            "scores": tile_scores(pair.scores.get(method, {})),
+            "below_chance": pair.energy(method) < 1,
+            "empty": method in pair.empty,
+        }
+
+
+def tile_scores(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """A pair's scores as they are written: name, name as people read it, value; without those that are not known."""
+    return [
+        (name, title, form.format(scores[name]))
+        for name, (title, form) in TILE_SCORES.items()
+        if math.isfinite(scores.get(name, math.nan))
+    ]
+
+
+def _small(overlays: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+    """No larger than what is shown."""
+    return {method: averaged(evidence) for method, evidence in overlays.items()}
+
+
+def _jpeg(photo: npt.NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    return buffer.getvalue()
+
+
+def _polygons(outline: DrawnOutline, view: npt.NDArray[np.float64]) -> list[str]:
+    """Points as SVG writes them, in whole numbers; what is smaller than a line is left out."""
+    found = []
+    for polygon in outline.polygons:
+        points = np.rint(np.clip(polygon, 0, 1) * view).astype(np.int32)
+        if len(points) > 2:
+            points = cv2.approxPolyDP(points.reshape(-1, 1, 2), _OUTLINE_TOLERANCE, True).reshape(-1, 2)
+            found.append(" ".join(f"{x},{y}" for x, y in points))
+    return found
+
+
+def _photo_rule(number: int, kept: _Kept) -> tuple[int, str]:
+    return number, _base64(kept.jpeg)
+
+
+def _bar(signed: bool) -> dict[str, Any]:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(colour_bar(signed, 128, 1)).save(buffer, "PNG", optimize=True)
+    left, right = bar_ends(signed)
+    return {"name": "signed" if signed else "one-sign", "png": _base64(buffer.getvalue()), "left": left, "right": right}
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["spoken"] = spoken
+    environment.filters["estimate"] = lambda cell: cell.partition(" [")
+    return environment.get_template("gallery.html.jinja")

@@ -1,0 +1,56 @@
+"""Photos as people see them: from their files, or from the cache where those are gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from wastelens.data.annotations.sources import DatasetSource
+from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
+from wastelens.data.prepared.dataset import PreparedDataset
+
+SHOWN_SIDE_PX = 320
+COMPARED_SIDE_PX = 32
+LARGEST_DIFFERENCE = 8.0  # grey levels on average; decoding at another size makes less than 2
+
+
+class ShownPhotos:
+    """A prepared dataset's photos, upright and in their own proportions, the longer side 320 px.
+
+    Attributes:
+        gone: file name → why its file is not what was prepared any more; the cached square is shown instead, stretched
+            back.
+    """
+
+    def __init__(self, dataset: PreparedDataset) -> None:
+        self.gone: dict[str, str] = {}
+        self._source = DatasetSource(dataset.name, Path(dataset.manifest["source"]), "")
+        self._cache = dataset.photos
+        self._max_megapixels = float(dataset.manifest["settings"]["max_megapixels"])
+        self._rows = {str(row["file_name"]): row for row in dataset.frame.to_dict("records")}
+
+    def __getitem__(self, file_name: str) -> Photo:
+        """uint8 (height, width, 3)."""
+        row = self._rows[file_name]
+        try:
+            content = read_photo(self._source.find_photo(str(row["source_file"])))
+            decoded = decode(content, SHOWN_SIDE_PX, self._max_megapixels)
+            square, width, height = decoded.pixels_0_255, decoded.width, decoded.height
+            _check_same(square, self._cache[int(row["photo_index"])])
+        except BadPhotoError as error:
+            self.gone[file_name] = str(error)
+            square, width, height = self._cache[int(row["photo_index"])], int(row["width"]), int(row["height"])
+        scale = SHOWN_SIDE_PX / max(width, height)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return np.asarray(cv2.resize(np.asarray(square), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _check_same(square: Photo, cached: Photo) -> None:
+    """Raise BadPhotoError where a file shows another picture than the cached one; both uint8, squares of any side."""
+    side = min(len(square), len(cached), COMPARED_SIDE_PX)
+    small = [cv2.resize(np.asarray(one), (side, side), interpolation=cv2.INTER_AREA) for one in (square, cached)]
+    difference = np.abs(small[0].astype(np.int16) - small[1].astype(np.int16)).mean()
+    if difference > LARGEST_DIFFERENCE:
+        raise BadPhotoError("another picture since prepare")

@@ -1,0 +1,279 @@
+"""What the maps are worth: a row a photo, material and method, and what they come to over all photos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.evaluation.bootstrap import interval, multiplicities
+from wastelens.explain.scoring.localisation import COVERED_TOO_MUCH
+
+FloatArray = npt.NDArray[np.float64]
+Outcome = Literal["right", "missed", "false_alarm"]
+
+CONTROL = "centre"
+METHOD_TITLES = {
+    "gradcam": "Grad-CAM",
+    "gradcam_plus_plus": "Grad-CAM++",
+    "scorecam": "Score-CAM",
+    "shap": "SHAP (expected gradients)",
+    "shap_partition": "SHAP (partition)",
+    CONTROL: "centre of the photo (control)",
+}
+# Those against the outlines, then the others; the order of tables.
+LOCALISATION_SCORES = (
+    "energy",
+    "energy_over_centre",
+    "above_chance",
+    "pointing",
+    "pointing_chance",
+    "iou",
+    "right_label_wrong_place",
+)
+SCORES = (*LOCALISATION_SCORES, "insertion", "deletion", "randomised", "additivity_error", "empty")
+FEWEST_PHOTOS = 10  # an interval over fewer holds what it should too seldom to be put into words
+_DECIMALS = 6
+_KEYS = ["file_name", "material"]  # of a pair
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """How one method explains one material in one photo: a row of scores.csv. NaN where a score is not defined.
+
+    Attributes:
+        file_name: the photo's flat name.
+        material: the one explained.
+        method: a key of ``METHOD_TITLES``.
+        outcome: right (label and decision), missed (label only) or false_alarm (decision only).
+        label: whether the material is annotated.
+        decision: whether the model says that it is there.
+        probability: that the model gives it.
+        threshold: from which the model says so.
+        area_share: the outlines' share of the photo; NaN without a usable outline.
+        localised: whether the row counts for the scores against the outlines.
+        empty: whether the map is the same everywhere.
+        energy, pointing, iou, iou_threshold: see ``Localisation``.
+        pointing_chance: the pointing of a map that knows nothing.
+        insertion, deletion: see ``PerturbationAreas``.
+        randomised: absolute rank correlation with the map of random weights.
+        additivity_error: how far a SHAP map's sum is from what it should explain.
+    """
+
+    file_name: str
+    material: str
+    method: str
+    outcome: Outcome
+    label: bool
+    decision: bool
+    probability: float
+    threshold: float
+    area_share: float
+    localised: bool
+    empty: bool
+    energy: float = float("nan")
+    pointing: float = float("nan")
+    pointing_chance: float = float("nan")
+    iou: float = float("nan")
+    iou_threshold: float = float("nan")
+    insertion: float = float("nan")
+    deletion: float = float("nan")
+    randomised: float = float("nan")
+    additivity_error: float = float("nan")
+
+
+COLUMNS = tuple(field.name for field in fields(PairScores))
+_FLAGS = ["label", "decision", "localised", "empty"]
+_NUMBERS = [name for name in COLUMNS[COLUMNS.index("probability") :] if name not in _FLAGS]
+
+
+def score_frame(rows: Sequence[PairScores]) -> pd.DataFrame:
+    """scores.csv: a row a photo, material and method; flags as 0/1, numbers rounded to 6 decimals."""
+    frame = pd.DataFrame([asdict(row) for row in rows], columns=list(COLUMNS))
+    kinds = dict.fromkeys(_FLAGS, "int64") | dict.fromkeys(_NUMBERS, "float64")
+    return frame.astype(kinds).round(dict.fromkeys(_NUMBERS, _DECIMALS))
+
+
+@dataclass(frozen=True)
+class MeanScore:
+    """A mean over pairs of photo and material, its 95 % interval by bootstrap over photos, and how many there are."""
+
+    estimate: float
+    low: float
+    high: float
+    pairs: int
+    photos: int
+
+    def against(self, value: float, above: str, below: str, neither: str) -> str:
+        """Words for where the interval lies, with as much caution as few photos demand."""
+        if self.photos < FEWEST_PHOTOS:
+            return f"from too few photos to tell ({self.photos})"
+        return above if self.low > value else below if self.high < value else neither
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the explanations of a model are worth.
+
+    Attributes:
+        frame: scores.csv.
+        methods: in the order of tables.
+        means: (method, score) → mean over the pairs where the score is defined; none where it never is.
+        by_material: (method, score, material) → the same of one material.
+    """
+
+    frame: pd.DataFrame
+    methods: tuple[str, ...]
+    means: Mapping[tuple[str, str], MeanScore]
+    by_material: Mapping[tuple[str, str, str], float]
+
+    def metrics(self) -> dict[str, float]:
+        """For MLflow: ``explain_<method>_<score>`` with ``_low`` and ``_high``, then with each material, and counts."""
+        metrics = {f"explain_{name}": float(count) for name, count in self._counts().items()}
+        for (method, score), mean in self.means.items():
+            name = f"explain_{method}_{score}"
+            metrics |= {name: mean.estimate, f"{name}_low": mean.low, f"{name}_high": mean.high}
+        for (method, score, material), value in self.by_material.items():
+            metrics[f"explain_{method}_{score}_{material}"] = value
+        return metrics
+
+    @property
+    def scored_methods(self) -> tuple[str, ...]:
+        """The methods of which there is anything to tell: without outlines, the control is none."""
+        scored = {method for method, _ in self.means}
+        return tuple(method for method in self.methods if method in scored)
+
+    def _counts(self) -> dict[str, int]:
+        pairs = self.frame.drop_duplicates(_KEYS)
+        area_share = pairs.loc[pairs["label"] == 1, "area_share"]
+        return {
+            "photos": pairs["file_name"].nunique(),
+            "pairs": len(pairs),
+            "covered_too_much": int((area_share > COVERED_TOO_MUCH).sum()),
+            "without_outline": int(area_share.isna().sum()),
+        }
+
+    def sentences(self) -> list[str]:
+        """What may be said of each method, a line each; the control last."""
+        needed = ("energy", "pointing", "pointing_chance")
+        shown = [method for method in self.methods if all((method, score) in self.means for score in needed)]
+        if shown:
+            return [self._sentence(method) for method in sorted(shown, key=lambda method: method == CONTROL)]
+        if self._counts()["covered_too_much"]:
+            return ["No outlines that leave half of their photo free: localisation scores are left out."]
+        return ["No outlines of litter here: localisation scores are left out."]
+
+    def _sentence(self, method: str) -> str:
+        title = METHOD_TITLES.get(method, method)
+        energy, pointing = self.means[method, "energy"], self.means[method, "pointing"]
+        chance = self.means[method, "pointing_chance"].estimate
+        chance_in_words = energy.against(1, "more than chance", "less than chance", "which chance may explain")
+        return (
+            f"{title[0].upper()}{title[1:]}: {energy.estimate:.2f} [{energy.low:.2f}, {energy.high:.2f}] times the "
+            f"energy that chance would put on the litter, {chance_in_words}"
+            f"{self._against_centre(method)}; points at it in "
+            f"{_percent(pointing.estimate)} of {pointing.pairs:,} {'case' if pointing.pairs == 1 else 'cases'} "
+            f"(chance {_percent(chance)})."
+        )
+
+    def _against_centre(self, method: str) -> str:
+        """What a map adds to pointing at the middle of every photo, with the words that the interval allows."""
+        gain, control = self.means.get((method, "energy_over_centre")), self.means.get((CONTROL, "energy"))
+        if gain is None or control is None:
+            return ""
+        if gain.photos < FEWEST_PHOTOS:
+            return ""
+        words = gain.against(0, "more than", "less than", "not told apart from")
+        return (
+            f", {words} the centre of the photo without a look at it ({control.estimate:.2f}; difference "
+            f"{gain.estimate:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}])"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def summarise(
+    frame: pd.DataFrame, *, materials: Sequence[str], methods: Sequence[str], seed: int, resamples: int
+) -> Summary:
+    """Means over pairs with their intervals; the rows' order does not matter.
+
+    Photos are resampled with all their pairs, since the pairs of a photo are alike, and every method meets the same
+    resamples.
+
+    Args:
+        frame: scores.csv, fresh or read again.
+        materials: whose means are wanted.
+        methods: the same.
+        seed: of the bootstrap.
+        resamples: of the bootstrap, at least 1.
+    """
+    scores = _defined_scores(frame)
+    keyed = scores.assign(method=frame["method"], material=frame["material"])
+    of_materials = keyed.groupby(["method", "material"])[list(SCORES)].mean().to_dict("index")
+    by_material = {
+        (method, score, material): value
+        for method in methods
+        for score in SCORES
+        for material in materials
+        if not np.isnan(value := of_materials.get((method, material), {}).get(score, np.nan))
+    }
+    means = _means(frame, scores.to_numpy(), methods, seed, resamples) if len(frame) else {}
+    return Summary(frame, tuple(methods), means, by_material)
+
+
+def _defined_scores(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns ``SCORES``, float64, NaN where a row does not count: shares are means of 0 and 1."""
+    energy = frame["energy"]
+    right = (frame["label"] == 1) & (frame["decision"] == 1)
+    scores = frame.reindex(columns=list(SCORES)).astype(np.float64)
+    scores["above_chance"] = (energy > 1).astype(np.float64).where(energy.notna())
+    scores["energy_over_centre"] = energy - _energy_of_centre(frame)
+    scores["right_label_wrong_place"] = (energy < 1).astype(np.float64).where(energy.notna() & right)
+    scores["empty"] = scores["empty"].where(frame["method"] != CONTROL)  # a blob is never empty
+    localised = list(LOCALISATION_SCORES)
+    scores[localised] = scores[localised].where(frame["localised"] == 1)
+    return scores
+
+
+def _energy_of_centre(frame: pd.DataFrame) -> pd.Series[float]:
+    """The control's energy in each row's pair; NaN in the control's own rows, and where there is none."""
+    control = frame[frame["method"] == CONTROL].set_index(_KEYS)["energy"]
+    beside = control.reindex(pd.MultiIndex.from_frame(frame[_KEYS])).to_numpy(dtype=np.float64)
+    return pd.Series(beside, index=frame.index).where(frame["method"] != CONTROL)
+
+
+def _means(
+    frame: pd.DataFrame, scores: FloatArray, methods: Sequence[str], seed: int, resamples: int
+) -> dict[tuple[str, str], MeanScore]:
+    photos, photo_of = np.unique(frame["file_name"].to_numpy(dtype=str), return_inverse=True)
+    drawn = multiplicities(len(photos), resamples, np.random.default_rng(seed)).astype(np.float64)
+    means = {}
+    for method in methods:
+        rows = (frame["method"] == method).to_numpy(dtype=bool)
+        sums, counts = _totals(scores[rows], photo_of[rows], len(photos))
+        pairs = counts.sum(axis=0)
+        drawn_sums, drawn_counts = drawn @ sums, drawn @ counts
+        resampled = np.divide(drawn_sums, drawn_counts, out=np.full(drawn_sums.shape, np.nan), where=drawn_counts > 0)
+        for column in np.flatnonzero(pairs):
+            low, high = interval(resampled[:, column])
+            estimate = float(sums[:, column].sum() / pairs[column])
+            measured = MeanScore(
+                estimate, low, high, pairs=int(pairs[column]), photos=int(np.count_nonzero(counts[:, column]))
+            )
+            means[method, SCORES[column]] = measured
+    return means
+
+
+def _totals(scores: FloatArray, photo_of: npt.NDArray[np.intp], photos: int) -> tuple[FloatArray, FloatArray]:
+    """Sums of the defined scores (rows, scores) in each photo, and how many are defined; both (photos, scores)."""
+    sums, counts = np.zeros((photos, scores.shape[1])), np.zeros((photos, scores.shape[1]))
+    defined = ~np.isnan(scores)
+    np.add.at(sums, photo_of, np.where(defined, scores, 0.0))
+    np.add.at(counts, photo_of, defined)
+    return sums, counts

@@ -1,0 +1,1 @@
+"""Every figure that is drawn, by what it shows."""

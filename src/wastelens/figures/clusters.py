@@ -1,0 +1,355 @@
+"""Figures of clusters of photos. Each is a free-standing matplotlib ``Figure``: no pyplot, no state, no display."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.data.prepared.tables import LabelTable
+from wastelens.evaluation.cluster_scores import ClusterScores
+from wastelens.evaluation.clustering import Photos
+from wastelens.evaluation.kmeans import Assignment, Clustering, IntArray
+from wastelens.evaluation.metrics import FloatArray
+from wastelens.figures.style import (
+    SMALL_PT,
+    TEXT_PT,
+    TITLE_PT,
+    blank_figure,
+    keep_sides,
+    material_colours,
+    shortened,
+    spoken,
+    write_title,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito 2008, "Color Universal Design": told apart by colour-blind readers too.
+_BLUE, _ORANGE, _GREY, _PALE = "#0072B2", "#D55E00", "#595959", "#B8B8B8"
+_FEATURE_COLOURS = {"learned": _BLUE}
+_CONTROL_COLOUR = "#A6A6A6"
+
+MAP_PHOTOS = 2000
+_LEAST_FOR_TSNE = 10
+_PERPLEXITY = 30.0
+# A little noise, in standard deviations: photos at one place would leave t-SNE's gradient without a direction.
+_JITTER = 1e-6
+
+_ROW_IN, _COLUMN_IN, _HEAD_IN, _MARGIN_IN = 0.4, 1.2, 0.6, 1.35
+_PHOTO_IN, _CAPTION_IN, _GAP_IN, _SIDE_IN = 1.25, 0.46, 0.1, 1.05
+_CAPTION_LETTERS = 21
+
+
+def materials_per_cluster(table: LabelTable, assignment: Assignment) -> Figure:
+    """A histogram of materials for each cluster: a row a cluster, the largest first, below a row of all photos.
+
+    A bar is the share of the cluster's photos that show the material; a tick on it is the share of all photos.
+    Photos with several materials count for each of them, so a row's shares may add up to more than 1.
+
+    table: the assignment's photos in its order.
+
+    Raises:
+        ValueError: another number of photos than were assigned.
+    """
+    _check_table(table, assignment)
+    members = np.eye(assignment.k, dtype=np.int64)[assignment.clusters]
+    counts = members.T @ table.labels.astype(np.int64)
+    order, sizes = assignment.largest_first, assignment.sizes
+    rows = np.vstack([counts.sum(axis=0), counts[order]])
+    totals = np.append(len(table), sizes[order])
+    names = ["all photos", *(f"cluster {cluster}" for cluster in order)]
+    figure = blank_figure(_MARGIN_IN + _COLUMN_IN * len(table.materials) + 0.2, _HEAD_IN + 0.75 + _ROW_IN * len(names))
+    axes = figure.add_subplot()
+    _draw_histograms(axes, rows, totals, table.materials)
+    labels = [f"{name}   {total:,}" for name, total in zip(names, totals, strict=True)]
+    axes.set_yticks(range(len(names)), labels, fontsize=TEXT_PT)
+    axes.get_yticklabels()[0].set_fontweight("bold")
+    note = "photos that show the material, and their share of the cluster's (bar) and of all photos (tick)"
+    axes.set_xlabel("\n".join(textwrap.wrap(note, int(11 * figure.get_figwidth()))), fontsize=TEXT_PT, color=_GREY)
+    return figure
+
+
+def _draw_histograms(axes: Axes, counts: npt.NDArray[np.int64], totals: IntArray, materials: tuple[str, ...]) -> None:
+    """counts (rows, materials) of totals (rows,) photos; a material's bars start at its column's left edge."""
+    colours = material_colours(materials)
+    share = counts / np.maximum(totals, 1)[:, None]
+    places, wide = np.arange(len(counts)), 0.9
+    for j, material in enumerate(materials):
+        axes.barh(places + 0.22, wide, 0.26, left=j, color="#EDEDED", zorder=1)
+        axes.barh(places + 0.22, wide * share[:, j], 0.26, left=j, color=colours[material], zorder=2)
+        overall = np.full(len(places) - 1, j + wide * share[0, j])
+        axes.vlines(overall, places[1:] + 0.06, places[1:] + 0.38, color="black", linewidth=1.2, zorder=3)
+        for row, count in enumerate(counts[:, j]):
+            text = f"{count:,}  {share[row, j]:.0%}" if totals[row] else "–"
+            axes.text(j, row - 0.1, text, va="center", fontsize=SMALL_PT)
+    axes.axhline(0.5, color=_PALE, linewidth=0.8)
+    axes.set(xlim=(-0.05, len(materials) - 0.05), ylim=(len(counts) - 0.5, -0.5))
+    axes.xaxis.tick_top()
+    headings = [textwrap.fill(shortened(spoken(material), 24), 13) for material in materials]
+    axes.set_xticks(np.arange(len(materials)) + wide / 2, headings, fontsize=TEXT_PT)
+    for label in axes.get_xticklabels():
+        label.set_parse_math(False)  # names are data: a $ in them starts no formula
+    axes.tick_params(length=0)
+    keep_sides(axes, ())
+
+
+def nearest_photos(table: LabelTable, assignment: Assignment, photos: Photos, *, per_cluster: int = 8) -> Figure:
+    """A row for each cluster that has photos, the largest first: the photos nearest its centre, nearest first.
+
+    Args:
+        table: the assignment's photos in its order, with columns ``file_name`` and ``photo_index``; with
+            ``width`` and ``height`` photos are drawn in their real proportions, else square.
+        assignment: their clusters.
+        photos: uint8 (photos, side, side, 3), each stretched to a square; only the shown ones are read.
+        per_cluster: at most so many photos a row.
+
+    Raises:
+        ValueError: another number of photos than were assigned.
+    """
+    _check_table(table, assignment)
+    clusters = [cluster for cluster in assignment.largest_first if assignment.sizes[cluster]]
+    columns = min(per_cluster, int(assignment.sizes.max()))
+    cell = np.array([_PHOTO_IN + _GAP_IN, _PHOTO_IN + _CAPTION_IN + _GAP_IN])
+    size = np.array([_SIDE_IN + columns * cell[0], 0.1 + len(clusters) * cell[1]])
+    figure = blank_figure(float(size[0]), float(size[1]))
+    figure.set_layout_engine("none")  # cells of one size need no layout, which takes a minute for 160 of them
+    for row, cluster in enumerate(clusters):
+        top_in = size[1] - 0.1 - row * cell[1]
+        middle = (top_in - _PHOTO_IN / 2) / size[1]
+        count = int(assignment.sizes[cluster])
+        text = f"cluster {cluster}\n{count:,} photo{'s' if count > 1 else ''}"
+        figure.text(0.08 / size[0], middle, text, va="center", fontsize=TEXT_PT)
+        for column, photo in enumerate(_nearest(assignment, int(cluster), columns)):
+            corner = np.array([_SIDE_IN + column * cell[0], top_in - _PHOTO_IN])
+            axes = figure.add_axes((*(corner / size), *(_PHOTO_IN / size)))
+            _draw_photo(axes, table, int(photo), photos)
+    return figure
+
+
+def _nearest(assignment: Assignment, cluster: int, most: int) -> IntArray:
+    """Rows of the cluster's photos by rising distance."""
+    rows = np.flatnonzero(assignment.clusters == cluster)
+    nearest: IntArray = rows[np.argsort(assignment.distances[rows], kind="stable")][:most]
+    return nearest
+
+
+def _draw_photo(axes: Axes, table: LabelTable, row: int, photos: Photos) -> None:
+    record = table.frame.iloc[row]
+    width, height = (float(record.get(side, 1.0)) for side in ("width", "height"))
+    pixels = np.asarray(photos[int(record["photo_index"])])
+    axes.imshow(pixels, extent=(0, width, height, 0), aspect="equal", interpolation="antialiased")
+    axes.set_anchor("SW")  # the caption stands right below, and no further right than its cell
+    axes.set_axis_off()
+    shown = [spoken(m) for m, on in zip(table.materials, table.labels[row], strict=True) if on]
+    caption = f"{shortened(str(record['file_name']), _CAPTION_LETTERS)}\n{_caption_of(shown)}"
+    style: dict[str, Any] = {"fontsize": 6.5, "linespacing": 1.15, "va": "top", "ha": "left", "parse_math": False}
+    axes.annotate(caption, (0, 0), (0, -2), xycoords="axes fraction", textcoords="offset points", **style)
+
+
+def _caption_of(materials: list[str]) -> str:
+    """At most two lines of materials, the rest counted."""
+    lines = textwrap.wrap(", ".join(materials) or "no material", _CAPTION_LETTERS + 1)
+    return "\n".join(lines) if len(lines) < 3 else f"{lines[0]}\n{shortened(lines[1], _CAPTION_LETTERS - 1)} …"
+
+
+def cluster_map(table: LabelTable, assignment: Assignment, points: npt.ArrayLike, *, seed: int) -> Figure:
+    """Photos on a plane, near where their features are: once coloured by cluster, once by material.
+
+    t-SNE (van der Maaten & Hinton 2008, JMLR) of at most 2,000 sampled photos; below 10 photos, their two
+    principal axes. Only neighbourhoods mean something in it: neither distances between groups nor their
+    sizes do (Wattenberg et al. 2016, Distill).
+
+    Args:
+        table: the assignment's photos in its order.
+        assignment: their clusters.
+        points: the features that were clustered, scaled, (photos, dims).
+        seed: of the sample and of t-SNE.
+
+    Raises:
+        ValueError: another number of photos or points than were assigned.
+    """
+    _check_table(table, assignment)
+    place = np.asarray(points, dtype=np.float64)
+    if place.ndim != 2 or len(place) != len(table):
+        raise ValueError(f"points are {place.shape}, photos {len(table)}")
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(table))[:MAP_PHOTOS])
+    flat, how = plane_of(place[rows], seed)
+    figure = blank_figure(11, 6.2)
+    by_cluster, by_material = figure.subplots(1, 2)
+    _draw_clusters(by_cluster, flat, assignment.clusters[rows])
+    _draw_materials(by_material, flat, table.take(rows))
+    for axes in (by_cluster, by_material):
+        axes.set(xticks=[], yticks=[])
+        axes.margins(0.06)
+    shown = f"{len(rows):,} photos" if len(rows) == len(table) else f"{len(rows):,} of {len(table):,} photos"
+    title = f"{how} of {shown}: neighbours have similar features"
+    figure.suptitle(title, fontsize=TITLE_PT, x=0.01, ha="left")
+    return figure
+
+
+def plane_of(points: FloatArray, seed: int) -> tuple[FloatArray, str]:
+    """Points (photos, dims) → places (photos, 2), and the method's name."""
+    axes = _principal_axes(points)
+    if len(points) < _LEAST_FOR_TSNE or not axes.any():
+        return axes, "principal axes"
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    noise = np.random.default_rng(seed).normal(scale=_JITTER * points.std(), size=points.shape)
+    first = axes + np.random.default_rng(seed).normal(scale=_JITTER * axes.std(), size=axes.shape)
+    # start from the principal axes at scikit-learn's scale: then the picture does not hang on the seed
+    start = (first / first[:, 0].std() * 1e-4).astype(np.float32)
+    perplexity = min(_PERPLEXITY, (len(points) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init=start, random_state=seed, max_iter=750)
+    with threadpool_limits(1):  # more threads add up in any order, and wait for each other on busy cores
+        places = tsne.fit_transform(points + noise)
+    return np.asarray(places, dtype=np.float64), "t-SNE"
+
+
+def _principal_axes(points: FloatArray) -> FloatArray:
+    """(photos, dims) → (photos, 2), zeros where there are fewer axes."""
+    centred = points - points.mean(axis=0)
+    left, length, _ = np.linalg.svd(centred, full_matrices=False)
+    length[length < 1e-9 * max(1.0, float(np.abs(points).max(initial=0)))] = 0.0
+    found = (left * length)[:, :2]
+    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
+
+
+def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IntArray) -> None:
+    """Dots, and each cluster's number beside one that lies amid its own."""
+    from matplotlib import colormaps
+    from matplotlib.patheffects import withStroke
+
+    palette = colormaps["tab20"]  # ten, then the same paler: none of them a material's
+    for cluster in np.unique(clusters):
+        own = flat[clusters == cluster]
+        style: dict[str, Any] = {"color": palette((2 * cluster + cluster // 10 % 2) % palette.N), "linewidth": 0}
+        axes.scatter(own[:, 0], own[:, 1], _dot_pt(len(flat)), **style)
+    for cluster in np.unique(clusters):  # above all dots
+        own = flat[clusters == cluster]
+        middle = own[np.square(own - np.median(own, axis=0)).sum(axis=1).argmin()]
+        rim = [withStroke(linewidth=2.5, foreground="white")]
+        style = {"fontsize": TITLE_PT, "fontweight": "bold", "path_effects": rim, "textcoords": "offset points"}
+        axes.annotate(str(cluster), (float(middle[0]), float(middle[1])), (2, 2), **style)
+    write_title(axes, "by cluster")
+
+
+def _draw_materials(axes: Axes, flat: FloatArray, table: LabelTable) -> None:
+    """Dots in the colour of the photo's material; photos of several or of none have marks of their own."""
+    colours, labels = material_colours(table.materials), table.labels
+    count = labels.sum(axis=1)
+    size = _dot_pt(len(flat))
+    kinds: list[tuple[str, npt.NDArray[np.bool_], dict[str, Any]]] = [
+        ("no material", count == 0, {"marker": "x", "color": _PALE, "linewidth": 1.0, "s": size}),
+        ("several materials", count > 1, {"marker": "D", "color": "none", "edgecolor": "black", "linewidth": 0.8}),
+    ]
+    kinds[1][2]["s"] = size * 0.8
+    for j, material in enumerate(table.materials):
+        alone = (count == 1) & (labels[:, j] == 1)
+        kinds.append((spoken(material), alone, {"color": colours[material], "linewidth": 0, "s": size}))
+    for name, rows, style in kinds:
+        if rows.any():
+            axes.scatter(flat[rows, 0], flat[rows, 1], label=f"{shortened(name, 24)} ({rows.sum():,})", **style)
+    handles, texts = axes.get_legend_handles_labels()
+    legend = axes.figure.legend(
+        handles, texts, loc="outside lower center", ncols=5, frameon=False, fontsize=TEXT_PT, handletextpad=0.2
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    write_title(axes, "by material")
+
+
+def _dot_pt(photos: int) -> float:
+    """A dot's area in square points: smaller where there are more."""
+    return float(np.clip(6000 / photos, 9, 40))
+
+
+def k_choice(clustering: Clustering, features: str) -> Figure:
+    """Silhouette and inertia of the training photos over k, the chosen k marked; features: what was clustered."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = blank_figure(9, 3.6)
+    tried = clustering.candidates
+    ks = [one.k for one in tried]
+    for axes, name in zip(figure.subplots(1, 2), ("silhouette", "inertia"), strict=True):
+        values = [float(getattr(one, name)) for one in tried]
+        axes.plot(ks, values, color=_BLUE, marker=".", markersize=7)
+        kept = float(getattr(clustering.chosen, name))
+        axes.plot(clustering.k, kept, "o", color=_ORANGE, markersize=9, zorder=3, label=f"chosen: k = {clustering.k}")
+        axes.axvline(clustering.k, color=_ORANGE, linestyle="--", linewidth=1.0, zorder=1)
+        axes.set(xlim=(min(ks) - 0.5, max(ks) + 0.5), xlabel="k, number of clusters")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.margins(y=0.12)
+        write_title(axes, f"{name}, {'higher is better' if name == 'silhouette' else 'falls with k in any case'}")
+        keep_sides(axes, ("left", "bottom"))
+        axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+        axes.set_axisbelow(True)
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", frameon=False, fontsize=TEXT_PT)
+    figure.suptitle(f"{_named(features)}, training photos", fontsize=TITLE_PT, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+def score_bars(scores: Mapping[str, ClusterScores], verdict: str) -> Figure:
+    """Four scores of each set of features beside what random clusters of the same sizes reach.
+
+    Args:
+        scores: ``learned`` (or not), ``pixels``, ``colours`` → scores of the same photos.
+        verdict: the sentence the numbers allow; becomes the title.
+
+    Raises:
+        ValueError: no scores.
+    """
+    if not scores:
+        raise ValueError("no scores to draw")
+    lines = textwrap.wrap(verdict, 122)
+    figure = blank_figure(11, 1.6 + 0.2 * len(lines) + 2 * (0.6 + 0.42 * len(scores)))
+    names = list(next(iter(scores.values())).scores)
+    for axes, name in zip(figure.subplots(2, 2, sharey=True).ravel(), names, strict=True):
+        _draw_scores(axes, {features: one.scores[name] for features, one in scores.items()})
+        write_title(axes, spoken(name).replace("rand ", "Rand "))
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False, fontsize=TEXT_PT)
+    figure.suptitle("\n".join(lines), fontsize=TITLE_PT, x=0.01, ha="left", parse_math=False)
+    return figure
+
+
+def _draw_scores(axes: Axes, scores: Mapping[str, Any]) -> None:
+    """A bar a set of features; the mean of random clusters as a tick, a dot at their 95 % quantile."""
+    rows = np.arange(len(scores))
+    values, random, high = (
+        np.array([getattr(one, part) for one in scores.values()]) for part in ("value", "random", "random_high")
+    )
+    colours = [_FEATURE_COLOURS.get(name, _CONTROL_COLOUR) for name in scores]
+    axes.barh(rows, values, 0.6, color=colours, zorder=2)
+    axes.hlines(rows, random, high, color=_ORANGE, linewidth=1.6, zorder=3)
+    axes.vlines(random, rows - 0.34, rows + 0.34, color=_ORANGE, linewidth=2.4, zorder=4, label="random: mean")
+    style: dict[str, Any] = {"marker": "D", "s": 24, "color": "white", "edgecolor": _ORANGE, "linewidth": 1.6}
+    axes.scatter(high, rows, zorder=5, label="random: 95 % lie below", **style)
+    ends = np.maximum.reduce([values, high, np.zeros(len(rows))])
+    for row, value, end in zip(rows, values, ends, strict=True):
+        axes.annotate(f"{value:.3f}", (end, row), (8, 0), textcoords="offset points", va="center", fontsize=TEXT_PT)
+    axes.set_yticks(rows, [_named(name) for name in scores], fontsize=TEXT_PT)
+    axes.axvline(0, color=_PALE, linewidth=0.8)
+    low = min(0.0, 1.1 * float(min(values.min(), random.min())))
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(low, max(0.1, 1.18 * float(ends.max()))))
+    keep_sides(axes, ("bottom",))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _named(features: str) -> str:
+    return "learned features" if features == "learned" else spoken(features)
+
+
+def _check_table(table: LabelTable, assignment: Assignment) -> None:
+    if len(table) != len(assignment.clusters) or not len(table):
+        raise ValueError(f"{len(table)} photos, but {len(assignment.clusters)} were assigned")

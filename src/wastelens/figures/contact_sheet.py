@@ -1,0 +1,142 @@
+"""The contact sheet: photos with their objects' outlines, for a person to look at before anything is trained.
+
+Its frame ``labels`` is the one that ``sight`` describes. Nothing here touches a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.data.annotations.outlines import DrawnOutline
+from wastelens.figures.style import blank_figure, material_colours, material_legend, shortened, spoken
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Photos = npt.NDArray[np.uint8]
+
+_BOX_MARGIN = 0.01  # of the photo's longer side, so that a box does not hide the object it points at
+_CELL_IN, _CAPTION_IN = 1.9, 0.3  # width of a photo on the contact sheet, height of the text above it
+_CAPTION_LETTERS = 30
+_SMALL_OBJECT = 0.08  # of the photo's longer side: a heavy line would hide what it surrounds
+
+
+def contact_sheet(
+    labels: pd.DataFrame,
+    photos: Photos,
+    outlines_of: Callable[[str], Sequence[DrawnOutline]],
+    materials: tuple[str, ...],
+    *,
+    rng: np.random.Generator,
+    rows: int = 4,
+    columns: int = 6,
+) -> Figure:
+    """Photos in their real proportions, with each object's box and outline in its material's colour.
+
+    Above a photo without outlines its materials are named.
+
+    Args:
+        labels: row i describes ``photos[i]``.
+        photos: uint8 (photos, side, side, 3), each stretched to a square.
+        outlines_of: flat file name → its objects; asked only of the photos that are shown.
+        materials: each is shown as often as the others, as far as there are photos of it.
+        rng: chooses the photos.
+        rows: of the sheet.
+        columns: of the sheet.
+    """
+    chosen = _widest_first(labels, choose_photos(labels, materials, rows * columns, rng))
+    heights_in = _row_heights_in(labels.iloc[chosen], rows, columns)
+    figure = blank_figure(_CELL_IN * columns, sum(heights_in) + 0.8)
+    cells = figure.subplots(rows, columns, squeeze=False, height_ratios=heights_in).ravel()
+    colours = material_colours(materials)
+    for cell in cells:
+        cell.set_axis_off()
+    for cell, row in zip(cells, chosen, strict=False):
+        record = labels.iloc[int(row)]
+        size = (float(record["width"]), float(record["height"]))
+        name, outlines = str(record["file_name"]), outlines_of(str(record["file_name"]))
+        facts = str(record["split"]) if outlines else _split_and_materials(record, materials)
+        captions = [shortened(text, _CAPTION_LETTERS) for text in (name, facts)]
+        _draw_photo(cell, np.asarray(photos[row]), size, "\n".join(captions))
+        for one in outlines:
+            _draw_outline(cell, one, size, colours[one.material])
+    figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    shown = labels.iloc[chosen][list(materials)].sum()
+    texts = {material: f"{spoken(material)} ({shown[material]})" for material in materials}
+    material_legend(figure, texts, title="Materials, and how many of these photos show them")
+    return figure
+
+
+def _split_and_materials(record: pd.Series[Any], materials: tuple[str, ...]) -> str:
+    """``train: paper, glass``; the split alone where the photo shows none."""
+    shown = ", ".join(spoken(material) for material in materials if record[material])
+    return f"{record['split']}: {shown}" if shown else str(record["split"])
+
+
+def _widest_first(labels: pd.DataFrame, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Photos of like proportions side by side: then a row is no taller than its photos."""
+    some = labels.iloc[chosen]
+    return chosen[np.argsort((some["height"] / some["width"]).to_numpy(), kind="stable")]
+
+
+def _row_heights_in(some: pd.DataFrame, rows: int, columns: int) -> list[float]:
+    """The height of each row of cells, in inches: its tallest photo at full width, and a caption."""
+    ratios = (some["height"] / some["width"]).to_numpy().clip(0.4, 1.8)
+    starts = range(0, rows * columns, columns)
+    return [_CELL_IN * float(ratios[row : row + columns].max(initial=0.4)) + _CAPTION_IN for row in starts]
+
+
+def choose_photos(
+    labels: pd.DataFrame, materials: tuple[str, ...], photos: int, rng: np.random.Generator
+) -> npt.NDArray[np.intp]:
+    """Rows of distinct photos, at most ``photos``, that show every material about equally often.
+
+    Each choice is a random photo of the material that the chosen ones show least; when all photos of the
+    materials are chosen, others follow.
+    """
+    shown = labels[list(materials)].to_numpy(dtype=np.int64)
+    waiting = list(rng.permutation(len(labels)))
+    chosen: list[np.intp] = []
+    while waiting and len(chosen) < photos:
+        so_far = shown[chosen].sum(axis=0)
+        left = shown[waiting].any(axis=0)
+        scarcest = int(np.argmin(np.where(left, so_far, np.inf))) if left.any() else None
+        place = 0 if scarcest is None else int(np.argmax(shown[waiting, scarcest]))
+        chosen.append(waiting.pop(place))
+    return np.array(chosen, dtype=np.intp)
+
+
+def _draw_photo(axes: Axes, photo: Photos, size: tuple[float, float], caption: str) -> None:
+    """A square photo, stretched back to its width and height; the axes count the real photo's pixels."""
+    width, height = size
+    axes.imshow(photo, extent=(0, width, height, 0), aspect="equal", interpolation="lanczos")
+    axes.set_anchor("N")  # captions of one row stand on one line
+    axes.set_title(caption, loc="left", fontsize=7, pad=2, linespacing=1.1, parse_math=False)
+
+
+def _draw_outline(axes: Axes, outline: DrawnOutline, size: tuple[float, float], colour: str) -> None:
+    """Polygons, and around them all a box with a small margin."""
+    from matplotlib.patches import Polygon, Rectangle
+    from matplotlib.patheffects import withStroke
+
+    polygons = [polygon * np.array(size) for polygon in outline.polygons if len(polygon)]
+    if not polygons:
+        return
+    low = np.min([polygon.min(axis=0) for polygon in polygons], axis=0)
+    high = np.max([polygon.max(axis=0) for polygon in polygons], axis=0)
+    small = (high - low).max() < _SMALL_OBJECT * max(size)
+    style: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": 0.5 if small else 1.1}
+    if not small:  # a dark rim is seen on bright photos
+        style["path_effects"] = [withStroke(linewidth=2.0, foreground="black", alpha=0.6)]
+    for polygon in polygons:
+        axes.add_patch(Polygon(polygon, **style))
+    margin = _BOX_MARGIN * max(size)
+    corner, opposite = np.maximum(0, low - margin), np.minimum(size, high + margin)
+    width, height = opposite - corner
+    axes.add_patch(Rectangle(tuple(corner), width, height, fill=False, edgecolor=colour, linewidth=0.9))

@@ -1,0 +1,247 @@
+"""Figures of a tuning: what its trials came to, which parameters mattered, and the learning rates they tried.
+
+Each is a free-standing matplotlib ``Figure`` of a table with a row a trial: ``state``, ``val_macro_ap``, ``defaults``
+and a column a parameter, empty where it was not varied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.config.base import as_text
+from wastelens.config.tune import COMPLETE, FAILED, PRUNED, ChoiceConfig, ParameterConfig
+from wastelens.figures.style import SMALL_PT, TEXT_PT, blank_figure, keep_sides, name_rows, shortened, write_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _GREEN, _GREY, _PALE = "#0072B2", "#D55E00", "#009E73", "#595959", "#B8B8B8"
+_NOT_VARIED = "not varied"
+_NOT_VARIED_AT = -0.08  # below the axes' ends, which are 0 and 1
+_MARKERS = {PRUNED: "v", COMPLETE: "o"}  # those of more weight are drawn later, over the others
+_COLUMNS = 4
+_LETTERS = 18
+_LETTERS_A_ROW = 36
+
+
+def optimisation_history(table: pd.DataFrame) -> Figure:
+    """Every trial's val_macro_ap in the order they began, and the best so far of those that were complete."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = blank_figure(9.5, 4.6)
+    axes = figure.add_subplot()
+    scored = _scored(table)
+    for state, marker in _MARKERS.items():
+        part = scored[(scored["state"] == state) & ~scored["defaults"]]
+        label = state.lower() if len(part) else None
+        axes.scatter(part["trial"], part["val_macro_ap"], c=_colours(part), marker=marker, s=34, label=label)
+    defaults = scored[scored["defaults"]]
+    axes.scatter(
+        defaults["trial"], defaults["val_macro_ap"], c=_ORANGE, marker="D", s=44, label="the defaults", zorder=4
+    )
+    best = scored["val_macro_ap"].where(scored["state"] == COMPLETE).cummax().ffill()
+    axes.step(scored["trial"], best, where="post", color=_BLUE, label="best so far")
+    failed = table[table["state"] == FAILED]
+    bottom = axes.get_ylim()[0]
+    label = "failed" if len(failed) else None
+    axes.scatter(
+        failed["trial"], np.full(len(failed), bottom), c=_GREY, marker="x", label=label, clip_on=False, zorder=4
+    )
+    axes.set_ylim(bottom=bottom)
+    axes.set_xlim(-0.5, table["trial"].max() + 0.5)
+    axes.set_xlabel("trial", fontsize=TEXT_PT)
+    axes.set_ylabel("val_macro_ap, best of its epochs", fontsize=TEXT_PT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    keep_sides(axes, ["left", "bottom"])
+    axes.legend(fontsize=TEXT_PT, frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    write_title(axes, "What each trial came to")
+    return figure
+
+
+def parameter_importances(importances: Mapping[str, float]) -> Figure:
+    """How much of the variance of val_macro_ap each parameter explains; they add up to 1."""
+    names = list(importances)
+    figure = blank_figure(9.5, 1.2 + 0.3 * len(names))
+    axes = figure.add_subplot()
+    axes.barh(range(len(names)), list(importances.values()), color=_BLUE, height=0.6)
+    name_rows(axes, names)
+    for row, value in enumerate(importances.values()):
+        axes.text(value, row, f" {value:.2f}", va="center", fontsize=SMALL_PT)
+    axes.set_xlabel("share of the variance of val_macro_ap over the space", fontsize=TEXT_PT)
+    keep_sides(axes, ["bottom"])
+    write_title(axes, "Which parameters mattered")
+    return figure
+
+
+def slices(table: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> Figure:
+    """val_macro_ap over the values of each parameter, complete and pruned trials."""
+    scored = _scored(table)
+    shown = _varied(scored, parameters)
+    rows = math.ceil(len(shown) / _COLUMNS)
+    figure = blank_figure(3.1 * _COLUMNS, 0.6 + 2.3 * rows)
+    for number, key in enumerate(shown):
+        axes = figure.add_subplot(rows, _COLUMNS, number + 1)
+        tried = scored[scored[key] != ""]
+        scale = _Scale(tried[key], parameters[key])
+        for state, marker in _MARKERS.items():
+            part = tried[tried["state"] == state].sort_values("defaults")
+            axes.scatter(scale.positions(part[key]), part["val_macro_ap"], c=_colours(part), marker=marker, s=22)
+        scale.write(axes)
+        axes.set_title(key, fontsize=TEXT_PT, loc="left")
+        axes.tick_params(labelsize=SMALL_PT)
+        keep_sides(axes, ["left", "bottom"])
+    figure.suptitle(
+        "val_macro_ap over each parameter: complete (blue), pruned (grey), the defaults (orange)", fontsize=TEXT_PT
+    )
+    return figure
+
+
+def parallel_coordinates(table: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> Figure:
+    """A line a complete trial through its values of all parameters; the better, the darker."""
+    from matplotlib import colormaps
+
+    complete = table[table["state"] == COMPLETE].sort_values("val_macro_ap")
+    shown = _varied(complete, parameters)
+    figure = blank_figure(max(9.5, 1.05 * len(shown)), 5.6)
+    axes = figure.add_subplot()
+    scales = [_Scale(complete[key][complete[key] != ""], parameters[key]) for key in shown]
+    heights = np.empty((len(complete), len(shown)))
+    for position, (key, scale) in enumerate(zip(shown, scales, strict=True)):
+        heights[:, position] = scale.shares(complete[key])
+    values = complete["val_macro_ap"].to_numpy(dtype=float)
+    spread = values.max() - values.min()
+    for line, value in zip(heights, values, strict=True):
+        strength = (value - values.min()) / spread if spread else 1.0
+        colour = colormaps["viridis_r"](0.1 + 0.85 * strength)
+        axes.plot(range(len(shown)), line, color=colour, alpha=0.35 + 0.6 * strength, linewidth=0.8 + 1.6 * strength)
+    for position, scale in enumerate(scales):
+        axes.axvline(position, color=_GREY, linewidth=0.7, zorder=0)
+        for share, text in scale.labels():
+            _write_beside(axes, position, share, text)
+    if (heights < 0).any():
+        _write_beside(axes, 0, _NOT_VARIED_AT, _NOT_VARIED)
+    axes.set_ylim(_NOT_VARIED_AT - 0.04, 1.04)
+    axes.set_xticks(range(len(shown)), labels=[shortened(key, 26) for key in shown], rotation=35, ha="right")
+    axes.tick_params(axis="x", labelsize=SMALL_PT, length=0)
+    axes.set_xlim(-0.1, max(len(shown), 1) - 0.4)
+    axes.set_yticks([])
+    keep_sides(axes, [])
+    shades = f"{values.min():.3f} (pale) to {values.max():.3f} (dark)" if spread else f"{values.max():.3f}"
+    write_title(axes, f"Complete trials: val_macro_ap {shades}")
+    return figure
+
+
+def learning_rates(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """The measured learning rate at the end of each epoch; curves: what a trial is called → its epochs."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = blank_figure(9.5, 4.6)
+    axes = figure.add_subplot()
+    for (name, epochs), colour in zip(curves.items(), (_BLUE, _ORANGE, _GREEN, _GREY), strict=False):
+        measured = [(row["epoch"], row["learning_rate"]) for row in epochs if row.get("learning_rate", 0) > 0]
+        axes.plot(*np.array(measured).reshape(-1, 2).T, color=colour, marker=".", label=name)
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("epoch", fontsize=TEXT_PT)
+    axes.set_ylabel("learning rate", fontsize=TEXT_PT)
+    if curves:
+        axes.legend(fontsize=TEXT_PT, frameon=False)
+    keep_sides(axes, ["left", "bottom"])
+    write_title(axes, "Learning rates of the best and the worst complete trials, and of the defaults")
+    return figure
+
+
+def _scored(table: pd.DataFrame) -> pd.DataFrame:
+    """The trials that came to a value: complete ones, and pruned ones with the best of the epochs that they had."""
+    return table[table["val_macro_ap"].notna() & table["state"].isin(list(_MARKERS))]
+
+
+def _varied(trials: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> list[str]:
+    """The parameters that any of these trials has a value of."""
+    return [key for key in parameters if (trials[key] != "").any()]
+
+
+def _colours(trials: pd.DataFrame) -> list[str]:
+    plain = np.where(trials["state"] == COMPLETE, _BLUE, _PALE)
+    return [str(colour) for colour in np.where(trials["defaults"].to_numpy(dtype=bool), _ORANGE, plain)]
+
+
+def _write_beside(axes: Axes, position: float, share: float, text: str) -> None:
+    """A value at the right of its axis, on white: lines meet just there."""
+    axes.text(
+        position + 0.04,
+        share,
+        text,
+        fontsize=SMALL_PT,
+        va="center",
+        parse_math=False,
+        zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
+    )
+
+
+class _Scale:
+    """Where a parameter's values stand on an axis: numbers by size, others at equal distances in the space's order."""
+
+    def __init__(self, texts: pd.Series[str], parameter: ParameterConfig) -> None:
+        self._number = not isinstance(parameter, ChoiceConfig)
+        self._log = not isinstance(parameter, ChoiceConfig) and parameter.log
+        tried = set(texts)
+        values = parameter.values if isinstance(parameter, ChoiceConfig) else ()
+        self._names = [text for text in dict.fromkeys(map(as_text, values)) if text in tried]
+        if self._number:
+            positions = self.positions(texts)
+            self._low, self._high = float(positions.min()), float(positions.max())
+        else:
+            self._low, self._high = 0.0, float(len(self._names) - 1)
+
+    def positions(self, texts: pd.Series[str]) -> npt.NDArray[np.float64]:
+        """On the axis."""
+        if not self._number:
+            return np.array([self._names.index(text) for text in texts], dtype=float)
+        numbers = texts.astype(float).to_numpy()
+        return np.asarray(np.log10(numbers) if self._log else numbers, dtype=float)
+
+    def shares(self, texts: pd.Series[str]) -> npt.NDArray[np.float64]:
+        """From 0 to 1 of the axis; below where the parameter was not varied."""
+        shares = np.full(len(texts), _NOT_VARIED_AT)
+        varied = (texts != "").to_numpy()
+        width = self._high - self._low
+        positions = self.positions(texts[varied])
+        shares[varied] = (positions - self._low) / width if width else 0.5
+        return shares
+
+    def labels(self) -> list[tuple[float, str]]:
+        """Share of the axis and what is written there."""
+        if self._number:
+            ends = [self._low, self._high] if self._high > self._low else [self._low]
+            return [(number if len(ends) > 1 else 0.5, self._text(end)) for number, end in enumerate(ends)]
+        width = max(len(self._names) - 1, 1)
+        return [
+            (number / width if len(self._names) > 1 else 0.5, shortened(name, _LETTERS))
+            for number, name in enumerate(self._names)
+        ]
+
+    def _text(self, position: float) -> str:
+        return f"{10**position if self._log else position:.3g}"
+
+    def write(self, axes: Axes) -> None:
+        """Label a horizontal axis of positions."""
+        if not self._number:
+            names = [shortened(name, _LETTERS) for name in self._names]
+            axes.set_xticks(range(len(names)), labels=names)
+            axes.set_xlim(-0.5, len(names) - 0.5)
+            for label in axes.get_xticklabels():
+                label.set_parse_math(False)  # names are data: a $ in them starts no formula
+            if max(len(name) for name in names) * len(names) > _LETTERS_A_ROW:
+                axes.tick_params(axis="x", labelrotation=20)
+        elif self._log:
+            ticks = np.unique(np.linspace(self._low, self._high, 3))
+            axes.set_xticks(ticks, labels=[self._text(tick) for tick in ticks])

@@ -1,0 +1,305 @@
+"""Figures of a model run. Each is a free-standing matplotlib ``Figure``: no pyplot, no state, no display."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from wastelens.evaluation.floors import Floors
+from wastelens.evaluation.metrics import (
+    BoolArray,
+    Evaluation,
+    FloatArray,
+    average_precision,
+    checked,
+    checked_labels,
+    checked_probabilities,
+    decide,
+)
+from wastelens.evaluation.thresholds import f1_over_thresholds
+from wastelens.evaluation.verdict import Verdict
+from wastelens.figures.style import blank_figure, spoken
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito 2008, "Color Universal Design": told apart by colour-blind readers too.
+_BLUE, _ORANGE, _GREEN, _GREY, _PALE = "#0072B2", "#D55E00", "#009E73", "#595959", "#B8B8B8"
+_PALE_BLUE = "#7FB8DA"
+_COLUMNS = 3
+
+
+def verdict_figures(verdict: Verdict, history: list[dict[str, float]], best_epoch: int) -> dict[str, Figure]:
+    """Draw the figures of a model run, by file name; ``history`` holds one row of metrics per epoch."""
+    labels, materials = verdict.test_table.labels, verdict.test.materials
+    thresholds = np.array(list(verdict.thresholds.values()))
+    return {
+        "average_precision": average_precision_bars(
+            verdict.test,
+            verdict.floors,
+            verdict.strongest_control,
+            verdict.strongest_control_macro_ap,
+            verdict.sentence,
+            verdict.strongest_control_ap,
+        ),
+        "learning_curves": learning_curves(history, float(np.mean(verdict.val.prevalence)), best_epoch),
+        "precision_recall": precision_recall(labels, verdict.probabilities, materials, thresholds),
+        "confusion": confusion_per_material(labels, verdict.decisions, materials),
+        "thresholds": threshold_curves(labels, verdict.probabilities, materials, thresholds),
+    }
+
+
+def average_precision_bars(
+    evaluation: Evaluation,
+    floors: Floors,
+    control: str,
+    control_macro_ap: float,
+    verdict: str,
+    control_ap: FloatArray | None = None,
+) -> Figure:
+    """Average precision with its interval, over all and a material, beside what needs no look at the litter.
+
+    Args:
+        evaluation: of the model.
+        floors: of the same photos.
+        control: name of the strongest control.
+        control_macro_ap: its macro AP.
+        verdict: the sentence the numbers allow; becomes the title.
+        control_ap: the control's average precision a material, (m,), where it is known.
+    """
+    figure = blank_figure(9.5, 5.2)
+    axes = figure.add_subplot()
+    rows = np.arange(len(evaluation.materials) + 1)
+    low, high = evaluation.macro_ap_interval
+    ap = np.append(evaluation.macro_ap, evaluation.ap)
+    bounds = np.array([np.append(low, evaluation.ap_low), np.append(high, evaluation.ap_high)])
+    floor = np.append(floors.macro_ap, np.where(evaluation.prevalence > 0, evaluation.prevalence, np.nan))
+    unknown = np.full(len(evaluation.materials), np.nan)
+    rival = np.append(control_macro_ap, unknown if control_ap is None else control_ap)
+    _draw_bars(axes, rows, ap, bounds)
+    axes.vlines(floor, rows - 0.33, rows + 0.33, color=_ORANGE, linewidth=2.6, label="floor: prevalence", zorder=4)
+    diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
+    axes.scatter(rival, rows, label=f"strongest control: {control}", **diamonds)
+    _label_bars(axes, rows, np.fmax(bounds[1], np.fmax(rival, floor)), ap)
+    axes.set_yticks(rows, ["all (macro)", *(spoken(m) for m in evaluation.materials)])
+    axes.get_yticklabels()[0].set_fontweight("bold")
+    axes.set(xlim=(0, 1.08), xlabel=f"average precision on {evaluation.photos:,} photos")
+    figure.suptitle(textwrap.fill(verdict, 104), fontsize=11, x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _draw_bars(axes: Axes, rows: npt.NDArray[np.intp], ap: FloatArray, bounds: FloatArray) -> None:
+    """Bars with whiskers, the first (all materials) in the stronger blue; bounds: (2, rows), low and high."""
+    axes.barh(rows, ap, 0.56, color=[_BLUE, *[_PALE_BLUE] * (len(rows) - 1)], label="model", zorder=2)
+    whiskers: dict[str, Any] = {
+        "ecolor": "black",
+        "elinewidth": 1.2,
+        "capsize": 3,
+        "zorder": 3,
+        "label": "its 95 % interval",
+    }
+    axes.errorbar(ap, rows, xerr=np.abs(bounds - ap), fmt="none", **whiskers)
+    axes.axhline(0.5, color=_PALE, linewidth=0.8)
+    axes.invert_yaxis()
+    axes.set_xticks(np.linspace(0, 1, 6))
+    _tidy(axes, "x")
+
+
+def _label_bars(axes: Axes, rows: npt.NDArray[np.intp], right_of: FloatArray, values: FloatArray) -> None:
+    for row, at, value in zip(rows, right_of, values, strict=True):
+        text = "no photo shows it" if np.isnan(value) else f"{value:.2f}"
+        place = (0.0 if np.isnan(at) else float(at), float(row))
+        axes.annotate(text, place, (9, 0), textcoords="offset points", va="center", color=_GREY, fontsize=9)
+
+
+def precision_recall(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, materials: Sequence[str], thresholds: npt.ArrayLike
+) -> Figure:
+    """Precision over recall, a panel a material, with AP, the prevalence and the point the threshold chose.
+
+    labels, probabilities: (n, m); thresholds: (m,).
+    """
+    truth, numbers = checked(labels, probabilities)
+    decisions = decide(numbers, thresholds)
+    figure, panels = _panels(len(materials), 3.1)
+    for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
+        axes.set_title(spoken(material), fontsize=11)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xlabel="recall", ylabel="precision")
+        _tidy(axes, "both")
+        if truth[:, j].any():
+            _draw_precision_recall(axes, truth[:, j], numbers[:, j], decisions[:, j])
+        else:
+            _say_empty(axes, "no photo shows it")
+    _shared_legend(figure, panels)
+    return figure
+
+
+def _draw_precision_recall(axes: Axes, truth: BoolArray, scores: FloatArray, decided: BoolArray) -> None:
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    found = np.cumsum(truth[order])[ends]
+    recall, precision = found / truth.sum(), found / (ends + 1)
+    # a step back from each point: that is the area average precision measures
+    axes.step(np.append(0, recall), np.append(precision[0], precision), where="pre", color=_BLUE, label="model")
+    axes.axhline(truth.mean(), color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
+    if decided.any():
+        hits = (truth & decided).sum()
+        point = hits / truth.sum(), hits / decided.sum()
+        axes.plot(*point, "o", color="black", markersize=7, clip_on=False, label="at the calibrated threshold")
+    text = f"AP {float(average_precision(truth, scores)):.2f}   prevalence {truth.mean():.2f}"
+    axes.set_title(f"{axes.get_title()}\n", fontsize=11)
+    axes.text(0.5, 1.03, text, transform=axes.transAxes, ha="center", color=_GREY, fontsize=9)
+
+
+def confusion_per_material(labels: npt.ArrayLike, decisions: npt.ArrayLike, materials: Sequence[str]) -> Figure:
+    """How many photos show a material or not, and were called so or not: a two-by-two table a material.
+
+    labels, decisions: 0 or 1, (n, m).
+    """
+    truth, claimed = checked_labels(labels), checked_labels(decisions)
+    figure, panels = _panels(len(materials), 2.7)
+    for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
+        counts = np.zeros((2, 2), dtype=np.int64)
+        np.add.at(counts, (truth[:, j].astype(int), claimed[:, j].astype(int)), 1)
+        _draw_confusion(axes, counts[::-1, ::-1])
+        axes.set_title(spoken(material), fontsize=11)
+    figure.supxlabel("number of photos, and their share of the row (the shade)", fontsize=9, color=_GREY)
+    return figure
+
+
+def _draw_confusion(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
+    """counts (2, 2): rows there, not there; columns called, not called. Shade: share of the row."""
+    total = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, total, out=np.zeros((2, 2)), where=total > 0)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+    for (row, column), count in np.ndenumerate(counts):
+        text = f"{count:,}\n{share[row, column]:.0%}" if total[row, 0] else "none"
+        colour = "white" if share[row, column] > 0.7 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
+    axes.set_xticks([0, 1], ["called", "not called"])
+    axes.set_yticks([0, 1], ["there", "not there"])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def threshold_curves(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, materials: Sequence[str], thresholds: npt.ArrayLike
+) -> Figure:
+    """F1 over the threshold, a panel a material, with the chosen threshold and the F1 of calling every photo so.
+
+    labels, probabilities: (n, m); thresholds: (m,), chosen on val: on test their point need not be the peak.
+    """
+    truth, numbers = checked_probabilities(labels, probabilities)
+    cuts = np.asarray(thresholds, dtype=np.float64)
+    figure, panels = _panels(len(materials), 2.8)
+    for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
+        axes.set_title(spoken(material), fontsize=11)
+        axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.02), xlabel="threshold", ylabel="F1")
+        _tidy(axes, "both")
+        if truth[:, j].any():
+            _draw_thresholds(axes, truth[:, j], numbers[:, j], float(cuts[j]))
+        else:
+            _say_empty(axes, "no photo shows it")
+    _shared_legend(figure, panels)
+    return figure
+
+
+def _draw_thresholds(axes: Axes, truth: BoolArray, probabilities: FloatArray, chosen: float) -> None:
+    _, f1 = f1_over_thresholds(truth, probabilities)
+    distinct = np.unique(probabilities)
+    # F1 stays the same up to each probability and changes just above it; above the last nothing is called
+    axes.step(np.append(0, [*distinct, 1]), np.append(f1[0], [*f1, 0]), where="pre", color=_BLUE, label="model")
+    prevalence = float(truth.mean())
+    everything = 2 * prevalence / (1 + prevalence)
+    axes.axhline(everything, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: calling every photo so")
+    decided = probabilities >= chosen
+    reached = 2 * (truth & decided).sum() / (decided.sum() + truth.sum())
+    axes.plot(chosen, reached, "o", color="black", markersize=7, clip_on=False, label="calibrated on val")
+    on_right = chosen < 0.6
+    axes.annotate(
+        f"{chosen:.2f} → F1 {reached:.2f}",
+        (chosen, reached),
+        (8 if on_right else -8, 8),
+        textcoords="offset points",
+        ha="left" if on_right else "right",
+        fontsize=9,
+    )
+
+
+def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_epoch: int) -> Figure:
+    """Loss, validation macro AP and learning rate over the epochs.
+
+    Args:
+        history: an epoch each: ``epoch`` and whichever of ``loss``, ``val_loss``, ``val_macro_ap`` and
+            ``learning_rate`` were measured at it.
+        floor: macro AP of the best constant predictor on the val photos.
+        best_epoch: the one whose weights were kept.
+    """
+    figure = blank_figure(9.5, 3.8)
+    panels = figure.subplots(1, 3)
+    losses, ap, rate = panels
+    _draw_series(losses, history, {"loss": ("train", _GREY), "val_loss": ("val", _BLUE)})
+    _draw_series(ap, history, {"val_macro_ap": ("val", _BLUE)})
+    _draw_series(rate, history, {"learning_rate": ("learning rate", _GREEN)})
+    ap.axhline(floor, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
+    for axes, title in zip(panels, ("loss", "macro AP on val", "learning rate"), strict=True):
+        axes.axvline(best_epoch, color=_PALE, linewidth=1.2, zorder=1, label=f"kept: epoch {best_epoch}")
+        axes.set_title(title, fontsize=11)
+        _epochs_on_x(axes, history)
+        _tidy(axes, "y")
+    losses.set_ylim(0, 1.05 * losses.get_ylim()[1])
+    rate.set_ylim(0, rate.get_ylim()[1])
+    _shared_legend(figure, list(panels[:2]))
+    return figure
+
+
+def _epochs_on_x(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    """Whole epochs only, and room for a single one."""
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in history] or [0.0]
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("epoch")
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+
+
+def _draw_series(axes: Axes, history: Sequence[Mapping[str, float]], series: Mapping[str, tuple[str, str]]) -> None:
+    for name, (label, colour) in series.items():
+        points = [(row["epoch"], row[name]) for row in history if np.isfinite(row.get(name, np.nan))]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, marker=".", label=label)
+
+
+def _panels(count: int, row_height_in: float) -> tuple[Figure, list[Any]]:
+    """A figure of ``count`` panels, three a row, without empty ones at the end."""
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
+    figure = blank_figure(3.2 * columns, row_height_in * rows + 0.3)
+    return figure, [figure.add_subplot(rows, columns, at + 1) for at in range(count)]
+
+
+def _shared_legend(figure: Figure, panels: list[Any]) -> None:
+    """One legend below all panels: each kind of mark once, whichever panel has it."""
+    marks: dict[str, Any] = {}
+    for axes in panels:
+        handles, names = axes.get_legend_handles_labels()
+        marks = {**dict(zip(names, handles, strict=True)), **marks}
+    if marks:
+        figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=len(marks), frameon=False)
+
+
+def _tidy(axes: Axes, grid: Literal["both", "x", "y"]) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _say_empty(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_GREY)

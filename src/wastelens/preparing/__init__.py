@@ -1,0 +1,1 @@
+"""Make a prepared dataset: group, split, balance, write and relabel it."""

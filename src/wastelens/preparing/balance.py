@@ -1,0 +1,228 @@
+"""Oversampling: the fewest repeated rows that give every material its share of the commonest one.
+
+A photo shows several materials, so repeating it for a rare one repeats the common ones beside it. Which
+photos to repeat is an integer programme over the distinct label combinations, solved to the optimum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
+
+from wastelens.data.prepared.tables import TrainTable
+from wastelens.errors import BalanceError
+
+IntArray = npt.NDArray[np.int64]
+
+_TARGET_STEPS = 10_000  # finer targets would need coefficients that the solver's tolerance cannot hold
+_REPORT_STEPS = 1_000  # targets in messages are rounded down to a thousandth
+_AUTO_ROWS = Fraction(6, 5)  # what 'auto' may spend on a lower cap: 1.2 times the uncapped optimum
+
+
+@dataclass(frozen=True)
+class Oversampled:
+    """Training rows with rare materials' rows repeated.
+
+    Attributes:
+        table: the rows, in the order they came in, repeats beside each other.
+        rows_before: rows of the training split.
+        rows_after: rows of `table`; no smaller number meets the target within the cap.
+        most_copies: how often the most repeated photo occurs.
+        max_copies: the cap that was used.
+        uncapped_rows: fewest rows with any number of copies.
+        share_of_commonest: each material's count over that of the commonest material, in `table`.
+    """
+
+    table: TrainTable
+    rows_before: int
+    rows_after: int
+    most_copies: int
+    max_copies: int
+    uncapped_rows: int
+    share_of_commonest: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Combinations:
+    """The distinct label combinations: which materials (combinations, materials), how many photos, whose."""
+
+    labels: IntArray
+    photos: IntArray
+    of_row: npt.NDArray[np.intp]
+
+
+def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal["auto"] = "auto") -> Oversampled:
+    """Repeat training rows until every material has at least `target` of the commonest one's count.
+
+    Minimise Σ x_c over the label combinations c, subject to n_c ≤ x_c ≤ max_copies · n_c and
+    count_a ≥ target · count_b for all materials a, b, where count_a = Σ x_c over the c that show a. Every
+    photo stays in, and the photos of one combination are repeated equally often, give or take one.
+
+    Args:
+        train: the training split, with no photo twice.
+        target: in [0, 1]; rounded up to a ten-thousandth.
+        max_copies: most often one photo may occur; 'auto' takes the smallest cap that costs at most 1.2
+            times the rows needed without a cap.
+
+    Raises:
+        BalanceError: a material has no photo, or no oversampling meets target and cap; the message names
+            the cap and the target that can be met.
+        TypeError: the table is not a training table. Repeating rows of val or test would falsify results.
+    """
+    if not isinstance(train, TrainTable):
+        raise TypeError(f"oversample takes a TrainTable, not {type(train).__name__}")
+    _check_arguments(target, max_copies)
+    _check_materials(train)
+    combos = _combinations(train)
+    wanted = Fraction(math.ceil(Fraction(str(target)) * _TARGET_STEPS), _TARGET_STEPS)
+    free = _solve(combos, wanted, cap=None)
+    if free is None:
+        reachable = _largest_target(combos, cap=None)
+        raise BalanceError(
+            f"No oversampling gives every material {target} of the commonest one's count, because they occur "
+            f"together. Use balance_target={reachable} or less."
+        )
+    cap, rows = _capped(combos, wanted, target, max_copies, free)
+    return _result(train, _copies(train, combos, rows), cap, int(free.sum()))
+
+
+def _check_arguments(target: float, max_copies: int | str) -> None:
+    if not 0 <= target <= 1:
+        raise BalanceError(f"balance_target={target} is not a share. Give a number from 0 to 1, such as 0.7.")
+    if max_copies != "auto" and (not isinstance(max_copies, int) or max_copies < 1):
+        raise BalanceError(f"max_copies={max_copies!r} is no cap. Give a whole number from 1 on, or 'auto'.")
+
+
+def _check_materials(train: TrainTable) -> None:
+    for material, count in zip(train.materials, train.labels.sum(axis=0, dtype=np.int64), strict=True):
+        if not count:
+            raise BalanceError(
+                f"Material '{material}' is in no training photo, so no copying can balance it. "
+                f"Map categories to '{material}' or split so that train has some."
+            )
+
+
+def _combinations(train: TrainTable) -> _Combinations:
+    labels, of_row, photos = np.unique(train.labels.astype(np.int64), axis=0, return_inverse=True, return_counts=True)
+    return _Combinations(labels, photos.astype(np.int64), of_row)
+
+
+def _capped(
+    combos: _Combinations, wanted: Fraction, target: float, max_copies: int | Literal["auto"], free: IntArray
+) -> tuple[int, IntArray]:
+    """The cap to use, and rows of each combination under it."""
+    at_most = _copies_needed(combos, free)
+    if max_copies == "auto":
+        return _smallest_cap(combos, wanted, at_most, most_rows=math.floor(_AUTO_ROWS * int(free.sum())))
+    rows = _solve(combos, wanted, max_copies)
+    if rows is None:
+        needed, _ = _smallest_cap(combos, wanted, at_most)
+        raise BalanceError(
+            f"balance_target={target} cannot be met with at most {max_copies} copies of a photo. "
+            f"Use max_copies={needed} or more, or target {_largest_target(combos, max_copies)} or less."
+        )
+    return max_copies, rows
+
+
+def _copies_needed(combos: _Combinations, rows: IntArray) -> int:
+    """The cap under which these rows of each combination fit."""
+    return int((-(-rows // combos.photos)).max(initial=1))
+
+
+def _smallest_cap(
+    combos: _Combinations, target: Fraction, at_most: int, most_rows: float = math.inf
+) -> tuple[int, IntArray]:
+    """The smallest cap with a solution of at most `most_rows` rows, and that solution; `at_most` has one."""
+    low, high = 1, at_most
+    while low < high:  # by linear relaxation, which is quick and never too pessimistic ...
+        middle = (low + high) // 2
+        works = _fewest_rows_bound(combos, target, middle) <= most_rows
+        low, high = (low, middle) if works else (middle + 1, high)
+    for cap in range(low, at_most + 1):  # ... so few whole-number programmes are left to solve
+        rows = _solve(combos, target, cap)
+        if rows is not None and rows.sum() <= most_rows:
+            return cap, rows
+    raise AssertionError(f"no solution under the cap of {at_most} copies, which came from one")
+
+
+def _largest_target(combos: _Combinations, cap: int | None) -> float:
+    """The largest target in thousandths that has a solution under the cap."""
+    low, high = 0, _REPORT_STEPS  # target 0 always has one: every photo once
+    while low < high:
+        middle = (low + high + 1) // 2
+        works = _fewest_rows_bound(combos, Fraction(middle, _REPORT_STEPS), cap) < math.inf
+        low, high = (middle, high) if works else (low, middle - 1)
+    while _solve(combos, Fraction(low, _REPORT_STEPS), cap) is None:
+        low -= 1
+    return low / _REPORT_STEPS
+
+
+def _fewest_rows_bound(combos: _Combinations, target: Fraction, cap: int | None) -> float:
+    """A lower bound of the rows needed, infinite where the target cannot be met: rows need not be whole."""
+    result = _programme(combos, target, cap, whole=False)
+    return math.inf if result.x is None else float(result.fun) * (1 - 1e-9)
+
+
+def _solve(combos: _Combinations, target: Fraction, cap: int | None) -> IntArray | None:
+    """Fewest rows of each combination, int64 (combinations,); None where the target cannot be met."""
+    result = _programme(combos, target, cap, whole=True)
+    if result.x is None:
+        return None
+    rows: IntArray = np.rint(result.x).astype(np.int64)
+    # The solver works to a tolerance in floating point; what it returns must hold in whole numbers.
+    too_many = cap is not None and bool((rows > cap * combos.photos).any())
+    missed = bool((_weights(combos.labels, target) @ rows < 0).any())
+    if too_many or missed or bool((rows < combos.photos).any()):
+        raise BalanceError(f"The solver missed balance_target={float(target)}. Use one with fewer decimals.")
+    return rows
+
+
+def _programme(combos: _Combinations, target: Fraction, cap: int | None, whole: bool) -> OptimizeResult:
+    """Solve for the fewest rows of each combination, in whole numbers or relaxed."""
+    return milp(
+        np.ones(len(combos.photos)),
+        integrality=np.full(len(combos.photos), int(whole)),
+        bounds=Bounds(combos.photos, np.inf if cap is None else cap * combos.photos),
+        constraints=LinearConstraint(_weights(combos.labels, target), lb=0),
+        options={"mip_rel_gap": 0},
+    )
+
+
+def _weights(labels: IntArray, target: Fraction) -> IntArray:
+    """Whole-number rows w with w · x ≥ 0 for count_a ≥ target · count_b, int64 (pairs, combinations)."""
+    materials = labels.shape[1]
+    pairs = [(a, b) for a in range(materials) for b in range(materials) if a != b]
+    rows = [target.denominator * labels[:, a] - target.numerator * labels[:, b] for a, b in pairs]
+    return np.array(rows, dtype=np.int64).reshape(len(pairs), len(labels))
+
+
+def _copies(train: TrainTable, combos: _Combinations, rows: IntArray) -> IntArray:
+    """How often each training row occurs; the odd ones go to the first file names, int64 (photos,)."""
+    copies = (rows // combos.photos)[combos.of_row]
+    extra = rows % combos.photos
+    by_name = np.argsort(np.array(train.file_names), kind="stable")
+    for combination in np.flatnonzero(extra):
+        members = by_name[combos.of_row[by_name] == combination]
+        copies[members[: extra[combination]]] += 1
+    return copies
+
+
+def _result(train: TrainTable, copies: IntArray, cap: int, uncapped_rows: int) -> Oversampled:
+    table = train.take(np.repeat(np.arange(len(train)), copies))
+    counts = table.labels.sum(axis=0, dtype=np.int64)
+    shares = counts / counts.max(initial=1)
+    return Oversampled(
+        table=table,
+        rows_before=len(train),
+        rows_after=len(table),
+        most_copies=int(copies.max(initial=0)),
+        max_copies=cap,
+        uncapped_rows=uncapped_rows,
+        share_of_commonest=dict(zip(train.materials, shares.tolist(), strict=True)),
+    )

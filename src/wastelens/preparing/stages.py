@@ -1,0 +1,276 @@
+"""The parts of ``prepare``, each from tables to tables: photos cached, groups found, splits and copies made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.config.files import conf_folder
+from wastelens.config.prepare import PrepareConfig
+from wastelens.data.annotations.coco import CocoDataset
+from wastelens.data.annotations.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
+from wastelens.data.annotations.layout import COCO, Layout
+from wastelens.data.annotations.materials import MaterialMapping, check_covers, mapping_of_labels, read_mapping
+from wastelens.data.annotations.sources import DatasetSource
+from wastelens.data.photos.cache import CacheEntry, PhotoCache, PhotoSource
+from wastelens.data.photos.files import exists
+from wastelens.data.prepared.dataset import SPLITS, SplitTables
+from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
+from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError, did_you_mean
+from wastelens.preparing.balance import Oversampled, oversample
+from wastelens.preparing.groups import Groups, assign_groups
+from wastelens.preparing.split import SplitAssignment, SplitFractions, assign_splits, cross_validation_splits
+from wastelens.system.machine import worker_count
+
+FIRST_PROBLEMS_SHOWN = 3
+GROUPING_RULES = ("auto", "batch", "scene", "photo")
+PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene joins neighbours that look alike too"
+
+
+@dataclass(frozen=True)
+class CachedPhotos:
+    """The usable photos.
+
+    Attributes:
+        labels: the annotated photos' rows that have a usable photo; row i is ``photos[i]``.
+        objects: the objects on those photos.
+        photos: uint8 (photos, side, side, 3), memory-mapped.
+        problems: problems.csv, with the photos that were left out.
+        left_out: how many photos those are.
+        cache_file: the array's file.
+    """
+
+    labels: pd.DataFrame
+    objects: pd.DataFrame
+    photos: npt.NDArray[np.uint8]
+    problems: pd.DataFrame
+    left_out: int
+    cache_file: Path
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the photos were split.
+
+    Attributes:
+        frame: the labels with the columns ``group`` and ``split``.
+        groups: which photos were kept together, and why.
+        assignment: the one split.
+        folds: the splits for cross-validation, or none.
+    """
+
+    frame: pd.DataFrame
+    groups: Groups
+    assignment: SplitAssignment
+    folds: list[SplitAssignment]
+
+    def fold_frame(self, balanced: list[Oversampled]) -> pd.DataFrame:
+        """folds.csv: file_name, then a fold each photo's split and its copies in the balanced training rows."""
+        names = self.frame["file_name"]
+        columns: dict[str, Any] = {"file_name": names}
+        for number, (fold, rows) in enumerate(zip(self.folds, balanced, strict=True), start=1):
+            columns[f"fold_{number}"] = fold.split
+            copies = rows.table.frame["file_name"].value_counts()
+            columns[f"copies_{number}"] = names.map(copies).fillna(0).astype(int)
+        return pd.DataFrame(columns)
+
+
+def mapping_path(materials: str) -> Path:
+    """The CSV file that ``materials=default|predecessor|trashnet|FILE`` means.
+
+    Raises:
+        MappingError: neither a shipped mapping nor a file.
+    """
+    shipped = conf_folder() / "materials"
+    path = Path(materials) if materials.endswith(".csv") else shipped / f"{materials}.csv"
+    if not path.is_file():
+        known = sorted(file.stem for file in shipped.glob("*.csv"))
+        raise MappingError(
+            f"There is no material mapping '{materials}'.{did_you_mean(materials, known)} "
+            f"Give one of {', '.join(known)}, or a .csv file."
+        )
+    return path
+
+
+def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> MaterialMapping:
+    """The mapping that ``materials=`` means, if it fits a dataset.
+
+    COCO's categories and the mapping's have to be the same; of other layouts only the labels that occur count.
+
+    Raises:
+        MappingError: there is no such mapping, or it does not fit.
+    """
+    mapping = read_mapping(mapping_path(materials))
+    names = [category.name for category in dataset.categories]
+    if layout.kind == COCO:
+        check_covers(mapping, names, layout.annotations)
+        return mapping
+    return mapping_of_labels(mapping, names, layout.of_label, sorted((conf_folder() / "materials").glob("*.csv")))
+
+
+def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:
+    """Where each photo lies.
+
+    Raises:
+        DatasetError: not one of them is there.
+    """
+    sources = [
+        PhotoSource(str(flat), source.find_photo(str(file)))
+        for flat, file in zip(labels["file_name"], labels["source_file"], strict=True)
+    ]
+    if not any(exists(one.path) for one in sources):
+        raise DatasetError(
+            f"Not one of the {len(sources):,} photos in {source.annotations} was found below {source.folder}, its "
+            f"photos/ or its images/ (the first looked for: {labels['source_file'].iloc[0]}). Put the photos there."
+        )
+    return sources
+
+
+def cache_photos(
+    annotated: AnnotatedPhotos,
+    sources: list[PhotoSource],
+    cache: PhotoCache,
+    config: PrepareConfig,
+    *,
+    earlier: Path | None,
+    progress: Callable[[int], None],
+) -> CachedPhotos:
+    """Decode all photos into the cache and leave out the unusable ones.
+
+    Raises:
+        DatasetError: more than ``max_problem_share`` of the photos cannot be used.
+    """
+    labels = annotated.labels
+    workers = worker_count(config.workers)
+    entries = cache.fill(sources, workers=workers, earlier=earlier, progress=progress)
+    zero_sized = annotated.problems["problem"].str.contains(IMPOSSIBLE_SIZE, regex=False).sum()
+    left_out = [row for row, entry in enumerate(entries) if entry.problem]
+    _check_problem_share(entries, int(zero_sized), config.max_problem_share)
+    keep = np.array([row for row, entry in enumerate(entries) if not entry.problem], dtype=np.intp)
+    photos = cache.finish(keep)
+    problems = problem_frame(
+        [*annotated.problems.itertuples(index=False, name=None), *_photo_problems(labels, entries)]
+    )
+    kept = labels.iloc[keep].reset_index(drop=True)
+    objects = annotated.objects[annotated.objects["file_name"].isin(kept["file_name"])].reset_index(drop=True)
+    return CachedPhotos(kept, objects, photos, problems, len(left_out) + int(zero_sized), cache.array_path)
+
+
+def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: float) -> None:
+    reasons = pd.Series([entry.problem for entry in entries if entry.problem] + [IMPOSSIBLE_SIZE] * zero_sized)
+    total = len(entries) + zero_sized
+    if len(reasons) <= allowed * total and len(reasons) < total:
+        return
+    counts = reasons.value_counts()
+    named = "; ".join(f"{count:,} {reason}" for reason, count in counts.head(FIRST_PROBLEMS_SHOWN).items())
+    raise DatasetError(
+        f"{len(reasons):,} of {total:,} photos ({len(reasons) / total:.1%}) cannot be used, more than "
+        f"max_problem_share={allowed:g}: {named}. Complete the photos, or raise max_problem_share."
+    )
+
+
+def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tuple[str, ...]]:
+    rows = []
+    columns = (labels[name] for name in ("file_name", "source_file", "width", "height"))
+    for flat, file, width, height, entry in zip(*columns, entries, strict=True):
+        reason = f"photo left out: {entry.problem}" if entry.problem else ""
+        reason = reason or misfit((int(width), int(height)), (entry.width, entry.height))
+        if reason:
+            rows.append(problem_row(str(flat), str(file), reason))
+    return rows
+
+
+def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:
+    """Find a mistyped ``group_by``, or a column that cannot group, before all photos are decoded.
+
+    Raises:
+        ConfigError: neither a rule nor a column of the images; or the column says two things of one photo.
+    """
+    if config.group_by not in GROUPING_RULES:
+        _column(source, config.group_by)
+
+
+def _column(source: DatasetSource, name: str) -> dict[str, str]:
+    """Photo's flat name → its value in a column, as text; photos without one are not in it."""
+    rows = source.layout.image_columns()
+    columns = sorted({column for _, fields in rows for column in fields})
+    if name not in columns:
+        raise ConfigError(
+            f"group_by={name} is neither {', '.join(GROUPING_RULES)} nor a column of the images in "
+            f"{source.annotations}, which has {', '.join(columns) or 'none'}."
+        )
+    told = ((photo, str(fields[name]).strip()) for photo, fields in rows if fields.get(name) is not None)
+    values: dict[str, str] = {}
+    for photo, value in told:
+        if value and values.setdefault(photo, value) != value:
+            raise ConfigError(
+                f"group_by={name}: {source.annotations} has both '{values[photo]}' and '{value}' in that column for "
+                f"the photo {photo}. Correct one of them, or group by something else."
+            )
+    return values
+
+
+def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: DatasetSource, config: PrepareConfig) -> Split:
+    """Group the photos, then split them by whole groups; seeded, and independent of the json's order.
+
+    Raises:
+        SplitError: no such split exists.
+    """
+    labels = cached.labels
+    columns = None
+    if config.group_by not in GROUPING_RULES:
+        values = _column(source, config.group_by)
+        columns = pd.DataFrame({config.group_by: labels["file_name"].map(values)})
+    # The first folder is a batch in TACO alone: elsewhere it is a class, or the split that the photos came with.
+    without_batches = config.group_by == "auto" and source.layout.kind != COCO
+    groups = assign_groups(
+        [str(file) for file in labels["source_file"]],
+        cached.photos,
+        "photo" if without_batches else config.group_by,
+        columns,
+        config.near_duplicate_distance,
+    )
+    groups = replace(groups, rule=PHOTO_BY_PHOTO) if without_batches else groups
+    matrix = labels[list(mapping.materials)].to_numpy(dtype=np.uint8)
+    fractions = SplitFractions(**config.fractions.model_dump())
+    arguments = (matrix, groups.names, mapping.materials, fractions)
+    assignment = assign_splits(*arguments, np.random.default_rng([config.seed, 0]))
+    folds = []
+    if config.folds:
+        rng = np.random.default_rng([config.seed, 1])
+        folds = cross_validation_splits(*arguments, folds=config.folds, rng=rng)
+    frame = labels.assign(group=groups.names, split=assignment.split)
+    return Split(frame, groups, assignment, folds)
+
+
+def tables_of_splits(split: Split, materials: tuple[str, ...]) -> list[SplitTables]:
+    """The tables of the one split, then those of each split for cross-validation."""
+    return [split_tables(split.frame, one.split, materials) for one in (split.assignment, *split.folds)]
+
+
+def split_tables(frame: pd.DataFrame, split: npt.NDArray[np.str_], materials: tuple[str, ...]) -> SplitTables:
+    """The three tables of a split, with each photo's row in the cache as ``photo_index``."""
+    indexed = frame.assign(photo_index=np.arange(len(frame)))
+    train, val, test = (indexed[split == name].reset_index(drop=True) for name in SPLITS)
+    return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
+
+
+def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversampled]:
+    """Repeat training rows of rare materials, no more than needed: for the one split, then for each fold.
+
+    Raises:
+        BalanceError: a split's training photos cannot be balanced so.
+    """
+    balanced = []
+    for fold, of_split in enumerate(tables):
+        try:
+            balanced.append(oversample(of_split.train, config.balance_target, config.max_copies))
+        except BalanceError as error:
+            raise BalanceError(f"Fold {fold}: {error}" if fold else str(error)) from None
+    return balanced

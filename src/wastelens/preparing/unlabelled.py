@@ -1,0 +1,352 @@
+"""Photos without labels from a folder: decoded once into a cache, none of them a photo that a model is judged on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wastelens.data.batches.photo_rows import PhotoRows
+from wastelens.data.duplicates.correlation import confirmed_pairs
+from wastelens.data.duplicates.perceptual_hash import Hashes, perceptual_hashes
+from wastelens.data.duplicates.search import near_duplicate_pairs
+from wastelens.data.photos.cache import PhotoCache, PhotoSource, load_photos
+from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
+from wastelens.data.prepared.dataset import draft
+from wastelens.errors import DatasetError
+from wastelens.system.machine import software_versions
+
+Photos = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.intp]
+
+MAX_MEGAPIXELS = 200.0  # of a photo that is decoded
+UNLABELLED_CACHE = ".unlabelled"  # beside the prepared datasets
+NEAR_DUPLICATE = "near-duplicate of a val or test photo"
+_INDEX = "index.json"
+_DECODERS = ("pillow", "simplejpeg", "opencv-python-headless")
+_CHUNK_PHOTOS = 256
+# Pairs grow with the square of this where a folder holds one picture over and over: 8 million at most.
+_COMPARED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class FoundPhotos:
+    """What a folder holds.
+
+    Attributes:
+        names: the photos' paths below the folder, with forward slashes, sorted.
+        other_files: how many files do not look like photos.
+        unreadable: folders that could not be looked into: (path below the folder, reason).
+    """
+
+    names: list[str]
+    other_files: int
+    unreadable: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Photos without labels.
+
+    Attributes:
+        photos: all decoded photos, uint8 (photos, side, side, 3), memory-mapped; the rows of unusable ones mean
+            nothing.
+        rows: those of them that may be learnt from, intp (usable,), ascending.
+        names: the file of each of ``photos``, below the folder, with forward slashes.
+        problems: what was left out: ``file``, ``reason``; one row a file (or a folder that could not be read).
+        unusable: how many photos could not be decoded.
+        near_duplicates: how many are near-duplicates of val or test photos.
+        repeats: how many show what an earlier one shows, pixel by pixel.
+        other_files: how many files below the folder do not look like photos, and were not looked at.
+        digest: of the usable photos' pixels, in their order; the same photos, the same digest.
+    """
+
+    photos: Photos
+    rows: Indices
+    names: list[str]
+    problems: pd.DataFrame
+    unusable: int
+    near_duplicates: int
+    repeats: int
+    other_files: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class DecodedFolder:
+    """A folder's photos in a cache.
+
+    Attributes:
+        photos: uint8 (photos, side, side, 3), memory-mapped; the rows of those with a problem mean nothing.
+        problems: each photo's problem, empty where there is none.
+        folder: where the cache is.
+    """
+
+    photos: Photos
+    problems: list[str]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Which of the photos may be learnt from, and for each of the others that could, why not: row → reason."""
+
+    rows: Indices
+    near: dict[int, str]
+    repeats: dict[int, str]
+    digest: str
+
+
+def find_photos(folder: Path) -> FoundPhotos:
+    """Every file below a folder that looks like a photo by its suffix, in upper or lower case.
+
+    Hidden files and folders are left alone. Linked folders are entered, each real folder once and none that holds
+    this one, so that links in a circle end.
+
+    Raises:
+        DatasetError: there is no such folder, it cannot be read, or no photo is in it.
+    """
+    if not os.path.isdir(folder):
+        raise DatasetError(f"unlabelled='{folder}' is not a folder. Give a folder with photos in it.")
+    names: list[str] = []
+    others = 0
+    unreadable: list[tuple[str, str]] = []
+    for path, error in files_below(folder):
+        name = path.relative_to(folder).as_posix()
+        if error is not None:
+            unreadable.append((name, f"a folder that cannot be read ({error.strerror})"))
+        elif path.suffix.lower() in PHOTO_SUFFIXES:
+            names.append(name)
+        else:
+            others += 1
+    if unreadable and unreadable[0][0] == ".":
+        raise DatasetError(f"unlabelled='{folder}' is {unreadable[0][1]}. Make it readable.")
+    if not names:
+        held = f"{others:,} other files" if others else "it is empty"
+        raise DatasetError(f"unlabelled='{folder}' has no photo in it, nor below it ({held}). Put photos there.")
+    return FoundPhotos(sorted(names), others, unreadable)
+
+
+def load_unlabelled(
+    folder: Path,
+    *,
+    cache_folder: Path,
+    side_px: int,
+    max_problem_share: float,
+    workers: int,
+    forbidden: Photos | PhotoRows,
+    near_duplicate_distance: int,
+    progress: Callable[[int], None] = lambda count: None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> Unlabelled:
+    """Decode a folder's photos once, and choose those that may be learnt from.
+
+    Left out, each with its reason: photos that cannot be decoded; near-duplicates of ``forbidden`` photos, turned or
+    mirrored ones too; and of photos that are equal pixel by pixel at this size (copies of a file among them) all but
+    the first by name.
+
+    The pixels stay in a folder of their own below ``cache_folder``, for this folder and side. They are taken over as
+    they are while no file is added, removed or changed; otherwise unchanged photos are. An interrupted run goes on
+    where it was. Nothing is written elsewhere. In memory there is about a kilobyte a photo, and no pixels.
+
+    Args:
+        folder: of photos, at any depth.
+        cache_folder: where caches go; may be shared with other folders, sides and processes.
+        side_px: of the square that every photo fills, in pixels, from 8.
+        max_problem_share: of the photos, as many may be impossible to decode.
+        workers: threads to decode with.
+        forbidden: val and test photos, uint8 (m, side, side, 3).
+        near_duplicate_distance: bits of the perceptual hash that may differ, 0 to 15.
+        progress: called with the number of photos newly in place.
+        max_megapixels: larger photos are not decoded.
+
+    Raises:
+        DatasetError: no folder, no photo, too many that cannot be used, none left, or another process is decoding
+            the same folder.
+    """
+    if forbidden.shape[1:] != (side_px, side_px, 3):
+        raise ValueError(f"forbidden photos are {forbidden.shape[1:]}, not of side {side_px}")
+    found = find_photos(folder)
+    like = PhotoCache(Path(), side_px, max_megapixels)
+    cached = decode_folder(folder, found.names, cache_folder, like, workers, progress)
+    unusable = {row: problem for row, problem in enumerate(cached.problems) if problem}
+    _check_problem_share(folder, found.names, unusable, max_problem_share, cached.folder)
+    chosen = _chosen(cached, found.names, forbidden, near_duplicate_distance)
+    if not len(chosen.rows):
+        raise DatasetError(
+            f"unlabelled='{folder}': all {len(chosen.near):,} usable photos in it are near-duplicates of val or test "
+            "photos, which nothing may be learnt from. Give a folder with other photos."
+        )
+    left_out = sorted({**unusable, **chosen.near, **chosen.repeats}.items())
+    listed = [*found.unreadable, *((found.names[row], reason) for row, reason in left_out)]
+    return Unlabelled(
+        photos=cached.photos,
+        rows=chosen.rows,
+        names=found.names,
+        problems=_problem_frame(listed),
+        unusable=len(unusable),
+        near_duplicates=len(chosen.near),
+        repeats=len(chosen.repeats),
+        other_files=found.other_files,
+        digest=chosen.digest,
+    )
+
+
+def _problem_frame(listed: list[tuple[str, str]]) -> pd.DataFrame:
+    printable = [(_printable(name), _printable(reason)) for name, reason in listed]
+    return pd.DataFrame(printable, columns=["file", "reason"], dtype=str)
+
+
+def _printable(text: str) -> str:
+    """File names may hold bytes that are no text, which could not be written down, and ends of lines."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _check_problem_share(
+    folder: Path, names: list[str], unusable: dict[int, str], allowed: float, cache_folder: Path
+) -> None:
+    if len(unusable) <= allowed * len(names) and len(unusable) < len(names):
+        return
+    first, reason = next(iter(unusable.items()))
+    raise DatasetError(
+        f"unlabelled='{folder}': {len(unusable):,} of {len(names):,} photos ({len(unusable) / len(names):.1%}) cannot "
+        f"be used, more than max_problem_share={allowed:g}, the first {_printable(names[first])}: {reason}. "
+        f"{cache_folder / _INDEX} lists them under 'problems'. Remove or mend them, or raise max_problem_share."
+    )
+
+
+def decode_folder(
+    folder: Path,
+    names: list[str],
+    cache_folder: Path,
+    like: PhotoCache,
+    workers: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> DecodedFolder:
+    """The photos as the cache has them, or decoded into it; as in `load_unlabelled`, whose cache this is.
+
+    Args:
+        folder: of photos.
+        names: the photos' paths below the folder, with forward slashes, sorted.
+        cache_folder: where caches go.
+        like: the side, and how large photos may be.
+        workers: threads to decode with.
+        progress: called with the number of photos newly in place.
+
+    Raises:
+        DatasetError: another process is decoding the same folder.
+    """
+    place = cache_folder.resolve() / _place_name(folder, like.side_px)
+    wanted = {
+        "folder": str(folder.resolve()),
+        "side_px": like.side_px,
+        "max_megapixels": like.max_megapixels,
+        "versions": {name: software_versions()[name] for name in _DECODERS},
+        "files": [[name, _state(folder / name)] for name in names],
+    }
+    settled = _settled(place, wanted)
+    if settled is not None:
+        progress(len(names))
+        return settled
+    with draft(place) as unfinished:
+        cache = PhotoCache(unfinished, like.side_px, like.max_megapixels)
+        sources = [PhotoSource(name, folder / name) for name in names]
+        entries = cache.fill(sources, workers=workers, earlier=place, progress=progress)
+        # Every row is kept, also of what is no photo: dropping rows would copy all the others.
+        photos = cache.finish(np.arange(len(names), dtype=np.intp))
+        problems = [entry.problem for entry in entries]
+        index = {**wanted, "problems": {name: bad for name, bad in zip(names, problems, strict=True) if bad}}
+        (unfinished / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    return DecodedFolder(photos, problems, place)
+
+
+def _place_name(folder: Path, side_px: int) -> str:
+    """A folder has a cache of its own for each side: ``litter_96px_5f3a…``."""
+    path = os.fsencode(folder.resolve())
+    name = "".join(letter if letter.isalnum() else "_" for letter in folder.resolve().name)[:40]
+    return f"{name}_{side_px}px_{blake2b(path, digest_size=6).hexdigest()}"
+
+
+def _state(path: Path) -> str:
+    """What changes when a file's content or permissions do."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+
+
+def _settled(place: Path, wanted: dict[str, Any]) -> DecodedFolder | None:
+    """The cache as it is, where it holds just these files, unchanged, and nothing to try again."""
+    try:
+        before = place.stat()
+        index = json.loads((place / _INDEX).read_text(encoding="utf-8"))
+        photos = load_photos(PhotoCache(place, wanted["side_px"], wanted["max_megapixels"]).array_path)
+        if not os.path.samestat(before, place.stat()):  # replaced by another process in between
+            return None
+        bad: dict[str, str] = index.pop("problems")
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):  # there is none, or it is broken
+        return None
+    fits = photos.shape == (len(wanted["files"]), wanted["side_px"], wanted["side_px"], 3) and photos.dtype == np.uint8
+    passing = any(reason.startswith("cannot be read") for reason in bad.values())
+    if not fits or passing or index != wanted:
+        return None
+    return DecodedFolder(photos, [bad.get(name, "") for name, _ in wanted["files"]], place)
+
+
+def _chosen(cached: DecodedFolder, names: list[str], forbidden: Photos | PhotoRows, max_distance: int) -> _Chosen:
+    """Of the decoded photos, the first of those that are equal, where it is no near-duplicate of ``forbidden``."""
+    decoded = np.array([row for row, problem in enumerate(cached.problems) if not problem], dtype=np.intp)
+    photos = PhotoRows([(cached.photos, decoded)])
+    digests, hashes = _fingerprints(photos)
+    _, first, same_as = np.unique(digests, return_index=True, return_inverse=True)
+    is_near = _near_duplicates(photos, hashes, first, forbidden, max_distance)[same_as]
+    is_first = first[same_as] == np.arange(len(decoded))
+    kept = is_first & ~is_near
+    near = {int(decoded[k]): NEAR_DUPLICATE for k in np.flatnonzero(is_near)}
+    repeats = {
+        int(decoded[k]): f"the same photo as {names[decoded[first[same_as[k]]]]}"
+        for k in np.flatnonzero(~is_first & ~is_near)
+    }
+    digest = blake2b("".join(digests[kept].tolist()).encode(), digest_size=16).hexdigest()
+    return _Chosen(decoded[kept], near, repeats, digest)
+
+
+def _fingerprints(photos: PhotoRows) -> tuple[npt.NDArray[np.str_], Hashes]:
+    """Each photo's digest, in hexadecimal (photos,), and perceptual hashes, uint64 (photos, 8), in one reading."""
+    digests: list[str] = []
+    hashes = [np.empty((0, 8), np.uint64)]
+    for start in range(0, len(photos), _CHUNK_PHOTOS):
+        chunk = photos[start : start + _CHUNK_PHOTOS]
+        digests.extend(blake2b(photo.data, digest_size=16).hexdigest() for photo in chunk)
+        hashes.append(perceptual_hashes(chunk))
+    return np.array(digests, dtype=str), np.concatenate(hashes)
+
+
+def _near_duplicates(
+    photos: PhotoRows, hashes: Hashes, which: Indices, forbidden: Photos | PhotoRows, max_distance: int
+) -> npt.NDArray[np.bool_]:
+    """Whether each of these photos is a near-duplicate of a forbidden one, bool (which,)."""
+    near = np.zeros(len(which), dtype=np.bool_)
+    forbidden_hashes = perceptual_hashes(_as_array(forbidden))
+    for start in range(0, len(which), _COMPARED_AT_ONCE):
+        part = which[start : start + _COMPARED_AT_ONCE]
+        pairs = near_duplicate_pairs(np.concatenate([hashes[part], forbidden_hashes]), max_distance)
+        across = pairs[(pairs[:, 0] < len(part)) & (pairs[:, 1] >= len(part))]
+        both = PhotoRows([(photos, part), (forbidden, np.arange(len(forbidden)))])
+        confirmed = confirmed_pairs(_as_array(both), across)
+        near[start + confirmed[:, 0]] = True
+    return near
+
+
+def _as_array(photos: Photos | PhotoRows) -> Photos:
+    """Those who ask for chunks and shape alone can be given rows that are gathered when asked for."""
+    return cast(Photos, photos)

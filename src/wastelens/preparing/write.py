@@ -1,0 +1,83 @@
+"""Write the files of a prepared dataset, and score the controls that go into them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from wastelens.config.prepare import PrepareConfig
+from wastelens.data.annotations.materials import MAPPING_FILE
+from wastelens.data.prepared import dataset as prepared
+from wastelens.data.prepared.dataset import SplitTables
+from wastelens.evaluation.control_predictors import Photos
+from wastelens.evaluation.controls import Controls, controls_frame, score_controls
+from wastelens.preparing.balance import Oversampled
+from wastelens.system.console import progress_bar
+
+
+def score_all_controls(tables: list[SplitTables], photos: Photos, seed: int) -> list[tuple[Controls, SplitTables]]:
+    """What can be predicted without looking at the litter, for the one split and for each fold."""
+    scored = []
+    with progress_bar("Scoring controls", len(tables)) as bar:
+        for one in tables:
+            others = {"val": one.val, "test": one.test}
+            scored.append((score_controls(one.train, others, photos=photos, seed=seed), one))
+            bar.advance()
+    return scored
+
+
+def tables_from_labels(
+    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]]
+) -> dict[str, pd.DataFrame]:
+    """The files that follow from labels and splits; both lists: the one split, then each fold."""
+    return {
+        prepared.BALANCED: balanced[0].table.frame.drop(columns="photo_index"),
+        prepared.CONTROLS: pd.concat(
+            [
+                controls_frame(scored, {"val": of.val, "test": of.test}).assign(fold=fold)
+                for fold, (scored, of) in enumerate(controls)
+            ]
+        ),
+    }
+
+
+def write_files(
+    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: Path | None, manifest: Mapping[str, Any]
+) -> None:
+    """All files but the photo cache, which lies in the draft, and last of all the manifest that vouches for them.
+
+    mapping: the file to copy; None where the mapping is among the tables.
+    """
+    for name, frame in tables.items():
+        frame.to_csv(draft / name, index=False)
+    if mapping is not None:
+        shutil.copyfile(mapping, draft / MAPPING_FILE)
+    names = [*dict.fromkeys((*tables, MAPPING_FILE)), manifest["cache"]["file"]]
+    complete = {**manifest, "files": prepared.digests(draft, names)}
+    complete["digest"] = prepared.manifest_digest(complete)
+    prepared.remove_strays(draft, complete)
+    (draft / prepared.MANIFEST).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+
+
+def figures_from_labels(
+    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]], config: PrepareConfig
+) -> dict[str, Any]:
+    """The parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
+    return {
+        "balance": {
+            "target": config.balance_target,
+            "max_copies": config.max_copies,
+            "cap_used": balanced[0].max_copies,
+            "rows_before": balanced[0].rows_before,
+            "rows_after": balanced[0].rows_after,
+            "most_copies": balanced[0].most_copies,
+        },
+        "control_macro_ap": [
+            {name: scores["test"] for name, scores in scored.macro_ap.items()} for scored, _ in controls
+        ],
+    }

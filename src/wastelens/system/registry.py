@@ -1,0 +1,74 @@
+"""Registries: everything of one sort (losses, networks, layouts) by name, one file each.
+
+A file adds its part by a decorator::
+
+    @LOSSES.register("focal")
+    class FocalLoss(LossConfig): ...
+
+The registry imports those files at its first look-up, so that to define one loads nothing and no list of names has to
+be kept by hand.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+from typing import Generic, TypeVar
+
+from wastelens.errors import ConfigError, did_you_mean
+
+Part = TypeVar("Part")
+AnyPart = TypeVar("AnyPart")
+
+
+class Registry(Generic[Part]):
+    """Parts of one sort by name, in alphabetical order of their files."""
+
+    def __init__(self, sort: str, module: str) -> None:
+        """Store where the parts are.
+
+        Args:
+            sort: what users call one of them, for messages.
+            module: dotted name of the module that registers them, or of a package whose modules do.
+        """
+        self.sort = sort
+        self._module = module
+        self._parts: dict[str, Part] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[AnyPart], AnyPart]:
+        """Return a decorator that adds a class or a function under a name.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+        def add(part: AnyPart) -> AnyPart:
+            if name in self._parts:
+                raise ValueError(f"there is already a {self.sort} '{name}'")
+            self._parts[name] = part  # type: ignore[assignment]
+            return part
+
+        return add
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Name → part."""
+        if not self._loaded:
+            self._loaded = True
+            module = import_module(self._module)
+            for found in pkgutil.iter_modules(getattr(module, "__path__", [])):
+                import_module(f"{self._module}.{found.name}")
+        return self._parts
+
+    def __getitem__(self, name: str) -> Part:
+        """Return the part of this name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self.parts:
+            known = list(self.parts)
+            raise ConfigError(f"Unknown {self.sort} '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+        return self.parts[name]

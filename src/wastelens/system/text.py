@@ -1,0 +1,11 @@
+"""Text: names in natural order."""
+
+from __future__ import annotations
+
+import re
+
+
+def natural_key(name: str) -> tuple[str | int, ...]:
+    """Sort key that reads numbers as numbers: batch_2 before batch_10."""
+    parts = re.split(r"(\d+)", name)
+    return (*(int(part) if i % 2 else part.lower() for i, part in enumerate(parts)), name)

@@ -1,0 +1,262 @@
+"""One run of MLflow's: what is logged into it, and read from it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wastelens.system.digests import file_digest
+from wastelens.tracking.mlflow_store import answers, is_server, outages, store_errors, unreachable
+from wastelens.tracking.tracker import PyfuncModel, as_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class MlflowRun:
+    """One open MLflow run."""
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+        self._has_model = False
+
+    @store_errors()
+    def log_parameters(self, parameters: Mapping[str, object]) -> None:
+        """Log what can be logged; a value that differs from one ``mlflow run`` logged goes into a tag instead."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        known = client.get_run(self.id).data.params
+        wanted = {key: as_text(value) for key, value in parameters.items()}
+        fresh = {key: value for key, value in wanted.items() if key not in known}
+        used = {key: value for key, value in wanted.items() if key in known}
+        # mlflow run logs values as it quotes them for the shell.
+        differing = {
+            f"used.{key}": value for key, value in used.items() if known[key] not in (value, shlex.quote(value))
+        }
+        mlflow.log_params(fresh, run_id=self.id)
+        self.set_tags(differing)
+
+    @store_errors()
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int | None = None, measured_ms: int | None = None
+    ) -> None:
+        """Log metrics; measured_ms: when they were measured, since 1970; now if None."""
+        import mlflow
+        from mlflow.entities import Metric
+
+        values = {key: float(value) for key, value in metrics.items()}
+        if step is None or self._has_model:
+            mlflow.log_metrics(values, step=step, timestamp=measured_ms, run_id=self.id)
+            return
+        # An epoch's, at half the cost: mlflow.log_metrics reads the whole run to find models that they may be of.
+        now_ms = measured_ms or int(time.time() * 1000)
+        measured = [Metric(key, value, now_ms, step) for key, value in values.items()]
+        mlflow.MlflowClient().log_batch(self.id, metrics=measured)
+
+    @store_errors()
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        import mlflow
+        from mlflow.entities import RunTag
+
+        if tags:
+            wanted = [RunTag(key, as_text(value)) for key, value in tags.items()]
+            mlflow.MlflowClient().log_batch(self.id, tags=wanted)
+
+    @store_errors()
+    def log_figure(self, figure: Figure, path: str) -> None:
+        import mlflow
+
+        mlflow.MlflowClient().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
+
+    def log_table(self, table: pd.DataFrame, path: str) -> None:
+        self.log_text(table.to_csv(index=False), path)
+
+    @store_errors()
+    def log_text(self, text: str, path: str) -> None:
+        import mlflow
+
+        mlflow.log_text(text, path, run_id=self.id)
+
+    @store_errors()
+    def log_file(self, file: Path, folder: str = "") -> None:
+        import mlflow
+
+        mlflow.log_artifact(str(file), folder or None, run_id=self.id)
+
+    @store_errors()
+    def replace_folder(self, folder: Path, path: str) -> None:
+        """All files of a folder, and of those below it, under this path; then what else lay there goes.
+
+        Whenever this is interrupted, the store has the old files, the new ones, or both.
+        """
+        import mlflow
+
+        mlflow.MlflowClient().log_artifacts(self.id, str(folder), path)
+        self._delete_others(folder, path)
+
+    def _delete_others(self, folder: Path, path: str) -> None:
+        """Remove the artifact files and folders below a path that a folder has not."""
+        import mlflow
+
+        for one in mlflow.MlflowClient().list_artifacts(self.id, path):
+            twin = folder / Path(one.path).name
+            if not twin.exists():
+                self.delete(one.path)
+            elif one.is_dir:
+                self._delete_others(twin, one.path)
+
+    @store_errors()
+    def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
+        import mlflow
+        from mlflow.data.pandas_dataset import from_pandas
+        from mlflow.entities import DatasetInput, InputTag
+
+        with warnings.catch_warnings():
+            # Hints about integer columns and about which of two equal readers will be used for the source.
+            warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
+            dataset = from_pandas(table, source=str(source), name=name, digest=f"{digest[:24]}-{context}")
+            logged = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
+            mlflow.MlflowClient().log_inputs(self.id, datasets=[logged])
+
+    @store_errors()
+    def log_model(self, model: PyfuncModel, name: str) -> None:
+        """Log a model; one that is there already, whole or half, is left or completed, not logged beside itself."""
+        import mlflow
+
+        self._has_model = True
+        logged = self._new_or_half(model, name)
+        if logged.status == mlflow.entities.LoggedModelStatus.READY:
+            return
+        inferred = mlflow.models.infer_signature(model.input_example, model.output_example)
+        columns = [mlflow.types.ColSpec(kind, name, required=False) for name, kind in model.columns.items()]
+        signature = mlflow.models.ModelSignature(mlflow.types.Schema(columns), inferred.outputs)
+        contents = {
+            "python_model": str(model.code),
+            "artifacts": {key: str(file) for key, file in model.files.items()},
+            "code_paths": [str(model.packages)],
+            "signature": signature,
+            "input_example": model.input_example,
+            "conda_env": _environment(model.requirements),
+            "model_config": dict(model.settings),
+        }
+        outputs = mlflow.MlflowClient().get_run(self.id).outputs
+        if outputs and logged.model_id in [one.model_id for one in outputs.model_outputs]:
+            self._complete(logged, contents)
+            return
+        # Not pyfunc.log_model: that logs into the active run, and what has waited for the server is logged without.
+        mlflow.models.Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            name=name,
+            model_id=logged.model_id,
+            run_id=self.id,
+            **contents,
+        )
+
+    def _complete(self, logged: Any, contents: Mapping[str, Any]) -> None:
+        """Log the rest of a model that the run has among its outputs: there, MLflow takes none a second time."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        about = mlflow.models.Model(
+            artifact_path=logged.artifact_location,
+            model_uuid=logged.model_id,
+            run_id=self.id,
+            model_id=logged.model_id,
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = str(Path(temporary) / "model")
+            mlflow.pyfunc.save_model(folder, mlflow_model=about, **contents)
+            client.log_model_artifacts(logged.model_id, folder)
+        mlflow.log_params(contents["model_config"], run_id=self.id)
+        client.finalize_logged_model(logged.model_id, mlflow.entities.LoggedModelStatus.READY)
+
+    def _new_or_half(self, model: PyfuncModel, name: str) -> Any:
+        """MLflow's entry for a model: the one this run has for the same files and settings, otherwise a new one."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        run = client.get_run(self.id)
+        digest = _model_digest(model)
+        for found in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{self.id}'"):
+            if (found.name, found.tags.get("wastelens.digest")) == (name, digest):
+                return found
+        return mlflow.initialize_logged_model(
+            name=name,
+            source_run_id=self.id,
+            tags={"wastelens.digest": digest},
+            params=run.data.params,
+            experiment_id=run.info.experiment_id,
+        )
+
+    @store_errors()
+    def metric_history(self, names: list[str]) -> list[dict[str, float]]:
+        """One dict a step, with those of the metrics that were logged at it, in order of steps.
+
+        Of several values the first: what is logged again at the last step closes the run, and is no epoch's.
+        """
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        rows: dict[int, dict[str, float]] = {}
+        for name in names:
+            for metric in sorted(client.get_metric_history(self.id, name), key=lambda one: one.timestamp):
+                rows.setdefault(metric.step, {}).setdefault(name, metric.value)
+        return [{"epoch": step, **rows[step]} for step in sorted(rows)]
+
+    def download(self, path: str, into: Path) -> Path | None:
+        """An artifact file as a local path, or None where the run has none at this path.
+
+        Raises:
+            StoreUnreachable: the server does not answer, so that nobody knows.
+        """
+        import mlflow
+
+        for _ in range(2):  # the second time for a server that was away the first time and answers now
+            try:
+                return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=path, dst_path=str(into)))
+            except (OSError, mlflow.exceptions.MlflowException) as error:
+                if not is_server(mlflow.get_tracking_uri()):
+                    return None
+                if not answers():
+                    raise unreachable() from error
+        return None
+
+    @store_errors()
+    def delete(self, path: str) -> None:
+        """Remove an artifact file or folder, where the store lets it be removed."""
+        import mlflow
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        artifacts = mlflow.MlflowClient().get_run(self.id).info.artifact_uri
+        with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), outages():
+            get_artifact_repository(artifacts).delete_artifacts(path)
+
+
+def _model_digest(model: PyfuncModel) -> str:
+    """What tells a model from another one of its run: its files, its code and its settings."""
+    digest = blake2b(file_digest(model.code).encode(), digest_size=16)
+    for key, file in sorted(model.files.items()):
+        digest.update(f"{key} {file_digest(file)} ".encode())
+    digest.update(repr(sorted(model.settings.items())).encode())
+    return digest.hexdigest()
+
+
+def _environment(requirements: list[str]) -> dict[str, Any]:
+    """A conda environment with these pins, given whole: inferring one costs MLflow seconds and a warning."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return {
+        "name": "wastelens-model",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": requirements}],
+    }

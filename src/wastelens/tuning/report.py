@@ -1,0 +1,122 @@
+"""What ``tune`` leaves behind and says: the table of trials, figures, the best settings as a config file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from wastelens.config.tune import COMPLETE, TuneConfig
+from wastelens.errors import RunError, StoreUnreachable
+from wastelens.figures import tuning as figures
+from wastelens.system.console import say, table
+from wastelens.system.next_command import next_command
+from wastelens.tracking.tracker import Run, StoredRun, Tracker
+from wastelens.tuning.identity import study_name
+from wastelens.tuning.results import Found, config_file, importances
+from wastelens.tuning.space import Space
+from wastelens.tuning.trials import TrialStore
+
+BEST_FILE = "best.yaml"
+_SHOWN, _COLUMNS = 5, 6
+
+
+def log_report(
+    shared: Run, found: Found, store: TrialStore, space: Space, config: TuneConfig, tracker: Tracker
+) -> None:
+    """Everything that can be seen of a study in its run."""
+    name = study_name(config)
+    file = best_file(config)
+    text = config_file(found, name, config.model, config.train, train_command(config))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    shared.log_text(text, BEST_FILE)
+    shared.log_table(found.table, "trials.csv")
+    shared.log_metrics(found.metrics())
+    shared.set_tags({"verdict": found.sentence()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that few trials make it inaccurate, once for every parameter
+        known = importances(store)
+    drawn = {
+        "optimisation_history": figures.optimisation_history(found.table),
+        "slices": figures.slices(found.table, space.parameters),
+        "parallel_coordinates": figures.parallel_coordinates(found.table, space.parameters),
+        "learning_rates": figures.learning_rates(_curves(found, tracker)),
+        **({"parameter_importances": figures.parameter_importances(known)} if known else {}),
+    }
+    for title, figure in drawn.items():
+        shared.log_figure(figure, f"figures/{title}.png")
+
+
+def _curves(found: Found, tracker: Tracker) -> Mapping[str, list[dict[str, float]]]:
+    """The learning rates of the best and the worst complete trial, and of the defaults; a trial may be several."""
+    ordered = _best_first(found)
+    chosen = {"best": ordered.head(1), "worst": ordered.tail(1), "defaults": ordered[ordered["defaults"]]}
+    named: dict[int, list[str]] = {}
+    for what, rows in chosen.items():
+        for number in rows.index:
+            named.setdefault(number, []).append(what)
+    curves = {}
+    for number, names in named.items():
+        row = ordered.loc[number]
+        name = f"{', '.join(names)}: trial {row['trial']}, val_macro_ap {row['val_macro_ap']:.3f}"
+        try:
+            curves[name] = tracker.stored(str(row["run_id"])).run.metric_history(["learning_rate"])
+        except StoreUnreachable:
+            raise
+        except RunError:  # somebody deleted it
+            continue
+    return curves
+
+
+def _best_first(found: Found) -> pd.DataFrame:
+    """The complete trials; of equally good ones the defaults first, then the earlier."""
+    complete = found.table[found.table["state"] == COMPLETE]
+    return complete.sort_values(["val_macro_ap", "defaults", "trial"], ascending=[False, False, True])
+
+
+def _short(text: str) -> str:
+    """A number without the digits that nobody reads; they are in the file."""
+    with contextlib.suppress(ValueError):
+        return f"{float(text):.3g}" if "." in text or "e" in text else text
+    return text
+
+
+def say_report(run_id: str, found: Found, retrained: StoredRun | None, config: TuneConfig, tracker: Tracker) -> None:
+    """The closing table, the verdict, and what to type next."""
+    best = _best_first(found).head(_SHOWN)
+    varied = list(found.best)[:_COLUMNS]
+    rows = [
+        [f"trial {row['trial']}{' (defaults)' if row['defaults'] else ''}", f"{row['val_macro_ap']:.3f}"]
+        + [_short(row[key]) for key in varied]
+        for _, row in best.iterrows()
+    ]
+    table("The best trials, by val_macro_ap", ["trial", "val_macro_ap", *varied], rows)
+    say(found.sentence(), "green" if not found.best_is_defaults else "yellow")
+    if retrained is not None and "test_macro_ap" in retrained.metrics:
+        metrics = retrained.metrics
+        say(
+            f"Trained once more, on test: macro AP {metrics['test_macro_ap']:.3f} "
+            f"[{metrics['test_macro_ap_low']:.3f}, {metrics['test_macro_ap_high']:.3f}], run {retrained.run.id}."
+        )
+    say(f"All trials, figures and {BEST_FILE} are in run {run_id}. See it: {tracker.finished_hint()}")
+    say(f"Train with the best settings: {train_command(config)}")
+
+
+def best_file(config: TuneConfig) -> Path:
+    """Where the best settings lie on this machine."""
+    name = study_name(config)
+    plain = re.sub(r"[^\w.-]+", "-", name)
+    if plain.replace("-", " ") != name:  # the name of another study may come to the same
+        plain += f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return config.data_folder / "tuned" / f"{plain}.yaml"
+
+
+def train_command(config: TuneConfig) -> str:
+    """What to type to train with the best settings."""
+    return next_command("train", {"dataset": config.dataset, "config": best_file(config)}, config.data_folder)

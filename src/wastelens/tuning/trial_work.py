@@ -1,0 +1,122 @@
+"""Trials one after another in this process, and what is said of them meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from optuna.trial import Trial
+
+from wastelens.config.tune import FAILED
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.errors import RunError, StoreUnreachable
+from wastelens.models.backend import load_backend
+from wastelens.system.console import say
+from wastelens.tracking.tracker import Tracker
+from wastelens.tuning.results import LEFT_ALONE, LOST
+from wastelens.tuning.space import Space
+from wastelens.tuning.trial import STATE, TRIAL_RUN, DefaultsNotDone, Trials
+from wastelens.tuning.trials import ERROR, RUN_ID, Standing, TrialStore, is_lost
+
+_MINUTE_S = 60.0
+
+
+class Clock:
+    """The wall clock of a call."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    def is_up(self) -> bool:
+        """Whether the time is over."""
+        return self._until is not None and time.monotonic() >= self._until
+
+    def left(self) -> float | None:
+        """Seconds; None where there is no limit."""
+        return None if self._until is None else max(self._until - time.monotonic(), 0.0)
+
+
+def do_trials(
+    space: Space,
+    store: TrialStore,
+    dataset: PreparedDataset,
+    tracker: Tracker,
+    study: str,
+    clock: Clock,
+) -> None:
+    """Do trials in this process until none is left, and say after each how far the study is."""
+    load_backend()
+    trials = Trials(space, store, dataset, tracker, study, clock.is_up)
+    told = Teller(store, clock)
+
+    def one(trial: Trial) -> float:
+        told.say_if_changed()
+        return trials.run(trial)
+
+    end_lost_runs(store, tracker)
+    with contextlib.suppress(DefaultsNotDone):
+        store.work(one, clock.is_up)
+    told.say_if_changed()
+
+
+class Teller:
+    """Says how far a study is, in a line, whenever that has changed."""
+
+    def __init__(self, store: TrialStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._began = time.monotonic()
+        self._done_before = store.standing().done
+        self._told = ""
+
+    def line(self, standing: Standing) -> str:
+        """Trials done, pruned and failed, the best so far, the time left."""
+        # Of a study of which more was asked before, more may be done than now is asked for.
+        asked = f" of {self._store.asked}" if standing.done <= self._store.asked else ""
+        line = f"Trials: {standing.done}{asked} done"
+        if standing.done:
+            line += f" ({standing.pruned} pruned, {standing.failed} failed)"
+        if standing.best is not None and standing.best.value is not None:
+            line += f", best val_macro_ap {standing.best.value:.3f} (trial {standing.best.number})"
+        return f"{line}{self._time_left(standing.done)}."
+
+    def _time_left(self, done: int) -> str:
+        elapsed = time.monotonic() - self._began
+        here = done - self._done_before
+        if here <= 0 or done >= self._store.asked:
+            return ""
+        left = elapsed / here * (self._store.asked - done)
+        limit = self._clock.left()
+        left = left if limit is None else min(left, limit)
+        return f", about {left / _MINUTE_S:.0f} min left" if left >= _MINUTE_S else f", about {left:.0f} s left"
+
+    def say_if_changed(self) -> None:
+        """Say the line, unless nothing has happened since the last one."""
+        standing = self._store.standing()
+        state = f"{standing.done} {standing.best.number if standing.best else ''}"
+        if state != self._told:
+            say(self.line(standing), "bold")
+            self._told = state
+
+
+def end_lost_runs(store: TrialStore, tracker: Tracker) -> None:
+    """The runs of trials that ended with their workers, and of their pretrainings, do not stay RUNNING for ever."""
+    for trial in store.ended_with_workers():
+        if run_id := trial.user_attrs.get(RUN_ID):
+            _end_lost_run(run_id, tracker, LOST if is_lost(trial) else LEFT_ALONE)
+            for below in tracker.found({TRIAL_RUN: run_id}):
+                if below.status == "RUNNING":
+                    tracker.finish(below.run.id, "KILLED")
+
+
+def _end_lost_run(run_id: str, tracker: Tracker, reason: str) -> None:
+    try:
+        stored = tracker.stored(run_id)
+    except StoreUnreachable:
+        raise
+    except RunError:  # somebody deleted it
+        return
+    if stored.tags.get(STATE) != FAILED:
+        stored.run.set_tags({STATE: FAILED, ERROR: reason})
+    if stored.status not in ("FAILED", "KILLED"):  # FINISHED, too: by a worker that was taken for dead, and woke up
+        tracker.finish(run_id, "FAILED")

@@ -1,0 +1,143 @@
+"""The category-to-material table: every row usable, and the categories covered exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.factories import DEFAULT_MAPPING, MATERIALS, write_mapping
+
+from wastelens.data.annotations.materials import (
+    RESERVED_NAMES,
+    check_covers,
+    mapping_frame,
+    mapping_of_labels,
+    read_mapping,
+)
+from wastelens.errors import MappingError
+
+ANNOTATIONS = Path("data/annotations.json")
+
+
+def refusal(path):
+    with pytest.raises(MappingError) as caught:
+        read_mapping(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+def test_rows_are_read_in_their_order(tmp_path):
+    mapping = read_mapping(write_mapping(tmp_path / "m.csv", [("B", "paper"), (" A ", " glass "), ("C", "paper")]))
+    assert mapping.material_of == {"B": "paper", "A": "glass", "C": "paper"}
+    assert mapping.materials == ("paper", "glass")
+
+
+@pytest.mark.parametrize("name", ["default", "predecessor"])
+def test_shipped_mappings_give_each_of_60_categories_one_material(name):
+    mapping = read_mapping(DEFAULT_MAPPING.with_stem(name))
+    assert len(mapping.material_of) == 60
+    assert sorted(mapping.materials) == sorted(MATERIALS)
+    assert set(mapping.material_of) == set(read_mapping(DEFAULT_MAPPING).material_of)
+
+
+def test_default_mapping_has_the_contracts_order():
+    assert read_mapping(DEFAULT_MAPPING).materials == MATERIALS
+
+
+def test_trashnets_mapping_knows_its_classes_by_the_default_materials():
+    mapping = read_mapping(DEFAULT_MAPPING.with_stem("trashnet"))
+    assert sorted(mapping.material_of) == ["cardboard", "glass", "metal", "paper", "plastic", "trash"]
+    assert mapping.materials == MATERIALS[:-1]  # nothing in it is toxic
+
+
+def test_a_spreadsheets_csv_with_byte_order_mark_and_crlf(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_bytes(b"\xef\xbb\xbfcategory,material\r\nA,glass\r\n\r\nB,paper\r\n")
+    assert read_mapping(path).material_of == {"A": "glass", "B": "paper"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([("A", "glass"), ("A", "paper")], "line 3: category 'A' has a row already. Keep one of them."),
+        ([("A", "glass"), (" A", "glass")], "line 3: category 'A' has a row already."),
+        ([("A", "glass"), ("B", "")], "line 3: category 'B' has an empty material. Write one."),
+        ([("A", "glass"), ("B", "  ")], "line 3: category 'B' has an empty material."),
+        ([("A", "glass"), ("", "paper")], "line 3: the category is empty. Name it or remove the line."),
+        ([("A", "Glass"), ("B", "paper")], "line 2: 'Glass' cannot name a material. Use lower-case letters"),
+        ([("A", "../glass"), ("B", "paper")], "line 2: '../glass' cannot name a material."),
+        ([("A", "glass"), ("B", "glass")], "maps to 1 material(s); a verdict needs at least two."),
+        ([], "maps to 0 material(s)"),
+        *[
+            ([("A", name), ("B", "glass")], f"'{name}' cannot name")
+            for name in (*sorted(RESERVED_NAMES), "chance_low", "x_high")
+        ],
+    ],
+)
+def test_bad_rows_are_refused_with_their_line(tmp_path, rows, words):
+    assert words in refusal(write_mapping(tmp_path / "m.csv", rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "needs the columns 'category' and 'material' in its first line."),
+        (b"A,glass\nB,paper\n", "needs the columns"),
+        (b"category;material\nA;glass\n", "needs the columns"),
+        (b"category,material\nA\nB,glass\n", "line 2: category 'A' has an empty material."),
+        (b"category,material\nB\xe9,glass\n", "is no CSV text"),
+    ],
+)
+def test_unreadable_tables(tmp_path, content, words):
+    path = tmp_path / "m.csv"
+    path.write_bytes(content)
+    assert words in refusal(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert "cannot be read (No such file or directory)" in refusal(tmp_path / "none.csv")
+    assert "cannot be read (Is a directory)" in refusal(tmp_path)
+
+
+def test_category_without_a_material(tmp_path):
+    mapping = read_mapping(write_mapping(tmp_path / "m.csv"))
+    with pytest.raises(MappingError) as caught:
+        check_covers(mapping, ["Drink can", "Pop tab", "Glass bottle"], ANNOTATIONS)
+    assert str(caught.value) == (
+        f"{ANNOTATIONS}: category 'Pop tab' has no material. Add a row to {tmp_path / 'm.csv'}, or give a mapping of "
+        "your own: -P materials=FILE.csv"
+    )
+
+
+def test_row_for_an_unknown_category_names_the_nearest(tmp_path):
+    mapping = read_mapping(write_mapping(tmp_path / "m.csv", [("Drink cn", "aluminium"), ("Glass bottle", "glass")]))
+    with pytest.raises(MappingError, match="category 'Drink can' has no material"):
+        check_covers(mapping, ["Drink can", "Glass bottle"], ANNOTATIONS)
+    extra = read_mapping(
+        write_mapping(
+            tmp_path / "m.csv", [("Drink can", "metal"), ("Glass bottles", "glass"), ("Glass bottle", "glass")]
+        )
+    )
+    with pytest.raises(MappingError) as caught:
+        check_covers(extra, iter(["Drink can", "Glass bottle"]), ANNOTATIONS)
+    assert str(caught.value) == (
+        f"{tmp_path / 'm.csv'}: 'Glass bottles' is no category of {ANNOTATIONS}. "
+        "Did you mean 'Glass bottle'? Correct or remove the row."
+    )
+
+
+def test_same_sets_are_accepted(tmp_path):
+    check_covers(read_mapping(write_mapping(tmp_path / "m.csv")), ["Glass bottle", "Drink can"], ANNOTATIONS)
+
+
+def test_the_rows_that_were_used_are_a_mapping_again(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text('category,material,reason\nJar,glass,"clear, mostly"\nBox,paper,\nPaint,toxic,\n', encoding="utf-8")
+    used = mapping_of_labels(read_mapping(path), ["paper", "Jar", "Box"], str)
+    mapping_frame(used).to_csv(tmp_path / "used.csv", index=False)
+    again = read_mapping(tmp_path / "used.csv")
+    assert again.material_of == {"Jar": "glass", "Box": "paper", "paper": "paper"}
+    assert (again.materials, again.reasons) == (used.materials, used.reasons)
+    assert again.reasons["Jar"] == "clear, mostly"

@@ -1,0 +1,110 @@
+"""Training batches: every row once an epoch, in an order of (seed, epoch) alone, and only from train."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from tests.factories import config, photo_array, table
+
+from wastelens.data.batches.pipeline import TrainingBatches
+from wastelens.data.prepared.tables import LabelTable, TestTable, TrainTable, ValTable
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for its version otherwise
+
+ROWS = 23
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Photo i is grey of level i, so that a batch tells which photos are in it."""
+    levels = np.arange(40, dtype=np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (40, 16, 16, 3)).copy()
+
+
+def batches(photos, rows=None, policy="", **options):
+    train = table(TrainTable, ROWS, first_photo=10)
+    train = train if rows is None else train.take(rows)
+    augmentation = config("train", augment_policy=policy).augmentation if policy else None
+    return TrainingBatches(train, photos, **{"batch_size": 5, "seed": 0, "policy": augmentation, **options})
+
+
+def epoch_of(made, epoch):
+    pieces = list(made.epoch(epoch))
+    return np.concatenate([x for x, _ in pieces]), np.concatenate([y for _, y in pieces])
+
+
+def test_every_row_exactly_once_an_epoch_with_its_labels(photos):
+    train = table(TrainTable, ROWS, first_photo=10)
+    for epoch in range(3):
+        x, y = epoch_of(batches(photos), epoch)
+        index = x[:, 0, 0, 0].astype(int)
+        assert sorted(index) == list(range(10, 10 + ROWS))
+        np.testing.assert_array_equal(y, train.labels[index - 10])
+        assert (x.dtype, y.dtype) == (np.uint8, np.float32)
+
+
+def test_repeated_rows_come_as_often_as_they_are_repeated(photos):
+    rows = np.array([0, 0, 0, 4, 4, 7])
+    x, _ = epoch_of(batches(photos, rows), 0)
+    assert sorted(x[:, 0, 0, 0]) == [10, 10, 10, 14, 14, 17]
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(5, [5, 5, 5, 5, 3]), (23, [23]), (100, [23]), (1, [1] * 23)])
+def test_batches_and_their_number(photos, batch_size, sizes):
+    made = batches(photos, batch_size=batch_size)
+    assert [len(x) for x, _ in made.epoch(0)] == sizes
+    assert len(made) == len(sizes)
+
+
+@pytest.mark.parametrize("policy", ["", "default"])
+def test_seed_and_epoch_alone_decide(photos, policy):
+    noisy = photo_array(40, seed=3)
+    made = batches(noisy, policy=policy)
+    for _ in made.epoch(0):
+        pass
+    x, y = epoch_of(made, 7)
+    again_x, again_y = epoch_of(batches(noisy, policy=policy), 7)
+    np.testing.assert_array_equal(x, again_x)
+    np.testing.assert_array_equal(y, again_y)
+    assert not np.array_equal(x, epoch_of(made, 8)[0])
+    assert not np.array_equal(x, epoch_of(batches(noisy, policy=policy, seed=1), 7)[0])
+
+
+def test_an_epoch_left_in_the_middle_changes_nothing(photos):
+    noisy = photo_array(40, seed=3)
+    made = batches(noisy, policy="light")
+    half = made.epoch(0)
+    next(half)
+    half.close()
+    np.testing.assert_array_equal(epoch_of(made, 0)[0], epoch_of(batches(noisy, policy="light"), 0)[0])
+
+
+@pytest.mark.parametrize("policy", ["none", "light", "default"])
+def test_cache_stays_as_it_is(policy):
+    noisy = photo_array(40, seed=3)
+    before = noisy.copy()
+    x, _ = epoch_of(batches(noisy, policy=policy), 0)
+    x[:] = 0
+    np.testing.assert_array_equal(noisy, before)
+    assert x.shape == (ROWS, 16, 16, 3)
+    assert x.dtype == np.uint8
+
+
+def test_memory_mapped_cache_gives_the_same(tmp_path):
+    noisy = photo_array(40, seed=3)
+    np.save(tmp_path / "photos.npy", noisy)
+    mapped = np.load(tmp_path / "photos.npy", mmap_mode="r")
+    np.testing.assert_array_equal(epoch_of(batches(mapped), 0)[0], epoch_of(batches(noisy), 0)[0])
+
+
+@pytest.mark.parametrize("kind", [ValTable, TestTable, LabelTable])
+def test_only_train_tables_are_trained_on(photos, kind):
+    with pytest.raises(TypeError, match=f"training takes a TrainTable, not a {kind.__name__}"):
+        TrainingBatches(table(kind, ROWS), photos, batch_size=5, policy=None, seed=0)
+
+
+def test_an_error_in_the_thread_reaches_the_loop(photos):
+    with pytest.raises(IndexError):
+        list(batches(photos[:12]).epoch(0))

@@ -1,0 +1,283 @@
+"""Photos: every kind of file becomes right RGB, or one reason why not."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from tests.factories import blocks, image_bytes
+
+from wastelens.data.photos import decode as photos
+from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
+
+SIDE = 16
+CORNERS = ((250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20))
+
+
+def marked(width=64, height=48):
+    """A picture with another colour in each quarter: upper left, upper right, lower left, lower right."""
+    picture = np.empty((height, width, 3), dtype=np.uint8)
+    picture[: height // 2, : width // 2], picture[: height // 2, width // 2 :] = CORNERS[:2]
+    picture[height // 2 :, : width // 2], picture[height // 2 :, width // 2 :] = CORNERS[2:]
+    return picture
+
+
+def quarters(square):
+    """The colour at the middle of each quarter, int (4, 3)."""
+    a, b = len(square) // 4, len(square) * 3 // 4
+    return square[[a, a, b, b], [a, b, a, b]].astype(int)
+
+
+def assert_marked(content, tolerance=8, colours=CORNERS):
+    photo = decode(content, SIDE)
+    assert photo.pixels_0_255.shape == (SIDE, SIDE, 3)
+    assert photo.pixels_0_255.dtype == np.uint8
+    assert np.abs(quarters(photo.pixels_0_255) - np.array(colours)).max() <= tolerance
+
+
+def without_segment(jpeg, marker):
+    """A JPEG without its segments of one marker, such as 0xEE: Adobe's."""
+    kept, place = jpeg[:2], 2
+    while jpeg[place + 1] != 0xDA:
+        end = place + 2 + struct.unpack(">H", jpeg[place + 2 : place + 4])[0]
+        kept += b"" if jpeg[place + 1] == marker else jpeg[place:end]
+        place = end
+    return kept + jpeg[place:]
+
+
+def png_header(width, height, bits=8, colour=2):
+    """A PNG that ends where its pixels should begin."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"")
+    chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (header, data)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("PNG", {}),
+        ("PNG", {"interlace": True}),
+        ("WEBP", {"lossless": True}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("MPO", {"quality": 95}),
+    ],
+)
+def test_colours_of_each_format(kind, options):
+    assert_marked(image_bytes(marked(), kind, **options))
+
+
+@pytest.mark.parametrize("adobe", [True, False])
+def test_cmyk_jpeg(adobe):
+    content = image_bytes(Image.fromarray(marked()).convert("CMYK"), quality=95)
+    assert b"Adobe" in content
+    assert_marked(content if adobe else without_segment(content, 0xEE), tolerance=12)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_grey(kind):
+    grey = Image.fromarray(marked()).convert("L")
+    colours = [[value] * 3 for value in quarters(np.asarray(grey.resize((SIDE, SIDE))))]
+    assert_marked(image_bytes(grey, kind), tolerance=4, colours=colours)
+
+
+def test_palette():
+    assert_marked(image_bytes(Image.fromarray(marked()).quantize(16), "PNG"), tolerance=2)
+    assert_marked(image_bytes(Image.fromarray(marked()).quantize(16), "GIF"), tolerance=2)
+
+
+def test_palette_with_a_transparent_colour_lies_on_white():
+    image = Image.fromarray(marked()).quantize(4)
+    clear = image.getpixel((0, 0))
+    assert_marked(image_bytes(image, "PNG", transparency=clear), 2, [(255, 255, 255), *CORNERS[1:]])
+    each = bytes(0 if index == clear else 255 for index in range(4))
+    assert_marked(image_bytes(image, "PNG", transparency=each), 2, [(255, 255, 255), *CORNERS[1:]])
+
+
+def test_transparency_lies_on_white():
+    rgba = np.dstack([marked(), np.full((48, 64), 255, np.uint8)])
+    rgba[:24, :32, 3], rgba[24:, 32:, 3] = 0, 128
+    half = tuple((np.array(CORNERS[3]) + 255) // 2)
+    assert_marked(image_bytes(rgba, "PNG"), 2, [(255, 255, 255), CORNERS[1], CORNERS[2], half])
+    grey = np.zeros((48, 64, 2), dtype=np.uint8)
+    grey[:24, :, 1] = 255
+    black, white = (0, 0, 0), (255, 255, 255)
+    assert_marked(image_bytes(Image.fromarray(grey, "LA"), "PNG"), 1, [black, black, white, white])
+
+
+def test_one_bit():
+    image = Image.fromarray(np.where(np.arange(64) < 32, 0, 255).astype(np.uint8)[None].repeat(48, 0)).convert("1")
+    assert_marked(image_bytes(image, "PNG"), 0, [(0, 0, 0), (255, 255, 255)] * 2)
+
+
+@pytest.mark.parametrize("dark", [1, 200])
+def test_16_bit_grey(dark):
+    values = np.array([[0, 65535 // 2], [20000, 65535]], dtype=np.uint16) // dark
+    pixels = values.repeat(24, 0).repeat(32, 1)
+    ok, encoded = cv2.imencode(".png", pixels)
+    assert ok
+    assert_marked(encoded.tobytes(), 1, [[int(value) // 257] * 3 for value in values.ravel()])
+
+
+def test_16_bit_colour():
+    ok, encoded = cv2.imencode(".png", marked()[..., ::-1].astype(np.uint16) * 257)
+    assert ok
+    assert_marked(encoded.tobytes(), 1)
+
+
+def stored(picture, orientation):
+    """How a camera stores an upright picture under an EXIF orientation (TIFF 6.0, tag 274)."""
+    return {
+        1: lambda: picture,
+        2: lambda: picture[:, ::-1],
+        3: lambda: picture[::-1, ::-1],
+        4: lambda: picture[::-1],
+        5: lambda: picture.transpose(1, 0, 2),
+        6: lambda: np.rot90(picture, 1),
+        7: lambda: picture[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda: np.rot90(picture, -1),
+    }[orientation]()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_photos_come_upright_with_their_real_size(kind, orientation):
+    content = _oriented(kind, orientation)
+    assert_marked(content, tolerance=16)
+    photo = decode(content, SIDE)
+    assert (photo.width, photo.height) == (64, 48)
+
+
+def _oriented(kind, orientation):
+    image = Image.fromarray(np.ascontiguousarray(stored(marked(), orientation)))
+    if kind == "TIFF":
+        return image_bytes(image, kind, tiffinfo={274: orientation})
+    exif = Image.Exif()
+    exif[274] = orientation
+    return image_bytes(image, kind, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_do_not_exist_are_ignored(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    assert_marked(image_bytes(marked(), "PNG", exif=exif), 0)
+
+
+@pytest.fixture(scope="module")
+def textured():
+    """A large JPEG with detail at every scale, as photos have it: the coarser the stronger, colours coarse."""
+    rng = np.random.default_rng(0)
+
+    def noise(size, strength, channels):
+        grid = rng.normal(0, strength, (1350 // size, 1800 // size, channels))
+        return cv2.resize(grid, (1800, 1350), interpolation=cv2.INTER_CUBIC).reshape(1350, 1800, channels)
+
+    light = sum(noise(size, strength, 1) for size, strength in ((1, 3), (3, 5), (10, 8), (30, 16), (100, 32)))
+    return image_bytes(np.clip(128 + light + noise(100, 20, 3), 0, 255).astype(np.uint8), quality=90)
+
+
+@pytest.mark.parametrize("side", [96, 160, 299])
+def test_scaled_decode_is_near_a_full_decode_averaged_by_area(textured, side):
+    full = Image.open(io.BytesIO(textured)).convert("RGB").resize((side, side), Image.Resampling.BOX)
+    difference = decode(textured, side).pixels_0_255.astype(float) - np.asarray(full, dtype=float)
+    assert np.abs(difference).mean() < 2
+    assert abs(difference.mean()) < 0.5
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(20, 15), (200, 15), (15, 200)])
+def test_photos_smaller_than_the_side_are_enlarged(kind, size):
+    photo = decode(image_bytes(marked(*size), kind, quality=95), 64)
+    assert (photo.width, photo.height) == size
+    assert np.abs(quarters(photo.pixels_0_255) - np.array(CORNERS)).max() <= 16
+
+
+def reason(content, **limits):
+    with pytest.raises(BadPhotoError) as caught:
+        decode(content, SIDE, **limits)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"just text, whatever the name says", "not an image"),
+        (b"", "not an image"),
+        (b"\xff\xd8\xff", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n", "not an image"),
+        (png_header(50_000, 50_000), "absurdly large: the limit is 200 megapixels"),
+        (png_header(15_000, 15_000), "absurdly large"),
+        (png_header(64, 48), "damaged image file ("),
+        (image_bytes(marked(7, 48)), "too small: 7 x 48 pixels"),
+    ],
+)
+def test_what_is_no_photo(content, words):
+    assert words in reason(content)
+
+
+def test_sizes_are_named_and_the_limit_is_ours_not_pillows(monkeypatch):
+    content = png_header(100, 60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert reason(content, max_megapixels=0.005) == (
+            "absurdly large: 100 x 60 pixels, the limit is 0.005 megapixels"
+        )
+    monkeypatch.setattr(photos, "_decode_stored", lambda content, header, side_px: marked())
+    assert decode(b"P6 15000 13000 255\n", SIDE).width == 15_000  # Pillow's own limit is 179 megapixels
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_files_cut_in_half(kind, share):
+    content = image_bytes(blocks(np.random.default_rng(0), (320, 240)), kind)
+    assert reason(content[: int(len(content) * share)])
+
+
+def test_progressive_jpeg_cut_in_half():
+    content = image_bytes(blocks(np.random.default_rng(0), (320, 240)), progressive=True)
+    assert "damaged image file (" in reason(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "AVIF"])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_damaged_bytes_give_a_photo_or_a_reason(kind, capfd):
+    rng = np.random.default_rng(0)
+    whole = np.frombuffer(image_bytes(marked(), kind), dtype=np.uint8)
+    for _ in range(150):
+        content = whole.copy()
+        places = rng.integers(0, len(whole) if rng.random() < 0.5 else 150, rng.integers(1, 6))
+        content[places % len(whole)] = rng.integers(0, 256, len(places))
+        try:
+            assert decode(content.tobytes(), SIDE, 5).pixels_0_255.shape == (SIDE, SIDE, 3)
+        except BadPhotoError:
+            continue
+
+
+def test_read_photo_reasons(tmp_path):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name, words in [
+        ("pipe.jpg", "not a file but a pipe or device"),
+        ("none.jpg", "missing"),
+        ("empty.jpg", "an empty file"),
+        ("folder.jpg", "a folder stands where the photo should be"),
+        ("empty.jpg/below.jpg", "cannot be read (Not a directory)"),
+    ]:
+        with pytest.raises(BadPhotoError) as caught:
+            read_photo(tmp_path / name)
+        assert str(caught.value) == words

@@ -1,0 +1,45 @@
+"""Photos shrunk by a whole factor: averages of squares, the same as the network's own layer gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wastelens.data.batches.photo_rows import PhotoRows
+from wastelens.data.photos.shrink import shrink, shrink_factor, shrunk_photos, shrunk_side
+
+
+def photos(count, side, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("side", "wanted", "factor", "shrunk"), [(160, 32, 5, 32), (96, 32, 3, 32), (100, 32, 3, 33), (16, 32, 1, 16)]
+)
+def test_factor_leaves_the_side_or_a_little_more(side, wanted, factor, shrunk):
+    assert (shrink_factor(side, wanted), shrunk_side(side, wanted)) == (factor, shrunk)
+
+
+@given(st.integers(4, 40), st.integers(4, 40))
+def test_each_pixel_is_the_rounded_mean_of_its_square(side, wanted):
+    picture = photos(2, side)
+    factor, smaller = shrink_factor(side, wanted), shrunk_side(side, wanted)
+    small = shrink(picture, wanted)
+    assert small.shape == (2, smaller, smaller, 3)
+    for row in range(smaller):
+        square = picture[1, row * factor : (row + 1) * factor, :factor].astype(float).mean(axis=(0, 1))
+        assert np.abs(small[1, row, 0] - square).max() <= 0.5
+
+
+def test_all_photos_are_shrunk_in_pieces_and_no_file_stays(tmp_path):
+    source = photos(600, 12)
+    rows = np.arange(599, -1, -1)
+    done = []
+    small = shrunk_photos(PhotoRows([(source, rows)]), 4, tmp_path, done.append)
+    np.testing.assert_array_equal(small, shrink(source[rows], 4))
+    assert sum(done) == 600
+    assert len(done) > 1
+    assert list(tmp_path.iterdir()) == []
+    small[:] = 0  # it is the process's own

@@ -1,0 +1,146 @@
+"""Scores of a map against outlines: as slow loops have them, and at chance where the map knows nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from wastelens.explain.scoring.localisation import centre_map, is_empty, localise
+
+shapes = st.tuples(st.integers(1, 6), st.integers(1, 6))
+
+
+@st.composite
+def cases(draw):
+    """Evidence with many ties and both signs, and the coverage of its cells."""
+    shape = draw(shapes)
+    evidence = draw(arrays.arrays(np.float32, shape, elements=st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 1.5, 7.0])))
+    coverage = draw(arrays.arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.125, 0.5, 1.0])))
+    assume(coverage.any())
+    return evidence, coverage
+
+
+def slow_iou(evidence, coverage):
+    """Every threshold, every cell: (best, all)."""
+    scores = {}
+    for threshold in sorted(set(evidence.ravel().tolist())):
+        intersection = selected = 0.0
+        for value, inside in zip(evidence.ravel(), coverage.ravel(), strict=True):
+            if value >= threshold:
+                selected += 1
+                intersection += float(inside)
+        scores[threshold] = intersection / (selected + float(coverage.sum()) - intersection)
+    return max(scores.values()), scores
+
+
+@settings(deadline=None)
+@given(cases())
+def test_scores_are_those_of_slow_loops(case):
+    evidence, coverage = case
+    positive = [[max(0.0, float(value)) for value in row] for row in evidence]
+    found = localise(evidence, coverage)
+    share = float(coverage.astype(float).mean())
+    assert found.area_share == pytest.approx(share)
+    flat = [value for row in positive for value in row]
+    if len(set(flat)) == 1:
+        assert found.empty
+        assert is_empty(evidence)
+        assert (found.energy, found.pointing, found.iou) == (1.0, found.area_share, found.area_share)
+        assert np.isnan(found.iou_threshold)
+        return
+    assert not found.empty
+    pairs = list(zip(flat, coverage.ravel().tolist(), strict=True))
+    assert found.energy == pytest.approx(sum(v * c for v, c in pairs) / sum(flat) / share)
+    at_maximum = [c for v, c in pairs if v == max(flat)]
+    assert found.pointing == pytest.approx(sum(at_maximum) / len(at_maximum))
+    best, scores = slow_iou(np.array(positive), coverage)
+    assert found.iou == pytest.approx(best)
+    nearest = min(scores, key=lambda threshold: abs(threshold - found.iou_threshold * max(flat)))
+    assert scores[nearest] == pytest.approx(best)
+
+
+def ring(rows=48, columns=64):
+    """The outlines of a disc, with partly covered cells at its rim."""
+    y, x = np.ogrid[:rows, :columns]
+    return np.clip(10.5 - np.hypot(y - 20, x - 40), 0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 5.0, -1.0])
+def test_a_map_that_is_the_same_everywhere_is_chance(value):
+    coverage = ring()
+    found = localise(np.full(coverage.shape, value, np.float32), coverage)
+    assert found.empty
+    share = coverage.astype(float).mean()
+    assert (found.energy, found.pointing, found.iou) == (1.0, pytest.approx(share), pytest.approx(share))
+
+
+def test_all_the_energy_inside_is_the_maximum():
+    coverage = ring()
+    evidence = np.where(coverage == 1, np.random.default_rng(0).uniform(1, 2, coverage.shape), 0).astype(np.float32)
+    found = localise(evidence, coverage)
+    assert found.energy == pytest.approx(1 / found.area_share)
+    assert found.pointing == 1
+    assert localise(np.float32(1) - (coverage > 0), coverage).energy == 0
+
+
+def test_the_outlines_themselves_are_found_whole_and_at_any_scale():
+    inside = (ring() > 0.5).astype(np.float32)
+    found = localise(inside, inside)
+    assert (found.iou, found.iou_threshold, found.pointing) == (1.0, 1.0, 1.0)
+    half = np.where(inside > 0, np.float32(3e-6), np.float32(1e-6))  # as small as gradients are
+    found = localise(half, inside)
+    assert found.iou == 1.0
+    assert found.energy == pytest.approx(3 / (1 + 2 * found.area_share))
+
+
+def test_noise_is_at_chance_on_average():
+    rng = np.random.default_rng(3)
+    coverage = ring()
+    found = [localise(rng.random(coverage.shape, dtype=np.float32), coverage) for _ in range(400)]
+    assert np.mean([one.energy for one in found]) == pytest.approx(1, abs=0.01)
+    assert np.mean([one.pointing for one in found]) == pytest.approx(found[0].area_share, abs=0.06)
+
+
+def test_evidence_against_the_material_does_not_count():
+    coverage = ring()
+    evidence = np.random.default_rng(1).normal(size=coverage.shape).astype(np.float32)
+    assert localise(evidence, coverage) == localise(np.maximum(evidence, 0), coverage)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "coverage", "message"),
+    [
+        (np.ones((2, 3)), np.ones((3, 2)), "coverage"),
+        (np.array([[1.0, np.nan]]), np.ones((1, 2)), "finite"),
+        (np.array([[1.0, np.inf]]), np.ones((1, 2)), "finite"),
+        (np.ones((2, 3)), np.zeros((2, 3)), "cover nothing"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(evidence, coverage, message):
+    with pytest.raises(ValueError, match=message):
+        localise(evidence.astype(np.float32), coverage.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(192, 256), (256, 1), (7, 9)])
+def test_the_control_stands_in_the_middle_whatever_the_photo(shape):
+    control = centre_map(shape)
+    assert control.dtype == np.float32
+    assert control.shape == shape
+    np.testing.assert_array_equal(control, control[::-1, ::-1])
+    for axis, side in enumerate(shape):
+        profile = control.sum(axis=1 - axis)
+        assert profile.argmax() in ((side - 1) // 2, side // 2)
+        one_deviation = np.interp(0.25, (np.arange(side) + 0.5) / side, profile) / profile.max()
+        if side > 100:
+            assert one_deviation == pytest.approx(np.exp(-0.5), abs=0.01)
+
+
+def test_the_control_is_above_chance_in_the_middle_and_below_in_a_corner():
+    shape = (48, 64)
+    middle, corner = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    middle[20:28, 28:36], corner[:8, :8] = 1, 1
+    assert localise(centre_map(shape), middle).energy > 2
+    assert localise(centre_map(shape), corner).energy < 0.5

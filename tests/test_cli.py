@@ -1,0 +1,238 @@
+"""The command line: every parameter reaches the config, and every ending has its exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import click
+import pytest
+
+from wastelens import cli
+from wastelens.config.steps import STEP_CONFIGS
+from wastelens.errors import AnnotationsError, NonFiniteLossError, WastelensError
+from wastelens.system import interrupts
+
+SOURCE = Path(cli.__file__).resolve().parents[1]
+# Parameters that are empty by default: as conf/model/<model>.yaml or conf/study/<preset>.yaml says.
+AS_A_FILE_SAYS = {"train": ("pretrained", "weights", "freeze"), "study": ("models", "factors", "seeds", "folds")}
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Steps replaced by ones that only keep what they are called with."""
+    seen = []
+    monkeypatch.setattr(cli, "prepare_environment", lambda: None)
+    for step in cli.ENTRY_POINTS:
+        module = types.ModuleType(f"wastelens.steps.{step}")
+        module.run = lambda config, tracker, step=step: seen.append((step, config, tracker))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return seen
+
+
+def status(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.run(list(arguments))
+    return caught.value.code
+
+
+@pytest.mark.parametrize("step", cli.ENTRY_POINTS)
+def test_entry_point_runs_its_step_with_the_shipped_config(step, calls):
+    assert status(step) == 0
+    assert [(name, type(config)) for name, config, _ in calls] == [(step, STEP_CONFIGS[step])]
+
+
+@pytest.mark.parametrize("step", cli.ENTRY_POINTS)
+def test_spelled_out_defaults_change_nothing(step, calls):
+    spelled = [f"--{one.name}={one.default}" for one in cli.ENTRY_POINTS[step][1]]
+    assert status(step) == status(step, *spelled) == 0
+    assert calls[0][1] == calls[1][1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "value"),
+    [
+        (["train", "--augment", "YES"], "augment", True),
+        (["train", "--seed", "4", "--set", "fit.epochs=3 fit.batch_size=16"], "fit.epochs", 3),
+        (["train", "--resume", "abc"], "resume", "abc"),
+        (["train", "--fold", "2"], "fold", 2),
+        (["prepare", "--image_side_px", "64"], "image_side_px", 64),
+        (["prepare", "--max_copies", "3"], "max_copies", 3),
+        (["prepare", "--dataset", "sample"], "dataset", "sample"),
+        (["explain", "--methods", "gradcam, shap"], "methods", ("gradcam", "shap")),
+        (["explain", "--file_names", "a.jpg,b c.jpg"], "file_names", ("a.jpg", "b c.jpg")),
+        (["explain", "--file_names", ""], "file_names", ()),
+        (["explain", "--split", "val", "--photos", "7", "--set", "samples=100"], "photos", 7),
+        (["explain", "--run_id", "abc"], "run_id", "abc"),
+        (["study", "--models", "base, dbn", "--seeds", "4"], "models", ("base", "dbn")),
+        (["study", "--factors", "loss=bce|focal,labels=10|100 %"], "factors", ("loss=bce|focal", "labels=10|100 %")),
+        (["study", "--preset", "smoke"], "seeds", 2),
+        (["study", "--preset", "smoke", "--folds", "1,2"], "folds", (1, 2)),
+        (["study", "--set", "train.fit.epochs=3"], "train", {"fit": {"epochs": 3}}),
+        (["study", "--study", "mine"], "study", "mine"),
+        (["compare", "--run_ids", "a,b"], "run_ids", ("a", "b")),
+        (["compare", "a", "b", "--seed", "3"], "run_ids", ("a", "b")),
+        (["compare", "--run_ids", "a", "b", "c"], "run_ids", ("a", "b", "c")),
+        (["compare", "c", "--run_ids", "a,b"], "run_ids", ("a", "b", "c")),
+        (["compare", "--run_ids", "", "a", "b"], "run_ids", ("a", "b")),
+        (["main", "--seed", "9"], "train.seed", 9),
+        (["main", "--seed", "9"], "explain.seed", 9),
+        (["main", "--dataset", "sample"], "explain.dataset", "sample"),
+    ],
+)
+def test_parameters_reach_the_config(calls, arguments, path, value):
+    assert status(*arguments) == 0
+    found = calls[0][1]
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+def test_mlflow_runs_defaults_do_not_beat_the_config_file(calls, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "opened by mlflow run")
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 5\nfold: 3\n")
+    assert status("train", "--config", str(file), "--seed", "0", "--fold", "4") == 0
+    assert (calls[0][1].seed, calls[0][1].fold) == (5, 4)
+    assert capsys.readouterr().out == f'{file} sets seed=5. To overrule it: -P set="seed=0"\n'
+
+
+def test_what_is_typed_beats_the_config_file_even_where_it_is_the_default(calls, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 5\nfold: 3\n")
+    assert status("train", "--config", str(file), "--seed", "0") == 0
+    assert (calls[0][1].seed, calls[0][1].fold) == (0, 3)
+
+
+@pytest.mark.parametrize(("step", "names"), AS_A_FILE_SAYS.items())
+def test_what_a_file_says_is_empty_on_the_command_line(step, names):
+    defaults = {one.name: one.default for one in cli.ENTRY_POINTS[step][1]}
+    assert [defaults[name] for name in names] == [""] * len(names)
+
+
+@pytest.mark.parametrize("step", cli.ENTRY_POINTS)
+def test_defaults_on_the_command_line_are_those_of_conf(step):
+    config = STEP_CONFIGS[step]
+    shipped = cli_config(step)
+    for parameter in cli.ENTRY_POINTS[step][1]:
+        if parameter.name in config.model_fields and parameter.name not in AS_A_FILE_SAYS.get(step, ()):
+            value = getattr(shipped, parameter.name)
+            assert parameter.default == as_typed(value), parameter.name
+
+
+def as_typed(value):
+    """A value as it is given on the command line: names with commas between."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def cli_config(step):
+    from wastelens.config.files import load_config
+
+    return load_config(step)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--augment", "maybe"], "'augment' in the command line: must be true or false"),
+        (["train", "--set", "fit.epoch=1"], "Did you mean 'epochs'?"),
+        (["train", "--config", "no-such.yaml"], "'no-such.yaml' cannot be read"),
+        (["explain", "--methods", "gradcam,grad"], "not 'grad'"),
+        (["explain", "--photos", "0"], "greater than or equal to 1"),
+        (["study", "--seeds", "0"], "greater than or equal to 1"),
+        (["study", "--factors", "augment=true"], "a comparison needs two"),
+        (["study", "--preset", "smok"], "Did you mean 'smoke'?"),
+        (["compare", "a", "a"], "names a run twice"),
+        (["compare", "--run_ids", "a", "b", "a"], "names a run twice"),
+        (["study", "--study", "mine/1"], "'/' cannot be in a study's name"),
+        (["train", "--no_such_option", "1"], "No such option"),
+        (["no-such-step"], "No such command"),
+    ],
+)
+def test_bad_input_ends_with_two_and_one_message(calls, capsys, arguments, words):
+    assert status(*arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (AnnotationsError("a.json: the file is empty."), 2, "wastelens: a.json: the file is empty."),
+        (NonFiniteLossError("The loss is nan."), 1, "wastelens: The loss is nan."),
+        (WastelensError("Something."), 1, "wastelens: Something."),
+        (OSError(28, "No space left on device", "/data/x"), 2, "No space left on device: '/data/x'. Free space"),
+        (OSError(28, "No space left on device"), 2, "No space left on device. Free space"),
+        (OSError(13, "Permission denied", "/data/x"), 2, "Permission denied: '/data/x'. Mend the permission"),
+        (KeyboardInterrupt(), 130, "Interrupted. Finished work is kept"),
+        (click.UsageError("No."), 2, "No."),
+    ],
+)
+def test_each_ending_has_its_status_and_no_traceback(calls, monkeypatch, capsys, error, code, words):
+    def fail(config, tracker):
+        raise error
+
+    monkeypatch.setattr(sys.modules["wastelens.steps.train"], "run", fail)
+    assert status("train") == code
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("bug", [ZeroDivisionError, FileNotFoundError(2, "No such file"), ConnectionResetError])
+def test_bugs_are_not_hidden(calls, monkeypatch, bug):
+    def fail(config, tracker):
+        raise bug
+
+    monkeypatch.setattr(sys.modules["wastelens.steps.train"], "run", fail)
+    with pytest.raises(bug if isinstance(bug, type) else type(bug)):
+        cli.run(["train"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["prepare", "-h"], ["explain", "-h"], ["--version"]]
+)
+def test_help_and_version(calls, capsys, arguments):
+    assert status(*arguments) == 0
+    assert "wastelens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", ["prepare", "explain"])
+def test_help_imports_nothing_heavy(step):
+    heavy = ("tensorflow", "keras", "mlflow", "pandas", "numpy", "pydantic", "matplotlib", "albumentations", "shap")
+    code = (
+        "import sys\nfrom wastelens.cli import run\n"
+        f"try: run(['{step}', '--help'])\nexcept SystemExit: pass\n"
+        f"print('HEAVY', [name for name in {heavy} if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert answer.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_environment_is_prepared_and_sigterm_ends_as_ctrl_c_does(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE", raising=False)
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    try:
+        cli.prepare_environment()
+        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"  # what the user set stays
+        assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        with contextlib.suppress(KeyboardInterrupt):
+            interrupts.check()  # forget it, or the next training in this process would stop
+        for name in ("NO_ALBUMENTATIONS_UPDATE", "MPLBACKEND", "KERAS_BACKEND"):
+            os.environ.pop(name, None)

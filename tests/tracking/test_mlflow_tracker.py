@@ -1,0 +1,645 @@
+"""The Tracker: MLflow's and the in-memory one keep one contract."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from tests.memory_tracking import MemoryTracker
+
+from wastelens.errors import EndsLater, RunError
+from wastelens.tracking import mlflow_tracker as mlflow_tracking
+from wastelens.tracking.mlflow_tracker import MlflowTracker, git_commit_tag
+from wastelens.tracking.tracker import as_text, to_json
+
+# MLflow 3.17 on SQLAlchemy 2.1.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """MLflow's default store, in a folder of its own."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_RUN_ID", raising=False)
+        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+        patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
+        patch.chdir(folder)
+        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_experiment("tests")
+        yield mlflow
+        mlflow.set_tracking_uri(before)
+
+
+class Memory:
+    """What a test wants to know of runs kept in memory."""
+
+    def __init__(self):
+        self.tracker = MemoryTracker(draws=True)
+
+    def _run(self, run_id):
+        return next(run for run in self.tracker.runs if run.id == run_id)
+
+    def status(self, run_id):
+        return self._run(run_id).status
+
+    def tags(self, run_id):
+        return self._run(run_id).tags
+
+    def parameters(self, run_id):
+        return self._run(run_id).parameters
+
+    def metrics(self, run_id):
+        return self._run(run_id).metrics
+
+    def parent(self, run_id):
+        return self._run(run_id).parent
+
+    def datasets(self, run_id):
+        return [(one["name"], one["context"]) for one in self._run(run_id).datasets]
+
+
+class InMlflow:
+    """What a test wants to know of runs in MLflow's store."""
+
+    def __init__(self, mlflow):
+        self.tracker = MlflowTracker()
+        self._client = mlflow.MlflowClient()
+
+    def status(self, run_id):
+        return self._client.get_run(run_id).info.status
+
+    def tags(self, run_id):
+        return self._client.get_run(run_id).data.tags
+
+    def parameters(self, run_id):
+        return self._client.get_run(run_id).data.params
+
+    def metrics(self, run_id):
+        return self._client.get_run(run_id).data.metrics
+
+    def parent(self, run_id):
+        return self.tags(run_id).get("mlflow.parentRunId", "")
+
+    def datasets(self, run_id):
+        inputs = self._client.get_run(run_id).inputs.dataset_inputs
+        return [(one.dataset.name, one.tags[0].value) for one in inputs]
+
+
+@pytest.fixture(params=["memory", "mlflow"])
+def kept(request):
+    return Memory() if request.param == "memory" else InMlflow(request.getfixturevalue("store"))
+
+
+def test_run_keeps_what_it_is_told(kept, tmp_path):
+    file = tmp_path / "weights.h5"
+    file.write_bytes(b"\x00\x01")
+    with kept.tracker.start("train") as run:
+        run.log_parameters({"epochs": 3, "augment": False, "rate": 0.1 + 0.2})
+        run.log_metrics({"loss": 2.0, "val_loss": 3.0}, step=1)
+        run.log_metrics({"loss": 1.0}, step=2)
+        run.log_metrics({"test_macro_ap": 0.5})
+        run.log_metrics({"closing": 4.0}, step=2)
+        run.log_metrics({"closing": 5.0}, step=2)
+        run.set_tags({"collapsed": True, "note": "x"})
+        run.set_tags({})
+        run.log_text("hello\n", "notes/hello.txt")
+        run.log_table(pd.DataFrame({"a": [1, 2]}), "table.csv")
+        run.log_figure(Figure(), "figures/empty.png")
+        run.log_file(file, "export")
+        run.log_file(file)
+        run.log_dataset(pd.DataFrame({"a": [1]}), source=Path("x.csv"), name="sample", digest="d" * 40, context="train")
+    assert kept.status(run.id) == "FINISHED"
+    assert kept.parameters(run.id) == {"epochs": "3", "augment": "false", "rate": "0.3"}
+    assert kept.metrics(run.id) == {"loss": 1.0, "val_loss": 3.0, "test_macro_ap": 0.5, "closing": 5.0}
+    assert kept.tags(run.id).items() >= {"collapsed": "true", "note": "x"}.items()
+    assert kept.datasets(run.id) == [("sample", "train")]
+    history = run.metric_history(["loss", "val_loss", "never"])
+    assert history == [{"epoch": 1, "loss": 2.0, "val_loss": 3.0}, {"epoch": 2, "loss": 1.0}]
+    assert run.metric_history(["closing"]) == [{"epoch": 2, "closing": 4.0}], "an epoch's value, not the closing one"
+    for path, content in [
+        ("notes/hello.txt", b"hello\n"),
+        ("table.csv", b"a\n1\n2\n"),
+        ("export/weights.h5", b"\x00\x01"),
+        ("weights.h5", b"\x00\x01"),
+    ]:
+        copy = run.download(path, tmp_path)
+        assert copy is not None
+        assert copy.read_bytes() == content
+    picture = run.download("figures/empty.png", tmp_path)
+    assert picture is not None
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run.download("no/such/file.txt", tmp_path) is None
+
+
+def test_parent_and_child_keep_to_their_own_runs(kept):
+    with kept.tracker.start("main") as parent:
+        with kept.tracker.start("train") as child:
+            child.set_tags({"who": "child"})
+            parent.set_tags({"who": "parent"})
+            parent.log_text("parent", "who.txt")
+            child.log_text("child", "who.txt")
+            parent.log_parameters({"who": "parent"})
+            parent.log_metrics({"who": 1.0})
+        parent.log_metrics({"after": 1.0})
+    assert (kept.parent(parent.id), kept.parent(child.id)) == ("", parent.id)
+    assert [kept.tags(run.id)["who"] for run in (parent, child)] == ["parent", "child"]
+    assert [kept.parameters(run.id).get("who") for run in (parent, child)] == ["parent", None]
+    assert kept.metrics(parent.id) == {"who": 1.0, "after": 1.0}
+    assert kept.metrics(child.id) == {}
+
+
+def test_a_whole_folder_is_kept_and_deleted(kept, tmp_path):
+    folder = tmp_path / "made"
+    for name, content in {
+        "index.html": b"<html>",
+        "gradcam/1 ü & 'x'.png": b"\x89",
+        "gradcam/below/2.png": b"",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    with kept.tracker.start("train") as run:
+        run.log_text("stays", "config.json")
+        run.delete("explanations")  # nothing there yet
+        run.replace_folder(folder, "explanations")
+        for name in ("index.html", "gradcam/1 ü & 'x'.png", "gradcam/below/2.png"):
+            (tmp_path / "copy").mkdir(exist_ok=True)
+            copy = run.download(f"explanations/{name}", tmp_path / "copy")
+            assert copy is not None, name
+            assert copy.read_bytes() == (folder / name).read_bytes()
+        run.delete("explanations")
+        assert run.download("explanations/index.html", tmp_path) is None
+        (folder / "index.html").unlink()
+        run.replace_folder(folder, "explanations")
+        assert run.download("explanations/index.html", tmp_path) is None
+        again = run.download("explanations/gradcam/1 ü & 'x'.png", tmp_path)
+        assert again is not None
+        assert run.download("config.json", tmp_path).read_text() == "stays"
+
+
+def test_stored_run_tells_its_name_status_tags_and_last_metrics(kept):
+    with kept.tracker.start("base plain seed 0") as run:
+        run.log_metrics({"loss": 2.0, "val_macro_ap": 0.25}, step=1)
+        run.log_metrics({"loss": 1.0}, step=2)
+        run.set_tags({"step": "train", "collapsed": False})
+        assert kept.tracker.stored(run.id).status == "RUNNING"
+    stored = kept.tracker.stored(run.id)
+    assert (stored.run.id, stored.name, stored.status) == (run.id, "base plain seed 0", "FINISHED")
+    assert stored.tags.items() >= {"step": "train", "collapsed": "false"}.items()
+    assert stored.metrics == {"loss": 1.0, "val_macro_ap": 0.25}
+
+
+def test_a_metric_can_be_taken_back_by_nan(kept):
+    with kept.tracker.start("train") as run:
+        run.log_metrics({"explain_shap_energy": 2.0, "val_macro_ap": 0.5})
+        time.sleep(0.005)  # of two values of one millisecond MLflow keeps the larger
+        run.log_metrics({"explain_shap_energy": float("nan")})
+    metrics = kept.tracker.stored(run.id).metrics
+    assert math.isnan(metrics["explain_shap_energy"])
+    assert metrics["val_macro_ap"] == 0.5
+
+
+def started(kept, name, ends=None, **tags):
+    """The id of a run that has ended; MLflow tells runs apart by the millisecond they start in."""
+
+    def run_it():
+        with kept.tracker.start(name) as run:
+            ids.append(run.id)
+            run.set_tags(tags)
+            run.log_metrics({"val_macro_ap": 0.5})
+            if ends is not None:
+                raise ends
+
+    ids: list[str] = []
+    time.sleep(0.005)
+    if ends is None:
+        run_it()
+    else:
+        with pytest.raises(ends):
+            run_it()
+    return ids[0]
+
+
+def test_finished_runs_of_some_tags_the_newest_first(kept):
+    wanted = {"step": "train", "dataset_digest": f"digest of {type(kept).__name__}"}
+    first = started(kept, "first", **wanted)
+    started(kept, "of another step", **{**wanted, "step": "pretrain"})
+    started(kept, "of another dataset", **{**wanted, "dataset_digest": "another"})
+    started(kept, "of no dataset", step="train")
+    started(kept, "failed", ends=ValueError, **wanted)
+    started(kept, "killed", ends=KeyboardInterrupt, **wanted)
+    second = started(kept, "second", **wanted, collapsed=True)
+    with kept.tracker.start("still running") as running:
+        running.set_tags(wanted)
+        found = kept.tracker.finished(wanted)
+    assert [(one.run.id, one.name) for one in found] == [(second, "second"), (first, "first")]
+    assert [one.metrics for one in found] == [{"val_macro_ap": 0.5}] * 2
+    assert [one.run.id for one in kept.tracker.finished({**wanted, "collapsed": "true"})] == [second]
+    assert kept.tracker.finished({"dataset_digest": "of none"}) == []
+
+
+def test_finished_runs_are_found_in_every_experiment_and_on_every_page_but_no_deleted_ones(store, monkeypatch):
+    kept = InMlflow(store)
+    wanted = {"dataset_digest": "pages"}
+    ids = [started(kept, f"number {number}", **wanted) for number in range(4)]
+    store.set_experiment("others")
+    try:
+        ids.append(started(kept, "elsewhere", **wanted))
+    finally:
+        store.set_experiment("tests")
+    deleted = started(kept, "deleted", **wanted)
+    store.MlflowClient().delete_run(deleted)
+    original = store.MlflowClient.search_runs
+
+    def short_pages(self, *arguments, **options):
+        return original(self, *arguments, **{**options, "max_results": 2})
+
+    monkeypatch.setattr(store.MlflowClient, "search_runs", short_pages)
+    assert sorted(one.run.id for one in kept.tracker.finished(wanted)) == sorted(ids)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_a_finished_run_is_added_to_and_stays_finished(kept, tmp_path, error):
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("page")
+    model = started(kept, "model", step="train")
+
+    def add():
+        with kept.tracker.added_to(model) as run:
+            assert run.id == model
+            run.set_tags({"explained_by": "shap"})
+            run.log_metrics({"explain_shap_energy": 2.0})
+            run.replace_folder(tmp_path / "page", "explanations")
+            assert kept.status(model) == "FINISHED"
+            if error is not None:
+                raise error
+
+    if error is None:
+        add()
+    else:
+        with pytest.raises(error):
+            add()
+    assert kept.status(model) == "FINISHED"
+    assert kept.tags(model).items() >= {"step": "train", "explained_by": "shap"}.items()
+    assert "interrupted" not in kept.tags(model)
+    assert kept.metrics(model) == {"val_macro_ap": 0.5, "explain_shap_energy": 2.0}
+    with kept.tracker.start("next") as run:
+        pass
+    assert kept.parent(run.id) == ""
+
+
+def test_what_is_added_within_another_run_reaches_the_one_that_is_named(kept):
+    model = started(kept, "model")
+    with kept.tracker.start("main") as parent:
+        with kept.tracker.added_to(model) as run:
+            run.set_tags({"explained_by": "shap"})
+            run.log_metrics({"explain_photos": 3.0})
+        parent.set_tags({"step": "main"})
+    assert kept.tags(model)["explained_by"] == "shap"
+    assert "explained_by" not in kept.tags(parent.id)
+    assert kept.metrics(parent.id) == {}
+
+
+def test_wrapper_of_mlflow_run_tells_which_run_is_added_to(store, monkeypatch):
+    kept = InMlflow(store)
+    model = started(kept, "model")
+    wrapper = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", wrapper)
+    with kept.tracker.added_to(model) as run:
+        run.log_metrics({"explain_photos": 3.0})
+    assert kept.tags(wrapper)["adds_to_run"] == model
+    assert kept.metrics(wrapper) == {}
+    assert (kept.status(model), kept.metrics(model)["explain_photos"]) == ("FINISHED", 3.0)
+    assert os.environ["MLFLOW_RUN_ID"] == wrapper
+    # The main job's own run is one that mlflow run has opened; it is no mere wrapper.
+    main = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", main)
+    with kept.tracker.start("main"), kept.tracker.added_to(model):
+        pass
+    assert "adds_to_run" not in kept.tags(main)
+
+
+def test_more_metrics_than_one_request_holds(kept):
+    metrics = {f"explain_shap_energy_material{number}": float(number) for number in range(1500)}
+    with kept.tracker.start("train") as run:
+        run.log_metrics(metrics)
+    assert kept.metrics(run.id) == metrics
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_status_of_runs_that_end_early(kept, error, status):
+    def fail():
+        with kept.tracker.start("main") as parent, kept.tracker.start("train") as child:
+            ids.extend([parent.id, child.id])
+            raise error
+
+    ids: list[str] = []
+    with pytest.raises(error):
+        fail()
+    assert [kept.status(run_id) for run_id in ids] == [status, status]
+    with kept.tracker.start("next") as run:
+        pass
+    assert kept.parent(run.id) == ""
+
+
+def test_interrupted_run_is_resumed(kept, tmp_path):
+    ids: list[str] = []
+
+    def interrupted():
+        with kept.tracker.start("train") as run:
+            ids.append(run.id)
+            run.log_metrics({"loss": 2.0}, step=1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with kept.tracker.start("train", resume=ids[0]) as run:
+        assert run.id == ids[0]
+        run.log_metrics({"loss": 1.0}, step=2)
+    assert kept.status(ids[0]) == "FINISHED"
+    assert run.metric_history(["loss"]) == [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
+
+
+def test_unknown_run_cannot_be_resumed(kept):
+    message = r"^There is no run 'abc'\. Copy the run id from the MLflow UI\.$"
+    with pytest.raises(RunError, match=message), kept.tracker.start("train", resume="abc"):
+        pass
+
+
+def shared(kept, key, name="study"):
+    """The id of a shared run, opened and ended."""
+    with kept.tracker.start_shared(name, key) as run:
+        return run.id
+
+
+def test_a_shared_run_is_one_for_all_that_know_its_key(kept):
+    first = shared(kept, "study a of litter")
+    assert kept.status(first) == "FINISHED"
+    with kept.tracker.start_shared("another name", "study a of litter") as run:
+        assert run.id == first
+        assert kept.status(first) == "RUNNING"
+        run.set_tags({"step": "study"})
+        with kept.tracker.start("cell") as cell:
+            pass
+    assert kept.parent(cell.id) == first
+    assert kept.tracker.stored(first).name == "study"
+    assert (kept.status(first), kept.tags(first)["step"]) == ("FINISHED", "study")
+    other = shared(kept, "study b of litter")
+    assert other != first
+    assert shared(kept, "study a of litter") == first
+
+
+def test_a_shared_run_that_was_interrupted_is_gone_on_with(kept):
+    ids = []
+
+    def interrupted():
+        with kept.tracker.start_shared("study", "interrupted") as run:
+            ids.append(run.id)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert kept.status(ids[0]) == "KILLED"
+    assert shared(kept, "interrupted") == ids[0]
+    assert kept.status(ids[0]) == "FINISHED"
+
+
+def test_what_is_settled_stays(kept):
+    with kept.tracker.start("study") as run:
+        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker a") == "worker a"
+        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker b") == "worker a"
+        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker a") == "worker a"
+        assert kept.tracker.settle(run.id, "taken.base seed 0.2", "worker b") == "worker b"
+    wanted = {"taken.base seed 0.1": "worker a", "taken.base seed 0.2": "worker b"}
+    assert kept.tracker.stored(run.id).parameters == wanted
+
+
+def test_found_runs_have_any_status_and_the_newest_is_first(kept):
+    wanted = {"dataset_digest": f"found in {type(kept).__name__}"}
+    ids = [started(kept, "finished", **wanted)]
+    ids.append(started(kept, "failed", ends=ValueError, **wanted))
+    ids.append(started(kept, "killed", ends=KeyboardInterrupt, **wanted))
+    started(kept, "of another dataset", dataset_digest="another")
+    with kept.tracker.start("running") as running:
+        running.set_tags({**wanted, "cell": "abc"})
+        found = kept.tracker.found(wanted)
+        assert [one.run.id for one in kept.tracker.found({**wanted, "cell": "abc"})] == [running.id]
+    assert [one.run.id for one in found] == [running.id, *reversed(ids)]
+    assert [one.status for one in found] == ["RUNNING", "KILLED", "FAILED", "FINISHED"]
+    assert kept.tracker.found({"dataset_digest": "of none"}) == []
+
+
+def test_a_run_that_nobody_writes_any_more_is_given_its_end(kept):
+    def leave():
+        with kept.tracker.start("cell") as run:
+            ids.append(run.id)
+            raise EndsLater
+
+    ids = []
+    with pytest.raises(EndsLater):
+        leave()
+    assert kept.status(ids[0]) == "RUNNING"
+    kept.tracker.finish(ids[0], "KILLED")
+    assert kept.status(ids[0]) == "KILLED"
+
+
+def test_a_shared_run_that_was_deleted_makes_way_for_a_new_one(store):
+    kept = InMlflow(store)
+    first = shared(kept, "deleted")
+    store.MlflowClient().delete_run(first)
+    second = shared(kept, "deleted")
+    assert second != first
+    assert shared(kept, "deleted") == second
+    store.MlflowClient().restore_run(first)
+    assert shared(kept, "deleted") == first, "the one that was there first"
+
+
+def test_a_shared_run_leaves_one_experiment_to_be_seen_that_of_claims(store):
+    before = {one.name for one in store.MlflowClient().search_experiments()}
+    for key in ("unseen", "unseen, too"):
+        shared(InMlflow(store), key)
+        InMlflow(store).tracker.ledger(key + ", its claims")
+    assert {one.name for one in store.MlflowClient().search_experiments()} == before | {"wastelens claims"}
+
+
+def test_what_processes_settle_is_in_one_ledger_for_all(store):
+    here, there = InMlflow(store), InMlflow(store)
+    ledgers = [kept.tracker.ledger("claims of litter") for kept in (here, there)]
+    assert ledgers[0].id == ledgers[1].id
+    assert here.tracker.ledger("claims of others").id != ledgers[0].id
+    assert here.tracker.settle(ledgers[0].id, "taken", "here") == there.tracker.settle(ledgers[1].id, "taken", "there")
+    assert there.tracker.stored(ledgers[1].id).parameters == {"taken": "here"}
+    assert store.get_experiment(store.get_run(ledgers[0].id).info.experiment_id).name == "wastelens claims"
+
+
+def test_of_two_processes_that_open_a_ledger_one_takes_the_others(store, monkeypatch):
+    original, theirs = mlflow_tracking._elect, []
+
+    def outrun(key, candidate):
+        monkeypatch.setattr(mlflow_tracking, "_elect", original)
+        theirs.append(InMlflow(store).tracker.ledger(key).id)
+        return original(key, candidate)
+
+    monkeypatch.setattr(mlflow_tracking, "_elect", outrun)
+    ours = InMlflow(store).tracker.ledger("raced for").id
+    assert [ours] == theirs
+    experiment = store.get_run(ours).info.experiment_id
+    assert [one.info.run_name for one in store.MlflowClient().search_runs([experiment])].count("raced for") == 1
+
+
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_claims_that_were_deleted_begin_anew(store, what):
+    kept = InMlflow(store)
+    key = f"without its {what}"
+    ledger = kept.tracker.ledger(key).id
+    experiment = store.get_run(ledger).info.experiment_id
+    if what == "run":
+        store.MlflowClient().delete_run(ledger)
+        assert kept.tracker.ledger(key).id != ledger
+    else:
+        store.MlflowClient().delete_experiment(experiment)
+        again = kept.tracker.ledger(key).id
+        assert store.get_experiment(experiment).lifecycle_stage == "active"
+        assert kept.tracker.ledger(key).id == again
+
+
+@pytest.mark.parametrize("by_mlflow", [False, True])
+def test_of_two_processes_that_open_a_shared_run_one_joins_the_other(store, monkeypatch, by_mlflow):
+    kept = InMlflow(store)
+    key = f"raced for, by mlflow {by_mlflow}"
+    experiment = store.get_experiment_by_name("tests").experiment_id
+    original = mlflow_tracking._elect
+    theirs = []
+
+    def outrun(key, candidate):
+        """Another process is elected between our look and our attempt."""
+        monkeypatch.setattr(mlflow_tracking, "_elect", original)
+        theirs.append(store.MlflowClient().create_run(experiment).info.run_id)
+        assert original(key, theirs[0]) == theirs[0]
+        ours.append(candidate)
+        return original(key, candidate)
+
+    ours = []
+    monkeypatch.setattr(mlflow_tracking, "_elect", outrun)
+    if by_mlflow:
+        wrapper = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
+        monkeypatch.setenv("MLFLOW_RUN_ID", wrapper)
+    with kept.tracker.start_shared("study", key) as run:
+        assert run.id == theirs[0]
+    assert kept.status(theirs[0]) == "FINISHED"
+    aside = store.MlflowClient().get_run(ours[0])
+    if by_mlflow:  # mlflow run keeps its own run, which tells where the work is
+        assert ours[0] == wrapper
+        assert (aside.info.lifecycle_stage, aside.data.tags["joins_run"]) == ("active", theirs[0])
+    else:
+        assert aside.info.lifecycle_stage == "deleted"
+
+
+def test_many_threads_settle_a_parameter_once(store):
+    kept = InMlflow(store)
+    run_id = started(kept, "study")
+    together = threading.Barrier(4)
+    answers = []
+
+    def settle(worker):
+        together.wait()
+        answers.append((worker, kept.tracker.settle(run_id, "taken.base.1", worker)))
+
+    threads = [threading.Thread(target=settle, args=(f"worker {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winner = kept.parameters(run_id)["taken.base.1"]
+    assert [answer for _, answer in answers] == [winner] * 4
+    assert sum(worker == answer for worker, answer in answers) == 1
+
+
+def test_what_cannot_be_settled_is_told(store):
+    with pytest.raises(RunError, match="cannot be used"):
+        MlflowTracker().settle("0" * 32, "taken", "worker")
+    run_id = started(InMlflow(store), "study")
+    with pytest.raises(RunError, match=r"does not take parameter 'taken=1'\. Run it again\.$"):
+        MlflowTracker().settle(run_id, "taken=1", "worker")
+
+
+def test_run_of_mlflow_run_is_joined_and_its_parameters_left(store, monkeypatch):
+    opened = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id)
+    store.MlflowClient().log_param(opened.info.run_id, "augment", "True")
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
+    kept = InMlflow(store)
+    with kept.tracker.start("train") as run:
+        run.log_parameters({"augment": True, "seed": 0})
+    assert run.id == opened.info.run_id
+    assert kept.parameters(run.id) == {"augment": "True", "seed": "0"}
+    assert kept.tags(run.id)["used.augment"] == "true"
+    assert kept.tags(run.id)["mlflow.runName"] == "train"
+
+
+def test_wrapper_of_a_resumed_run_ends_with_it(store, monkeypatch):
+    kept = InMlflow(store)
+    with kept.tracker.start("train") as first:
+        pass
+    wrapper = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", wrapper.info.run_id)
+    with kept.tracker.start("train", resume=first.id) as run:
+        assert run.id == first.id
+        assert "MLFLOW_RUN_ID" not in os.environ
+    assert kept.status(wrapper.info.run_id) == kept.status(first.id) == "FINISHED"
+    assert kept.tags(wrapper.info.run_id)["resumes_run"] == first.id
+
+
+def test_finished_hint(store, monkeypatch):
+    assert MlflowTracker().finished_hint() == (
+        f"mlflow ui --backend-store-uri {store.get_tracking_uri()}   then open http://127.0.0.1:5000"
+    )
+    monkeypatch.setattr(store, "get_tracking_uri", lambda: "http://tracker:5000")
+    assert MlflowTracker().finished_hint() == "Open http://tracker:5000"
+    assert MemoryTracker().finished_hint()
+
+
+def git(folder, *words):
+    subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
+
+
+def test_commit_is_a_tag_only_of_the_code_that_git_keeps(tmp_path, monkeypatch):
+    code = tmp_path / "package" / "mlflow_tracking.py"
+    code.parent.mkdir()
+    code.write_text("first")
+    monkeypatch.setattr(mlflow_tracking, "__file__", str(code))
+    assert git_commit_tag() == {}, "no checkout"
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "other.txt").write_text("")
+    git(tmp_path, "add", "other.txt")
+    git(tmp_path, "-c", "user.name=n", "-c", "user.email=e@e", "commit", "--quiet", "-m", "another's")
+    assert git_commit_tag() == {}, "another project's repository"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=n", "-c", "user.email=e@e", "commit", "--quiet", "-m", "ours")
+    (clean,) = git_commit_tag().values()
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    code.write_text("second")
+    assert git_commit_tag() == {"git_commit": f"{clean}-dirty"}
+
+    def no_git(*arguments, **options):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(mlflow_tracking.subprocess, "run", no_git)
+    assert git_commit_tag() == {}
+
+
+def test_texts():
+    assert [as_text(value) for value in (True, False, 0.1 + 0.2, 3, "x", None, 1e-7)] == [
+        *("true", "false", "0.3", "3", "x", "None", "1e-07"),
+    ]
+    assert to_json({"b": 1, "a": Path("x")}) == '{\n  "a": "x",\n  "b": 1\n}\n'
