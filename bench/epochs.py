@@ -20,8 +20,7 @@ from wastelens.data.prepared.tables import TrainTable
 from wastelens.models.registry import build_model
 from wastelens.system.machine import worker_count
 from wastelens.training.checkpoint import Progress
-from wastelens.training.fit import _on_logits, _train_epoch, build_optimizer
-from wastelens.training.losses import build_loss
+from wastelens.training.fit import _on_logits, _train_epoch
 
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
 SIDE_PX = 160
@@ -31,7 +30,7 @@ BATCH = 32
 
 def _compiled(config: TrainConfig, side_px: int) -> Any:
     model = build_model(config.network, image_side_px=side_px, outputs=len(MATERIALS), seed=0)
-    return _on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
+    return _on_logits(model, config.optimizer.build(), config.loss.__call__)
 
 
 def _table(count: int) -> TrainTable:
@@ -46,7 +45,7 @@ def against_memory() -> list[Measurement]:
     """Our loop from a memory-mapped cache on disk, and the same steps on tensors that are in memory already."""
     import tensorflow as tf
 
-    config = load_config("train")
+    config = load_config("train", parameters={"augment": "true"})
     assert isinstance(config, TrainConfig)
     table = _table(PHOTOS)
     with tempfile.TemporaryDirectory() as temporary:
@@ -62,7 +61,7 @@ def against_memory() -> list[Measurement]:
                 trained.train_on_batch(tensors[start : start + BATCH], labels[start : start + BATCH])
 
         lines = []
-        for policy, wanted in ((None, 1.05), (config.augmentation, 1.25)):
+        for policy, wanted in ((None, 1.05), (config.policy, 1.25)):
             batches = TrainingBatches(table, photos, batch_size=BATCH, policy=policy, seed=0)
             epoch = iter(range(1000))
 

@@ -17,8 +17,7 @@ from wastelens.models.freezing import freeze, frozen_cut, split_model
 from wastelens.models.registry import build_model
 from wastelens.training.checkpoint import Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
-from wastelens.training.fit import Batches, _on_logits, _train_epoch, build_optimizer
-from wastelens.training.losses import build_loss
+from wastelens.training.fit import Batches, _on_logits, _train_epoch
 
 SIDE_PX = 128
 PHOTOS = 192
@@ -28,7 +27,7 @@ LIVE_EPOCHS = 2
 
 
 def _compiled(model: Any, config: TrainConfig) -> Any:
-    return _on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
+    return _on_logits(model, config.optimizer.build(), config.loss.__call__)
 
 
 def _train(trained: Any, batches: Batches, config: TrainConfig, epochs: int) -> None:

@@ -57,7 +57,7 @@ def test_spelled_out_defaults_change_nothing(step, calls):
 @pytest.mark.parametrize(
     ("arguments", "path", "value"),
     [
-        (["train", "--augment", "YES"], "augment", True),
+        (["train", "--balanced", "NO"], "balanced", False),
         (["train", "--seed", "4", "--set", "fit.epochs=3 fit.batch_size=16"], "fit.epochs", 3),
         (["train", "--resume", "abc"], "resume", "abc"),
         (["train", "--fold", "2"], "fold", 2),

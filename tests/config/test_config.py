@@ -13,7 +13,6 @@ from tests.factories import config
 
 from wastelens.config.base import flatten
 from wastelens.config.files import conf_folder, load_config, parse_settings, read_yaml
-from wastelens.config.schedules import ScheduleConfig
 from wastelens.config.steps import STEP_CONFIGS
 from wastelens.errors import ConfigError
 
@@ -40,7 +39,7 @@ def test_later_layers_win_over_earlier_ones(tmp_path):
         "train", config_file=str(file), parameters={"seed": "2", "balanced": ""}, settings="seed=3 fit.batch_size=7"
     )
     assert (loaded.seed, loaded.fit.epochs, loaded.fit.batch_size) == (3, 5, 7)
-    assert loaded.augment is True
+    assert loaded.augmentation.kind == "policy"
     assert loaded.balanced is True  # an empty parameter says nothing
     assert loaded.fit.patience_epochs == config().fit.patience_epochs
 
@@ -85,7 +84,7 @@ def test_main_hands_a_parameter_to_every_step_that_knows_it():
 def test_model_and_policy_files_lie_below_the_other_layers(tmp_path):
     model = tmp_path / "tiny.yaml"
     model.write_text("network: {kind: cnn, widths: [4], hidden: [], dropout: 0.5, pooling: max}\nfit: {epochs: 7}")
-    train = config("train", "network.dropout=0.1 augment_policy=none", model=str(model))
+    train = config("train", "network.dropout=0.1 augment=true augment_policy=none", model=str(model))
     assert train.fit.epochs == 7
     assert config("train", "fit.epochs=8", model=str(model)).fit.epochs == 8
     assert train.network.widths == (4,)
@@ -142,8 +141,8 @@ def test_wrong_value_in_a_model_file_names_that_file(tmp_path):
         ("train", "fit.steps_per_epoch=all", "fit.steps_per_epoch", "integer"),
         ("train", "labels_percent=0", "labels_percent", "greater than 0"),
         ("train", "labels_percent=100.5", "labels_percent", "less than or equal to 100"),
-        ("train", "loss.name=mse", "loss.name", "'bce', 'focal' or 'asymmetric'"),
-        ("train", "loss.focal_gamma=.nan", "loss.focal_gamma", "finite"),
+        ("train", "loss.kind=focal loss.gamma=.nan", "loss.gamma", "finite"),
+        ("train", "loss=5", "loss", "kind must be one of bce, focal, asymmetric"),
         ("train", "schedule.peak=.inf", "schedule.peak", "finite"),
         ("train", "schedule.floor=1", "schedule", "floor 1 is above peak"),
         ("train", "schedule.start=1", "schedule", "start 1 is above peak"),
@@ -194,8 +193,9 @@ def test_wrong_value_of_a_parameter_names_the_command_line():
 )
 def test_booleans_in_every_accepted_form_and_case(word, meaning):
     for spelled in (word, word.upper(), word.capitalize(), f" {word} "):
-        assert config("train", augment=spelled).augment is meaning
-        assert config("train", f"augment={spelled.strip()}").augment is meaning
+        assert (config("train", augment=spelled).policy is not None) is meaning
+        assert (config("train", f"augment={spelled.strip()}").policy is not None) is meaning
+        assert config("train", balanced=spelled).balanced is meaning
 
 
 @pytest.mark.parametrize("word", ["maybe", "on", "off", "t", "f", "y", "n", "2", "-1", "1.0", "truee", "none", "null"])
@@ -205,7 +205,7 @@ def test_other_words_are_no_booleans(word):
 
 @pytest.mark.parametrize("kind", ["model", "augment_policy"])
 def test_unknown_named_part_lists_what_there_is(kind):
-    message = refusal(**{kind: "bas" if kind == "model" else "lite"})
+    message = refusal(**{kind: "bas" if kind == "model" else "lite", "augment": "true"})
     folder = conf_folder() / ("model" if kind == "model" else "augment")
     assert message.startswith("Unknown model '" if kind == "model" else "Unknown augment policy '")
     assert "Did you mean" in message
@@ -303,9 +303,39 @@ def test_flatten_gives_dotted_keys_and_texts():
     assert all(isinstance(value, str) for value in flat.values())
 
 
-def test_schedules_numbers_fit_together():
-    with pytest.raises(ValueError, match="above peak"):
-        ScheduleConfig(name="cosine", start=0, peak=1, floor=2, warmup_epochs=0, decay_per_epoch=1)
+def test_a_setting_of_another_kind_is_refused_with_the_way_out():
+    assert refusal(settings="loss.gamma=3") == (
+        "'loss.gamma' in the parameter 'set' is a setting of loss.kind=focal, but it is bce. "
+        "Set loss.kind=focal too, or leave it out."
+    )
+    assert config("train", "loss.gamma=3 loss.kind=focal").loss.gamma == 3
+    assert "schedule.kind=exponential or cosine, but it is constant" in refusal(
+        settings="schedule.kind=constant schedule.floor=0"
+    )
+    assert "Set augment=true too" in refusal(augment_policy="light")
+    assert "Set models.base.loss.kind=focal too" in refusal("main", "train.loss.gamma=3")
+    assert "Unknown loss 'fokal'. Did you mean 'focal'?" in refusal(settings="loss.kind=fokal")
+
+
+def test_another_kind_in_a_later_layer_takes_the_settings_of_the_earlier_one_away(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("loss: {kind: focal, gamma: 1}\naugment: true\nviews: 3\nschedule: {kind: cosine, floor: 0.001}\n")
+    mine = load_config("train", config_file=str(file))
+    assert (mine.loss.gamma, mine.views, mine.schedule.floor) == (1, 3, 0.001)
+    loaded = load_config(
+        "train", config_file=str(file), parameters={"augment": "false"}, settings="loss.kind=asymmetric"
+    )
+    assert (loaded.loss.kind, loaded.loss.gamma_negative, loaded.policy, loaded.views) == ("asymmetric", 4.0, None, 0)
+    assert loaded.schedule.floor == 0.001
+    file.write_text("loss: {kind: bce, gamma: 1}")
+    assert f"'loss.gamma' in {file} is a setting of loss.kind=focal" in refusal(config_file=str(file))
+
+
+def test_what_main_says_of_augmentation_reaches_the_augmented_model():
+    main = config("main", "train.augment_policy=light models.dbn.augment=true")
+    assert {name: model.policy and model.policy.policy for name, model in main.models.items()} == {
+        **{"base": None, "base_augmented": "light", "autoencoder": None, "dbn": "light", "vgg16": None}
+    }
 
 
 @pytest.mark.parametrize("name", ["base", "autoencoder", "dbn", "vgg16", "efficientnetv2"])
@@ -348,14 +378,18 @@ MAIN_MODELS = ("base", "base_augmented", "autoencoder", "dbn", "vgg16")
         ),
         ("pretrain", "method=dbn learner.hidden_units=[]", "'learner.hidden_units'.*at least 1"),
         ("pretrain", "method=rmb", "Unknown method 'rmb'. Did you mean 'rbm'?"),
-        ("pretrain", "method=dbn learner.widths=[4]", "Unknown key 'learner.widths'"),
+        (
+            "pretrain",
+            "method=dbn learner.widths=[4]",
+            "'learner.widths' .* of learner.kind=conv_autoencoder, .*another method",
+        ),
         ("train", "pretrained=auto", "model=base has no encoder"),
         ("train", "weights=imagenet", "only transfer models take weights"),
         ("train", "unlabelled=photos", "pretrained=auto"),
         ("train", "views=3", "augment=true"),
         ("train", "freeze=1.5", "less than or equal to 1"),
         ("train", "model=dbn network.method=conv_autoencoder", "kind must be one of rbm, dbn"),
-        ("train", "model=vgg16 network.widths=[4]", "Unknown key 'network.widths'"),
+        ("train", "model=vgg16 network.widths=[4]", "'network.widths' .* of network.kind=cnn, .*another model"),
         ("cluster", "k=1", "'k'.*greater than or equal to 2"),
         ("cluster", "k_range=[5,3]", "must rise"),
         ("pretrain", "method=dense_autoencoder learner.noise.strength=0.5", "needs a name: gaussian"),
@@ -404,7 +438,7 @@ def test_main_lays_each_model_over_the_section_train():
     }
     assert main.models["base_augmented"].network.widths == (4,)
     assert main.models["autoencoder"].network.kind == "autoencoder"
-    assert [model.augment for model in main.models.values()] == [False, True, False, False]
+    assert [model.augmentation.kind for model in main.models.values()] == ["none", "policy", "none", "none"]
     assert config("main", dataset="sample", seed="4").models["dbn"].seed == 4
     assert config("main", "train.data_folder=there prepare.data_folder=there").cluster.data_folder.name == "there"
     again = config("main", "models.again.model=base models.again.seed=1")

@@ -30,7 +30,7 @@ def refusal(step: str = "study", settings: str = "", config_file: object = "", *
         ("labels=10|25|50|100 %", "labels", "labels_percent", ("10", "25", "50", "100")),
         ("labels=10|100%", "labels", "labels_percent", ("10", "100")),
         ("labels=10%|25 %|100%", "labels", "labels_percent", ("10", "25", "100")),
-        ("loss=bce|focal", "loss", "loss.name", ("bce", "focal")),
+        ("loss=bce|focal", "loss", "loss.kind", ("bce", "focal")),
         (" schedule.peak = 0.001 | 0.002 ", "schedule.peak", "schedule.peak", ("0.001", "0.002")),
         ("mapping=default|predecessor", "mapping", "mapping", ("default", "predecessor")),
     ],
@@ -92,8 +92,8 @@ def test_factors_that_cannot_be(factors: str, words: str) -> None:
         ("fold=1", "Unknown key 'fold' in the parameter 'set'. Did you mean 'folds'?"),
         ("train.augment=true", "train.augment is set, but augment is a factor: remove one of them"),
         (
-            "factors=[loss=bce|focal] train.loss.name=bce",
-            "train.loss.name is set, but loss is a factor: remove one of them",
+            "factors=[loss=bce|focal] train.loss.kind=bce",
+            "train.loss.kind is set, but loss is a factor: remove one of them",
         ),
         ("factors=[labels=10|100] train.labels_percent=50", "train.labels_percent is set, but labels is a factor"),
     ],
@@ -117,8 +117,8 @@ def test_characters_that_no_name_of_a_study_has(character: str) -> None:
 
 
 def test_a_factor_and_a_setting_beside_it_go_together() -> None:
-    loaded = config("study", "factors=[loss=bce|focal] train.loss.focal_gamma=3")
-    assert loaded.train == {"loss": {"focal_gamma": 3}}
+    loaded = config("study", "factors=[loss=bce|focal] train.loss.gamma=3")
+    assert loaded.train == {"loss": {"gamma": 3}}
 
 
 def test_an_unknown_preset_lists_what_there_is() -> None:

@@ -236,7 +236,7 @@ def test_the_shipped_space() -> None:
     assert isinstance(warmup, RangeConfig)
     assert warmup.whole
     floor = parameters["schedule.floor"]
-    assert floor.when == {"schedule.name": ("exponential", "cosine")}
+    assert floor.when == {"schedule.kind": ("exponential", "cosine")}
     widths = parameters["network.learner.widths"]
     assert isinstance(widths, ChoiceConfig)
     assert widths.when == {"network.learner.kind": ("conv_autoencoder",)}
@@ -249,30 +249,29 @@ def test_a_users_file_lies_over_the_shipped_space(tmp_path: Path) -> None:
         tmp_path / "mine.yaml",
         """
         space:
-          views: {values: [0, 4], when: {augment: true}}
+          augmentation: {views: {values: [0, 4], when: {augmentation.kind: policy}}, policy: {when: null}}
           schedule: {peak: {high: 0.02}, warmup_epochs: null}
           loss: null
           fit: {batch_size: {values: null, low: 8, high: 64, step: 8}}
-          augment_policy: {when: null}
         """,
     ).parameters
-    gone = {"schedule.warmup_epochs", "loss.name", "loss.focal_gamma", "loss.asymmetric_gamma_negative"}
-    assert set(loaded) == (set(shipped) | {"views"}) - gone
+    gone = {"schedule.warmup_epochs", "loss.kind", "loss.gamma", "loss.gamma_negative"}
+    assert set(loaded) == (set(shipped) | {"augmentation.views"}) - gone
     peak, batch = loaded["schedule.peak"], loaded["fit.batch_size"]
     assert isinstance(peak, RangeConfig)
     assert isinstance(batch, RangeConfig)
     assert (peak.low, peak.high, peak.log) == (0.0003, 0.02, True)
     assert (batch.low, batch.high, batch.step) == (8, 64, 8)
-    assert loaded["views"].when == {"augment": (True,)}
-    assert loaded["augment_policy"].when == {}
-    assert shipped["augment_policy"].when == {"augment": (True,)}
+    assert loaded["augmentation.views"].when == {"augmentation.kind": ("policy",)}
+    assert loaded["augmentation.policy"].when == {}
+    assert shipped["augmentation.policy"].when == {"augmentation.kind": ("policy",)}
 
 
 def test_one_bound_by_set() -> None:
-    peak = config("tune", "space.schedule.peak.high=0.02 space.augment=null").parameters["schedule.peak"]
+    peak = config("tune", "space.schedule.peak.high=0.02 space.balanced=null").parameters["schedule.peak"]
     assert isinstance(peak, RangeConfig)
     assert (peak.low, peak.high, peak.log) == (0.0003, 0.02, True)
-    assert "augment" not in config("tune", "space.augment=null").parameters
+    assert "balanced" not in config("tune", "space.balanced=null").parameters
 
 
 def test_numbers_without_a_point_in_their_exponent() -> None:

@@ -21,7 +21,7 @@ def ranged(low: float, high: float, *, log: bool = False) -> RangeConfig:
 
 
 PARAMETERS: dict[str, ParameterConfig] = {
-    "schedule.name": ChoiceConfig(values=("exponential", "constant"), when={}),
+    "schedule.kind": ChoiceConfig(values=("exponential", "constant"), when={}),
     "schedule.peak": ranged(0.0003, 0.01, log=True),
     "schedule.decay_per_epoch": ranged(0.8, 0.99),
     "fit.batch_size": ChoiceConfig(values=(8, 16, 128), when={}),
@@ -43,7 +43,7 @@ def trials(count: int, states: tuple[str, ...] = ("COMPLETE", "PRUNED", "FAILED"
                 "state": state,
                 "val_macro_ap": None if state == "FAILED" else 0.5 + spread * 0.3 * rng.random(),
                 "defaults": number == 0,
-                "schedule.name": "exponential" if decays else "constant",
+                "schedule.kind": "exponential" if decays else "constant",
                 "schedule.peak": str(10 ** rng.uniform(-3.5, -2)),
                 "schedule.decay_per_epoch": str(rng.uniform(0.8, 0.99)) if decays else "",
                 "fit.batch_size": str((8, 16, 128)[number // 2 % 3]),
@@ -123,7 +123,7 @@ def test_values_stand_in_the_order_of_the_space_and_on_its_scale() -> None:
     shown = {axes.get_title(loc="left"): axes for axes in figure.axes}
     labels = [text.get_text() for text in shown["fit.batch_size"].get_xticklabels()]
     assert labels == ["8", "16", "128"]
-    assert [text.get_text() for text in shown["schedule.name"].get_xticklabels()] == ["exponential", "constant"]
+    assert [text.get_text() for text in shown["schedule.kind"].get_xticklabels()] == ["exponential", "constant"]
     points = np.concatenate([one.get_offsets() for one in shown["schedule.peak"].collections])
     tried = trials(24).query("state != 'FAILED'")["schedule.peak"].astype(float)
     np.testing.assert_allclose(sorted(points[:, 0]), sorted(np.log10(tried)))

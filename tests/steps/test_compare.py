@@ -173,14 +173,14 @@ def test_arms_of_two_models_are_named_by_all_that_differs_but_their_networks(tra
     assert found["pairs"] == 2
     assert found["difference"] == pytest.approx(np.mean([of(dbn[n]) - of(base[n]) for n in (0, 1)]), abs=1e-12)
     assert contents.notes == []
-    other = finished(tracker, "fit.epochs=3 loss.name=focal", model="dbn", pretrained="none", augment="true")
+    other = finished(tracker, "fit.epochs=3 loss.kind=focal", model="dbn", pretrained="none", augment="true")
     several = compared(tracker, base[0], other)
     assert several.factor == "settings"
     names = [difference(several)[name] for name in ("first", "second")]
     assert names == ["base augment=false fit.epochs=40 and 1 more", "dbn augment=true fit.epochs=3 and 1 more"]
     assert several.notes == [
         "The arms, in their order, differ in 4 settings: "
-        "model=base|dbn; augment=false|true; fit.epochs=40|3; loss.name=bce|focal.",
+        "model=base|dbn; augment=false|true; fit.epochs=40|3; loss.kind=bce|focal.",
         "The arms are not trained equally long (fit.epochs): a difference may be due to that.",
     ]
 
@@ -196,19 +196,19 @@ def test_networks_of_one_model_are_told_apart(tracker: MemoryTracker) -> None:
 
 
 def test_arms_that_differ_in_more_settings_than_a_name_holds(tracker: MemoryTracker) -> None:
-    plain = finished(tracker, "fit.epochs=9 fit.batch_size=8 loss.name=focal schedule.peak=0.1")
+    plain = finished(tracker, "fit.epochs=9 fit.batch_size=8 loss.kind=focal schedule.peak=0.1")
     others = [
-        finished(tracker, f"fit.epochs=3 fit.batch_size=4 loss.name=bce schedule.peak={peak}") for peak in (0.2, 0.3)
+        finished(tracker, f"fit.epochs=3 fit.batch_size=4 loss.kind=bce schedule.peak={peak}") for peak in (0.2, 0.3)
     ]
     contents = compared(tracker, plain, *others)
     names = contents.cells["arm"].tolist()
     assert names == [
-        "fit.batch_size=8 fit.epochs=9 loss.name=focal and 1 more",
-        "fit.batch_size=4 fit.epochs=3 loss.name=bce and 1 more (2)",
-        "fit.batch_size=4 fit.epochs=3 loss.name=bce and 1 more (3)",
+        "fit.batch_size=8 fit.epochs=9 loss.kind=focal and 1 more",
+        "fit.batch_size=4 fit.epochs=3 loss.kind=bce and 1 more (2)",
+        "fit.batch_size=4 fit.epochs=3 loss.kind=bce and 1 more (3)",
     ]
     assert contents.comparisons["second"].unique().tolist() == names[1:]
-    assert "loss.name=focal|bce|bce; schedule.peak=0.1|0.2|0.3." in contents.notes[0]
+    assert "loss.kind=focal|bce|bce; schedule.peak=0.1|0.2|0.3." in contents.notes[0]
     assert "(fit.batch_size, fit.epochs)" in contents.notes[1]
 
 
@@ -251,7 +251,7 @@ def test_settings_that_make_no_arm(tracker: MemoryTracker) -> None:
         finished(tracker, "data_folder=here"),
         finished(
             tracker,
-            "data_folder=there max_problem_share=0.1 bootstrap_resamples=200 loss.focal_gamma=9 optimizer.momentum=0",
+            "data_folder=there max_problem_share=0.1 bootstrap_resamples=200 loss.gamma=9 optimizer.momentum=0",
             seed="1",
             augment_policy="light",
         ),

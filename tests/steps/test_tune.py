@@ -32,7 +32,6 @@ from wastelens.experiment import train_one as train_one_module
 from wastelens.experiment.fitting import Start
 from wastelens.steps import tune
 from wastelens.training.checkpoint import Progress
-from wastelens.training.schedules import learning_rate
 from wastelens.tuning import report as tuning_report
 from wastelens.tuning import space as tuning_space
 from wastelens.tuning import trial, trial_work, trial_workers
@@ -42,7 +41,7 @@ from wastelens.tuning.space import Space
 TINY = "train.network.widths=[4] train.fit.batch_size=16 train.bootstrap_resamples=100 pruner_first_epoch=1"
 OTHERS = ("optimizer", "fit", "loss", "balanced", "balance_target", "augment", "augment_policy", "augment_strength")
 ONLY_THE_SCHEDULE = " ".join(f"space.{key}=null" for key in (*OTHERS, "freeze", "network"))
-OPEN = "train.optimizer.name=sgd train.optimizer.clip_norm=0"  # to steps of any length
+OPEN = "train.optimizer.kind=sgd train.optimizer.clip_norm=0"  # to steps of any length
 BATCHES = 4  # of 16 in an epoch: 56 balanced training rows
 
 
@@ -186,7 +185,7 @@ def test_the_learning_rate_of_every_epoch_is_the_measured_one(whole: Whole) -> N
         keys = [key for key in space.parameters if row[key] != ""]
         schedule = space.settings({key: yaml.safe_load(str(row[key])) for key in keys}).schedule
         for epoch in (1, 2):
-            expected = learning_rate(schedule, epoch - 1 + (BATCHES - 1) / BATCHES, 2)
+            expected = schedule.learning_rate(epoch - 1 + (BATCHES - 1) / BATCHES, 2)
             assert run.first_values[epoch]["learning_rate"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -195,7 +194,7 @@ def test_the_first_trial_is_the_defaults(whole: Whole, prepared_folder: Path) ->
     assert (first.tags["defaults"], first.tags["state"]) == ("true", "COMPLETE")
     schedule = config("train").schedule
     assert float(first.parameters["schedule.peak"]) == schedule.peak
-    assert first.parameters["schedule.name"] == schedule.name
+    assert first.parameters["schedule.kind"] == schedule.kind
     assert whole.tuned.found.best_value >= first.metrics["val_macro_ap"]
     assert whole.tuned.found.defaults_value == first.metrics["val_macro_ap"]
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import MATERIALS, config, table
 
-from wastelens.config.augmentation import AugmentationConfig, TransformConfig
+from wastelens.config.augmentation import NoAugmentation, TransformConfig
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.dataset import BALANCED, FOLDS, PreparedDataset
@@ -24,7 +24,6 @@ from wastelens.errors import BalanceError, ConfigError
 from wastelens.preparing.training_rows import training_rows
 from wastelens.studies.cells import Cell, check_factors, configuration_key, plan_cells
 from wastelens.studies.places import Place
-from wastelens.training.schedules import learning_rate
 
 PHOTOS, COPIES, BATCH = 60, 10, 8
 TRAIN_ROWS = {0: 40, 1: 36, 2: 44}
@@ -91,7 +90,7 @@ def test_the_grid_in_its_order(dataset: PreparedDataset) -> None:
     for cell in cells:
         place, made = cell.place, cell.config
         assert (made.model, made.seed, made.fold) == (place.model, place.seed, place.fold)
-        assert made.augment is (place.levels["augment"] == "true")
+        assert (made.policy is not None) is (place.levels["augment"] == "true")
         assert made.balanced is (place.levels["balanced"] == "true")
         assert made.labels_percent == float(place.levels["labels"])
     place = cells[0].place
@@ -102,12 +101,12 @@ def test_the_grid_in_its_order(dataset: PreparedDataset) -> None:
 @pytest.mark.parametrize(
     ("factor", "values"),
     [
-        ("loss=bce|focal", [("loss.name", "bce"), ("loss.name", "focal")]),
+        ("loss=bce|focal", [("loss.kind", "bce"), ("loss.kind", "focal")]),
         ("labels=50|100 %", [("labels_percent", 50.0), ("labels_percent", 100.0)]),
         ("schedule.peak=0.001|0.002", [("schedule.peak", 0.001), ("schedule.peak", 0.002)]),
         ("freeze=0.5|features", [("freeze", 0.5), ("freeze", "features")]),
         ("network.widths=[4]|[8, 16]", [("network.widths", (4,)), ("network.widths", (8, 16))]),
-        ("augment_policy=light|none", [("augment_policy", "light"), ("augment_policy", "none")]),
+        ("augment_policy=light|none", [("augmentation.policy", "light"), ("augmentation.policy", "none")]),
         ("fine_tune.epochs=0|1", [("fine_tune.epochs", 0), ("fine_tune.epochs", 1)]),
     ],
 )
@@ -257,11 +256,11 @@ def test_factors_that_a_training_knows() -> None:
             "base augment=maybe: Config key 'augment' in the factor augment: must",
         ),
         ({"factors": "labels=10|200"}, "", "base labels=200: Config key 'labels_percent' in the factor labels: input"),
-        ({"factors": "loss=bce|focl"}, "", "base loss=focl: Config key 'loss.name' in the factor loss:"),
+        ({"factors": "loss=bce|focl"}, "", "base loss=focl: Unknown loss 'focl'. Did you mean 'focal'?"),
         ({"factors": "pretrained=none|auto"}, "", "pretrained=auto, but model=base has no encoder to pretrain"),
         ({"models": "base,bsae"}, "", "bsae augment=false: Unknown model 'bsae'. Did you mean 'base'?"),
         ({"factors": "freeze=0|["}, "", "Cannot read the value in 'freeze=[' of the factor freeze."),
-        ({"models": "autoencoder"}, "train.network.widths=[4]", "Unknown key 'network.widths' in the section train."),
+        ({"models": "autoencoder"}, "train.network.widths=[4]", "'network.widths' in the section train is a"),
         ({}, "train.fit.epoch=3", "Unknown key 'fit.epoch' in the section train. Did you mean 'epochs'?"),
         ({}, "train.resume=abc", "resume is not a setting of its cells; a study goes on when it is called again"),
         ({}, "train.model=vgg16", "model is not a setting of its cells; write models beside train, not below it"),
@@ -270,10 +269,19 @@ def test_factors_that_a_training_knows() -> None:
         (
             {"factors": "augment_policy=light|none"},
             "",
-            "'base augment_policy=light seed 0 fold 0' and 'base augment_policy=none seed 0 fold 0' are the same",
+            "base augment_policy=light: 'augmentation.policy' in",
+        ),
+        (
+            {"factors": "balance_target=0.5|0.6"},
+            "train.balanced=false",
+            "'base balance_target=0.5 seed 0 fold 0' and 'base balance_target=0.6 seed 0 fold 0' are the same",
         ),
         ({"factors": "labels=100|100.0"}, "", "are the same training"),
-        ({"factors": "loss.focal_gamma=1|2"}, "", "are the same training"),
+        (
+            {"factors": "loss.gamma=1|2"},
+            "",
+            "base loss.gamma=1: 'loss.gamma' in the factor loss.gamma is",
+        ),
         ({"factors": "bootstrap_resamples=100|200"}, "", "are the same training"),
         ({"factors": "augment_policy=light|none,augment=true|false"}, "", "augment=false seed 0 fold 0' are the same"),
     ],
@@ -326,17 +334,18 @@ def test_what_a_policy_says_counts_only_with_augmentation(dataset: PreparedDatas
     def key(settings: str, **parameters: str) -> str:
         return configuration_key(config("train", settings, **parameters), dataset)
 
-    assert key("", augment_policy="light") == key("") == key("augmentation.transforms=[]")
     with_it = [
         key("augment=true"),
         key("augment=true", augment_policy="light"),
         key("augment=true augmentation.transforms=[]"),
+        key("augment=true augmentation.strength=0.5"),
         key("augment=true views=2"),
         key(""),
     ]
     assert len(set(with_it)) == len(with_it)
 
 
+POLICY = config("train", augment="true").augmentation
 OTHER_VALUES = {
     "model": ("dbn",),
     "pretrained": ("none",),
@@ -346,30 +355,18 @@ OTHER_VALUES = {
     "fine_tune.freeze": (0.5,),
     "fine_tune.learning_rate": (0.1,),
     "unlabelled": ("photos",),
-    "augment": (True,),
-    "augment_policy": ("light",),
-    "augmentation": (AugmentationConfig(transforms=()),),
-    "augment_strength": (0.5,),
-    "views": (2,),
+    "augmentation": (NoAugmentation(kind="none"), POLICY.model_copy(update={"views": 2})),
     "cache_features": (False,),
     "balanced": (False,),
     "balance_target": (0.5,),
     "labels_percent": (10.0, 50.0),
     "fold": (1, 2),
-    "loss.name": ("focal", "asymmetric"),
-    "loss.focal_gamma": (1.0,),
-    "loss.asymmetric_gamma_positive": (1.0,),
-    "loss.asymmetric_gamma_negative": (1.0,),
-    "loss.asymmetric_clip": (0.1,),
-    "schedule.name": ("constant", "cosine"),
+    "loss": (config("train", "loss.kind=focal").loss, config("train", "loss.kind=asymmetric").loss),
+    "schedule": (config("train", "schedule.kind=constant").schedule, config("train", "schedule.kind=cosine").schedule),
     "schedule.start": (0.001,),
     "schedule.peak": (0.1,),
-    "schedule.floor": (0.0001,),
     "schedule.warmup_epochs": (0.0, 1.0),
-    "schedule.decay_per_epoch": (0.9,),
-    "optimizer.name": ("adam", "sgd"),
-    "optimizer.weight_decay": (0.1,),
-    "optimizer.momentum": (0.5,),
+    "optimizer": (config("train", "optimizer.kind=adam").optimizer, config("train", "optimizer.kind=sgd").optimizer),
     "optimizer.clip_norm": (0.0,),
     "fit.epochs": (3,),
     "fit.steps_per_epoch": (3, 4),
@@ -385,29 +382,17 @@ OTHER_VALUES = {
 NO_SETTINGS = {"dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples"}
 # What a training reads of these settings, as the code that trains has it.
 USED_WHERE = {
-    "augment_policy": lambda made: made.augment,
-    "augmentation": lambda made: made.augment,
-    "augment_strength": lambda made: made.augment,
-    "views": lambda made: made.augment,
     "balance_target": lambda made: made.balanced,
     "fine_tune.freeze": lambda made: made.fine_tune.epochs > 0,
     "fine_tune.learning_rate": lambda made: made.fine_tune.epochs > 0,
-    "loss.focal_gamma": lambda made: made.loss.name == "focal",
-    "loss.asymmetric_gamma_positive": lambda made: made.loss.name == "asymmetric",
-    "loss.asymmetric_gamma_negative": lambda made: made.loss.name == "asymmetric",
-    "loss.asymmetric_clip": lambda made: made.loss.name == "asymmetric",
     "schedule.start": lambda made: made.schedule.warmup_epochs > 0,
-    "schedule.floor": lambda made: made.schedule.name != "constant",
-    "schedule.decay_per_epoch": lambda made: made.schedule.name == "exponential",
-    "optimizer.weight_decay": lambda made: made.optimizer.name == "adamw",
-    "optimizer.momentum": lambda made: made.optimizer.name == "sgd",
 }
 
 
 def test_every_setting_has_another_value_here() -> None:
     covered = {key.split(".")[0] for key in OTHER_VALUES}
     assert covered == set(TrainConfig.model_fields) - NO_SETTINGS
-    for part in ("fine_tune", "loss", "schedule", "optimizer", "fit"):
+    for part in ("fine_tune", "fit"):
         kind = TrainConfig.model_fields[part].annotation
         fields = {key.split(".")[1] for key in OTHER_VALUES if key.startswith(f"{part}.")}
         assert fields == set(kind.model_fields)  # type: ignore[union-attr]
@@ -426,13 +411,13 @@ def changed(base: TrainConfig, key: str, value: object) -> TrainConfig:
     return made
 
 
-AUTOENCODER = config("train", model="autoencoder")
+AUTOENCODER = config("train", model="autoencoder", augment="true")
 
 
 @given(st.lists(st.sampled_from([(key, value) for key, of in OTHER_VALUES.items() for value in of]), max_size=4))
 def test_keys_differ_where_a_setting_does_that_is_used(changes: list[tuple[str, object]]) -> None:
     somewhere = PreparedDataset(Path("nowhere"), {"digest": "a digest"}, pd.DataFrame())
-    last = dict(changes)
+    last = dict(sorted(changes, key=lambda change: "." in change[0]))  # a kind first, then settings within it
     made = AUTOENCODER
     for key, value in last.items():
         made = changed(made, key, value)
@@ -456,11 +441,11 @@ def always(made: TrainConfig) -> bool:
 def test_what_counts_of_a_schedule_is_what_the_learning_rate_depends_on(
     dataset: PreparedDataset, name: str, warmup: float
 ) -> None:
-    base = changed(config("train"), "schedule.name", name) if name != "exponential" else config("train")
-    base = changed(base, "schedule.warmup_epochs", warmup) if warmup != base.schedule.warmup_epochs else base
-    for key, value in (("start", 0.001), ("floor", 0.0015), ("decay_per_epoch", 0.5)):
-        other = changed(base, f"schedule.{key}", value)
-        rates = [[learning_rate(one.schedule, epoch / 2, 40) for epoch in range(80)] for one in (base, other)]
+    base = config("train", f"schedule.kind={name} schedule.warmup_epochs={warmup}")
+    values = {"start": 0.001, "floor": 0.0015, "decay_per_epoch": 0.5}
+    for key in set(values) & set(type(base.schedule).model_fields):
+        other = changed(base, f"schedule.{key}", values[key])
+        rates = [[one.schedule.learning_rate(epoch / 2, 40) for epoch in range(80)] for one in (base, other)]
         counts = configuration_key(other, dataset) != configuration_key(base, dataset)
         assert counts is (rates[0] != rates[1])
 
@@ -489,7 +474,7 @@ def test_the_order_of_a_transforms_parameters_does_not_count(dataset: PreparedDa
     parameters = ({"scale": 1, "rotate": 2}, {"rotate": 2, "scale": 1}, {"scale": 2, "rotate": 1})
     policies = [TransformConfig(name="Affine", probability=1, parameters=of) for of in parameters]
     one, turned, other = (
-        changed(config("train", augment="true"), "augmentation", AugmentationConfig(transforms=(policy,)))
+        changed(config("train", augment="true"), "augmentation", POLICY.model_copy(update={"transforms": (policy,)}))
         for policy in policies
     )
     assert configuration_key(one, dataset) == configuration_key(turned, dataset) != configuration_key(other, dataset)

@@ -318,7 +318,7 @@ def train():
 
 
 def views_of(train, photos, views=4, policy="none"):
-    augmentation = config("train", augment_policy=policy).augmentation
+    augmentation = config("train", augment="true", augment_policy=policy).augmentation
     return AugmentedViews(photos, train.frame["photo_index"].to_numpy(), augmentation, views, seed=5)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.factories import config
 
-from wastelens.training import losses
+from wastelens.training.losses import AsymmetricLoss, BinaryCrossEntropy, FocalLoss
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +53,26 @@ def gradient(tf, loss, labels, logits):
 
 
 def asymmetric(gamma_positive, gamma_negative, clip):
-    return lambda labels, logits: losses.asymmetric_loss(
-        labels, logits, gamma_positive=gamma_positive, gamma_negative=gamma_negative, clip=clip
-    )
+    return AsymmetricLoss(kind="asymmetric", gamma_positive=gamma_positive, gamma_negative=gamma_negative, clip=clip)
 
 
+BCE = BinaryCrossEntropy(kind="bce")
 ALL = {
-    "bce": losses.binary_cross_entropy,
-    **{f"focal {g}": lambda y, x, g=g: losses.focal_loss(y, x, g) for g in (0, 0.5, 2, 5)},
+    "bce": BCE,
+    **{f"focal {g}": FocalLoss(kind="focal", gamma=g) for g in (0, 0.5, 2, 5)},
     **{f"asymmetric {a}": asymmetric(*a) for a in ((0, 0, 0), (0, 4, 0.05), (1, 4, 0.05), (0.5, 0.5, 0), (1, 2, 0.9))},
 }
 
 
 def test_binary_cross_entropy(tf):
     expected = plain_cross_entropy(LABELS, LOGITS).mean()
-    assert float(losses.binary_cross_entropy(LABELS, LOGITS)) == pytest.approx(expected, rel=1e-5)
+    assert float(BCE(LABELS, LOGITS)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0, 0.5, 1, 2, 5])
 def test_focal(tf, gamma):
     expected = plain_focal(LABELS, LOGITS, gamma).mean()
-    assert float(losses.focal_loss(LABELS, LOGITS, gamma)) == pytest.approx(expected, rel=1e-5)
+    assert float(FocalLoss(kind="focal", gamma=gamma)(LABELS, LOGITS)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("gamma_positive", "gamma_negative"), [(0, 0), (0, 4), (1, 4), (2, 0.5)])
@@ -88,13 +87,13 @@ def test_asymmetric(tf, gamma_positive, gamma_negative, clip):
 def test_special_cases_are_binary_cross_entropy_even_at_extremes(tf, name):
     for labels, logits in ((LABELS, LOGITS), (BOTH, EXTREME)):
         value, slope = gradient(tf, ALL[name], labels, logits)
-        expected, expected_slope = gradient(tf, losses.binary_cross_entropy, labels, logits)
+        expected, expected_slope = gradient(tf, BCE, labels, logits)
         assert value == pytest.approx(expected, rel=1e-6)
         np.testing.assert_allclose(slope, expected_slope, rtol=1e-5, atol=1e-9)
 
 
 def test_gradient_of_binary_cross_entropy_is_probability_less_label(tf):
-    _, slope = gradient(tf, losses.binary_cross_entropy, BOTH, EXTREME)
+    _, slope = gradient(tf, BCE, BOTH, EXTREME)
     probability = 1 / (1 + np.exp(-EXTREME.astype(np.float64)))
     np.testing.assert_allclose(slope * EXTREME.size, probability - BOTH, atol=1e-6)
 
@@ -129,15 +128,14 @@ def test_gradient_against_finite_differences(tf, name):
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ("loss.name=bce", "bce"),
-        ("loss.name=focal loss.focal_gamma=5", "focal 5"),
+        ("loss.kind=bce", "bce"),
+        ("loss.kind=focal loss.gamma=5", "focal 5"),
         (
-            "loss.name=asymmetric loss.asymmetric_gamma_positive=1 loss.asymmetric_gamma_negative=4 "
-            "loss.asymmetric_clip=0.05",
+            "loss.kind=asymmetric loss.gamma_positive=1 loss.gamma_negative=4 loss.clip=0.05",
             "asymmetric (1, 4, 0.05)",
         ),
     ],
 )
 def test_config_builds_the_loss_it_names(tf, settings, name):
-    built = losses.build_loss(config("train", settings).loss)
+    built = config("train", settings).loss
     assert float(built(LABELS, LOGITS)) == pytest.approx(float(ALL[name](LABELS, LOGITS)))

@@ -80,7 +80,9 @@ def test_every_draw_is_a_training_with_just_these_values(model: str, data: st.Da
     for key, parameter in space.parameters.items():
         holds = all(at(tree, name) in wanted for name, wanted in parameter.when.items())
         assert (key in values) is holds
-    ours = tuple(f"{key}." for key in (*values, "augmentation"))  # which augment_policy brings
+    ours = tuple(
+        f"{key}." for key in (*values, "augmentation", *(key.removesuffix(".kind") for key in values))
+    )  # a kind brings its settings
     for key, value in flatten(space.defaults).items():
         if not f"{key}.".startswith(ours):
             assert flatten(tree)[key] == value
@@ -99,7 +101,7 @@ def test_what_is_varied_of_each_model(model: str, own: set[str]) -> None:
     known = set(shipped_space(model).walk(first))
     special = {key for key in known if key == "freeze" or key.startswith("network.")} - {"network.dropout"}
     assert special == own
-    assert {"schedule.peak", "schedule.decay_per_epoch", "fit.batch_size", "network.dropout", "loss.name"} <= known
+    assert {"schedule.peak", "schedule.decay_per_epoch", "fit.batch_size", "network.dropout", "loss.kind"} <= known
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -111,7 +113,7 @@ def test_the_defaults_values(model: str) -> None:
     assert set(values) <= set(varied) | {"schedule.decay_per_epoch", "optimizer.weight_decay", "balance_target"}
     assert all(contains(space.parameters[key], value) for key, value in values.items())
     assert isinstance(values["schedule.warmup_epochs"], int)
-    assert values["optimizer.name"] == "adamw"
+    assert values["optimizer.kind"] == "adamw"
     assert "balance_target" not in values  # auto is no number of the range
 
 
@@ -123,10 +125,10 @@ def test_defaults_as_the_space_spells_them() -> None:
 
 
 def test_settings_that_all_trials_have() -> None:
-    space = space_of({"augment": {"values": [True]}}, train={"fit": {"epochs": 3}, "seed": 5}, model="dbn")
-    trained = space.settings({"augment": True})
-    assert (trained.fit.epochs, trained.seed, trained.model, trained.augment) == (3, 5, "dbn", True)
-    assert (space.defaults.fit.epochs, space.defaults.augment) == (3, False)
+    space = space_of({"balanced": {"values": [False]}}, train={"fit": {"epochs": 3}, "seed": 5}, model="dbn")
+    trained = space.settings({"balanced": False})
+    assert (trained.fit.epochs, trained.seed, trained.model, trained.balanced) == (3, 5, "dbn", False)
+    assert (space.defaults.fit.epochs, space.defaults.balanced) == (3, True)
 
 
 # Conditions
@@ -135,41 +137,41 @@ def test_settings_that_all_trials_have() -> None:
 def test_conditions_on_what_is_fixed_and_on_what_is_chosen() -> None:
     tree = {
         "freeze": {"values": [0.5], "when": {"network.kind": "transfer"}},
-        "augment_strength": {"values": [0.5], "when": {"augment": True, "network.kind": ["cnn", "dbn"]}},
-        "augment": {"values": [True, False]},
+        "balance_target": {"values": [0.5], "when": {"balanced": True, "network.kind": ["cnn", "dbn"]}},
+        "balanced": {"values": [True, False]},
     }
     space = space_of(tree)
-    assert list(space.parameters) == ["freeze", "augment", "augment_strength"]
-    assert space.grid() == [{"augment": True, "augment_strength": 0.5}, {"augment": False}]
-    assert "augment_strength" not in space_of(tree, model="vgg16", train={"weights": "none"}).walk(first)
+    assert list(space.parameters) == ["freeze", "balanced", "balance_target"]
+    assert space.grid() == [{"balanced": True, "balance_target": 0.5}, {"balanced": False}]
+    assert "balance_target" not in space_of(tree, model="vgg16", train={"weights": "none"}).walk(first)
 
 
 def test_a_chain_of_conditions() -> None:
     tree = {
         "balance_target": {"values": [0.5], "when": {"balanced": True}},
-        "balanced": {"values": [True, False], "when": {"augment": True}},
-        "augment": {"values": [True, False]},
+        "balanced": {"values": [True, False], "when": {"cache_features": True}},
+        "cache_features": {"values": [True, False]},
     }
     space = space_of(tree)
-    assert list(space.parameters) == ["augment", "balanced", "balance_target"]
+    assert list(space.parameters) == ["cache_features", "balanced", "balance_target"]
     assert space.grid() == [
-        {"augment": True, "balanced": True, "balance_target": 0.5},
-        {"augment": True, "balanced": False},
-        {"augment": False, "balance_target": 0.5},  # balanced is not varied, and true by default
+        {"cache_features": True, "balanced": True, "balance_target": 0.5},
+        {"cache_features": True, "balanced": False},
+        {"cache_features": False, "balance_target": 0.5},  # balanced is not varied, and true by default
     ]
-    assert space_of(tree, train={"balanced": False}).grid()[-1] == {"augment": False}
+    assert space_of(tree, train={"balanced": False}).grid()[-1] == {"cache_features": False}
 
 
 def test_a_condition_on_a_part_of_what_is_chosen() -> None:
     noises = [{"name": "none", "strength": 0.0}, {"name": "masking", "strength": 0.3}]
     tree = {
-        "views": {"values": [0], "when": {"network.learner.noise.name": "masking"}},
+        "freeze": {"values": [0], "when": {"network.learner.noise.name": "masking"}},
         "network": {"learner": {"noise": {"values": noises}}},
     }
     space = space_of(tree, model="autoencoder")
     assert [sorted(values) for values in space.grid()] == [
         ["network.learner.noise"],
-        ["network.learner.noise", "views"],
+        ["freeze", "network.learner.noise"],
     ]
     assert space.settings(space.grid()[1]).network.learner.noise.strength == 0.3  # type: ignore[union-attr]
 
@@ -193,15 +195,15 @@ def test_a_choice_of_methods_decides_what_else_is_varied() -> None:
     [
         (
             {
-                "augment": {"values": [True, False], "when": {"balanced": True}},
-                "balanced": {"values": [True, False], "when": {"augment": True}},
+                "cache_features": {"values": [True, False], "when": {"balanced": True}},
+                "balanced": {"values": [True, False], "when": {"cache_features": True}},
                 "seed": {"values": [1, 2]},
             },
-            "In the space of tune, the conditions of augment, balanced depend on each other. Break it.",
+            "In the space of tune, the conditions of cache_features, balanced depend on each other. Break it.",
         ),
         (
-            {"augment": {"values": [True, False], "when": {"augment": True}}},
-            "the conditions of augment depend on each other",
+            {"cache_features": {"values": [True, False], "when": {"cache_features": True}}},
+            "the conditions of cache_features depend on each other",
         ),
     ],
 )
@@ -222,13 +224,13 @@ def test_circles(tree: dict[str, Any], words: str) -> None:
             f"Unknown key 'network.learner.noize' {HERE} Did you mean 'noise'?",
         ),
         (
-            {"seed": {"low": 1, "high": 2, "when": {"schedule.nam": "cosine"}}},
-            f"Unknown key 'schedule.nam' {HERE} Did you mean 'name'?",
+            {"seed": {"low": 1, "high": 2, "when": {"schedule.kin": "cosine"}}},
+            f"Unknown key 'schedule.kin' {HERE} Did you mean 'kind'?",
         ),
-        ({"seed": {"low": 1, "high": 2, "when": {"augment.p": True}}}, f"Unknown key 'augment.p' {HERE}"),
+        ({"seed": {"low": 1, "high": 2, "when": {"cache_features.p": True}}}, f"Unknown key 'cache_features.p' {HERE}"),
         (
-            {"seed": {"low": 1, "high": 2, "when": {"schedule.name": ["cosine", "exponental"]}}},
-            "In the space of tune, 'seed' is varied when schedule.name is exponental, which it never is. "
+            {"seed": {"low": 1, "high": 2, "when": {"schedule.kind": ["cosine", "exponental"]}}},
+            "In the space of tune, 'seed' is varied when schedule.kind is exponental, which it never is. "
             "Did you mean 'exponential'?",
         ),
         (
@@ -262,12 +264,12 @@ def test_parameters_that_cannot_be(tree: dict[str, Any], message: str) -> None:
             {"schedule": {"warmup_epochs": {"low": -1, "high": 3}}},
             ("'schedule.warmup_epochs' in the space", "(not -1)"),
         ),
-        ({"schedule": {"name": {"values": ["cosine", "exp"]}}}, ("'schedule.name' in the space", "(not 'exp')")),
-        ({"schedule": {"name": {"low": 1, "high": 2}}}, ("'schedule.name' in the space",)),
+        ({"schedule": {"kind": {"values": ["cosine", "exp"]}}}, ("Unknown schedule 'exp'", "There are: constant")),
+        ({"schedule": {"kind": {"low": 1, "high": 2}}}, ("Unknown schedule '",)),
         ({"network": {"widths": {"values": [[8], []]}}}, ("'network.widths' in the space",)),
         ({"network": {"learner": {"gibbs_steps": {"low": 1, "high": 3}}}}, ("'network.learner'", "in the space")),
         ({"weights": {"values": ["none", "imagenet"]}}, ("weights=imagenet, but only transfer models",)),
-        ({"views": {"low": 0, "high": 2}}, ("views are of augmented photos: they need augment=true",)),
+        ({"augmentation": {"views": {"low": 0, "high": 2}}}, ("'augmentation.views' in the space", "augment=true")),
     ],
 )
 def test_spaces_of_what_no_training_can_be(tree: dict[str, Any], words: tuple[str, ...]) -> None:
@@ -280,7 +282,7 @@ def test_spaces_of_what_no_training_can_be(tree: dict[str, Any], words: tuple[st
 
 
 def test_settings_of_all_trials_that_cannot_be() -> None:
-    message = refusal({"augment": {"values": [True]}}, train={"fit": {"epocs": 3}})
+    message = refusal({"cache_features": {"values": [True]}}, train={"fit": {"epocs": 3}})
     assert message == "Unknown key 'fit.epocs' in the section train. Did you mean 'epochs'?"
 
 
@@ -375,22 +377,22 @@ def brute_force(tree: Mapping[str, list[Any]], holds: Mapping[str, tuple[str, An
     condition=st.sampled_from([None, "exponential", "cosine"]),
 )
 def test_grids_against_brute_force(methods: list[str], balanced: list[bool], count: int, condition: str | None) -> None:
-    when = {} if condition is None else {"when": {"schedule.name": condition}}
+    when = {} if condition is None else {"when": {"schedule.kind": condition}}
     tree = {
         "network": {"dropout": {"low": 0.1, "high": 0.1 + count * 0.1, "step": 0.1, **when}},
         "balance_target": {"values": [0.5, 1.0], "when": {"balanced": True}},
         "balanced": {"values": balanced},
-        "schedule": {"name": {"values": methods}},
+        "schedule": {"kind": {"values": methods}},
     }
     steps = [round(0.1 + number * 0.1, 9) for number in range(count + 1)]
     holds = {"balance_target": ("balanced", True)}
     if condition is not None:
-        holds["network.dropout"] = ("schedule.name", condition)
+        holds["network.dropout"] = ("schedule.kind", condition)
     every = {
         "network.dropout": steps,
         "balance_target": [0.5, 1.0],
         "balanced": balanced,
-        "schedule.name": methods,
+        "schedule.kind": methods,
     }
     expected = brute_force(every, holds)
     found = space_of(tree).grid()
@@ -403,7 +405,7 @@ def test_grids_against_brute_force(methods: list[str], balanced: list[bool], cou
 
 def test_a_grid_too_large_to_try() -> None:
     message = refusal(
-        {"fit": {"patience_epochs": {"low": 1, "high": 4000000000}}, "augment": {"values": [True, False]}}
+        {"fit": {"patience_epochs": {"low": 1, "high": 4000000000}}, "cache_features": {"values": [True, False]}}
     )
     assert message == (
         "sampler=grid has more than 10,000 combinations in this space. Take parameters out of it by null, or use "
@@ -430,7 +432,7 @@ def test_whole_numbers_are_steps_of_a_grid_unless_they_are_on_a_log_scale() -> N
 
 def test_a_number_that_this_model_does_not_vary_is_no_hindrance() -> None:
     tree = {
-        "augment": {"values": [True, False]},
+        "cache_features": {"values": [True, False]},
         "freeze": {"low": 0.0, "high": 1.0, "when": {"network.kind": "transfer"}},
     }
-    assert space_of(tree).grid() == [{"augment": True}, {"augment": False}]
+    assert space_of(tree).grid() == [{"cache_features": True}, {"cache_features": False}]

@@ -36,16 +36,16 @@ from wastelens.tuning.trials import ERROR, WORKER, TrialFailed, TrialStore
 
 SPACE = {
     "schedule": {
-        "name": {"values": ["exponential", "cosine"]},
+        "kind": {"values": ["exponential", "cosine"]},
         "peak": {"low": 0.0005, "high": 0.01, "log": True},
-        "decay_per_epoch": {"low": 0.8, "high": 0.99, "when": {"schedule.name": "exponential"}},
+        "decay_per_epoch": {"low": 0.8, "high": 0.99, "when": {"schedule.kind": "exponential"}},
     },
     "network": {"widths": {"values": [[8, 8], [24, 48, 64, 96, 128]]}},
 }
 STEPS = {"fit": {"batch_size": {"low": 8, "high": 15}}}
 NO_WIDTHS = {"schedule": SPACE["schedule"]}
 DEFAULTS = {
-    "schedule.name": "exponential",
+    "schedule.kind": "exponential",
     "schedule.peak": 0.002,
     "schedule.decay_per_epoch": 0.95,
     "network.widths": [24, 48, 64, 96, 128],
@@ -192,9 +192,9 @@ def test_nothing_is_begun_when_the_time_is_up(tmp_path: Path) -> None:
 def test_conditional_parameters_under_tpe(tmp_path: Path) -> None:
     # Warnings are errors here: Optuna's of parameters that only some trials have would end this.
     tried = work(opened(tmp_path, trials=20, sampler="tpe"))
-    names = {values["schedule.name"] for values in tried}
+    names = {values["schedule.kind"] for values in tried}
     assert names == {"exponential", "cosine"}
-    assert all(("schedule.decay_per_epoch" in one) is (one["schedule.name"] == "exponential") for one in tried)
+    assert all(("schedule.decay_per_epoch" in one) is (one["schedule.kind"] == "exponential") for one in tried)
 
 
 def test_steps_that_do_not_divide_the_range(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_importances(tmp_path: Path) -> None:
 
 def test_a_grid_has_every_combination_once_the_defaults_first(tmp_path: Path) -> None:
     space = {
-        "schedule": {"name": {"values": ["cosine", "exponential"]}},
+        "schedule": {"kind": {"values": ["cosine", "exponential"]}},
         "network": {"dropout": {"low": 0.0, "high": 0.3, "step": 0.1}},
         "balanced": {"values": [True, False]},
         "balance_target": {"values": [0.5, 0.7], "when": {"balanced": True}},
@@ -288,7 +288,7 @@ def test_a_grid_has_every_combination_once_the_defaults_first(tmp_path: Path) ->
     store = opened(tmp_path, space, sampler="grid", trials=100)
     tried = work(store)
     # The default of balance_target is none of its values, so that the defaults are one more than the grid.
-    assert tried[0] == {"schedule.name": "exponential", "network.dropout": 0.2, "balanced": True}
+    assert tried[0] == {"schedule.kind": "exponential", "network.dropout": 0.2, "balanced": True}
     texts = [json.dumps(one, sort_keys=True) for one in tried]
     assert store.asked == len(texts) == len(set(texts)) == 1 + 2 * 4 * (2 + 1)
     assert {one["network.dropout"] for one in tried} == {0.0, 0.1, 0.2, 0.3}
@@ -503,8 +503,8 @@ def refusal(error: type[WastelensError], act: Callable[[], Any]) -> str:
         ({"digest": "other"}, "another dataset (digest; now other)"),
         ({"digest": "1234567"}, "another dataset (digest; now 1234567)"),
         (
-            {"space": {**SPACE, "augment": {"values": [True, False]}}},
-            "another space (augment.values not at all; now [True, False])",
+            {"space": {**SPACE, "cache_features": {"values": [True, False]}}},
+            "another space (cache_features.values not at all; now [True, False])",
         ),
         (
             {"space": {**SPACE, "network": {"widths": {"values": [[8, 8], [24, 48, 64, 96, 128], [9] * 99]}}}},

@@ -29,12 +29,21 @@ class Config(BaseModel):
             if isinstance(value, bool):  # pydantic would take it for the number 1 or 0
                 raise ValueError("cannot be true or false")
             return value
-        if isinstance(value, bool):
-            return value
-        word = str(value).strip().lower()
-        if word in _TRUE | _FALSE:
-            return word in _TRUE
-        raise ValueError("must be true or false (1, 0, yes and no are understood too)")
+        return plain_boolean(value)
+
+
+def plain_boolean(value: object) -> bool:
+    """Read ``true|false|1|0|yes|no`` in any case.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _TRUE | _FALSE:
+        return word in _TRUE
+    raise ValueError("must be true or false (1, 0, yes and no are understood too)")
 
 
 def listed(value: object) -> object:

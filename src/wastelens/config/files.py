@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wastelens.config.base import Config, as_text
+from wastelens.config.base import Config, as_text, plain_boolean
 from wastelens.config.main import MainConfig
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.steps import STEP_CONFIGS
@@ -24,6 +24,14 @@ Tree = dict[str, Any]
 Layer = tuple[str, Tree]  # what a user knows it by, and what it says
 MAIN_FILES = ("prepare", "train", "cluster", "explain", "main")
 FOLLOW_TRAIN = ("cluster", "explain")  # what the main job's section train says of keys they know, holds for them
+_FIXES = {
+    "augmentation": "Set {0}augment=true too",
+    "network": "Choose another model",
+    "learner": "Choose another method",
+}
+KINDS = ("augmentation", "loss", "schedule", "optimizer")  # parts of train that come in kinds, each with its files
+AUGMENT = "augment"  # true or false: a parameter of train, short for the kind of augmentation
+SHORT_KEYS = {"augment_policy": "augmentation.policy", "views": "augmentation.views"}  # parameters of train, likewise
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")  # an apostrophe without its pair is only a letter
@@ -90,12 +98,33 @@ def _shipped(step: str) -> Layer:
 
 
 def _layers_of_step(step: str, above: list[Layer]) -> list[Layer]:
-    """The shipped file, those of the parts that are named, and what the user says."""
+    """Return the shipped file, those of the parts that are named, and what the user says."""
     shipped = [_shipped(step)]
+    above = [(label, _spelled_out(layer, label)) for label, layer in above] if step == "train" else above
     return [*shipped, *_named_parts(shipped, above, STEP_CONFIGS[step]), *above]
 
 
+def _spelled_out(tree: Tree, label: str) -> Tree:
+    """Replace the short parameters of ``train`` by the keys that they stand for.
+
+    Raises:
+        ConfigError: ``augment`` is neither true nor false.
+    """
+    expanded = _without(tree, {*SHORT_KEYS, AUGMENT})
+    for short, key in SHORT_KEYS.items():
+        if short in tree:
+            expanded = merge(expanded, _tree_at(key, tree[short]))
+    if AUGMENT in tree:
+        try:
+            kind = "policy" if plain_boolean(tree[AUGMENT]) else "none"
+        except ValueError as error:
+            raise ConfigError(f"Config key '{AUGMENT}' in {label}: {error} (not {tree[AUGMENT]!r}).") from None
+        expanded = merge(expanded, {"augmentation": {"kind": kind}})
+    return expanded
+
+
 def _resolved(schema: type[AnyConfig], layers: list[Layer]) -> AnyConfig:
+    layers = [(label, _without_replaced(layer, schema, number, layers)) for number, (label, layer) in enumerate(layers)]
     tree = _merged(layers)
     for label, layer in layers:
         _refuse_unknown_keys(layer, schema, label, tree)
@@ -129,7 +158,9 @@ def _given(step: str, parameters: Mapping[str, str], config_file: str, settings:
 def _layers_of_main(shipped: list[Layer], above: list[Layer]) -> list[Layer]:
     """Every section's layers, and those of every model: what holds for ``train`` holds for each, below its own."""
     sections = [(label, {label.removeprefix("conf/").removesuffix(".yaml"): tree}) for label, tree in shipped[:-1]]
-    layers: list[Layer] = [*sections, shipped[-1], *above]
+    layers: list[Layer] = [
+        (label, _sections_spelled_out(tree, label)) for label, tree in [*sections, shipped[-1], *above]
+    ]
     of_train = [(label, layer["train"]) for label, layer in layers if isinstance(layer.get("train"), dict)]
     parts = _named_parts(of_train[:1], of_train[1:], TrainConfig)
     follows: Layer = ("the section train", {step: _known_to(step, _merged(of_train[1:])) for step in FOLLOW_TRAIN})
@@ -148,7 +179,22 @@ def _layers_of_main(shipped: list[Layer], above: list[Layer]) -> list[Layer]:
         parts = _named_parts(general[:1], [*general[1:], *own, named], TrainConfig)
         every = [general[0], *parts, *general[1:], *own, named]
         resolved += [(label, {"models": {name: layer}}) for label, layer in every]
-    return [(label, _without_unwanted_models(layer, models)) for label, layer in [*layers, *resolved]]
+    # Settings of other kinds that the section train holds are for its models: there they are checked.
+    kinds = {part: {"kind": _at(_merged(of_train), (part,)).get("kind")} for part in KINDS}
+    settled = [("the section train", {"train": kinds})] if isinstance(_merged(layers).get("train"), dict) else []
+    return [(label, _without_unwanted_models(layer, models)) for label, layer in [*layers, *resolved, *settled]]
+
+
+def _sections_spelled_out(tree: Tree, label: str) -> Tree:
+    """Spell out the short parameters in the section ``train`` and in every model of the main job."""
+    spelled = dict(tree)
+    if isinstance(tree.get("train"), dict):
+        spelled["train"] = _spelled_out(tree["train"], label)
+    if isinstance(models := tree.get("models"), dict):
+        spelled["models"] = {
+            name: _spelled_out(model, label) if isinstance(model, dict) else model for name, model in models.items()
+        }
+    return spelled
 
 
 def _names(layer: Tree, model: str) -> bool:
@@ -240,9 +286,13 @@ def setting(key: str, value: str, label: str) -> Tree:
         ConfigError: the value is not YAML.
     """
     try:
-        tree: Any = yaml.load(value, _YamlLoader)
+        return _tree_at(key, yaml.load(value, _YamlLoader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"Cannot read the value in '{key}={value}' of {label}.") from error
+
+
+def _tree_at(key: str, value: Any) -> Tree:
+    tree = value
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return dict(tree)
@@ -276,9 +326,13 @@ def _named_parts(shipped: list[Layer], above: list[Layer], schema: type[Config])
 
     if schema is TrainConfig:
         parts.append(_named_part("model", str(said("model"))))
-        parts.append(_below("augmentation", _named_part("augment", str(said("augment_policy")))))
+        kinds = {part: kind for part in KINDS if (kind := said(f"{part}.kind")) is not None}
+        # First, and so below the model's file, which may differ from them.
+        parts[:0] = [_below(part, _named_part(part, str(kind))) for part, kind in kinds.items()]
+        if kinds.get("augmentation") == "policy":
+            parts.insert(1, _below("augmentation", _named_part("augment", str(said("augmentation.policy")))))
         if (method := said("network.method")) is not None:
-            # First, and so below the model's file, which may differ from it.
+            # Likewise.
             parts.insert(0, _below("network", _below("learner", _named_part("pretrain", str(method)))))
     elif schema is PretrainConfig:
         parts.append(_below("learner", _named_part("pretrain", str(said("method")))))
@@ -303,12 +357,30 @@ def _named_part(kind: str, name: str) -> Layer:
 
 
 def _refuse_unknown_keys(
-    layer: Mapping[str, Any], schema: type[BaseModel], label: str, tree: Mapping[str, Any], prefix: str = ""
+    layer: Mapping[str, Any],
+    schema: type[BaseModel],
+    label: str,
+    tree: Mapping[str, Any],
+    prefix: str = "",
+    siblings: Mapping[str, type[BaseModel]] | None = None,
 ) -> None:
-    """Check a layer's keys; ``tree`` is all layers together, which tells of what kind a part is."""
+    """Check a layer's keys.
+
+    Args:
+        layer: what it says.
+        schema: of this part of the tree.
+        label: the layer's.
+        tree: all layers together, which tells the kind of a part.
+        prefix: of dotted keys.
+        siblings: kind → class, where this part comes in kinds.
+
+    Raises:
+        ConfigError: an unknown key, or a key of another kind.
+    """
     known = list(schema.model_fields)
     for key, value in layer.items():
         if key not in known:
+            _refuse_key_of_other_kind(f"{prefix}{key}", key, label, tree, siblings)
             hint = did_you_mean(str(key), known) or f" Known keys: {', '.join(known)}."
             raise ConfigError(f"Unknown key '{prefix}{key}' in {label}.{hint}")
         if not isinstance(value, Mapping):
@@ -319,17 +391,93 @@ def _refuse_unknown_keys(
             for name in (name for name in value if isinstance(value[name], Mapping) and name in entries):
                 _refuse_unknown_keys(value[name], entry, label, whole[name], f"{prefix}{key}.{name}.")
         elif isinstance(whole, Mapping) and (part := _config_class(annotation, whole)):
-            _refuse_unknown_keys(value, part, label, whole, f"{prefix}{key}.")
+            _refuse_unknown_keys(value, part, label, whole, f"{prefix}{key}.", _kinds(annotation))
+
+
+def _refuse_key_of_other_kind(
+    dotted: str, key: str, label: str, tree: Mapping[str, Any], siblings: Mapping[str, type[BaseModel]] | None
+) -> None:
+    kinds = [kind for kind, part in (siblings or {}).items() if key in part.model_fields]
+    if kinds:
+        where = dotted.rpartition(".")[0]
+        above, _, part = where.rpartition(".")
+        fix = _FIXES.get(part, f"Set {where}.kind={kinds[0]} too").format(f"{above}." if above else "")
+        raise ConfigError(
+            f"'{dotted}' in {label} is a setting of {where}.kind={' or '.join(kinds)}, but it is {tree.get('kind')}. "
+            f"{fix}, or leave it out."
+        )
+
+
+def _without_replaced(
+    layer: Mapping[str, Any], schema: type[BaseModel], number: int, layers: Sequence[Layer], path: tuple[str, ...] = ()
+) -> Tree:
+    """Drop settings of a kind that a later layer replaces by another kind: they no longer mean anything.
+
+    Args:
+        layer: part of the layer at ``path``.
+        schema: of that part.
+        number: the layer's place in ``layers``.
+        layers: all of them, later ones over earlier ones.
+        path: where in the tree this is.
+    """
+    kept = dict(layer)
+    for key, value in layer.items():
+        if key not in schema.model_fields or not isinstance(value, Mapping):
+            continue
+        annotation, place = schema.model_fields[key].annotation, (*path, key)
+        kinds = _kinds(annotation)
+        said = [(at, branch["kind"]) for at, (_, tree) in enumerate(layers) if "kind" in (branch := _at(tree, place))]
+        if kinds and said and (part := kinds.get(str(said[-1][1]))):
+            replaced = said[-1][0] > number
+            others = {field for kind in kinds.values() for field in kind.model_fields}
+            kept[key] = {
+                name: one
+                for name, one in value.items()
+                if name in part.model_fields or name not in others or not (replaced or _is_shipped(key, name, one))
+            }
+        elif get_origin(annotation) is dict and (entry := _config_class(annotation, {})):
+            kept[key] = {
+                name: _without_replaced(one, entry, number, layers, (*place, name)) if isinstance(one, Mapping) else one
+                for name, one in value.items()
+            }
+        elif not kinds and (inner := _config_class(annotation, {})):
+            kept[key] = _without_replaced(dict(value), inner, number, layers, place)
+    return kept
+
+
+def _is_shipped(part: str, name: str, value: object) -> bool:
+    """Return whether a setting has the value that ships for the kinds that have it, and so says nothing."""
+    files = sorted((conf_folder() / part).glob("*.yaml")) if part in KINDS else []
+    return any(as_text(value) == as_text(tree[name]) for file in files if name in (tree := read_yaml(file)))
+
+
+def _at(tree: Mapping[str, Any], path: Iterable[str]) -> Mapping[str, Any]:
+    """Return the branch of a tree at a path; an empty one where there is none."""
+    branch: Any = tree
+    for part in path:
+        branch = branch.get(part) if isinstance(branch, Mapping) else None
+    return branch if isinstance(branch, Mapping) else {}
+
+
+def _kinds(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Return kind → class of a part that comes in kinds; empty for any other."""
+    classes = _config_classes(annotation)
+    if not classes or any("kind" not in part.model_fields for part in classes):
+        return {}
+    return {get_args(part.model_fields["kind"].annotation)[0]: part for part in classes}
 
 
 def _config_class(annotation: Any, whole: Mapping[str, Any]) -> type[BaseModel] | None:
     """The class of a part of the config; of several, the one of the kind that the part says it is."""
-    candidates = (annotation, *(inner for part in get_args(annotation) for inner in (part, *get_args(part))))
-    classes = [part for part in candidates if isinstance(part, type) and issubclass(part, BaseModel)]
+    classes = _config_classes(annotation)
     if len(classes) <= 1:
         return classes[0] if classes else None
-    of_kind = {get_args(candidate.model_fields["kind"].annotation)[0]: candidate for candidate in classes}
-    return of_kind.get(whole.get("kind"))
+    return _kinds(annotation).get(str(whole.get("kind")))
+
+
+def _config_classes(annotation: Any) -> list[type[BaseModel]]:
+    candidates = (annotation, *(inner for part in get_args(annotation) for inner in (part, *get_args(part))))
+    return [part for part in candidates if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
 def _validated(schema: type[AnyConfig], tree: Tree, layers: list[Layer]) -> AnyConfig:
@@ -350,6 +498,8 @@ def _location(parts: list[str], tree: Tree) -> list[str]:
     location: list[str] = []
     branch: Any = tree
     for number, part in enumerate(parts):
+        if isinstance(branch, Mapping) and part not in branch and part == branch.get("kind"):
+            continue
         here = isinstance(branch, Mapping) and part in branch
         missing = isinstance(branch, Mapping) and number == len(parts) - 1
         if here or missing or (isinstance(branch, list) and part.isdigit()):

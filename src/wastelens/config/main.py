@@ -30,7 +30,7 @@ class MainConfig(Config):
         folds = {self.train.fold, self.cluster.fold, *(model.fold for model in self.models.values())}
         if len(folds) > 1:
             raise ValueError("every model and cluster must have the fold of train: one job has one split")
-        if self.train.augment:
+        if self.train.policy:
             raise ValueError("train.augment cannot be set: main trains without and with augmentation")
         if self.train.resume or any(model.resume for model in self.models.values()):
             raise ValueError("train.resume cannot be set: resume a run with the entry point train")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from wastelens.config.base import Config
+from wastelens.config.kinds import kind_of
 
 Units = Annotated[int, Field(ge=1)]
 
@@ -107,14 +107,9 @@ class DbnConfig(ContrastiveDivergenceConfig):
         return self.hidden_units
 
 
-def _kind(value: object) -> object:
-    """What tells the classes of a part apart, in a tree or a config; a part that says none is refused by name."""
-    return value.get("kind", "none") if isinstance(value, Mapping) else getattr(value, "kind", "none")
-
-
 def _of_kind(*kinds: str) -> Discriminator:
     known = ", ".join(kinds)
-    return Discriminator(_kind, custom_error_type="kind", custom_error_message=f"the kind must be one of {known}")
+    return Discriminator(kind_of, custom_error_type="kind", custom_error_message=f"the kind must be one of {known}")
 
 
 _DenseAutoencoder = Annotated[DenseAutoencoderConfig, Tag("dense_autoencoder")]

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from wastelens.config.base import LARGEST_SEED, Config, NameList, StudyName, auto_or_listed
 
 # What a user calls a key of conf/train.yaml that has a longer name there.
-_FACTOR_KEYS = {"labels": "labels_percent", "loss": "loss.name"}
+_FACTOR_KEYS = {"labels": "labels_percent", "loss": "loss.kind"}
 _OWN_KEYS = {
     "model": "models",
     "seed": "seeds",

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wastelens.config.augmentation import AugmentationConfig
+from wastelens.config.augmentation import AugmentationConfig, PolicyAugmentation
 from wastelens.config.base import LARGEST_SEED, Config
-from wastelens.config.losses import LossConfig
+from wastelens.config.kinds import (
+    AUGMENTATIONS,
+    LOSSES,
+    OPTIMIZERS,
+    SCHEDULES,
+    LossConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    one_of,
+)
 from wastelens.config.networks import EncoderNetworkConfig, NetworkConfig, TransferConfig
-from wastelens.config.optimizers import OptimizerConfig
 from wastelens.config.pretrain import PretrainConfig
-from wastelens.config.schedules import ScheduleConfig
+
+# Any registered kind; to the type checker, what all kinds share.
+if TYPE_CHECKING:
+    AnyAugmentation = AugmentationConfig
+    AnyLoss = LossConfig
+    AnySchedule = ScheduleConfig
+    AnyOptimizer = OptimizerConfig
+else:
+    AnyAugmentation = one_of(AUGMENTATIONS)
+    AnyLoss = one_of(LOSSES)
+    AnySchedule = one_of(SCHEDULES)
+    AnyOptimizer = one_of(OPTIMIZERS)
 
 
 class FitConfig(Config):
@@ -57,19 +76,15 @@ class TrainConfig(Config):
     weights: str
     freeze: Freeze
     fine_tune: FineTuneConfig
-    augment: bool
-    augment_policy: str
-    augmentation: AugmentationConfig
-    augment_strength: float = Field(ge=0)
-    views: int = Field(ge=0)
+    augmentation: AnyAugmentation
     cache_features: bool
     balanced: bool
     balance_target: Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
     labels_percent: float = Field(gt=0, le=100)
     fold: int = Field(ge=0)
-    loss: LossConfig
-    schedule: ScheduleConfig
-    optimizer: OptimizerConfig
+    loss: AnyLoss
+    schedule: AnySchedule
+    optimizer: AnyOptimizer
     fit: FitConfig
     mixed_precision: bool
     bootstrap_resamples: int = Field(ge=100)
@@ -85,14 +100,17 @@ class TrainConfig(Config):
             raise ValueError("unlabelled is for pretraining: it needs pretrained=auto, or the step pretrain")
         if self.weights != "none" and not isinstance(self.network, TransferConfig):
             raise ValueError(f"weights={self.weights}, but only transfer models take weights; use weights=none")
-        if self.views and not self.augment:
-            raise ValueError("views are of augmented photos: they need augment=true")
         return self
 
     @property
-    def policy(self) -> AugmentationConfig:
-        """How training photos are changed, where ``augment`` asks for it."""
-        return self.augmentation.strengthened(self.augment_strength)
+    def policy(self) -> PolicyAugmentation | None:
+        """How training photos are changed; None where they are not."""
+        return self.augmentation if isinstance(self.augmentation, PolicyAugmentation) else None
+
+    @property
+    def views(self) -> int:
+        """The number of augmented views per photo; 0: none, or new ones every epoch."""
+        return self.policy.views if self.policy else 0
 
     def pretraining(self, resume: str = "") -> PretrainConfig:
         """How the encoder is learnt that ``pretrained=auto`` asks for."""

@@ -26,8 +26,7 @@ from wastelens.preparing.training_rows import training_rows
 from wastelens.system.console import progress_bar, say, warn
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import Checkpoint, CheckpointKeeper, Progress
-from wastelens.training.fit import Validation, build_optimizer, fit
-from wastelens.training.losses import build_loss
+from wastelens.training.fit import Validation, fit
 from wastelens.training.phases import Phase, check_freezing, fine_tuning_phase, first_phase
 from wastelens.training.visible_photos import pixel_statistics
 
@@ -38,7 +37,7 @@ AfterEpoch = Callable[[int, float], None]
 
 def run_name(config: TrainConfig) -> str:
     """``base augmented seed 0``: what tells runs apart at a glance."""
-    words = [config.model, "augmented" if config.augment else "plain"]
+    words = [config.model, "augmented" if config.policy else "plain"]
     if isinstance(config.network, EncoderNetworkConfig):
         words.append("from scratch" if config.pretrained == "none" else f"from {config.network.method}")
     if isinstance(config.network, TransferConfig):
@@ -231,8 +230,8 @@ class Fitting:
                 phase.network,
                 phase.batches,
                 Validation(self.tables.val, phase.inputs),
-                loss=build_loss(config.loss),
-                optimizer=build_optimizer(config.optimizer),
+                loss=config.loss.__call__,
+                optimizer=config.optimizer.build(),
                 schedule=phase.schedule,
                 limits=phase.limits,
                 watcher=_Watcher(self.tracked, bar, self.keeper, self.after_epoch),

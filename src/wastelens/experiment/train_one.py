@@ -145,7 +145,7 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
             "manifest_digest": file_digest(dataset.folder / MANIFEST),
             "materials_digest": dataset.manifest["files"]["materials.csv"],
             "model": config.model,
-            "augment": config.augment,
+            "augment": config.policy is not None,
             "balanced": config.balanced,
             "mapping": Path(dataset.manifest["settings"]["materials"]).stem,
             "pretraining": "none",

@@ -19,7 +19,11 @@ from wastelens.system.next_command import next_command
 from wastelens.tracking.tracker import Tracker
 
 # Beginnings of settings → the setting that they follow from: they are told only where that one is the same.
-_FOLLOW_FROM = {"network.": "model", "augmentation.": "augment_policy", "pretraining.": "mixed_precision"}
+_FOLLOW_FROM = {
+    "network.": "model",
+    "augmentation.transforms": "augmentation.policy",
+    "pretraining.": "mixed_precision",
+}
 _LENGTH = ("fit.batch_size", "fit.epochs", "fit.steps_per_epoch", "fine_tune.epochs")  # how long a training is
 _PASS = ("balanced", "labels_percent")  # how long an epoch is, where it is one pass over the training rows
 _UNSET = "unset"

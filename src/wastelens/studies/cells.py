@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wastelens.config.base import flatten
-from wastelens.config.files import Layer, setting, train_config_of
+from wastelens.config.files import AUGMENT, SHORT_KEYS, Layer, setting, train_config_of
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.study import MAPPING, Factor, StudyConfig, key_of
 from wastelens.config.train import TrainConfig
@@ -25,19 +25,9 @@ from wastelens.system.digests import file_digest
 
 # Where things lie, and what is no setting of the training: another folder makes no other result, nor do more resamples.
 _NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples")
-_FOCAL, _ASYMMETRIC = "loss.focal_", "loss.asymmetric_"
 _UNUSED_WHERE = {  # setting and its value → beginnings of the settings that then do nothing
-    ("augment", "false"): ("augment_policy", "augment_strength", "augmentation.", "views"),
     ("balanced", "false"): ("balance_target",),
     ("fine_tune.epochs", "0"): ("fine_tune.freeze", "fine_tune.learning_rate"),
-    ("loss.name", "bce"): (_FOCAL, _ASYMMETRIC),
-    ("loss.name", "focal"): (_ASYMMETRIC,),
-    ("loss.name", "asymmetric"): (_FOCAL,),
-    ("optimizer.name", "adam"): ("optimizer.weight_decay", "optimizer.momentum"),
-    ("optimizer.name", "adamw"): ("optimizer.momentum",),
-    ("optimizer.name", "sgd"): ("optimizer.weight_decay",),
-    ("schedule.name", "constant"): ("schedule.floor", "schedule.decay_per_epoch"),
-    ("schedule.name", "cosine"): ("schedule.decay_per_epoch",),
     ("schedule.warmup_epochs", "0.0"): ("schedule.start",),
 }
 _KEY_BYTES = 12
@@ -147,15 +137,17 @@ def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], datase
         # The relabelled dataset lies in a data folder of its own, and is known by its photos' folder.
         own_folder = {"dataset": dataset.manifest["source"], "data_folder": str(dataset.folder.parent.parent)}
         layers.append((f"the factor {MAPPING}", own_folder))
-    layers += [
-        (f"the factor {name}", setting(key_of(name), level, f"the factor {name}"))
-        for name, level in levels.items()
-        if name != MAPPING
-    ]
+    # A factor that is a kind goes over the settings of single kinds, which do not count under the others.
+    factors = sorted((name for name in levels if name != MAPPING), key=_is_kind)
+    layers += [(f"the factor {name}", setting(key_of(name), levels[name], f"the factor {name}")) for name in factors]
     try:
         return train_config_of(layers)
     except ConfigError as error:
         raise ConfigError(f"{model} {spoken(levels)}: {error}") from None
+
+
+def _is_kind(factor: str) -> bool:
+    return factor == AUGMENT or key_of(factor).endswith(".kind")
 
 
 def check_factors(factors: Sequence[Factor]) -> None:
@@ -164,9 +156,10 @@ def check_factors(factors: Sequence[Factor]) -> None:
     Raises:
         ConfigError: neither a key of ``conf/train.yaml`` nor labels, loss or mapping.
     """
-    known = ["labels", "loss", MAPPING, *TrainConfig.model_fields]
+    keys = [*TrainConfig.model_fields, AUGMENT, *SHORT_KEYS]
+    known = ["labels", "loss", MAPPING, *keys]
     for factor in factors:
-        if factor.name != MAPPING and factor.key.split(".")[0] not in TrainConfig.model_fields:
+        if factor.name != MAPPING and factor.key.split(".")[0] not in keys:
             raise ConfigError(
                 f"Unknown factor '{factor.name}'.{did_you_mean(factor.name, known)} A factor is a key of "
                 f"conf/train.yaml, or labels, loss, {MAPPING}."

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config.optimizers import OptimizerConfig
-from wastelens.config.schedules import ScheduleConfig
+from wastelens.config.kinds import ScheduleConfig
 from wastelens.config.train import FitConfig
 from wastelens.data.prepared.tables import LabelTable, ValTable
 from wastelens.errors import NonFiniteLossError
@@ -20,11 +19,9 @@ from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.models.freezing import logits_tensor
 from wastelens.system import interrupts
 from wastelens.training.checkpoint import Arrays, Checkpoint, Progress
-from wastelens.training.fused_adam import fused_adamw
-from wastelens.training.losses import Loss
-from wastelens.training.schedules import learning_rate
 
 PREDICTION_BATCH = 64
+Loss = Callable[[Any, Any], Any]  # labels, logits → scalar
 
 
 class Watcher(Protocol):
@@ -54,18 +51,6 @@ class Validation:
 
     table: ValTable
     photos: npt.NDArray[Any]
-
-
-def build_optimizer(config: OptimizerConfig) -> Any:
-    """The optimizer; its learning rate is set batch by batch from the schedule."""
-    import keras
-
-    clip = {"global_clipnorm": config.clip_norm} if config.clip_norm > 0 else {}
-    if config.name == "sgd":
-        return keras.optimizers.SGD(momentum=config.momentum, nesterov=True, **clip)
-    if config.name == "adamw":
-        return fused_adamw(config.weight_decay, **clip)
-    return keras.optimizers.Adam(**clip)
 
 
 def fit(
@@ -179,7 +164,7 @@ def _train_epoch(
     photos_seen = 0
     rate = 0.0
     for step, (photos, labels) in enumerate(batches.epoch(epoch)):
-        rate = learning_rate(schedule, epoch - progress.phase_began + step / len(batches), epochs)
+        rate = schedule.learning_rate(epoch - progress.phase_began + step / len(batches), epochs)
         trained.optimizer.learning_rate = rate
         batch_loss = float(trained.train_on_batch(photos, labels))
         if not math.isfinite(batch_loss):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config.schedules import ScheduleConfig
+from wastelens.config.kinds import ScheduleConfig
 from wastelens.config.train import FitConfig, TrainConfig
 from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.data.batches.views import AugmentedViews
@@ -23,6 +23,7 @@ from wastelens.system.console import Bar
 from wastelens.training.equal_epochs import EqualEpochs
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
 from wastelens.training.fit import Batches
+from wastelens.training.schedules import ConstantSchedule
 
 FEATURES = "features"
 OpenBar = Callable[[str, int], AbstractContextManager[Bar]]
@@ -71,7 +72,7 @@ def first_phase(
 ) -> Phase:
     """Freeze what ``freeze`` says; where that leaves whole layers to be computed but once a photo, compute them."""
     freeze(model, config.freeze)
-    cut = frozen_cut(model) if config.cache_features and (config.views or not config.augment) else None
+    cut = frozen_cut(model) if config.cache_features and (config.views or not config.policy) else None
     if cut is None:
         return Phase(model, _live(config, dataset, rows), dataset.photos, config.schedule, config.fit)
     extractor, head = split_model(model, cut)
@@ -89,7 +90,7 @@ def _cut(batches: Batches, limits: FitConfig) -> Batches:
 
 def _views(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> AugmentedViews | None:
     """So many augmented copies of each training photo, where ``views`` asks for them."""
-    if not config.views:
+    if config.policy is None or not config.views:
         return None
     chosen = rows.frame["photo_index"].to_numpy(dtype=np.intp)
     return AugmentedViews(dataset.photos, chosen, config.policy, config.views, config.seed)
@@ -114,8 +115,7 @@ def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset,
     """Thaw down to ``fine_tune.freeze``, and train the whole network at a rate of its own, constant."""
     freeze(model, config.fine_tune.freeze)
     rate = config.fine_tune.learning_rate
-    changes = {"name": "constant", "start": rate, "peak": rate, "floor": 0.0, "warmup_epochs": 0.0}
-    schedule = config.schedule.model_copy(update=changes)
+    schedule = ConstantSchedule(kind="constant", start=rate, peak=rate, warmup_epochs=0.0)
     limits = config.fit.model_copy(update={"epochs": config.fine_tune.epochs})
     return Phase(model, _live(config, dataset, rows), dataset.photos, schedule, limits)
 
@@ -126,6 +126,7 @@ def _live(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Ba
     if views is not None:
         batches = FeatureBatches(rows, views, batch_size=config.fit.batch_size, seed=config.seed, views=views)
         return _cut(batches, config.fit)
-    policy = config.policy if config.augment else None
-    live = TrainingBatches(rows, dataset.photos, batch_size=config.fit.batch_size, policy=policy, seed=config.seed)
+    live = TrainingBatches(
+        rows, dataset.photos, batch_size=config.fit.batch_size, policy=config.policy, seed=config.seed
+    )
     return _cut(live, config.fit)

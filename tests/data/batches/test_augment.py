@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.factories import config, photo_array
 
-from wastelens.config.augmentation import AugmentationConfig, TransformConfig
+from wastelens.config.augmentation import PolicyAugmentation, TransformConfig
 from wastelens.config.files import conf_folder
 from wastelens.data.batches.augment import Augmenter
 from wastelens.errors import ConfigError
@@ -19,11 +19,12 @@ POLICIES = sorted(file.stem for file in (conf_folder() / "augment").glob("*.yaml
 
 
 def policy(*transforms):
-    return AugmentationConfig(transforms=tuple(TransformConfig.model_validate(one) for one in transforms))
+    made = tuple(TransformConfig.model_validate(one) for one in transforms)
+    return PolicyAugmentation(kind="policy", policy="mine", strength=1, views=0, transforms=made)
 
 
 def shipped(name):
-    return config("train", augment_policy=name).augmentation
+    return config("train", augment="true", augment_policy=name).augmentation
 
 
 @pytest.mark.parametrize("name", POLICIES)

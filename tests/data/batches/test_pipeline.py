@@ -26,7 +26,7 @@ def photos():
 def batches(photos, rows=None, policy="", **options):
     train = table(TrainTable, ROWS, first_photo=10)
     train = train if rows is None else train.take(rows)
-    augmentation = config("train", augment_policy=policy).augmentation if policy else None
+    augmentation = config("train", augment="true", augment_policy=policy).augmentation if policy else None
     return TrainingBatches(train, photos, **{"batch_size": 5, "seed": 0, "policy": augmentation, **options})
 
 

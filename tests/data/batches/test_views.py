@@ -18,7 +18,9 @@ CHOSEN = [2, 4, 7, 9]
 
 
 def made(rows=ROWS, policy="default", views=3, seed=0, photos=PHOTOS):
-    return AugmentedViews(photos, rows, config("train", augment_policy=policy).augmentation, views, seed)
+    return AugmentedViews(
+        photos, rows, config("train", augment="true", augment_policy=policy).augmentation, views, seed
+    )
 
 
 def everything(views):

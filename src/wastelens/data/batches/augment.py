@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config.augmentation import AugmentationConfig, TransformConfig
+from wastelens.config.augmentation import PolicyAugmentation, TransformConfig
 from wastelens.errors import ConfigError, did_you_mean
 
 
 class Augmenter:
     """Changes photos at random; the same seed gives the same changes. Not for use by two threads at once."""
 
-    def __init__(self, policy: AugmentationConfig) -> None:
+    def __init__(self, policy: PolicyAugmentation) -> None:
         # Without this, importing albumentations asks the network for its newest version.
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         import albumentations
 
-        transforms = [_transform(albumentations, transform) for transform in policy.transforms]
+        transforms = [_transform(albumentations, transform) for transform in policy.strengthened]
         self._compose = albumentations.Compose(transforms, seed=0)
 
     def __call__(self, photos_0_255: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config.augmentation import AugmentationConfig
+from wastelens.config.augmentation import PolicyAugmentation
 from wastelens.data.batches.augment import Augmenter
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.system.prefetch import prepared_ahead
@@ -27,7 +27,7 @@ class TrainingBatches:
         photos: npt.NDArray[np.uint8],
         *,
         batch_size: int,
-        policy: AugmentationConfig | None,
+        policy: PolicyAugmentation | None,
         seed: int,
     ) -> None:
         if not isinstance(table, TrainTable):

@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config.augmentation import AugmentationConfig
+from wastelens.config.augmentation import PolicyAugmentation
 from wastelens.data.batches.augment import Augmenter
 
 Indices = npt.NDArray[np.intp]
@@ -23,7 +23,7 @@ class AugmentedViews:
     """
 
     def __init__(
-        self, photos: npt.NDArray[np.uint8], rows: Indices, policy: AugmentationConfig, views: int, seed: int
+        self, photos: npt.NDArray[np.uint8], rows: Indices, policy: PolicyAugmentation, views: int, seed: int
     ) -> None:
         """Store what is asked for.
 

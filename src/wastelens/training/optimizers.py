@@ -1,0 +1,77 @@
+"""Optimizers. The training loop sets the learning rate step by step, from the schedule."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from wastelens.config.kinds import OPTIMIZERS, OptimizerConfig
+
+
+@OPTIMIZERS.register("adam")
+class Adam(OptimizerConfig):
+    """Adam (Kingma & Ba 2015)."""
+
+    kind: Literal["adam"]
+
+    def build(self) -> Any:
+        """Return Keras' Adam."""
+        import keras
+
+        return keras.optimizers.Adam(**self.clipping)
+
+
+@OPTIMIZERS.register("adamw")
+class AdamW(OptimizerConfig):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    kind: Literal["adamw"]
+    weight_decay: float = Field(ge=0, description="share of each weight that a step of rate 1 takes off")
+
+    def build(self) -> Any:
+        """Return AdamW with a fused update."""
+        return fused_adamw(self.weight_decay, **self.clipping)
+
+
+@OPTIMIZERS.register("sgd")
+class Sgd(OptimizerConfig):
+    """Gradient descent with Nesterov momentum."""
+
+    kind: Literal["sgd"]
+    momentum: float = Field(ge=0, lt=1, description="share of the last step that the next one keeps")
+
+    def build(self) -> Any:
+        """Return Keras' SGD."""
+        import keras
+
+        return keras.optimizers.SGD(momentum=self.momentum, nesterov=True, **self.clipping)
+
+
+def fused_adamw(weight_decay: float, **options: Any) -> Any:
+    """Return Keras' AdamW (Loshchilov & Hutter 2019) with TensorFlow's fused kernel for the same update.
+
+    Both compute w ← w − α m / (√v + ε) with α = rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ); Keras op by op.
+    """
+    import keras
+    import tensorflow as tf
+
+    class FusedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            """One variable's step; TensorFlow's variables, as Keras hands them on."""
+            step = tf.cast(self.iterations.value + 1, tf.float32)
+            index = self._get_variable_index(variable)
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=self._momentums[index].value.handle,
+                v=self._velocities[index].value.handle,
+                beta1_power=tf.pow(tf.constant(self.beta_1, tf.float32), step),
+                beta2_power=tf.pow(tf.constant(self.beta_2, tf.float32), step),
+                lr=tf.cast(learning_rate, tf.float32),
+                beta1=self.beta_1,
+                beta2=self.beta_2,
+                epsilon=self.epsilon,
+                grad=tf.cast(gradient, tf.float32),
+            )
+
+    return FusedAdamW(weight_decay=weight_decay, **options)
