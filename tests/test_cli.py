@@ -14,6 +14,7 @@ import click
 import pytest
 
 from wastelens import cli
+from wastelens.config.parameters import parameters_of
 from wastelens.config.steps import STEP_CONFIGS
 from wastelens.errors import AnnotationsError, NonFiniteLossError, WastelensError
 from wastelens.system import interrupts
@@ -49,7 +50,7 @@ def test_entry_point_runs_its_step_with_the_shipped_config(step, calls):
 
 @pytest.mark.parametrize("step", cli.ENTRY_POINTS)
 def test_spelled_out_defaults_change_nothing(step, calls):
-    spelled = [f"--{one.name}={one.default}" for one in cli.ENTRY_POINTS[step][1]]
+    spelled = [f"--{one.name}={one.default}" for one in parameters_of(step)]
     assert status(step) == status(step, *spelled) == 0
     assert calls[0][1] == calls[1][1]
 
@@ -99,7 +100,7 @@ def test_mlflow_runs_defaults_do_not_beat_the_config_file(calls, tmp_path, monke
     file.write_text("seed: 5\nfold: 3\n")
     assert status("train", "--config", str(file), "--seed", "0", "--fold", "4") == 0
     assert (calls[0][1].seed, calls[0][1].fold) == (5, 4)
-    assert capsys.readouterr().out == f'{file} sets seed=5. To overrule it: -P set="seed=0"\n'
+    assert capsys.readouterr().out == f'{file} sets seed=5. To override it: -P set="seed=0"\n'
 
 
 def test_what_is_typed_beats_the_config_file_even_where_it_is_the_default(calls, tmp_path, monkeypatch):
@@ -112,7 +113,7 @@ def test_what_is_typed_beats_the_config_file_even_where_it_is_the_default(calls,
 
 @pytest.mark.parametrize(("step", "names"), AS_A_FILE_SAYS.items())
 def test_what_a_file_says_is_empty_on_the_command_line(step, names):
-    defaults = {one.name: one.default for one in cli.ENTRY_POINTS[step][1]}
+    defaults = {one.name: one.default for one in parameters_of(step)}
     assert [defaults[name] for name in names] == [""] * len(names)
 
 
@@ -120,7 +121,7 @@ def test_what_a_file_says_is_empty_on_the_command_line(step, names):
 def test_defaults_on_the_command_line_are_those_of_conf(step):
     config = STEP_CONFIGS[step]
     shipped = cli_config(step)
-    for parameter in cli.ENTRY_POINTS[step][1]:
+    for parameter in parameters_of(step):
         if parameter.name in config.model_fields and parameter.name not in AS_A_FILE_SAYS.get(step, ()):
             value = getattr(shipped, parameter.name)
             assert parameter.default == as_typed(value), parameter.name

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from wastelens.cli import ENTRY_POINTS  # noqa: E402
+from wastelens.config.parameters import parameters_of  # noqa: E402
 
 PYTHON_VERSION = "3.11"
 
@@ -46,13 +47,14 @@ def conda_yaml() -> str:
 def mlproject() -> str:
     """Every entry point with every parameter that its command takes; MLflow quotes the values."""
     lines = [
-        "# Generated from src/wastelens/cli.py by `make lock`; do not edit.",
+        "# Generated from the types of the settings, src/wastelens/config/, by `make lock`; do not edit.",
         "name: wastelens",
         "conda_env: conda.yaml",
         "",
         "entry_points:",
     ]
-    for step, (summary, parameters) in ENTRY_POINTS.items():
+    for step, summary in ENTRY_POINTS.items():
+        parameters = parameters_of(step)
         lines += [f"  # {summary}", f"  {step}:", "    parameters:"]
         lines += [
             f'      {parameter.name}: {{type: string, default: "{parameter.default}"}}  # {parameter.help}'

@@ -7,7 +7,6 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import click
 from click.core import ParameterSource
@@ -16,192 +15,56 @@ from wastelens.errors import WastelensError
 from wastelens.system import interrupts
 
 INTERRUPTED_STATUS = 130
-_MENDABLE = {
+_FIXES = {
     errno.ENOSPC: "Free space",
     errno.EDQUOT: "Free space",
     errno.EFBIG: "Free space, raise the limit on the size of files",
-    errno.EACCES: "Mend the permission",
-    errno.EPERM: "Mend the permission",
-    errno.EROFS: "Mend the permission",
+    errno.EACCES: "Fix the permissions",
+    errno.EPERM: "Fix the permissions",
+    errno.EROFS: "Fix the permissions",
     errno.ENOTDIR: "Move the file away",
     errno.EEXIST: "Move the file away",
     errno.EISDIR: "Move the folder away",
     errno.ENAMETOOLONG: "Shorten the path",
-    errno.EIO: "Look after the disk",
-    errno.ESTALE: "Look after the disk",
+    errno.EIO: "Check the disk",
+    errno.ESTALE: "Check the disk",
 }
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of an entry point: an option here, a ``-P`` parameter in MLproject."""
-
-    name: str
-    default: str
-    help: str
-
-
-_DATASET = Parameter(
-    "dataset", "auto", "auto, taco, sample, or a folder of photos with their labels: data/README.md has the layouts"
-)
-_SEED = Parameter("seed", "0", "the same seed gives the same split, copies and first loss")
-_CONFIG = Parameter("config", "", "a YAML file over the shipped conf/, for instance conf/smoke.yaml")
-_SET = Parameter("set", "", 'any other key, as in set="fit.epochs=3 fit.batch_size=16"')
-
-_PREPARE = (
-    Parameter("materials", "default", "default, predecessor, trashnet, or a CSV file of category,material,reason"),
-    Parameter("image_side_px", "160", "side of the square photos that training sees, in pixels"),
-    Parameter("group_by", "auto", "auto, batch, scene, photo, or a column of the images: never split apart"),
-    Parameter("folds", "0", "3 or more: as many splits for cross-validation, besides the one split"),
-    Parameter("balance_target", "0.7", "oversample until each material has this share of the commonest's count"),
-    Parameter("max_copies", "auto", "copies of one photo at most"),
-    Parameter("max_problem_share", "0.3", "more photos than this left out stops the step"),
-)
-_UNLABELLED = Parameter("unlabelled", "", "a folder of photos without labels to learn from besides")
-_FOLD = Parameter("fold", "0", "0: the one split; K: the K-th split for cross-validation")
-_MIXED = Parameter("mixed_precision", "false", "true or false: bfloat16, where the machine multiplies it")
-_RESUME = Parameter("resume", "", "the id of an interrupted run to go on with")
-
-_PRETRAIN = (
-    Parameter(
-        "method",
-        "conv_autoencoder",
-        "dense_autoencoder, conv_autoencoder, denoising_autoencoder, rbm or dbn: the file conf/pretrain/<method>.yaml",
-    ),
-    _UNLABELLED,
-    _FOLD,
-    _MIXED,
-    _RESUME,
-)
-_TRAIN = (
-    Parameter("model", "base", "base, autoencoder, dbn, vgg16 or efficientnetv2: the file conf/model/<model>.yaml"),
-    Parameter(
-        "pretrained", "", "autoencoder, dbn: auto, none, or the id of a pretrain run; empty: as the model's file says"
-    ),
-    _UNLABELLED,
-    Parameter("weights", "", "vgg16, efficientnetv2: imagenet, none, or a file; empty: as the model's file says"),
-    Parameter(
-        "freeze", "", "share of the backbone's layers to freeze, or a block's name; empty: as the model's file says"
-    ),
-    Parameter("augment", "false", "true or false: change the training photos at random every epoch"),
-    Parameter("augment_policy", "default", "none, light, default, or a YAML file"),
-    Parameter("views", "0", "with augment: so many augmented views a photo, and no others; 0: new ones every epoch"),
-    Parameter("balanced", "true", "true or false: repeat photos of rare materials"),
-    _FOLD,
-    _MIXED,
-    _RESUME,
-)
-_TUNE = (
-    Parameter("model", "base", "base, autoencoder, dbn, vgg16 or efficientnetv2: the file conf/model/<model>.yaml"),
-    Parameter("trials", "20", "how many, over all workers and all calls of this study; ask for more, and it goes on"),
-    Parameter("study", "", "a name; the same one goes on with the same study, here or elsewhere; empty: the model's"),
-    Parameter(
-        "storage", "", "a database, as postgresql://user@host/name, its password in PGPASSWORD; empty: data/tuning.db"
-    ),
-    Parameter("timeout", "none", "end after so long, as in 90s, 30min or 8h; the next call goes on"),
-    Parameter("workers", "1", "processes on this machine, which share its cores"),
-    Parameter("sampler", "tpe", "tpe, random or grid"),
-    Parameter("pruner", "hyperband", "hyperband, median or none: end hopeless trials early"),
-    Parameter("retrain", "true", "true or false: train the best settings once more, and evaluate them on test"),
-)
-_CLUSTER = (
-    Parameter("run_id", "", "a pretrain or train run whose features are clustered; empty: the controls alone"),
-    Parameter("k", "auto", "clusters; auto: the best silhouette within k_range"),
-    Parameter("n_init", "auto", "starts of k-means: a number, or scikit-learn's own default"),
-    Parameter("photos", "held_out", "held_out (val and test), val, test, train or all: compared with their materials"),
-    _FOLD,
-)
-_EXPLAIN = (
-    Parameter("run_id", "", "a train run; empty: the best of this dataset by val_macro_ap"),
-    Parameter("split", "test", "test, val or train: whose photos are explained"),
-    Parameter("photos", "80", "at most so many of them, drawn by the seed"),
-    Parameter("file_names", "", "these photos instead, with commas between, as labels.csv names them"),
-    Parameter(
-        "methods",
-        "auto",
-        "with commas between: gradcam, gradcam_plus_plus, scorecam, shap, shap_partition; auto: what fits the model",
-    ),
-    Parameter("layer", "auto", "whose map class activation methods draw; auto: the last that knows places"),
-)
-
-_STUDY = (
-    Parameter("preset", "default", "default, smoke or pretraining: the file conf/study/<preset>.yaml"),
-    Parameter("study", "", "a name; the same one goes on with the same study, here or elsewhere; empty: the preset"),
-    Parameter("models", "", "with commas between, as train knows them; empty: the preset's"),
-    Parameter("factors", "", "as in augment=false|true; the first is compared, others kept apart; empty: the preset's"),
-    Parameter("seeds", "", "how many trainings of each kind; empty: the preset's"),
-    Parameter("folds", "", "auto: all that prepare made, or the one split; or numbers; empty: the preset's, or auto"),
-)
-_DOWNLOAD = (
-    Parameter("source", "web", "web: each photo from where its annotation says; zenodo: all from one archive"),
-    Parameter("size", "original", "original, or 640: for photos on Flickr, its copies with a longest side of 640 px"),
-    Parameter("unofficial", "false", "true or false: the set that nobody has reviewed, into data/raw/taco_unofficial"),
-    Parameter("annotations", "keep", "keep or update, where they have changed upstream"),
-    Parameter("workers", "8", "photos at a time"),
-    Parameter("max_problem_share", "0.3", "more photos than this that cannot be had is a failure"),
-)
-_COLLECT = (
-    Parameter("contact", "", "your e-mail address or page, told to the servers: Wikimedia's rules ask for one"),
-    Parameter("materials", "", "with commas between; empty: all of conf/collect.yaml"),
-    Parameter("photos", "100", "of each material, at most, over all calls"),
-    Parameter("sources", "openverse,commons", "openverse, commons or both"),
-    Parameter("licences", "cc0,pdm,by,by-sa", "which may be taken: also by-nc, by-nc-sa, by-nd, by-nc-nd"),
-    Parameter("folder", "", "where they go; empty: data/raw/collected"),
-)
-_COMPARE = (Parameter("run_ids", "", "with commas between; those that differ in seed and fold alone are one arm"),)
-
-ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
-    "download": (
-        "TACO's annotations and photos, as far as they can still be had.",
-        (*_DOWNLOAD, _CONFIG, replace(_SET, help='any other key, as in set="web.attempts=8"')),
-    ),
-    "collect": (
-        "Photos without labels, by search terms, from Openverse and Wikimedia Commons, with their licences.",
-        (_DATASET, *_COLLECT, _CONFIG, replace(_SET, help='any other key, as in set="min_side_px=512"')),
-    ),
-    "main": (
-        "The main job: prepare, pretrain, train every model, cluster, explain the best, compare.",
-        (_DATASET, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=3"')),
-    ),
-    "prepare": (
-        "From annotations and photos to a prepared dataset with a leak-free split.",
-        (_DATASET, *_PREPARE, _SEED, _CONFIG, _SET),
-    ),
-    "pretrain": (
-        "Learn from photos without their labels: autoencoders, restricted Boltzmann machines, deep belief networks.",
-        (_DATASET, *_PRETRAIN, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="learner.epochs=3"')),
-    ),
-    "train": (
-        "Train one model on a prepared dataset and evaluate it.",
-        (_DATASET, *_TRAIN, _SEED, _CONFIG, _SET),
-    ),
-    "tune": (
-        "The best settings of a model, by trials that never see the test photos.",
-        (_DATASET, *_TUNE, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=10"')),
-    ),
-    "cluster": (
-        "k-means on what a run has learnt, compared with the materials.",
-        (_DATASET, *_CLUSTER, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="k_range=[2,20]"')),
-    ),
-    "explain": (
-        "Where a model looks: Grad-CAM and SHAP of its decisions, scored against the outlines of the litter.",
-        (_DATASET, *_EXPLAIN, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="samples=100"')),
-    ),
-    "study": (
-        "Does a change help? Models x factors x seeds x folds, compared in pairs, with one verdict.",
-        (_DATASET, *_STUDY, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="train.fit.epochs=10"')),
-    ),
-    "compare": (
-        "Finished runs of one dataset, compared in pairs on the same photos.",
-        (*_COMPARE, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="bootstrap_resamples=5000"')),
-    ),
+# Step → its summary. The parameters come from the types of its settings, which are imported for a step's own help only.
+ENTRY_POINTS = {
+    "download": "Download TACO's annotations and photos, as far as they are still available.",
+    "collect": "Collect photos without labels from Openverse and Wikimedia Commons, with their licences.",
+    "main": "Run the main job: prepare, pretrain, train every model, cluster, explain the best, compare.",
+    "prepare": "Turn annotations and photos into a prepared dataset with a leak-free split.",
+    "pretrain": "Learn from photos without their labels: autoencoders, Boltzmann machines, deep belief networks.",
+    "train": "Train one model on a prepared dataset and evaluate it.",
+    "tune": "Find the best settings of a model by trials that never see the test photos.",
+    "cluster": "Run k-means on the features a run has learnt, and compare the clusters with the materials.",
+    "explain": "Show where a model looks by Grad-CAM and SHAP, scored against the outlines of the litter.",
+    "study": "Find out whether a change helps: models x factors x seeds x folds, compared in pairs, with one verdict.",
+    "compare": "Compare finished runs of one dataset in pairs on the same photos.",
 }
-
-
 _WITHOUT_NAME = {"compare": "run_ids"}  # step → the parameter whose values may also be typed without its name
 # Given to each command too: click remembers a command's help option from the first context that asks for it, and a
 # context without a parent knows only --help.
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+class _Step(click.Command):
+    """A step as a command; its options are looked up when they are asked for."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the step's options."""
+        if not self.params:
+            parameters = importlib.import_module("wastelens.config.parameters").parameters_of(self.name)
+            self.params = [
+                click.Option([f"--{one.name}"], default=one.default, show_default=True, help=one.help)
+                for one in parameters
+            ]
+            if self.name in _WITHOUT_NAME:
+                self.params.append(click.Argument(["words"], nargs=-1, metavar="[RUN_ID]..."))
+        return super().get_params(ctx)
 
 
 @click.group(context_settings=_CONTEXT)
@@ -210,7 +73,7 @@ def wastelens() -> None:
     """Photos of litter to a verdict on its materials, with numbers that can be believed."""
 
 
-def _command(step: str, summary: str, parameters: tuple[Parameter, ...]) -> click.Command:
+def _command(step: str, summary: str) -> click.Command:
     def execute(words: tuple[str, ...] = (), **values: str) -> None:
         context = click.get_current_context()
         typed = {name for name in values if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
@@ -220,17 +83,11 @@ def _command(step: str, summary: str, parameters: tuple[Parameter, ...]) -> clic
             typed.add(name)
         run_step(step, values, typed)
 
-    options: list[click.Parameter] = [
-        click.Option([f"--{parameter.name}"], default=parameter.default, show_default=True, help=parameter.help)
-        for parameter in parameters
-    ]
-    if step in _WITHOUT_NAME:
-        options.append(click.Argument(["words"], nargs=-1, metavar="[RUN_ID]..."))
-    return click.Command(step, context_settings=_CONTEXT, params=options, callback=execute, help=summary)
+    return _Step(step, context_settings=_CONTEXT, callback=execute, help=summary)
 
 
-for _step, (_summary, _parameters) in ENTRY_POINTS.items():
-    wastelens.add_command(_command(_step, _summary, _parameters))
+for _name, _summary in ENTRY_POINTS.items():
+    wastelens.add_command(_command(_name, _summary))
 
 
 def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
@@ -247,15 +104,16 @@ def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
 
 
 def _unlike_defaults(step: str, given: dict[str, str], config_file: str, file_says: dict[str, str]) -> dict[str, str]:
-    """The parameters that mean something under mlflow run, which types every declared one, given or not.
+    """Return the parameters that mean something under mlflow run, which passes every declared one, given or not.
 
-    There only a value that differs from the default says something, and may overrule the user's config file.
+    There, only a value that differs from the default says something and may override the user's config file.
     """
-    defaults = {parameter.name: parameter.default for parameter in ENTRY_POINTS[step][1]}
+    parameters = importlib.import_module("wastelens.config.parameters").parameters_of(step)
+    defaults = {parameter.name: parameter.default for parameter in parameters}
     silent = {name for name, value in given.items() if value == defaults[name]}
     for name in sorted(silent & set(file_says)):
         if file_says[name] != given[name]:
-            click.echo(f'{config_file} sets {name}={file_says[name]}. To overrule it: -P set="{name}={given[name]}"')
+            click.echo(f'{config_file} sets {name}={file_says[name]}. To override it: -P set="{name}={given[name]}"')
     return {name: value for name, value in given.items() if name not in silent}
 
 
@@ -290,10 +148,10 @@ def _status(command: Callable[[], object]) -> int:
         _complain(str(error))
         return error.exit_status
     except OSError as error:
-        if error.errno not in _MENDABLE:
+        if error.errno not in _FIXES:
             raise
         where = f": '{error.filename}'" if error.filename else ""
-        _complain(f"{error.strerror}{where}. {_MENDABLE[error.errno]}, or choose another data_folder.")
+        _complain(f"{error.strerror}{where}. {_FIXES[error.errno]}, or choose another data_folder.")
         return 2
     except (KeyboardInterrupt, click.Abort):
         _complain("Interrupted. Finished work is kept.")

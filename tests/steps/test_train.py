@@ -18,6 +18,7 @@ from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetErr
 from wastelens.experiment import fitting
 from wastelens.steps import train
 from wastelens.training import fit as fit_module
+from wastelens.training.losses import BinaryCrossEntropy
 
 TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 
@@ -112,7 +113,7 @@ def test_tags_that_a_study_gives_are_on_the_run_when_it_fails_at_once(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
-    monkeypatch.setattr(fitting, "build_loss", lambda loss: lambda labels, logits: _nan_loss(logits))
+    monkeypatch.setattr(BinaryCrossEntropy, "__call__", lambda self, labels, logits: _nan_loss(logits))
     settings = f"{TINY} data_folder={prepared_folder / 'data'}"
     chosen = config("train", settings, dataset=str(prepared_folder / "litter"))
     with pytest.raises(NonFiniteLossError):
@@ -161,7 +162,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_step(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
-    monkeypatch.setattr(fitting, "build_loss", lambda loss: lambda labels, logits: _nan_loss(logits))
+    monkeypatch.setattr(BinaryCrossEntropy, "__call__", lambda self, labels, logits: _nan_loss(logits))
     with pytest.raises(NonFiniteLossError, match="epoch 1, step 1 of"):
         trained(prepared_folder, tracker=tracker)
     assert tracker.runs[0].status == "FAILED"

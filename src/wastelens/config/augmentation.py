@@ -42,7 +42,7 @@ class PolicyAugmentation(AugmentationConfig):
     """Transforms applied one after another, each with its probability."""
 
     kind: Literal["policy"]
-    policy: str = Field(description="none, light, default, or a YAML file: conf/augment/<policy>.yaml")
+    policy: str = Field(description="{augment}, or a YAML file: conf/augment/<policy>.yaml")
     strength: float = Field(ge=0, description="factor of the policy's probabilities, which stay at most 1")
     views: int = Field(
         ge=0, description="use a fixed number of augmented views per photo; 0: new random changes every epoch"

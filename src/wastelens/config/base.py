@@ -6,13 +6,33 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+DATASET_HELP = (
+    "auto, taco, sample, a folder of photos with their labels (data/README.md has the layouts), or a prepared dataset"
+)
+SEED_HELP = "the same seed gives the same split, copies and first loss"
+FOLD_HELP = "0: the one split; K: the K-th cross-validation split"
+UNLABELLED_HELP = "a folder of photos without labels to pretrain on in addition"
+MIXED_PRECISION_HELP = "true or false: compute in bfloat16 where the hardware supports it"
+RESUME_HELP = "the id of an interrupted run to resume"
 LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
 # A study's name is part of tags, of searches for them, of files' names, and of what the shell is told.
 _NOT_IN_NAMES = re.compile(r"[^\w .-]")
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
+
+
+def parameter(description: str, *, default: str | None = None, **limits: Any) -> Any:
+    """Return the field of a setting that is also a parameter of the command line and of MLproject.
+
+    Args:
+        description: its help.
+        default: as the command line shows it, where this is not the value in ``conf/``: empty for a setting that
+            another file sets.
+        limits: as for pydantic's ``Field``.
+    """
+    return Field(description=description, json_schema_extra={"parameter": True, "default": default}, **limits)
 
 
 class Config(BaseModel):

@@ -7,22 +7,28 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from wastelens.config.base import LARGEST_SEED, Config
+from wastelens.config.base import DATASET_HELP, FOLD_HELP, LARGEST_SEED, SEED_HELP, Config, parameter
 
 
 class ClusterConfig(Config):
     """k-means on learned features and on controls; every key is explained in ``conf/cluster.yaml``."""
 
-    dataset: str
+    dataset: str = parameter(DATASET_HELP)
     data_folder: Path
-    run_id: str
-    k: Annotated[int, Field(ge=2)] | Literal["auto"]
+    run_id: str = parameter("the pretrain or train run whose features are clustered; empty: the controls alone")
+    k: Annotated[int, Field(ge=2)] | Literal["auto"] = parameter(
+        "number of clusters; auto: the best silhouette within k_range"
+    )
     k_range: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
-    n_init: Annotated[int, Field(ge=1)] | Literal["auto"]
-    photos: Literal["held_out", "val", "test", "train", "all"]
+    n_init: Annotated[int, Field(ge=1)] | Literal["auto"] = parameter(
+        "number of k-means initialisations; auto: scikit-learn's default"
+    )
+    photos: Literal["held_out", "val", "test", "train", "all"] = parameter(
+        "the photos whose clusters are compared with their materials: held_out (val and test), val, test, train or all"
+    )
     draws: int = Field(ge=1)
-    fold: int = Field(ge=0)
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    fold: int = parameter(FOLD_HELP, ge=0)
+    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
 
     @field_validator("k_range")
     @classmethod

@@ -155,6 +155,14 @@ def _given(step: str, parameters: Mapping[str, str], config_file: str, settings:
     yield "the parameter 'set'", parse_settings(settings)
 
 
+def short_keys(settings: Mapping[str, str]) -> dict[str, str]:
+    """Replace keys of ``train`` by the short parameters that stand for them, as users know these."""
+    short = {key: name for name, key in SHORT_KEYS.items()}
+    kind = settings.get("augmentation.kind")
+    augment = {} if kind is None else {AUGMENT: as_text(kind != "none")}
+    return augment | {short.get(key, key): value for key, value in settings.items() if key != "augmentation.kind"}
+
+
 def _layers_of_main(shipped: list[Layer], above: list[Layer]) -> list[Layer]:
     """Every section's layers, and those of every model: what holds for ``train`` holds for each, below its own."""
     sections = [(label, {label.removeprefix("conf/").removesuffix(".yaml"): tree}) for label, tree in shipped[:-1]]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from wastelens.config.base import LARGEST_SEED, Config
+from wastelens.config.base import DATASET_HELP, LARGEST_SEED, SEED_HELP, Config, parameter
 
 
 class FractionsConfig(Config):
@@ -28,20 +28,26 @@ class FractionsConfig(Config):
 class PrepareConfig(Config):
     """From annotations and photos to a prepared dataset; every key is explained in ``conf/prepare.yaml``."""
 
-    dataset: str
+    dataset: str = parameter(DATASET_HELP)
     data_folder: Path
-    materials: str
-    image_side_px: int = Field(ge=16, le=2048)
-    group_by: str = Field(min_length=1)
+    materials: str = parameter("{materials}, or a CSV file of category,material,reason")
+    image_side_px: int = parameter("side of the square photos that training sees, in pixels", ge=16, le=2048)
+    group_by: str = parameter(
+        "auto, batch, scene, photo, or a column of the images: photos of one group stay in one split", min_length=1
+    )
     fractions: FractionsConfig
-    folds: int = Field(ge=0, le=50)
+    folds: int = parameter(
+        "number of cross-validation splits besides the one split; 0: none, otherwise 3 or more", ge=0, le=50
+    )
     near_duplicate_distance: int = Field(ge=0, le=7)
-    balance_target: float = Field(gt=0, le=1)
-    max_copies: Annotated[int, Field(ge=1)] | Literal["auto"]
-    max_problem_share: float = Field(ge=0, lt=1)
+    balance_target: float = parameter(
+        "oversample until each material reaches this share of the commonest material's count", gt=0, le=1
+    )
+    max_copies: Annotated[int, Field(ge=1)] | Literal["auto"] = parameter("maximum number of copies of one photo")
+    max_problem_share: float = parameter("stop if more than this share of the photos is left out", ge=0, lt=1)
     max_megapixels: float = Field(gt=0)
     workers: Annotated[int, Field(ge=1)] | Literal["auto"]
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
 
     @field_validator("folds")
     @classmethod

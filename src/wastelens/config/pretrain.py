@@ -6,20 +6,30 @@ from pathlib import Path
 
 from pydantic import Field
 
-from wastelens.config.base import LARGEST_SEED, Config
+from wastelens.config.base import (
+    DATASET_HELP,
+    FOLD_HELP,
+    LARGEST_SEED,
+    MIXED_PRECISION_HELP,
+    RESUME_HELP,
+    SEED_HELP,
+    UNLABELLED_HELP,
+    Config,
+    parameter,
+)
 from wastelens.config.networks import LearnerConfig
 
 
 class PretrainConfig(Config):
     """Learning from photos without their labels; every key is explained in ``conf/pretrain.yaml``."""
 
-    dataset: str
+    dataset: str = parameter(DATASET_HELP)
     data_folder: Path
-    method: str
+    method: str = parameter("{pretrain}: the file conf/pretrain/<method>.yaml")
     learner: LearnerConfig
-    unlabelled: str
+    unlabelled: str = parameter(UNLABELLED_HELP)
     max_problem_share: float = Field(ge=0, lt=1)
-    fold: int = Field(ge=0)
-    mixed_precision: bool
-    resume: str
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    fold: int = parameter(FOLD_HELP, ge=0)
+    mixed_precision: bool = parameter(MIXED_PRECISION_HELP)
+    resume: str = parameter(RESUME_HELP)
+    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from wastelens.config.augmentation import AugmentationConfig, PolicyAugmentation
-from wastelens.config.base import LARGEST_SEED, Config
+from wastelens.config.base import (
+    DATASET_HELP,
+    FOLD_HELP,
+    LARGEST_SEED,
+    MIXED_PRECISION_HELP,
+    RESUME_HELP,
+    SEED_HELP,
+    UNLABELLED_HELP,
+    Config,
+    parameter,
+)
 from wastelens.config.kinds import (
     AUGMENTATIONS,
     LOSSES,
@@ -66,30 +76,36 @@ class FineTuneConfig(Config):
 class TrainConfig(Config):
     """One model on one prepared dataset; every key is explained in ``conf/train.yaml``."""
 
-    dataset: str
+    dataset: str = parameter(DATASET_HELP)
     data_folder: Path
-    model: str
+    model: str = parameter("{model}: the file conf/model/<model>.yaml")
     network: NetworkConfig
-    pretrained: str
-    unlabelled: str
+    pretrained: str = parameter(
+        "autoencoder, dbn: auto, none, or the id of a pretrain run; empty: as the model's file says", default=""
+    )
+    unlabelled: str = parameter(UNLABELLED_HELP)
     max_problem_share: float = Field(ge=0, lt=1)
-    weights: str
-    freeze: Freeze
+    weights: str = parameter(
+        "vgg16, efficientnetv2: imagenet, none, or a file; empty: as the model's file says", default=""
+    )
+    freeze: Freeze = parameter(
+        "share of the backbone's layers to freeze, or a block's name; empty: as the model's file says", default=""
+    )
     fine_tune: FineTuneConfig
     augmentation: AnyAugmentation
     cache_features: bool
-    balanced: bool
+    balanced: bool = parameter("true or false: repeat photos of rare materials")
     balance_target: Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
     labels_percent: float = Field(gt=0, le=100)
-    fold: int = Field(ge=0)
+    fold: int = parameter(FOLD_HELP, ge=0)
     loss: AnyLoss
     schedule: AnySchedule
     optimizer: AnyOptimizer
     fit: FitConfig
-    mixed_precision: bool
+    mixed_precision: bool = parameter(MIXED_PRECISION_HELP)
     bootstrap_resamples: int = Field(ge=100)
-    resume: str
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    resume: str = parameter(RESUME_HELP)
+    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
     def _fitting_together(self) -> TrainConfig:

@@ -21,7 +21,7 @@ from wastelens.tracking.tracker import Tracker
 # Beginnings of settings → the setting that they follow from: they are told only where that one is the same.
 _FOLLOW_FROM = {
     "network.": "model",
-    "augmentation.transforms": "augmentation.policy",
+    "augmentation.transforms": "augment_policy",
     "pretraining.": "mixed_precision",
 }
 _LENGTH = ("fit.batch_size", "fit.epochs", "fit.steps_per_epoch", "fine_tune.epochs")  # how long a training is

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wastelens.config.base import flatten
-from wastelens.config.files import AUGMENT, SHORT_KEYS, Layer, setting, train_config_of
+from wastelens.config.files import AUGMENT, SHORT_KEYS, Layer, setting, short_keys, train_config_of
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.study import MAPPING, Factor, StudyConfig, key_of
 from wastelens.config.train import TrainConfig
@@ -233,7 +233,7 @@ def settings_in_effect(config: Mapping[str, Any]) -> dict[str, str]:
         if settings.get(key) == value
         for beginning in beginnings
     )
-    return {key: value for key, value in settings.items() if not key.startswith(unused)}
+    return short_keys({key: value for key, value in settings.items() if not key.startswith(unused)})
 
 
 def configuration_key(config: TrainConfig | PretrainConfig, dataset: PreparedDataset) -> str:
