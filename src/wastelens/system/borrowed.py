@@ -1,0 +1,112 @@
+"""Everything that leans on private parts of other projects: nothing public does it, and a release may move it.
+
+Each function imports its project itself. ``tests/system/test_borrowed.py`` has a test for each, so that an upgrade that
+breaks one says which.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def keras_history(tensor: Any) -> Any:
+    """Return what made a symbolic Keras tensor: ``operation``, ``node_index``, ``tensor_index``."""
+    return tensor._keras_history
+
+
+def inputs_of_maker(tensor: Any) -> list[Any]:
+    """Return the inputs of the call that made a symbolic Keras tensor.
+
+    Keras' public ``layer.input`` is that of the layer's first call, in whichever network that was.
+    """
+    history = keras_history(tensor)
+    inputs: list[Any] = history.operation._inbound_nodes[history.node_index].input_tensors
+    return inputs
+
+
+def keras_home() -> str:
+    """Return the folder in which Keras keeps what it downloads."""
+    from keras.src.backend.config import keras_home
+
+    return str(keras_home())
+
+
+def keras_application(name: str) -> Any:
+    """Return the module of a network in ``keras.applications``, with the addresses of its weights."""
+    from importlib import import_module
+
+    return import_module(f"keras.src.applications.{name}")
+
+
+def keras_snake_case(name: str) -> str:
+    """Return a class's name as Keras spells it in weights files: ``Conv2D`` → ``conv2d``."""
+    from keras.src.utils import naming
+
+    return str(naming.to_snake_case(name))
+
+
+def adam_slots(optimizer: Any, variable: Any) -> tuple[Any, Any]:
+    """Return the moving averages (momentum, velocity) that Keras' Adam keeps for a variable."""
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
+def forget_custom_gradients() -> None:
+    """Make TensorFlow forget its custom gradients, which it keeps forever, each with its whole graph."""
+    from tensorflow.python.framework import ops
+
+    kept = ops.gradient_registry._registry
+    for name in [name for name in kept if name.startswith("CustomGradient-")]:
+        del kept[name]
+
+
+def mlflow_answer(seconds: float) -> int | None:
+    """Return the HTTP status with which MLflow's server answers a search; None where it does not answer in time.
+
+    ``MlflowClient`` takes its timeout from an environment variable, which requests of other threads would see too.
+    """
+    import mlflow
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(
+            get_default_host_creds(mlflow.get_tracking_uri()),
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            max_retries=0,
+            timeout=seconds,
+            raise_on_status=False,
+        )
+    except mlflow.exceptions.MlflowException:
+        return None
+    return int(answer.status_code)
+
+
+def delete_artifact(artifact_uri: str, path: str) -> None:
+    """Delete a run's artifact file or folder, which MLflow's client does not offer."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    get_artifact_repository(artifact_uri).delete_artifacts(path)
+
+
+def stop_system_metrics(run_id: str) -> None:
+    """Stop the thread that logs a run's system metrics, where ``mlflow.end_run`` could not."""
+    import mlflow
+
+    monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
+    if monitor:
+        monitor.finish()
+
+
+def optuna_tables() -> Any:
+    """Return Optuna's SQLAlchemy models."""
+    from optuna.storages._rdb import models
+
+    return models
+
+
+def trial_id(trial: Any) -> int:
+    """Return the id of an Optuna trial in its storage; public is only its number within its study."""
+    return int(trial._trial_id)

@@ -1,0 +1,130 @@
+"""What is borrowed from other projects' private parts is still there, and does what it is borrowed for."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wastelens.system import borrowed
+
+
+@pytest.fixture(scope="module")
+def network(keras: Any) -> Any:
+    photos = keras.Input((4, 4, 3), name="photos")
+    flat = keras.layers.Flatten(name="flat")(photos)
+    return keras.Model(photos, keras.layers.Dense(2, name="dense")(flat))
+
+
+def test_keras_history(network: Any) -> None:
+    assert borrowed.keras_history(network.output).operation is network.get_layer("dense")
+
+
+def test_inputs_of_maker_are_those_of_this_network(keras: Any, network: Any) -> None:
+    features = keras.Input((48,))
+    again = keras.Model(features, network.get_layer("dense")(features))
+    (wanted,) = borrowed.inputs_of_maker(again.output)
+    assert wanted is features
+    assert network.get_layer("dense").input is not features
+
+
+def test_keras_home(keras: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+    assert borrowed.keras_home() == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"), [("vgg16", "WEIGHTS_PATH_NO_TOP"), ("efficientnet_v2", "BASE_WEIGHTS_PATH")]
+)
+def test_keras_application(keras: Any, name: str, address: str) -> None:
+    assert getattr(borrowed.keras_application(name), address).startswith("https://")
+
+
+def test_keras_snake_case(keras: Any, network: Any, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    network.save_weights(tmp_path / "w.weights.h5")
+    with h5py.File(tmp_path / "w.weights.h5") as file:
+        assert borrowed.keras_snake_case("Dense") in file["layers"]
+    assert borrowed.keras_snake_case("DepthwiseConv2D") == "depthwise_conv2d"
+
+
+def test_adam_slots(keras: Any) -> None:
+    optimizer = keras.optimizers.AdamW()
+    variables = [keras.Variable(np.zeros(3)), keras.Variable(np.zeros((2, 2)))]
+    optimizer.build(variables)
+    momentum, velocity = borrowed.adam_slots(optimizer, variables[1])
+    assert momentum.shape == velocity.shape == (2, 2)
+    assert momentum is not velocity
+
+
+def test_forget_custom_gradients(keras: Any) -> None:
+    import tensorflow as tf
+    from tensorflow.python.framework import ops
+
+    @tf.custom_gradient
+    def identity(x: Any) -> Any:
+        return tf.identity(x), lambda slope: slope
+
+    tf.function(lambda: identity(tf.constant(1.0)))()
+    assert any(name.startswith("CustomGradient-") for name in ops.gradient_registry._registry)
+    borrowed.forget_custom_gradients()
+    assert not any(name.startswith("CustomGradient-") for name in ops.gradient_registry._registry)
+
+
+def test_mlflow_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    import mlflow
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"http://127.0.0.1:{server.server_port}")
+        try:
+            assert borrowed.mlflow_answer(5) == 503
+        finally:
+            server.shutdown()
+            thread.join()
+    assert borrowed.mlflow_answer(1) is None
+
+
+def test_delete_artifact(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    borrowed.delete_artifact(tmp_path.as_uri(), "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+def test_stop_system_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    ended = []
+    monitors = mlflow.tracking.fluent.run_id_to_system_metrics_monitor
+    monkeypatch.setitem(monitors, "a run", SimpleNamespace(finish=lambda: ended.append("a run")))
+    borrowed.stop_system_metrics("a run")
+    borrowed.stop_system_metrics("another")
+    assert ended == ["a run"]
+    assert "a run" not in monitors
+
+
+def test_optuna_tables_and_trial_id() -> None:
+    import optuna
+
+    models = borrowed.optuna_tables()
+    assert models.TrialModel.study_id is not None
+    assert models.TrialUserAttributeModel.key is not None
+    study = optuna.create_study()
+    study.optimize(lambda trial: 0.0, n_trials=2)
+    assert [borrowed.trial_id(trial) for trial in study.trials] == [0, 1]
