@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tests.factories import blocks
 from tests.figure_checks import draw
 
-from wastelens.data.duplicates.correlation import confirmed_pairs, pair_likeness
+from wastelens.data.duplicates.correlation import confirmed_pairs, pair_similarity
 from wastelens.data.duplicates.perceptual_hash import perceptual_hashes
 from wastelens.data.duplicates.search import near_duplicate_pairs
 from wastelens.figures.near_duplicates import COLUMNS, near_duplicate_sheet, near_duplicate_table
@@ -61,7 +61,7 @@ def test_the_most_alike_stand_first(photos: npt.NDArray[np.uint8]) -> None:
 
 def test_likeness_is_that_of_a_loop_over_all_orientations(photos: npt.NDArray[np.uint8]) -> None:
     pairs = np.array([[a, b] for a in range(7) for b in range(a)])
-    bits, correlation = pair_likeness(photos, pairs)
+    bits, correlation = pair_similarity(photos, pairs)
     words = [perceptual_hashes(np.stack([turned]))[0, 0] for photo in photos for turned in orientations(photo)]
     each = np.array(words).reshape(7, 8)
     apart = [
@@ -83,8 +83,8 @@ def test_likeness_is_the_better_of_both_directions() -> None:
     second = np.ascontiguousarray(np.rot90(np.clip(first + noise, 0, 255).astype(np.uint8), axes=(1, 2)))
     both = np.concatenate([first, second])
     pairs = np.column_stack([np.arange(40), np.arange(40, 80)])
-    bits, _ = pair_likeness(both, pairs)
-    backwards, _ = pair_likeness(both, pairs[:, ::-1])
+    bits, _ = pair_similarity(both, pairs)
+    backwards, _ = pair_similarity(both, pairs[:, ::-1])
     assert bits.tolist() == backwards.tolist()
     near = {tuple(pair) for pair in near_duplicate_pairs(perceptual_hashes(both), 2).tolist()}
     assert [tuple(pair) in near for pair in pairs.tolist()] == (bits <= 2).tolist()
@@ -119,6 +119,6 @@ def test_the_sheet_holds_24_pairs_at_most(pairs: int, shown: int) -> None:
     table = near_duplicate_table(labels, photos, np.arange(2 * pairs).reshape(pairs, 2))
     figure = near_duplicate_sheet(table, labels, photos)
     assert len(names_on(figure)) == 2 * shown
-    title = f"Near-duplicate pairs: {pairs}" + (" (the 24 most alike)" if pairs > shown else "")
+    title = f"Near-duplicate pairs: {pairs}" + (" (the 24 most similar)" if pairs > shown else "")
     assert figure.get_suptitle() == title
     assert draw(figure) > 1000

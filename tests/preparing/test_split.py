@@ -122,7 +122,7 @@ def test_materials_that_cannot_be_everywhere_at_once_are_reported():
     names = np.repeat([f"g{k}" for k in range(10)], 10)
     held = [("g0", "g1", "g2"), ("g0", "g1", "g3"), ("g0", "g2", "g3")]
     labels = np.column_stack([np.isin(names, groups) for groups in held]).astype(np.uint8)
-    with pytest.raises(SplitError, match="every material in every part"):
+    with pytest.raises(SplitError, match="every material in every split"):
         assign_splits(labels, names, tuple("abc"), SplitFractions(), np.random.default_rng(0))
 
 

@@ -75,9 +75,9 @@ def test_parameters_and_probability_are_passed_on():
         ({"name": "Compose"}, "albumentations has no transform 'Compose'."),
         ({"name": "os"}, "albumentations has no transform 'os'."),
         ({"name": "__class__"}, "albumentations has no transform '__class__'."),
-        ({"name": "Rotate", "parameters": {"limits": 3}}, "transform 'Rotate' refuses its parameters: "),
-        ({"name": "Blur", "parameters": {"blur_limit": "wide"}}, "transform 'Blur' refuses its parameters: "),
-        ({"name": "Blur", "parameters": {"p": 1}}, "transform 'Blur' refuses its parameters: "),
+        ({"name": "Rotate", "parameters": {"limits": 3}}, "transform 'Rotate' rejects its parameters: "),
+        ({"name": "Blur", "parameters": {"blur_limit": "wide"}}, "transform 'Blur' rejects its parameters: "),
+        ({"name": "Blur", "parameters": {"p": 1}}, "transform 'Blur' rejects its parameters: "),
     ],
 )
 def test_wrong_transforms_are_named(transform, words):

@@ -12,7 +12,7 @@ from wastelens.data.duplicates import search as duplicates
 from wastelens.data.duplicates.correlation import confirmed_pairs
 from wastelens.data.duplicates.perceptual_hash import perceptual_hashes
 from wastelens.data.duplicates.search import connected_groups, near_duplicate_links, near_duplicate_pairs
-from wastelens.data.photos.area_average import area_average
+from wastelens.data.photos.shrink import area_average
 
 
 def pictures(seed, photos=6, side=64):
@@ -118,8 +118,8 @@ def alike(seed, photos):
 @pytest.mark.parametrize("at_once", [50, 4_000_000])
 @pytest.mark.parametrize("photos", [0, 5, 60])
 def test_links_join_what_all_pairs_join(photos, at_once, monkeypatch):
-    monkeypatch.setattr(duplicates, "_JOINED_AT_ONCE", at_once)
-    monkeypatch.setattr(duplicates, "_CONFIRMED_AT_ONCE", 20)
+    monkeypatch.setattr(duplicates, "_CHUNK_CANDIDATES", at_once)
+    monkeypatch.setattr(duplicates, "_CHUNK_PAIRS", 20)
     all_photos = alike(photos, photos)
     everything = confirmed_pairs(all_photos, near_duplicate_pairs(perceptual_hashes(all_photos)))
     links = near_duplicate_links(all_photos)
