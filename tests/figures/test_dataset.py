@@ -1,4 +1,4 @@
-"""The figures a person looks at before training: the numbers they draw, and where they draw them."""
+"""Figures of the dataset draw the right numbers in the right places."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_objects(photos: int, materials: tuple[str, ...], seed: int = 0) -> pd.D
 
 
 def bar_widths(axes: Axes) -> list[list[float]]:
-    """Lengths of the bars, one list a series, top row first."""
+    """Return the lengths of the bars, one list per series, top row first."""
     return [[bar.get_width() for bar in series] for series in axes.containers]
 
 
@@ -84,7 +84,7 @@ def test_category_bars_count_photos_not_objects_in_their_materials_colour() -> N
         }
     )
     figure = dataset_figures.photos_per_category(objects, MATERIALS)
-    draw(figure)  # a $ in a name starts no formula
+    draw(figure)  # a $ in a name must not start a formula
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Cup", "Can", "Jar of $1 and _x_ $"]
     assert bar_widths(axes) == [[2, 1, 1]]

@@ -1,4 +1,4 @@
-"""The report of near-duplicates: what its table says of the pairs, and which photos its sheet shows where."""
+"""The report of near-duplicates: its table of pairs, and its sheet of photos."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def labels_of(photos: int) -> pd.DataFrame:
 
 @pytest.fixture
 def photos() -> npt.NDArray[np.uint8]:
-    """Four pictures, then the second mirrored, the first as it is, and the third turned and brighter."""
+    """Draw four pictures, then the second mirrored, the first unchanged, and the third rotated and brighter."""
     of = pictures(4)
-    brighter = np.clip(np.rot90(of[2]) * 2.0, 0, 255).astype(np.uint8)  # so much that light parts lose their structure
+    brighter = np.clip(np.rot90(of[2]) * 2.0, 0, 255).astype(np.uint8)  # bright parts lose their structure
     return np.concatenate([of, of[1:2, :, ::-1], of[:1], brighter[None]])
 
 
@@ -40,7 +40,7 @@ def found_in(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return confirmed_pairs(photos, near_duplicate_pairs(perceptual_hashes(photos)))
 
 
-def test_the_table_has_each_pair_with_its_likeness(photos: npt.NDArray[np.uint8]) -> None:
+def test_the_table_has_each_pair_with_its_similarity(photos: npt.NDArray[np.uint8]) -> None:
     table = near_duplicate_table(labels_of(7), photos, found_in(photos))
     assert tuple(table.columns) == COLUMNS
     pairs = set(zip(table["file_name_a"], table["file_name_b"], strict=True))
@@ -52,14 +52,14 @@ def test_the_table_has_each_pair_with_its_likeness(photos: npt.NDArray[np.uint8]
     assert 0.9 < of.loc["photo_002.jpg", "correlation"] < 1
 
 
-def test_the_most_alike_stand_first(photos: npt.NDArray[np.uint8]) -> None:
+def test_the_most_similar_come_first(photos: npt.NDArray[np.uint8]) -> None:
     pairs = np.array([[0, 1], [2, 6], [0, 5]])
     table = near_duplicate_table(labels_of(7), photos, pairs)
     assert table["file_name_a"].tolist() == ["photo_000.jpg", "photo_002.jpg", "photo_000.jpg"]
     assert table["hash_distance_bits"].is_monotonic_increasing
 
 
-def test_likeness_is_that_of_a_loop_over_all_orientations(photos: npt.NDArray[np.uint8]) -> None:
+def test_similarity_equals_a_loop_over_all_orientations(photos: npt.NDArray[np.uint8]) -> None:
     pairs = np.array([[a, b] for a in range(7) for b in range(a)])
     bits, correlation = pair_similarity(photos, pairs)
     words = [perceptual_hashes(np.stack([turned]))[0, 0] for photo in photos for turned in orientations(photo)]
@@ -76,7 +76,7 @@ def orientations(photo: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
     return [np.rot90(one, quarter) for one in (photo, photo[:, ::-1]) for quarter in range(4)]
 
 
-def test_likeness_is_the_better_of_both_directions() -> None:
+def test_similarity_is_the_better_of_both_directions() -> None:
     rng = np.random.default_rng(3)
     first = pictures(40)
     noise = rng.integers(-40, 41, first.shape)

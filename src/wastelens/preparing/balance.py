@@ -33,7 +33,6 @@ class Oversampled:
         rows_after: number of rows of `table`, the smallest that meets the target within the cap.
         most_copies: number of copies of the most repeated photo.
         max_copies: the cap that was used.
-        uncapped_rows: smallest number of rows without a cap.
         share_of_commonest: each material's count divided by that of the commonest material, in `table`.
     """
 
@@ -42,7 +41,6 @@ class Oversampled:
     rows_after: int
     most_copies: int
     max_copies: int
-    uncapped_rows: int
     share_of_commonest: dict[str, float]
 
 
@@ -93,7 +91,7 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
             f"together. Use balance_target={reachable} or less."
         )
     cap, rows = _capped(combos, wanted, target, max_copies, free)
-    return _result(train, _copies(train, combos, rows), cap, int(free.sum()))
+    return _result(train, _copies(train, combos, rows), cap)
 
 
 def _check_arguments(target: float, max_copies: int | str) -> None:
@@ -217,7 +215,7 @@ def _copies(train: TrainTable, combos: _Combinations, rows: IntArray) -> IntArra
     return copies
 
 
-def _result(train: TrainTable, copies: IntArray, cap: int, uncapped_rows: int) -> Oversampled:
+def _result(train: TrainTable, copies: IntArray, cap: int) -> Oversampled:
     table = train.take(np.repeat(np.arange(len(train)), copies))
     counts = table.labels.sum(axis=0, dtype=np.int64)
     shares = counts / counts.max(initial=1)
@@ -227,6 +225,5 @@ def _result(train: TrainTable, copies: IntArray, cap: int, uncapped_rows: int) -
         rows_after=len(table),
         most_copies=int(copies.max(initial=0)),
         max_copies=cap,
-        uncapped_rows=uncapped_rows,
         share_of_commonest=dict(zip(train.materials, shares.tolist(), strict=True)),
     )

@@ -63,7 +63,6 @@ class Unlabelled:
         unusable: number of photos that could not be decoded.
         near_duplicates: number of near-duplicates of val or test photos.
         repeats: number of photos equal to an earlier one, pixel by pixel.
-        other_files: number of files below the folder that are not photos by their suffix.
         digest: digest of the usable photos' pixels, in order.
     """
 
@@ -74,7 +73,6 @@ class Unlabelled:
     unusable: int
     near_duplicates: int
     repeats: int
-    other_files: int
     digest: str
 
 
@@ -191,7 +189,6 @@ def load_unlabelled(
         unusable=len(unusable),
         near_duplicates=len(chosen.near),
         repeats=len(chosen.repeats),
-        other_files=found.other_files,
         digest=chosen.digest,
     )
 

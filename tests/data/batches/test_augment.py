@@ -1,4 +1,4 @@
-"""Augmentation: reproducible, of the same shape and scale, and refused in one line where a policy is wrong."""
+"""Augmentation is reproducible and keeps shape and scale; a wrong policy gives a one-line error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_same_seed_same_changes(name):
     assert not np.array_equal(first, other)
 
 
-def test_photos_of_a_batch_are_changed_each_its_own_way():
+def test_photos_of_a_batch_are_augmented_independently():
     photos = photo_array(1, side_px=32).repeat(16, axis=0)
     changed = Augmenter(policy({"name": "HorizontalFlip", "probability": 0.5}))(photos, seed=0)
     flipped = [np.array_equal(photo, photos[0, :, ::-1]) for photo in changed]
