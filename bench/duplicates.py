@@ -17,7 +17,7 @@ from wastelens.system.arrays import BoolArray, IntArray, PhotoArray
 
 PHOTOS = (10_000, 100_000)
 PLANTED_SHARE = 0.01
-ALIKE, SIDE_PX, NOISE = (1_000, 10_000), 64, 6  # photos, their side, and by how many grey levels their pixels differ
+IDENTICAL, SIDE_PX, NOISE = (1_000, 10_000), 64, 6  # numbers of photos, their side, and their noise in grey levels
 _BITS = 64
 
 
@@ -71,10 +71,10 @@ def search_hashes() -> None:
 
 def link_identical_photos() -> None:
     """Print seconds, including hashing, and the numbers of links and groups."""
-    for photos in ALIKE:
-        alike = identical_photos(photos, np.random.default_rng(0))
+    for photos in IDENTICAL:
+        pixels = identical_photos(photos, np.random.default_rng(0))
         started = time.perf_counter()
-        links = near_duplicate_links(alike)
+        links = near_duplicate_links(pixels)
         seconds = time.perf_counter() - started
         groups = len(np.unique(connected_groups(photos, links)))
         print(

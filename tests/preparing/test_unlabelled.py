@@ -141,7 +141,7 @@ def test_broken_files_are_left_out_with_their_reasons(folder):
     assert reasons(found) == {
         "a/0.jpg": "not an image",
         "b/gone.png": "missing",
-        "pipe.jpg": "not a file but a pipe or device",
+        "pipe.jpg": "a pipe or device, not a file",
     }
     assert found.unusable == 3
     assert [found.names[row] for row in found.rows] == ["a/2.jpg", "a/4.jpg", "b/c/1.jpg", "b/c/3.jpg", "b/c/5.jpg"]

@@ -164,7 +164,7 @@ def _fold_sides(
 ) -> list[IndexArray]:
     """Return the split of each group for each fold: the fold is test, and val is chosen from the rest."""
     if folds > len(counts.names):
-        raise SplitError(f"there are only {len(counts.names)} groups.")
+        raise SplitError(f"There are only {len(counts.names)} groups.")
     check_materials(counts, needed=folds)
     photos = int(counts.total[0])
     for allowed in _FOLD_RANGES:

@@ -272,10 +272,10 @@ def test_read_photo_reasons(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
     for name, words in [
-        ("pipe.jpg", "not a file but a pipe or device"),
+        ("pipe.jpg", "a pipe or device, not a file"),
         ("none.jpg", "missing"),
         ("empty.jpg", "an empty file"),
-        ("folder.jpg", "a folder stands where the photo should be"),
+        ("folder.jpg", "a folder, not a file"),
         ("empty.jpg/below.jpg", "cannot be read (Not a directory)"),
     ]:
         with pytest.raises(BadPhotoError) as caught:

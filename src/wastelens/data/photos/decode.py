@@ -133,9 +133,9 @@ def read_photo(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise BadPhotoError("a folder stands where the photo should be")
+            raise BadPhotoError("a folder, not a file")
         if not stat.S_ISREG(mode):  # reading a pipe would block
-            raise BadPhotoError("not a file but a pipe or device")
+            raise BadPhotoError("a pipe or device, not a file")
         content = path.read_bytes()
     except FileNotFoundError:
         raise BadPhotoError("missing") from None

@@ -144,7 +144,7 @@ def light_photo(rng: Random, photo: Image, batch: int, sun: float) -> Image:
     gradient = 1 + rng.uniform(0.05, 0.22) * (np.cos(sun) * x + np.sin(sun) * y)
     dapple = np.clip(0.5 + 1.4 * noise(rng, (height, width), rng.uniform(2, 4)), 0, 1)
     shade = gradient * (1 - rng.uniform(0, 0.3) * dapple)
-    # The batch's light depends on its number alone, so all its photos share it.
+    # The batch's light depends only on its number, so that all its photos share it.
     own = np.random.default_rng([batch, 77])
     warmth = own.uniform(-0.1, 0.1) + rng.normal(0, 0.06)
     balance = np.array([1 + warmth, 1 + rng.normal(0, 0.03), 1 - warmth], np.float32)
