@@ -1,29 +1,28 @@
-"""``python -m bench.duplicates``: the search for near-duplicates among many hashes, and among photos all alike."""
+"""``python -m bench.duplicates``: search for near-duplicates among many hashes, and among nearly identical photos."""
 
 from __future__ import annotations
 
 import time
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.duplicates.perceptual_hash import ORIENTATIONS, Hashes
 from wastelens.data.duplicates.search import (
     NEAR_DUPLICATE_BITS,
-    IntArray,
     connected_groups,
     near_duplicate_links,
     near_duplicate_pairs,
 )
+from wastelens.system.arrays import BoolArray, IntArray, PhotoArray
 
 PHOTOS = (10_000, 100_000)
 PLANTED_SHARE = 0.01
-ALIKE, SIDE_PX, NOISE = (1_000, 10_000), 64, 6  # photos, and how far their pixels differ in grey levels
+IDENTICAL, SIDE_PX, NOISE = (1_000, 10_000), 64, 6  # numbers of photos, their side, and their noise in grey levels
 _BITS = 64
 
 
 def hashes_with_near_duplicates(photos: int, rng: np.random.Generator) -> tuple[Hashes, IntArray]:
-    """Random hashes, uint64 (photos, 8), and the pairs that were planted: at most 6 bits apart, in some orientation."""
+    """Draw random hashes, uint64 (photos, 8), with planted pairs at most 6 bits apart in some orientation."""
     hashes = rng.integers(0, 2**_BITS, (photos, ORIENTATIONS), dtype=np.uint64)
     planted = int(photos * PLANTED_SHARE)
     pairs = rng.permutation(photos)[: 2 * planted].reshape(planted, 2)
@@ -33,19 +32,19 @@ def hashes_with_near_duplicates(photos: int, rng: np.random.Generator) -> tuple[
 
 
 def few_bits(rng: np.random.Generator) -> np.uint64:
-    """A word with 0 to 6 random bits set."""
+    """Draw a word with 0 to 6 random bits set."""
     bits = rng.choice(_BITS, rng.integers(0, NEAR_DUPLICATE_BITS + 1), replace=False)
     return np.uint64(sum(1 << int(bit) for bit in bits))
 
 
 def recall(found: IntArray, planted: IntArray, photos: int) -> float:
-    """The share of the planted pairs that were found; both int (pairs, 2), sorted in their rows."""
-    codes: npt.NDArray[np.bool_] = np.isin(planted @ [photos, 1], found @ [photos, 1])
+    """Return the share of the planted pairs that were found; both int (pairs, 2), sorted within rows."""
+    codes: BoolArray = np.isin(planted @ [photos, 1], found @ [photos, 1])
     return float(codes.mean())
 
 
-def photos_all_alike(photos: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """One picture with other noise each time, as a fixed camera gives it, uint8 (photos, side, side, 3)."""
+def identical_photos(photos: int, rng: np.random.Generator) -> PhotoArray:
+    """Draw one picture with new noise each time, as from a fixed camera; uint8 (photos, side, side, 3)."""
     cell = SIDE_PX // 8
     picture = rng.integers(20, 235, (8, 8, 3)).repeat(cell, axis=0).repeat(cell, axis=1)
     noisy = np.empty((photos, SIDE_PX, SIDE_PX, 3), np.uint8)
@@ -55,7 +54,7 @@ def photos_all_alike(photos: int, rng: np.random.Generator) -> npt.NDArray[np.ui
 
 
 def search_hashes() -> None:
-    """Print seconds, their ratio, and the recall of what was planted."""
+    """Print seconds, their ratio, and the recall of the planted pairs."""
     seconds = []
     for photos in PHOTOS:
         hashes, planted = hashes_with_near_duplicates(photos, np.random.default_rng(0))
@@ -70,21 +69,23 @@ def search_hashes() -> None:
     print(f"{PHOTOS[1] // PHOTOS[0]} × the photos take {seconds[1] / seconds[0]:.1f} × the time")
 
 
-def link_photos_all_alike() -> None:
-    """Print seconds, hashing included, and how many pairs link how many groups."""
-    for photos in ALIKE:
-        alike = photos_all_alike(photos, np.random.default_rng(0))
+def link_identical_photos() -> None:
+    """Print seconds, including hashing, and the numbers of links and groups."""
+    for photos in IDENTICAL:
+        pixels = identical_photos(photos, np.random.default_rng(0))
         started = time.perf_counter()
-        links = near_duplicate_links(alike)
+        links = near_duplicate_links(pixels)
         seconds = time.perf_counter() - started
         groups = len(np.unique(connected_groups(photos, links)))
-        print(f"{photos:,} photos all alike: {seconds:.1f} s, {len(links):,} links, groups: {groups}", flush=True)
+        print(
+            f"{photos:,} nearly identical photos: {seconds:.1f} s, {len(links):,} links, groups: {groups}", flush=True
+        )
 
 
 def main() -> None:
-    """Both."""
+    """Run both benchmarks."""
     search_hashes()
-    link_photos_all_alike()
+    link_identical_photos()
 
 
 if __name__ == "__main__":

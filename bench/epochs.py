@@ -1,4 +1,4 @@
-"""A training epoch from the prepared dataset, against tensors in memory and against the predecessor's pipeline."""
+"""A training epoch from the prepared dataset, compared with tensors in memory and the predecessor's pipeline."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _table(count: int) -> TrainTable:
 
 
 def against_memory() -> list[Measurement]:
-    """Our loop from a memory-mapped cache on disk, and the same steps on tensors that are in memory already."""
+    """Compare our loop on a memory-mapped cache with the same steps on tensors already in memory."""
     import tensorflow as tf
 
     config = load_config("train", parameters={"augment": "true"})
@@ -86,7 +86,7 @@ def against_memory() -> list[Measurement]:
 
 
 def against_predecessor() -> list[Measurement]:
-    """A small network's epoch on full-size photos: Keras' ImageDataGenerator decodes them anew each time."""
+    """Compare a small network's epoch with Keras' ImageDataGenerator, which decodes the photos again each epoch."""
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     config = load_config("train", settings="network.widths=[16,32] network.pooling=average")
@@ -137,5 +137,5 @@ def against_predecessor() -> list[Measurement]:
 
 
 def measure() -> list[Measurement]:
-    """All epoch budgets."""
+    """Measure all epoch budgets."""
     return [*against_memory(), *against_predecessor()]

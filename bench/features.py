@@ -1,4 +1,4 @@
-"""A frozen VGG16 for twenty epochs: its features from the cache, computed in that time too, against none."""
+"""Twenty epochs of a frozen VGG16 with cached features (computing them included), compared with none cached."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def _train(trained: Any, batches: Batches, config: TrainConfig, epochs: int) -> 
 
 
 def measure() -> list[Measurement]:
-    """Twenty epochs with the cache, from an empty folder and an uncompiled head, are measured whole.
+    """Measure twenty epochs with the cache, from an empty folder and an uncompiled head.
 
-    Without it, epochs take the same time each: after one that traces the graph, two are measured, and twenty times the
-    faster one is the peer.
+    Without the cache, all epochs take the same time: after one that traces the graph, two are measured, and the peer
+    is twenty times the faster one.
     """
     config = load_config("train", parameters={"model": "vgg16"}, settings="weights=none")
     assert isinstance(config, TrainConfig)

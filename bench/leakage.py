@@ -1,9 +1,8 @@
-"""``python -m bench.leakage``: what a split of TACO is worth, from its annotations alone (no photo is read)."""
+"""``python -m bench.leakage``: how much different splits of TACO leak, from its annotations alone."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bench.measure import SHARED
@@ -15,15 +14,16 @@ from wastelens.evaluation.control_predictors import ControlInputs, neighbour_sco
 from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.preparing.split import SplitFractions, assign_splits
 from wastelens.preparing.stages import split_tables
+from wastelens.system.arrays import BoolArray
 
 SEEDS = 10
 TEST_PHOTOS = 291
 HELD_OUT = (2, 9, 14)
-UNSEEN = np.zeros((1, 1, 1, 3), dtype=np.uint8)  # the neighbour control looks at no photo
+UNSEEN = np.zeros((1, 1, 1, 3), dtype=np.uint8)  # the neighbour control reads no photos
 
 
-def neighbour_macro_ap(labels: pd.DataFrame, materials: tuple[str, ...], in_test: npt.NDArray[np.bool_]) -> float:
-    """Macro AP of the neighbour control, every photo outside the test part being training."""
+def neighbour_macro_ap(labels: pd.DataFrame, materials: tuple[str, ...], in_test: BoolArray) -> float:
+    """Return the macro AP of the neighbour control, with every photo outside the test part in training."""
     split = np.where(in_test, "test", "train")
     tables = split_tables(labels, split, materials)
     scores = neighbour_scores(ControlInputs(tables.train, {"test": tables.test}, UNSEEN))
@@ -31,7 +31,7 @@ def neighbour_macro_ap(labels: pd.DataFrame, materials: tuple[str, ...], in_test
 
 
 def main() -> None:
-    """Print the figures that results.md and the README quote."""
+    """Print the figures quoted in results.md and the README."""
     folder = SHARED / "data" / "taco"
     mapping = read_mapping(conf_folder() / "materials" / "predecessor.csv")
     labels = tabulate(read_coco(folder / "annotations.json"), mapping).labels

@@ -1,4 +1,4 @@
-"""Preparing photos: our cache against a full decode with Pillow, one photo after another."""
+"""Photo preparation: the cache compared with full decoding by Pillow, one photo after another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COPIES = 4
 
 
 def full_size_photos(folder: Path) -> list[Path]:
-    """The 60 real full-size photos, or as many rendered ones where those are absent."""
+    """Return the 60 real full-size photos or, if they are absent, 24 rendered ones."""
     real = sorted((SHARED / "data" / "taco_fullsize" / "photos").glob("*/*"))
     return real or _rendered(folder)
 
@@ -34,21 +34,21 @@ def _rendered(folder: Path, count: int = 24) -> list[Path]:
 
 
 def pillow_one_by_one(paths: list[Path]) -> None:
-    """What a notebook does: open, turn upright, RGB, resize."""
+    """Open each photo, turn it upright, convert it to RGB and resize it, as a notebook would."""
     for path in paths:
         with Image.open(path) as image:
             ImageOps.exif_transpose(image).convert("RGB").resize((SIDE_PX, SIDE_PX))
 
 
 def pillow_area_one_by_one(paths: list[Path]) -> None:
-    """The same with Pillow's cheapest filter."""
+    """Do the same with Pillow's cheapest filter."""
     for path in paths:
         with Image.open(path) as image:
             ImageOps.exif_transpose(image).convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX)
 
 
 def measure() -> list[Measurement]:
-    """Photos a second, both ways, from warm files."""
+    """Measure photos per second both ways, with files in the page cache."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         paths = full_size_photos(folder)

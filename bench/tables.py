@@ -1,4 +1,4 @@
-"""The tabular budgets: exact oversampling, the start of the command line, memory on a hundred TACOs."""
+"""Tabular budgets: exact oversampling, start of the command line, memory on annotations of 100 times TACO."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ assert len(table.labels) == {photos}
 
 
 def annotations(folder: Path) -> Path:
-    """TACO's real annotations, or the sample's where they are absent."""
+    """Return TACO's real annotations, or the sample's if they are absent."""
     real = SHARED / "data" / "taco" / "annotations.json"
     if real.exists():
         return real
@@ -40,7 +40,7 @@ def annotations(folder: Path) -> Path:
 
 
 def oversampling(path: Path) -> Measurement:
-    """The exact programme on all annotated photos as training rows."""
+    """Measure exact oversampling with all annotated photos as training rows."""
     mapping = read_mapping(conf_folder() / "materials" / "default.csv")
     train = TrainTable(tabulate(read_coco(path), mapping).labels, mapping.materials)
     seconds = best_of(3, lambda: oversample(train))
@@ -48,7 +48,7 @@ def oversampling(path: Path) -> Measurement:
 
 
 def help_start() -> Measurement:
-    """``wastelens --help`` over an empty Python."""
+    """Compare ``wastelens --help`` with an empty Python."""
     command = [sys.executable, str(ROOT / "src" / "wastelens"), "--help"]
     ours = best_of(5, lambda: subprocess.run(command, check=True, capture_output=True))
     empty = best_of(5, lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
@@ -63,7 +63,7 @@ def help_start() -> Measurement:
 
 
 def repeated(content: dict[str, Any], times: int, path: Path) -> int:
-    """Write the annotations ``times`` over, each copy with ids and batches of its own; returns the photos."""
+    """Write ``times`` copies of the annotations, each with its own ids and batches; returns the number of photos."""
     images, objects = content["images"], content["annotations"]
     with path.open("w", encoding="utf-8") as file:
         file.write('{"categories": ' + json.dumps(content["categories"]))
@@ -88,7 +88,7 @@ def _shifted(record: dict[str, Any], copy: int, images: int, objects: int) -> di
 
 
 def memory(path: Path, folder: Path) -> list[Measurement]:
-    """Peak memory and time of reading and tabulating 10 and 100 TACOs."""
+    """Measure peak memory and time of reading and tabulating 10 and 100 times TACO's annotations."""
     content = json.loads(path.read_text())
     seconds, lines = {}, []
     for times in (10, 100):
@@ -111,7 +111,7 @@ def memory(path: Path, folder: Path) -> list[Measurement]:
 
 
 def measure() -> list[Measurement]:
-    """All tabular budgets."""
+    """Measure all tabular budgets."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = annotations(folder)

@@ -1,4 +1,4 @@
-"""The contact sheet: which photos it shows, and where it draws the outlines of their objects."""
+"""The contact sheet shows the right photos and draws outlines in the right places."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wastelens.figures.style import material_colours
 
 
 def brightness_on_paper(figure: Figure, axes: Axes, x: float, y: float) -> float:
-    """Grey level, 0 to 255, at this share of the axes' width and (from the top) height."""
+    """Return the grey level, 0 to 255, at this share of the axes' width and height (from the top)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -54,7 +54,7 @@ def test_a_frame_without_rows_draws_too() -> None:
 def test_contact_sheet_shows_each_material_a_few_times(materials: tuple[str, ...], seed: int) -> None:
     labels = make_labels(300, materials, seed=seed)
     labels[materials[-1]] = 0
-    labels.loc[[7, 70, 170], materials[-1]] = 1  # a rare one
+    labels.loc[[7, 70, 170], materials[-1]] = 1  # a rare material
     chosen = choose_photos(labels, materials, 24, np.random.default_rng(seed))
     assert len(set(chosen)) == 24
     assert labels.iloc[chosen][list(materials)].sum().min() >= 2
@@ -93,7 +93,7 @@ def test_the_same_generator_chooses_the_same_photos() -> None:
 
 def test_fewer_photos_than_cells_are_all_shown() -> None:
     labels = make_labels(5, MATERIALS)
-    labels[list(MATERIALS)] = 0  # not even one material among them
+    labels[list(MATERIALS)] = 0  # no materials at all
     figure = sheet(labels, {}, rows=2, columns=4)
     assert sorted(shown_names(figure)) == list(labels["file_name"])
     assert draw(figure) > 1000
@@ -127,8 +127,8 @@ def test_outlines_lie_where_they_lie_in_the_photo_of_any_proportions(width: int,
     assert isinstance(frame, Rectangle)
     on_paper = (axes.transData.transform(polygon.get_xy()[:4]) - box.min) / box.size
     np.testing.assert_allclose(on_paper, np.column_stack([square[:, 0], 1 - square[:, 1]]), atol=1e-6)
-    assert brightness_on_paper(figure, axes, x=0.7, y=0.4) > 250  # amid the patch
-    assert brightness_on_paper(figure, axes, x=0.3, y=0.8) < 5  # where a photo turned over would have it
+    assert brightness_on_paper(figure, axes, x=0.7, y=0.4) > 250  # inside the patch
+    assert brightness_on_paper(figure, axes, x=0.3, y=0.8) < 5  # where it would be in a flipped photo
     left, top = np.array(frame.get_xy()) / (width, height)
     right, bottom = left + frame.get_width() / width, top + frame.get_height() / height
     margin = 0.011 * max(width, height) / np.array([width, height])

@@ -1,4 +1,4 @@
-"""The report of near-duplicates: what its table says of the pairs, and which photos its sheet shows where."""
+"""The report of near-duplicates: its table of pairs, and its sheet of photos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tests.factories import blocks
 from tests.figure_checks import draw
 
-from wastelens.data.duplicates.correlation import confirmed_pairs, pair_likeness
+from wastelens.data.duplicates.correlation import confirmed_pairs, pair_similarity
 from wastelens.data.duplicates.perceptual_hash import perceptual_hashes
 from wastelens.data.duplicates.search import near_duplicate_pairs
 from wastelens.figures.near_duplicates import COLUMNS, near_duplicate_sheet, near_duplicate_table
@@ -30,9 +30,9 @@ def labels_of(photos: int) -> pd.DataFrame:
 
 @pytest.fixture
 def photos() -> npt.NDArray[np.uint8]:
-    """Four pictures, then the second mirrored, the first as it is, and the third turned and brighter."""
+    """Draw four pictures, then the second mirrored, the first unchanged, and the third rotated and brighter."""
     of = pictures(4)
-    brighter = np.clip(np.rot90(of[2]) * 2.0, 0, 255).astype(np.uint8)  # so much that light parts lose their structure
+    brighter = np.clip(np.rot90(of[2]) * 2.0, 0, 255).astype(np.uint8)  # bright parts lose their structure
     return np.concatenate([of, of[1:2, :, ::-1], of[:1], brighter[None]])
 
 
@@ -40,7 +40,7 @@ def found_in(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     return confirmed_pairs(photos, near_duplicate_pairs(perceptual_hashes(photos)))
 
 
-def test_the_table_has_each_pair_with_its_likeness(photos: npt.NDArray[np.uint8]) -> None:
+def test_the_table_has_each_pair_with_its_similarity(photos: npt.NDArray[np.uint8]) -> None:
     table = near_duplicate_table(labels_of(7), photos, found_in(photos))
     assert tuple(table.columns) == COLUMNS
     pairs = set(zip(table["file_name_a"], table["file_name_b"], strict=True))
@@ -52,16 +52,16 @@ def test_the_table_has_each_pair_with_its_likeness(photos: npt.NDArray[np.uint8]
     assert 0.9 < of.loc["photo_002.jpg", "correlation"] < 1
 
 
-def test_the_most_alike_stand_first(photos: npt.NDArray[np.uint8]) -> None:
+def test_the_most_similar_come_first(photos: npt.NDArray[np.uint8]) -> None:
     pairs = np.array([[0, 1], [2, 6], [0, 5]])
     table = near_duplicate_table(labels_of(7), photos, pairs)
     assert table["file_name_a"].tolist() == ["photo_000.jpg", "photo_002.jpg", "photo_000.jpg"]
     assert table["hash_distance_bits"].is_monotonic_increasing
 
 
-def test_likeness_is_that_of_a_loop_over_all_orientations(photos: npt.NDArray[np.uint8]) -> None:
+def test_similarity_equals_a_loop_over_all_orientations(photos: npt.NDArray[np.uint8]) -> None:
     pairs = np.array([[a, b] for a in range(7) for b in range(a)])
-    bits, correlation = pair_likeness(photos, pairs)
+    bits, correlation = pair_similarity(photos, pairs)
     words = [perceptual_hashes(np.stack([turned]))[0, 0] for photo in photos for turned in orientations(photo)]
     each = np.array(words).reshape(7, 8)
     apart = [
@@ -76,15 +76,15 @@ def orientations(photo: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
     return [np.rot90(one, quarter) for one in (photo, photo[:, ::-1]) for quarter in range(4)]
 
 
-def test_likeness_is_the_better_of_both_directions() -> None:
+def test_similarity_is_the_better_of_both_directions() -> None:
     rng = np.random.default_rng(3)
     first = pictures(40)
     noise = rng.integers(-40, 41, first.shape)
     second = np.ascontiguousarray(np.rot90(np.clip(first + noise, 0, 255).astype(np.uint8), axes=(1, 2)))
     both = np.concatenate([first, second])
     pairs = np.column_stack([np.arange(40), np.arange(40, 80)])
-    bits, _ = pair_likeness(both, pairs)
-    backwards, _ = pair_likeness(both, pairs[:, ::-1])
+    bits, _ = pair_similarity(both, pairs)
+    backwards, _ = pair_similarity(both, pairs[:, ::-1])
     assert bits.tolist() == backwards.tolist()
     near = {tuple(pair) for pair in near_duplicate_pairs(perceptual_hashes(both), 2).tolist()}
     assert [tuple(pair) in near for pair in pairs.tolist()] == (bits <= 2).tolist()
@@ -119,6 +119,6 @@ def test_the_sheet_holds_24_pairs_at_most(pairs: int, shown: int) -> None:
     table = near_duplicate_table(labels, photos, np.arange(2 * pairs).reshape(pairs, 2))
     figure = near_duplicate_sheet(table, labels, photos)
     assert len(names_on(figure)) == 2 * shown
-    title = f"Near-duplicate pairs: {pairs}" + (" (the 24 most alike)" if pairs > shown else "")
+    title = f"Near-duplicate pairs: {pairs}" + (" (the 24 most similar)" if pairs > shown else "")
     assert figure.get_suptitle() == title
     assert draw(figure) > 1000

@@ -1,4 +1,4 @@
-"""A material has a colour of its own, and keeps it."""
+"""Every material has a colour of its own, and keeps it."""
 
 from __future__ import annotations
 

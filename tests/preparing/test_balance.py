@@ -1,4 +1,4 @@
-"""Oversampling gives the fewest rows there are, and never touches anything but training rows."""
+"""Oversampling gives the smallest number of rows, and repeats only training rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wastelens.preparing.balance import oversample
 
 
 def table(rows, materials=None, kind=TrainTable):
-    """A table of photos a.jpg, b.jpg, … with these label rows."""
+    """Make a table of photos a.jpg, b.jpg, … with these label rows."""
     labels = np.array(rows, np.uint8)
     materials = materials or tuple(f"m{k}" for k in range(labels.shape[1]))
     frame = pd.DataFrame(labels, columns=list(materials))
@@ -25,7 +25,7 @@ def table(rows, materials=None, kind=TrainTable):
 
 
 def fewest_rows(labels, target_tenths, cap):
-    """The slow obvious answer: every number of copies of every photo."""
+    """Find the slow obvious answer: try every number of copies of every photo."""
     best = None
     for copies in itertools.product(range(1, cap + 1), repeat=len(labels)):
         counts = np.array(copies) @ labels
@@ -79,13 +79,13 @@ def test_target_is_met_with_even_copies_in_the_order_of_the_rows():
 
 def test_automatic_cap_is_the_smallest_within_six_fifths():
     found = oversample(skewed())
-    assert found.uncapped_rows <= found.rows_after <= 1.2 * found.uncapped_rows
-    assert oversample(skewed(), max_copies=100_000).rows_after == found.uncapped_rows
+    uncapped_rows = oversample(skewed(), max_copies=100_000).rows_after
+    assert uncapped_rows <= found.rows_after <= 1.2 * uncapped_rows
     try:
         tighter = oversample(skewed(), max_copies=found.max_copies - 1).rows_after
     except BalanceError:
         return
-    assert tighter > 1.2 * found.uncapped_rows
+    assert tighter > 1.2 * uncapped_rows
 
 
 def test_the_same_photos_get_the_extra_copies_in_any_row_order():

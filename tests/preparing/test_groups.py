@@ -1,4 +1,4 @@
-"""Groups: batches, scenes, near-duplicates or a column, and never a near-duplicate in two groups."""
+"""Photos are grouped by batch, scene, near-duplicates or a column, and near-duplicates share a group."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SHARED = Path(__file__).parents[3] / "shared"
 
 
 def photos_of(count, seed=0, side=48):
-    """Photos of distinct pictures and colours, uint8 (count, side, side, 3)."""
+    """Draw photos of distinct pictures and colours, uint8 (count, side, side, 3)."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (count, 6, 6, 3), dtype=np.uint8)
     return blocks.repeat(side // 6, axis=1).repeat(side // 6, axis=2)
 
 
 def on_ground(colour, seed, side=48):
-    """A photo of a ground of one colour, grainy, with a thing somewhere on it."""
+    """Draw a grainy ground of one colour with an object somewhere on it."""
     rng = np.random.default_rng(seed)
     photo = np.clip(np.array(colour) + rng.normal(0, 6, (side, side, 3)), 0, 255).astype(np.uint8)
     top, left = rng.integers(0, side - 14, 2)
@@ -119,7 +119,7 @@ def test_order_of_rows_does_not_matter(seed, group_by):
 
 @pytest.mark.shared
 def test_taco_near_duplicates():
-    """The only two of the photos at hand, found by looking; two more hash alike and are false."""
+    """Find the only two pairs in our copy of TACO, checked by eye; two more have similar hashes but are false."""
     from PIL import Image
 
     root = SHARED / "data/taco/photos"

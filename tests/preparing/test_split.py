@@ -1,4 +1,4 @@
-"""Splits keep groups whole, are the best there are, and do not depend on the order of anything."""
+"""Splits keep groups whole, are optimal for few groups, and do not depend on any order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def share_difference(labels, split):
 
 
 def brute_force(labels, groups, fractions):
-    """The slow obvious answer: every way to name each group train, val or test."""
+    """Find the slow obvious answer: try every assignment of groups to train, val and test."""
     names, row = np.unique(groups, return_inverse=True)
     best = np.inf
     for choice in itertools.product(range(3), repeat=len(names)):
@@ -84,7 +84,7 @@ def test_seed_picks_among_ties_only():
     labels, names = random_photos(3, groups=10, photos=300)
     runs = [assign_splits(labels, names, MATERIALS, SplitFractions(), np.random.default_rng(s)) for s in range(8)]
     assert len({run.largest_share_difference for run in runs}) == 1
-    assert len({tuple(run.split) for run in runs}) > 1  # val and test can always change places
+    assert len({tuple(run.split) for run in runs}) > 1  # val and test can always be swapped
 
 
 def test_local_search_comes_near_the_exact_answer(monkeypatch):
@@ -118,11 +118,11 @@ def test_a_group_too_large_is_named(small_groups):
 
 
 def test_materials_that_cannot_be_everywhere_at_once_are_reported():
-    """Of groups 1, 2 and 3, every two would have to be in different splits of two: an odd cycle."""
+    """Each two of groups 1, 2 and 3 would have to be in different splits: an odd cycle."""
     names = np.repeat([f"g{k}" for k in range(10)], 10)
     held = [("g0", "g1", "g2"), ("g0", "g1", "g3"), ("g0", "g2", "g3")]
     labels = np.column_stack([np.isin(names, groups) for groups in held]).astype(np.uint8)
-    with pytest.raises(SplitError, match="every material in every part"):
+    with pytest.raises(SplitError, match="every material in every split"):
         assign_splits(labels, names, tuple("abc"), SplitFractions(), np.random.default_rng(0))
 
 
@@ -165,7 +165,7 @@ def test_too_many_folds_name_the_number_that_works():
 
 
 def taco():
-    """Labels and batches of all TACO photos, and which of the photos are there."""
+    """Read the labels and batches of all TACO photos, and which photos are present."""
     if not SHARED.is_dir():
         pytest.skip("needs ../shared")
     data = json.loads((SHARED / "data/taco/annotations.json").read_text())

@@ -1,4 +1,4 @@
-"""Photos without labels: all that can be decoded, once, and none that a model is judged on."""
+"""Photos without labels: each decodable one once, and no near-duplicate of val or test photos."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NONE = np.empty((0, SIDE, SIDE, 3), dtype=np.uint8)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six photos, two folders deep, with files beside them that are none."""
+    """Write six photos, two folders deep, among files that are not photos."""
     for number in range(6):
         write_photo(tmp_path / "web" / ("a", "b/c")[number % 2] / f"{number}.jpg", seed=number)
     (tmp_path / "web" / "readme.txt").write_text("text")
@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Counts the decodes, by content."""
+    """Record the content of each decode."""
     calls = []
     real = photo_cache.decode
 
@@ -69,7 +69,7 @@ def test_every_photo_below_the_folder_in_the_order_of_names(folder):
     assert isinstance(found.photos, np.memmap)
     assert list(found.problems.columns) == ["file", "reason"]
     assert (len(found.problems), found.unusable, found.near_duplicates, found.repeats) == (0, 0, 0, 0)
-    assert found.other_files == 1
+    assert find_photos(folder).other_files == 1
 
 
 def test_nothing_is_written_but_to_the_cache(folder, tmp_path):
@@ -79,7 +79,7 @@ def test_nothing_is_written_but_to_the_cache(folder, tmp_path):
     load(folder)
     assert sorted(folder.rglob("*")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "web"]
-    (kept,) = (tmp_path / "cache").iterdir()  # and no draft besides
+    (kept,) = (tmp_path / "cache").iterdir()  # and no draft
     assert kept.name.startswith(f"web_{SIDE}px_")
     for path in (folder, *before):
         path.chmod(0o755)
@@ -97,7 +97,7 @@ def test_photos_are_known_by_their_suffix_in_any_case(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "TGA"])
-def test_what_looks_like_a_photo_can_be_decoded(tmp_path, kind):
+def test_every_photo_suffix_can_be_decoded(tmp_path, kind):
     suffixes = [suffix for suffix, of in Image.registered_extensions().items() if of == kind]
     known = [suffix for suffix in suffixes if suffix in PHOTO_SUFFIXES]
     assert known
@@ -106,7 +106,7 @@ def test_what_looks_like_a_photo_can_be_decoded(tmp_path, kind):
     assert load(tmp_path / "web").unusable == 0
 
 
-def test_hidden_files_and_folders_are_left_alone(folder):
+def test_hidden_files_and_folders_are_ignored(folder):
     write_photo(folder / ".thumbnails" / "1.jpg", seed=50)
     write_photo(folder / "a" / "._0.jpg", seed=51)
     assert len(find_photos(folder).names) == 6
@@ -141,7 +141,7 @@ def test_broken_files_are_left_out_with_their_reasons(folder):
     assert reasons(found) == {
         "a/0.jpg": "not an image",
         "b/gone.png": "missing",
-        "pipe.jpg": "not a file but a pipe or device",
+        "pipe.jpg": "a pipe or device, not a file",
     }
     assert found.unusable == 3
     assert [found.names[row] for row in found.rows] == ["a/2.jpg", "a/4.jpg", "b/c/1.jpg", "b/c/3.jpg", "b/c/5.jpg"]
@@ -175,8 +175,8 @@ def test_not_one_usable_photo(tmp_path):
     [
         (None, "is not a folder"),
         ("file", "is not a folder"),
-        ([], r"no photo in it.*\(it is empty\)"),
-        (["a.txt", "b.heic", ".c.jpg"], r"no photo in it.*\(2 other files\)"),
+        ([], r"no photos in it.*\(it is empty\)"),
+        (["a.txt", "b.heic", ".c.jpg"], r"no photos in it.*\(2 other files\)"),
     ],
 )
 def test_folders_that_hold_no_photos(tmp_path, content, message):
@@ -212,7 +212,7 @@ def test_folder_that_cannot_be_read_is_listed(folder, monkeypatch):
 
 
 def turned_and_resaved(source, path, quarter_turns, mirrored, kind="JPEG", **options):
-    """The photo as somebody else might have it: turned, mirrored, larger, saved again."""
+    """Save the photo again as someone else might have it: rotated, mirrored, enlarged."""
     with Image.open(source) as photo:
         picture = (ImageOps.mirror(photo) if mirrored else photo).rotate(90 * quarter_turns, expand=True)
         path.write_bytes(image_bytes(picture.resize((120, 90), Image.Resampling.BICUBIC), kind, **options))
@@ -230,7 +230,7 @@ def test_near_duplicates_of_val_and_test_photos_are_left_out_in_all_orientations
     assert reasons(found) == {path.name: NEAR_DUPLICATE for path in copies}
     assert (found.near_duplicates, found.unusable) == (8, 0)
     assert [found.names[row] for row in found.rows] == [name for name in found.names if "copy" not in name]
-    # Not because they would be left out whatever is forbidden.
+    # They are left out only because they are forbidden.
     assert load(folder, forbidden[:0]).near_duplicates == 0
     assert {file for file, _ in reasons(load(folder, forbidden[2:])).items()} == {
         "copy_2_False.jpg",
@@ -265,13 +265,13 @@ def test_only_near_duplicates_of_what_is_judged(folder):
 def test_photos_that_are_equal_count_once_the_first_by_name(folder):
     (folder / "a" / "1 copy.jpg").write_bytes((folder / "b" / "c" / "1.jpg").read_bytes())
     drawn = blocks(np.random.default_rng(70), (64, 48))
-    for name, kind in (("y.bmp", "BMP"), ("z.png", "PNG")):  # the same pixels in other files
+    for name, kind in (("y.bmp", "BMP"), ("z.png", "PNG")):  # the same pixels in other formats
         (folder / name).write_bytes(image_bytes(drawn, kind))
     found = load(folder)
     assert reasons(found) == {"b/c/1.jpg": "the same photo as a/1 copy.jpg", "z.png": "the same photo as y.bmp"}
     assert found.repeats == 2
     assert [found.names[row] for row in found.rows] == sorted({*found.names} - {"b/c/1.jpg", "z.png"})
-    # Copies of what is forbidden are near-duplicates of it, and no repeats.
+    # Copies of forbidden photos count as near-duplicates, not as repeats.
     forbidden = load(folder, np.stack([pixels_of(folder / "z.png")]))
     assert reasons(forbidden)["z.png"] == reasons(forbidden)["y.bmp"] == NEAR_DUPLICATE
     assert (forbidden.near_duplicates, forbidden.repeats) == (2, 1)
@@ -286,7 +286,7 @@ def test_digest_is_that_of_the_photos_learnt_from(folder, tmp_path):
     assert load(tmp_path / "other").digest != digest
 
 
-def test_second_call_takes_over_broken_ones_too(folder, decoded):
+def test_second_call_reuses_results_of_broken_files_too(folder, decoded):
     (folder / "a" / "0.jpg").write_text("text")
     first = load(folder)
     (kept,) = (folder.parent / "cache").iterdir()
@@ -305,7 +305,7 @@ def test_only_what_changed_is_decoded_again(folder, decoded):
     first = load(folder)
     old = np.array(first.photos)
     write_photo(folder / "a" / "2.jpg", seed=200)
-    write_photo(folder / "a" / "1.jpg", seed=201)  # new, so that the rows behind it move
+    write_photo(folder / "a" / "1.jpg", seed=201)  # new, which moves the later rows
     (folder / "b" / "c" / "5.jpg").unlink()
     decoded.clear()
     second = load(folder)
@@ -313,7 +313,7 @@ def test_only_what_changed_is_decoded_again(folder, decoded):
     assert second.names == ["a/0.jpg", "a/1.jpg", "a/2.jpg", "a/4.jpg", "b/c/1.jpg", "b/c/3.jpg"]
     for row, name in enumerate(second.names):
         np.testing.assert_array_equal(second.photos[row], pixels_of(folder / name))
-    np.testing.assert_array_equal(first.photos, old)  # who learns from the old ones still has them
+    np.testing.assert_array_equal(first.photos, old)  # users of the old array still have it
 
 
 def test_photo_that_could_not_be_read_is_tried_again(folder, monkeypatch):
@@ -331,7 +331,7 @@ def test_photo_that_could_not_be_read_is_tried_again(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
-def test_interrupted_decoding_goes_on_where_it_was(folder, decoded, interruption):
+def test_interrupted_decoding_resumes(folder, decoded, interruption):
     done = []
 
     def interrupt(count):
@@ -349,7 +349,7 @@ def test_interrupted_decoding_goes_on_where_it_was(folder, decoded, interruption
 
 
 @pytest.mark.parametrize("damage", ["index", "array", "fewer rows", "no array", "not a dict"])
-def test_damaged_cache_is_made_anew(folder, damage):
+def test_damaged_cache_is_rebuilt(folder, damage):
     load(folder)
     (kept,) = (folder.parent / "cache").iterdir()
     array, index = kept / f"photos_{SIDE}px.npy", kept / "index.json"
@@ -369,7 +369,7 @@ def test_damaged_cache_is_made_anew(folder, damage):
         np.testing.assert_array_equal(found.photos[row], pixels_of(folder / name))
 
 
-def test_caches_of_other_folders_and_sides_lie_beside_it(folder, tmp_path, decoded):
+def test_caches_of_other_folders_and_sides_are_kept_separately(folder, tmp_path, decoded):
     write_photo(tmp_path / "other" / "web" / "0.jpg", seed=300)
     load(folder)
     load(folder, np.empty((0, 16, 16, 3), np.uint8), side_px=16)
@@ -388,7 +388,7 @@ def test_caches_of_other_folders_and_sides_lie_beside_it(folder, tmp_path, decod
     assert decoded == []
 
 
-def test_forbidden_photos_of_another_side_are_a_mistake_of_the_caller(folder):
+def test_forbidden_photos_of_another_side_raise(folder):
     with pytest.raises(ValueError, match="not of side 32"):
         load(folder, np.zeros((1, 16, 16, 3), np.uint8))
 
@@ -402,7 +402,7 @@ def test_another_process_is_decoding_the_same_folder(folder):
     assert "\n" not in str(error.value)
 
 
-def test_names_that_are_no_text_can_be_written_down(tmp_path):
+def test_names_that_are_not_valid_text_can_be_written(tmp_path):
     folder = tmp_path / "web"
     write_photo(folder / "good.jpg")
     odd = os.fsencode(folder) + b"/\xff\nodd.jpg"

@@ -23,7 +23,7 @@ from PIL import Image
 from tests.project.browser import browser, console, mlflow_ui, needs_browser, requested, sent, soon
 from tests.project.running import ROOT
 
-from wastelens.figures.style import spoken
+from wastelens.figures.style import label_text
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -136,7 +136,7 @@ class Gallery:
 
 def pairs(scores: pd.DataFrame) -> list[Pair]:
     """The cards of these rows."""
-    headings = [f"{spoken(row.material)}, {spoken(row.outcome)}" for row in scores.itertuples()]
+    headings = [f"{label_text(row.material)}, {label_text(row.outcome)}" for row in scores.itertuples()]
     return list(zip(scores["file_name"], headings, strict=True))
 
 
@@ -272,7 +272,7 @@ def test_the_material_filters(gallery: Gallery, explained: Explained) -> None:
     counts = scores["material"].value_counts()
     assert len(counts) > 1
     assert found == {
-        f"{spoken(name)} ({count})": pairs(scores[scores["material"] == name]) for name, count in counts.items()
+        f"{label_text(name)} ({count})": pairs(scores[scores["material"] == name]) for name, count in counts.items()
     }
     gallery.choose("material", "all")
     assert gallery.shown() == pairs(scores)
@@ -287,7 +287,7 @@ def test_the_outcome_filters(gallery: Gallery, explained: Explained) -> None:
     counts = scores["outcome"].value_counts()
     assert set(counts.index) == {"right", "missed", "false_alarm"}
     assert found == {
-        f"{spoken(name)} ({count})": pairs(scores[scores["outcome"] == name]) for name, count in counts.items()
+        f"{label_text(name)} ({count})": pairs(scores[scores["outcome"] == name]) for name, count in counts.items()
     }
 
 

@@ -22,8 +22,8 @@ pytestmark = [
 ]
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SIGHT_THE_DATA, COMPARE_RUNS, READ_EXPLANATIONS = (
-    ROOT / "notebooks" / f"{name}.ipynb" for name in ("01_sight_the_data", "02_compare_runs", "03_read_explanations")
+EXPLORE_THE_DATA, COMPARE_RUNS, READ_EXPLANATIONS = (
+    ROOT / "notebooks" / f"{name}.ipynb" for name in ("01_explore_the_data", "02_compare_runs", "03_read_explanations")
 )
 
 
@@ -83,7 +83,7 @@ def the_study(place: Path) -> Any:
 
 
 def test_there_are_notebooks() -> None:
-    assert NOTEBOOKS == [SIGHT_THE_DATA, COMPARE_RUNS, READ_EXPLANATIONS]
+    assert NOTEBOOKS == [EXPLORE_THE_DATA, COMPARE_RUNS, READ_EXPLANATIONS]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
@@ -161,10 +161,10 @@ def test_the_newest_dataset_is_sighted(filled_store: Path, tmp_path: Path) -> No
     os.utime(prepared / "older" / "manifest.json", (1, 1))
     dataset = load_prepared(prepared / "litter")
     (tmp_path / "notebooks").mkdir()
-    outputs = execute(SIGHT_THE_DATA, tmp_path / "notebooks")
+    outputs = execute(EXPLORE_THE_DATA, tmp_path / "notebooks")
     written = texts(outputs)
     assert f"**litter** in `../data/prepared/litter`, digest `{dataset.digest[:16]}`: 96 photos" in written
-    assert "Prepared here besides: `../data/prepared/older`." in written
+    assert "Other prepared datasets here: `../data/prepared/older`." in written
     assert "No outlines" not in written
     assert [material for material in dataset.materials if f"**{material.replace('_', ' ')}**" not in written] == []
     assert figures(outputs) == 5 + len(dataset.materials)
@@ -172,13 +172,13 @@ def test_the_newest_dataset_is_sighted(filled_store: Path, tmp_path: Path) -> No
         assert f">{score:.3f}</td>" in texts(outputs, "text/html")
 
 
-def test_photos_are_sighted_without_their_annotations(filled_store: Path, tmp_path: Path) -> None:
-    """They may be gone; what was left out is told with its reason."""
+def test_photos_are_shown_without_their_annotations(filled_store: Path, tmp_path: Path) -> None:
+    """The annotations may be gone; the notebook says so."""
     prepared = tmp_path / "data" / "prepared" / "litter"
     shutil.copytree(filled_store / "data" / "prepared" / "litter", prepared)
     manifest = json.loads((prepared / "manifest.json").read_text())
     (prepared / "manifest.json").write_text(json.dumps({**manifest, "source": str(tmp_path / "gone")}))
-    outputs = execute(SIGHT_THE_DATA, tmp_path)
+    outputs = execute(EXPLORE_THE_DATA, tmp_path)
     assert f"No outlines: {tmp_path / 'gone' / 'annotations.json'} cannot be read" in texts(outputs)
     assert figures(outputs) == 5 + len(manifest["materials"])
 
@@ -246,7 +246,7 @@ def test_without_a_study_there_are_the_runs(filled_store: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("notebook", "lacking"),
-    [(SIGHT_THE_DATA, "prepared dataset"), (COMPARE_RUNS, r"mlflow\.db"), (READ_EXPLANATIONS, r"mlflow\.db")],
+    [(EXPLORE_THE_DATA, "prepared dataset"), (COMPARE_RUNS, r"mlflow\.db"), (READ_EXPLANATIONS, r"mlflow\.db")],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_without_anything_it_says_how_to_get_it(tmp_path: Path, notebook: Path, lacking: str) -> None:

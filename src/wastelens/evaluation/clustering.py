@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.photos.area_average import area_average
+from wastelens.data.photos.shrink import area_average
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.evaluation.cluster_scores import ROUNDING, ClusterScores, score_clusters
 from wastelens.evaluation.control_predictors import HISTOGRAM_BINS, colour_features

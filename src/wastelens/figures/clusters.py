@@ -20,9 +20,9 @@ from wastelens.figures.style import (
     TITLE_PT,
     blank_figure,
     keep_sides,
+    label_text,
     material_colours,
     shortened,
-    spoken,
     write_title,
 )
 
@@ -91,7 +91,7 @@ def _draw_histograms(axes: Axes, counts: npt.NDArray[np.int64], totals: IntArray
     axes.axhline(0.5, color=_PALE, linewidth=0.8)
     axes.set(xlim=(-0.05, len(materials) - 0.05), ylim=(len(counts) - 0.5, -0.5))
     axes.xaxis.tick_top()
-    headings = [textwrap.fill(shortened(spoken(material), 24), 13) for material in materials]
+    headings = [textwrap.fill(shortened(label_text(material), 24), 13) for material in materials]
     axes.set_xticks(np.arange(len(materials)) + wide / 2, headings, fontsize=TEXT_PT)
     for label in axes.get_xticklabels():
         label.set_parse_math(False)  # names are data: a $ in them starts no formula
@@ -146,7 +146,7 @@ def _draw_photo(axes: Axes, table: LabelTable, row: int, photos: Photos) -> None
     axes.imshow(pixels, extent=(0, width, height, 0), aspect="equal", interpolation="antialiased")
     axes.set_anchor("SW")  # the caption stands right below, and no further right than its cell
     axes.set_axis_off()
-    shown = [spoken(m) for m, on in zip(table.materials, table.labels[row], strict=True) if on]
+    shown = [label_text(m) for m, on in zip(table.materials, table.labels[row], strict=True) if on]
     caption = f"{shortened(str(record['file_name']), _CAPTION_LETTERS)}\n{_caption_of(shown)}"
     style: dict[str, Any] = {"fontsize": 6.5, "linespacing": 1.15, "va": "top", "ha": "left", "parse_math": False}
     axes.annotate(caption, (0, 0), (0, -2), xycoords="axes fraction", textcoords="offset points", **style)
@@ -253,7 +253,7 @@ def _draw_materials(axes: Axes, flat: FloatArray, table: LabelTable) -> None:
     kinds[1][2]["s"] = size * 0.8
     for j, material in enumerate(table.materials):
         alone = (count == 1) & (labels[:, j] == 1)
-        kinds.append((spoken(material), alone, {"color": colours[material], "linewidth": 0, "s": size}))
+        kinds.append((label_text(material), alone, {"color": colours[material], "linewidth": 0, "s": size}))
     for name, rows, style in kinds:
         if rows.any():
             axes.scatter(flat[rows, 0], flat[rows, 1], label=f"{shortened(name, 24)} ({rows.sum():,})", **style)
@@ -314,7 +314,7 @@ def score_bars(scores: Mapping[str, ClusterScores], verdict: str) -> Figure:
     names = list(next(iter(scores.values())).scores)
     for axes, name in zip(figure.subplots(2, 2, sharey=True).ravel(), names, strict=True):
         _draw_scores(axes, {features: one.scores[name] for features, one in scores.items()})
-        write_title(axes, spoken(name).replace("rand ", "Rand "))
+        write_title(axes, label_text(name).replace("rand ", "Rand "))
     handles, texts = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False, fontsize=TEXT_PT)
     figure.suptitle("\n".join(lines), fontsize=TITLE_PT, x=0.01, ha="left", parse_math=False)
@@ -347,7 +347,7 @@ def _draw_scores(axes: Axes, scores: Mapping[str, Any]) -> None:
 
 
 def _named(features: str) -> str:
-    return "learned features" if features == "learned" else spoken(features)
+    return "learned features" if features == "learned" else label_text(features)
 
 
 def _check_table(table: LabelTable, assignment: Assignment) -> None:

@@ -1,6 +1,6 @@
-"""The contact sheet: photos with their objects' outlines, for a person to look at before anything is trained.
+"""The contact sheet: photos with their objects' outlines, to check the data by eye before training.
 
-Its frame ``labels`` is the one that ``sight`` describes. Nothing here touches a file.
+The frame ``labels`` is described in ``wastelens.figures.dataset``. Nothing here reads or writes files.
 """
 
 from __future__ import annotations
@@ -9,27 +9,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from wastelens.data.annotations.outlines import DrawnOutline
-from wastelens.figures.style import blank_figure, material_colours, material_legend, shortened, spoken
+from wastelens.figures.style import blank_figure, label_text, material_colours, material_legend, shortened
+from wastelens.system.arrays import IndexArray, PhotoArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Photos = npt.NDArray[np.uint8]
-
-_BOX_MARGIN = 0.01  # of the photo's longer side, so that a box does not hide the object it points at
-_CELL_IN, _CAPTION_IN = 1.9, 0.3  # width of a photo on the contact sheet, height of the text above it
+_BOX_MARGIN = 0.01  # of the photo's longer side, so that the box does not cover the object
+_CELL_IN, _CAPTION_IN = 1.9, 0.3  # width of a photo, height of the text above it
 _CAPTION_LETTERS = 30
-_SMALL_OBJECT = 0.08  # of the photo's longer side: a heavy line would hide what it surrounds
+_SMALL_OBJECT = 0.08  # of the photo's longer side; a thick line would cover smaller objects
 
 
 def contact_sheet(
     labels: pd.DataFrame,
-    photos: Photos,
+    photos: PhotoArray,
     outlines_of: Callable[[str], Sequence[DrawnOutline]],
     materials: tuple[str, ...],
     *,
@@ -37,18 +35,18 @@ def contact_sheet(
     rows: int = 4,
     columns: int = 6,
 ) -> Figure:
-    """Photos in their real proportions, with each object's box and outline in its material's colour.
+    """Draw photos in their original proportions, with each object's box and outline in its material's colour.
 
-    Above a photo without outlines its materials are named.
+    A photo without outlines has its materials named above it.
 
     Args:
         labels: row i describes ``photos[i]``.
         photos: uint8 (photos, side, side, 3), each stretched to a square.
-        outlines_of: flat file name → its objects; asked only of the photos that are shown.
-        materials: each is shown as often as the others, as far as there are photos of it.
+        outlines_of: file name → the photo's objects; called only for photos that are shown.
+        materials: names of the materials; each is shown equally often, as far as it has photos.
         rng: chooses the photos.
-        rows: of the sheet.
-        columns: of the sheet.
+        rows: number of rows of the sheet.
+        columns: number of columns of the sheet.
     """
     chosen = _widest_first(labels, choose_photos(labels, materials, rows * columns, rng))
     heights_in = _row_heights_in(labels.iloc[chosen], rows, columns)
@@ -68,25 +66,25 @@ def contact_sheet(
             _draw_outline(cell, one, size, colours[one.material])
     figure.set_layout_engine("constrained", w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     shown = labels.iloc[chosen][list(materials)].sum()
-    texts = {material: f"{spoken(material)} ({shown[material]})" for material in materials}
-    material_legend(figure, texts, title="Materials, and how many of these photos show them")
+    texts = {material: f"{label_text(material)} ({shown[material]})" for material in materials}
+    material_legend(figure, texts, title="Materials (and number of these photos that show them)")
     return figure
 
 
 def _split_and_materials(record: pd.Series[Any], materials: tuple[str, ...]) -> str:
-    """``train: paper, glass``; the split alone where the photo shows none."""
-    shown = ", ".join(spoken(material) for material in materials if record[material])
+    """Return ``train: paper, glass``, or the split alone if the photo shows no material."""
+    shown = ", ".join(label_text(material) for material in materials if record[material])
     return f"{record['split']}: {shown}" if shown else str(record["split"])
 
 
-def _widest_first(labels: pd.DataFrame, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Photos of like proportions side by side: then a row is no taller than its photos."""
+def _widest_first(labels: pd.DataFrame, chosen: IndexArray) -> IndexArray:
+    """Sort photos by their proportions, so that those of a row need the same height."""
     some = labels.iloc[chosen]
     return chosen[np.argsort((some["height"] / some["width"]).to_numpy(), kind="stable")]
 
 
 def _row_heights_in(some: pd.DataFrame, rows: int, columns: int) -> list[float]:
-    """The height of each row of cells, in inches: its tallest photo at full width, and a caption."""
+    """Return the height of each row in inches: its tallest photo at full width, plus a caption."""
     ratios = (some["height"] / some["width"]).to_numpy().clip(0.4, 1.8)
     starts = range(0, rows * columns, columns)
     return [_CELL_IN * float(ratios[row : row + columns].max(initial=0.4)) + _CAPTION_IN for row in starts]
@@ -94,34 +92,33 @@ def _row_heights_in(some: pd.DataFrame, rows: int, columns: int) -> list[float]:
 
 def choose_photos(
     labels: pd.DataFrame, materials: tuple[str, ...], photos: int, rng: np.random.Generator
-) -> npt.NDArray[np.intp]:
-    """Rows of distinct photos, at most ``photos``, that show every material about equally often.
+) -> IndexArray:
+    """Choose rows of at most ``photos`` distinct photos that show every material about equally often.
 
-    Each choice is a random photo of the material that the chosen ones show least; when all photos of the
-    materials are chosen, others follow.
+    Each choice is a random photo of the material that has been chosen least. Photos without a material come last.
     """
     shown = labels[list(materials)].to_numpy(dtype=np.int64)
     waiting = list(rng.permutation(len(labels)))
     chosen: list[np.intp] = []
     while waiting and len(chosen) < photos:
-        so_far = shown[chosen].sum(axis=0)
+        counts = shown[chosen].sum(axis=0)
         left = shown[waiting].any(axis=0)
-        scarcest = int(np.argmin(np.where(left, so_far, np.inf))) if left.any() else None
+        scarcest = int(np.argmin(np.where(left, counts, np.inf))) if left.any() else None
         place = 0 if scarcest is None else int(np.argmax(shown[waiting, scarcest]))
         chosen.append(waiting.pop(place))
     return np.array(chosen, dtype=np.intp)
 
 
-def _draw_photo(axes: Axes, photo: Photos, size: tuple[float, float], caption: str) -> None:
-    """A square photo, stretched back to its width and height; the axes count the real photo's pixels."""
+def _draw_photo(axes: Axes, photo: PhotoArray, size: tuple[float, float], caption: str) -> None:
+    """Draw a square photo at its original width and height; the axes are in pixels of the original."""
     width, height = size
     axes.imshow(photo, extent=(0, width, height, 0), aspect="equal", interpolation="lanczos")
-    axes.set_anchor("N")  # captions of one row stand on one line
+    axes.set_anchor("N")  # aligns the captions of a row
     axes.set_title(caption, loc="left", fontsize=7, pad=2, linespacing=1.1, parse_math=False)
 
 
 def _draw_outline(axes: Axes, outline: DrawnOutline, size: tuple[float, float], colour: str) -> None:
-    """Polygons, and around them all a box with a small margin."""
+    """Draw an object's polygons, and a box around them all with a small margin."""
     from matplotlib.patches import Polygon, Rectangle
     from matplotlib.patheffects import withStroke
 
@@ -132,7 +129,7 @@ def _draw_outline(axes: Axes, outline: DrawnOutline, size: tuple[float, float], 
     high = np.max([polygon.max(axis=0) for polygon in polygons], axis=0)
     small = (high - low).max() < _SMALL_OBJECT * max(size)
     style: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": 0.5 if small else 1.1}
-    if not small:  # a dark rim is seen on bright photos
+    if not small:  # a dark rim is visible on bright photos
         style["path_effects"] = [withStroke(linewidth=2.0, foreground="black", alpha=0.6)]
     for polygon in polygons:
         axes.add_patch(Polygon(polygon, **style))

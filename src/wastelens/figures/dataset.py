@@ -1,14 +1,14 @@
-"""Sight the data: figures of counts and sizes, for a person to look at before anything is trained.
+"""Figures of the dataset's counts and sizes, to check the data by eye before training.
 
-Each function takes the frames that ``prepare`` writes and returns a figure (or, for the categories, a table);
-none of them touches a file. The photos themselves are on the ``contact_sheet``.
+Each function takes the frames that ``prepare`` writes and returns a figure (or, for the categories, a table). None
+reads or writes files. The photos themselves are on the ``contact_sheet``.
 
-``labels``: one row a photo, with ``file_name``, ``width``, ``height`` (upright, pixels), ``group``, ``split``
-and one 0/1 column a material. ``objects``: one row an annotated object, with ``file_name``, ``category``,
-``supercategory``, ``material`` and ``area_share`` (of the photo, 0 to 1; NaN where the outline is unusable).
+``labels``: one row per photo, with ``file_name``, ``width``, ``height`` (upright, pixels), ``group``, ``split`` and a
+0/1 column for each material. ``objects``: one row per annotated object, with ``file_name``, ``category``,
+``supercategory``, ``material`` and ``area_share`` (of the photo, 0 to 1; NaN if the outline is unusable).
 
-A material has the same colour in every figure. Splits are shades (train dark, test light), never colours of
-their own, so that no split can be taken for a material.
+A material has the same colour in every figure. Splits are shades (train dark, test light), not colours, so that they
+are not mistaken for materials.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from wastelens.errors import MappingError
@@ -28,27 +27,26 @@ from wastelens.figures.style import (
     TITLE_PT,
     blank_figure,
     keep_sides,
+    label_text,
     material_colours,
     material_legend,
     mixed,
     name_rows,
     shortened,
-    spoken,
     write_title,
 )
+from wastelens.system.arrays import FloatArray
 from wastelens.system.text import natural_key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
-
 _SPLIT_WHITENESS = {"train": 0.0, "val": 0.45, "test": 0.75}  # 0 keeps a colour, 1 makes it white
 _SPLIT_GREY = "#4D4D4D"
 _GROUPS_SHOWN = 40
-_CATEGORIES_A_COLUMN = 35
-_BINS_A_DECADE = 8
+_CATEGORIES_PER_COLUMN = 35
+_BINS_PER_DECADE = 8
 
 
 def _shade(colour: str, split: str) -> str:
@@ -56,13 +54,13 @@ def _shade(colour: str, split: str) -> str:
 
 
 def _splits_of(labels: pd.DataFrame) -> list[str]:
-    """The splits that hold photos, in their usual order."""
+    """Return the splits that have photos, in the usual order."""
     present = set(labels["split"])
     return [split for split in _SPLIT_WHITENESS if split in present]
 
 
 def _percent(share: float) -> str:
-    """0.1234 → ``12 %``; small shares keep two digits."""
+    """Format a share: 0.1234 → ``12 %``; small shares keep two digits."""
     percent = 100 * share
     if percent <= 0 or percent >= 9.95:
         return f"{percent:.0f} %"
@@ -71,7 +69,7 @@ def _percent(share: float) -> str:
 
 
 def _split_legend(figure: Figure, labels: pd.DataFrame) -> None:
-    """Below the axes, where no bar can lie under it."""
+    """Draw the legend of the splits below the axes, where it covers no bar."""
     from matplotlib.patches import Patch
 
     photos = labels["split"].value_counts()
@@ -88,9 +86,9 @@ def _split_legend(figure: Figure, labels: pd.DataFrame) -> None:
 
 
 def photos_per_material(labels: pd.DataFrame, materials: tuple[str, ...]) -> Figure:
-    """The share of each split's photos that show each material, as bars, with counts and shares written.
+    """Draw the share of each split's photos that show each material as bars, labelled with counts and shares.
 
-    Bars are shares of their split, in percent, so that splits of different sizes compare.
+    Bars are shares of their split, in percent, so that splits of different sizes can be compared.
     """
     splits = _splits_of(labels)
     colours = material_colours(materials)
@@ -106,19 +104,19 @@ def photos_per_material(labels: pd.DataFrame, materials: tuple[str, ...]) -> Fig
         bars = axes.barh(rows, 100 * shares, 0.9 * height, color=faces, edgecolor=edges, linewidth=0.8, label=split)
         texts = [f"{count:,}  ({_percent(share)})" for count, share in zip(shown.sum(), shares, strict=True)]
         axes.bar_label(bars, texts, padding=4, fontsize=SMALL_PT)
-    name_rows(axes, [f"{spoken(name)}\n{labels[name].sum():,} photos" for name in materials])
+    name_rows(axes, [f"{label_text(name)}\n{labels[name].sum():,} photos" for name in materials])
     keep_sides(axes, ["left"])
     axes.margins(x=0.14)
     axes.set_xlim(left=0)
     axes.set_xlabel("share of the split's photos that show the material, in %", fontsize=TEXT_PT)
     axes.tick_params(axis="x", labelsize=SMALL_PT)
-    write_title(axes, f"Photos per material: {len(labels):,} photos, of which one may show several materials")
+    write_title(axes, f"Photos per material: {len(labels):,} photos (a photo may show several materials)")
     _split_legend(figure, labels)
     return figure
 
 
 def _photos_of_categories(objects: pd.DataFrame) -> pd.DataFrame:
-    """Category, material and distinct photos, most photos first."""
+    """Count each category's distinct photos: category, material, photos; most photos first."""
     counts = objects.groupby("category", as_index=False).agg(
         material=("material", "first"), photos=("file_name", "nunique")
     )
@@ -126,9 +124,9 @@ def _photos_of_categories(objects: pd.DataFrame) -> pd.DataFrame:
 
 
 def photos_per_category(objects: pd.DataFrame, materials: tuple[str, ...]) -> Figure:
-    """The photos that show each category of litter, as bars (logarithmic) in their material's colour."""
+    """Draw the photos that show each category as bars (logarithmic) in the colour of its material."""
     counts = _photos_of_categories(objects)
-    columns = max(1, math.ceil(len(counts) / _CATEGORIES_A_COLUMN))
+    columns = max(1, math.ceil(len(counts) / _CATEGORIES_PER_COLUMN))
     rows = max(1, math.ceil(len(counts) / columns))
     figure = blank_figure(1.0 + 5.6 * max(columns, 1.4), 1.5 + 0.2 * rows)
     panels = figure.subplots(1, columns, sharex=True, squeeze=False)[0]
@@ -139,7 +137,7 @@ def photos_per_category(objects: pd.DataFrame, materials: tuple[str, ...]) -> Fi
     photos = objects["file_name"].nunique()
     text = f"Photos per category: {len(counts)} categories, {photos:,} photos with objects"
     figure.suptitle(text, x=0.01, ha="left", fontsize=TITLE_PT)
-    material_legend(figure, {material: spoken(material) for material in materials})
+    material_legend(figure, {material: label_text(material) for material in materials})
     return figure
 
 
@@ -157,9 +155,9 @@ def _category_bars(axes: Axes, counts: pd.DataFrame, rows: int, colours: Mapping
 
 
 def material_cooccurrence(labels: pd.DataFrame, materials: tuple[str, ...]) -> Figure:
-    """Photos that show two materials: counts, and the share of the row's photos that also show the column's.
+    """Draw how many photos show two materials, and their share of the photos that show the row's material.
 
-    The diagonal holds each material's photos. Colour is the share, 0 to 1.
+    The diagonal has the number of photos of each material. Colour is the share, 0 to 1.
     """
     shown = labels[list(materials)].to_numpy(dtype=np.int64)
     both = shown.T @ shown
@@ -180,21 +178,21 @@ def material_cooccurrence(labels: pd.DataFrame, materials: tuple[str, ...]) -> F
         percent = _percent(float(share[row, column])) if both[row, row] else "-"
         _write(axes, (column, row), f"{both[row, column]:,}", 6, fontsize=TITLE_PT, color=ink)
         _write(axes, (column, row), percent, -7, fontsize=SMALL_PT, color=ink)
-    _name_rows_and_columns(axes, [spoken(material) for material in materials])
-    write_title(axes, "Photos that show both materials (grey: photos that show the one)")
-    text = "in %: of the photos that show the row's material, those that also show the column's"
+    _name_rows_and_columns(axes, [label_text(material) for material in materials])
+    write_title(axes, "Photos that show both materials (grey: all photos of one material)")
+    text = "in %: share of the photos of the row's material that also show the column's"
     axes.set_xlabel(text, fontsize=TEXT_PT)
     axes.xaxis.set_label_position("bottom")
     return figure
 
 
 def _write(axes: Axes, place: tuple[float, float], text: str, up_pt: float = 0, **style: Any) -> None:
-    """Text centred on a place of the axes, moved up by some points."""
+    """Write text centred on a point of the axes, moved up by some points."""
     axes.annotate(text, place, (0, up_pt), textcoords="offset points", ha="center", va="center", **style)
 
 
 def _name_rows_and_columns(axes: Axes, names: Sequence[str]) -> None:
-    """The same names at the left and on top of a square of cells."""
+    """Label the rows and columns of a square of cells with the same names."""
     name_rows(axes, names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.xaxis.tick_top()
@@ -206,13 +204,13 @@ def _name_rows_and_columns(axes: Axes, names: Sequence[str]) -> None:
 
 
 def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side_px: int | None = None) -> Figure:
-    """How much of the photo objects cover, a histogram a material on a logarithmic axis, medians marked.
+    """Draw a histogram per material of the share of the photo that its objects cover, with the median marked.
 
     Args:
         objects: objects without a usable outline are left out, and counted in the title.
-        materials: one row each.
-        image_side_px: if given, an axis on top turns shares into the side of an equal square, in pixels of a
-            photo of this side: what is left of the object when a model sees it.
+        materials: names of the materials, one row each.
+        image_side_px: if given, an axis on top translates shares to the side of a square of the same area, in pixels
+            of a photo of this side: the size at which a model sees the object.
     """
     usable = objects[objects["area_share"] > 0]
     figure = blank_figure(10.0, 1.9 + 0.72 * len(materials))
@@ -224,7 +222,7 @@ def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side
         percents = 100 * usable.loc[usable["material"] == material, "area_share"].to_numpy()
         _size_row(axes, row, percents, edges, colour)
     counts = usable["material"].value_counts()
-    name_rows(axes, [f"{spoken(name)}\n{counts.get(name, 0):,} objects" for name in materials])
+    name_rows(axes, [f"{label_text(name)}\n{counts.get(name, 0):,} objects" for name in materials])
     axes.set_ylim(len(materials) - 0.45, -0.55)
     axes.xaxis.set_major_formatter(lambda percent, _: f"{np.format_float_positional(percent, trim='-')} %")
     axes.tick_params(axis="x", labelsize=SMALL_PT)
@@ -241,14 +239,14 @@ def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side
 
 
 def _size_edges(percents: pd.Series[float]) -> FloatArray:
-    """Edges of bins, eight a power of ten, from at most 1 % (or below the smallest object) up to 100 %."""
-    # The hair's breadth keeps a size that is itself an edge from falling below it by rounding.
-    lowest = math.floor(_BINS_A_DECADE * math.log10(percents.min()) - 1e-9) if len(percents) else 0
-    return 10.0 ** (np.arange(min(0, lowest), 2 * _BINS_A_DECADE + 1) / _BINS_A_DECADE)
+    """Return bin edges, eight per power of ten, from 1 % or below the smallest object up to 100 %."""
+    # The 1e-9 keeps a size that equals an edge from falling below it by rounding.
+    lowest = math.floor(_BINS_PER_DECADE * math.log10(percents.min()) - 1e-9) if len(percents) else 0
+    return 10.0 ** (np.arange(min(0, lowest), 2 * _BINS_PER_DECADE + 1) / _BINS_PER_DECADE)
 
 
 def _size_row(axes: Axes, row: int, percents: FloatArray, edges: FloatArray, colour: str) -> None:
-    """One material's histogram, standing on row + 0.4; its highest bin is 0.75 high."""
+    """Draw one material's histogram on the base line row + 0.4; its highest bin is 0.75 high."""
     if not len(percents):
         axes.text(1.01, row, "no objects", transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL_PT)
         return
@@ -262,7 +260,7 @@ def _size_row(axes: Axes, row: int, percents: FloatArray, edges: FloatArray, col
 
 
 def _pixel_axis(axes: Axes, image_side_px: int) -> None:
-    # Arrays in, arrays out; matplotlib's own annotation of these functions is wider than anything it passes.
+    # Arrays in, arrays out; matplotlib annotates these functions more widely than it calls them.
     def to_pixels(percent: Any) -> Any:
         return np.sqrt(np.asarray(percent) / 100) * image_side_px
 
@@ -274,15 +272,15 @@ def _pixel_axis(axes: Axes, image_side_px: int) -> None:
     ticks = [pixels for pixels in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if low <= pixels <= high]
     above.set_xticks(ticks, labels=[str(tick) for tick in ticks], fontsize=SMALL_PT)
     above.minorticks_off()
-    text = f"side of a square as large, in pixels of a photo of {image_side_px} x {image_side_px}"
+    text = f"side of a square of the same area, in pixels of a photo of {image_side_px} × {image_side_px}"
     above.set_xlabel(text, fontsize=TEXT_PT)
     above.spines["top"].set_visible(False)
 
 
 def photos_per_group(labels: pd.DataFrame) -> Figure:
-    """Photos of each group, stacked by split; of many groups, the 40 largest, the others as one bar.
+    """Draw the photos of each group, stacked by split; of many groups, the 40 largest, and the rest as one bar.
 
-    The bar of the others has an axis of its own, as it may be far longer than any group's.
+    The bar of the rest has an axis of its own, as it may be far longer than the others.
     """
     splits = _splits_of(labels)
     counts = _photos_of_groups(labels, splits)
@@ -301,7 +299,7 @@ def photos_per_group(labels: pd.DataFrame) -> Figure:
 
 
 def _photos_of_groups(labels: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
-    """Photos, one row a group and one column a split; the largest first, then by name (2 before 10)."""
+    """Count photos by group (rows) and split (columns); the largest first, then by name (2 before 10)."""
     counts = pd.crosstab(labels["group"].astype(str), labels["split"]).reindex(columns=list(splits), fill_value=0)
     photos = counts.sum(axis=1)
     order = sorted(counts.index, key=lambda name: (-photos[name], natural_key(name)))
@@ -313,16 +311,8 @@ def _group_bars(axes: Axes, counts: pd.DataFrame, splits: Sequence[str]) -> None
     for split in splits:
         photos = counts[split].to_numpy()
         face = _shade(_SPLIT_GREY, split)
-        axes.barh(
-            range(len(counts)),
-            photos,
-            0.78,
-            left,
-            color=face,
-            edgecolor=_SPLIT_GREY,
-            linewidth=0.6,
-            label=split,
-        )
+        style: dict[str, Any] = {"color": face, "edgecolor": _SPLIT_GREY, "linewidth": 0.6, "label": split}
+        axes.barh(range(len(counts)), photos, 0.78, left, **style)
         left += photos
     for row, (end, photos) in enumerate(zip(left, counts.to_numpy(), strict=True)):
         text = f"{end:,.0f}  {_split_text(splits, photos)}"
@@ -335,7 +325,7 @@ def _group_bars(axes: Axes, counts: pd.DataFrame, splits: Sequence[str]) -> None
 
 
 def _split_text(splits: Sequence[str], photos: Iterable[int]) -> str:
-    """``train``, or ``train 5, val 2`` for a bar that lies in both."""
+    """Return ``train``, or ``train 5, val 2`` for a bar of several splits."""
     present = [(split, count) for split, count in zip(splits, photos, strict=True) if count]
     if len(present) == 1:
         return present[0][0]
@@ -345,11 +335,11 @@ def _split_text(splits: Sequence[str], photos: Iterable[int]) -> str:
 def category_table(
     objects: pd.DataFrame, mapping: Mapping[str, str], reasons: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """What each category is mapped to and how much there is of it, most photos first.
+    """Tabulate each category's material and its numbers of objects and photos, most photos first.
 
     Returns:
-        category, supercategory, material, objects, photos, and reason where reasons are given; categories
-        that the mapping knows and no object has are there with zeros.
+        category, supercategory, material, objects, photos, and reason if reasons are given; categories of the mapping
+        without objects have zeros.
 
     Raises:
         MappingError: an object's category has no material.

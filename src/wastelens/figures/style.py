@@ -1,4 +1,4 @@
-"""What figures share: the materials' colours and legend, blank figures, names as people read them, sizes of text."""
+"""Shared parts of figures: the materials' colours, labels and legend, blank figures, text sizes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE_PT, TEXT_PT, SMALL_PT = 11.0, 9.0, 8.0
-# Okabe & Ito 2008, "Color Universal Design"; yellow stands late, as it is faint on white; black is for text.
+# Okabe & Ito 2008, "Color Universal Design"; yellow comes late because it is faint on white; black is for text.
 _OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 _NAME_LETTERS = 34
 
 
 def material_colours(materials: Sequence[str]) -> dict[str, str]:
-    """A colour a material, ``#RRGGBB``, all different: Okabe-Ito's, then the same darker, then lighter."""
+    """Return a distinct colour ``#RRGGBB`` per material: Okabe and Ito's, then darker, then lighter ones."""
     palette = [
         *_OKABE_ITO,
         *(mixed(colour, "#000000", 0.45) for colour in _OKABE_ITO),
         *(mixed(colour, "#FFFFFF", 0.5) for colour in _OKABE_ITO),
     ]
     number = 0
-    while len(palette) < len(materials):  # hues a golden section apart come near no earlier one for long
+    while len(palette) < len(materials):  # hues a golden section apart stay far from earlier ones for long
         number += 1
         rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1.0, 0.55 + 0.1 * (number % 4), 0.5 + 0.1 * (number % 5))
         if _hex(rgb) not in palette:
@@ -34,62 +34,62 @@ def material_colours(materials: Sequence[str]) -> dict[str, str]:
 
 
 def mixed(colour: str, other: str, share: float) -> str:
-    """``colour`` with this share of ``other``, 0 to 1; all three colours ``#RRGGBB``."""
+    """Mix this share (0 to 1) of ``other`` into ``colour``; colours are ``#RRGGBB``."""
     pairs = zip(_rgb(colour), _rgb(other), strict=True)
     parts = [round((1 - share) * ours + share * theirs) for ours, theirs in pairs]
     return "#" + bytes(parts).hex().upper()
 
 
 def _rgb(colour: str) -> bytes:
-    """``#RRGGBB`` → three numbers, 0 to 255."""
+    """Parse ``#RRGGBB`` to three numbers, 0 to 255."""
     return bytes.fromhex(colour.removeprefix("#"))
 
 
 def _hex(rgb: tuple[float, float, float]) -> str:
-    """RGB in 0 to 1 → ``#RRGGBB``."""
+    """Format RGB in 0 to 1 as ``#RRGGBB``."""
     return "#" + "".join(f"{round(part * 255):02X}" for part in rgb)
 
 
 def blank_figure(width_in: float, height_in: float) -> Figure:
-    """A white figure of this size in inches, free of pyplot's state, that lays its axes out itself."""
+    """Make a white figure of this size in inches, independent of pyplot, with constrained layout."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
 
 
 def keep_sides(axes: Axes, keep: Sequence[str]) -> None:
-    """Leave only these sides of the frame: ``left``, ``right``, ``top``, ``bottom``."""
+    """Hide the axes' frame except for these sides: ``left``, ``right``, ``top``, ``bottom``."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in keep)
 
 
 def write_title(axes: Axes, text: str) -> None:
-    """Above the axes, at the left."""
+    """Write a title above the axes, left-aligned."""
     axes.set_title(text, loc="left", fontsize=TITLE_PT, pad=8)
 
 
 def name_rows(axes: Axes, names: Sequence[str], fontsize: float = TEXT_PT) -> None:
-    """Write a name at each of the rows 0, 1, …, with row 0 on top."""
+    """Label the rows 0, 1, …, with row 0 on top."""
     axes.set_yticks(range(len(names)), labels=names, fontsize=fontsize)
     for label in axes.get_yticklabels():
-        label.set_parse_math(False)  # names are data: a $ in them starts no formula
+        label.set_parse_math(False)  # names are data: a $ in them must not start a formula
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
-def spoken(name: str) -> str:
-    """A material's name as people write it: ``other_objects`` → ``other objects``."""
+def label_text(name: str) -> str:
+    """Return a name as it is written in labels: ``other_objects`` → ``other objects``."""
     return name.replace("_", " ")
 
 
 def shortened(name: str, letters: int = _NAME_LETTERS) -> str:
-    """A name with its middle left out where it is too long: its ends tell it from its neighbours."""
+    """Shorten a long name in the middle, because its ends distinguish it from similar names."""
     half = (letters - 1) // 2
     return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"
 
 
 def material_legend(figure: Figure, texts: Mapping[str, str], title: str | None = None) -> None:
-    """Below the axes, one entry a material; texts: material → what to write, in the materials' order."""
+    """Draw a legend below the axes, with one entry per material; texts: material → text, in order."""
     from matplotlib.patches import Patch
 
     colours = material_colours(list(texts))

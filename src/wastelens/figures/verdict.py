@@ -22,7 +22,7 @@ from wastelens.evaluation.metrics import (
 )
 from wastelens.evaluation.thresholds import f1_over_thresholds
 from wastelens.evaluation.verdict import Verdict
-from wastelens.figures.style import blank_figure, spoken
+from wastelens.figures.style import blank_figure, label_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +86,7 @@ def average_precision_bars(
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
     axes.scatter(rival, rows, label=f"strongest control: {control}", **diamonds)
     _label_bars(axes, rows, np.fmax(bounds[1], np.fmax(rival, floor)), ap)
-    axes.set_yticks(rows, ["all (macro)", *(spoken(m) for m in evaluation.materials)])
+    axes.set_yticks(rows, ["all (macro)", *(label_text(m) for m in evaluation.materials)])
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set(xlim=(0, 1.08), xlabel=f"average precision on {evaluation.photos:,} photos")
     figure.suptitle(textwrap.fill(verdict, 104), fontsize=11, x=0.01, ha="left")
@@ -129,7 +129,7 @@ def precision_recall(
     decisions = decide(numbers, thresholds)
     figure, panels = _panels(len(materials), 3.1)
     for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
-        axes.set_title(spoken(material), fontsize=11)
+        axes.set_title(label_text(material), fontsize=11)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xlabel="recall", ylabel="precision")
         _tidy(axes, "both")
         if truth[:, j].any():
@@ -168,7 +168,7 @@ def confusion_per_material(labels: npt.ArrayLike, decisions: npt.ArrayLike, mate
         counts = np.zeros((2, 2), dtype=np.int64)
         np.add.at(counts, (truth[:, j].astype(int), claimed[:, j].astype(int)), 1)
         _draw_confusion(axes, counts[::-1, ::-1])
-        axes.set_title(spoken(material), fontsize=11)
+        axes.set_title(label_text(material), fontsize=11)
     figure.supxlabel("number of photos, and their share of the row (the shade)", fontsize=9, color=_GREY)
     return figure
 
@@ -199,7 +199,7 @@ def threshold_curves(
     cuts = np.asarray(thresholds, dtype=np.float64)
     figure, panels = _panels(len(materials), 2.8)
     for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
-        axes.set_title(spoken(material), fontsize=11)
+        axes.set_title(label_text(material), fontsize=11)
         axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.02), xlabel="threshold", ylabel="F1")
         _tidy(axes, "both")
         if truth[:, j].any():

@@ -1,7 +1,7 @@
-"""Oversampling: the fewest repeated rows that give every material its share of the commonest one.
+"""Oversampling: repeat the fewest rows that give every material its share of the commonest material's count.
 
-A photo shows several materials, so repeating it for a rare one repeats the common ones beside it. Which
-photos to repeat is an integer programme over the distinct label combinations, solved to the optimum.
+A photo shows several materials, so repeating it for a rare one also repeats the common ones in it. Which photos to
+repeat is an integer program over the distinct label combinations, solved to the optimum.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ from fractions import Fraction
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError
+from wastelens.system.arrays import IndexArray, IntArray
 
-IntArray = npt.NDArray[np.int64]
-
-_TARGET_STEPS = 10_000  # finer targets would need coefficients that the solver's tolerance cannot hold
+_TARGET_STEPS = 10_000  # finer targets need coefficients beyond the solver's tolerance
 _REPORT_STEPS = 1_000  # targets in messages are rounded down to a thousandth
-_AUTO_ROWS = Fraction(6, 5)  # what 'auto' may spend on a lower cap: 1.2 times the uncapped optimum
+_AUTO_ROWS = Fraction(6, 5)  # for a lower cap, 'auto' may use 1.2 times the rows of the uncapped optimum
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,12 @@ class Oversampled:
     """Training rows with rare materials' rows repeated.
 
     Attributes:
-        table: the rows, in the order they came in, repeats beside each other.
-        rows_before: rows of the training split.
-        rows_after: rows of `table`; no smaller number meets the target within the cap.
-        most_copies: how often the most repeated photo occurs.
+        table: the rows in their original order, repeats next to each other.
+        rows_before: number of rows of the training split.
+        rows_after: number of rows of `table`, the smallest that meets the target within the cap.
+        most_copies: number of copies of the most repeated photo.
         max_copies: the cap that was used.
-        uncapped_rows: fewest rows with any number of copies.
-        share_of_commonest: each material's count over that of the commonest material, in `table`.
+        share_of_commonest: each material's count divided by that of the commonest material, in `table`.
     """
 
     table: TrainTable
@@ -44,17 +41,22 @@ class Oversampled:
     rows_after: int
     most_copies: int
     max_copies: int
-    uncapped_rows: int
     share_of_commonest: dict[str, float]
 
 
 @dataclass(frozen=True)
 class _Combinations:
-    """The distinct label combinations: which materials (combinations, materials), how many photos, whose."""
+    """The distinct label combinations.
+
+    Attributes:
+        labels: the materials of each, 0 or 1, int64 (combinations, materials).
+        photos: number of photos of each, int64 (combinations,).
+        of_row: the combination of each training row, int (rows,).
+    """
 
     labels: IntArray
     photos: IntArray
-    of_row: npt.NDArray[np.intp]
+    of_row: IndexArray
 
 
 def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal["auto"] = "auto") -> Oversampled:
@@ -62,17 +64,17 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
 
     Minimise Σ x_c over the label combinations c, subject to n_c ≤ x_c ≤ max_copies · n_c and
     count_a ≥ target · count_b for all materials a, b, where count_a = Σ x_c over the c that show a. Every
-    photo stays in, and the photos of one combination are repeated equally often, give or take one.
+    photo is kept, and the photos of one combination are repeated equally often, give or take one.
 
     Args:
-        train: the training split, with no photo twice.
+        train: the training split, each photo once.
         target: in [0, 1]; rounded up to a ten-thousandth.
-        max_copies: most often one photo may occur; 'auto' takes the smallest cap that costs at most 1.2
-            times the rows needed without a cap.
+        max_copies: the most copies of one photo; 'auto' takes the smallest cap that needs at most 1.2 times the
+            rows needed without a cap.
 
     Raises:
-        BalanceError: a material has no photo, or no oversampling meets target and cap; the message names
-            the cap and the target that can be met.
+        BalanceError: a material has no photo, or the target cannot be met within the cap; the message names the
+            cap and the target that can.
         TypeError: the table is not a training table. Repeating rows of val or test would falsify results.
     """
     if not isinstance(train, TrainTable):
@@ -89,22 +91,22 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
             f"together. Use balance_target={reachable} or less."
         )
     cap, rows = _capped(combos, wanted, target, max_copies, free)
-    return _result(train, _copies(train, combos, rows), cap, int(free.sum()))
+    return _result(train, _copies(train, combos, rows), cap)
 
 
 def _check_arguments(target: float, max_copies: int | str) -> None:
     if not 0 <= target <= 1:
-        raise BalanceError(f"balance_target={target} is not a share. Give a number from 0 to 1, such as 0.7.")
+        raise BalanceError(f"balance_target={target} is out of range. Give a number from 0 to 1, such as 0.7.")
     if max_copies != "auto" and (not isinstance(max_copies, int) or max_copies < 1):
-        raise BalanceError(f"max_copies={max_copies!r} is no cap. Give a whole number from 1 on, or 'auto'.")
+        raise BalanceError(f"max_copies={max_copies!r} is not valid. Give a whole number of at least 1, or 'auto'.")
 
 
 def _check_materials(train: TrainTable) -> None:
     for material, count in zip(train.materials, train.labels.sum(axis=0, dtype=np.int64), strict=True):
         if not count:
             raise BalanceError(
-                f"Material '{material}' is in no training photo, so no copying can balance it. "
-                f"Map categories to '{material}' or split so that train has some."
+                f"Material '{material}' is in no training photo, so repeating photos cannot balance it. "
+                f"Map categories to '{material}', or change the split so that train has some."
             )
 
 
@@ -116,7 +118,7 @@ def _combinations(train: TrainTable) -> _Combinations:
 def _capped(
     combos: _Combinations, wanted: Fraction, target: float, max_copies: int | Literal["auto"], free: IntArray
 ) -> tuple[int, IntArray]:
-    """The cap to use, and rows of each combination under it."""
+    """Return the cap to use, and the rows of each combination under it."""
     at_most = _copies_needed(combos, free)
     if max_copies == "auto":
         return _smallest_cap(combos, wanted, at_most, most_rows=math.floor(_AUTO_ROWS * int(free.sum())))
@@ -131,29 +133,29 @@ def _capped(
 
 
 def _copies_needed(combos: _Combinations, rows: IntArray) -> int:
-    """The cap under which these rows of each combination fit."""
+    """Return the smallest cap that allows these rows of each combination."""
     return int((-(-rows // combos.photos)).max(initial=1))
 
 
 def _smallest_cap(
     combos: _Combinations, target: Fraction, at_most: int, most_rows: float = math.inf
 ) -> tuple[int, IntArray]:
-    """The smallest cap with a solution of at most `most_rows` rows, and that solution; `at_most` has one."""
+    """Return the smallest cap with a solution of at most `most_rows` rows, and that solution; `at_most` has one."""
     low, high = 1, at_most
-    while low < high:  # by linear relaxation, which is quick and never too pessimistic ...
+    while low < high:  # bisect by linear relaxation, which is fast and never too pessimistic …
         middle = (low + high) // 2
         works = _fewest_rows_bound(combos, target, middle) <= most_rows
         low, high = (low, middle) if works else (middle + 1, high)
-    for cap in range(low, at_most + 1):  # ... so few whole-number programmes are left to solve
+    for cap in range(low, at_most + 1):  # … so that few integer programs are left to solve
         rows = _solve(combos, target, cap)
         if rows is not None and rows.sum() <= most_rows:
             return cap, rows
-    raise AssertionError(f"no solution under the cap of {at_most} copies, which came from one")
+    raise AssertionError(f"no solution under the cap of {at_most} copies, although one was found before")
 
 
 def _largest_target(combos: _Combinations, cap: int | None) -> float:
-    """The largest target in thousandths that has a solution under the cap."""
-    low, high = 0, _REPORT_STEPS  # target 0 always has one: every photo once
+    """Return the largest target, in thousandths, that has a solution under the cap."""
+    low, high = 0, _REPORT_STEPS  # target 0 always has a solution: every photo once
     while low < high:
         middle = (low + high + 1) // 2
         works = _fewest_rows_bound(combos, Fraction(middle, _REPORT_STEPS), cap) < math.inf
@@ -164,27 +166,27 @@ def _largest_target(combos: _Combinations, cap: int | None) -> float:
 
 
 def _fewest_rows_bound(combos: _Combinations, target: Fraction, cap: int | None) -> float:
-    """A lower bound of the rows needed, infinite where the target cannot be met: rows need not be whole."""
-    result = _programme(combos, target, cap, whole=False)
+    """Return a lower bound of the rows needed, by linear relaxation; infinite if the target cannot be met."""
+    result = _solve_program(combos, target, cap, whole=False)
     return math.inf if result.x is None else float(result.fun) * (1 - 1e-9)
 
 
 def _solve(combos: _Combinations, target: Fraction, cap: int | None) -> IntArray | None:
-    """Fewest rows of each combination, int64 (combinations,); None where the target cannot be met."""
-    result = _programme(combos, target, cap, whole=True)
+    """Return the fewest rows of each combination, int64 (combinations,); None if the target cannot be met."""
+    result = _solve_program(combos, target, cap, whole=True)
     if result.x is None:
         return None
     rows: IntArray = np.rint(result.x).astype(np.int64)
-    # The solver works to a tolerance in floating point; what it returns must hold in whole numbers.
+    # The solver has a floating-point tolerance, so check that the solution holds in whole numbers.
     too_many = cap is not None and bool((rows > cap * combos.photos).any())
     missed = bool((_weights(combos.labels, target) @ rows < 0).any())
     if too_many or missed or bool((rows < combos.photos).any()):
-        raise BalanceError(f"The solver missed balance_target={float(target)}. Use one with fewer decimals.")
+        raise BalanceError(f"The solver missed balance_target={float(target)}. Use a target with fewer decimals.")
     return rows
 
 
-def _programme(combos: _Combinations, target: Fraction, cap: int | None, whole: bool) -> OptimizeResult:
-    """Solve for the fewest rows of each combination, in whole numbers or relaxed."""
+def _solve_program(combos: _Combinations, target: Fraction, cap: int | None, whole: bool) -> OptimizeResult:
+    """Minimise the rows of the combinations, as an integer program or its linear relaxation."""
     return milp(
         np.ones(len(combos.photos)),
         integrality=np.full(len(combos.photos), int(whole)),
@@ -195,7 +197,7 @@ def _programme(combos: _Combinations, target: Fraction, cap: int | None, whole: 
 
 
 def _weights(labels: IntArray, target: Fraction) -> IntArray:
-    """Whole-number rows w with w · x ≥ 0 for count_a ≥ target · count_b, int64 (pairs, combinations)."""
+    """Return integer rows w such that w · x ≥ 0 means count_a ≥ target · count_b, int64 (pairs, combinations)."""
     materials = labels.shape[1]
     pairs = [(a, b) for a in range(materials) for b in range(materials) if a != b]
     rows = [target.denominator * labels[:, a] - target.numerator * labels[:, b] for a, b in pairs]
@@ -203,7 +205,7 @@ def _weights(labels: IntArray, target: Fraction) -> IntArray:
 
 
 def _copies(train: TrainTable, combos: _Combinations, rows: IntArray) -> IntArray:
-    """How often each training row occurs; the odd ones go to the first file names, int64 (photos,)."""
+    """Return the copies of each training row, int64 (photos,); the first file names get the remainder."""
     copies = (rows // combos.photos)[combos.of_row]
     extra = rows % combos.photos
     by_name = np.argsort(np.array(train.file_names), kind="stable")
@@ -213,7 +215,7 @@ def _copies(train: TrainTable, combos: _Combinations, rows: IntArray) -> IntArra
     return copies
 
 
-def _result(train: TrainTable, copies: IntArray, cap: int, uncapped_rows: int) -> Oversampled:
+def _result(train: TrainTable, copies: IntArray, cap: int) -> Oversampled:
     table = train.take(np.repeat(np.arange(len(train)), copies))
     counts = table.labels.sum(axis=0, dtype=np.int64)
     shares = counts / counts.max(initial=1)
@@ -223,6 +225,5 @@ def _result(train: TrainTable, copies: IntArray, cap: int, uncapped_rows: int) -
         rows_after=len(table),
         most_copies=int(copies.max(initial=0)),
         max_copies=cap,
-        uncapped_rows=uncapped_rows,
         share_of_commonest=dict(zip(train.materials, shares.tolist(), strict=True)),
     )

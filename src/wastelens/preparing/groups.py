@@ -1,8 +1,8 @@
-"""Groups of photos that must share a split: batches, scenes, or near-duplicates.
+"""Group photos that must share a split: by batch, scene, near-duplicates or a column.
 
-Photos of one place resemble one another more than new photos ever will: split one by one, TACO gives a
-macro AP of 0.425 to a predictor that sees only the labels of a photo's neighbours. Whatever the rule,
-near-duplicates end up in one group.
+Photos of one place resemble one another more than new photos ever will: if TACO is split photo by photo, a predictor
+that sees only the labels of a photo's neighbours reaches a macro AP of 0.425. Whatever the rule, near-duplicates end
+up in one group.
 """
 
 from __future__ import annotations
@@ -17,24 +17,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from wastelens.data.duplicates.search import NEAR_DUPLICATE_BITS, connected_groups, near_duplicate_links
-from wastelens.data.photos.area_average import area_average
+from wastelens.data.photos.shrink import area_average
 from wastelens.errors import SplitError
+from wastelens.system.arrays import FloatArray, IntArray, PhotoArray
 from wastelens.system.text import natural_key
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
-Photos = npt.NDArray[np.uint8]
 Histograms = npt.NDArray[np.uint16]
 
-FEWEST_BATCHES = 10  # with fewer whole batches, a split cannot be alike in its materials
-# Looked at in TACO: above 0.55 neighbours are of one scene nearly always, from 0.45 in about three of four,
-# below in half. Photos of different batches reach 0.45 in 3 of 100 pairs, neighbours in 20.
+FEWEST_BATCHES = 10  # fewer whole batches cannot give splits with similar shares of materials
+# Checked by eye on TACO: neighbours above 0.55 nearly always show one scene, from 0.45 about three in four do, below
+# it half do. Of pairs from different batches 3 % reach 0.45, of neighbours 20 %.
 SCENE_OVERLAP = 0.45
 _LAB_SIDE = 32
 _LAB_PIXELS = _LAB_SIDE**2
 _LAB_BINS = (8, 10, 10)
 _LAB_LOW, _LAB_HIGH = np.array([0.0, -40.0, -40.0]), np.array([100.0, 40.0, 40.0])
-_NAMED = 4  # members spelled out in the name of a merged group
+_NAMED = 4  # members listed in the name of a merged group
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,8 @@ class Groups:
 
     Attributes:
         names: str (photos,).
-        rule: what made the groups, for the user to read.
-        merged: a sentence for each group that near-duplicates joined from several.
+        rule: the rule that made the groups, in words for the user.
+        merged: a sentence for each group that near-duplicates merged from several.
         near_duplicate_pairs: row positions, int64 (pairs, 2), as ``near_duplicate_links`` gives them.
     """
 
@@ -56,23 +54,23 @@ class Groups:
 
 def assign_groups(
     source_files: list[str],
-    photos: Photos,
+    photos: PhotoArray,
     group_by: str = "auto",
     columns: pd.DataFrame | None = None,
     max_distance: int = NEAR_DUPLICATE_BITS,
 ) -> Groups:
-    """Group photos by a rule; near-duplicates are in one group under any of them.
+    """Group photos by a rule; under any rule, near-duplicates share a group.
 
     Args:
         source_files: path of each photo in its dataset, with forward slashes.
-        photos: uint8 0-255 RGB (photos, side, side, 3), in the same order; may be a memory map.
+        photos: uint8 0–255 RGB (photos, side, side, 3), in the same order; may be a memory map.
         group_by: 'batch' (first folder of the path), 'scene' (runs of neighbouring photos that look alike),
-            'photo' (near-duplicates only), 'auto' (batch from ten batches on, otherwise scene), or a column.
-        columns: table with one row a photo, for group_by a column's name.
-        max_distance: bits in which perceptual hashes of near-duplicates may differ.
+            'photo' (near-duplicates only), 'auto' (batch if there are ten or more, otherwise scene), or a column.
+        columns: table with one row per photo, needed if group_by is a column's name.
+        max_distance: number of bits in which perceptual hashes of near-duplicates may differ.
 
     Raises:
-        SplitError: `group_by` is no rule and no column, or the column has gaps.
+        SplitError: `group_by` is neither a rule nor a column, or the column has gaps.
     """
     pairs = near_duplicate_links(photos, max_distance)
     if group_by in {"auto", "batch"}:
@@ -81,21 +79,21 @@ def assign_groups(
         if group_by == "batch" or batches >= FEWEST_BATCHES:
             return groups
         rule = f"scene (batches: {batches}, fewer than {FEWEST_BATCHES})"
-        return _joined(source_files, _scene_links(source_files, photos), pairs, rule)
+        return _join(source_files, _scene_links(source_files, photos), pairs, rule)
     if group_by == "scene":
-        return _joined(source_files, _scene_links(source_files, photos), pairs, "scene")
+        return _join(source_files, _scene_links(source_files, photos), pairs, "scene")
     if group_by == "photo":
-        return _joined(source_files, pairs[:0], pairs, "photo")
+        return _join(source_files, pairs[:0], pairs, "photo")
     return _merge(_column(columns, group_by, source_files), pairs, source_files, f"column '{group_by}'")
 
 
 def coarser_grouping(source_files: Sequence[str], rule: str, *, folders_are_batches: bool) -> str:
-    """What to do where groups by a rule leave neighbouring photos apart, in the words of an advice.
+    """Return advice on a coarser grouping, for groups that separate neighbouring photos.
 
     Args:
         source_files: path of each photo in its dataset, with forward slashes.
-        rule: by which they were grouped, as `Groups` has it.
-        folders_are_batches: whether the first folder of a path is a batch, as in TACO; elsewhere it is a class.
+        rule: the rule that grouped them, from `Groups`.
+        folders_are_batches: whether the first folder of a path is a batch, as in TACO, rather than a class.
     """
     batches = len({_batch(path) for path in source_files}) if folders_are_batches else 1
     by_scene = rule.startswith("scene")
@@ -105,7 +103,7 @@ def coarser_grouping(source_files: Sequence[str], rule: str, *, folders_are_batc
 
 
 def _batch(path: str) -> str:
-    """The first folder of a path; '.' for a photo in none."""
+    """Return the first folder of a path, or '.' if it has none."""
     parts = PurePosixPath(path).parts
     return parts[0] if len(parts) > 1 else "."
 
@@ -113,10 +111,10 @@ def _batch(path: str) -> str:
 def _column(columns: pd.DataFrame | None, group_by: str, source_files: list[str]) -> list[str]:
     available = [] if columns is None else [str(name) for name in columns.columns]
     if columns is None or group_by not in available:
-        listed = ", ".join(available) or "none"
+        names = ", ".join(available) or "none"
         raise SplitError(
             f"group_by='{group_by}' is neither a rule nor a column. "
-            f"Use auto, batch, scene, photo, or one of the columns: {listed}."
+            f"Use auto, batch, scene, photo, or one of the columns: {names}."
         )
     values = columns.set_axis(available, axis=1)[group_by]
     if len(values) != len(source_files):
@@ -131,7 +129,7 @@ def _column(columns: pd.DataFrame | None, group_by: str, source_files: list[str]
 
 
 def _merge(base: list[str], pairs: IntArray, source_files: list[str], rule: str) -> Groups:
-    """Join named groups that share a near-duplicate, under a name that tells which."""
+    """Merge named groups that share a near-duplicate, under a joint name."""
     known = sorted(set(base), key=natural_key)
     position = {name: k for k, name in enumerate(known)}
     group = np.array([position[name] for name in base], dtype=np.int64)
@@ -157,8 +155,8 @@ def _joint_name(members: list[str]) -> str:
     return "+".join([*members[:_NAMED], f"{len(members) - _NAMED} more"])
 
 
-def _joined(source_files: list[str], links: IntArray, pairs: IntArray, rule: str) -> Groups:
-    """Join near-duplicates and linked photos; a group is named after its first photo in natural order."""
+def _join(source_files: list[str], links: IntArray, pairs: IntArray, rule: str) -> Groups:
+    """Join near-duplicates and linked photos; name each group after its first photo in natural order."""
     order = sorted(range(len(source_files)), key=lambda k: natural_key(source_files[k]))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
@@ -167,8 +165,8 @@ def _joined(source_files: list[str], links: IntArray, pairs: IntArray, rule: str
     return Groups(names, rule, [], pairs)
 
 
-def _scene_links(source_files: list[str], photos: Photos) -> IntArray:
-    """Pairs of neighbours in one folder, in natural order, that look alike; int64 (pairs, 2)."""
+def _scene_links(source_files: list[str], photos: PhotoArray) -> IntArray:
+    """Return pairs of photos that look alike and are neighbours in a folder, in natural order; int64 (pairs, 2)."""
     order = np.array(sorted(range(len(source_files)), key=lambda k: natural_key(source_files[k])), np.int64)
     folder = [PurePosixPath(source_files[k]).parent for k in order]
     together = np.array([a == b for a, b in pairwise(folder)], dtype=np.bool_)
@@ -177,7 +175,10 @@ def _scene_links(source_files: list[str], photos: Photos) -> IntArray:
 
 
 def _overlaps(histograms: Histograms, links: IntArray, chunk_links: int = 4096) -> FloatArray:
-    """Overlap of linked photos' histograms, 0 to 1 (Swain & Ballard 1991, "Color indexing"); (links,)."""
+    """Return the intersection of linked photos' histograms, 0 to 1, (links,).
+
+    Swain & Ballard 1991, "Color indexing".
+    """
     overlap = np.empty(len(links))
     for start in range(0, len(links), chunk_links):
         first, second = histograms[links[start : start + chunk_links].T]
@@ -185,10 +186,10 @@ def _overlaps(histograms: Histograms, links: IntArray, chunk_links: int = 4096) 
     return overlap
 
 
-def _colour_histograms(photos: Photos, chunk_photos: int = 256) -> Histograms:
-    """Pixels of each photo, shrunk to 32 x 32, in each of 8 x 10 x 10 bins of CIE Lab, uint16 (photos, 800).
+def _colour_histograms(photos: PhotoArray, chunk_photos: int = 256) -> Histograms:
+    """Count the pixels of each photo, shrunk to 32 × 32, in 8 × 10 × 10 bins of CIE Lab; uint16 (photos, 800).
 
-    The same ground in the same light gives the same colours, whatever lies on the ground.
+    The same ground in the same light gives the same colours, whatever is on the ground.
     """
     import cv2
 

@@ -1,25 +1,25 @@
 """A good split of many groups: iterative stratification of whole groups, then a local search.
 
-Iterative stratification is by Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label
-data". The search lowers the largest share difference by moves and swaps of groups, from several starts.
+Iterative stratification follows Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label data". The
+local search then lowers the largest share difference by moving and swapping groups, from several starting points.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from wastelens.preparing.group_counts import TIE, FloatArray, IntArray, largest_difference
+from wastelens.preparing.group_counts import TIE, largest_difference
+from wastelens.system.arrays import FloatArray, IndexArray, IntArray
 
 _CANDIDATES = 12_000
-_SIZE_WEIGHT = 0.01  # val and test 5 points too large each cost 0.2 points of largest difference
+_SIZE_WEIGHT = 0.01  # val and test each 5 points too large cost 0.2 points of largest difference
 
 
 class LocalSearch:
-    """Iterative stratification of groups, then moves and swaps of groups that lower the largest difference.
+    """Iterative stratification of groups, then moves and swaps of groups that lower the largest share difference.
 
-    Groups with the same counts are interchangeable, so the search moves counts of alike groups: photos
-    split one by one are at most 2**materials kinds, however many there are.
+    Groups with the same counts are interchangeable, so the search works on the number of groups of each kind in each
+    part. Photos split one by one have at most 2**materials kinds, however many photos there are.
     """
 
     def __init__(
@@ -28,13 +28,13 @@ class LocalSearch:
         shares: list[float],
         limits: list[tuple[int, int]],
         rng: np.random.Generator,
-        fixed: npt.NDArray[np.int64] | None = None,
+        fixed: IntArray | None = None,
     ) -> None:
         """Store the problem.
 
-        sums: photos and positives, int64 (groups, 1 + materials). shares, limits: one a part, the share of the
-        photos wanted and the fewest and the most it may hold. fixed: sums of a further part that no group
-        enters or leaves, (1 + materials,); it counts in the differences.
+        sums: photos and positives, int64 (groups, 1 + materials). shares, limits: for each part, the wanted share
+        of the photos, and the smallest and largest number it may hold. fixed: sums of a further part that no group
+        enters or leaves, (1 + materials,), which counts in the differences.
         """
         self.sums, self.shares, self.rng, self.fixed = sums, np.array(shares, dtype=np.float64), rng, fixed
         self.low, self.high = np.array(limits, dtype=np.int64).T
@@ -42,8 +42,8 @@ class LocalSearch:
         self.photos = int(sums[:, 0].sum())
         self.wanted = self.shares / self.shares.sum()
 
-    def run(self) -> npt.NDArray[np.intp]:
-        """The part of each group, int (groups,): the best found from several starts."""
+    def run(self) -> IndexArray:
+        """Return the part of each group, int (groups,), of the best state found from several starting points."""
         start = np.zeros((len(self.kinds), len(self.shares)), np.int64)
         np.add.at(start, (self.kind_of, self._stratify()), 1)
         best, best_energy = self._descend(start)
@@ -51,10 +51,10 @@ class LocalSearch:
             state, energy = self._descend(self._shake(best))
             if energy < best_energy - TIE:
                 best, best_energy = state, energy
-        return self._deal(best)
+        return self._assign(best)
 
-    def _deal(self, state: IntArray) -> npt.NDArray[np.intp]:
-        """Give the groups of each kind, shuffled, the parts counted in `state` (kinds, parts)."""
+    def _assign(self, state: IntArray) -> IndexArray:
+        """Assign the groups of each kind at random to the parts, in the numbers of `state` (kinds, parts)."""
         side = np.empty(len(self.sums), np.intp)
         shuffled = self.rng.permutation(len(self.sums))
         by_kind = shuffled[np.argsort(self.kind_of[shuffled], kind="stable")]
@@ -62,11 +62,11 @@ class LocalSearch:
         side[by_kind] = np.repeat(parts, state.ravel())
         return side
 
-    def _stratify(self) -> npt.NDArray[np.intp]:
-        """Iterative stratification: the rarest material first, its groups to the part that lacks it most."""
+    def _stratify(self) -> IndexArray:
+        """Stratify iteratively: take the rarest material first and give its groups to the part that lacks it most."""
         side = np.full(len(self.sums), -1, np.intp)
         room = self.high.tolist()
-        lacking = np.outer(self.wanted, self.sums.sum(axis=0)).T.tolist()  # (1 + m, parts)
+        lacking = np.outer(self.wanted, self.sums.sum(axis=0)).T.tolist()  # (1 + materials, parts)
         order = self.rng.permutation(len(self.sums))
         order = order[np.argsort(-self.sums[order, 0], kind="stable")]  # large groups are the hardest to place
         left = order
@@ -83,7 +83,7 @@ class LocalSearch:
 
     @staticmethod
     def _neediest(group: list[int], column: int, lacking: list[list[float]], room: list[int]) -> int:
-        """The part that lacks most of the material, then of photos; its needs are lowered by the group."""
+        """Return the part that lacks most of the material, then of photos, and deduct the group from its needs."""
         fits = [p for p in range(len(room)) if room[p] >= group[0]] or [int(np.argmax(room))]
         part = max(fits, key=lambda p: (lacking[column][p], lacking[0][p]))
         room[part] -= group[0]
@@ -92,7 +92,7 @@ class LocalSearch:
         return part
 
     def _shake(self, state: IntArray) -> IntArray:
-        """A copy with about a tenth of the groups moved to parts drawn at random."""
+        """Return a copy with about a tenth of the groups moved to random parts."""
         shaken = state.copy()
         moves = max(2, len(self.sums) // 10) if len(self.sums) <= 5_000 else 50
         for _ in range(moves):
@@ -102,13 +102,13 @@ class LocalSearch:
         return shaken
 
     def _descend(self, state: IntArray, steps: int = 1_000, patience: int = 10) -> tuple[IntArray, float]:
-        """Take the best candidate while it lowers the energy; returns the state and its energy."""
+        """Apply the best candidate as long as it lowers the energy; returns the state and its energy."""
         state = state.copy()
         parts: IntArray = state.T @ self.kinds
         energy = float(self._energy(parts[None])[0])
         idle = 0
         for _ in range(steps):
-            changes, all_of_them = self._candidates(state)
+            changes, exhaustive = self._candidates(state)
             if not len(changes):
                 break
             energies = self._energy(parts[None] + self._effects(changes, len(parts)))
@@ -121,12 +121,12 @@ class LocalSearch:
                 parts, energy, idle = state.T @ self.kinds, float(energies[best]), 0
                 continue
             idle += 1
-            if all_of_them or idle >= patience:
+            if exhaustive or idle >= patience:
                 break
         return state, energy
 
     def _candidates(self, state: IntArray) -> tuple[IntArray, bool]:
-        """Changes to try, (candidates, 4), and whether these are all there are.
+        """Return changes to try, (candidates, 4), and whether they are all possible ones.
 
         Moves are (kind, source, -1, target), swaps (kind, source, other kind, target).
         """
@@ -149,7 +149,7 @@ class LocalSearch:
         return np.concatenate([every_move, swaps]), whole
 
     def _effects(self, changes: IntArray, parts: int) -> IntArray:
-        """What each candidate changes in the parts' sums, int64 (candidates, parts, 1 + materials)."""
+        """Return the change of the parts' sums by each candidate, int64 (candidates, parts, 1 + materials)."""
         kind_a, source, kind_b, target = changes.T
         net = self.kinds[kind_a] - np.where(kind_b[:, None] >= 0, self.kinds[kind_b], 0)
         effect = np.zeros((len(changes), parts, self.kinds.shape[1]), np.int64)
@@ -159,7 +159,7 @@ class LocalSearch:
         return effect
 
     def _energy(self, parts: IntArray) -> FloatArray:
-        """Largest share difference, plus much more for sizes out of bounds and materials without a photo.
+        """Return the largest share difference, plus large penalties for sizes out of bounds and missing materials.
 
         parts: (states, parts, 1 + materials) → (states,).
         """
@@ -170,7 +170,7 @@ class LocalSearch:
             fixed = np.broadcast_to(self.fixed, (len(parts), 1, parts.shape[2]))
             parts = np.concatenate([parts, fixed], axis=1)
         difference = largest_difference(parts)
-        # A little of the mean difference leads across plateaus of the largest one.
+        # A small weight on the mean difference leads across plateaus of the largest one.
         shares = parts[..., 1:] / np.maximum(parts[..., :1], 1)
         mean = np.ptp(shares, axis=1).mean(axis=-1)
         off = np.abs(size / self.photos - self.wanted).sum(axis=1)
@@ -185,7 +185,7 @@ def _apply(state: IntArray, kind: int, source: int, target: int) -> None:
 
 
 def _draw_filled(state: IntArray, rng: np.random.Generator) -> tuple[int, int]:
-    """A kind and a part, drawn in proportion to the groups there."""
+    """Draw a kind and a part with a probability proportional to the groups there."""
     flat = int(np.searchsorted(state.cumsum(), rng.integers(state.sum()), side="right"))
     kind, part = divmod(flat, int(state.shape[1]))
     return kind, part

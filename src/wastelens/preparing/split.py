@@ -1,13 +1,9 @@
-"""Training, validation and test splits of whole groups of photos, as alike in their materials as possible.
+"""Split whole groups of photos into train, val and test with shares of materials as equal as possible.
 
-Photos of one place or day resemble one another, so a group (a batch, a scene) never straddles two splits.
-Few groups: every choice of groups is tried (``exact_split``), and the best is the best there is. Many groups:
-iterative stratification, taken over to whole groups, and a local search on the same objective
-(``local_search``).
-
-The objective is the *largest share difference*: of a material's share of the photos, the highest less the
-lowest of the splits, for the material where that is largest. Groups enter as counts (``group_counts``), sorted
-by name, so neither the order of the rows nor that of the annotations changes the result.
+Photos of one place or day resemble one another, so a group (a batch, a scene) is never divided between splits. Up to
+18 groups are split by exhaustive search, which finds the optimum (``exact_split``). More groups are split by iterative
+stratification and a local search with the same objective (``local_search``): the largest share difference
+(``group_counts``).
 """
 
 from __future__ import annotations
@@ -33,19 +29,20 @@ from wastelens.preparing.group_counts import (
     size_limits,
 )
 from wastelens.preparing.local_search import LocalSearch
+from wastelens.system.arrays import IndexArray
 
 Method = Literal["exact", "iterative stratification"]
 
 SPLIT_NAMES = ("train", "val", "test")
-EXACT_GROUPS = 18  # 2**18 subsets: 15 MB of sums and at most a few seconds
-_FOLD_RANGES = (SIZE_RANGE, (Fraction(1, 2), Fraction(2)))  # the second where whole groups leave no choice
+EXACT_GROUPS = 18  # 2**18 subsets take 15 MB and at most a few seconds
+_FOLD_RANGES = (SIZE_RANGE, (Fraction(1, 2), Fraction(2)))  # the second if whole groups do not fit the first
 
 
 @dataclass(frozen=True)
 class SplitFractions:
-    """Shares of the photos wanted in each split; they add up to 1.
+    """The wanted shares of the photos in each split, which add up to 1.
 
-    Val and test may each hold 4/5 to 4/3 of their fraction, because groups stay whole; train gets the rest.
+    Because groups stay whole, val and test may each hold 4/5 to 4/3 of their fraction; train gets the rest.
     """
 
     train: float = 0.70
@@ -61,19 +58,19 @@ class SplitFractions:
         values = (self.train, self.val, self.test)
         if min(values) <= 0 or abs(sum(values) - 1) > 1e-9:
             raise SplitError(
-                f"Split fractions train={self.train}, val={self.val}, test={self.test} do not fit: "
-                "give three numbers above 0 that add up to 1."
+                f"Split fractions train={self.train}, val={self.val}, test={self.test} are not valid. "
+                "Give three numbers above 0 that add up to 1."
             )
 
 
 @dataclass(frozen=True)
 class SplitAssignment:
-    """Which split each photo is in.
+    """The split of each photo.
 
     Attributes:
         split: 'train', 'val' or 'test', str, shape (photos,).
-        method: 'exact' where every choice of groups was tried.
-        largest_share_difference: in [0, 1]; times 100, it is in percentage points.
+        method: 'exact' if found by exhaustive search.
+        largest_share_difference: in [0, 1]; times 100, in percentage points.
     """
 
     split: npt.NDArray[np.str_]
@@ -88,17 +85,17 @@ def assign_splits(
     fractions: SplitFractions,
     rng: np.random.Generator,
 ) -> SplitAssignment:
-    """Split the photos by whole groups, with the smallest largest share difference.
+    """Split the photos by whole groups so that the largest share difference is as small as possible.
 
-    With at most 18 groups that minimum is exact, and `rng` only picks among choices that tie. Every
-    material has a positive in every split.
+    With at most 18 groups the result is optimal, and `rng` only picks among ties. Every material has a positive in
+    every split.
 
     Args:
         labels: uint8 of 0 and 1, (photos, materials).
         groups: the group of each photo, str (photos,).
         materials: names of the label columns.
-        fractions: shares of the photos wanted.
-        rng: picks among ties, and drives the local search where there are many groups.
+        fractions: the wanted shares of the photos.
+        rng: picks among ties, and drives the local search if there are many groups.
 
     Raises:
         SplitError: a material is in too few groups, or the groups are too large for the fractions.
@@ -125,25 +122,25 @@ def cross_validation_splits(
     folds: int,
     rng: np.random.Generator,
 ) -> list[SplitAssignment]:
-    """Splits in which every photo is in test exactly once; val comes from the groups left over.
+    """Make cross-validation splits: every photo is in test exactly once, and val is chosen from the other groups.
 
-    The test parts are 1/folds of the photos each (4/5 to 4/3 of that or, where whole groups allow nothing
-    better, half to twice), whatever `fractions.test` says. They come from iterative stratification and
-    local search; with at most 18 groups left over, the choice of val is the best one for its test part.
+    Each test part holds 1/folds of the photos (4/5 to 4/3 of that or, if whole groups do not fit, half to twice),
+    whatever `fractions.test` is. The test parts come from iterative stratification and local search. If at most 18
+    groups are left, val is the best choice for its test part.
 
     Args:
         labels: uint8 of 0 and 1, (photos, materials).
         groups: the group of each photo, str (photos,).
         materials: names of the label columns.
         fractions: only `val` is used.
-        folds: number of splits, 2 or more.
+        folds: number of splits, at least 2.
         rng: picks among ties and drives the local search.
 
     Raises:
-        SplitError: no such folds exist; the message names the largest number of folds that does.
+        SplitError: there are no such folds; the message names the largest number of folds that works.
     """
     if folds < 2:
-        raise SplitError(f"folds={folds} is too few for cross-validation: give 2 or more.")
+        raise SplitError(f"folds={folds} is too few for cross-validation. Give 2 or more.")
     counts = count_groups(labels, groups, materials)
     check_materials(counts, needed=len(SPLIT_NAMES))
     try:
@@ -155,8 +152,8 @@ def cross_validation_splits(
     return [_assignment(counts, side, "iterative stratification") for side in sides]
 
 
-def _assignment(counts: GroupCounts, side: npt.NDArray[np.intp], method: Method) -> SplitAssignment:
-    """side: the split of each group, as a position in SPLIT_NAMES, int (groups,)."""
+def _assignment(counts: GroupCounts, side: IndexArray, method: Method) -> SplitAssignment:
+    """Translate the split of each group, a position in SPLIT_NAMES, int (groups,), to photos."""
     parts = part_sums(counts.sums, side, len(SPLIT_NAMES))
     split = np.array(SPLIT_NAMES)[side][counts.row_group]
     return SplitAssignment(split, method, float(largest_difference(parts)))
@@ -164,10 +161,10 @@ def _assignment(counts: GroupCounts, side: npt.NDArray[np.intp], method: Method)
 
 def _fold_sides(
     counts: GroupCounts, fractions: SplitFractions, folds: int, rng: np.random.Generator
-) -> list[npt.NDArray[np.intp]]:
-    """For each fold the split of each group: the fold is test, and val is chosen from the rest."""
+) -> list[IndexArray]:
+    """Return the split of each group for each fold: the fold is test, and val is chosen from the rest."""
     if folds > len(counts.names):
-        raise SplitError(f"there are only {len(counts.names)} groups.")
+        raise SplitError(f"There are only {len(counts.names)} groups.")
     check_materials(counts, needed=folds)
     photos = int(counts.total[0])
     for allowed in _FOLD_RANGES:
@@ -183,12 +180,12 @@ def _fold_sides(
 
 def _with_val(
     counts: GroupCounts,
-    test: npt.NDArray[np.intp],
+    test: IndexArray,
     val_limits: tuple[int, int],
     fractions: SplitFractions,
     rng: np.random.Generator,
-) -> npt.NDArray[np.intp]:
-    """The split of each group, given the groups in test."""
+) -> IndexArray:
+    """Return the split of each group, given the groups in test."""
     free = np.setdiff1d(np.arange(len(counts.names)), test)
     fixed = counts.sums[test].sum(axis=0)
     side = np.full(len(counts.names), SPLIT_NAMES.index("test"), np.intp)
@@ -204,7 +201,7 @@ def _with_val(
 
 
 def _largest_folds(counts: GroupCounts, fractions: SplitFractions, folds: int, rng: np.random.Generator) -> int | None:
-    """The largest smaller number of folds that works, where it is cheap to find."""
+    """Return the largest smaller number of folds that works, or None if it is expensive to find."""
     if len(counts.names) > 1_000:
         return None
     for fewer in range(min(folds - 1, int(counts.groups_with.min()), 20), 1, -1):

@@ -1,4 +1,4 @@
-"""Photos without labels from a folder: decoded once into a cache, none of them a photo that a model is judged on."""
+"""Load photos without labels from a folder: decode them once into a cache, and leave out val and test photos."""
 
 from __future__ import annotations
 
@@ -22,29 +22,27 @@ from wastelens.data.photos.cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
 from wastelens.data.prepared.dataset import draft
 from wastelens.errors import DatasetError
+from wastelens.system.arrays import BoolArray, IndexArray, PhotoArray
 from wastelens.system.machine import software_versions
 
-Photos = npt.NDArray[np.uint8]
-Indices = npt.NDArray[np.intp]
-
-MAX_MEGAPIXELS = 200.0  # of a photo that is decoded
+MAX_MEGAPIXELS = 200.0  # larger photos are not decoded
 UNLABELLED_CACHE = ".unlabelled"  # beside the prepared datasets
 NEAR_DUPLICATE = "near-duplicate of a val or test photo"
 _INDEX = "index.json"
 _DECODERS = ("pillow", "simplejpeg", "opencv-python-headless")
 _CHUNK_PHOTOS = 256
-# Pairs grow with the square of this where a folder holds one picture over and over: 8 million at most.
+# If a folder holds many copies of one picture, pairs grow with the square of this: 8 million at most.
 _COMPARED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class FoundPhotos:
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
         names: the photos' paths below the folder, with forward slashes, sorted.
-        other_files: how many files do not look like photos.
-        unreadable: folders that could not be looked into: (path below the folder, reason).
+        other_files: number of files that are not photos by their suffix.
+        unreadable: folders that could not be read: (path below the folder, reason).
     """
 
     names: list[str]
@@ -57,26 +55,24 @@ class Unlabelled:
     """Photos without labels.
 
     Attributes:
-        photos: all decoded photos, uint8 (photos, side, side, 3), memory-mapped; the rows of unusable ones mean
-            nothing.
-        rows: those of them that may be learnt from, intp (usable,), ascending.
+        photos: all decoded photos, uint8 (photos, side, side, 3), memory-mapped; rows of unusable photos are
+            undefined.
+        rows: rows of the photos to learn from, intp (usable,), ascending.
         names: the file of each of ``photos``, below the folder, with forward slashes.
-        problems: what was left out: ``file``, ``reason``; one row a file (or a folder that could not be read).
-        unusable: how many photos could not be decoded.
-        near_duplicates: how many are near-duplicates of val or test photos.
-        repeats: how many show what an earlier one shows, pixel by pixel.
-        other_files: how many files below the folder do not look like photos, and were not looked at.
-        digest: of the usable photos' pixels, in their order; the same photos, the same digest.
+        problems: the files (or unreadable folders) left out: ``file``, ``reason``.
+        unusable: number of photos that could not be decoded.
+        near_duplicates: number of near-duplicates of val or test photos.
+        repeats: number of photos equal to an earlier one, pixel by pixel.
+        digest: digest of the usable photos' pixels, in order.
     """
 
-    photos: Photos
-    rows: Indices
+    photos: PhotoArray
+    rows: IndexArray
     names: list[str]
     problems: pd.DataFrame
     unusable: int
     near_duplicates: int
     repeats: int
-    other_files: int
     digest: str
 
 
@@ -85,37 +81,36 @@ class DecodedFolder:
     """A folder's photos in a cache.
 
     Attributes:
-        photos: uint8 (photos, side, side, 3), memory-mapped; the rows of those with a problem mean nothing.
-        problems: each photo's problem, empty where there is none.
-        folder: where the cache is.
+        photos: uint8 (photos, side, side, 3), memory-mapped; rows of photos with a problem are undefined.
+        problems: each photo's problem, empty if there is none.
+        folder: the cache's folder.
     """
 
-    photos: Photos
+    photos: PhotoArray
     problems: list[str]
     folder: Path
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Which of the photos may be learnt from, and for each of the others that could, why not: row → reason."""
+    """The rows of the photos to learn from, and why other decoded photos were left out: row → reason."""
 
-    rows: Indices
+    rows: IndexArray
     near: dict[int, str]
     repeats: dict[int, str]
     digest: str
 
 
 def find_photos(folder: Path) -> FoundPhotos:
-    """Every file below a folder that looks like a photo by its suffix, in upper or lower case.
+    """Find every file below a folder that has the suffix of a photo, in upper or lower case.
 
-    Hidden files and folders are left alone. Linked folders are entered, each real folder once and none that holds
-    this one, so that links in a circle end.
+    Hidden files and folders are ignored. Symbolic links to folders are followed; circular links end.
 
     Raises:
-        DatasetError: there is no such folder, it cannot be read, or no photo is in it.
+        DatasetError: there is no such folder, it cannot be read, or it has no photos.
     """
     if not os.path.isdir(folder):
-        raise DatasetError(f"unlabelled='{folder}' is not a folder. Give a folder with photos in it.")
+        raise DatasetError(f"unlabelled='{folder}' is not a folder. Give a folder of photos.")
     names: list[str] = []
     others = 0
     unreadable: list[tuple[str, str]] = []
@@ -130,8 +125,8 @@ def find_photos(folder: Path) -> FoundPhotos:
     if unreadable and unreadable[0][0] == ".":
         raise DatasetError(f"unlabelled='{folder}' is {unreadable[0][1]}. Make it readable.")
     if not names:
-        held = f"{others:,} other files" if others else "it is empty"
-        raise DatasetError(f"unlabelled='{folder}' has no photo in it, nor below it ({held}). Put photos there.")
+        content = f"{others:,} other files" if others else "it is empty"
+        raise DatasetError(f"unlabelled='{folder}' has no photos in it or below it ({content}). Add photos.")
     return FoundPhotos(sorted(names), others, unreadable)
 
 
@@ -142,35 +137,34 @@ def load_unlabelled(
     side_px: int,
     max_problem_share: float,
     workers: int,
-    forbidden: Photos | PhotoRows,
+    forbidden: PhotoArray | PhotoRows,
     near_duplicate_distance: int,
     progress: Callable[[int], None] = lambda count: None,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Unlabelled:
-    """Decode a folder's photos once, and choose those that may be learnt from.
+    """Decode a folder's photos once, and choose those to learn from.
 
-    Left out, each with its reason: photos that cannot be decoded; near-duplicates of ``forbidden`` photos, turned or
-    mirrored ones too; and of photos that are equal pixel by pixel at this size (copies of a file among them) all but
-    the first by name.
+    Left out, each with a reason, are photos that cannot be decoded, near-duplicates of ``forbidden`` photos (also
+    rotated or mirrored ones), and all but the first by name of photos that are equal pixel by pixel at this size.
 
-    The pixels stay in a folder of their own below ``cache_folder``, for this folder and side. They are taken over as
-    they are while no file is added, removed or changed; otherwise unchanged photos are. An interrupted run goes on
-    where it was. Nothing is written elsewhere. In memory there is about a kilobyte a photo, and no pixels.
+    The pixels are kept below ``cache_folder``, in a folder for this folder and side. They are reused as a whole while
+    no file is added, removed or changed; otherwise, those of unchanged photos are. An interrupted run resumes.
+    Nothing is written elsewhere. Memory holds about a kilobyte per photo, and no pixels.
 
     Args:
-        folder: of photos, at any depth.
-        cache_folder: where caches go; may be shared with other folders, sides and processes.
-        side_px: of the square that every photo fills, in pixels, from 8.
-        max_problem_share: of the photos, as many may be impossible to decode.
-        workers: threads to decode with.
+        folder: folder of photos, at any depth.
+        cache_folder: folder for caches; may be shared with other folders, sides and processes.
+        side_px: side of the square that every photo fills, in pixels, at least 8.
+        max_problem_share: largest share of photos that may be unusable, 0 to 1.
+        workers: number of decoding threads.
         forbidden: val and test photos, uint8 (m, side, side, 3).
-        near_duplicate_distance: bits of the perceptual hash that may differ, 0 to 15.
+        near_duplicate_distance: number of bits of the perceptual hash that may differ, 0 to 15.
         progress: called with the number of photos newly in place.
         max_megapixels: larger photos are not decoded.
 
     Raises:
-        DatasetError: no folder, no photo, too many that cannot be used, none left, or another process is decoding
-            the same folder.
+        DatasetError: there is no folder or no photo, too many photos are unusable, none is left, or another process
+            is decoding the same folder.
     """
     if forbidden.shape[1:] != (side_px, side_px, 3):
         raise ValueError(f"forbidden photos are {forbidden.shape[1:]}, not of side {side_px}")
@@ -179,34 +173,33 @@ def load_unlabelled(
     cached = decode_folder(folder, found.names, cache_folder, like, workers, progress)
     unusable = {row: problem for row, problem in enumerate(cached.problems) if problem}
     _check_problem_share(folder, found.names, unusable, max_problem_share, cached.folder)
-    chosen = _chosen(cached, found.names, forbidden, near_duplicate_distance)
+    chosen = _choose(cached, found.names, forbidden, near_duplicate_distance)
     if not len(chosen.rows):
         raise DatasetError(
             f"unlabelled='{folder}': all {len(chosen.near):,} usable photos in it are near-duplicates of val or test "
-            "photos, which nothing may be learnt from. Give a folder with other photos."
+            "photos, so none can be learnt from. Give a folder with other photos."
         )
     left_out = sorted({**unusable, **chosen.near, **chosen.repeats}.items())
-    listed = [*found.unreadable, *((found.names[row], reason) for row, reason in left_out)]
+    problems = [*found.unreadable, *((found.names[row], reason) for row, reason in left_out)]
     return Unlabelled(
         photos=cached.photos,
         rows=chosen.rows,
         names=found.names,
-        problems=_problem_frame(listed),
+        problems=_problem_frame(problems),
         unusable=len(unusable),
         near_duplicates=len(chosen.near),
         repeats=len(chosen.repeats),
-        other_files=found.other_files,
         digest=chosen.digest,
     )
 
 
-def _problem_frame(listed: list[tuple[str, str]]) -> pd.DataFrame:
-    printable = [(_printable(name), _printable(reason)) for name, reason in listed]
+def _problem_frame(problems: list[tuple[str, str]]) -> pd.DataFrame:
+    printable = [(_printable(name), _printable(reason)) for name, reason in problems]
     return pd.DataFrame(printable, columns=["file", "reason"], dtype=str)
 
 
 def _printable(text: str) -> str:
-    """File names may hold bytes that are no text, which could not be written down, and ends of lines."""
+    """Escape bytes that are not valid text, which file names may hold but no file can be written with, and newlines."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\n", "\\n").replace("\r", "\\r")
 
 
@@ -219,7 +212,7 @@ def _check_problem_share(
     raise DatasetError(
         f"unlabelled='{folder}': {len(unusable):,} of {len(names):,} photos ({len(unusable) / len(names):.1%}) cannot "
         f"be used, more than max_problem_share={allowed:g}, the first {_printable(names[first])}: {reason}. "
-        f"{cache_folder / _INDEX} lists them under 'problems'. Remove or mend them, or raise max_problem_share."
+        f"{cache_folder / _INDEX} lists them under 'problems'. Remove or fix them, or raise max_problem_share."
     )
 
 
@@ -231,14 +224,14 @@ def decode_folder(
     workers: int,
     progress: Callable[[int], None] = lambda count: None,
 ) -> DecodedFolder:
-    """The photos as the cache has them, or decoded into it; as in `load_unlabelled`, whose cache this is.
+    """Return a folder's photos from the cache that `load_unlabelled` uses, decoding them into it if needed.
 
     Args:
-        folder: of photos.
+        folder: folder of photos.
         names: the photos' paths below the folder, with forward slashes, sorted.
-        cache_folder: where caches go.
-        like: the side, and how large photos may be.
-        workers: threads to decode with.
+        cache_folder: folder for caches.
+        like: cache with the wanted side and limit of megapixels.
+        workers: number of decoding threads.
         progress: called with the number of photos newly in place.
 
     Raises:
@@ -252,15 +245,15 @@ def decode_folder(
         "versions": {name: software_versions()[name] for name in _DECODERS},
         "files": [[name, _state(folder / name)] for name in names],
     }
-    settled = _settled(place, wanted)
-    if settled is not None:
+    finished = _finished_cache(place, wanted)
+    if finished is not None:
         progress(len(names))
-        return settled
+        return finished
     with draft(place) as unfinished:
         cache = PhotoCache(unfinished, like.side_px, like.max_megapixels)
         sources = [PhotoSource(name, folder / name) for name in names]
         entries = cache.fill(sources, workers=workers, earlier=place, progress=progress)
-        # Every row is kept, also of what is no photo: dropping rows would copy all the others.
+        # Keep every row, also those of unusable photos: dropping rows would copy all the others.
         photos = cache.finish(np.arange(len(names), dtype=np.intp))
         problems = [entry.problem for entry in entries]
         index = {**wanted, "problems": {name: bad for name, bad in zip(names, problems, strict=True) if bad}}
@@ -269,14 +262,14 @@ def decode_folder(
 
 
 def _place_name(folder: Path, side_px: int) -> str:
-    """A folder has a cache of its own for each side: ``litter_96px_5f3a…``."""
+    """Return the name of the cache for this folder and side: ``litter_96px_5f3a…``."""
     path = os.fsencode(folder.resolve())
     name = "".join(letter if letter.isalnum() else "_" for letter in folder.resolve().name)[:40]
     return f"{name}_{side_px}px_{blake2b(path, digest_size=6).hexdigest()}"
 
 
 def _state(path: Path) -> str:
-    """What changes when a file's content or permissions do."""
+    """Return a text that changes when the file's content or permissions do."""
     try:
         status = path.stat()
     except OSError:
@@ -284,8 +277,8 @@ def _state(path: Path) -> str:
     return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
 
 
-def _settled(place: Path, wanted: dict[str, Any]) -> DecodedFolder | None:
-    """The cache as it is, where it holds just these files, unchanged, and nothing to try again."""
+def _finished_cache(place: Path, wanted: dict[str, Any]) -> DecodedFolder | None:
+    """Return the cache if it holds exactly these files, unchanged, and none that should be tried again."""
     try:
         before = place.stat()
         index = json.loads((place / _INDEX).read_text(encoding="utf-8"))
@@ -293,17 +286,17 @@ def _settled(place: Path, wanted: dict[str, Any]) -> DecodedFolder | None:
         if not os.path.samestat(before, place.stat()):  # replaced by another process in between
             return None
         bad: dict[str, str] = index.pop("problems")
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):  # there is none, or it is broken
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):  # missing or broken
         return None
     fits = photos.shape == (len(wanted["files"]), wanted["side_px"], wanted["side_px"], 3) and photos.dtype == np.uint8
-    passing = any(reason.startswith("cannot be read") for reason in bad.values())
-    if not fits or passing or index != wanted:
+    temporary = any(reason.startswith("cannot be read") for reason in bad.values())
+    if not fits or temporary or index != wanted:
         return None
     return DecodedFolder(photos, [bad.get(name, "") for name, _ in wanted["files"]], place)
 
 
-def _chosen(cached: DecodedFolder, names: list[str], forbidden: Photos | PhotoRows, max_distance: int) -> _Chosen:
-    """Of the decoded photos, the first of those that are equal, where it is no near-duplicate of ``forbidden``."""
+def _choose(cached: DecodedFolder, names: list[str], forbidden: PhotoArray | PhotoRows, max_distance: int) -> _Chosen:
+    """Choose the first of each set of equal photos, unless it is a near-duplicate of ``forbidden`` photos."""
     decoded = np.array([row for row, problem in enumerate(cached.problems) if not problem], dtype=np.intp)
     photos = PhotoRows([(cached.photos, decoded)])
     digests, hashes = _fingerprints(photos)
@@ -321,7 +314,7 @@ def _chosen(cached: DecodedFolder, names: list[str], forbidden: Photos | PhotoRo
 
 
 def _fingerprints(photos: PhotoRows) -> tuple[npt.NDArray[np.str_], Hashes]:
-    """Each photo's digest, in hexadecimal (photos,), and perceptual hashes, uint64 (photos, 8), in one reading."""
+    """Compute each photo's hexadecimal digest, (photos,), and perceptual hashes, uint64 (photos, 8), in one pass."""
     digests: list[str] = []
     hashes = [np.empty((0, 8), np.uint64)]
     for start in range(0, len(photos), _CHUNK_PHOTOS):
@@ -332,9 +325,9 @@ def _fingerprints(photos: PhotoRows) -> tuple[npt.NDArray[np.str_], Hashes]:
 
 
 def _near_duplicates(
-    photos: PhotoRows, hashes: Hashes, which: Indices, forbidden: Photos | PhotoRows, max_distance: int
-) -> npt.NDArray[np.bool_]:
-    """Whether each of these photos is a near-duplicate of a forbidden one, bool (which,)."""
+    photos: PhotoRows, hashes: Hashes, which: IndexArray, forbidden: PhotoArray | PhotoRows, max_distance: int
+) -> BoolArray:
+    """Return whether each of these photos is a near-duplicate of a forbidden one, bool (which,)."""
     near = np.zeros(len(which), dtype=np.bool_)
     forbidden_hashes = perceptual_hashes(_as_array(forbidden))
     for start in range(0, len(which), _COMPARED_AT_ONCE):
@@ -347,6 +340,6 @@ def _near_duplicates(
     return near
 
 
-def _as_array(photos: Photos | PhotoRows) -> Photos:
-    """Those who ask for chunks and shape alone can be given rows that are gathered when asked for."""
-    return cast(Photos, photos)
+def _as_array(photos: PhotoArray | PhotoRows) -> PhotoArray:
+    """Pass rows as an array to functions that use its chunks and shape only."""
+    return cast(PhotoArray, photos)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from wastelens.evaluation.paired import ALL_MODELS, AP, MACRO_AP, MACRO_F1
-from wastelens.figures.style import spoken
+from wastelens.figures.style import label_text
 from wastelens.studies import charts as figures
 from wastelens.studies import words
 from wastelens.studies.results import FINISHED
@@ -229,7 +229,7 @@ def _material_tables(contents: StudyContents) -> list[Table]:
         models = sorted({model: None for model, _ in rows}, key=lambda model: model != ALL_MODELS)
         metrics = [f"{AP}{material}" for material in contents.materials]
         body = [
-            [spoken(metric.removeprefix(AP)), *(_material_cell(rows.get((model, metric))) for model in models)]
+            [label_text(metric.removeprefix(AP)), *(_material_cell(rows.get((model, metric))) for model in models)]
             for metric in metrics
         ]
         marks = {

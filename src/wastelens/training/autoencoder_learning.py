@@ -9,7 +9,7 @@ import numpy as np
 
 from wastelens.config.networks import ConvAutoencoderConfig
 from wastelens.data.batches.noise import add_noise
-from wastelens.data.batches.photo_rows import PhotoBatches
+from wastelens.data.batches.pipeline import PhotoBatches
 from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
 from wastelens.models.autoencoders import AutoencoderConfig, build_autoencoder
 from wastelens.models.encoders import build_encoder, copy_weights

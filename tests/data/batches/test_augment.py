@@ -1,4 +1,4 @@
-"""Augmentation: reproducible, of the same shape and scale, and refused in one line where a policy is wrong."""
+"""Augmentation is reproducible and keeps shape and scale; a wrong policy gives a one-line error."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_same_seed_same_changes(name):
     assert not np.array_equal(first, other)
 
 
-def test_photos_of_a_batch_are_changed_each_its_own_way():
+def test_photos_of_a_batch_are_augmented_independently():
     photos = photo_array(1, side_px=32).repeat(16, axis=0)
     changed = Augmenter(policy({"name": "HorizontalFlip", "probability": 0.5}))(photos, seed=0)
     flipped = [np.array_equal(photo, photos[0, :, ::-1]) for photo in changed]
@@ -76,9 +76,9 @@ def test_parameters_and_probability_are_passed_on():
         ({"name": "Compose"}, "albumentations has no transform 'Compose'."),
         ({"name": "os"}, "albumentations has no transform 'os'."),
         ({"name": "__class__"}, "albumentations has no transform '__class__'."),
-        ({"name": "Rotate", "parameters": {"limits": 3}}, "transform 'Rotate' refuses its parameters: "),
-        ({"name": "Blur", "parameters": {"blur_limit": "wide"}}, "transform 'Blur' refuses its parameters: "),
-        ({"name": "Blur", "parameters": {"p": 1}}, "transform 'Blur' refuses its parameters: "),
+        ({"name": "Rotate", "parameters": {"limits": 3}}, "transform 'Rotate' rejects its parameters: "),
+        ({"name": "Blur", "parameters": {"blur_limit": "wide"}}, "transform 'Blur' rejects its parameters: "),
+        ({"name": "Blur", "parameters": {"p": 1}}, "transform 'Blur' rejects its parameters: "),
     ],
 )
 def test_wrong_transforms_are_named(transform, words):

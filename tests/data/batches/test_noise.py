@@ -1,4 +1,4 @@
-"""Noise: whole pixels or grey levels, as much as asked for, from the generator alone, and never on the photos given."""
+"""Noise has the configured strength, depends on the generator alone, and never modifies its input."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_gaussian_noise_has_its_standard_deviation_and_shifts_no_mean(strength):
     assert error.std() == pytest.approx(wanted, rel=0.015)  # 98,304 draws: one standard error is 0.23 %
     assert abs(error.mean()) < 5 * wanted / np.sqrt(error.size)
     correlation = np.corrcoef(error.reshape(-1, 3).T)[np.triu_indices(3, 1)]
-    assert np.abs(correlation).max() < 0.03  # channels by themselves
+    assert np.abs(correlation).max() < 0.03  # channels are independent
 
 
 def test_gaussian_noise_is_clipped_and_does_not_wrap_round():

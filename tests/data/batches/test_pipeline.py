@@ -1,4 +1,4 @@
-"""Training batches: every row once an epoch, in an order of (seed, epoch) alone, and only from train."""
+"""Batches hold every row once per epoch, in an order set by (seed, epoch) alone; labelled ones only from train."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from tests.factories import config, photo_array, table
 
-from wastelens.data.batches.pipeline import TrainingBatches
+from wastelens.config.networks import NoiseConfig
+from wastelens.data.batches.photo_rows import PhotoRows
+from wastelens.data.batches.pipeline import PhotoBatches, TrainingBatches
 from wastelens.data.prepared.tables import LabelTable, TestTable, TrainTable, ValTable
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for its version otherwise
 
 ROWS = 23
+MASKING = NoiseConfig(name="masking", strength=0.3)
 
 
 @pytest.fixture(scope="module")
 def photos():
-    """Photo i is grey of level i, so that a batch tells which photos are in it."""
+    """Return photos of which photo i is grey at level i, so that a batch shows which photos are in it."""
     levels = np.arange(40, dtype=np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (40, 16, 16, 3)).copy()
 
@@ -108,3 +111,59 @@ def test_only_train_tables_are_trained_on(photos, kind):
 def test_an_error_in_the_thread_reaches_the_loop(photos):
     with pytest.raises(IndexError):
         list(batches(photos[:12]).epoch(0))
+
+
+def photo_batches(pixels=None, **options):
+    pixels = photo_array(23, 8) if pixels is None else pixels
+    rows = PhotoRows([(pixels[:10], np.arange(10)), (pixels[10:], np.arange(len(pixels) - 10))])
+    return PhotoBatches(rows, **{"batch_size": 5, "seed": 0, **options})
+
+
+def sorted_photos(photos):
+    return sorted(photo.tobytes() for photo in photos)
+
+
+@pytest.mark.parametrize("noise", [None, NoiseConfig(name="none", strength=0.0), MASKING])
+def test_photo_batches_hold_each_photo_once_per_epoch(noise):
+    pixels = photo_array(23, 8)
+    for epoch in range(2):
+        _, clean = epoch_of(photo_batches(pixels, noise=noise), epoch)
+        assert sorted_photos(clean) == sorted_photos(pixels)
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(5, [5, 5, 5, 5, 3]), (23, [23]), (100, [23]), (1, [1] * 23)])
+def test_photo_batches_and_their_number(batch_size, sizes):
+    made = photo_batches(batch_size=batch_size)
+    assert [len(clean) for _, clean in made.epoch(0)] == sizes
+    assert len(made) == len(sizes)
+
+
+@pytest.mark.parametrize("noise", [None, NoiseConfig(name="none", strength=0.0)])
+def test_without_noise_both_are_one_array(noise):
+    assert all(shown is wanted for shown, wanted in photo_batches(noise=noise).epoch(0))
+
+
+def test_only_the_input_is_noisy():
+    for shown, wanted in photo_batches(np.full((23, 8, 8, 3), 99, dtype=np.uint8), noise=MASKING).epoch(0):
+        assert set(np.unique(shown)) == {0, 99}
+        assert (wanted == 99).all()
+
+
+@pytest.mark.parametrize("noise", [None, MASKING])
+def test_photo_batches_depend_on_seed_and_epoch_alone(noise):
+    made = photo_batches(noise=noise)
+    list(made.epoch(0))
+    half = made.epoch(6)
+    next(half)
+    half.close()
+    first, again = epoch_of(made, 7), epoch_of(photo_batches(noise=noise), 7)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first[1], epoch_of(made, 8)[1])
+    assert not np.array_equal(first[1], epoch_of(photo_batches(noise=noise, seed=1), 7)[1])
+
+
+def test_each_batch_and_epoch_has_its_own_noise():
+    same = np.full((20, 8, 8, 3), 99, dtype=np.uint8)
+    made = photo_batches(same, noise=MASKING)
+    shown = [noisy.tobytes() for epoch in range(3) for noisy, _ in made.epoch(epoch)]
+    assert len(set(shown)) == len(shown) == 12

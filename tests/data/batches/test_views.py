@@ -1,4 +1,4 @@
-"""Augmented views: each photo's each view the same, whenever and beside whatever it is asked for."""
+"""A view of a photo is the same on every access, whatever is computed with it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_photos_stay_as_they_are():
 
 
 def test_no_views_are_refused():
-    with pytest.raises(ValueError, match="views is 0"):
+    with pytest.raises(ValueError, match="views=0"):
         made(views=0)
 
 

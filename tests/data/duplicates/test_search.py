@@ -1,4 +1,4 @@
-"""Hashes follow turning and mirroring, and the quick search finds what comparing all pairs finds."""
+"""Hashes follow rotation and mirroring, and the fast search finds the same pairs as comparing all."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from wastelens.data.duplicates import search as duplicates
 from wastelens.data.duplicates.correlation import confirmed_pairs
 from wastelens.data.duplicates.perceptual_hash import perceptual_hashes
 from wastelens.data.duplicates.search import connected_groups, near_duplicate_links, near_duplicate_pairs
-from wastelens.data.photos.area_average import area_average
+from wastelens.data.photos.shrink import area_average
 
 
 def pictures(seed, photos=6, side=64):
-    """Photos with large and small structure, uint8 (photos, side, side, 3)."""
+    """Draw photos with large and small structure, uint8 (photos, side, side, 3)."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(20, 235, (photos, 8, 8, 3)).repeat(side // 8, axis=1).repeat(side // 8, axis=2)
     return np.clip(coarse + rng.integers(-15, 15, coarse.shape), 0, 255).astype(np.uint8)
 
 
 def distances(first, second):
-    """Smallest distance of photos' hashes over the orientations of either, (photos,)."""
+    """Return the smallest distance of photos' hashes over the orientations of either, (photos,)."""
     one = np.bitwise_count(first[:, :1] ^ second).min(axis=1)
     return np.minimum(one, np.bitwise_count(first ^ second[:, :1]).min(axis=1))
 
@@ -69,7 +69,7 @@ def test_area_average_keeps_the_mean():
 def test_pairs_equal_brute_force(seed, max_distance):
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 2**64, (40, 8), dtype=np.uint64)
-    for k in range(20, 40):  # relatives of the first ones, a few bits away in some orientation
+    for k in range(20, 40):  # near-duplicates of the first ones, a few bits apart in some orientation
         flips = rng.choice(64, rng.integers(0, 18), replace=False).astype(np.uint64)
         change = np.bitwise_or.reduce(np.uint64(1) << flips, initial=np.uint64(0))
         hashes[k, rng.integers(8)] = hashes[rng.integers(20), 0] ^ change
@@ -99,14 +99,14 @@ def test_a_turned_and_brightened_photo_is_confirmed_and_another_is_not():
     assert near_duplicate_pairs(perceptual_hashes(photos)).tolist() == [[0, 2]]
 
 
-def test_no_pairs_are_confirmed_as_none():
+def test_no_pairs_give_no_confirmed_pairs():
     assert confirmed_pairs(pictures(5), np.empty((0, 2), np.int64)).shape == (0, 2)
     assert near_duplicate_pairs(np.zeros((0, 8), np.uint64)).shape == (0, 2)
     assert near_duplicate_pairs(np.zeros((1, 8), np.uint64)).shape == (0, 2)
 
 
 def alike(seed, photos):
-    """One picture, each time with other noise, and a few other pictures among them."""
+    """Draw one picture with new noise each time, and a few other pictures among them."""
     rng = np.random.default_rng(seed)
     one = pictures(seed, photos=1).astype(np.int64) + rng.integers(-6, 7, (photos, 64, 64, 3))
     others = pictures(seed + 1, photos=8)
@@ -118,8 +118,8 @@ def alike(seed, photos):
 @pytest.mark.parametrize("at_once", [50, 4_000_000])
 @pytest.mark.parametrize("photos", [0, 5, 60])
 def test_links_join_what_all_pairs_join(photos, at_once, monkeypatch):
-    monkeypatch.setattr(duplicates, "_JOINED_AT_ONCE", at_once)
-    monkeypatch.setattr(duplicates, "_CONFIRMED_AT_ONCE", 20)
+    monkeypatch.setattr(duplicates, "_CHUNK_CANDIDATES", at_once)
+    monkeypatch.setattr(duplicates, "_CHUNK_PAIRS", 20)
     all_photos = alike(photos, photos)
     everything = confirmed_pairs(all_photos, near_duplicate_pairs(perceptual_hashes(all_photos)))
     links = near_duplicate_links(all_photos)

@@ -1,4 +1,4 @@
-"""The photo cache: each photo once, in its row; nothing redone after a kill, nothing kept that changed."""
+"""The photo cache: each photo once, in its row; finished work survives a kill, changed photos are decoded again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 16
 
 @pytest.fixture
 def sources(tmp_path):
-    """Eight photos, of which the third is no photo, the fourth missing and the fifth cut off."""
+    """Write eight photos: the third is not a photo, the fourth is missing and the fifth is truncated."""
     found = []
     for number in range(8):
         path = write_photo(tmp_path / "raw" / f"{number}.jpg", seed=number, side=(60 + number, 40))
@@ -31,7 +31,7 @@ def sources(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Counts the decodes, by content."""
+    """Record the content of each decode."""
     calls = []
     real = photo_cache.decode
 
@@ -88,7 +88,7 @@ def test_fill_leaves_the_warning_filters_alone(tmp_path, sources):
 
 
 @pytest.mark.parametrize("keep", [[7, 0, 5], [1, 0, 2, 3, 4, 5, 6, 7], [5], list(range(8))])
-def test_kept_rows_come_in_the_order_asked_for(tmp_path, sources, keep):
+def test_kept_rows_are_in_the_given_order(tmp_path, sources, keep):
     _, whole = finished(tmp_path / "whole", sources, keep=range(8))
     _, array = finished(tmp_path / "some", sources, keep=keep)
     np.testing.assert_array_equal(array, whole[keep])
@@ -98,7 +98,7 @@ def test_kept_rows_come_in_the_order_asked_for(tmp_path, sources, keep):
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_interrupted_fill_goes_on_where_it_was(tmp_path, sources, decoded, interruption, workers):
+def test_interrupted_fill_resumes(tmp_path, sources, decoded, interruption, workers):
     _, undisturbed = finished(tmp_path / "undisturbed", sources)
     cache = cache_in(tmp_path / "cache")
     done = []
@@ -119,7 +119,7 @@ def test_interrupted_fill_goes_on_where_it_was(tmp_path, sources, decoded, inter
     np.testing.assert_array_equal(array, undisturbed)
 
 
-def test_decoder_that_dies_keeps_what_was_done(tmp_path, sources, monkeypatch, decoded):
+def test_crash_of_the_decoder_keeps_finished_photos(tmp_path, sources, monkeypatch, decoded):
     real = photo_cache.decode
 
     def dying(content, *arguments):
@@ -137,13 +137,13 @@ def test_decoder_that_dies_keeps_what_was_done(tmp_path, sources, monkeypatch, d
 
 
 @pytest.mark.parametrize(("lines", "redone"), [(8, 0), (7.5, 1), (6.5, 2)])
-def test_journal_cut_in_mid_line(tmp_path, sources, decoded, lines, redone):
+def test_journal_cut_within_a_line(tmp_path, sources, decoded, lines, redone):
     cache = cache_in(tmp_path / "cache")
     cache.fill(sources, workers=1)
     written = cache.journal_path.read_text().splitlines()
     whole = int(lines)
     kept = written[:whole] + [line[:40] for line in written[whole : whole + 1]]
-    cache.journal_path.write_text("\n".join(kept))  # without an end of line
+    cache.journal_path.write_text("\n".join(kept))  # without a final newline
     decoded.clear()
     entries, array = finished(tmp_path / "cache", sources)
     assert len(decoded) == redone
@@ -158,7 +158,7 @@ def test_changed_file_is_decoded_again(tmp_path, sources, decoded):
     cache = cache_in(tmp_path / "cache")
     cache.fill(sources, workers=1)
     write_photo(sources[5].path, seed=99, side=(80, 30))
-    write_photo(sources[3].path, seed=98)  # it was missing
+    write_photo(sources[3].path, seed=98)  # was missing
     decoded.clear()
     entries, array = finished(tmp_path / "cache", sources, keep=[3, 5])
     assert len(decoded) == 2
@@ -176,7 +176,7 @@ def test_another_file_at_a_row_and_back_again(tmp_path, sources):
     np.testing.assert_array_equal(array[0], decode(a.path.read_bytes(), SIDE).pixels_0_255)
 
 
-def test_another_number_of_photos_or_a_broken_array_starts_anew(tmp_path, sources, decoded):
+def test_another_number_of_photos_or_a_broken_array_starts_over(tmp_path, sources, decoded):
     cache = cache_in(tmp_path / "cache")
     cache.fill(sources[5:], workers=1)
     cache.fill(sources[:2], workers=1)
@@ -187,7 +187,7 @@ def test_another_number_of_photos_or_a_broken_array_starts_anew(tmp_path, source
     np.testing.assert_array_equal(array[1], decode(sources[1].path.read_bytes(), SIDE).pixels_0_255)
 
 
-def test_unchanged_photos_are_taken_over_from_an_earlier_cache(tmp_path, sources, decoded):
+def test_unchanged_photos_are_copied_from_an_earlier_cache(tmp_path, sources, decoded):
     finished(tmp_path / "earlier", sources)
     write_photo(sources[6].path, seed=99)
     new = PhotoSource("new.jpg", write_photo(tmp_path / "raw" / "new.jpg", seed=50))
@@ -196,7 +196,7 @@ def test_unchanged_photos_are_taken_over_from_an_earlier_cache(tmp_path, sources
     keep = [0, 1, 2, 3, 5]
     counts = []
     entries, array = finished(tmp_path / "next", order, keep=keep, earlier=tmp_path / "earlier", progress=counts.append)
-    assert len(decoded) == 3  # the new one, the changed one, and the one that was left out
+    assert len(decoded) == 3  # the new one, the changed one, and the unusable one
     assert counts[0] == 3
     assert entries[1] == CacheEntry(67, 40)
     for row, place in enumerate(keep):
@@ -204,7 +204,7 @@ def test_unchanged_photos_are_taken_over_from_an_earlier_cache(tmp_path, sources
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "other side"])
-def test_earlier_cache_of_no_use_is_left_alone(tmp_path, sources, decoded, damage):
+def test_useless_earlier_cache_is_ignored(tmp_path, sources, decoded, damage):
     finished(tmp_path / "earlier", sources)
     path = cache_in(tmp_path / "earlier").array_path
     if damage == "cut":

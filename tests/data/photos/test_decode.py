@@ -1,4 +1,4 @@
-"""Photos: every kind of file becomes right RGB, or one reason why not."""
+"""Every kind of image file becomes correct RGB, or gives one reason why not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CORNERS = ((250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20))
 
 
 def marked(width=64, height=48):
-    """A picture with another colour in each quarter: upper left, upper right, lower left, lower right."""
+    """Make a picture with a colour in each quarter: upper left, upper right, lower left, lower right."""
     picture = np.empty((height, width, 3), dtype=np.uint8)
     picture[: height // 2, : width // 2], picture[: height // 2, width // 2 :] = CORNERS[:2]
     picture[height // 2 :, : width // 2], picture[height // 2 :, width // 2 :] = CORNERS[2:]
@@ -30,7 +30,7 @@ def marked(width=64, height=48):
 
 
 def quarters(square):
-    """The colour at the middle of each quarter, int (4, 3)."""
+    """Return the colour at the middle of each quarter, int (4, 3)."""
     a, b = len(square) // 4, len(square) * 3 // 4
     return square[[a, a, b, b], [a, b, a, b]].astype(int)
 
@@ -43,7 +43,7 @@ def assert_marked(content, tolerance=8, colours=CORNERS):
 
 
 def without_segment(jpeg, marker):
-    """A JPEG without its segments of one marker, such as 0xEE: Adobe's."""
+    """Drop a JPEG's segments of one marker, such as 0xEE, Adobe's."""
     kept, place = jpeg[:2], 2
     while jpeg[place + 1] != 0xDA:
         end = place + 2 + struct.unpack(">H", jpeg[place + 2 : place + 4])[0]
@@ -53,7 +53,7 @@ def without_segment(jpeg, marker):
 
 
 def png_header(width, height, bits=8, colour=2):
-    """A PNG that ends where its pixels should begin."""
+    """Make a PNG that ends where its pixels should begin."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"")
     chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (header, data)]
@@ -97,7 +97,7 @@ def test_palette():
     assert_marked(image_bytes(Image.fromarray(marked()).quantize(16), "GIF"), tolerance=2)
 
 
-def test_palette_with_a_transparent_colour_lies_on_white():
+def test_palette_with_a_transparent_colour_gets_a_white_background():
     image = Image.fromarray(marked()).quantize(4)
     clear = image.getpixel((0, 0))
     assert_marked(image_bytes(image, "PNG", transparency=clear), 2, [(255, 255, 255), *CORNERS[1:]])
@@ -105,7 +105,7 @@ def test_palette_with_a_transparent_colour_lies_on_white():
     assert_marked(image_bytes(image, "PNG", transparency=each), 2, [(255, 255, 255), *CORNERS[1:]])
 
 
-def test_transparency_lies_on_white():
+def test_transparency_gets_a_white_background():
     rgba = np.dstack([marked(), np.full((48, 64), 255, np.uint8)])
     rgba[:24, :32, 3], rgba[24:, 32:, 3] = 0, 128
     half = tuple((np.array(CORNERS[3]) + 255) // 2)
@@ -137,7 +137,7 @@ def test_16_bit_colour():
 
 
 def stored(picture, orientation):
-    """How a camera stores an upright picture under an EXIF orientation (TIFF 6.0, tag 274)."""
+    """Turn an upright picture as a camera stores it under an EXIF orientation (TIFF 6.0, tag 274)."""
     return {
         1: lambda: picture,
         2: lambda: picture[:, ::-1],
@@ -152,7 +152,7 @@ def stored(picture, orientation):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
-def test_photos_come_upright_with_their_real_size(kind, orientation):
+def test_photos_are_upright_with_their_original_size(kind, orientation):
     content = _oriented(kind, orientation)
     assert_marked(content, tolerance=16)
     photo = decode(content, SIDE)
@@ -169,7 +169,7 @@ def _oriented(kind, orientation):
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_orientations_that_do_not_exist_are_ignored(orientation):
+def test_invalid_orientations_are_ignored(orientation):
     exif = Image.Exif()
     exif[274] = orientation
     assert_marked(image_bytes(marked(), "PNG", exif=exif), 0)
@@ -177,7 +177,7 @@ def test_orientations_that_do_not_exist_are_ignored(orientation):
 
 @pytest.fixture(scope="module")
 def textured():
-    """A large JPEG with detail at every scale, as photos have it: the coarser the stronger, colours coarse."""
+    """Make a large JPEG with detail at every scale, as in photos: stronger at coarser scales, colours coarse."""
     rng = np.random.default_rng(0)
 
     def noise(size, strength, channels):
@@ -224,11 +224,11 @@ def reason(content, **limits):
         (image_bytes(marked(7, 48)), "too small: 7 x 48 pixels"),
     ],
 )
-def test_what_is_no_photo(content, words):
+def test_files_that_are_not_photos(content, words):
     assert words in reason(content)
 
 
-def test_sizes_are_named_and_the_limit_is_ours_not_pillows(monkeypatch):
+def test_message_names_sizes_and_the_limit_is_not_pillows(monkeypatch):
     content = png_header(100, 60)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -272,10 +272,10 @@ def test_read_photo_reasons(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
     for name, words in [
-        ("pipe.jpg", "not a file but a pipe or device"),
+        ("pipe.jpg", "a pipe or device, not a file"),
         ("none.jpg", "missing"),
         ("empty.jpg", "an empty file"),
-        ("folder.jpg", "a folder stands where the photo should be"),
+        ("folder.jpg", "a folder, not a file"),
         ("empty.jpg/below.jpg", "cannot be read (Not a directory)"),
     ]:
         with pytest.raises(BadPhotoError) as caught:

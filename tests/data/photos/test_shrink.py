@@ -1,4 +1,4 @@
-"""Photos shrunk by a whole factor: averages of squares, the same as the network's own layer gives."""
+"""Photos shrink to averages of areas: to any side, or by a whole factor in square blocks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_each_pixel_is_the_rounded_mean_of_its_square(side, wanted):
         assert np.abs(small[1, row, 0] - square).max() <= 0.5
 
 
-def test_all_photos_are_shrunk_in_pieces_and_no_file_stays(tmp_path):
+def test_photos_are_shrunk_in_chunks_and_no_file_remains(tmp_path):
     source = photos(600, 12)
     rows = np.arange(599, -1, -1)
     done = []
@@ -42,4 +42,4 @@ def test_all_photos_are_shrunk_in_pieces_and_no_file_stays(tmp_path):
     assert sum(done) == 600
     assert len(done) > 1
     assert list(tmp_path.iterdir()) == []
-    small[:] = 0  # it is the process's own
+    small[:] = 0  # writable

@@ -1,4 +1,4 @@
-"""The built-in sample: TACO's form, true outlines, its shares of materials, and nothing half-written."""
+"""The built-in sample has TACO's format, true outlines and its shares of materials, and is never half-written."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_categories_are_those_of_taco(taco: dict[str, Any]) -> None:
     assert len({supercategory for _, supercategory in CATEGORIES}) == 28
 
 
-def test_drawn_categories_are_many_and_of_all_materials(taco: dict[str, Any]) -> None:
+def test_many_categories_of_all_materials_are_drawn(taco: dict[str, Any]) -> None:
     drawn = Counter(CATEGORIES[record["category_id"]][0] for record in taco["annotations"])
     assert len(drawn) >= 20
     assert set(drawn) <= set(DRAWN_CATEGORIES) <= {name for name, _ in CATEGORIES}
@@ -112,7 +112,7 @@ def test_shares_of_photos(taco: dict[str, Any], material: str, least: float, mos
     assert least <= share(taco, material) <= most
 
 
-def test_glass_comes_in_enough_batches_to_be_split(taco: dict[str, Any]) -> None:
+def test_glass_is_in_enough_batches_to_be_split(taco: dict[str, Any]) -> None:
     shown = materials_of_photos(taco)
     batches = {i["file_name"].split("/")[0] for i in taco["images"] if "glass" in shown[i["id"]]}
     assert len(batches) >= 6
@@ -170,7 +170,7 @@ def test_turned_photos_show_the_scene_upright(sample: Path) -> None:
         with Image.open(sample / plan.file_name) as photo:
             upright = np.asarray(ImageOps.exif_transpose(photo), float)
         drawn = draw_scene(plan, 0).pixels_0_255.astype(float)
-        # JPEG blurs the grain, a wrong turn would swap the scene.
+        # JPEG blurs the grain; a wrong rotation would change the whole scene.
         assert np.abs(upright - drawn).mean() < 0.4 * np.abs(upright[::-1, ::-1] - drawn).mean()
 
 
@@ -204,7 +204,7 @@ def test_the_same_seed_draws_the_same_photos() -> None:
 
 
 class StoppedError(Exception):
-    """What a test stops the rendering with."""
+    """Raised by a test to stop rendering."""
 
 
 def test_an_interrupted_rendering_leaves_nothing(tmp_path: Path) -> None:

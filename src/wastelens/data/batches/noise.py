@@ -1,35 +1,33 @@
-"""Noise on photos: what a denoising autoencoder sees instead of the clean photo."""
+"""Add noise to photos: the input of a denoising autoencoder."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.config.networks import NoiseConfig
+from wastelens.system.arrays import PhotoArray
 
-Photos = npt.NDArray[np.uint8]
 
-
-def add_noise(photos: Photos, config: NoiseConfig, rng: np.random.Generator) -> Photos:
+def add_noise(photos: PhotoArray, config: NoiseConfig, rng: np.random.Generator) -> PhotoArray:
     """Corrupt photos; the same generator state gives the same noise.
 
     - ``gaussian``: every channel of every pixel gets independent normal noise with a standard deviation of
-      ``strength`` times the range (255 · strength grey levels), then is rounded and clipped to 0–255.
-    - ``masking``: each pixel, all its channels together, is black with probability ``strength``.
-    - ``salt_and_pepper``: each pixel, with probability ``strength``, is black or white by even odds.
+      ``strength`` times the range (255 · strength grey levels); the result is rounded and clipped to 0–255.
+    - ``masking``: each pixel, all channels together, turns black with probability ``strength``.
+    - ``salt_and_pepper``: each pixel, with probability ``strength``, turns black or white with equal odds.
 
-    Whole pixels are lost, not single channels: what remains of a pixel would tell its brightness. Each pixel is drawn
-    by itself, so that the share of lost pixels is ``strength`` in expectation, and not exactly so in each photo.
+    Whole pixels are lost, not single channels: a remaining channel would reveal the pixel's brightness. Pixels are
+    drawn independently, so the share of lost pixels is ``strength`` in expectation, but not in each photo.
 
     Vincent, Larochelle, Lajoie, Bengio & Manzagol 2010, "Stacked denoising autoencoders", §3.3.
 
     Args:
-        photos: uint8 (n, side, side, 3) in 0–255; never changed.
-        config: the kind of noise, and its strength.
-        rng: where the noise comes from.
+        photos: uint8 (n, side, side, 3) in 0–255; never modified.
+        config: the kind and strength of the noise.
+        rng: source of the noise.
 
     Returns:
-        uint8 of the same shape: a copy, or the very same array where there is no noise to add.
+        uint8 of the same shape: a copy, or the same array if there is no noise to add.
     """
     if config.name == "none" or config.strength == 0:
         return photos
@@ -40,16 +38,16 @@ def add_noise(photos: Photos, config: NoiseConfig, rng: np.random.Generator) -> 
     if config.name == "masking":
         noisy[drawn < config.strength] = 0
         return noisy
-    # One draw a pixel decides both whether it is lost and to what.
+    # One draw decides both whether a pixel is lost and which colour it gets.
     noisy[drawn < config.strength] = 255
     noisy[drawn < config.strength / 2] = 0
     return noisy
 
 
-def _gaussian(photos: Photos, strength: float, rng: np.random.Generator) -> Photos:
+def _gaussian(photos: PhotoArray, strength: float, rng: np.random.Generator) -> PhotoArray:
     noisy = rng.standard_normal(photos.shape, dtype=np.float32)
     noisy *= np.float32(255 * strength)
     noisy += photos
-    # Rounded, as cutting off would darken every photo by half a grey level.
+    # Rounded, because truncation would darken every photo by half a grey level.
     np.rint(noisy, out=noisy)
     return np.clip(noisy, 0, 255, out=noisy).astype(np.uint8)

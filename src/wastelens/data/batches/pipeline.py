@@ -1,30 +1,34 @@
-"""Batches of photos for training: gathered from the cache, shuffled and changed reproducibly, prepared ahead."""
+"""Batches of photos: gathered from the cache, shuffled, augmented or corrupted reproducibly, prepared ahead.
+
+An epoch's batches depend on (seed, epoch) alone, so a resumed run sees the same batches as an uninterrupted one.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.config.augmentation import PolicyAugmentation
+from wastelens.config.networks import NoiseConfig
 from wastelens.data.batches.augment import Augmenter
+from wastelens.data.batches.noise import add_noise
+from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.prepared.tables import TrainTable
+from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
 from wastelens.system.prefetch import prepared_ahead
 
-Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
+Batch = tuple[PhotoArray, Float32Array]
 
 
 class TrainingBatches:
-    """The training photos in batches, another order and other changes each epoch.
-
-    An epoch's batches depend on (seed, epoch) alone, so that a resumed run sees what an undisturbed one would have.
-    """
+    """The training photos with their labels in batches, in a new order and newly augmented each epoch."""
 
     def __init__(
         self,
         table: TrainTable,
-        photos: npt.NDArray[np.uint8],
+        photos: PhotoArray,
         *,
         batch_size: int,
         policy: PolicyAugmentation | None,
@@ -40,17 +44,53 @@ class TrainingBatches:
         self._seed = seed
 
     def __len__(self) -> int:
-        return (len(self._rows) + self._batch_size - 1) // self._batch_size
+        return math.ceil(len(self._rows) / self._batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """This epoch's batches: photos uint8 (batch, side, side, 3) in 0–255, labels float32 (batch, materials)."""
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
-        pieces = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
-        return prepared_ahead(lambda number: self._batch(pieces[number], epoch, number), len(pieces))
+        """Yield the batches: photos uint8 (batch, side, side, 3) in 0–255, labels float32 (batch, materials)."""
+        pieces = _shuffled(len(self._rows), self._batch_size, self._seed, epoch)
 
-    def _batch(self, piece: npt.NDArray[np.intp], epoch: int, number: int) -> Batch:
-        photos = self._photos[self._rows[piece]]
-        if self._augmenter is not None:
-            seed = int(np.random.SeedSequence([self._seed, epoch, number]).generate_state(1)[0])
-            photos = self._augmenter(photos, seed)
-        return photos, self._labels[piece]
+        def batch(number: int) -> Batch:
+            photos = self._photos[self._rows[pieces[number]]]
+            if self._augmenter is not None:
+                seed = int(np.random.SeedSequence([self._seed, epoch, number]).generate_state(1)[0])
+                photos = self._augmenter(photos, seed)
+            return photos, self._labels[pieces[number]]
+
+        return prepared_ahead(batch, len(pieces))
+
+
+class PhotoBatches:
+    """Photos without labels in batches, in a new order and with new noise each epoch: pairs of (noisy, clean)."""
+
+    def __init__(self, photos: PhotoRows, *, batch_size: int, seed: int, noise: NoiseConfig | None = None) -> None:
+        self._photos = photos
+        self._batch_size = batch_size
+        self._seed = seed
+        self._noise = noise
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._photos) / self._batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[PhotoArray, PhotoArray]]:
+        """Yield the batches: (noisy, clean), each uint8 (batch, side, side, 3); without noise, the same array twice.
+
+        Each photo occurs once; the last batch may be smaller.
+        """
+        pieces = _shuffled(len(self._photos), self._batch_size, self._seed, epoch)
+
+        def batch(number: int) -> tuple[PhotoArray, PhotoArray]:
+            clean = self._photos[pieces[number]]
+            if self._noise is None:
+                return clean, clean
+            # From 1: NumPy ignores trailing zeros of a seed, and [seed, epoch] seeds the order.
+            rng = np.random.default_rng([self._seed, epoch, number + 1])
+            return add_noise(clean, self._noise, rng), clean
+
+        return prepared_ahead(batch, len(pieces))
+
+
+def _shuffled(rows: int, batch_size: int, seed: int, epoch: int) -> list[IndexArray]:
+    """Return the rows of each batch of an epoch; the last batch may be smaller."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    return [order[start : start + batch_size] for start in range(0, rows, batch_size)]

@@ -1,42 +1,38 @@
-"""Augmented views: a fixed number of changed copies of each photo, the same ones whenever they are asked for."""
+"""Augmented views: a fixed number of augmented copies of each photo, reproducible on every access."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.config.augmentation import PolicyAugmentation
 from wastelens.data.batches.augment import Augmenter
-
-Indices = npt.NDArray[np.intp]
+from wastelens.system.arrays import IndexArray, PhotoArray
 
 
 class AugmentedViews:
-    """``views`` changed copies of each chosen photo, computed when asked for and never kept.
+    """``views`` augmented copies of each selected photo, computed on access and never kept.
 
-    They stand where an array of photos can: rows ``view · photos + place``, so that slices and arrays of rows give
-    uint8 (n, side, side, 3) in 0–255. A row depends on (seed, view, photo) alone, not on what is asked for with it:
-    each photo gets a seed of its own, which costs 0.15 ms (a photo of 160 px under the default policy takes 0.3–0.5
-    ms besides; a VGG16, 50 ms and more). Not for use by two threads at once.
+    They can replace an array of photos: row ``view · photos + place`` is a photo's view, and slices and arrays of
+    rows give uint8 (n, side, side, 3) in 0–255. A row depends on (seed, view, photo) alone, not on the rows computed
+    with it: each gets a seed of its own, which costs 0.15 ms (for comparison, augmenting a photo of 160 px by the
+    default policy takes 0.3–0.5 ms, VGG16 on it 50 ms or more). Not thread-safe.
     """
 
-    def __init__(
-        self, photos: npt.NDArray[np.uint8], rows: Indices, policy: PolicyAugmentation, views: int, seed: int
-    ) -> None:
-        """Store what is asked for.
+    def __init__(self, photos: PhotoArray, rows: IndexArray, policy: PolicyAugmentation, views: int, seed: int) -> None:
+        """Store the selection.
 
         Args:
             photos: all photos, uint8 (photos, side, side, 3).
-            rows: the chosen photos' indices; order and repeats do not matter, each counts once.
-            policy: of the changes; without transforms, views are the photos.
-            views: how many of each photo, from 1.
-            seed: another seed, other views.
+            rows: indices of the selected photos; order and repeats do not matter.
+            policy: the augmentation policy; without transforms, views equal the photos.
+            views: number of views per photo, at least 1.
+            seed: seed of the augmentation.
         """
         if views < 1:
-            raise ValueError(f"views is {views}, but there has to be one at least")
-        self.photo_indices: Indices = np.unique(np.asarray(rows, dtype=np.intp))
+            raise ValueError(f"views={views} is too few: at least one is needed")
+        self.photo_indices: IndexArray = np.unique(np.asarray(rows, dtype=np.intp))
         self.views = views
         self._photos = photos
         self._policy = policy
@@ -53,7 +49,7 @@ class AugmentedViews:
 
     @property
     def key(self) -> dict[str, str | int]:
-        """What tells these views from others of the same photos: for the key of a feature cache."""
+        """The part of a feature cache's key that distinguishes these views from others of the same photos."""
         digest = blake2b(self.photo_indices.astype("<i8").tobytes(), digest_size=16)
         return {
             "policy": self._policy.model_dump_json(),
@@ -62,28 +58,28 @@ class AugmentedViews:
             "view_photos": digest.hexdigest(),
         }
 
-    def __getitem__(self, rows: slice | Indices) -> npt.NDArray[np.uint8]:
+    def __getitem__(self, rows: slice | IndexArray) -> PhotoArray:
         flat = np.arange(len(self))[rows]
-        made = [self._made(int(row) // len(self.photo_indices), int(row) % len(self.photo_indices)) for row in flat]
+        made = [self._augment(*divmod(int(row), len(self.photo_indices))) for row in flat]
         return np.stack(made) if made else np.empty((0, *self._photos.shape[1:]), dtype=np.uint8)
 
-    def view(self, view: int, positions: Indices) -> npt.NDArray[np.uint8]:
-        """One view of the photos at these places of ``photo_indices``: uint8 (n, side, side, 3) in 0–255."""
+    def view(self, view: int, positions: IndexArray) -> PhotoArray:
+        """Return one view of the photos at these positions of ``photo_indices``, uint8 (n, side, side, 3) in 0–255."""
         return self[view * len(self.photo_indices) + np.asarray(positions, dtype=np.intp)]
 
-    def rows_of(self, view: Indices, photo_index: Indices) -> Indices:
-        """The rows of these views of these photos (both of shape (n,)).
+    def rows_of(self, view: IndexArray, photo_index: IndexArray) -> IndexArray:
+        """Return the rows of these views of these photos (both of shape (n,)).
 
         Raises:
-            ValueError: a photo that was not chosen.
+            ValueError: a photo was not selected.
         """
         places = np.searchsorted(self.photo_indices, photo_index)
         if not np.array_equal(np.append(self.photo_indices, -1)[places], photo_index):
-            raise ValueError("there are no views of some of the photos: they were made of others")
+            raise ValueError("there are no views of some of the photos")
         return np.asarray(view * len(self.photo_indices) + places, dtype=np.intp)
 
-    def _made(self, view: int, place: int) -> npt.NDArray[np.uint8]:
+    def _augment(self, view: int, place: int) -> PhotoArray:
         photo = int(self.photo_indices[place])
         seed = int(np.random.SeedSequence([self._seed, view, photo]).generate_state(1)[0])
-        changed: npt.NDArray[np.uint8] = self._augmenter(np.asarray(self._photos[photo : photo + 1]), seed)[0]
+        changed: PhotoArray = self._augmenter(np.asarray(self._photos[photo : photo + 1]), seed)[0]
         return changed

@@ -1,6 +1,6 @@
-"""Perceptual hashes of photos: the 8 x 8 lowest frequencies in grey, each one bit, set where it is above their median.
+"""Perceptual hashes of photos: one bit for each of the 8 × 8 lowest grey frequencies, set if above their median.
 
-pHash; Zauner 2010, "Implementation and benchmarking of perceptual image hash functions".
+This is pHash: Zauner 2010, "Implementation and benchmarking of perceptual image hash functions".
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.photos.area_average import area_matrix
+from wastelens.data.photos.shrink import area_matrix
+from wastelens.system.arrays import FloatArray, PhotoArray
 
 Hashes = npt.NDArray[np.uint64]
-FloatArray = npt.NDArray[np.float64]
 
-ORIENTATIONS = 8  # four rotations, each also mirrored
+ORIENTATIONS = 8  # four rotations, each with its mirror image
 
 _GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
-_SAMPLES = 32  # the photo is averaged to 32 x 32 ...
-_FREQUENCIES = 8  # ... and its 8 x 8 lowest frequencies kept
-_FLAT_GREY_LEVELS = 2.0  # less contrast than this in the kept frequencies is noise
+_SAMPLES = 32  # the photo is averaged to 32 × 32 …
+_FREQUENCIES = 8  # … and its 8 × 8 lowest frequencies kept
+_FLAT_GREY_LEVELS = 2.0  # contrast below this in the kept frequencies is noise
 
 
-def perceptual_hashes(photos: npt.NDArray[np.uint8], chunk_photos: int = 256) -> Hashes:
-    """64-bit perceptual hashes of each photo in its 8 orientations.
+def perceptual_hashes(photos: PhotoArray, chunk_photos: int = 256) -> Hashes:
+    """Compute a 64-bit perceptual hash of each photo in each of its 8 orientations.
 
-    Turning or mirroring a photo transposes its frequencies and flips signs of the odd ones, so all 8 come
-    from one cosine transform. A nearly flat photo (a contrast below 2 grey levels) has no picture to
-    compare: its hash is a digest of its pixels, so that only pixelwise equal ones are near-duplicates.
+    Rotating or mirroring a photo transposes its frequencies and flips the signs of the odd ones, so all 8 hashes
+    come from one cosine transform. A nearly flat photo (contrast below 2 grey levels) shows nothing to compare: its
+    hash is a digest of its pixels, so that only identical flat photos match.
 
     Args:
-        photos: uint8 0-255 RGB, (photos, side, side, 3), side 8 or more; a memory map is read in chunks.
-        chunk_photos: photos in memory at once.
+        photos: uint8 0–255 RGB (photos, side, side, 3), side 8 or more; a memory map is read in chunks.
+        chunk_photos: number of photos in memory at once.
 
     Returns:
-        uint64 (photos, 8); the first column is the photo as it is.
+        uint64 (photos, 8); the first column is the photo unturned.
     """
     transform = _area_cosine(photos.shape[1])
     hashes = np.empty((len(photos), ORIENTATIONS), np.uint64)
@@ -53,7 +53,7 @@ def perceptual_hashes(photos: npt.NDArray[np.uint8], chunk_photos: int = 256) ->
 
 
 def _area_cosine(side: int) -> FloatArray:
-    """Area averaging to 32 samples, then the 8 lowest cosines (orthonormal DCT-II), float64 (8, side)."""
+    """Return the matrix that averages to 32 samples and takes their 8 lowest cosines (DCT-II), float64 (8, side)."""
     k, x = np.arange(_FREQUENCIES)[:, None], np.arange(_SAMPLES)
     cosine = np.cos(np.pi * k * (2 * x + 1) / (2 * _SAMPLES)) * np.sqrt(2 / _SAMPLES)
     cosine[0] /= np.sqrt(2)
@@ -62,7 +62,7 @@ def _area_cosine(side: int) -> FloatArray:
 
 
 def _orientations(frequencies: FloatArray) -> Iterator[FloatArray]:
-    """The frequencies (photos, 8, 8) of the photo mirrored and transposed in all 8 ways, itself first."""
+    """Yield the frequencies (photos, 8, 8) of all 8 orientations, the original first."""
     odd = np.where(np.arange(_FREQUENCIES) % 2, -1.0, 1.0)
     for turned in (frequencies, frequencies.swapaxes(1, 2)):
         for rows in (np.ones(_FREQUENCIES), odd):
@@ -71,15 +71,15 @@ def _orientations(frequencies: FloatArray) -> Iterator[FloatArray]:
 
 
 def _bits(frequencies: FloatArray) -> Hashes:
-    """One bit a frequency: above the median of all but the mean, (photos, 8, 8) → uint64 (photos,)."""
+    """Set one bit per frequency above the median, (photos, 8, 8) → uint64 (photos,)."""
     flat = frequencies.reshape(len(frequencies), -1)
-    median = np.median(flat[:, 1:], axis=1, keepdims=True)  # the first is the photo's brightness
+    median = np.median(flat[:, 1:], axis=1, keepdims=True)  # the first is the mean brightness
     packed = np.packbits(flat > median, axis=1)
     return packed.view(np.uint64)[:, 0]
 
 
 def _contrast(frequencies: FloatArray) -> FloatArray:
-    """Standard deviation, in grey levels, of the picture the kept frequencies draw; (photos,)."""
+    """Return the standard deviation, in grey levels, of the picture the kept frequencies draw; (photos,)."""
     energy = np.square(frequencies).sum(axis=(1, 2)) - np.square(frequencies[:, 0, 0])
     level: FloatArray = np.sqrt(np.maximum(energy, 0)) / _SAMPLES
     return level

@@ -1,4 +1,4 @@
-"""The photo cache: every photo decoded once, in parallel, into one memory-mapped array; survives being killed."""
+"""The photo cache: decode every photo once, in parallel, into one memory-mapped array; resume after a kill."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
+from wastelens.system.arrays import IndexArray, PhotoArray
 from wastelens.system.disk import reserve
 
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """Where a photo's file lies, and its name in the dataset."""
+    """A photo's file and its name in the dataset."""
 
     file_name: str
     path: Path
@@ -29,7 +29,7 @@ class PhotoSource:
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """What the cache knows of one photo: its row, its real upright size, or the problem that left it out."""
+    """One photo in the cache: its upright size in pixels, or the problem it was left out for."""
 
     width: int
     height: int
@@ -39,9 +39,9 @@ class CacheEntry:
 class PhotoCache:
     """All photos of a dataset in one uint8 array (photos, side, side, 3), filled in parallel, resumable.
 
-    While it is being filled, ``photos.partial.npy`` holds the pixels and ``photos.journal.jsonl`` gets a line after
-    each photo's pixels are in place; a line's key is the photo's file, its size and its time of change, so a killed
-    run loses only photos in flight, and photos that did not change are taken over from an earlier cache.
+    While it is being filled, ``photos.partial.npy`` holds the pixels, and the journal gets a line once a photo's
+    pixels are in place. A line's key is the photo's file, its size and its modification time. So a killed run loses
+    only the photos in flight, and unchanged photos are copied from an earlier cache.
     """
 
     def __init__(self, folder: Path, side_px: int, max_megapixels: float) -> None:
@@ -51,7 +51,7 @@ class PhotoCache:
 
     @property
     def array_path(self) -> Path:
-        """The finished array."""
+        """The path of the finished array."""
         return self.folder / f"photos_{self.side_px}px.npy"
 
     @property
@@ -60,7 +60,7 @@ class PhotoCache:
 
     @property
     def journal_path(self) -> Path:
-        """One json line a photo: key, row, size or problem."""
+        """The path of the journal: one JSON line per photo with its key, row, and size or problem."""
         return self.folder / f"photos_{self.side_px}px.jsonl"
 
     def fill(
@@ -71,23 +71,23 @@ class PhotoCache:
         earlier: Path | None = None,
         progress: Callable[[int], None] = lambda count: None,
     ) -> list[CacheEntry]:
-        """Decode what is not there yet; returns one entry a source, in their order.
+        """Decode the photos that are not cached yet; returns one entry per source, in order.
 
         Args:
             sources: the photos; row i of the array is source i (rows of left-out photos stay black).
-            workers: threads; the decoders release Python's lock.
-            earlier: the folder of an earlier cache to take unchanged photos from.
+            workers: number of threads; the decoders release Python's global lock.
+            earlier: folder of an earlier cache to copy unchanged photos from.
             progress: called with the number of photos newly in place.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         pixels = self._open_partial(len(sources))
-        entries = self._resumed(sources) | self._taken_over(sources, pixels, earlier)
+        entries = self._resume(sources) | self._copy_unchanged(sources, pixels, earlier)
         progress(len(entries))
         missing = [row for row in range(len(sources)) if row not in entries]
         with self.journal_path.open("a", encoding="utf-8") as journal, warnings.catch_warnings():
-            # A broken file makes Pillow warn; its reason is reported instead. Not in the threads: they share filters.
+            # Pillow warns of broken files, whose problem is reported anyway. Set here, as threads share the filters.
             warnings.simplefilter("ignore")
-            for row, entry in self._decoded(sources, missing, pixels, workers):
+            for row, entry in self._decode(sources, missing, pixels, workers):
                 entries[row] = entry
                 journal.write(self._journal_line(sources[row], row, entry))
                 journal.flush()
@@ -95,22 +95,21 @@ class PhotoCache:
         pixels.flush()
         return [entries[row] for row in range(len(sources))]
 
-    def finish(self, keep_rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    def finish(self, keep_rows: IndexArray) -> PhotoArray:
         """Keep these rows, in this order, under the final name; returns them memory-mapped."""
         pixels = np.load(self._partial_path, mmap_mode="r+")
         journal = _read_journal(self.journal_path)
         if not np.array_equal(keep_rows, np.arange(len(pixels))):
-            pixels = self._compacted(pixels, keep_rows)
+            pixels = self._compact(pixels, keep_rows)
         kept = [{**journal[int(old)], "row": new} for new, old in enumerate(keep_rows)]
         _write_aside(self.journal_path, "".join(json.dumps(entry) + "\n" for entry in kept))
         del pixels
         os.replace(self._partial_path, self.array_path)
         return load_photos(self.array_path)
 
-    def _compacted(self, pixels: npt.NDArray[np.uint8], keep_rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    def _compact(self, pixels: PhotoArray, keep_rows: IndexArray) -> PhotoArray:
         aside = self.folder / "photos.compact.npy"
-        shape = (len(keep_rows), *pixels.shape[1:])
-        compact = _mapped(aside, shape)
+        compact = _create_array(aside, (len(keep_rows), *pixels.shape[1:]))
         for new, old in enumerate(keep_rows):
             compact[new] = pixels[old]
         compact.flush()
@@ -128,12 +127,12 @@ class PhotoCache:
                 reserve(self._partial_path)
                 return pixels
         self.journal_path.unlink(missing_ok=True)
-        return _mapped(self._partial_path, shape)
+        return _create_array(self._partial_path, shape)
 
-    def _resumed(self, sources: Sequence[PhotoSource]) -> dict[int, CacheEntry]:
-        """Rows that an interrupted run has put in place, where the same file still belongs at the same row."""
+    def _resume(self, sources: Sequence[PhotoSource]) -> dict[int, CacheEntry]:
+        """Return the rows that an interrupted run finished and that still belong to the same file."""
         known = _read_journal(self.journal_path)
-        # Without a line that a kill has cut: the next one would be glued to it.
+        # Drop a line that a kill cut short: the next one would be appended to it.
         _write_aside(self.journal_path, "".join(json.dumps(line) + "\n" for line in known.values()))
         entries = {}
         for row, source in enumerate(sources):
@@ -142,17 +141,17 @@ class PhotoCache:
                 entries[row] = CacheEntry(found["width"], found["height"], found["problem"])
         return entries
 
-    def _taken_over(
-        self, sources: Sequence[PhotoSource], pixels: npt.NDArray[np.uint8], earlier: Path | None
+    def _copy_unchanged(
+        self, sources: Sequence[PhotoSource], pixels: PhotoArray, earlier: Path | None
     ) -> dict[int, CacheEntry]:
-        """Rows copied from a finished cache of the same side, for files that did not change."""
+        """Copy the rows of unchanged files from a finished cache of the same side."""
         finished = PhotoCache(earlier, self.side_px, self.max_megapixels) if earlier else None
         if finished is None or len(_read_journal(self.journal_path)):
             return {}
         known = {line["key"]: line for line in _read_journal(finished.journal_path).values()}
         try:
             old = load_photos(finished.array_path)
-        except (OSError, ValueError, EOFError):  # there is none, or it is broken: decode everything again
+        except (OSError, ValueError, EOFError):  # missing or broken: decode everything again
             return {}
         entries = {}
         with self.journal_path.open("a", encoding="utf-8") as journal:
@@ -164,10 +163,10 @@ class PhotoCache:
                     journal.write(self._journal_line(source, row, entries[row]))
         return entries
 
-    def _decoded(
-        self, sources: Sequence[PhotoSource], rows: list[int], pixels: npt.NDArray[np.uint8], workers: int
+    def _decode(
+        self, sources: Sequence[PhotoSource], rows: list[int], pixels: PhotoArray, workers: int
     ) -> Iterator[tuple[int, CacheEntry]]:
-        def put_in_place(row: int) -> tuple[int, CacheEntry]:
+        def decode_row(row: int) -> tuple[int, CacheEntry]:
             try:
                 photo = decode(read_photo(sources[row].path), self.side_px, self.max_megapixels)
             except BadPhotoError as error:
@@ -177,20 +176,20 @@ class PhotoCache:
 
         if not rows:
             return
-        cv2.setNumThreads(1)  # the photos are the parallel part; threads inside each only get in the way
+        cv2.setNumThreads(1)  # photos are decoded in parallel; threads within each would only compete
         pool = ThreadPoolExecutor(workers)
         try:
-            yield from pool.map(put_in_place, rows)
+            yield from pool.map(decode_row, rows)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _key(self, source: PhotoSource) -> str:
-        """What must be the same for a decoded photo to be taken over: the file, and how it is read."""
+        """Return the file's state and how it is decoded; a decoded photo is reused only while this is the same."""
         try:
             status = source.path.stat()
         except OSError:
             return f"{source.file_name}|missing"
-        # The time of the last change of its permissions too: an unreadable photo may have been mended.
+        # ctime too: it changes when the permissions of an unreadable photo are fixed.
         file = f"{source.path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
         return f"{source.file_name}|{file}|{self.side_px}px|{self.max_megapixels:g}MP"
 
@@ -198,20 +197,20 @@ class PhotoCache:
         return json.dumps({"key": self._key(source), "row": row, **entry.__dict__}) + "\n"
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """A new uint8 array in a file, its space taken at once."""
+def _create_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Create a memory-mapped uint8 array in a file and reserve its disk space."""
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     reserve(path)
     return pixels
 
 
-def load_photos(path: Path) -> npt.NDArray[np.uint8]:
-    """A finished cache, memory-mapped: uint8 (photos, side, side, 3)."""
+def load_photos(path: Path) -> PhotoArray:
+    """Open a finished cache, memory-mapped: uint8 (photos, side, side, 3)."""
     return np.asanyarray(np.load(path, mmap_mode="r"))
 
 
 def _read_journal(path: Path) -> dict[int, dict[str, Any]]:
-    """Row → its newest line; a last line cut off by a kill is ignored."""
+    """Return the newest line of each row; a line cut short by a kill is ignored."""
     known = {}
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():

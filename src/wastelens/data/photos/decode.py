@@ -1,6 +1,6 @@
-"""Photos: any image file as upright RGB at the size training sees, or the reason why it is no photo.
+"""Decode any image file to upright RGB at training size, or say why it is not a usable photo.
 
-A served model takes this file with it: it imports nothing else of the package.
+This file is exported with served models, so it imports nothing else from the package.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Photo = npt.NDArray[np.uint8]
 _EXIF_ORIENTATION = 0x0112
 _SMALLEST_PHOTO_PX = 8
 _JPEG_MAGIC = b"\xff\xd8\xff"
-# What decoders raise over broken files, one format this, another that.
+# Decoders of different formats raise these over broken files.
 _STRANGE_ERRORS = (SyntaxError, LookupError, ArithmeticError, RuntimeError, TypeError, struct.error, zlib.error)
 _DECODER_ERRORS = (OSError, ValueError, EOFError, MemoryError, *_STRANGE_ERRORS)
 
 
 class BadPhotoError(Exception):
-    """A file that cannot be used as a photo; the message is the reason. Its owner lists it and goes on."""
+    """A file that cannot be used as a photo; the message is the reason. Callers list it and go on."""
 
 
 @dataclass(frozen=True)
 class DecodedPhoto:
-    """A photo at training size, with its real size (upright, in pixels)."""
+    """A photo at training size, with its original upright size in pixels."""
 
     pixels_0_255: Photo
     width: int
@@ -41,22 +41,22 @@ class DecodedPhoto:
 
 
 def decode(content: bytes, side_px: int, max_megapixels: float = 200.0) -> DecodedPhoto:
-    """A photo file's bytes as upright RGB of side × side pixels, uint8 in 0–255.
+    """Decode a photo file's bytes to upright RGB of side × side pixels, uint8 in 0–255.
 
-    Large JPEGs are decoded at the smallest scale (1/8 … 1/1) that is not below ``side_px``, then averaged by area:
-    0.8 grey levels from a full decode, in a tenth of the time. The square is filled by stretching, so that a place
-    in the photo is found by two factors alone.
+    Large JPEGs are decoded at the smallest scale (1/8 … 1/1) that is not below ``side_px``, then area-averaged:
+    within 0.8 grey levels of a full decode, in a tenth of the time. The photo is stretched to fill the square, so
+    two factors map any position back to the original.
 
     Raises:
         BadPhotoError: not a photo, truncated, empty, or absurdly large.
     """
-    # Pillow's own limit would come before ours, and refuse what the config allows.
+    # Pillow's own limit is lower and would refuse photos that the config allows.
     Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
     try:
         with Image.open(io.BytesIO(content)) as header:
             _check_header(header, max_megapixels)
             width, height = header.size
-            # Pillow turns a TIFF upright by itself, and gives its upright size.
+            # Pillow turns TIFFs upright itself and reports their upright size.
             orientation = 1 if header.format == "TIFF" else header.getexif().get(_EXIF_ORIENTATION, 1)
             pixels = _decode_stored(content, header, side_px)
     except UnidentifiedImageError:
@@ -86,17 +86,17 @@ def _one_line(error: BaseException) -> str:
 
 
 def _decode_stored(content: bytes, header: Image.Image, side_px: int) -> Photo:
-    """Pixels as stored (not yet upright), RGB uint8, perhaps at a reduced scale."""
+    """Return the pixels as stored (not yet upright), RGB uint8, possibly at a reduced scale."""
     if content.startswith(_JPEG_MAGIC) and header.mode in ("RGB", "L"):
         import simplejpeg
 
-        # strict=True turns libjpeg's warnings about missing data into errors: a grey lower half is no photo.
+        # strict=True makes missing data an error; libjpeg would only warn and fill the rest with grey.
         return simplejpeg.decode_jpeg(content, "RGB", min_height=side_px, min_width=side_px, strict=True)  # type: ignore[no-any-return]
     return np.asarray(_to_rgb(header), dtype=np.uint8)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Grey, palette, CMYK, 16-bit and transparent images as 8-bit RGB; transparency lies on white."""
+    """Convert grey, palette, CMYK, 16-bit and transparent images to 8-bit RGB, on a white background."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     image.load()
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
@@ -116,7 +116,7 @@ def _fill_square(pixels: Photo, side_px: int) -> Photo:
 
 
 def _upright(square: Photo, orientation: int) -> Photo:
-    """Undo the camera's rotation (EXIF 2.32, tag Orientation); turning the small square equals turning the photo."""
+    """Undo the camera's rotation (EXIF 2.32, tag Orientation), on the small square instead of the full photo."""
     if orientation not in range(2, 9):
         return square
     image = Image.fromarray(square)
@@ -125,17 +125,17 @@ def _upright(square: Photo, orientation: int) -> Photo:
 
 
 def read_photo(path: Path) -> bytes:
-    """A photo file's bytes.
+    """Read a photo file's bytes.
 
     Raises:
-        BadPhotoError: missing, a folder, a pipe or device, unreadable, or empty.
+        BadPhotoError: the file is missing, a folder, a pipe or device, unreadable, or empty.
     """
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise BadPhotoError("a folder stands where the photo should be")
-        if not stat.S_ISREG(mode):  # reading a pipe would wait for ever
-            raise BadPhotoError("not a file but a pipe or device")
+            raise BadPhotoError("a folder, not a file")
+        if not stat.S_ISREG(mode):  # reading a pipe would block
+            raise BadPhotoError("a pipe or device, not a file")
         content = path.read_bytes()
     except FileNotFoundError:
         raise BadPhotoError("missing") from None

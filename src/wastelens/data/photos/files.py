@@ -1,4 +1,4 @@
-"""Photos as files in folders: which files look like photos, where they lie, how large their headers say they are."""
+"""Photo files in folders: recognise them by suffix, find them, and read their sizes from their headers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEADERS_AT_ONCE = 8
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file, also where the name is one that no file can have."""
+    """Return whether the file exists; False for names that no file can have."""
     try:
         return path.exists()
     except OSError:  # a name too long for the file system
@@ -30,9 +30,9 @@ def exists(path: Path) -> bool:
 
 
 def find_photo(folder: Path, file_name: str) -> Path:
-    """The photo's file: below the folder itself, or below photos/ or images/ (the first that has it).
+    """Return the photo's file below the folder itself, photos/ or images/, whichever has it first.
 
-    Accents may be written composed or decomposed: macOS decomposes them in file names, tables mostly compose them.
+    Accents match both composed and decomposed: macOS decomposes them in file names, tables mostly compose them.
     """
     names = dict.fromkeys([file_name, *(unicodedata.normalize(form, file_name) for form in ("NFC", "NFD"))])
     places = [folder / below / name for name in names for below in ("", "photos", "images")]
@@ -40,16 +40,17 @@ def find_photo(folder: Path, file_name: str) -> Path:
 
 
 def files_called(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder, if there is such a folder, that have this suffix in any case and are not hidden."""
+    """Return a folder's visible files with this suffix, in upper or lower case, sorted; none if there is no folder."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     visible = (entry for entry in entries if entry.suffix.lower() == suffix and not entry.name.startswith("."))
     return [entry for entry in visible if entry.is_file()]
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, OSError | None]]:
-    """Files below a folder that are not hidden, sorted; a folder that cannot be read comes with its error.
+    """Yield the visible files below a folder, sorted; a folder that cannot be read is yielded with its error.
 
-    Linked folders are entered, each real folder once and none that holds this one, so that links in a circle end.
+    Symbolic links to folders are followed. Each real folder is entered once, and the folder's own parents never, so
+    circular links end.
     """
     waiting, entered = [folder], {_identity(parent) for parent in folder.resolve().parents}
     while waiting:
@@ -64,7 +65,7 @@ def files_below(folder: Path) -> Iterator[tuple[Path, OSError | None]]:
             continue
         is_folder = [os.path.isdir(child) for child in children]
         yield from ((child, None) for child, leave in zip(children, is_folder, strict=True) if not leave)
-        # Reversed, as the last is taken first: in sorted order, whatever order the disk has them in.
+        # Reversed, because the last one is taken first: this keeps the sorted order.
         waiting.extend(child for child, enter in zip(children[::-1], is_folder[::-1], strict=True) if enter)
 
 
@@ -74,18 +75,18 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def upright_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Each photo's (width, height) in pixels, as people see it, from its header; (1, 1) where that cannot be read.
+    """Read each photo's upright (width, height) in pixels from its header; (1, 1) if that fails.
 
-    Why it cannot is told when the photo is decoded.
+    The reason is reported when the photo is decoded.
     """
-    with warnings.catch_warnings(), _no_limit_of_pixels(), ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
-        warnings.simplefilter("ignore")  # not in the threads: they share filters
+    with warnings.catch_warnings(), _no_pixel_limit(), ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
+        warnings.simplefilter("ignore")  # set here, as threads share the filters
         return list(pool.map(_upright_size, paths))
 
 
 @contextlib.contextmanager
-def _no_limit_of_pixels() -> Iterator[None]:
-    """Only headers are read, so no photo is too large; the limit holds when it is decoded."""
+def _no_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's limit while only headers are read; the limit applies when a photo is decoded."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -95,13 +96,13 @@ def _no_limit_of_pixels() -> Iterator[None]:
 
 def _upright_size(path: Path) -> tuple[int, int]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
             return UNKNOWN_SIZE
         with Image.open(path) as header:
             width, height = header.size
-            # Not header.getexif(), which decodes a whole PNG. Pillow turns a TIFF upright by itself.
+            # Not header.getexif(), which decodes all of a PNG. Pillow turns TIFFs upright itself.
             exif = Image.Image.getexif(header) if header.format != "TIFF" else {}
             sideways = exif.get(ExifTags.Base.Orientation) in _SIDEWAYS
-    except Exception:  # what decoders raise over broken files is without end
+    except Exception:  # decoders raise all kinds of errors over broken files
         return UNKNOWN_SIZE
     return (height, width) if sideways else (width, height)

@@ -1,4 +1,4 @@
-"""Photos that a served model is asked about: a frame's rows as pixels. A served model takes this file with it."""
+"""Decode the photos of a request to a served model. This file is exported with the model."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
 
 
 def requested_photos(frame: pd.DataFrame, side_px: int, allow_paths: bool) -> npt.NDArray[np.uint8]:
-    """The photos of a request, uint8 (rows, side, side, 3) in 0–255.
+    """Decode the photos of a request to uint8 (rows, side, side, 3) in 0–255.
 
     Args:
-        frame: a row a photo, with ``image`` (the file's bytes) or ``path``.
-        side_px: the side the network takes.
-        allow_paths: whether rows may give paths: whoever can call a served model could open the server's files.
+        frame: one row per photo, with ``image`` (the file's bytes) or ``path``.
+        side_px: the side of the network's input, in pixels.
+        allow_paths: whether rows may give paths, which lets any caller of the server open its files.
 
     Raises:
-        ValueError: a row that is no photo, or that gives a path where paths are not allowed.
+        ValueError: a row has no usable photo, or gives a path although paths are not allowed.
     """
     rows: list[Any] = frame.to_dict(orient="records")
     if not rows:
-        raise ValueError("There is no photo: give a row a photo, its file's bytes in the column 'image'.")
+        raise ValueError("The request has no photo: give one row per photo, its file's bytes in the column 'image'.")
     return np.stack([decode_row(row, number, side_px, allow_paths) for number, row in enumerate(rows)])
 
 
 def decode_row(row: dict[str, Any], number: int, side_px: int, allow_paths: bool) -> Any:
-    """One row's photo, uint8 (side, side, 3) in 0–255."""
+    """Decode one row's photo to uint8 (side, side, 3) in 0–255."""
     content, path = row.get("image"), row.get("path")
     if isinstance(path, str) and path:
         if not allow_paths:
@@ -44,7 +44,7 @@ def decode_row(row: dict[str, Any], number: int, side_px: int, allow_paths: bool
     try:
         return decode(content, side_px).pixels_0_255
     except BadPhotoError as error:
-        raise ValueError(f"Row {number} is no usable photo: {error}.") from None
+        raise ValueError(f"Row {number} is not a usable photo: {error}.") from None
 
 
 def _file_bytes(path: str, number: int) -> bytes:

@@ -1,52 +1,69 @@
-"""Photos shrunk by a whole factor, by averaging: what dense networks and Boltzmann machines learn from."""
+"""Shrink photos by averaging: to any side, or by a whole factor."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from wastelens.system.arrays import Float32Array, FloatArray, PhotoArray
 from wastelens.system.disk import reserve
 
+if TYPE_CHECKING:
+    from wastelens.data.batches.photo_rows import PhotoRows
+
 CHUNK_PHOTOS = 256
-Photos = npt.NDArray[np.uint8]
 
 
-class Rows(Protocol):
-    """Photos, uint8 (n, side, side, 3), of which rows can be asked for."""
+def area_average(photos: PhotoArray, side: int) -> Float32Array:
+    """Shrink photos (photos, s, s, 3) to any side by area averaging; returns float32 0–255 (photos, side, side, 3)."""
+    n, size = photos.shape[:2]
+    area = area_matrix(size, side).astype(np.float32)
+    rows = area @ photos.reshape(n, size, size * 3).astype(np.float32)
+    shrunk: Float32Array = area @ rows.reshape(n * side, size, 3)
+    return shrunk.reshape(n, side, side, 3)
 
-    @property
-    def side_px(self) -> int: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, rows: slice) -> Photos: ...
+
+def area_matrix(side: int, samples: int) -> FloatArray:
+    """Return each pixel's weight in each sample of an area average, float64 (samples, side); rows sum to 1.
+
+    A pixel counts by the share of it that the sample's area covers.
+    """
+    edges = np.linspace(0, side, samples + 1)
+    pixels = np.arange(side)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    matrix: FloatArray = np.clip(covered, 0, None) * samples / side
+    return matrix
 
 
 def shrink_factor(image_side_px: int, side_px: int) -> int:
-    """The largest whole factor that leaves ``side_px`` or a little more; 1 where photos are that small already."""
+    """Return the largest whole factor that leaves at least ``side_px``; 1 if photos are already that small."""
     return max(1, image_side_px // side_px)
 
 
 def shrunk_side(image_side_px: int, side_px: int) -> int:
-    """The side that photos then have, in pixels; what does not fill a last square is left off."""
+    """Return the side of the shrunk photos, in pixels; pixels that do not fill a last block are dropped."""
     return image_side_px // shrink_factor(image_side_px, side_px)
 
 
-def shrink(photos: Photos, side_px: int) -> Photos:
-    """Photos, uint8 (n, side, side, 3), each square of ``shrink_factor`` pixels averaged to one, rounded."""
+def shrink(photos: PhotoArray, side_px: int) -> PhotoArray:
+    """Average each block of ``shrink_factor`` × ``shrink_factor`` pixels to one, rounded; uint8 (n, side, side, 3)."""
     factor, side = shrink_factor(photos.shape[1], side_px), shrunk_side(photos.shape[1], side_px)
-    squares = photos[:, : side * factor, : side * factor].reshape(len(photos), side, factor, side, factor, 3)
-    sums = squares.sum(axis=(2, 4), dtype=np.uint32)
+    blocks = photos[:, : side * factor, : side * factor].reshape(len(photos), side, factor, side, factor, 3)
+    sums = blocks.sum(axis=(2, 4), dtype=np.uint32)
     return np.asarray((sums + factor * factor // 2) // (factor * factor), dtype=np.uint8)
 
 
 def shrunk_photos(
-    photos: Rows, side_px: int, folder: Path, progress: Callable[[int], None] = lambda count: None
-) -> Photos:
-    """All photos shrunk, uint8 (n, side, side, 3), mapped from a file without a name that ends with the process."""
+    photos: PhotoRows, side_px: int, folder: Path, progress: Callable[[int], None] = lambda count: None
+) -> PhotoArray:
+    """Shrink all photos into an unnamed temporary file; returns it memory-mapped, uint8 (n, side, side, 3).
+
+    The file disappears with the process.
+    """
     side = shrunk_side(photos.side_px, side_px)
     shape = (len(photos), side, side, 3)
     with tempfile.NamedTemporaryFile(dir=folder) as file:

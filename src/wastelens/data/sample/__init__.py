@@ -1,8 +1,7 @@
-"""The built-in sample: 240 drawn photos of litter with TACO's annotations, so that everything runs offline.
+"""The built-in sample: 240 drawn photos of litter with annotations in TACO's format, so that all steps run offline.
 
-Photos come in twelve batches, each with its own ground, light and mix of materials, and within a batch in
-runs of two to five neighbours that share a scene. Splitting by photo therefore leaks, as it does on TACO, and
-splitting by batch does not.
+Photos come in twelve batches, each with its own ground, light and mix of materials. Within a batch, runs of two to
+five neighbours share a scene. So a split by photo leaks, as it does on TACO, and a split by batch does not.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["CATEGORIES", "DRAWN_CATEGORIES", "PHOTOS", "render_sample"]
 
 _JPEG_QUALITY = 88
 _ORIENTATION_TAG = 0x0112
-# How an upright picture is turned to be stored under each EXIF orientation.
+# How to turn an upright picture for storage under each EXIF orientation.
 _STORED = {
     3: PillowImage.Transpose.ROTATE_180,
     6: PillowImage.Transpose.ROTATE_90,
@@ -34,7 +33,7 @@ _STORED = {
 
 
 def _save_photo(path: Path, scene: Scene, orientation: int) -> None:
-    """Write the photo as JPEG, turned and tagged where its orientation asks for it."""
+    """Write the photo as JPEG, turned and tagged according to its orientation."""
     picture = PillowImage.fromarray(scene.pixels_0_255)
     exif = PillowImage.Exif()
     if orientation != 1:
@@ -45,7 +44,7 @@ def _save_photo(path: Path, scene: Scene, orientation: int) -> None:
 
 
 def _render_photo(folder: Path, plan: PhotoPlan, seed: int) -> list[Record]:
-    """Draw and write one photo; return its annotations without ids."""
+    """Draw and write one photo; returns its annotations without ids."""
     scene = draw_scene(plan, seed)
     _save_photo(folder / plan.file_name, scene, plan.orientation)
     return annotation_records(plan, scene)
@@ -54,16 +53,16 @@ def _render_photo(folder: Path, plan: PhotoPlan, seed: int) -> list[Record]:
 def render_sample(folder: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
     """Draw the sample into ``folder``: ``annotations.json`` and ``batch_N/NNNNNN.jpg``.
 
-    The same seed gives the same bytes. Everything is drawn into a folder beside it, which takes its name at the
+    The same seed gives the same bytes. Everything is drawn into a temporary folder beside it, which is renamed at the
     end, so ``folder`` is never half-written.
 
     Args:
-        folder: where to put it; replaced if it holds nothing but is there already.
-        seed: seeds everything drawn.
-        progress: called after each photo with how many are done and how many there are.
+        folder: folder to create; an empty one is replaced.
+        seed: seed of everything drawn.
+        progress: called after each photo with the number done and the total.
 
     Raises:
-        OSError: ``folder`` holds files, or cannot be written.
+        OSError: ``folder`` is not empty, or cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -75,7 +74,7 @@ def render_sample(folder: Path, seed: int = 0, progress: Callable[[int, int], No
             if progress is not None:
                 progress(done, len(plans))
         (unfinished / "annotations.json").write_text(json.dumps(coco(plans, records, seed)), encoding="utf-8")
-        unfinished.chmod(0o755)  # mkdtemp keeps its folder private
+        unfinished.chmod(0o755)  # mkdtemp creates a private folder
         os.replace(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The sample's annotations in TACO's form of COCO."""
+"""The sample's annotations in TACO's variant of COCO."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.sample.categories import CATEGORIES
 from wastelens.data.sample.grounds import GROUNDS
 from wastelens.data.sample.plan import PhotoPlan
 from wastelens.data.sample.scenes import Scene
+from wastelens.data.sample.shapes import Mask
 
 SCENE_CATEGORIES = (
     "Clean",
@@ -23,22 +23,21 @@ SCENE_CATEGORIES = (
     "Vegetation",
     "Water",
 )
-_FINER = 4  # outlines are traced on a finer grid, or those of thin straws would lose a pixel of width
+_FINER = 4  # outlines are traced on a finer grid; on the photo's own, thin straws would lose a pixel of width
 _LEAST_AREA_PX = 6.0
 
-Mask = npt.NDArray[np.uint8]
 Record = dict[str, Any]
 
 
 def shoelace(polygon: list[float]) -> float:
-    """Area of a polygon [x0, y0, x1, y1, …], in the square of its unit."""
+    """Return the area of a polygon [x0, y0, x1, y1, …], in its unit squared."""
     points = np.array(polygon).reshape(-1, 2)
     x, y = points.T
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
 def trace(visible: Mask) -> list[list[float]]:
-    """Outlines of a mask of 0 and 1, (height, width), as COCO polygons in pixels, within the photo."""
+    """Trace a mask as COCO polygons in pixels, within the photo."""
     if not visible.any():
         return []
     left, top, width, height = cv2.boundingRect(visible)
@@ -56,7 +55,7 @@ def trace(visible: Mask) -> list[list[float]]:
 
 
 def annotation_records(plan: PhotoPlan, scene: Scene) -> list[Record]:
-    """One record for each piece of litter that shows, without its id."""
+    """Make a record, without an id, for each visible piece of litter."""
     records = []
     for category_id, visible in zip(scene.category_ids, scene.visible, strict=True):
         polygons = trace(visible)
@@ -89,7 +88,7 @@ def _image_record(plan: PhotoPlan) -> Record:
 
 
 def coco(plans: Iterable[PhotoPlan], records: Iterable[Record], seed: int) -> Record:
-    """The whole annotations file as plain data, in TACO's keys and order."""
+    """Return the whole annotations file as plain data, with TACO's keys in its order."""
     plans = tuple(plans)
     return {
         "info": {

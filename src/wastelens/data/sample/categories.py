@@ -1,4 +1,4 @@
-"""TACO's 60 categories, and the ones the sample draws, each with its drawing, its material and its size."""
+"""TACO's 60 categories, and those that the sample draws, each with its drawing function, material and size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from wastelens.data.sample import metal_glass, paper, plastic, remains
 from wastelens.data.sample.shapes import Random, Sprite
 
-# Supercategory: its categories, in id order; ids count on from line to line.
+# Supercategory: its categories in the order of their ids, which continue from line to line.
 _TABLE = """\
 Aluminium foil: Aluminium foil
 Battery: Battery
@@ -60,10 +60,10 @@ class Litter:
 
     Attributes:
         category: its name in TACO.
-        material: its material, on which the project's mapping and the predecessor's agree.
-        draw: draws one, on its own canvas.
-        weight: how often it comes among its material, relative to the others.
-        size: its longer side as a share of the photo's shorter one, from and to.
+        material: its material, the same in the project's mapping and the predecessor's.
+        draw: function that draws one on a canvas of its own.
+        weight: how often it occurs among its material, relative to the others.
+        size: range of its longer side, as a share of the photo's shorter side.
     """
 
     category: str

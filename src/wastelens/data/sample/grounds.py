@@ -1,4 +1,4 @@
-"""The grounds litter lies on, and the light a photo is taken in."""
+"""Draw the ground under the litter, and the light and camera of a photo."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from wastelens.data.sample.shapes import Colour, Image, Random, coordinates, noise, paint, rgb
+from wastelens.data.sample.shapes import Colour, Image, Random, coordinates, noise, paint, polar, rgb
 
 GROUND_PX = 400
 
 
 def _speckle(rng: Random, share: float) -> Image:
-    """Grain, one value a pixel, slightly softened; deviation about ``share``."""
+    """Draw slightly softened grain, one value per pixel, with a standard deviation of about ``share``."""
     grain = rng.standard_normal((GROUND_PX, GROUND_PX)).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(grain, (0, 0), 0.7) * share * 2, np.float32)
 
@@ -23,11 +23,11 @@ def _rough(rng: Random, cells: float) -> Image:
 
 
 def grass(rng: Random, base: Colour) -> Image:
-    """Blades: many short strokes of uneven tone, longer or shorter from patch to patch."""
+    """Draw blades of grass: many short strokes of uneven tone."""
     ground = paint(base, 0.55 + 0.12 * _rough(rng, 6))
     starts = rng.uniform(0, GROUND_PX, (2600, 2))
     lean = rng.normal(-np.pi / 2, 0.6, 2600)
-    tips = starts + np.stack([np.cos(lean), np.sin(lean)], 1) * rng.uniform(8, 26, (2600, 1))
+    tips = starts + polar(lean, rng.uniform(8, 26, (2600, 1)))
     tones = base * rng.uniform(0.4, 1.25, (2600, 1)) + rng.normal(0, 0.03, (2600, 3))
     for start, tip, tone in zip(starts.astype(int), tips.astype(int), np.clip(tones, 0, 1), strict=True):
         cv2.line(ground, start.tolist(), tip.tolist(), tone.tolist(), 1, cv2.LINE_AA)
@@ -35,7 +35,7 @@ def grass(rng: Random, base: Colour) -> Image:
 
 
 def asphalt(rng: Random, base: Colour) -> Image:
-    """Dark binder with pale chips, and a crack."""
+    """Draw a dark binder with pale chips, and a crack."""
     chips = np.clip(_speckle(rng, 0.22) - 0.12, 0, 0.5)
     ground = paint(base, 0.85 + 0.08 * _rough(rng, 4) + _speckle(rng, 0.12) + chips)
     steps = np.cumsum(rng.normal(0, 6, 41))
@@ -45,14 +45,14 @@ def asphalt(rng: Random, base: Colour) -> Image:
 
 
 def sand(rng: Random, base: Colour) -> Image:
-    """Fine grain over wind ripples."""
+    """Draw fine grain over wind ripples."""
     y = np.linspace(0, rng.uniform(40, 80), GROUND_PX, dtype=np.float32)[:, None]
     ripples = np.sin(y + 1.2 * _rough(rng, 4))
     return paint(base, 0.85 + 0.07 * ripples + 0.06 * _rough(rng, 5) + _speckle(rng, 0.07))
 
 
 def water(rng: Random, base: Colour) -> Image:
-    """Flat ripples, with glitter on their crests."""
+    """Draw flat ripples with glitter on their crests."""
     flat = cv2.resize(_rough(rng, 60)[:, ::3], (GROUND_PX, GROUND_PX), interpolation=cv2.INTER_CUBIC)
     waves = 0.6 * cv2.resize(flat[:, :140], (GROUND_PX, GROUND_PX)) + 0.5 * _rough(rng, 12)
     glitter = np.clip(waves - 1.2, 0, 0.3)
@@ -60,7 +60,7 @@ def water(rng: Random, base: Colour) -> Image:
 
 
 def _slabs(rng: Random, base: Colour, height_px: int, width_px: int, uneven: float) -> Image:
-    """Slabs in running bond: each its own tone, dark joints between."""
+    """Draw slabs in running bond, each in its own tone, with dark joints."""
     ground = np.empty((GROUND_PX, GROUND_PX, 3), np.float32)
     ground[:] = base * 0.45
     for row, top in enumerate(range(-height_px // 2, GROUND_PX, height_px)):
@@ -75,17 +75,17 @@ def _slabs(rng: Random, base: Colour, height_px: int, width_px: int, uneven: flo
 
 
 def paving(rng: Random, base: Colour) -> Image:
-    """Large slabs."""
+    """Draw large slabs."""
     return _slabs(rng, base, int(rng.integers(80, 130)), int(rng.integers(90, 150)), 0.05)
 
 
 def brick(rng: Random, base: Colour) -> Image:
-    """Small bricks of uneven colour."""
+    """Draw small bricks of uneven colour."""
     return _slabs(rng, base, int(rng.integers(26, 36)), int(rng.integers(60, 80)), 0.13)
 
 
 def soil(rng: Random, base: Colour) -> Image:
-    """Crumbs of earth under fine litter of needles."""
+    """Draw crumbs of earth, strewn with needles."""
     ground = paint(base, np.clip(0.75 + 0.2 * _rough(rng, 30) + 0.12 * _rough(rng, 6) + _speckle(rng, 0.12), 0.1, 1.5))
     for _ in range(260):
         start, lean = rng.uniform(0, GROUND_PX, 2), rng.uniform(0, np.pi)
@@ -96,7 +96,7 @@ def soil(rng: Random, base: Colour) -> Image:
 
 
 def gravel(rng: Random, base: Colour) -> Image:
-    """Pebbles side by side, each lit from above."""
+    """Draw pebbles side by side, each lit from above."""
     ground = paint(base, 0.5 + 0.1 * _rough(rng, 20))
     for _ in range(1500):
         centre = rng.uniform(0, GROUND_PX, 2).astype(int)
@@ -110,7 +110,7 @@ def gravel(rng: Random, base: Colour) -> Image:
 
 Ground = Callable[[Random, Colour], Image]
 
-# One ground a batch: how it is drawn, its colour (hue, saturation, value), and its TACO scene category.
+# Of each batch: how its ground is drawn, its colour (hue, saturation, value), and its TACO scene category.
 GROUNDS: tuple[tuple[Ground, tuple[float, float, float], int], ...] = (
     (grass, (0.27, 0.60, 0.55), 5),
     (asphalt, (0.60, 0.06, 0.42), 2),
@@ -128,23 +128,23 @@ GROUNDS: tuple[tuple[Ground, tuple[float, float, float], int], ...] = (
 
 
 def draw_ground(rng: Random, batch: int) -> Image:
-    """A patch of a batch's ground, larger than a photo: float32, shape (GROUND_PX, GROUND_PX, 3), in 0–1."""
+    """Draw a patch of a batch's ground, larger than a photo: float32 (GROUND_PX, GROUND_PX, 3) in 0–1."""
     draw, (hue, saturation, value), _ = GROUNDS[batch % len(GROUNDS)]
     base = rgb(hue + rng.normal(0, 0.01), saturation * rng.uniform(0.85, 1.15), value * rng.uniform(0.9, 1.1))
     return np.clip(draw(rng, base), 0, 1)
 
 
 def light_photo(rng: Random, photo: Image, batch: int, sun: float) -> Image:
-    """The photo in its light: a gradient, shade of trees, exposure and white balance of batch and shot.
+    """Light the photo: a gradient, the shade of trees, exposure, and the white balance of batch and shot.
 
-    ``sun`` is the direction light comes from, in radians; colours stay float32 in 0–1.
+    ``sun`` is the direction of the light, in radians; colours stay float32 in 0–1.
     """
     height, width = photo.shape[:2]
     y, x = coordinates((height, width))
     gradient = 1 + rng.uniform(0.05, 0.22) * (np.cos(sun) * x + np.sin(sun) * y)
     dapple = np.clip(0.5 + 1.4 * noise(rng, (height, width), rng.uniform(2, 4)), 0, 1)
     shade = gradient * (1 - rng.uniform(0, 0.3) * dapple)
-    # The batch's own light comes from its number alone, so that all its photos share it.
+    # The batch's light depends only on its number, so that all its photos share it.
     own = np.random.default_rng([batch, 77])
     warmth = own.uniform(-0.1, 0.1) + rng.normal(0, 0.06)
     balance = np.array([1 + warmth, 1 + rng.normal(0, 0.03), 1 - warmth], np.float32)
@@ -154,7 +154,7 @@ def light_photo(rng: Random, photo: Image, batch: int, sun: float) -> Image:
 
 
 def camera(rng: Random, photo: Image) -> Image:
-    """Blur and sensor noise; colours stay float32 in 0–1."""
+    """Add blur and sensor noise; colours stay float32 in 0–1."""
     sharp = cv2.GaussianBlur(photo, (0, 0), float(rng.uniform(0.35, 0.95)))
     grain = rng.standard_normal(photo.shape, dtype=np.float32)
     sharp += grain * np.float32(rng.uniform(0.008, 0.025))

@@ -1,4 +1,4 @@
-"""Drawings of aluminium and glass: hard metal bands and crumpled facets; clear bodies with bright rims."""
+"""Draw aluminium and glass: hard metal bands and crumpled facets; clear bodies with bright rims."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from wastelens.data.sample.shapes import (
     opaque,
     outline,
     paint,
+    polar,
     rgb,
     see_through,
     sheet,
@@ -33,13 +34,13 @@ from wastelens.data.sample.shapes import (
 
 
 def silver(rng: Random, light: Field) -> Image:
-    """Bare metal under this light: grey, a little warm or cold; (height, width) → (height, width, 3)."""
+    """Draw bare metal in this light, grey and slightly warm or cold; (height, width) → (height, width, 3)."""
     tint = np.array([1.0, 1.0, 1.0], np.float32) + rng.uniform(-0.05, 0.05, 3).astype(np.float32)
     return np.asarray(np.clip(0.08 + 0.95 * light, 0, 1)[..., None] * tint, np.float32)
 
 
 def _dents(rng: Random, light: Field, share: float) -> Field:
-    """The same light with crumpled facets mixed in."""
+    """Mix crumpled facets into the light."""
     return (1 - share) * light + share * facets(rng, light.shape, 28, 0.5)
 
 
@@ -49,10 +50,9 @@ def drink_can(rng: Random) -> Sprite:
     light = _dents(rng, metal_light(rng, can.across), rng.uniform(0.1, 0.45))
     colour = silver(rng, light)
     if rng.uniform() < 0.65:
-        wall = ((can.along > 0.12) & (can.along < 0.88)).astype(np.float32)
         printed = noise(rng, can.across.shape, 4) > rng.uniform(-0.6, 0.5)
         enamel = any_colour(rng, (0.5, 0.9), (0.5, 0.95)) * (0.25 + 1.0 * light[..., None])
-        colour = blend(colour, enamel, wall * printed * 0.85)
+        colour = blend(colour, enamel, can.band(0.12, 0.88) * printed * 0.85)
     return opaque(colour, can.mask)
 
 
@@ -70,7 +70,7 @@ def aerosol(rng: Random) -> Sprite:
     can = body([(0, 0.05), (0.08, 0.05), (0.085, 0.09), (0.14, 0.1), (0.2, 0.15), (0.97, 0.155), (1, 0.14)])
     light = metal_light(rng, can.across)
     colour = silver(rng, light)
-    label = ((can.along > 0.35) & (can.along < 0.85)).astype(np.float32)
+    label = can.band(0.35, 0.85)
     enamel = any_colour(rng, (0.4, 0.9), (0.4, 0.9)) * (0.3 + 0.9 * light[..., None])
     return opaque(blend(colour, enamel, label * 0.8), can.mask)
 
@@ -94,15 +94,14 @@ def blister_pack(rng: Random) -> Sprite:
 
 
 def _round(teeth: int, depth: float) -> Image:
-    """A round mask with ``teeth`` around its rim."""
+    """Draw a round mask with ``teeth`` around its rim."""
     angles = np.linspace(0, 2 * np.pi, 240, endpoint=False)
     radius = (CANVAS_PX / 2 - 3) * (1 - depth + depth * np.cos(angles * teeth))
-    points = np.stack([np.cos(angles), np.sin(angles)], 1) * radius[:, None] + CANVAS_PX / 2
-    return outline(points, (CANVAS_PX, CANVAS_PX))
+    return outline(polar(angles, radius) + CANVAS_PX / 2, (CANVAS_PX, CANVAS_PX))
 
 
 def _brushed(rng: Random) -> tuple[Field, Field]:
-    """Light and radius on a turned metal disc: bright and dark sectors as a lathe leaves them."""
+    """Draw the light on a lathe-turned metal disc, bright and dark sectors; returns it and the radius."""
     y, x = coordinates((CANVAS_PX, CANVAS_PX))
     angle = np.arctan2(y, x) * rng.integers(2, 4) + rng.uniform(0, 6)
     return 0.5 + 0.5 * np.clip(1.6 * np.sin(angle), -1, 1), np.hypot(x, y)
@@ -133,19 +132,19 @@ def scrap_metal(rng: Random) -> Sprite:
 
 
 def _glass_tint(rng: Random) -> Colour:
-    """Bottle glass: green, brown or nearly clear."""
+    """Draw a colour of bottle glass: green, brown or nearly clear."""
     tints = ((0.36, 0.75, 0.34), (0.28, 0.7, 0.36), (0.07, 0.8, 0.3), (0.45, 0.15, 0.75))
     hue, saturation, value = tints[int(rng.integers(len(tints)))]
     return rgb(hue + rng.normal(0, 0.015), saturation, value * rng.uniform(0.85, 1.2))
 
 
 def _glass(rng: Random, shape: Body, hollow: float) -> Sprite:
-    """Clear glass: thick walls dark, the middle see-through, two hard white glints along the wall."""
+    """Draw clear glass: dark thick walls, a see-through middle, two hard white glints along the wall."""
     wall = np.abs(shape.across) ** 3
     shade = 1.15 - 0.85 * wall
     glints = glint(shape.across, -0.62, 0.1) + 0.8 * glint(shape.across, 0.72, 0.06)
     broken_up = np.clip(1.2 + 0.4 * noise(rng, wall.shape, 7), 0, 1)
-    glints = np.clip(glints * broken_up + np.exp(-(((shape.along - 0.985) / 0.012) ** 2)), 0, 1)
+    glints = np.clip(glints * broken_up + glint(shape.along, 0.985, 0.012), 0, 1)
     colour = blend(paint(_glass_tint(rng), shade), np.ones(3, np.float32), glints)
     opacity = np.clip(hollow + 0.4 * wall + glints, 0, 1) * shape.mask
     return see_through(colour, opacity, shape.mask)
@@ -158,7 +157,7 @@ def glass_bottle(rng: Random) -> Sprite:
     drawn = _glass(rng, bottle, 0.62)
     if rng.uniform() < 0.5:
         return drawn
-    label = ((bottle.along > 0.55) & (bottle.along < 0.8)).astype(np.float32) * bottle.mask
+    label = bottle.band(0.55, 0.8) * bottle.mask
     ink = text(rng, bottle.mask.shape, 9)
     paper = any_colour(rng, (0.1, 0.7), (0.6, 0.95)) * (1 - 0.6 * ink[..., None])
     return see_through(blend(drawn.colour, paper, label * 0.9), np.maximum(drawn.opacity, label), drawn.silhouette)
@@ -176,14 +175,14 @@ def glass_cup(rng: Random) -> Sprite:
 
 
 def broken_glass(rng: Random) -> Sprite:
-    """Shards with dark, see-through faces and bright broken edges."""
+    """Draw shards with dark, see-through faces and bright broken edges."""
     height = width = CANVAS_PX
     mask, edges = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     for _ in range(int(rng.integers(3, 6))):
         angles = np.sort(rng.uniform(0, 2 * np.pi, 5))
         radius = rng.uniform(18, 42, (5, 1))
         centre = rng.uniform(45, CANVAS_PX - 45, 2)
-        points = centre + np.stack([np.cos(angles), np.sin(angles)], 1) * radius
+        points = centre + polar(angles, radius)
         mask = np.maximum(mask, outline(points, (height, width)))
         cv2.polylines(edges, [np.round(points * 16).astype(np.int32)], True, 1.0, 3, cv2.LINE_8, 4)
     edges *= mask

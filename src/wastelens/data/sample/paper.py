@@ -1,4 +1,4 @@
-"""Drawings of paper and carton: matte, pale or brown, folded, with lines of print."""
+"""Draw paper and carton: matte, pale or brown, folded, with lines of print."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from wastelens.data.sample.shapes import (
 
 
 def _white(rng: Random) -> Colour:
-    """Paper white, yellowed or greyed."""
+    """Draw a colour of white paper, yellowed or greyed."""
     return rgb(rng.uniform(0.08, 0.16), rng.uniform(0.0, 0.16), rng.uniform(0.72, 0.95))
 
 
 def _kraft(rng: Random) -> Colour:
-    """Brown carton."""
+    """Draw a colour of brown carton."""
     return rgb(rng.uniform(0.07, 0.1), rng.uniform(0.35, 0.55), rng.uniform(0.55, 0.75))
 
 
 def _printed(rng: Random, base: Colour, mask: Image, pitch_px: int, ink: Colour) -> Sprite:
-    """A folded sheet with lines of print."""
+    """Draw a folded sheet with lines of print."""
     shade = creases(rng, mask.shape, int(rng.integers(2, 5)), 0.1) - 0.06
     weight = text(rng, mask.shape, pitch_px) * 0.85
     return opaque(blend(paint(base, shade), ink, weight) * np.minimum(shade, 1)[..., None], mask)
@@ -51,7 +51,7 @@ def normal_paper(rng: Random) -> Sprite:
 
 
 def magazine_paper(rng: Random) -> Sprite:
-    """A printed page with a picture or two among its columns."""
+    """Draw a printed page with a picture among its lines."""
     mask = sheet(rng, rng.uniform(0.7, 0.9), 4, 0.03)
     page = _printed(rng, _white(rng), mask, 16, rgb(0, 0, 0.15))
     height, width = mask.shape
@@ -64,14 +64,14 @@ def magazine_paper(rng: Random) -> Sprite:
 
 
 def tissue(rng: Random) -> Sprite:
-    """A crumpled tissue: white, soft-edged, with grey hollows and no print."""
+    """Draw a crumpled tissue: white, soft-edged, with grey hollows and no print."""
     mask = sheet(rng, rng.uniform(0.7, 1.0), int(rng.integers(10, 15)), 0.1)
     folds = cv2.GaussianBlur(facets(rng, mask.shape, 40, 0.5), (0, 0), 2.0)
     return opaque(paint(_white(rng), 0.66 + 0.4 * folds), mask)
 
 
 def wrapping_paper(rng: Random) -> Sprite:
-    """Matte paper with a regular pattern of dots."""
+    """Draw matte paper with a regular pattern of dots."""
     mask = sheet(rng, rng.uniform(0.6, 0.9), 4, 0.05)
     pattern = np.zeros_like(mask)
     for row in range(0, mask.shape[0], 20):
@@ -83,7 +83,7 @@ def wrapping_paper(rng: Random) -> Sprite:
 
 
 def _corrugated(rng: Random, mask: Image) -> Sprite:
-    """Brown board with fine flutes; its torn band shows them strongly."""
+    """Draw brown board with fine flutes, which show strongly in a torn band."""
     y, x = coordinates(mask.shape)
     flutes = np.sin(x * mask.shape[1] / 2 * 2 * np.pi / rng.uniform(9, 12))
     torn = np.clip(3 * (np.abs(y - rng.uniform(-0.4, 0.4)) < rng.uniform(0.2, 0.5)), 0, 1)
@@ -96,7 +96,7 @@ def corrugated_carton(rng: Random) -> Sprite:
 
 
 def _box(rng: Random, base: Colour, ink: Colour) -> Sprite:
-    """A flattened box: two panels and flaps with dark folds between, and print on the panels."""
+    """Draw a flattened box: panels and flaps with dark folds between them, and print on the panels."""
     mask = sheet(rng, rng.uniform(0.6, 0.85), 4, 0.02)
     height, width = mask.shape
     shade = creases(rng, (height, width), 1, 0.08) - 0.03
@@ -119,7 +119,7 @@ def pizza_box(rng: Random) -> Sprite:
 
 
 def egg_carton(rng: Random) -> Sprite:
-    """Grey pulp with rows of cups."""
+    """Draw grey pulp with rows of cups."""
     mask = sheet(rng, 0.45, 4, 0.01)
     y, x = coordinates(mask.shape)
     bumps = np.sin((y + 1) * np.pi * 6) * np.sin((x + 1) * np.pi * 2)
@@ -128,7 +128,7 @@ def egg_carton(rng: Random) -> Sprite:
 
 
 def paper_cup(rng: Random) -> Sprite:
-    """A tapering matte cup with a rolled rim and a printed band."""
+    """Draw a tapering matte cup with a rolled rim and a printed band."""
     foot = rng.uniform(0.22, 0.27)
     cup = body([(0, foot * 1.42), (0.05, foot * 1.42), (0.051, foot * 1.35), (1, foot)])
     light = lathe_light(cup.across, rng.uniform(-0.5, 0.5))
@@ -139,7 +139,7 @@ def paper_cup(rng: Random) -> Sprite:
 
 
 def paper_bag(rng: Random) -> Sprite:
-    """A brown bag, saw-toothed at its mouth, with long folds and a line or two of print."""
+    """Draw a brown bag with a saw-toothed mouth, long folds and some print."""
     height, width = CANVAS_PX, int(CANVAS_PX * rng.uniform(0.55, 0.75))
     teeth = np.arange(0, 19)
     mouth = np.stack([4 + teeth / 18 * (width - 8), 5 + 7.0 * (teeth % 2)], 1)

@@ -1,40 +1,38 @@
-"""What each photo shows: batches, runs of photos of one scene, their materials and their shape."""
+"""Plan the content of each photo: its batch, run (photos of one scene), materials, size and orientation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.sample.categories import MATERIALS
 from wastelens.data.sample.shapes import Random
+from wastelens.system.arrays import BoolArray, FloatArray
 
 BATCHES = 12
 PHOTOS = 240
 GLASS_BATCHES = 8
 
-# Shares of photos the sample aims at, in the order of MATERIALS; glass comes in runs of two instead.
+# Target shares of photos in the order of MATERIALS; glass is placed in runs of two instead.
 _SHARES = np.array([0.27, 0.0, 0.25, 0.28, 0.75, 0.18])
 _TOLERANCE = np.array([0.035, 0.0, 0.035, 0.035, 0.04, 0.025])
 _GLASS = MATERIALS.index("glass")
 _PLASTIC = MATERIALS.index("plastic")
 _SHAPES = ((320, 240), (320, 240), (240, 320), (320, 256), (256, 320))
 
-Matrix = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class PhotoPlan:
-    """One photo before it is drawn.
+    """The plan of one photo.
 
     Attributes:
         photo_id: its id in the annotations, from 0.
         batch: its batch, from 0; ``file_name`` counts batches from 1, as TACO does.
-        run: the scene it shares with its neighbours, counted through the sample.
+        run: number of the scene it shares with its neighbours, counted through the whole sample.
         file_name: as in TACO, ``batch_1/000006.jpg``.
-        width_px, height_px: its size seen upright.
-        orientation: the EXIF orientation tag it is stored with; 1 where it is stored upright, without a tag.
+        width_px, height_px: its upright size.
+        orientation: its EXIF orientation tag; 1 if it is stored upright, without a tag.
         materials: the materials it shows.
     """
 
@@ -49,7 +47,7 @@ class PhotoPlan:
 
 
 def _batch_sizes(rng: Random) -> list[int]:
-    """Sizes of 14 to 26 that sum to PHOTOS."""
+    """Draw batch sizes of 14 to 26 that sum to PHOTOS."""
     while True:
         sizes = rng.integers(14, 27, BATCHES - 1).tolist()
         last = PHOTOS - sum(sizes)
@@ -58,15 +56,15 @@ def _batch_sizes(rng: Random) -> list[int]:
 
 
 def _run_lengths(rng: Random, photos: int) -> list[int]:
-    """Runs of 2 to 4 photos that sum to ``photos``."""
+    """Draw run lengths of 2 to 4 photos that sum to ``photos``."""
     lengths: list[int] = []
     while (left := photos - sum(lengths)) > 5:
         lengths.append(int(rng.integers(2, 5)))
     return [*lengths, left] if left < 5 else [*lengths, 3, 2]
 
 
-def _run_materials(rng: Random, odds: npt.NDArray[np.float64], length: int) -> Matrix:
-    """Materials of the photos of one run, (length, materials): one draw, then a few changes photo by photo."""
+def _run_materials(rng: Random, odds: FloatArray, length: int) -> BoolArray:
+    """Draw the materials of a run's photos, bool (length, materials): one draw, then a few changes per photo."""
     rows = np.tile(rng.uniform(size=len(odds)) < odds, (length, 1))
     again = rng.uniform(size=rows.shape) < 0.12
     rows[again] = (rng.uniform(size=rows.shape) < odds)[again]
@@ -74,14 +72,14 @@ def _run_materials(rng: Random, odds: npt.NDArray[np.float64], length: int) -> M
     return rows
 
 
-def _draw_materials(rng: Random, runs: list[list[int]]) -> Matrix:
-    """Materials of all photos, (PHOTOS, materials); ``runs`` holds the run lengths of each batch."""
+def _draw_materials(rng: Random, runs: list[list[int]]) -> BoolArray:
+    """Draw the materials of all photos, bool (PHOTOS, materials); ``runs`` holds the run lengths of each batch."""
     with_glass = set(rng.choice(BATCHES, GLASS_BATCHES, replace=False).tolist())
     rows = []
     for batch, lengths in enumerate(runs):
-        # Each batch has its own mix: the odds of each material, up or down.
+        # Each batch has its own mix: the odds of each material vary.
         odds = 1 / (1 + (1 / np.clip(_SHARES, 1e-9, 1) - 1) * np.exp(rng.normal(0, 0.4, len(_SHARES))))
-        # Glass lies inside the batch: at its edge, neighbours by number in the next batch would foretell it.
+        # Glass is inside the batch: at its edge, neighbours by number in the next batch would predict it.
         glass_run = int(rng.integers(1, len(lengths) - 1)) if batch in with_glass else -1
         for run, length in enumerate(lengths):
             drawn = _run_materials(rng, odds, length)
@@ -90,8 +88,8 @@ def _draw_materials(rng: Random, runs: list[list[int]]) -> Matrix:
     return np.concatenate(rows)
 
 
-def _fits(shown: Matrix, sizes: list[int]) -> bool:
-    """Whether the shares of photos are near those aimed at, and every material comes in most batches."""
+def _fits(shown: BoolArray, sizes: list[int]) -> bool:
+    """Return whether shares of photos are near their targets and most batches have every material."""
     near = np.abs(shown.mean(axis=0) - _SHARES) <= _TOLERANCE
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     spread = np.logical_or.reduceat(shown, starts, axis=0).sum(axis=0) >= BATCHES - 2
@@ -99,7 +97,7 @@ def _fits(shown: Matrix, sizes: list[int]) -> bool:
 
 
 def plan_sample(seed: int) -> tuple[PhotoPlan, ...]:
-    """The plan of all photos in the order of their ids; draws again until the shares of materials fit."""
+    """Plan all photos in the order of their ids; draws until the shares of materials fit."""
     rng = np.random.default_rng([seed, 1])
     sizes = _batch_sizes(rng)
     runs = [_run_lengths(rng, size) for size in sizes]

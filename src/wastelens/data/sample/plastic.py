@@ -1,4 +1,4 @@
-"""Drawings of plastic: smooth saturated bodies and film, with soft highlights."""
+"""Draw plastic: smooth saturated bodies and film, with soft highlights."""
 
 from __future__ import annotations
 
@@ -32,37 +32,29 @@ WHITE = np.ones(3, np.float32)
 
 
 def _plastic_colour(rng: Random) -> Colour:
-    """Mostly a strong colour, at times white or black."""
+    """Draw a colour: mostly a strong one, sometimes white or black."""
     if rng.uniform() < 0.25:
         return rgb(0, 0, rng.choice([0.12, 0.9]))
     return any_colour(rng, (0.55, 0.95), (0.5, 0.95))
 
 
 def _moulded(rng: Random, across: Image, mask: Image, base: Colour) -> Image:
-    """A smooth, coloured round body with one broad soft highlight."""
+    """Draw a smooth, coloured round body with one broad soft highlight."""
     place = rng.uniform(-0.5, 0.5)
     return blend(paint(base, lathe_light(across, place)), WHITE, 0.7 * glint(across, place, 0.16) * mask)
 
 
 def clear_bottle(rng: Random) -> Sprite:
-    """A ribbed, pale, see-through bottle with a coloured cap and often a label."""
+    """Draw a ribbed, pale, see-through bottle with a coloured cap and often a label."""
     half = rng.uniform(0.14, 0.17)
-    profile = [
-        (0, 0.05),
-        (0.07, 0.05),
-        (0.071, 0.042),
-        (0.12, 0.045),
-        (0.26, half),
-        (0.97, half),
-        (1, half * 0.8),
-    ]
+    profile = [(0, 0.05), (0.07, 0.05), (0.071, 0.042), (0.12, 0.045), (0.26, half), (0.97, half), (1, half * 0.8)]
     bottle = body(profile, smooth_rows(rng, 4, rng.uniform(0, 3)))
     ribs = 0.5 + 0.5 * np.sin(bottle.along * 2 * np.pi * rng.integers(9, 14))
     light = np.clip(0.6 * glint(bottle.across, -0.4, 0.25) + 0.35 * ribs * (bottle.along > 0.3), 0, 1)
     tint = rgb(rng.uniform(0.5, 0.6), rng.uniform(0.05, 0.25), 0.85)
     colour = paint(tint, 0.75 + 0.5 * light)
     cap = (bottle.along < 0.075).astype(np.float32)
-    label = ((bottle.along > 0.42) & (bottle.along < 0.68)).astype(np.float32) * (rng.uniform() < 0.6)
+    label = bottle.band(0.42, 0.68) * (rng.uniform() < 0.6)
     solid = np.maximum(cap, label)
     colour = blend(colour, _moulded(rng, bottle.across, bottle.mask, _plastic_colour(rng)), solid)
     opacity = np.clip(0.42 + 0.5 * light + 0.3 * np.abs(bottle.across) ** 4 + solid, 0, 1) * bottle.mask
@@ -78,14 +70,14 @@ def other_bottle(rng: Random) -> Sprite:
 
 
 def _disc(rng: Random, base: Colour, rings: float, teeth: int) -> Sprite:
-    """A moulded disc seen from above: a raised rim, a soft crescent of light, a ribbed edge."""
+    """Draw a moulded disc from above: a raised rim, a soft crescent of light, a ribbed edge."""
     y, x = coordinates((CANVAS_PX, CANVAS_PX))
     radius = np.hypot(x, y)
     angle = np.arctan2(y, x)
     edge = 0.95 + 0.02 * np.sin(angle * teeth)
     mask = np.clip((edge - radius) * CANVAS_PX / 2, 0, 1)
     turn = np.cos(angle - rng.uniform(0, 6))
-    rim = np.exp(-(((radius - 0.75) / 0.09) ** 2)) + np.exp(-(((radius - rings) / 0.05) ** 2))
+    rim = glint(radius, 0.75, 0.09) + glint(radius, rings, 0.05)
     shade = 0.8 + 0.15 * turn + 0.45 * rim * turn
     return opaque(paint(base, np.clip(shade, 0.2, 1.6)), mask)
 
@@ -99,7 +91,7 @@ def plastic_lid(rng: Random) -> Sprite:
 
 
 def plastic_cup(rng: Random) -> Sprite:
-    """A ribbed tapering cup, coloured or milky."""
+    """Draw a ribbed tapering cup, coloured or milky."""
     foot = rng.uniform(0.22, 0.27)
     cup = body([(0, foot * 1.45), (0.03, foot * 1.45), (0.04, foot * 1.32), (0.97, foot), (1, foot * 0.9)])
     colour = _moulded(rng, cup.across, cup.mask, _plastic_colour(rng))
@@ -109,17 +101,17 @@ def plastic_cup(rng: Random) -> Sprite:
 
 
 def spread_tub(rng: Random) -> Sprite:
-    """A rounded tub from above, its floor in shade and its rim bright."""
+    """Draw a rounded tub from above, with a shaded floor and a bright rim."""
     y, x = coordinates((int(CANVAS_PX * 0.75), CANVAS_PX))
     reach = (np.abs(x) ** 4 + np.abs(y) ** 4) ** 0.25
     mask = np.clip((0.96 - reach) * 60, 0, 1)
-    rim = np.exp(-(((reach - 0.86) / 0.06) ** 2))
+    rim = glint(reach, 0.86, 0.06)
     shade = 0.55 + 0.15 * (x + y) * (reach < 0.75) + 0.3 * (reach > 0.75) + 0.5 * rim
     return opaque(paint(_plastic_colour(rng), shade), mask)
 
 
 def _film(rng: Random, mask: Image, base: Colour, opacity: float) -> Sprite:
-    """Film with soft wrinkles that catch the light and hide more than the flat film does."""
+    """Draw film with soft wrinkles that catch the light and hide more than flat film does."""
     light = streaks(rng, mask.shape, int(rng.integers(7, 12)), rng.uniform(0.04, 0.07))
     shade = 0.78 + 0.08 * noise(rng, mask.shape, 5) + 0.7 * light
     hidden = np.clip(opacity + 0.5 * light, 0, 1) * mask
@@ -132,7 +124,7 @@ def plastic_film(rng: Random) -> Sprite:
 
 
 def carrier_bag(rng: Random) -> Sprite:
-    """A bag with two handles."""
+    """Draw a bag with two handles."""
     height, width = CANVAS_PX, int(CANVAS_PX * rng.uniform(0.65, 0.85))
     shape = [(0.12, 0.02), (0.28, 0.02), (0.32, 0.28), (0.68, 0.28), (0.72, 0.02), (0.88, 0.02), (0.97, 0.97)]
     points = np.array([*shape, (0.03, 0.97)]) + rng.normal(0, 0.012, (8, 2))
@@ -147,7 +139,7 @@ def garbage_bag(rng: Random) -> Sprite:
 
 
 def wrapper(rng: Random) -> Sprite:
-    """A sweet or snack wrapper: crimped ends, a bold emblem, soft shine."""
+    """Draw a sweet or snack wrapper: crimped ends, a bold emblem, soft shine."""
     height, width = CANVAS_PX, int(CANVAS_PX * rng.uniform(0.4, 0.8))
     teeth = np.arange(0, 23)
     top = np.stack([3 + teeth / 22 * (width - 6), 3 + 5.0 * (teeth % 2)], 1)
@@ -164,7 +156,7 @@ def wrapper(rng: Random) -> Sprite:
 
 
 def _rod(rng: Random, half: float, bend: Image, stripes: Colour | None, base: Colour) -> Sprite:
-    """A thin tube, bent; with spiral stripes if a colour for them is given."""
+    """Draw a bent thin tube, with spiral stripes if a colour for them is given."""
     tube = body([(0, half), (1, half)], bend)
     colour = _moulded(rng, tube.across, tube.mask, base)
     if stripes is not None:
@@ -181,13 +173,13 @@ def straw(rng: Random) -> Sprite:
 
 
 def rope(rng: Random) -> Sprite:
-    """A twisted cord lying in waves."""
+    """Draw a twisted cord in waves."""
     twist = any_colour(rng, (0.5, 0.9), (0.25, 0.5))
     return _rod(rng, rng.uniform(0.03, 0.04), smooth_rows(rng, 3, 16), twist, any_colour(rng, (0.5, 0.9), (0.6, 0.95)))
 
 
 def utensil(rng: Random) -> Sprite:
-    """A fork or spoon."""
+    """Draw a fork or spoon."""
     tool = body([(0, 0.05), (0.04, 0.075), (0.2, 0.085), (0.3, 0.035), (0.5, 0.028), (0.9, 0.04), (1, 0.035)])
     colour = _moulded(rng, tool.across, tool.mask, _plastic_colour(rng))
     if rng.uniform() < 0.5:

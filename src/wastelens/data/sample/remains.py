@@ -1,4 +1,4 @@
-"""Drawings of toxic litter (cigarettes, batteries), of other objects, and of clutter that is no litter."""
+"""Draw toxic litter (cigarettes, batteries), other objects, and clutter that is not litter."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from wastelens.data.sample.shapes import (
     opaque,
     outline,
     paint,
+    polar,
     rgb,
     sheet,
     smooth_rows,
@@ -29,7 +30,7 @@ from wastelens.data.sample.shapes import (
 
 
 def cigarette(rng: Random) -> Sprite:
-    """A white tube, crumpled, with a cork-coloured filter and a burnt end."""
+    """Draw a crumpled white tube with a cork-coloured filter and a burnt end."""
     half = rng.uniform(0.09, 0.11)
     stub = body([(0, half), (0.95, half), (1, half * 0.6)], smooth_rows(rng, 3, rng.uniform(1, 6)))
     light = lathe_light(stub.across, rng.uniform(-0.4, 0.4))
@@ -43,7 +44,7 @@ def cigarette(rng: Random) -> Sprite:
 
 
 def battery(rng: Random) -> Sprite:
-    """A cell with a metal button, a coloured cap and a black or second-coloured wall."""
+    """Draw a cell with a metal button, a coloured cap and a black wall."""
     cell = body([(0, 0.06), (0.04, 0.06), (0.041, 0.165), (1, 0.165)])
     shine = lathe_light(cell.across, -0.3) + 0.5 * glint(cell.across, -0.35, 0.14)
     cap = any_colour(rng, (0.7, 0.95), (0.7, 0.95))
@@ -56,16 +57,14 @@ def battery(rng: Random) -> Sprite:
 
 
 def shoe(rng: Random) -> Sprite:
-    """A shoe from above: a pale sole showing around a darker upper, a dark opening, pale laces."""
+    """Draw a shoe from above: a pale sole around a darker upper, a dark opening, pale laces."""
     height, width = CANVAS_PX, int(CANVAS_PX * 0.46)
     shape = [(0.5, 0.01), (0.78, 0.07), (0.95, 0.24), (0.93, 0.42), (0.8, 0.6), (0.82, 0.85), (0.68, 0.98)]
     shape += [(0.32, 0.98), (0.18, 0.85), (0.16, 0.6), (0.07, 0.4), (0.08, 0.22), (0.24, 0.06)]
     points = np.array(shape) * [width, height]
     centre = np.array([width / 2, height / 2])
-    sole, upper = (
-        outline(points, (height, width)),
-        outline(centre + (points - centre) * [0.8, 0.92], (height, width)),
-    )
+    sole = outline(points, (height, width))
+    upper = outline(centre + (points - centre) * [0.8, 0.92], (height, width))
     base = any_colour(rng, (0.1, 0.6), (0.2, 0.5))
     grain = 0.9 + 0.1 * noise(rng, (height, width), 45)
     colour = blend(paint(rgb(0.1, 0.1, 0.88), grain), paint(base, grain), upper)
@@ -79,7 +78,7 @@ def shoe(rng: Random) -> Sprite:
 
 
 def food_waste(rng: Random) -> Sprite:
-    """Peel or a half-eaten lump: yellow to brown, freckled with dark rot."""
+    """Draw a peel or a half-eaten lump, yellow to brown, freckled with dark rot."""
     if rng.uniform() < 0.55:
         return _peel(rng)
     mask = sheet(rng, rng.uniform(0.7, 0.95), int(rng.integers(9, 13)), 0.07)
@@ -92,13 +91,13 @@ def food_waste(rng: Random) -> Sprite:
 
 
 def _freckles(rng: Random, colour: Image, cells: float) -> Image:
-    """Dark rot in spots."""
+    """Add spots of dark rot."""
     spots = np.clip((noise(rng, colour.shape[:2], cells) - 0.45) * 3, 0, 0.85)
     return blend(colour, rgb(0.06, 0.7, 0.13), spots)
 
 
 def _peel(rng: Random) -> Sprite:
-    """A banana peel: three or four curling strips from one stem."""
+    """Draw a banana peel: three or four curling strips from one stem."""
     size = CANVAS_PX
     mask, shade = np.zeros((size, size), np.float32), np.ones((size, size), np.float32)
     centre = np.array([size / 2, size / 2])
@@ -107,9 +106,8 @@ def _peel(rng: Random) -> Sprite:
         angle = start + strip * 1.7 + rng.normal(0, 0.15)
         steps = np.linspace(0, 1, 14)
         turns = angle + rng.uniform(-0.9, 0.9) * steps
-        reach = np.stack([np.cos(turns), np.sin(turns)], 1) * (steps * size * 0.46)[:, None]
+        spine = centre + polar(turns, steps * size * 0.46)
         across = np.stack([-np.sin(turns), np.cos(turns)], 1) * (15 * np.sqrt(1.02 - steps))[:, None]
-        spine = centre + reach
         mask = np.maximum(mask, outline(np.concatenate([spine + across, (spine - across)[::-1]]), (size, size)))
         half = outline(np.concatenate([spine, (spine - across)[::-1]]), (size, size))
         shade -= 0.25 * half * (shade > 0.9)
@@ -118,7 +116,7 @@ def _peel(rng: Random) -> Sprite:
 
 
 def leaf(rng: Random) -> Sprite:
-    """A leaf, green to brown or red, with veins."""
+    """Draw a leaf with veins, green to brown or red."""
     steps = np.linspace(0, np.pi, 20)
     height, width = CANVAS_PX, int(CANVAS_PX * rng.uniform(0.3, 0.65))
     bulge = np.sin(steps) ** rng.uniform(0.8, 1.6) * (width / 2 - 2)
@@ -134,7 +132,7 @@ def leaf(rng: Random) -> Sprite:
 
 
 def stone(rng: Random) -> Sprite:
-    """A stone, white to black or ochre, lit from one side."""
+    """Draw a stone, white to black or ochre, lit from one side."""
     mask = cv2.GaussianBlur(sheet(rng, rng.uniform(0.6, 1), int(rng.integers(7, 11)), 0.06), (0, 0), 5)
     mask = np.clip((mask - 0.5) * 8, 0, 1)
     y, x = coordinates(mask.shape)
@@ -145,19 +143,19 @@ def stone(rng: Random) -> Sprite:
 
 
 def twig(rng: Random) -> Sprite:
-    """A bent stick, tapering."""
+    """Draw a bent, tapering stick."""
     stick = body([(0, rng.uniform(0.012, 0.025)), (1, 0.008)], smooth_rows(rng, 4, 6))
     base = rgb(rng.uniform(0.05, 0.1), rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.6))
     return opaque(paint(base, lathe_light(stick.across, 0.3)), stick.mask)
 
 
 def flower(rng: Random) -> Sprite:
-    """Fallen blossom in any colour."""
+    """Draw fallen blossom in any colour."""
     size = CANVAS_PX
     angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
     petals = int(rng.integers(4, 8))
     radius = (size / 2 - 4) * (0.62 + 0.38 * np.abs(np.sin(angles * petals / 2 + rng.uniform(0, 3))))
-    mask = outline(size / 2 + np.stack([np.cos(angles), np.sin(angles)], 1) * radius[:, None], (size, size))
+    mask = outline(size / 2 + polar(angles, radius), (size, size))
     y, x = coordinates((size, size))
     reach = np.hypot(x, y)
     colour = paint(any_colour(rng, (0.1, 0.9), (0.6, 1)), 1.1 - 0.35 * (1 - reach))
@@ -166,7 +164,7 @@ def flower(rng: Random) -> Sprite:
 
 
 def bark(rng: Random) -> Sprite:
-    """A flake of bark or a clod of earth."""
+    """Draw a flake of bark or a clod of earth."""
     mask = sheet(rng, rng.uniform(0.3, 0.9), int(rng.integers(7, 12)), 0.12)
     shade = 0.6 + 0.35 * facets(rng, mask.shape, 18, 0.3) + 0.1 * noise(rng, mask.shape, 40)
     base = rgb(rng.uniform(0.03, 0.11), rng.uniform(0.25, 0.6), rng.uniform(0.25, 0.6))

@@ -1,4 +1,4 @@
-"""One photo from its plan: the ground, the clutter, the litter, the light, and where the litter shows."""
+"""Draw one photo by its plan: ground, clutter, litter and light, and a mask of each piece of litter."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.sample import remains
 from wastelens.data.sample.categories import CATEGORIES, LITTER, Litter
 from wastelens.data.sample.grounds import GROUND_PX, camera, draw_ground, light_photo
 from wastelens.data.sample.plan import PhotoPlan
-from wastelens.data.sample.shapes import Image, Random, Shape, Sprite
+from wastelens.data.sample.shapes import Image, Mask, Random, Shape, Sprite
+from wastelens.system.arrays import PhotoArray
 
 CLUTTER = (remains.leaf, remains.leaf, remains.stone, remains.twig, remains.flower, remains.bark)
 MOST_OBJECTS = 5
@@ -22,7 +22,7 @@ _IDS = {name: category_id for category_id, (name, _) in enumerate(CATEGORIES)}
 
 @dataclass(frozen=True)
 class Placed:
-    """A sprite warped to its place: its corner in the photo (may lie outside) and its warped layers."""
+    """A warped sprite: its upper left corner relative to its centre, in pixels, and its warped layers."""
 
     left: int
     top: int
@@ -37,16 +37,16 @@ class Scene:
     Attributes:
         pixels_0_255: RGB, uint8, shape (height, width, 3), upright.
         category_ids: the TACO category of each piece of litter.
-        visible: where each shows, uint8 of 0 and 1, each (height, width); no two overlap.
+        visible: mask of each visible piece, uint8 of 0 and 1, each (height, width); no two overlap.
     """
 
-    pixels_0_255: npt.NDArray[np.uint8]
+    pixels_0_255: PhotoArray
     category_ids: tuple[int, ...]
-    visible: tuple[npt.NDArray[np.uint8], ...]
+    visible: tuple[Mask, ...]
 
 
 def _warp(rng: Random, sprite: Sprite, side_px: float) -> Placed:
-    """The sprite at this longer side, turned and a little foreshortened, with its centre at (0, 0)."""
+    """Scale the sprite to this longer side, rotate and slightly foreshorten it, with its centre at (0, 0)."""
     height, width = sprite.opacity.shape
     scale = side_px / max(height, width)
     small = (max(int(width * scale), 3), max(int(height * scale), 3))
@@ -69,7 +69,7 @@ def _warp(rng: Random, sprite: Sprite, side_px: float) -> Placed:
 
 
 def _window(placed: Placed, centre: tuple[int, int], shape: Shape) -> tuple[slice, slice, slice, slice]:
-    """The part of the photo and of the sprite that overlap: rows, columns; rows, columns."""
+    """Return the overlap of photo and sprite: rows and columns of the photo, rows and columns of the sprite."""
     top, left = placed.top + centre[1], placed.left + centre[0]
     height, width = placed.silhouette.shape
     rows = slice(max(top, 0), max(min(top + height, shape[0]), 0))
@@ -79,7 +79,7 @@ def _window(placed: Placed, centre: tuple[int, int], shape: Shape) -> tuple[slic
 
 
 def _lay(photo: Image, placed: Placed, centre: tuple[int, int], sun: float) -> None:
-    """Draw the sprite and its soft shadow into the photo, in place."""
+    """Draw the sprite and its soft shadow on the photo, in place."""
     for shift, is_shadow in ((4, True), (0, False)):
         at = (centre[0] - int(shift * np.cos(sun)), centre[1] - int(shift * np.sin(sun)))
         rows, columns, *inner = _window(placed, at, photo.shape[:2])
@@ -93,8 +93,8 @@ def _lay(photo: Image, placed: Placed, centre: tuple[int, int], sun: float) -> N
             below += above[..., :3]
 
 
-def _find_place(rng: Random, placed: Placed, taken: npt.NDArray[np.uint8]) -> tuple[int, int]:
-    """The centre, of a few tried, where the sprite covers the least of the litter already lying there."""
+def _find_place(rng: Random, placed: Placed, taken: Mask) -> tuple[int, int]:
+    """Try a few centres and return the one where the sprite covers the least of the other litter."""
     height, width = taken.shape
     best, least = (width // 2, height // 2), np.inf
     for _ in range(14):
@@ -110,8 +110,8 @@ def _find_place(rng: Random, placed: Placed, taken: npt.NDArray[np.uint8]) -> tu
 
 
 def _choose_litter(rng: Random, materials: tuple[str, ...]) -> list[Litter]:
-    """One piece of each material, and a few more of the same materials, up to MOST_OBJECTS."""
-    # Glass is rare, and cigarettes are small and lie about in numbers: one alone would hardly be seen.
+    """Choose a piece of each material, and a few more of the same materials, up to MOST_OBJECTS."""
+    # Glass is rare, and cigarettes are small and rarely found alone: a single one would hardly be seen.
     more = [rare for rare in ["toxic", "glass", "toxic"] if rare in materials]
     more += [material for material in materials if material != "plastic" and rng.uniform() < 0.6]
     more += [materials[i] for i in rng.integers(len(materials), size=int(rng.integers(0, 3)))]
@@ -124,7 +124,7 @@ def _choose_litter(rng: Random, materials: tuple[str, ...]) -> list[Litter]:
 
 
 def _scatter(rng: Random, photo: Image, sun: float) -> None:
-    """Clutter: leaves, stones, twigs, blossom, bark, in no annotation."""
+    """Draw clutter that is not annotated: leaves, stones, twigs, blossom, bark."""
     for _ in range(int(rng.integers(4, 12))):
         sprite = CLUTTER[int(rng.integers(len(CLUTTER)))](rng)
         placed = _warp(rng, sprite, min(photo.shape[:2]) * rng.uniform(0.06, 0.24))
@@ -134,13 +134,13 @@ def _scatter(rng: Random, photo: Image, sun: float) -> None:
 
 @lru_cache(maxsize=1)
 def _scene_of_run(seed: int, run: int, batch: int) -> tuple[Image, float]:
-    """The ground that the photos of a run share, and where their sun stands, in radians."""
+    """Draw the ground that a run's photos share, and the direction of their sun, in radians."""
     rng = np.random.default_rng([seed, 2, run])
     return draw_ground(rng, batch), float(rng.uniform(0, 2 * np.pi))
 
 
 def draw_scene(plan: PhotoPlan, seed: int) -> Scene:
-    """Draw one photo. It depends on the plan and the seed alone, not on photos drawn before it."""
+    """Draw one photo, which depends on the plan and the seed alone, not on photos drawn before it."""
     rng = np.random.default_rng([seed, 3, plan.photo_id])
     ground, sun = _scene_of_run(seed, plan.run, plan.batch)
     top = int(rng.integers(GROUND_PX - plan.height_px + 1))

@@ -1,6 +1,6 @@
-"""Sprites and the surfaces they are drawn from: bodies of revolution, sheets, facets, creases and prints.
+"""Sprites and the surfaces they are made of: bodies of revolution, sheets, facets, creases and prints.
 
-Every drawing lies on its own canvas of about 160 pixels; colours are RGB, float32, in 0–1.
+Every drawing has a canvas of its own of about 160 pixels; colours are RGB, float32, in 0–1.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Image = npt.NDArray[np.float32]
-Field = npt.NDArray[np.floating[Any]]  # what a drawing computes with, before it is cast to an Image
-Colour = npt.NDArray[np.float32]
+from wastelens.system.arrays import Float32Array, FloatArray
+
+Image = Float32Array
+Field = npt.NDArray[np.floating[Any]]  # intermediate values of a drawing, before they are cast to an Image
+Colour = Float32Array
+Mask = npt.NDArray[np.uint8]  # of 0 and 1, (height, width)
 Random = np.random.Generator
 Shape = tuple[int, ...]  # (height, width) in pixels
 
@@ -29,9 +32,8 @@ class Sprite:
 
     Attributes:
         colour: RGB in 0–1, float32, shape (height, width, 3).
-        opacity: how much of the ground each pixel hides, 0–1, float32, shape (height, width).
-        silhouette: the object's outline, filled, 0–1, float32, shape (height, width); glass hides less than
-            it covers.
+        opacity: share of the ground that each pixel hides, 0–1, float32, shape (height, width).
+        silhouette: the object's filled outline, 0–1, float32, shape (height, width); glass hides less than it covers.
     """
 
     colour: Image
@@ -47,32 +49,36 @@ class Body:
     along: Image
     mask: Image
 
+    def band(self, start: float, end: float) -> Image:
+        """Return a mask of the band between two places along the body, both exclusive."""
+        return ((self.along > start) & (self.along < end)).astype(np.float32)
+
 
 def rgb(hue: float, saturation: float, value: float) -> Colour:
-    """A colour from hue, saturation and value, each in 0–1; float32, shape (3,)."""
+    """Return a colour by hue, saturation and value, each in 0–1; float32, shape (3,)."""
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), np.float32)
 
 
 def any_colour(rng: Random, saturation: tuple[float, float], value: tuple[float, float]) -> Colour:
-    """A colour of any hue, its saturation and value within these ranges."""
+    """Draw a random colour of any hue, with saturation and value in these ranges."""
     return rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(*value))
 
 
 def paint(base: Colour, shade: Field) -> Image:
-    """A colour under a shade: (3,) and (height, width) → (height, width, 3). Above 1 it goes to white."""
+    """Shade a colour: (3,) and (height, width) → (height, width, 3). A shade above 1 fades to white."""
     shade = np.asarray(shade, np.float32)[..., None]
     whiter = np.clip(shade - 1, 0, 1)
-    # base · shade up to 1, from there the straight way to white
+    # base · shade up to 1, then linear to white
     return np.asarray(base * (np.minimum(shade, 1) - whiter) + whiter, np.float32)
 
 
 def blend(below: Field, above: Field, weight: Field) -> Image:
-    """``above`` laid over ``below`` where ``weight`` (height, width) is 1."""
+    """Blend ``above`` over ``below``, entirely where ``weight`` (height, width) is 1."""
     return np.asarray(below + (above - below) * weight[..., None], np.float32)
 
 
 def noise(rng: Random, shape: Shape, cells: float) -> Image:
-    """Smooth noise, mean about 0 and deviation about 1, with ``cells`` bumps along the longer side."""
+    """Draw smooth noise of mean 0 and standard deviation 1, roughly, with ``cells`` bumps along the longer side."""
     height, width = shape
     pitch = max(height, width) / cells
     grid = rng.standard_normal((int(height / pitch) + 3, int(width / pitch) + 3)).astype(np.float32)
@@ -82,7 +88,7 @@ def noise(rng: Random, shape: Shape, cells: float) -> Image:
 
 
 def coordinates(shape: Shape) -> tuple[Image, Image]:
-    """Pixel centres from -1 to 1, down and across; float32, each (height, width)."""
+    """Return the coordinates of pixel centres from -1 to 1, down and across; float32, each (height, width)."""
     height, width = shape
     y = (2 * np.arange(height, dtype=np.float32) + 1) / height - 1
     x = (2 * np.arange(width, dtype=np.float32) + 1) / width - 1
@@ -90,7 +96,7 @@ def coordinates(shape: Shape) -> tuple[Image, Image]:
 
 
 def body(profile: Sequence[tuple[float, float]], bend: Image | None = None) -> Body:
-    """A body of revolution from ``profile``: (place along, half-width), both as shares of its length.
+    """Make a body of revolution from ``profile``: (place along, half-width), both as shares of its length.
 
     ``bend`` (CANVAS_PX,) shifts each row sideways, in pixels.
     """
@@ -107,15 +113,21 @@ def body(profile: Sequence[tuple[float, float]], bend: Image | None = None) -> B
     return Body(*(field.astype(np.float32) for field in (across, wide_along, mask * ends[:, None])))
 
 
-def outline(points: npt.NDArray[np.float64], shape: Shape) -> Image:
-    """A filled polygon, smooth at its edge. Points (n, 2), x before y, in pixels → (height, width) in 0–1."""
+def polar(angles: Field, radius: Field | float) -> FloatArray:
+    """Return points (n, 2), x before y, around the origin at these angles in radians and distances."""
+    points: FloatArray = np.stack([np.cos(angles), np.sin(angles)], 1) * np.reshape(radius, (-1, 1))
+    return points
+
+
+def outline(points: FloatArray, shape: Shape) -> Image:
+    """Fill a polygon with smooth edges. Points (n, 2), x before y, in pixels → (height, width) in 0–1."""
     mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return np.asarray(mask / 255, np.float32)
 
 
 def sheet(rng: Random, aspect: float, corners: int, ragged: float) -> Image:
-    """The mask of a sheet: ``corners`` of 4 gives a rough rectangle, more a rough round."""
+    """Draw the mask of a sheet: with 4 ``corners`` a rough rectangle, with more a rough circle."""
     height, width = CANVAS_PX, max(int(CANVAS_PX * aspect), 24)
     if corners == 4:
         unit = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64) * 0.93
@@ -123,13 +135,13 @@ def sheet(rng: Random, aspect: float, corners: int, ragged: float) -> Image:
         unit = np.concatenate([a + (b - a) * steps for a, b in zip(unit, np.roll(unit, -1, 0), strict=True)])
     else:
         angles = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
-        unit = np.stack([np.cos(angles), np.sin(angles)], 1) * 0.9
+        unit = polar(angles, 0.9)
     unit = np.clip(unit * (1 + rng.normal(0, ragged, (len(unit), 1))), -0.99, 0.99)
     return outline((unit + 1) / 2 * [width - 1, height - 1], (height, width))
 
 
 def facets(rng: Random, shape: Shape, count: int, tilt: float) -> Image:
-    """Crumpled light: ``count`` flat facets, each with its own level in 0–1 and its own slope across it."""
+    """Draw the light on a crumpled surface: ``count`` flat facets, each with its own level in 0–1 and slope."""
     height, width = shape
     seeds = rng.uniform(0, 1, (count, 2)).astype(np.float32) * np.array(shape, np.float32)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -147,7 +159,7 @@ def facets(rng: Random, shape: Shape, count: int, tilt: float) -> Image:
 
 
 def creases(rng: Random, shape: Shape, count: int, depth: float) -> Image:
-    """Fold lines: a shade around 1 that jumps by up to ``depth`` across each of ``count`` straight folds."""
+    """Draw fold lines: a shade around 1 that jumps by up to ``depth`` across each of ``count`` straight folds."""
     y, x = coordinates(shape)
     shade = np.ones(shape, np.float32)
     for _ in range(count):
@@ -158,7 +170,7 @@ def creases(rng: Random, shape: Shape, count: int, depth: float) -> Image:
 
 
 def streaks(rng: Random, shape: Shape, count: int, spread: float) -> Image:
-    """Soft, curved highlights as on film and moulded plastic, 0–1; ``spread`` is their width on the canvas."""
+    """Draw soft, curved highlights as on film and moulded plastic, 0–1; ``spread`` is their width on the canvas."""
     y, x = coordinates(shape)
     light = np.zeros(shape, np.float32)
     for _ in range(count):
@@ -171,7 +183,7 @@ def streaks(rng: Random, shape: Shape, count: int, spread: float) -> Image:
 
 
 def text(rng: Random, shape: Shape, pitch_px: int) -> Image:
-    """Lines of print, 1 where ink is: words of uneven length on rows ``pitch_px`` apart."""
+    """Draw lines of print, 1 for ink: words of uneven length on rows ``pitch_px`` apart."""
     height, width = shape
     ink = np.zeros(shape, np.float32)
     margin = max(width // 9, 3)
@@ -186,18 +198,18 @@ def text(rng: Random, shape: Shape, pitch_px: int) -> Image:
 
 
 def lathe_light(across: Field, lamp: float) -> Image:
-    """Matte shading of a round body: cosine between its normal and a lamp at ``lamp`` (-1 to 1)."""
+    """Shade a matte round body by the cosine between its normal and a lamp at ``lamp`` (-1 to 1)."""
     normal = np.sqrt(np.maximum(1 - across * across, 0))
     return np.asarray(0.35 + 0.65 * np.maximum(across * lamp + normal * np.sqrt(1 - lamp * lamp), 0), np.float32)
 
 
 def glint(across: Field, place: float, width: float) -> Image:
-    """A highlight along a round body, 0–1, at ``place`` across it."""
+    """Return a highlight, 0–1: a bell curve of this width around ``place``."""
     return np.asarray(np.exp(-(((across - place) / width) ** 2)), np.float32)
 
 
 def metal_light(rng: Random, across: Field) -> Image:
-    """Polished metal around a body: hard bright and dark bands, as a bright sky and dark ground reflect."""
+    """Draw polished metal around a body: hard bands, as a bright sky and dark ground reflect in it."""
     places = np.array([-1, -0.82, -0.7, -0.45, -0.35, -0.1, 0.05, 0.12, 0.45, 0.55, 0.8, 0.9, 1])
     levels = np.array([0.1, 0.25, 0.95, 1.0, 0.5, 0.28, 0.2, 1.0, 1.0, 0.35, 0.15, 0.7, 0.2])
     flipped = across if rng.uniform() < 0.5 else -across
@@ -206,15 +218,15 @@ def metal_light(rng: Random, across: Field) -> Image:
 
 
 def smooth_rows(rng: Random, cells: float, size_px: float) -> Image:
-    """A sideways bend, one value a canvas row, smooth, about ``size_px`` pixels; shape (CANVAS_PX,)."""
+    """Draw a smooth sideways bend of about ``size_px`` pixels, one value per row of the canvas; (CANVAS_PX,)."""
     return np.asarray(noise(rng, (CANVAS_PX, 1), cells)[:, 0] * size_px, np.float32)
 
 
 def see_through(colour: Field, opacity: Field, silhouette: Image) -> Sprite:
-    """A sprite that lets the ground show where its opacity is below 1."""
+    """Make a sprite through which the ground shows where its opacity is below 1."""
     return Sprite(np.clip(colour, 0, 1).astype(np.float32), opacity.astype(np.float32), silhouette)
 
 
 def opaque(colour: Field, mask: Field) -> Sprite:
-    """A sprite that hides everything under its mask."""
+    """Make a sprite that hides everything under its mask."""
     return see_through(colour, mask, mask.astype(np.float32))

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from wastelens.data.annotations.outlines import DrawnOutline
 from wastelens.figures.heatmap import averaged, bar_ends, colour_bar, heat_png, rim_colour
-from wastelens.figures.style import material_colours, spoken
+from wastelens.figures.style import label_text, material_colours
 
 Outcome = Literal["right", "missed", "false_alarm"]
 
@@ -398,6 +398,6 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["spoken"] = spoken
+    environment.filters["label_text"] = label_text
     environment.filters["estimate"] = lambda cell: cell.partition(" [")
     return environment.get_template("gallery.html.jinja")

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from wastelens.data.annotations.outlines import DrawnOutline
 from wastelens.explain.page.gallery import ShownPair, ShownPhoto
 from wastelens.figures.heatmap import bar_ends, colour_bar, heat_rgba, laid_over, rim_colour, scale_of, shown_map
-from wastelens.figures.style import material_colours, spoken
+from wastelens.figures.style import label_text, material_colours
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -69,7 +69,8 @@ def photo_figure(
 
 def pair_text(pair: ShownPair, method: str) -> str:
     """Such as ``plastic: 0.83 (threshold 0.41), right, energy 2.3x chance``."""
-    text = f"{spoken(pair.material)}: {pair.probability:.2f} (threshold {pair.threshold:.2f}), {spoken(pair.outcome)}"
+    probability = f"{pair.probability:.2f} (threshold {pair.threshold:.2f})"
+    text = f"{label_text(pair.material)}: {probability}, {label_text(pair.outcome)}"
     energy = pair.energy(method)
     if math.isfinite(energy):
         return f"{text}, energy {energy:.1f}x chance"

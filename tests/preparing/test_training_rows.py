@@ -1,4 +1,4 @@
-"""A share of the labels: as many photos as asked for, nested, and no material lost by bad luck."""
+"""A share of the labels has the right size, is nested, and loses no material by bad luck."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wastelens.data.prepared.tables import TrainTable
-from wastelens.preparing.labelled_share import labelled_share
+from wastelens.preparing.training_rows import labelled_share
 
 MATERIALS = ("plastic", "glass", "toxic")
 
@@ -24,7 +24,7 @@ def _table(photos: int, seed: int) -> TrainTable:
 
 
 @given(st.integers(1, 80), st.floats(0.5, 100), st.floats(0.5, 100), st.integers(0, 5))
-def test_shares_are_nested_and_of_the_size_asked_for(photos: int, a: float, b: float, seed: int) -> None:
+def test_shares_are_nested_and_of_the_right_size(photos: int, a: float, b: float, seed: int) -> None:
     table = _table(photos, seed)
     small, large = (labelled_share(table, percent, seed) for percent in sorted((a, b)))
     assert len(small) == math.ceil(photos * min(a, b) / 100)
@@ -39,7 +39,7 @@ def test_every_material_that_occurs_is_in_the_first_photos(photos: int, seed: in
     assert (share.labels.any(axis=0) == table.labels.any(axis=0)).all()
 
 
-def test_all_the_labels_are_all_the_rows_in_their_order() -> None:
+def test_all_labels_give_all_rows_in_order() -> None:
     table = _table(30, 0)
     assert labelled_share(table, 100, 3).file_names == table.file_names
 
@@ -50,6 +50,6 @@ def test_another_seed_draws_other_photos() -> None:
 
 
 @pytest.mark.parametrize("percent", [0, -1, 101])
-def test_no_share(percent: float) -> None:
+def test_share_out_of_range(percent: float) -> None:
     with pytest.raises(ValueError, match="above 0 and at most 100"):
         labelled_share(_table(5, 0), percent, 0)
