@@ -1,4 +1,4 @@
-"""What a step says is to be typed next is understood by the step that it names."""
+"""The command that a step suggests next is understood by the step that it names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wastelens.system.next_command import DATA_FOLDER, next_command
 
 
 def understood(command: str, step: str) -> object:
-    """The config to which a command leads."""
+    """Return the config that a command leads to."""
     words = [word.partition("=") for word in shlex.split(command) if "=" in word]
     said = {name: value for name, _, value in words}
     return load_config(step, settings=said.pop("set", ""), parameters=said)
