@@ -14,14 +14,14 @@ Private ones and those that never leave their package are left out::
     │   ├── RunError                  an MLflow run, or MLflow's store
     │   │   └── StoreUnreachable      MLflow's server does not answer
     │   ├── StudyStoreError           Optuna's database
-    │   ├── WorkersError              tuning.trial_workers: all workers have failed
+    │   ├── WorkersError              tuning.trial_workers: all worker processes died
     │   ├── NoNetwork                 web: no host can be reached
     │   └── NoCatalogue               getting.catalogues: no catalogue answers
     ├── NonFiniteLossError            training diverged
     ├── EndsLater                     no error: leaves a run open
-    ├── TrialFailed                   tuning.trials: tells Optuna that a trial failed
-    ├── DefaultsNotDone               tuning.trial: the first trial is still missing
-    ├── NoTrialLeft                   tuning.database: every trial is taken
+    ├── TrialFailed                   tuning.trials: a trial failed, the study goes on
+    ├── DefaultsNotDone               tuning.trial: the trial of the defaults was cut short
+    ├── NoTrialLeft                   tuning.database: every trial is done or taken
     ├── InLineAlready                 tuning.database: this trial is queued already
     ├── CatalogueDown                 getting.catalogues: one catalogue does not answer
     ├── Unfetchable                   web: an address yields nothing usable

@@ -69,27 +69,3 @@ def test_corrected_intervals_hold_the_truth_where_plain_quantiles_do_not(signal)
         held_plain += plain_low <= truth <= plain_high
     assert held / trials >= 0.86  # 95 % promised; 4 standard errors of 100 trials below
     assert held > held_plain
-
-
-def test_a_predictor_does_not_beat_itself():
-    labels, scores = drawn_case(80, np.random.default_rng(1), 1.0)
-    itself = bootstrap.paired_difference(labels, scores, scores, np.random.default_rng(0), 50)
-    assert (itself.estimate, itself.low, itself.high) == (0, 0, 0)
-
-
-def test_a_better_predictor_is_found_better_and_worse_the_other_way_round():
-    labels, good = drawn_case(200, np.random.default_rng(2), 3.0)
-    poor = np.random.default_rng(3).random(labels.shape)
-    ahead = bootstrap.paired_difference(labels, good, poor, np.random.default_rng(0), 200)
-    behind = bootstrap.paired_difference(labels, poor, good, np.random.default_rng(0), 200)
-    assert 0 < ahead.low < ahead.estimate < ahead.high
-    assert (behind.estimate, behind.low, behind.high) == pytest.approx((-ahead.estimate, -ahead.high, -ahead.low))
-
-
-def test_random_scores_do_not_beat_constant_ones():
-    rng = np.random.default_rng(4)
-    ahead = 0
-    for _ in range(60):
-        labels, noise = drawn_case(100, rng, 0.0)
-        ahead += bootstrap.paired_difference(labels, noise, np.zeros(labels.shape), rng, 150).low > 0
-    assert ahead <= 9  # uncorrected, some 40 of 60

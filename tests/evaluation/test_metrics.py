@@ -11,8 +11,6 @@ from sklearn import metrics as peer
 
 from wastelens.evaluation import metrics
 
-MATERIALS = ("plastic", "glass", "paper")
-
 
 @st.composite
 def one_material(draw):
@@ -104,64 +102,6 @@ def test_decisions_are_scored_as_scikit_learn_does(labels, decisions):
     assert metrics.micro_f1(labels, decisions) == pytest.approx(micro)
     assert metrics.subset_accuracy(labels, decisions) == pytest.approx(peer.accuracy_score(labels, decisions))
     assert metrics.hamming_loss(labels, decisions) == pytest.approx(peer.hamming_loss(labels, decisions))
-
-
-def evaluation(seed: int = 0, **options):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, (60, 3))
-    labels[:, 1] = 0
-    probabilities = np.clip(labels * 0.3 + rng.random((60, 3)) * 0.7, 0, 1)
-    thresholds = [0.4, 0.5, 0.6]
-    return metrics.evaluate(labels, probabilities, thresholds, MATERIALS, rng, 200, **options)
-
-
-def test_evaluation_has_the_contracts_names():
-    named = evaluation().metrics("test_")
-    assert set(named) == {
-        "test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "test_macro_f1", "test_macro_f1_at_half",
-        "test_micro_f1", "test_subset_accuracy", "test_hamming_loss", "test_ap_plastic", "test_ap_paper",
-    }  # fmt: skip
-    assert all(np.isfinite(value) for value in named.values())
-    assert named["test_macro_ap"] == pytest.approx((named["test_ap_plastic"] + named["test_ap_paper"]) / 2)
-
-
-def test_evaluation_brackets_its_estimates_and_repeats_itself():
-    one, again = evaluation(), evaluation()
-    assert one.metrics("") == again.metrics("")
-    low, high = one.macro_ap_interval
-    assert 0 <= low <= one.macro_ap <= high <= 1
-    seen = [0, 2]
-    assert (one.ap_low[seen] <= one.ap[seen]).all()
-    assert (one.ap[seen] <= one.ap_high[seen]).all()
-    assert low < high
-
-
-def test_groups_widen_the_interval():
-    copies = np.repeat(np.arange(6), 10)
-    low, high = evaluation().macro_ap_interval
-    grouped_low, grouped_high = evaluation(groups=copies).macro_ap_interval
-    assert (grouped_low, grouped_high) != (low, high)
-
-
-LABELS, SCORES, CUTS = np.array([[0, 1], [1, 0]]), np.array([[0.1, 0.9], [0.8, 0.2]]), [0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("labels", "probabilities", "thresholds", "words"),
-    [
-        (LABELS, [[0.1, np.nan], [0.8, 0.2]], CUTS, "not finite"),
-        (LABELS, [[0.1, 1.5], [0.8, 0.2]], CUTS, "0, 1"),
-        (LABELS, [[-0.1, 0.5], [0.8, 0.2]], CUTS, "0, 1"),
-        (LABELS, SCORES[:1], CUTS, r"\(2, 2\)"),
-        (LABELS, SCORES, [0.5], "thresholds"),
-        (LABELS[:, 0], SCORES[:, 0], CUTS, "dimension"),
-        (LABELS * 2, SCORES, CUTS, "0 or 1"),
-        (LABELS[:0], SCORES[:0], CUTS, "labels"),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(labels, probabilities, thresholds, words):
-    with pytest.raises(ValueError, match=words):
-        metrics.evaluate(labels, probabilities, thresholds, ("a", "b"), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("weights", [[1, 2], [[[1, 1, 1]]], [-1, 1, 1], [np.nan, 1, 1]])

@@ -28,9 +28,7 @@ def alone_in(folder: Path, setting: str) -> Iterator[None]:
     """
     with _opened(folder) as handle:
         if not _lock(handle, folder):
-            raise DatasetError(
-                f"Another run is writing to {folder}. Wait for it to end, or choose another {setting}."
-            )
+            raise DatasetError(f"Another run is writing to {folder}. Wait for it to end, or choose another {setting}.")
         yield
 
 
