@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -108,3 +110,20 @@ def test_decisions_are_scored_as_scikit_learn_does(labels, decisions):
 def test_weights_are_checked(weights):
     with pytest.raises(ValueError, match="weights"):
         metrics.average_precision([1, 0, 1], [0.1, 0.2, 0.3], weights)
+
+
+def documented() -> list[list[str]]:
+    """Return the names, title, unit and direction of every metric in docs/metrics.md."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    table = text.partition("| metric | title | unit | better | meaning |\n")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.split("|")[1:5]] for line in table.splitlines()[1:]]
+
+
+def test_every_metric_is_documented():
+    expected = []
+    for metric in metrics.METRICS.parts.values():
+        names = [metric.name]
+        if metric.material_name:
+            names += [f"{metric.name}_low", f"{metric.name}_high", f"{metric.material_name}_<material>"]
+        expected.append([", ".join(f"`{name}`" for name in names), metric.title, metric.unit, metric.better])
+    assert documented() == expected

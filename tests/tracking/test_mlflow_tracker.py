@@ -1,4 +1,4 @@
-"""The Tracker: MLflow's and the in-memory one keep one contract."""
+"""The Tracker: MLflow's and the one in memory behave alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.memory_tracking import MemoryTracker
 from wastelens.errors import EndsLater, RunError
 from wastelens.tracking import mlflow_tracker as mlflow_tracking
 from wastelens.tracking.mlflow_tracker import MlflowTracker, git_commit_tag
-from wastelens.tracking.tracker import as_text, to_json
+from wastelens.tracking.tracker import logged_text, to_json
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """MLflow's default store, in a folder of its own."""
+    """MLflow's default store, in a separate folder."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("mlflow")
@@ -43,7 +43,7 @@ def store(tmp_path_factory):
 
 
 class Memory:
-    """What a test wants to know of runs kept in memory."""
+    """Access to the runs kept in memory, for tests."""
 
     def __init__(self):
         self.tracker = MemoryTracker(draws=True)
@@ -71,7 +71,7 @@ class Memory:
 
 
 class InMlflow:
-    """What a test wants to know of runs in MLflow's store."""
+    """Access to the runs in MLflow's store, for tests."""
 
     def __init__(self, mlflow):
         self.tracker = MlflowTracker()
@@ -102,7 +102,7 @@ def kept(request):
     return Memory() if request.param == "memory" else InMlflow(request.getfixturevalue("store"))
 
 
-def test_run_keeps_what_it_is_told(kept, tmp_path):
+def test_a_run_keeps_what_is_logged(kept, tmp_path):
     file = tmp_path / "weights.h5"
     file.write_bytes(b"\x00\x01")
     with kept.tracker.start("train") as run:
@@ -211,7 +211,7 @@ def test_a_metric_can_be_taken_back_by_nan(kept):
 
 
 def started(kept, name, ends=None, **tags):
-    """The id of a run that has ended; MLflow tells runs apart by the millisecond they start in."""
+    """Run and end a run, and return its id; MLflow orders runs by the millisecond they start in."""
 
     def run_it():
         with kept.tracker.start(name) as run:
@@ -378,7 +378,7 @@ def test_unknown_run_cannot_be_resumed(kept):
 
 
 def shared(kept, key, name="study"):
-    """The id of a shared run, opened and ended."""
+    """Open and end a shared run, and return its id."""
     with kept.tracker.start_shared(name, key) as run:
         return run.id
 
@@ -400,7 +400,7 @@ def test_a_shared_run_is_one_for_all_that_know_its_key(kept):
     assert shared(kept, "study a of litter") == first
 
 
-def test_a_shared_run_that_was_interrupted_is_gone_on_with(kept):
+def test_a_shared_run_that_was_interrupted_is_resumed(kept):
     ids = []
 
     def interrupted():
@@ -465,7 +465,7 @@ def test_a_shared_run_that_was_deleted_makes_way_for_a_new_one(store):
     assert shared(kept, "deleted") == first, "the one that was there first"
 
 
-def test_a_shared_run_leaves_one_experiment_to_be_seen_that_of_claims(store):
+def test_a_shared_run_leaves_one_visible_experiment_that_of_claims(store):
     before = {one.name for one in store.MlflowClient().search_experiments()}
     for key in ("unseen", "unseen, too"):
         shared(InMlflow(store), key)
@@ -499,7 +499,7 @@ def test_of_two_processes_that_open_a_ledger_one_takes_the_others(store, monkeyp
 
 
 @pytest.mark.parametrize("what", ["run", "experiment"])
-def test_claims_that_were_deleted_begin_anew(store, what):
+def test_deleted_claims_start_over(store, what):
     kept = InMlflow(store)
     key = f"without its {what}"
     ledger = kept.tracker.ledger(key).id
@@ -523,7 +523,7 @@ def test_of_two_processes_that_open_a_shared_run_one_joins_the_other(store, monk
     theirs = []
 
     def outrun(key, candidate):
-        """Another process is elected between our look and our attempt."""
+        """Let another process be elected between our check and our attempt."""
         monkeypatch.setattr(mlflow_tracking, "_elect", original)
         theirs.append(store.MlflowClient().create_run(experiment).info.run_id)
         assert original(key, theirs[0]) == theirs[0]
@@ -570,7 +570,7 @@ def test_what_cannot_be_settled_is_told(store):
     with pytest.raises(RunError, match="cannot be used"):
         MlflowTracker().settle("0" * 32, "taken", "worker")
     run_id = started(InMlflow(store), "study")
-    with pytest.raises(RunError, match=r"does not take parameter 'taken=1'\. Run it again\.$"):
+    with pytest.raises(RunError, match=r"does not accept the parameter 'taken=1'\. Run it again\.$"):
         MlflowTracker().settle(run_id, "taken=1", "worker")
 
 
@@ -639,7 +639,7 @@ def test_commit_is_a_tag_only_of_the_code_that_git_keeps(tmp_path, monkeypatch):
 
 
 def test_texts():
-    assert [as_text(value) for value in (True, False, 0.1 + 0.2, 3, "x", None, 1e-7)] == [
+    assert [logged_text(value) for value in (True, False, 0.1 + 0.2, 3, "x", None, 1e-7)] == [
         *("true", "false", "0.3", "3", "x", "None", "1e-07"),
     ]
     assert to_json({"b": 1, "a": Path("x")}) == '{\n  "a": "x",\n  "b": 1\n}\n'
