@@ -24,7 +24,7 @@ def keras() -> Any:
 
 @pytest.fixture(scope="module")
 def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset, ``litter``, prepared once for all tests of a file; tests must not write to its tables."""
+    """Prepare a small dataset, ``litter``, once for all tests of a file; they must not write to its tables."""
     from wastelens.steps import prepare  # heavy, and most tests need none of it
 
     root = tmp_path_factory.mktemp("prepared")

@@ -112,7 +112,7 @@ def _nearest_labels(place: int, train_places: IndexArray, labels: FloatArray, pr
 
 
 def file_order(names: Sequence[str]) -> dict[str, int]:
-    """Number the files in natural order, from 0; repeated names share a number."""
+    """Return each file's place in natural order, from 0; repeated names share a place."""
     return {name: place for place, name in enumerate(sorted(set(names), key=natural_key))}
 
 

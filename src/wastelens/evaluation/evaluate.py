@@ -9,13 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.evaluation.bootstrap import Interval, interval, multiplicities
-from wastelens.evaluation.metrics import (
-    METRICS,
-    MetricValue,
-    SplitPredictions,
-    checked_probabilities,
-    macro_average_precision,
-)
+from wastelens.evaluation.metrics import METRICS, MetricValue, checked_probabilities, decide, macro_average_precision
 from wastelens.system.arrays import FloatArray
 
 
@@ -83,8 +77,8 @@ def evaluate(
     if cuts.shape != (truth.shape[1],) or len(materials) != truth.shape[1]:
         raise ValueError(f"{truth.shape[1]} label columns need as many thresholds and materials")
     weights = multiplicities(len(truth), resamples, rng, groups)
-    predictions = SplitPredictions(truth, numbers, cuts)
-    values = {name: metric.evaluate(predictions, weights) for name, metric in METRICS.parts.items()}
+    decisions = decide(numbers, cuts)
+    values = {name: metric.evaluate(truth, numbers, decisions, weights) for name, metric in METRICS.parts.items()}
     return Evaluation(tuple(materials), truth.mean(axis=0), len(truth), values)
 
 

@@ -59,7 +59,7 @@ class Scaling:
         return wide if self.axes is None else wide @ self.axes
 
 
-def fit_scaling(train_features: npt.ArrayLike, seed: int) -> Scaling:
+def fit_scaling(train_features: npt.ArrayLike, seed: int) -> tuple[Scaling, Float32Array]:
     """Scale each feature to unit variance, clip it at 3 standard deviations, and keep at most 64 principal axes.
 
     Without the first, features in large units dominate all distances. Without the second, features that are zero for
@@ -73,15 +73,14 @@ def fit_scaling(train_features: npt.ArrayLike, seed: int) -> Scaling:
         train_features: (photos, ...), any numeric type; axes after the first are flattened.
         seed: of the randomised decomposition of wide features.
 
+    Returns:
+        The scaling, and the training photos scaled but not yet rotated, (photos, kept).
+
     Raises:
         DatasetError: the features are not finite as float32.
         ValueError: there are no photos or no features.
     """
-    return fit_and_scale(checked_features(train_features), seed)[0]
-
-
-def fit_and_scale(rows: Float32Array, seed: int) -> tuple[Scaling, Float32Array]:
-    """Return the scaling, and the training photos scaled but not yet rotated, (photos, kept)."""
+    rows = checked_features(train_features)
     low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
     kept = high - low > _CONSTANT_RANGE * np.maximum(np.abs(low), np.abs(high))
     varying = rows[:, kept]

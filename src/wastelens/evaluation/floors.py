@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,7 @@ class Floors:
 
     def metrics(self) -> dict[str, float]:
         """Return the floors by their MLflow names."""
-        return {
-            "floor_macro_ap": self.macro_ap,
-            "floor_macro_f1": self.macro_f1,
-            "floor_subset_accuracy": self.subset_accuracy,
-        }
+        return {f"floor_{name}": value for name, value in asdict(self).items()}
 
 
 def floors(labels: npt.ArrayLike) -> Floors:

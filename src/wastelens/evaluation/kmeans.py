@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.errors import ConfigError
-from wastelens.evaluation.feature_scaling import Scaling, checked_features, fit_and_scale
+from wastelens.evaluation.feature_scaling import Scaling, fit_scaling
 from wastelens.system.arrays import Float32Array, FloatArray, IndexArray
 
 SILHOUETTE_PHOTOS = 2000
@@ -93,7 +93,7 @@ def fit_clusters(
     """
     from threadpoolctl import threadpool_limits
 
-    scaling, scaled = fit_and_scale(checked_features(train_features), seed)
+    scaling, scaled = fit_scaling(train_features, seed)
     tried = _ks_to_try(k, k_range, scaled)
     points = scaling._rotate(scaled)
     sample = _sample(len(points), SILHOUETTE_PHOTOS, seed)

@@ -1,8 +1,7 @@
 """Metrics of multi-label predictions: average precision from probabilities, F1 and its relatives from decisions.
 
-A metric of a split is a function of a :class:`SplitPredictions` under the decorator :func:`metric`, which keeps its
-title, unit and direction beside it. To add one is to write that function: evaluation, MLflow, figures and tests take
-it from :data:`METRICS`.
+To add a metric, write a function of labels and probabilities or decisions and decorate it with :func:`metric`, which
+keeps its title, unit and direction beside it; everything else takes it from :data:`METRICS`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,104 @@ from wastelens.system.registry import Registry
 
 # Resamples times photos handled at once: a few temporary arrays of 8 bytes each, so about 100 MB at the peak.
 _CELLS_AT_ONCE = 4_000_000
+
+
+Measure = TypeVar("Measure", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A metric's value on one split.
+
+    Attributes:
+        value: over all materials; NaN if there is none.
+        low, high: its 95 % interval; NaN for a metric without one.
+        materials, materials_low, materials_high: value and 95 % interval per material, (m,), NaN for a material without
+            positives; (0,) for a metric that is not measured per material.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    materials: FloatArray = field(default_factory=lambda: np.empty(0))
+    materials_low: FloatArray = field(default_factory=lambda: np.empty(0))
+    materials_high: FloatArray = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good predictions are.
+
+    Attributes:
+        name: its MLflow name, without the split.
+        title: as figures and tables show it.
+        unit: of its values; empty for a number without one.
+        better: which of two values is better.
+        of: the second argument of the function, after the labels; both are (photos, materials).
+        measure: the function. It returns one number or, with a ``material_name``, one per material, (m,); with weights
+            (resamples, photos) as a third argument, one row per resample, (resamples, m).
+        material_name: MLflow name of the values per material, ``<material_name>_<material>``; empty if there are none.
+            The metric is then their mean over the materials that have a value, with a 95 % bootstrap interval.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Literal["higher", "lower"]
+    of: Literal["probabilities", "decisions"]
+    measure: Callable[..., Any]
+    material_name: str = ""
+
+    def evaluate(
+        self, labels: BoolArray, probabilities: FloatArray, decisions: BoolArray, weights: npt.NDArray[np.int32]
+    ) -> MetricValue:
+        """Measure predictions (photos, materials); weights: counts of photos in resamples, (resamples, photos)."""
+        answers = probabilities if self.of == "probabilities" else decisions
+        if not self.material_name:
+            return MetricValue(float(self.measure(labels, answers)))
+        resampled, each = self.measure(labels, answers, weights), self.measure(labels, answers)
+        value = float(mean_of_defined(each))
+        bounds = np.array([_interval(column, one) for column, one in zip(resampled.T, each.tolist(), strict=True)])
+        return MetricValue(value, *_interval(mean_of_defined(resampled), value), each, bounds[:, 0], bounds[:, 1])
+
+    def logged(self, value: MetricValue, materials: Sequence[str]) -> dict[str, float]:
+        """Return a value by its MLflow names; a material without a value (no positives) gets no entry."""
+        if not self.material_name:
+            return {self.name: value.value}
+        pairs = zip(materials, value.materials.tolist(), strict=True)
+        return {
+            self.name: value.value,
+            f"{self.name}_low": value.low,
+            f"{self.name}_high": value.high,
+            **{f"{self.material_name}_{material}": one for material, one in pairs if not np.isnan(one)},
+        }
+
+
+def _interval(resampled: FloatArray, estimate: float) -> tuple[float, float]:
+    """Return the bias-corrected 95 % interval of a metric, within [0, 1]."""
+    low, high = bootstrap.interval(resampled, estimate=estimate)
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+METRICS: Registry[Metric] = Registry("metric", __name__)
+
+
+def metric(
+    name: str,
+    title: str,
+    *,
+    of: Literal["probabilities", "decisions"],
+    unit: str = "",
+    better: Literal["higher", "lower"] = "higher",
+    material_name: str = "",
+) -> Callable[[Measure], Measure]:
+    """Return a decorator that registers a function as a metric; for the arguments see :class:`Metric`."""
+
+    def add(measure: Measure) -> Measure:
+        METRICS.register(name)(Metric(name, title, unit, better, of, measure, material_name))
+        return measure
+
+    return add
 
 
 def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> FloatArray:
@@ -70,6 +167,7 @@ def _ends_of_ties(falling: FloatArray) -> IndexArray:
     return np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
 
 
+@metric("macro_ap", "macro AP", of="probabilities", material_name="ap")
 def per_material_average_precision(
     labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> FloatArray:
@@ -111,11 +209,19 @@ def f1_per_material(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> FloatArr
     return _f1((truth & predicted).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0))
 
 
+@metric("macro_f1", "macro F1", of="decisions")
 def macro_f1(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
     """Return the mean F1 over all materials; those without positives count as 0, as in scikit-learn."""
     return float(f1_per_material(labels, decisions).mean())
 
 
+@metric("macro_f1_at_half", "macro F1 at threshold 0.5", of="probabilities")
+def macro_f1_at_half(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """Return :func:`macro_f1` of the decisions at threshold 0.5."""
+    return macro_f1(labels, np.asarray(probabilities) >= 0.5)
+
+
+@metric("micro_f1", "micro F1", of="decisions")
 def micro_f1(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
     """Return the F1 of all (photo, material) decisions pooled."""
     truth, predicted = _checked_decisions(labels, decisions)
@@ -127,12 +233,14 @@ def _f1(hits: npt.ArrayLike, predicted: npt.ArrayLike, present: npt.ArrayLike) -
     return _quotient(2.0 * np.asarray(hits), both, 0.0)
 
 
+@metric("subset_accuracy", "subset accuracy", of="decisions", unit="share of photos")
 def subset_accuracy(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
     """Return the share of photos with all materials decided correctly."""
     truth, predicted = _checked_decisions(labels, decisions)
     return float((truth == predicted).all(axis=1).mean())
 
 
+@metric("hamming_loss", "Hamming loss", of="decisions", unit="share of decisions", better="lower")
 def hamming_loss(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
     """Return the share of (photo, material) decisions that are wrong."""
     truth, predicted = _checked_decisions(labels, decisions)
@@ -142,140 +250,6 @@ def hamming_loss(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
 def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArray:
     """Apply the decision rule of the whole project: probability ≥ threshold. (n, m) and (m,) → bool (n, m)."""
     return np.asarray(probabilities, dtype=np.float64) >= np.asarray(thresholds, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class SplitPredictions:
-    """Labels of one split, and a model's predictions of them.
-
-    Attributes:
-        labels: bool (photos, materials).
-        probabilities: float64 (photos, materials), in [0, 1].
-        thresholds: float64 (materials,), chosen on validation photos.
-    """
-
-    labels: BoolArray
-    probabilities: FloatArray
-    thresholds: FloatArray
-
-    @property
-    def decisions(self) -> BoolArray:
-        """Decisions at the calibrated thresholds, (photos, materials)."""
-        return decide(self.probabilities, self.thresholds)
-
-
-@dataclass(frozen=True)
-class MetricValue:
-    """A metric's value on one split.
-
-    Attributes:
-        value: over all materials; NaN if there is none.
-        low, high: its 95 % interval; NaN for a metric without one.
-        materials, materials_low, materials_high: value and 95 % interval per material, (m,), NaN for a material without
-            positives; (0,) for a metric that is not measured per material.
-    """
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    materials: FloatArray = field(default_factory=lambda: np.empty(0))
-    materials_low: FloatArray = field(default_factory=lambda: np.empty(0))
-    materials_high: FloatArray = field(default_factory=lambda: np.empty(0))
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number that says how good predictions are.
-
-    Attributes:
-        name: its MLflow name, without the split.
-        title: as figures and tables show it.
-        unit: of its values; empty for a number without one.
-        better: which of two values is better.
-        measure: the function; it returns one number or, with ``material_name``, one per material (m,), and for
-            resampling weights (resamples, photos) one row per resample (resamples, m).
-        material_name: MLflow name of its values per material, ``<material_name>_<material>``; empty if there are none.
-            The metric is then their mean over the materials that have a value, with a 95 % bootstrap interval.
-    """
-
-    name: str
-    title: str
-    unit: str
-    better: Literal["higher", "lower"]
-    measure: Callable[..., Any]
-    material_name: str = ""
-
-    def evaluate(self, predictions: SplitPredictions, weights: npt.NDArray[np.int32]) -> MetricValue:
-        """Measure predictions; weights: how often each photo is in each resample, (resamples, photos)."""
-        if not self.material_name:
-            return MetricValue(float(self.measure(predictions)))
-        resampled, each = self.measure(predictions, weights), self.measure(predictions)
-        value = float(mean_of_defined(each))
-        bounds = np.array([_interval(column, one) for column, one in zip(resampled.T, each.tolist(), strict=True)])
-        return MetricValue(value, *_interval(mean_of_defined(resampled), value), each, bounds[:, 0], bounds[:, 1])
-
-    def logged(self, value: MetricValue, materials: Sequence[str]) -> dict[str, float]:
-        """Return a value by its MLflow names; a material without a value (no positives) gets no entry."""
-        if not self.material_name:
-            return {self.name: value.value}
-        pairs = zip(materials, value.materials.tolist(), strict=True)
-        return {
-            self.name: value.value,
-            f"{self.name}_low": value.low,
-            f"{self.name}_high": value.high,
-            **{f"{self.material_name}_{material}": one for material, one in pairs if not np.isnan(one)},
-        }
-
-
-def _interval(resampled: FloatArray, estimate: float) -> tuple[float, float]:
-    """Return the bias-corrected 95 % interval of a metric, within [0, 1]."""
-    low, high = bootstrap.interval(resampled, estimate=estimate)
-    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
-
-
-METRICS: Registry[Metric] = Registry("metric", __name__)
-
-
-def metric(
-    name: str, title: str, *, unit: str = "", better: Literal["higher", "lower"] = "higher", material_name: str = ""
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that makes a function a metric; for the arguments see :class:`Metric`."""
-
-    def add(measure: Callable[..., Any]) -> Callable[..., Any]:
-        METRICS.register(name)(Metric(name, title, unit, better, measure, material_name))
-        return measure
-
-    return add
-
-
-@metric("macro_ap", "macro AP", material_name="ap")
-def _macro_ap(predictions: SplitPredictions, weights: npt.ArrayLike | None = None) -> FloatArray:
-    return per_material_average_precision(predictions.labels, predictions.probabilities, weights)
-
-
-@metric("macro_f1", "macro F1")
-def _macro_f1(predictions: SplitPredictions) -> float:
-    return macro_f1(predictions.labels, predictions.decisions)
-
-
-@metric("macro_f1_at_half", "macro F1 at threshold 0.5")
-def _macro_f1_at_half(predictions: SplitPredictions) -> float:
-    return macro_f1(predictions.labels, predictions.probabilities >= 0.5)
-
-
-@metric("micro_f1", "micro F1")
-def _micro_f1(predictions: SplitPredictions) -> float:
-    return micro_f1(predictions.labels, predictions.decisions)
-
-
-@metric("subset_accuracy", "subset accuracy", unit="share of photos")
-def _subset_accuracy(predictions: SplitPredictions) -> float:
-    return subset_accuracy(predictions.labels, predictions.decisions)
-
-
-@metric("hamming_loss", "Hamming loss", unit="share of decisions", better="lower")
-def _hamming_loss(predictions: SplitPredictions) -> float:
-    return hamming_loss(predictions.labels, predictions.decisions)
 
 
 def checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArray, FloatArray]:
