@@ -262,8 +262,8 @@ def test_finished_runs_are_found_in_every_experiment_and_on_every_page_but_no_de
     store.MlflowClient().delete_run(deleted)
     original = store.MlflowClient.search_runs
 
-    def short_pages(self, *arguments, **options):
-        return original(self, *arguments, **{**options, "max_results": 2})
+    def short_pages(self, ids, conditions, view, most, order_by, token):
+        return original(self, ids, conditions, view, min(most, 2), order_by, token)
 
     monkeypatch.setattr(store.MlflowClient, "search_runs", short_pages)
     assert sorted(one.run.id for one in kept.tracker.finished(wanted)) == sorted(ids)

@@ -151,11 +151,11 @@ def folders_are_labels(tables: Sequence[LabelTable]) -> bool:
 
 def size_scores(inputs: ControlInputs, seed: int) -> dict[str, FloatArray]:
     """Fit a forest on the photos' size and shape, which tell cameras and users apart. Return split → (n, m)."""
-    features = {split: size_features(table) for split, table in inputs.tables.items()}
+    features = {split: _size_features(table) for split, table in inputs.tables.items()}
     return forest_scores(features, inputs.train.labels, seed)
 
 
-def size_features(table: LabelTable) -> FloatArray:
+def _size_features(table: LabelTable) -> FloatArray:
     """Return width, height (pixels), ratio, area, and portrait, square or landscape as -1, 0 or 1: (n, 5)."""
     width = table.frame["width"].to_numpy(dtype=np.float64)
     height = table.frame["height"].to_numpy(dtype=np.float64)
@@ -164,12 +164,11 @@ def size_features(table: LabelTable) -> FloatArray:
 
 def colour_scores(inputs: ControlInputs, seed: int) -> dict[str, FloatArray]:
     """Fit a forest on colours, which show grass, asphalt or sand but no objects. Return split → (n, m)."""
-    features = {split: colour_features(inputs.photos, _places(t)) for split, t in inputs.tables.items()}
+    features = {
+        split: colour_features(inputs.photos, table.frame["photo_index"].to_numpy(dtype=np.intp))
+        for split, table in inputs.tables.items()
+    }
     return forest_scores(features, inputs.train.labels, seed)
-
-
-def _places(table: LabelTable) -> IndexArray:
-    return table.frame["photo_index"].to_numpy(dtype=np.intp)
 
 
 def colour_features(photos: PhotoArray, index: IndexArray) -> FloatArray:

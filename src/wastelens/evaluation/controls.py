@@ -122,20 +122,15 @@ def controls_frame(controls: Controls, tables: Mapping[str, LabelTable]) -> pd.D
     Raises:
         ValueError: a split has another number of rows than scores.
     """
-    parts = [
-        _scores_frame(controls, name, split, tables[split])
-        for name, splits in controls.scores.items()
-        for split in splits
-    ]
+    parts = []
+    for name, splits in controls.scores.items():
+        for split, scores in splits.items():
+            part = pd.DataFrame(scores, columns=list(controls.materials))
+            part.insert(0, "control", name)
+            part.insert(1, "split", split)
+            part.insert(2, "file_name", tables[split].file_names)
+            parts.append(part)
     return pd.concat(parts, ignore_index=True)
-
-
-def _scores_frame(controls: Controls, name: str, split: str, table: LabelTable) -> pd.DataFrame:
-    part = pd.DataFrame(controls.scores[name][split], columns=list(controls.materials))
-    part.insert(0, "control", name)
-    part.insert(1, "split", split)
-    part.insert(2, "file_name", table.file_names)
-    return part
 
 
 def control_scores(frame: pd.DataFrame, control: str, table: LabelTable) -> FloatArray:

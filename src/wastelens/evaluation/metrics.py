@@ -139,7 +139,7 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt
     Raises:
         ValueError: the shapes do not match, labels are not 0 or 1, scores are not finite, or weights are negative.
     """
-    truth, numbers = _checked_labels(labels, 1), _checked_scores(scores, 1)
+    truth, numbers = checked_labels(labels, 1), _checked_scores(scores, 1)
     _same_shape(truth, numbers)
     counts = _checked_weights(weights, len(truth))
     order = np.argsort(-numbers, kind="stable")
@@ -203,16 +203,14 @@ def _quotient(above: Array, below: Array, otherwise: float) -> FloatArray:
     return answer
 
 
-def f1_per_material(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> FloatArray:
-    """Return F1 = 2·TP / (2·TP + FP + FN) per material, (n, m) → (m,); 0 where nothing is present or predicted."""
-    truth, predicted = _checked_decisions(labels, decisions)
-    return _f1((truth & predicted).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0))
-
-
 @metric("macro_f1", "macro F1", of="decisions")
 def macro_f1(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
-    """Return the mean F1 over all materials; those without positives count as 0, as in scikit-learn."""
-    return float(f1_per_material(labels, decisions).mean())
+    """Return the mean over all materials of F1 = 2·TP / (2·TP + FP + FN).
+
+    A material that is neither present nor predicted counts as 0, as in scikit-learn.
+    """
+    truth, predicted = _checked_decisions(labels, decisions)
+    return float(_f1((truth & predicted).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0)).mean())
 
 
 @metric("macro_f1_at_half", "macro F1 at threshold 0.5", of="probabilities")
@@ -258,7 +256,7 @@ def checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArray, Fl
     Raises:
         ValueError: the shapes differ, there are no photos, labels are not 0 or 1, or scores are not finite.
     """
-    truth, numbers = _checked_labels(labels, 2), _checked_scores(scores, 2)
+    truth, numbers = checked_labels(labels), _checked_scores(scores, 2)
     _same_shape(truth, numbers)
     return truth, numbers
 
@@ -266,25 +264,17 @@ def checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArray, Fl
 def checked_probabilities(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[BoolArray, FloatArray]:
     """Do as :func:`checked`, and check that the scores lie within [0, 1]."""
     truth, numbers = checked(labels, probabilities)
-    _check_probabilities(numbers)
+    if numbers.min() < 0 or numbers.max() > 1:
+        raise ValueError(f"probabilities must lie in [0, 1]; these range from {numbers.min():g} to {numbers.max():g}")
     return truth, numbers
 
 
-def checked_labels(labels: npt.ArrayLike) -> BoolArray:
-    """Return labels as bool, (n, m).
+def checked_labels(labels: npt.ArrayLike, dimensions: int = 2) -> BoolArray:
+    """Return labels as bool, (n, m) or, in one dimension, (n,).
 
     Raises:
-        ValueError: the shape differs, there are no photos, or values are not 0 or 1.
+        ValueError: there are other dimensions or no photos, or values are not 0 or 1.
     """
-    return _checked_labels(labels, 2)
-
-
-def _check_probabilities(numbers: FloatArray) -> None:
-    if numbers.min() < 0 or numbers.max() > 1:
-        raise ValueError(f"probabilities must lie in [0, 1]; these range from {numbers.min():g} to {numbers.max():g}")
-
-
-def _checked_labels(labels: npt.ArrayLike, dimensions: int) -> BoolArray:
     values = np.asarray(labels)
     if values.ndim != dimensions or values.size == 0:
         raise ValueError(f"labels must have {dimensions} dimension(s) and not be empty; their shape is {values.shape}")
@@ -313,7 +303,7 @@ def _checked_weights(weights: npt.ArrayLike | None, photos: int) -> Array:
 
 
 def _checked_decisions(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> tuple[BoolArray, BoolArray]:
-    truth, predicted = _checked_labels(labels, 2), _checked_labels(decisions, 2)
+    truth, predicted = checked_labels(labels), checked_labels(decisions)
     _same_shape(truth, predicted)
     return truth, predicted
 

@@ -60,7 +60,7 @@ def average_precision_bars(
     control: str,
     control_macro_ap: float,
     verdict: str,
-    control_ap: FloatArray | None = None,
+    control_ap: FloatArray,
 ) -> Figure:
     """Draw average precision with its interval, overall and per material, beside the floor and the strongest control.
 
@@ -70,7 +70,7 @@ def average_precision_bars(
         control: name of the strongest control.
         control_macro_ap: its macro AP.
         verdict: the conclusion, used as the title.
-        control_ap: the control's average precision per material, (m,), if known.
+        control_ap: the control's average precision per material, (m,), NaN for a material without positives.
     """
     figure = blank_figure(9.5, 5.2)
     axes = figure.add_subplot()
@@ -80,8 +80,7 @@ def average_precision_bars(
     ap = np.append(scores.value, scores.materials)
     bounds = np.array([np.append(low, scores.materials_low), np.append(high, scores.materials_high)])
     floor = np.append(floors.macro_ap, np.where(evaluation.prevalence > 0, evaluation.prevalence, np.nan))
-    unknown = np.full(len(evaluation.materials), np.nan)
-    rival = np.append(control_macro_ap, unknown if control_ap is None else control_ap)
+    rival = np.append(control_macro_ap, control_ap)
     _draw_bars(axes, rows, ap, bounds)
     axes.vlines(floor, rows - 0.33, rows + 0.33, color=_ORANGE, linewidth=2.6, label="floor: prevalence", zorder=4)
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wastelens.system.digests import file_digest
-from wastelens.tracking.mlflow_store import answers, is_server, outages, store_errors, unreachable
+from wastelens.tracking.mlflow_store import answers, is_server, outages, store_client, store_errors, unreachable
 from wastelens.tracking.tracker import PyfuncModel, logged_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class MlflowRun:
         """Log parameters; a value that differs from the one that ``mlflow run`` logged goes into a tag instead."""
         import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         known = client.get_run(self.id).data.params
         wanted = {key: logged_text(value) for key, value in parameters.items()}
         fresh = {key: value for key, value in wanted.items() if key not in known}
@@ -61,22 +61,20 @@ class MlflowRun:
         # Metrics of an epoch, at half the cost: mlflow.log_metrics reads the whole run to look for related models.
         now_ms = measured_ms or int(time.time() * 1000)
         measured = [Metric(key, value, now_ms, step) for key, value in values.items()]
-        mlflow.MlflowClient().log_batch(self.id, metrics=measured)
+        store_client().log_batch(self.id, metrics=measured)
 
     @store_errors()
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        import mlflow
         from mlflow.entities import RunTag
 
         if tags:
             wanted = [RunTag(key, logged_text(value)) for key, value in tags.items()]
-            mlflow.MlflowClient().log_batch(self.id, tags=wanted)
+            store_client().log_batch(self.id, tags=wanted)
 
     @store_errors()
     def log_figure(self, figure: Figure, path: str) -> None:
-        import mlflow
 
-        mlflow.MlflowClient().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
+        store_client().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
 
     def log_table(self, table: pd.DataFrame, path: str) -> None:
         self.log_text(table.to_csv(index=False), path)
@@ -99,16 +97,14 @@ class MlflowRun:
 
         If this is interrupted, the store has the old files, the new ones, or both.
         """
-        import mlflow
 
-        mlflow.MlflowClient().log_artifacts(self.id, str(folder), path)
+        store_client().log_artifacts(self.id, str(folder), path)
         self._delete_others(folder, path)
 
     def _delete_others(self, folder: Path, path: str) -> None:
         """Delete the artifacts below a path that the folder does not have."""
-        import mlflow
 
-        for one in mlflow.MlflowClient().list_artifacts(self.id, path):
+        for one in store_client().list_artifacts(self.id, path):
             twin = folder / Path(one.path).name
             if not twin.exists():
                 self.delete(one.path)
@@ -117,7 +113,6 @@ class MlflowRun:
 
     @store_errors()
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
-        import mlflow
         from mlflow.data.pandas_dataset import from_pandas
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -126,7 +121,7 @@ class MlflowRun:
             warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
             dataset = from_pandas(table, source=str(source), name=name, digest=f"{digest[:24]}-{context}")
             logged = DatasetInput(Dataset(**dataset.to_dict()), [InputTag("mlflow.data.context", context)])
-            mlflow.MlflowClient().log_inputs(self.id, datasets=[logged])
+            store_client().log_inputs(self.id, datasets=[logged])
 
     @store_errors()
     def log_model(self, model: PyfuncModel, name: str) -> None:
@@ -149,7 +144,7 @@ class MlflowRun:
             "conda_env": _environment(model.requirements),
             "model_config": dict(model.settings),
         }
-        outputs = mlflow.MlflowClient().get_run(self.id).outputs
+        outputs = store_client().get_run(self.id).outputs
         if outputs and logged.model_id in [one.model_id for one in outputs.model_outputs]:
             self._complete(logged, contents)
             return
@@ -167,7 +162,7 @@ class MlflowRun:
         """Log the rest of a model that is among the run's outputs already, where MLflow accepts it only once."""
         import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         about = mlflow.models.Model(
             artifact_path=logged.artifact_location,
             model_uuid=logged.model_id,
@@ -185,7 +180,7 @@ class MlflowRun:
         """Return MLflow's entry for a model: this run's entry for the same files and settings, or a new one."""
         import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         run = client.get_run(self.id)
         digest = _model_digest(model)
         for found in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{self.id}'"):
@@ -205,9 +200,8 @@ class MlflowRun:
 
         Of several values at a step, take the first: a later one at the last step is a final metric, not that epoch's.
         """
-        import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         rows: dict[int, dict[str, float]] = {}
         for name in names:
             for metric in sorted(client.get_metric_history(self.id, name), key=lambda one: one.timestamp):
@@ -238,7 +232,7 @@ class MlflowRun:
         import mlflow
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        artifacts = mlflow.MlflowClient().get_run(self.id).info.artifact_uri
+        artifacts = store_client().get_run(self.id).info.artifact_uri
         with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), outages():
             get_artifact_repository(artifacts).delete_artifacts(path)
 

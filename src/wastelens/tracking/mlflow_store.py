@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.system.passwords import without_passwords
@@ -55,6 +56,13 @@ def _is_outage(error: BaseException) -> bool:
     if isinstance(error, mlflow.exceptions.RestException):
         return str(error.error_code) == "TEMPORARILY_UNAVAILABLE"
     return _without_answer(error) or not answers()
+
+
+def store_client() -> Any:
+    """Return a client of MLflow's store; mlflow is imported only here and where it is used, as it takes a second."""
+    import mlflow
+
+    return mlflow.MlflowClient()
 
 
 def is_server(uri: str) -> bool:

@@ -20,6 +20,7 @@ from wastelens.tracking.mlflow_store import (
     answers,
     is_server,
     outages,
+    store_client,
     store_errors,
     store_shown,
     unreachable,
@@ -113,7 +114,6 @@ class MlflowTracker:
 
         It is in a separate experiment, since a parameter for each claim would clutter the table of runs.
         """
-        import mlflow
 
         found = _elected(key)
         if not found:
@@ -121,7 +121,7 @@ class MlflowTracker:
                 candidate = _new_ledger(key)
                 found = _elect(key, candidate)
                 if found != candidate:
-                    mlflow.MlflowClient().delete_run(candidate)
+                    store_client().delete_run(candidate)
         return MlflowRun(found)
 
     def settle(self, run_id: str, key: str, value: str) -> str:
@@ -131,7 +131,7 @@ class MlflowTracker:
         """
         import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         with contextlib.suppress(mlflow.exceptions.MlflowException):
             client.log_param(run_id, key, value)
         with store_errors():
@@ -142,10 +142,9 @@ class MlflowTracker:
 
     def finish(self, run_id: str, status: str, ended_ms: int | None = None) -> None:
         """Set the final status of a run that no process writes any more; ended_ms: ms since 1970, None is now."""
-        import mlflow
 
         with store_errors():
-            mlflow.MlflowClient().set_terminated(run_id, status, ended_ms)
+            store_client().set_terminated(run_id, status, ended_ms)
 
     def stored(self, run_id: str) -> StoredRun:
         """Return a run of the store without opening it.
@@ -153,11 +152,10 @@ class MlflowTracker:
         Raises:
             RunError: there is no run with this id, or it was deleted.
         """
-        import mlflow
 
         try:
             with store_errors():
-                found = mlflow.MlflowClient().get_run(run_id)
+                found = store_client().get_run(run_id)
         except StoreUnreachable:
             raise
         except RunError as error:
@@ -180,12 +178,11 @@ class MlflowTracker:
 
         The run that ``mlflow run`` opened for this process is tagged ``adds_to_run``.
         """
-        import mlflow
 
         wrapper = os.environ.get("MLFLOW_RUN_ID") if self._depth == 0 else None
         if wrapper:
             with outages():
-                mlflow.MlflowClient().set_tag(wrapper, "adds_to_run", run_id)
+                store_client().set_tag(wrapper, "adds_to_run", run_id)
         yield MlflowRun(run_id)
 
     @contextlib.contextmanager
@@ -219,7 +216,7 @@ def _end(run_id: str, status: str, wrapper: str | None) -> None:
         with store_errors(), variables(silent):
             mlflow.end_run(status)
             if wrapper:
-                mlflow.MlflowClient().set_terminated(wrapper, status)
+                store_client().set_terminated(wrapper, status)
     except RunError as error:
         monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
         if monitor:
@@ -251,14 +248,10 @@ def _search(conditions: list[str]) -> list[StoredRun]:
     """Search all experiments for runs that meet all conditions."""
     import mlflow
 
-    client = mlflow.MlflowClient()
     with store_errors():
-        experiments = [one.experiment_id for one in client.search_experiments()]
-        page = client.search_runs(experiments, " and ".join(conditions))
-        found = list(page)
-        while page.token:
-            page = client.search_runs(experiments, " and ".join(conditions), page_token=page.token)
-            found += page
+        found = mlflow.search_runs(
+            filter_string=" and ".join(conditions), search_all_experiments=True, output_format="list"
+        )
     return [_stored(one) for one in found]
 
 
@@ -270,7 +263,7 @@ def _elect(key: str, candidate: str) -> str:
     """
     import mlflow
 
-    client = mlflow.MlflowClient()
+    client = store_client()
     with store_errors():
         for number in count(1):
             name = f"wastelens {key} {number}"
@@ -287,11 +280,10 @@ def _elect(key: str, candidate: str) -> str:
 
 def _elected(key: str) -> str:
     """Return the run that was elected under this key and still exists, or ""."""
-    import mlflow
 
     with store_errors():
         for number in count(1):
-            election = mlflow.MlflowClient().get_experiment_by_name(f"wastelens {key} {number}")
+            election = store_client().get_experiment_by_name(f"wastelens {key} {number}")
             if election is None:
                 return ""
             if _alive(election.tags[_ELECTED]):
@@ -303,7 +295,7 @@ def _new_ledger(key: str) -> str:
     """Create a run that may be elected as the ledger of this key."""
     import mlflow
 
-    client = mlflow.MlflowClient()
+    client = store_client()
     with contextlib.suppress(mlflow.exceptions.MlflowException):  # it exists already
         client.create_experiment(CLAIMS)
     experiment = client.get_experiment_by_name(CLAIMS)
@@ -326,30 +318,28 @@ def _alive(run_id: str) -> bool:
 
     try:
         with outages():
-            return bool(mlflow.MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+            return bool(store_client().get_run(run_id).info.lifecycle_stage == "active")
     except mlflow.exceptions.MlflowException:
         return False
 
 
 def _step_aside(run_id: str, shared: str, by_mlflow: bool) -> None:
     """Dispose of a run that was not elected: tag the run of ``mlflow run``, delete any other."""
-    import mlflow
 
     with store_errors():
         if by_mlflow:
-            mlflow.MlflowClient().set_tag(run_id, "joins_run", shared)
+            store_client().set_tag(run_id, "joins_run", shared)
         else:
-            mlflow.MlflowClient().delete_run(run_id)
+            store_client().delete_run(run_id)
 
 
 def _leave_wrapper_for(resume: str) -> str | None:
     """Tag the run that ``mlflow run`` opened as a mere wrapper, so that the resumed run can continue."""
-    import mlflow
 
     wrapper = os.environ.pop("MLFLOW_RUN_ID", None)
     if wrapper:
         with outages():
-            mlflow.MlflowClient().set_tag(wrapper, "resumes_run", resume)
+            store_client().set_tag(wrapper, "resumes_run", resume)
     return wrapper
 
 
