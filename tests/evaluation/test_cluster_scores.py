@@ -129,7 +129,7 @@ def test_scores_are_the_same_again_and_for_as_many_photos_as_pairs_overflow():
     ("clusters", "labels", "draws"),
     [([0], [[1], [0]], 1), ([0.5], [[1]], 1), ([-1], [[1]], 1), ([0], [[2]], 1), ([0], [[1]], 0)],
 )
-def test_what_does_not_fit_is_refused(clusters, labels, draws):
+def test_mismatched_inputs_are_refused(clusters, labels, draws):
     with pytest.raises(ValueError, match=r"match|0 or 1|labels"):
         scored(np.array(clusters), np.array(labels), draws)
 

@@ -88,7 +88,7 @@ def test_one_decision_for_all_is_right_where_all_are_the_same():
     assert not any("same decision" in reason for reason in judged(truth, scores).reasons)
 
 
-def test_no_positives_at_all_is_said_so():
+def test_labels_without_positives_are_a_reason():
     found = diagnose([[0], [0]], [[0.1], [0.9]], [[0], [1]], np.random.default_rng(0), shuffles=5)
     assert found.reasons == ("No photo shows any material, so these photos tell nothing about the model.",)
 

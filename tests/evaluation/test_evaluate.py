@@ -20,7 +20,7 @@ def evaluation(seed: int = 0, **options):
     return evaluate.evaluate(labels, probabilities, thresholds, MATERIALS, rng, 200, **options)
 
 
-def test_evaluation_has_the_contracts_names():
+def test_evaluation_has_its_mlflow_names():
     named = evaluation().metrics("test_")
     assert set(named) == {
         "test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "test_macro_f1", "test_macro_f1_at_half",
@@ -64,7 +64,7 @@ LABELS, SCORES, CUTS = np.array([[0, 1], [1, 0]]), np.array([[0.1, 0.9], [0.8, 0
         (LABELS[:0], SCORES[:0], CUTS, "labels"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(labels, probabilities, thresholds, words):
+def test_invalid_predictions_are_refused(labels, probabilities, thresholds, words):
     with pytest.raises(ValueError, match=words):
         evaluate.evaluate(labels, probabilities, thresholds, ("a", "b"), np.random.default_rng(0))
 

@@ -1,4 +1,4 @@
-"""Average precision, F1 and their relatives, against scikit-learn."""
+"""Average precision, F1 and their relatives equal those of scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wastelens.evaluation import metrics
 
 @st.composite
 def one_material(draw):
-    """Labels with a positive, scores with many ties, and weights, some of them 0."""
+    """Draw labels with a positive, scores with many ties, and weights, some of them 0."""
     n = draw(st.integers(2, 30))
     labels = draw(arrays.arrays(np.uint8, n, elements=st.integers(0, 1)))
     labels[draw(st.integers(0, n - 1))] = 1
@@ -27,7 +27,7 @@ def one_material(draw):
 
 @settings(deadline=None, max_examples=40)  # the two cores are shared
 @given(one_material())
-def test_average_precision_is_that_of_scikit_learn(case):
+def test_average_precision_equals_that_of_scikit_learn(case):
     labels, scores, weights = case
     expected = peer.average_precision_score(labels, scores)
     assert metrics.average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)

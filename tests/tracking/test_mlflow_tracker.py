@@ -188,7 +188,7 @@ def test_a_whole_folder_is_kept_and_deleted(kept, tmp_path):
         assert run.download("config.json", tmp_path).read_text() == "stays"
 
 
-def test_stored_run_tells_its_name_status_tags_and_last_metrics(kept):
+def test_a_stored_run_has_its_name_status_tags_and_last_metrics(kept):
     with kept.tracker.start("base plain seed 0") as run:
         run.log_metrics({"loss": 2.0, "val_macro_ap": 0.25}, step=1)
         run.log_metrics({"loss": 1.0}, step=2)
@@ -231,7 +231,7 @@ def started(kept, name, ends=None, **tags):
     return ids[0]
 
 
-def test_finished_runs_of_some_tags_the_newest_first(kept):
+def test_finished_runs_with_given_tags_are_found_newest_first(kept):
     wanted = {"step": "train", "dataset_digest": f"digest of {type(kept).__name__}"}
     first = started(kept, "first", **wanted)
     started(kept, "of another step", **{**wanted, "step": "pretrain"})
@@ -299,7 +299,7 @@ def test_a_finished_run_is_added_to_and_stays_finished(kept, tmp_path, error):
     assert kept.parent(run.id) == ""
 
 
-def test_what_is_added_within_another_run_reaches_the_one_that_is_named(kept):
+def test_additions_within_another_run_reach_the_named_run(kept):
     model = started(kept, "model")
     with kept.tracker.start("main") as parent:
         with kept.tracker.added_to(model) as run:
@@ -415,7 +415,7 @@ def test_a_shared_run_that_was_interrupted_is_resumed(kept):
     assert kept.status(ids[0]) == "FINISHED"
 
 
-def test_what_is_settled_stays(kept):
+def test_a_settled_value_stays(kept):
     with kept.tracker.start("study") as run:
         assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker a") == "worker a"
         assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker b") == "worker a"
@@ -440,7 +440,7 @@ def test_found_runs_have_any_status_and_the_newest_is_first(kept):
     assert kept.tracker.found({"dataset_digest": "of none"}) == []
 
 
-def test_a_run_that_nobody_writes_any_more_is_given_its_end(kept):
+def test_an_abandoned_run_is_ended(kept):
     def leave():
         with kept.tracker.start("cell") as run:
             ids.append(run.id)
@@ -473,7 +473,7 @@ def test_a_shared_run_leaves_one_visible_experiment_that_of_claims(store):
     assert {one.name for one in store.MlflowClient().search_experiments()} == before | {"wastelens claims"}
 
 
-def test_what_processes_settle_is_in_one_ledger_for_all(store):
+def test_processes_settle_in_one_shared_ledger(store):
     here, there = InMlflow(store), InMlflow(store)
     ledgers = [kept.tracker.ledger("claims of litter") for kept in (here, there)]
     assert ledgers[0].id == ledgers[1].id
@@ -566,7 +566,7 @@ def test_many_threads_settle_a_parameter_once(store):
     assert sum(worker == answer for worker, answer in answers) == 1
 
 
-def test_what_cannot_be_settled_is_told(store):
+def test_a_value_that_cannot_be_settled_is_an_error(store):
     with pytest.raises(RunError, match="cannot be used"):
         MlflowTracker().settle("0" * 32, "taken", "worker")
     run_id = started(InMlflow(store), "study")
@@ -613,7 +613,7 @@ def git(folder, *words):
     subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
 
 
-def test_commit_is_a_tag_only_of_the_code_that_git_keeps(tmp_path, monkeypatch):
+def test_the_commit_is_a_tag_only_for_code_that_git_tracks(tmp_path, monkeypatch):
     code = tmp_path / "package" / "mlflow_tracking.py"
     code.parent.mkdir()
     code.write_text("first")

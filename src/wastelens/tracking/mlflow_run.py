@@ -73,7 +73,6 @@ class MlflowRun:
 
     @store_errors()
     def log_figure(self, figure: Figure, path: str) -> None:
-
         store_client().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
 
     def log_table(self, table: pd.DataFrame, path: str) -> None:
@@ -103,7 +102,6 @@ class MlflowRun:
 
     def _delete_others(self, folder: Path, path: str) -> None:
         """Delete the artifacts below a path that the folder does not have."""
-
         for one in store_client().list_artifacts(self.id, path):
             twin = folder / Path(one.path).name
             if not twin.exists():

@@ -142,7 +142,6 @@ class MlflowTracker:
 
     def finish(self, run_id: str, status: str, ended_ms: int | None = None) -> None:
         """Set the final status of a run that no process writes any more; ended_ms: ms since 1970, None is now."""
-
         with store_errors():
             store_client().set_terminated(run_id, status, ended_ms)
 
@@ -152,7 +151,6 @@ class MlflowTracker:
         Raises:
             RunError: there is no run with this id, or it was deleted.
         """
-
         try:
             with store_errors():
                 found = store_client().get_run(run_id)
@@ -280,7 +278,6 @@ def _elect(key: str, candidate: str) -> str:
 
 def _elected(key: str) -> str:
     """Return the run that was elected under this key and still exists, or ""."""
-
     with store_errors():
         for number in count(1):
             election = store_client().get_experiment_by_name(f"wastelens {key} {number}")
@@ -325,7 +322,6 @@ def _alive(run_id: str) -> bool:
 
 def _step_aside(run_id: str, shared: str, by_mlflow: bool) -> None:
     """Dispose of a run that was not elected: tag the run of ``mlflow run``, delete any other."""
-
     with store_errors():
         if by_mlflow:
             store_client().set_tag(run_id, "joins_run", shared)
@@ -335,7 +331,6 @@ def _step_aside(run_id: str, shared: str, by_mlflow: bool) -> None:
 
 def _leave_wrapper_for(resume: str) -> str | None:
     """Tag the run that ``mlflow run`` opened as a mere wrapper, so that the resumed run can continue."""
-
     wrapper = os.environ.pop("MLFLOW_RUN_ID", None)
     if wrapper:
         with outages():
