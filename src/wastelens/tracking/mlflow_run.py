@@ -96,7 +96,6 @@ class MlflowRun:
 
         If this is interrupted, the store has the old files, the new ones, or both.
         """
-
         store_client().log_artifacts(self.id, str(folder), path)
         self._delete_others(folder, path)
 
