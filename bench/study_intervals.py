@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from tests.simulated_studies import MATERIALS, Regime, drawn
 
-from wastelens.evaluation.bootstrap import interval, multiplicities, paired_difference
+from wastelens.evaluation.bootstrap import interval, multiplicities
+from wastelens.evaluation.evaluate import paired_difference
 from wastelens.evaluation.metrics import macro_average_precision, mean_of_defined
 from wastelens.evaluation.paired import MACRO_AP, Pair, compare
 

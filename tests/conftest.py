@@ -1,4 +1,4 @@
-"""What tests of several folders share."""
+"""Fixtures shared by tests in several folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.memory_tracking import MemoryTracker
 
 @pytest.fixture(scope="session")
 def keras() -> Any:
-    """Keras on TensorFlow, with little to say."""
+    """Keras on TensorFlow, without its log output."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
@@ -24,7 +24,7 @@ def keras() -> Any:
 
 @pytest.fixture(scope="module")
 def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small dataset, ``litter``, prepared once for all tests of a file; nobody writes into its tables."""
+    """Prepare a small dataset, ``litter``, once for all tests of a file; they must not write to its tables."""
     from wastelens.steps import prepare  # heavy, and most tests need none of it
 
     root = tmp_path_factory.mktemp("prepared")

@@ -19,7 +19,7 @@ from wastelens.data.prepared.tables import LabelTable
 
 DEFAULT_MAPPING = Path(__file__).resolve().parents[1] / "conf" / "materials" / "default.csv"
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
-# A colour a material, far apart, so that a network can learn the photos of `write_dataset`.
+# One colour per material, far apart, so that a network can learn the photos of `write_dataset`.
 COLOURS = ((230, 30, 30), (30, 230, 30), (30, 30, 230), (230, 230, 30), (230, 30, 230), (30, 230, 230))
 
 AnyTable = TypeVar("AnyTable", bound=LabelTable)
@@ -27,13 +27,13 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def default_mapping() -> dict[str, str]:
-    """Category → material, from the mapping that ships."""
+    """Return category → material, from the mapping that ships."""
     with DEFAULT_MAPPING.open(encoding="utf-8", newline="") as file:
         return {row["category"]: row["material"] for row in csv.DictReader(file)}
 
 
 def config(step: str = "train", settings: str = "", **parameters: str) -> Any:
-    """A step's shipped config, with settings as on the command line: ``config("train", "fit.epochs=3").fit``."""
+    """Load a step's shipped config with settings as on the command line: ``config("train", "fit.epochs=3").fit``."""
     loaded: Config = load_config(step, parameters=parameters, settings=settings)
     return loaded
 
@@ -44,7 +44,7 @@ def coco_dict(
     categories: tuple[str, ...] = ("Drink can", "Glass bottle"),
     size: tuple[int, int] = (64, 48),
 ) -> dict[str, Any]:
-    """A COCO dict: images 10, 11, … named ``batch_1/000000.jpg``, their annotations by turns of each category."""
+    """Return a COCO dict: images 10, 11, … named ``batch_1/000000.jpg``, annotations of each category in turn."""
     width, height = size
     return {
         "images": [
@@ -62,7 +62,7 @@ def coco_dict(
 
 
 def annotation(identity: int, image: int, category: int, box: tuple[int, int, int, int] = (8, 8, 16, 12)) -> Any:
-    """An annotation with a rectangular outline; box: x, y, width, height in pixels."""
+    """Return an annotation with a rectangular outline; box: x, y, width, height in pixels."""
     x, y, width, height = box
     outline = [x, y, x + width, y, x + width, y + height, x, y + height]
     return {
@@ -84,20 +84,20 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def write_mapping(path: Path, rows: list[tuple[str, str]] | None = None) -> Path:
-    """A mapping CSV; by default the two categories of `coco_dict`."""
+    """Write a mapping CSV, by default with the two categories of `coco_dict`, and return its path."""
     pairs = [("Drink can", "aluminium"), ("Glass bottle", "glass")] if rows is None else rows
     path.write_text("category,material,reason\n" + "".join(f"{a},{b},\n" for a, b in pairs), encoding="utf-8")
     return path
 
 
 def blocks(rng: np.random.Generator, side: tuple[int, int]) -> Pixels:
-    """A picture like no other, uint8 (height, width, 3): an 8 x 6 grid of greyish colours; side: width, height."""
+    """Draw a unique picture, uint8 (height, width, 3): an 8 × 6 grid of greyish colours; side: width, height."""
     grid = rng.integers(60, 190, (6, 8, 1)) + rng.integers(-15, 16, (6, 8, 3))
     return np.asarray(Image.fromarray(grid.astype(np.uint8)).resize(side, Image.Resampling.NEAREST))
 
 
 def image_bytes(pixels: Pixels | Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    """An image file's bytes."""
+    """Return the bytes of an image file."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -105,7 +105,7 @@ def image_bytes(pixels: Pixels | Image.Image, kind: str = "JPEG", **options: Any
 
 
 def write_photo(path: Path, seed: int = 0, side: tuple[int, int] = (64, 48)) -> Path:
-    """A small JPEG of its own; side: width, height."""
+    """Write a small unique JPEG and return its path; side: width, height."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(image_bytes(blocks(np.random.default_rng(seed), side), quality=90))
     return path
@@ -114,10 +114,10 @@ def write_photo(path: Path, seed: int = 0, side: tuple[int, int] = (64, 48)) -> 
 def write_dataset(
     folder: Path, batches: int = 12, photos_per_batch: int = 5, side: tuple[int, int] = (64, 48), seed: int = 0
 ) -> dict[str, Any]:
-    """A dataset like TACO: ``annotations.json`` of all 60 categories, and photos in folders ``batch_1`` … .
+    """Write a dataset like TACO: ``annotations.json`` of all 60 categories, and photos in folders ``batch_1`` … .
 
-    Every batch shows each of the six materials, as a rectangle of the material's colour where the outline is, so
-    that splits by batch exist and a network can learn. Returns the COCO dict.
+    Every batch shows each of the six materials, as a rectangle of the material's colour at its outline, so that splits
+    by batch exist and a network can learn. Return the COCO dict.
     """
     rng = np.random.default_rng(seed)
     mapping = default_mapping()
@@ -145,7 +145,7 @@ def write_dataset(
 
 
 def _shown(rng: np.random.Generator, batch: int, number: int, photos: int) -> list[int]:
-    """Materials in a photo: over a batch each of the six, and plastic in a third of the photos besides."""
+    """Choose the materials of a photo: each of the six within a batch, plus plastic in a third of the photos."""
     turn = [(material + batch) % len(MATERIALS) for material in range(len(MATERIALS))]
     shown = set(turn[number::photos])
     if rng.random() < 1 / 3:
@@ -154,7 +154,7 @@ def _shown(rng: np.random.Generator, batch: int, number: int, photos: int) -> li
 
 
 def _boxes(rng: np.random.Generator, side: tuple[int, int], count: int) -> list[tuple[int, int, int, int]]:
-    """Boxes beside one another, none over another: x, y, width, height."""
+    """Draw boxes beside one another, without overlap: x, y, width, height."""
     width, height = side
     column = width // max(1, count)
     wide, high = max(2, min(column - 1, width // 3)), height // 3
@@ -178,7 +178,7 @@ def table(
     seed: int = 0,
     first_photo: int = 0,
 ) -> AnyTable:
-    """A label table with random labels; each material in at least one row. Row i is photo ``first_photo + i``."""
+    """Return a table of random labels, each material in at least one row. Row i is photo ``first_photo + i``."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((rows, len(materials))) < 0.3).astype(np.uint8)
     for column in range(len(materials)):
@@ -192,13 +192,13 @@ def table(
 
 
 def photo_array(photos: int = 20, side_px: int = 16, seed: int = 0) -> Pixels:
-    """Random photos, uint8 (photos, side, side, 3)."""
+    """Return random photos, uint8 (photos, side, side, 3)."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (photos, side_px, side_px, 3), dtype=np.uint8)
 
 
 def slim_vgg(backbone: str, pixels: Any, *, weights: str | None) -> Any:
-    """VGG16's layers by name, an eighth as wide: its form is what counts here, and 15 million weights take time."""
+    """Build VGG16's layers by name, an eighth as wide: tests need its structure, not its 15 million weights."""
     import keras
 
     assert (backbone, weights) == ("vgg16", None)

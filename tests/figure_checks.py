@@ -1,4 +1,4 @@
-"""What the tests of several figures share: the frame they draw, and what can be read off a figure."""
+"""Helpers shared by the tests of figures: labels to draw, and checks of a drawn figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MATERIALS = ALL_MATERIALS[:3]
 
 
 def make_labels(photos: int, materials: tuple[str, ...], groups: int = 5, seed: int = 0) -> pd.DataFrame:
-    """One row a photo, with random labels; the columns that ``prepare`` writes and figures read."""
+    """Return one row per photo with random labels, in the columns that ``prepare`` writes and figures read."""
     rng = np.random.default_rng(seed)
     numbers = np.arange(photos)
     frame = pd.DataFrame({"file_name": [f"photo_{number:04}.jpg" for number in numbers]})
@@ -26,7 +26,7 @@ def make_labels(photos: int, materials: tuple[str, ...], groups: int = 5, seed: 
 
 
 def draw(figure: Figure) -> int:
-    """Render it; bytes of the PNG. Warnings, as of a layout that does not fit, are errors."""
+    """Render a figure and return the size of its PNG in bytes; warnings, such as of a poor layout, are errors."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=50)
     return len(buffer.getvalue())

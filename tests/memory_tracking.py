@@ -1,4 +1,4 @@
-"""The Tracker that keeps its runs in memory, and their artifacts in temporary folders: the one tests use."""
+"""A Tracker for tests that keeps its runs in memory and their artifacts in temporary folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from wastelens.errors import EndsLater, RunError, StoreUnreachable
-from wastelens.tracking.tracker import PyfuncModel, Run, StoredRun, as_text
+from wastelens.tracking.tracker import PyfuncModel, Run, StoredRun, logged_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,14 +25,14 @@ Answer = TypeVar("Answer")
 
 
 class Connection:
-    """What stands between the runs and their store; a test can cut it, or put one in its place that fails at will."""
+    """The connection between runs and their store; a test can cut it, or replace it by one that fails at will."""
 
     def __init__(self) -> None:
         self.up = True
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
-        """One operation.
+        """Send one request.
 
         Raises:
             StoreUnreachable: the connection is cut.
@@ -45,7 +45,7 @@ class Connection:
 def _asks(
     method: Callable[Concatenate[MemoryRun, Parameters], Answer],
 ) -> Callable[Concatenate[MemoryRun, Parameters], Answer]:
-    """A method of a run as one request to its store."""
+    """Make a method of a run one request to its store."""
 
     @functools.wraps(method)
     def asked(run: MemoryRun, /, *arguments: Parameters.args, **named: Parameters.kwargs) -> Answer:
@@ -57,7 +57,7 @@ def _asks(
 
 @dataclass
 class MemoryRun:
-    """A run kept in memory, for tests; where figures are not drawn, an empty file stands in their place."""
+    """A run kept in memory, for tests; if figures are not drawn, an empty file replaces each."""
 
     id: str
     name: str
@@ -78,7 +78,7 @@ class MemoryRun:
 
     @_asks
     def log_parameters(self, parameters: Mapping[str, object]) -> None:
-        self.parameters.update({key: as_text(value) for key, value in parameters.items()})
+        self.parameters.update({key: logged_text(value) for key, value in parameters.items()})
 
     @_asks
     def log_metrics(
@@ -93,7 +93,7 @@ class MemoryRun:
 
     @_asks
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        self.tags.update({key: as_text(value) for key, value in tags.items()})
+        self.tags.update({key: logged_text(value) for key, value in tags.items()})
 
     @_asks
     def log_figure(self, figure: Figure, path: str) -> None:
@@ -166,7 +166,7 @@ class MemoryTracker:
     """Keeps its runs in ``runs``, in the order they were started.
 
     Parameters:
-        draws: whether figures are drawn, which takes longer than all else that a run of a few photos logs.
+        draws: whether to draw figures, which takes longer than everything else that a run of a few photos logs.
     """
 
     def __init__(self, *, draws: bool = False) -> None:
@@ -185,7 +185,7 @@ class MemoryTracker:
         run.parent = self._open[-1].id if self._open else ""
         self._open.append(run)
         run.status, run.ended_ms = "RUNNING", None
-        run.tags.update({key: as_text(value) for key, value in (tags or {}).items()})
+        run.tags.update({key: logged_text(value) for key, value in (tags or {}).items()})
         status = "FAILED"
         try:
             yield run
@@ -208,7 +208,7 @@ class MemoryTracker:
 
     @property
     def reachable(self) -> bool:
-        """Whether the store answers: set it to False for an outage, in which all that asks it fails."""
+        """Whether the store answers; set it to False for an outage, in which every request fails."""
         return self.connection.up
 
     @reachable.setter

@@ -1,259 +1,13 @@
-"""Clusters are scored as scikit-learn scores them, beside chance, and refuse what cannot be clustered."""
+"""Clusters of learned features beside those of pixels and colours: their metrics, verdict and table."""
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from tests import factories
 
 from wastelens.data.prepared.tables import TestTable
-from wastelens.errors import ConfigError, DatasetError
-from wastelens.evaluation import cluster_scores, clustering, feature_scaling, kmeans
-
-
-def blobs(photos: int = 60, centres: int = 3, width: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features of well separated groups by turns, and the groups."""
-    rng = np.random.default_rng(seed)
-    group = np.arange(photos) % centres
-    return rng.normal(scale=6, size=(centres, width))[group] + rng.normal(scale=0.1, size=(photos, width)), group
-
-
-def fit(features, k=3, k_range=(2, 6), seed=0):
-    return kmeans.fit_clusters(features, k=k, k_range=k_range, n_init="auto", seed=seed)
-
-
-def scored(clusters, labels, draws=1, seed=0):
-    return cluster_scores.score_clusters(clusters, labels, draws=draws, rng=np.random.default_rng(seed))
-
-
-def one_hot(materials, count=None):
-    return np.eye(count or int(np.max(materials)) + 1, dtype=np.uint8)[materials]
-
-
-def obvious(clusters, materials) -> dict[str, float]:
-    """The scores, the slow way."""
-    groups, stuff, n = sorted(set(clusters)), sorted(set(materials)), len(clusters)
-    pairs = list(zip(clusters, materials, strict=True))
-    most = sum(max(pairs.count((g, m)) for m in stuff) for g in groups)
-    wide = [*stuff, *[-1] * len(groups)]  # -1: a cluster that matches nothing
-    matched = max(
-        sum(pairs.count(pair) for pair in zip(groups, chosen, strict=True))
-        for chosen in set(itertools.permutations(wide, len(groups)))
-    )
-    return {
-        "purity": most / n,
-        "normalised_mutual_information": normalized_mutual_info_score(materials, clusters),
-        "adjusted_rand_index": adjusted_rand_score(materials, clusters),
-        "matching_accuracy": matched / n,
-    }
-
-
-pairs_of_photos = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=25)
-
-
-@settings(max_examples=80, deadline=None)
-@given(pairs_of_photos)
-def test_one_material_a_photo_is_scored_as_by_sklearn_and_by_hand(pairs):
-    clusters, materials = (np.array(side) for side in zip(*pairs, strict=True))
-    found = {name: score.value for name, score in scored(clusters, one_hot(materials, 3)).scores.items()}
-    assert found == pytest.approx(obvious(list(clusters), list(materials)), abs=1e-12)
-
-
-@settings(max_examples=30, deadline=None)
-@given(pairs_of_photos, st.integers(1, 5))
-def test_scores_do_not_hang_on_names_or_draws(pairs, draws):
-    clusters, materials = (np.array(side) for side in zip(*pairs, strict=True))
-    labels = one_hot(materials, 3)
-    first = scored(clusters, labels, draws)
-    renamed = scored(7 - clusters, labels[:, ::-1], 1)
-    for name, score in first.scores.items():
-        assert renamed.scores[name].value == pytest.approx(score.value, abs=1e-12)
-        assert score.random <= 1 + 1e-12
-        assert score.random_high <= 1 + 1e-12
-
-
-def test_perfect_clusters_score_one_and_beat_chance():
-    materials = np.arange(60) % 3
-    for score in scored(2 - materials, one_hot(materials)).scores.values():
-        assert score.value == pytest.approx(1)
-        assert score.random < 0.6
-        assert score.above_chance
-
-
-def test_useless_clusters_score_as_chance():
-    materials = np.arange(400) % 4
-    for clusters in (np.zeros(400, int), np.arange(400) // 4 % 2):  # one cluster; two, each of all materials alike
-        for score in scored(clusters, one_hot(materials), draws=20).scores.values():
-            assert not score.above_chance
-            assert score.value == pytest.approx(score.random, abs=0.04)
-
-
-def test_random_clusters_are_seldom_above_chance():
-    rng = np.random.default_rng(5)
-    above = [
-        scored(rng.integers(0, 5, 80), rng.integers(0, 2, (80, 3)), 20, trial).purity.above_chance
-        for trial in range(60)
-    ]
-    assert sum(above) <= 9  # 3 expected; more than 9 in 1 of 1,000 trials
-
-
-def test_random_is_the_mean_over_all_deals():
-    clusters, materials = [0, 0, 1, 1], [0, 0, 1, 2]
-    deals = [obvious(list(deal), materials) for deal in itertools.permutations(clusters)]
-    found = scored(np.array(clusters), one_hot(materials), draws=4000)
-    for name, score in found.scores.items():
-        assert score.random == pytest.approx(np.mean([deal[name] for deal in deals]), abs=0.02)
-        assert score.random_high == pytest.approx(np.quantile([deal[name] for deal in deals], 0.95), abs=1e-9)
-
-
-def test_several_materials_each_stand_for_the_photo_equally_often():
-    # the first photo is of material 0 in half of the draws, and pure then; the others always are
-    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])
-    found = scored(np.array([0, 0, 1, 1]), labels, draws=4000)
-    assert (found.photos, found.several, found.without) == (3, 1, 1)
-    assert found.purity.value == pytest.approx((1 + 2 / 3) / 2, abs=0.02)
-
-
-def test_blocks_of_draws_change_nothing_of_single_materials(monkeypatch):
-    rng = np.random.default_rng(0)
-    clusters, labels = rng.integers(0, 4, 50), rng.integers(0, 2, (50, 3))
-    whole = scored(clusters, labels, draws=150)
-    monkeypatch.setattr(cluster_scores, "_CELLS_AT_ONCE", 2000)
-    parts = scored(clusters, labels, draws=150)
-    for name, score in whole.scores.items():
-        assert parts.scores[name].value == pytest.approx(score.value, abs=0.02)
-        assert parts.scores[name].random == pytest.approx(score.random, abs=0.02)
-
-
-def test_scores_are_the_same_again_and_for_as_many_photos_as_pairs_overflow():
-    rng = np.random.default_rng(0)
-    clusters, labels = rng.integers(0, 4, 100), rng.integers(0, 2, (100, 3))
-    assert scored(clusters, labels, 10, seed=3) == scored(clusters, labels, 10, seed=3)
-    table = np.array([[[90_000, 10], [7, 110_000]]])
-    assert 0.999 < cluster_scores._adjusted_rand_index(table)[0] < 1
-
-
-@pytest.mark.parametrize(
-    ("clusters", "labels", "draws"),
-    [([0], [[1], [0]], 1), ([0.5], [[1]], 1), ([-1], [[1]], 1), ([0], [[2]], 1), ([0], [[1]], 0)],
-)
-def test_what_does_not_fit_is_refused(clusters, labels, draws):
-    with pytest.raises(ValueError, match=r"fit|0 and 1|labels"):
-        scored(np.array(clusters), np.array(labels), draws)
-
-
-def test_photos_without_any_material_cannot_be_scored():
-    with pytest.raises(DatasetError, match="None of the 2 photos shows a material"):
-        scored(np.array([0, 1]), np.zeros((2, 3), int))
-
-
-def test_blobs_are_found_and_the_largest_cluster_is_the_first():
-    features, group = blobs()
-    features, group = features[group < 2 + (np.arange(60) < 30)], group[group < 2 + (np.arange(60) < 30)]
-    clustering = fit(features)
-    found = kmeans.assign(clustering, features)
-    assert list(found.sizes) == [20, 20, 10]
-    assert adjusted_rand_score(group, found.clusters) == 1
-    assert clustering.chosen.inertia == pytest.approx(np.square(found.distances).sum())
-
-
-def test_auto_takes_the_best_silhouette():
-    features, _ = blobs(centres=4)
-    clustering = fit(features, k="auto", k_range=(2, 7))
-    assert clustering.k == 4
-    assert [one.k for one in clustering.candidates] == [2, 3, 4, 5, 6, 7]
-    assert clustering.chosen.silhouette == max(one.silhouette for one in clustering.candidates) > 0.9
-    assert len(fit(features, k=5).candidates) == 1
-
-
-def test_auto_is_cut_to_the_photos():
-    features = np.repeat(np.arange(4.0)[:, None], 5, axis=0)
-    clustering = fit(features, k="auto", k_range=(2, 9))
-    assert [one.k for one in clustering.candidates] == [2, 3, 4]
-    assert clustering.k == 4
-    assert clustering.chosen.inertia == pytest.approx(0)
-
-
-@pytest.mark.parametrize("features", [np.zeros((5, 3)), np.ones((5, 100)), np.repeat([[1.0], [2.0]], 4, axis=0)])
-def test_more_clusters_than_different_photos_are_refused(features):
-    different = len(np.unique(features, axis=0))
-    expected = f"k=3, but the {len(features)} training photos have only {different} different"
-    with pytest.raises(ConfigError, match=expected) as error:
-        fit(features)
-    assert "\n" not in str(error.value)
-    with pytest.raises(ConfigError, match="k_range starts at 4, but"):
-        fit(features, k="auto", k_range=(4, 9))
-
-
-def test_duplicates_and_nearly_equal_photos_warn_of_nothing():
-    rng = np.random.default_rng(0)
-    features = np.repeat(rng.normal(size=(3, 200)), 10, axis=0)
-    features[0] += 1e-7
-    assert fit(features).k == 3
-    assert fit(np.arange(3.0)[:, None]).chosen.silhouette == 0  # each photo is alone
-
-
-def test_one_photo_a_cluster_and_photos_in_fewer_clusters():
-    clustering = fit(np.eye(6), k=6)
-    assert list(kmeans.assign(clustering, np.eye(6)).sizes) == [1] * 6
-    few = kmeans.assign(clustering, np.eye(6)[:2])
-    assert sorted(few.sizes) == [0, 0, 0, 0, 1, 1]
-    assert list(few.sizes[few.largest_first]) == [1, 1, 0, 0, 0, 0]
-    assert scored(few.clusters, np.eye(2, dtype=int)).purity.value == 1
-
-
-def test_the_same_seed_gives_the_same_clusters():
-    features = np.random.default_rng(0).normal(size=(300, 80))
-    first, again = (fit(features, k="auto", seed=4) for _ in range(2))
-    np.testing.assert_array_equal(first.centres, again.centres)
-    assert first.candidates == again.candidates
-
-
-def test_scaling_is_to_unit_variance_without_constants():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(200, 5)) * [1, 1e-4, 1e6, 0, 1] + [0, 0, 1e6, 3, 0]
-    features[:, 4] = 0.5 + 1e-9 * features[:, 4]  # rounding is no variance
-    scaling = feature_scaling.fit_scaling(features, 0)
-    assert list(scaling.kept) == [True, True, True, False, False]
-    np.testing.assert_allclose(scaling.apply(features).std(axis=0), 1, atol=0.02)
-    assert np.abs(scaling.apply(features * 1e9)).max() <= 3
-
-
-def test_wide_features_lose_no_distance_that_64_axes_can_hold():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(90, 8)) @ rng.normal(size=(8, 12 * 20))
-    scaling, plain = feature_scaling.fit_scaling(features.reshape(90, 12, 20), 0), feature_scaling.Scaling
-    scaled = feature_scaling.fit_and_scale(features.astype(np.float32), 0)[1]
-    points = scaling.apply(features)
-    assert isinstance(scaling, plain)
-    assert points.shape == (90, 64)
-    assert scaling.explained > 0.99
-    apart = np.linalg.norm(points[0] - points[1:], axis=1)
-    np.testing.assert_allclose(apart, np.linalg.norm(scaled[0] - scaled[1:], axis=1), rtol=0.02)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
-def test_features_that_are_not_finite_are_refused(bad):
-    features, _ = blobs()
-    clustering = fit(features)
-    features[3, 1] = bad
-    for refuse in (lambda: fit(features), lambda: kmeans.assign(clustering, features)):
-        with pytest.raises(DatasetError, match="1 of 60 photos are not finite"):
-            refuse()
-
-
-def test_features_of_other_shapes_are_refused():
-    features, _ = blobs()
-    for wrong in (np.zeros((0, 4)), np.zeros(4), np.zeros((4, 0))):
-        with pytest.raises(ValueError, match="features must be"):
-            fit(wrong)
-    with pytest.raises(ValueError, match="3 wide, the training photos' 4"):
-        kmeans.assign(fit(features), features[:, :3])
+from wastelens.evaluation import cluster_scores, clustering, kmeans
 
 
 def test_control_features():
@@ -269,9 +23,18 @@ def test_control_features():
 
 
 def test_metrics_have_their_names():
-    features, group = blobs()
+    rng, group = np.random.default_rng(0), np.arange(60) % 3
+    features = rng.normal(scale=6, size=(3, 4))[group] + rng.normal(scale=0.1, size=(60, 4))
     found = clustering.cluster_features(
-        "pixels", features, features[:9], one_hot(group)[:9], k="auto", k_range=(2, 4), n_init=2, draws=3, seed=0
+        "pixels",
+        features,
+        features[:9],
+        np.eye(3, dtype=int)[group[:9]],
+        k="auto",
+        k_range=(2, 4),
+        n_init=2,
+        draws=3,
+        seed=0,
     )
     named = found.metrics()
     scores = ("purity", "normalised_mutual_information", "adjusted_rand_index", "matching_accuracy")
@@ -290,18 +53,18 @@ def with_information(value: float, random: float = 0.02, high: float = 0.04) -> 
 def test_verdict_says_what_the_numbers_allow():
     both = {"learned": with_information(0.2), "pixels": with_information(0.1), "colours": with_information(0.19)}
     assert clustering.verdict(both) == (
-        "Clusters of learned features say more of the materials than chance (mutual information 0.200, random 0.020; "
-        "purity 0.400, random 0.300). They say more than pixels (mutual information 0.100, random 0.020) but no more "
-        "than colours (mutual information 0.190, random 0.020)."
+        "Clusters of learned features say more about the materials than chance (mutual information 0.200, random "
+        "0.020; purity 0.400, random 0.300). They say more than pixels (mutual information 0.100, random 0.020) but "
+        "no more than colours (mutual information 0.190, random 0.020)."
     )
     assert "more than pixels (" in clustering.verdict(both)
     none = clustering.verdict({**both, "learned": with_information(0.03)})
-    assert "learned features say no more of the materials than chance" in none
+    assert "learned features say no more about the materials than chance" in none
     assert "They say no more than pixels (" in none
     assert clustering.verdict({"learned": both["learned"]}).endswith("random 0.300).")
     alone = clustering.verdict({"pixels": both["pixels"], "colours": with_information(0.04)})
-    assert alone.startswith("No learned features were clustered. Clusters of pixels say more of the materials than")
-    assert "Clusters of colours say no more of" in alone
+    assert alone.startswith("No learned features were clustered. Clusters of pixels say more about the materials than")
+    assert "Clusters of colours say no more about" in alone
     with pytest.raises(ValueError, match="no clusters"):
         clustering.verdict({})
 
@@ -313,7 +76,7 @@ def test_a_higher_number_of_higher_chance_is_no_lead():
 
 def test_assignments_frame():
     table = factories.table(TestTable, 6)
-    found = kmeans.assign(fit(np.eye(6)), np.eye(6))
+    found = kmeans.assign(kmeans.fit_clusters(np.eye(6), k=3, k_range=(2, 6), n_init="auto", seed=0), np.eye(6))
     frame = clustering.assignments_frame(table, found)
     labels = [f"label_{material}" for material in factories.MATERIALS]
     assert list(frame.columns) == ["file_name", "split", "cluster", "distance", *labels]

@@ -1,4 +1,4 @@
-"""Collapse is found in what the predecessor reported as progress, and not in a model that works."""
+"""Collapse is detected in results that the predecessor reported as progress, and not in a working model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_constant_outputs_are_collapsed_for_every_reason():
     near_constant, same, floor = found.reasons
     assert "6 of 6 materials" in near_constant
     assert same == "255 of 255 photos get the same decision: plastic."
-    assert "cannot be told from chance" in floor
+    assert "no better than chance" in floor
 
 
 def test_every_photo_plastic_is_collapsed_though_probabilities_move():
@@ -69,7 +69,7 @@ def test_noise_is_not_above_the_floor():
         rng = np.random.default_rng([5, seed])
         truth = labels(rng, 120)
         found = judged(truth, rng.random(truth.shape), shuffles=100)
-        caught += any("cannot be told from chance" in reason for reason in found.reasons)
+        caught += any("no better than chance" in reason for reason in found.reasons)
     assert caught >= 17
 
 
@@ -88,9 +88,9 @@ def test_one_decision_for_all_is_right_where_all_are_the_same():
     assert not any("same decision" in reason for reason in judged(truth, scores).reasons)
 
 
-def test_no_positives_at_all_is_said_so():
+def test_labels_without_positives_are_a_reason():
     found = diagnose([[0], [0]], [[0.1], [0.9]], [[0], [1]], np.random.default_rng(0), shuffles=5)
-    assert found.reasons == ("No photo shows any material, so nothing can be told from these photos.",)
+    assert found.reasons == ("No photo shows any material, so these photos tell nothing about the model.",)
 
 
 def test_shapes_are_checked():

@@ -1,4 +1,4 @@
-"""Controls: each finds what it may find, and nothing else."""
+"""Each control finds its own signal and nothing else."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def frame(names: list[str], labels: np.ndarray, **columns) -> pd.DataFrame:
 
 
 def split(table: pd.DataFrame, rng: np.random.Generator, held_out: np.ndarray | None = None):
-    """A random half for training and a quarter each for val and test, or the rows held out for both."""
+    """Split at random into half for train and a quarter each for val and test, or hold out rows for the latter two."""
     part = rng.permutation(len(table)) % 4 if held_out is None else np.where(held_out, 2 + np.arange(len(table)) % 2, 0)
     train, val, test = (table[rows].reset_index(drop=True) for rows in (part < 2, part == 2, part == 3))
     return TrainTable(train, MATERIALS), {"val": ValTable(val, MATERIALS), "test": TestTable(test, MATERIALS)}
 
 
 def scenes(rng: np.random.Generator) -> pd.DataFrame:
-    """Four folders of 40 photos, five in a row of the same scene."""
+    """Return four folders of 40 photos, five in a row of the same scene."""
     names = [f"batch_{folder}/{number}.jpg" for folder in (1, 2, 9, 10) for number in range(40)]
     return frame(names, np.repeat(rng.integers(0, 2, (32, 2)), 5, axis=0))
 
@@ -76,7 +76,7 @@ def test_neighbours_against_the_slow_answer():
     np.testing.assert_allclose(scores, [[(1 + 0 + 0.5) / 2.5, (0 + 1 + 0.5) / 2.5]], atol=1e-5)
 
 
-def test_a_folder_a_class_does_not_make_a_control():
+def test_class_folders_do_not_make_a_control():
     rng = np.random.default_rng(0)
     names = [f"{folder}/{number}.jpg" for folder in ("plastic", "glass") for number in range(20)]
     train, others = split(frame(names, np.repeat(np.eye(2), 20, axis=0)), rng)
@@ -93,12 +93,12 @@ def test_natural_order():
     ]  # fmt: skip
 
 
-def test_size_and_colour_find_what_is_theirs():
+def test_size_and_colour_each_find_only_their_own_signal():
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 2, (160, 2))
     names = [f"{number}.jpg" for number in rng.permutation(160)]
     photos = rng.integers(90, 130, (160, 12, 12, 3), dtype=np.uint8)
-    photos[labels[:, 1] == 1, :, :, 0] += 100  # glass lies on red ground
+    photos[labels[:, 1] == 1, :, :, 0] += 100  # glass is on red ground
     table = frame(names, labels, width=np.where(labels[:, 0], 60, 40))
     train, others = split(table, rng)
     found = controls.score_controls(train, others, photos, seed=0)

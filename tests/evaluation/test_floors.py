@@ -26,12 +26,12 @@ def test_floors_are_the_best_of_all_constants(labels):
     assert found.macro_ap == pytest.approx(flat, nan_ok=True)
 
 
-def test_floors_have_the_contracts_names():
+def test_floors_have_their_mlflow_names():
     named = floors([[1, 0], [1, 1], [0, 0], [1, 0]]).metrics()
     assert named == {"floor_macro_ap": 0.5, "floor_macro_f1": pytest.approx((6 / 7 + 2 / 5) / 2),
                      "floor_subset_accuracy": 0.5}  # fmt: skip
 
 
-def test_floors_refuse_what_are_no_labels():
+def test_floors_refuse_labels_other_than_0_and_1():
     with pytest.raises(ValueError, match="0 or 1"):
         floors([[0, 2]])

@@ -1,6 +1,8 @@
-"""Average precision, F1 and their relatives, against scikit-learn."""
+"""Average precision, F1 and their relatives equal those of scikit-learn."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +13,10 @@ from sklearn import metrics as peer
 
 from wastelens.evaluation import metrics
 
-MATERIALS = ("plastic", "glass", "paper")
-
 
 @st.composite
 def one_material(draw):
-    """Labels with a positive, scores with many ties, and weights, some of them 0."""
+    """Draw labels with a positive, scores with many ties, and weights, some of them 0."""
     n = draw(st.integers(2, 30))
     labels = draw(arrays.arrays(np.uint8, n, elements=st.integers(0, 1)))
     labels[draw(st.integers(0, n - 1))] = 1
@@ -27,7 +27,7 @@ def one_material(draw):
 
 @settings(deadline=None, max_examples=40)  # the two cores are shared
 @given(one_material())
-def test_average_precision_is_that_of_scikit_learn(case):
+def test_average_precision_equals_that_of_scikit_learn(case):
     labels, scores, weights = case
     expected = peer.average_precision_score(labels, scores)
     assert metrics.average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
@@ -106,65 +106,24 @@ def test_decisions_are_scored_as_scikit_learn_does(labels, decisions):
     assert metrics.hamming_loss(labels, decisions) == pytest.approx(peer.hamming_loss(labels, decisions))
 
 
-def evaluation(seed: int = 0, **options):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, (60, 3))
-    labels[:, 1] = 0
-    probabilities = np.clip(labels * 0.3 + rng.random((60, 3)) * 0.7, 0, 1)
-    thresholds = [0.4, 0.5, 0.6]
-    return metrics.evaluate(labels, probabilities, thresholds, MATERIALS, rng, 200, **options)
-
-
-def test_evaluation_has_the_contracts_names():
-    named = evaluation().metrics("test_")
-    assert set(named) == {
-        "test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "test_macro_f1", "test_macro_f1_at_half",
-        "test_micro_f1", "test_subset_accuracy", "test_hamming_loss", "test_ap_plastic", "test_ap_paper",
-    }  # fmt: skip
-    assert all(np.isfinite(value) for value in named.values())
-    assert named["test_macro_ap"] == pytest.approx((named["test_ap_plastic"] + named["test_ap_paper"]) / 2)
-
-
-def test_evaluation_brackets_its_estimates_and_repeats_itself():
-    one, again = evaluation(), evaluation()
-    assert one.metrics("") == again.metrics("")
-    low, high = one.macro_ap_interval
-    assert 0 <= low <= one.macro_ap <= high <= 1
-    seen = [0, 2]
-    assert (one.ap_low[seen] <= one.ap[seen]).all()
-    assert (one.ap[seen] <= one.ap_high[seen]).all()
-    assert low < high
-
-
-def test_groups_widen_the_interval():
-    copies = np.repeat(np.arange(6), 10)
-    low, high = evaluation().macro_ap_interval
-    grouped_low, grouped_high = evaluation(groups=copies).macro_ap_interval
-    assert (grouped_low, grouped_high) != (low, high)
-
-
-LABELS, SCORES, CUTS = np.array([[0, 1], [1, 0]]), np.array([[0.1, 0.9], [0.8, 0.2]]), [0.5, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("labels", "probabilities", "thresholds", "words"),
-    [
-        (LABELS, [[0.1, np.nan], [0.8, 0.2]], CUTS, "not finite"),
-        (LABELS, [[0.1, 1.5], [0.8, 0.2]], CUTS, "0, 1"),
-        (LABELS, [[-0.1, 0.5], [0.8, 0.2]], CUTS, "0, 1"),
-        (LABELS, SCORES[:1], CUTS, r"\(2, 2\)"),
-        (LABELS, SCORES, [0.5], "thresholds"),
-        (LABELS[:, 0], SCORES[:, 0], CUTS, "dimension"),
-        (LABELS * 2, SCORES, CUTS, "0 or 1"),
-        (LABELS[:0], SCORES[:0], CUTS, "labels"),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(labels, probabilities, thresholds, words):
-    with pytest.raises(ValueError, match=words):
-        metrics.evaluate(labels, probabilities, thresholds, ("a", "b"), np.random.default_rng(0))
-
-
 @pytest.mark.parametrize("weights", [[1, 2], [[[1, 1, 1]]], [-1, 1, 1], [np.nan, 1, 1]])
 def test_weights_are_checked(weights):
     with pytest.raises(ValueError, match="weights"):
         metrics.average_precision([1, 0, 1], [0.1, 0.2, 0.3], weights)
+
+
+def documented() -> list[list[str]]:
+    """Return the names, title, unit and direction of every metric in docs/metrics.md."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    table = text.partition("| metric | title | unit | better | meaning |\n")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.split("|")[1:5]] for line in table.splitlines()[1:]]
+
+
+def test_every_metric_is_documented():
+    expected = []
+    for metric in metrics.METRICS.parts.values():
+        names = [metric.name]
+        if metric.material_name:
+            names += [f"{metric.name}_low", f"{metric.name}_high", f"{metric.material_name}_<material>"]
+        expected.append([", ".join(f"`{name}`" for name in names), metric.title, metric.unit, metric.better])
+    assert documented() == expected

@@ -1,4 +1,4 @@
-"""Calibration against trying every threshold."""
+"""Calibration equals trying every threshold."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_neighbouring_floats_are_still_told_apart():
     assert low < threshold <= high
 
 
-def test_constant_probabilities_call_everything():
+def test_constant_probabilities_predict_everything():
     (threshold,) = calibrate([[0], [1]], [[0.3], [0.3]])
     assert threshold <= 0.3
 

@@ -1,4 +1,4 @@
-"""Figures of clusters draw what they are given, also where there is little or much of it."""
+"""Figures of clusters, for few and many photos and clusters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ODD_NAMES = ("$x_1$ plastic", "other_objects", "a very long name of some materia
 
 
 def photos_of(count: int, k: int, materials: tuple[str, ...] = ODD_NAMES, sized: bool = True):
-    """A table, its assignment, points and photos; photos of none, one and several materials."""
+    """Return a table, its assignment, points and photos; the photos show none, one or several materials."""
     rng = np.random.default_rng(0)
     labels = (rng.random((count, len(materials))) < 0.3).astype(int)
     frame = pd.DataFrame({"file_name": [f"$batch_{n}$_000{n}.jpg" for n in range(count)], "split": "test"})
@@ -136,12 +136,12 @@ def test_score_bars(names):
     assert "A verdict of $5." in said
     assert f"{scores['pixels'].purity.value:.3f}" in said
     assert ("learned features" in said) == ("learned" in names)
-    assert {"purity", "adjusted Rand index", "random: 95 % lie below"} <= set(said)
-    with pytest.raises(ValueError, match="no scores"):
+    assert {"purity", "adjusted Rand index", "random: 95 % quantile"} <= set(said)
+    with pytest.raises(ValueError, match="there are no scores"):
         figures.score_bars({}, "")
 
 
-def test_other_photos_than_were_assigned_are_refused():
+def test_tables_of_other_photos_are_refused():
     table, assignment, points, photos = photos_of(6, 2)
     fewer = table.take(np.arange(5))
     for refuse in (

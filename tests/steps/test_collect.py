@@ -800,7 +800,7 @@ def test_without_a_prepared_dataset_nobody_could_tell_test_photos(world: World) 
 
 
 def test_one_process_a_folder(world: World, server: WebServer) -> None:
-    with alone_in(world.folder, "folder"), pytest.raises(DatasetError, match=r"Another run .*a folder of its own"):
+    with alone_in(world.folder, "folder"), pytest.raises(DatasetError, match=r"Another run .*choose another folder"):
         world.collect()
     assert not server.requests
 

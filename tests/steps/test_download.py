@@ -481,7 +481,7 @@ def test_no_room_for_what_somebody_has_brought(place: Place, monkeypatch: pytest
 
 
 def test_one_process_a_folder(place: Place) -> None:
-    with alone_in(place.folder, "data_folder"), pytest.raises(DatasetError, match="Another run is writing"):
+    with alone_in(place.folder, "data_folder"), pytest.raises(DatasetError, match="Another run is writing to"):
         place.download()
 
 

@@ -87,7 +87,7 @@ def test_methods_that_do_not_fit_the_best_model_lose_nothing(
 
 @pytest.mark.parametrize(
     ("settings", "match"),
-    [("cluster.k=500", "k=500 clusters of 40 training photos"), ("cluster.run_id=nowhere", "no run 'nowhere'")],
+    [("cluster.k=500", "k=500 is more than the 40 training photos"), ("cluster.run_id=nowhere", "no run 'nowhere'")],
 )
 def test_what_cluster_would_refuse_stops_it_before_any_training(tmp_path: Path, settings: str, match: str) -> None:
     write_dataset(tmp_path / "litter", side=(48, 48))

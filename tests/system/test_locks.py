@@ -1,4 +1,4 @@
-"""One process at a time in a folder, whatever becomes of the one that held it."""
+"""One process at a time in a folder, however the process that held it ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ fcntl = pytest.importorskip("fcntl", reason="this system has no locks on folders
 
 
 def holder(folder: Path) -> subprocess.Popen[str]:
-    """Another process, which holds the folder until its standard input ends."""
+    """Start another process that holds the folder until its standard input ends."""
     process = subprocess.Popen(
         (sys.executable, "-c", HOLDER, folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -45,7 +45,7 @@ def test_the_folder_is_made_and_free_again_afterwards(tmp_path: Path) -> None:
 def test_another_process_holds_it_and_is_killed(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         with (
-            pytest.raises(DatasetError, match=r"Another run .* a data_folder of its own"),
+            pytest.raises(DatasetError, match=r"^Another run is writing to .* choose another data_folder\."),
             alone_in(tmp_path, "data_folder"),
         ):
             pytest.fail("two hold it")

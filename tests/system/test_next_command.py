@@ -1,4 +1,4 @@
-"""What a step says is to be typed next is understood by the step that it names."""
+"""The command that a step suggests next is understood by the step that it names."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from wastelens.system.next_command import DATA_FOLDER, next_command
 
 
 def understood(command: str, step: str) -> object:
-    """The config to which a command leads."""
+    """Return the config that a command leads to."""
     words = [word.partition("=") for word in shlex.split(command) if "=" in word]
     said = {name: value for name, _, value in words}
     return load_config(step, settings=said.pop("set", ""), parameters=said)
 
 
-def test_what_is_default_or_empty_is_not_said() -> None:
+def test_defaults_and_empty_values_are_left_out() -> None:
     command = next_command("train", {"dataset": "taco", "pretrained": "", "config": Path("a b.yaml")})
     assert command == "mlflow run . -e train --env-manager local -P dataset=taco -P 'config=a b.yaml'"
 
 
 @pytest.mark.parametrize("folder", ["/mnt/großer Ordner/it's", "elsewhere", "12", "true"])
-def test_another_data_folder_is_said(folder: str) -> None:
+def test_another_data_folder_is_included(folder: str) -> None:
     settings = {"dataset": "my litter", "model": "base", "set": "fit.epochs=3 seed=7"}
     config = load_config("train", parameters={"dataset": "my litter"}, settings="fit.epochs=3 seed=7")
     there = config.model_copy(update={"data_folder": Path(folder)})

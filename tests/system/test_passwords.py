@@ -22,11 +22,11 @@ from wastelens.system.passwords import passwords_in, without_passwords
         ("some/folder", "some/folder"),
     ],
 )
-def test_what_is_shown(address: str, shown: str) -> None:
+def test_passwords_are_hidden(address: str, shown: str) -> None:
     assert without_passwords(address) == shown
 
 
-def test_what_is_hidden_is_known_as_it_is_meant() -> None:
+def test_passwords_are_found_decoded() -> None:
     address = make_url("postgresql://me:se%40cret@host/db?sslpassword=a&sslpassword=b&options=c")
     assert passwords_in(address) == ["se@cret", "a", "b"]
     assert passwords_in(make_url("postgresql://me@host/db")) == []

@@ -1,4 +1,4 @@
-"""The Tracker: MLflow's and the in-memory one keep one contract."""
+"""The Tracker: MLflow's and the one in memory behave alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.memory_tracking import MemoryTracker
 from wastelens.errors import EndsLater, RunError
 from wastelens.tracking import mlflow_tracker as mlflow_tracking
 from wastelens.tracking.mlflow_tracker import MlflowTracker, git_commit_tag
-from wastelens.tracking.tracker import as_text, to_json
+from wastelens.tracking.tracker import logged_text, to_json
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """MLflow's default store, in a folder of its own."""
+    """MLflow's default store, in a separate folder."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("mlflow")
@@ -43,7 +43,7 @@ def store(tmp_path_factory):
 
 
 class Memory:
-    """What a test wants to know of runs kept in memory."""
+    """Access to the runs kept in memory, for tests."""
 
     def __init__(self):
         self.tracker = MemoryTracker(draws=True)
@@ -71,7 +71,7 @@ class Memory:
 
 
 class InMlflow:
-    """What a test wants to know of runs in MLflow's store."""
+    """Access to the runs in MLflow's store, for tests."""
 
     def __init__(self, mlflow):
         self.tracker = MlflowTracker()
@@ -102,7 +102,7 @@ def kept(request):
     return Memory() if request.param == "memory" else InMlflow(request.getfixturevalue("store"))
 
 
-def test_run_keeps_what_it_is_told(kept, tmp_path):
+def test_a_run_keeps_what_is_logged(kept, tmp_path):
     file = tmp_path / "weights.h5"
     file.write_bytes(b"\x00\x01")
     with kept.tracker.start("train") as run:
@@ -188,7 +188,7 @@ def test_a_whole_folder_is_kept_and_deleted(kept, tmp_path):
         assert run.download("config.json", tmp_path).read_text() == "stays"
 
 
-def test_stored_run_tells_its_name_status_tags_and_last_metrics(kept):
+def test_a_stored_run_has_its_name_status_tags_and_last_metrics(kept):
     with kept.tracker.start("base plain seed 0") as run:
         run.log_metrics({"loss": 2.0, "val_macro_ap": 0.25}, step=1)
         run.log_metrics({"loss": 1.0}, step=2)
@@ -211,7 +211,7 @@ def test_a_metric_can_be_taken_back_by_nan(kept):
 
 
 def started(kept, name, ends=None, **tags):
-    """The id of a run that has ended; MLflow tells runs apart by the millisecond they start in."""
+    """Run and end a run, and return its id; MLflow orders runs by the millisecond they start in."""
 
     def run_it():
         with kept.tracker.start(name) as run:
@@ -231,7 +231,7 @@ def started(kept, name, ends=None, **tags):
     return ids[0]
 
 
-def test_finished_runs_of_some_tags_the_newest_first(kept):
+def test_finished_runs_with_given_tags_are_found_newest_first(kept):
     wanted = {"step": "train", "dataset_digest": f"digest of {type(kept).__name__}"}
     first = started(kept, "first", **wanted)
     started(kept, "of another step", **{**wanted, "step": "pretrain"})
@@ -262,8 +262,8 @@ def test_finished_runs_are_found_in_every_experiment_and_on_every_page_but_no_de
     store.MlflowClient().delete_run(deleted)
     original = store.MlflowClient.search_runs
 
-    def short_pages(self, *arguments, **options):
-        return original(self, *arguments, **{**options, "max_results": 2})
+    def short_pages(self, ids, conditions, view, most, order_by, token):
+        return original(self, ids, conditions, view, min(most, 2), order_by, token)
 
     monkeypatch.setattr(store.MlflowClient, "search_runs", short_pages)
     assert sorted(one.run.id for one in kept.tracker.finished(wanted)) == sorted(ids)
@@ -299,7 +299,7 @@ def test_a_finished_run_is_added_to_and_stays_finished(kept, tmp_path, error):
     assert kept.parent(run.id) == ""
 
 
-def test_what_is_added_within_another_run_reaches_the_one_that_is_named(kept):
+def test_additions_within_another_run_reach_the_named_run(kept):
     model = started(kept, "model")
     with kept.tracker.start("main") as parent:
         with kept.tracker.added_to(model) as run:
@@ -378,7 +378,7 @@ def test_unknown_run_cannot_be_resumed(kept):
 
 
 def shared(kept, key, name="study"):
-    """The id of a shared run, opened and ended."""
+    """Open and end a shared run, and return its id."""
     with kept.tracker.start_shared(name, key) as run:
         return run.id
 
@@ -400,7 +400,7 @@ def test_a_shared_run_is_one_for_all_that_know_its_key(kept):
     assert shared(kept, "study a of litter") == first
 
 
-def test_a_shared_run_that_was_interrupted_is_gone_on_with(kept):
+def test_a_shared_run_that_was_interrupted_is_resumed(kept):
     ids = []
 
     def interrupted():
@@ -415,7 +415,7 @@ def test_a_shared_run_that_was_interrupted_is_gone_on_with(kept):
     assert kept.status(ids[0]) == "FINISHED"
 
 
-def test_what_is_settled_stays(kept):
+def test_a_settled_value_stays(kept):
     with kept.tracker.start("study") as run:
         assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker a") == "worker a"
         assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker b") == "worker a"
@@ -440,7 +440,7 @@ def test_found_runs_have_any_status_and_the_newest_is_first(kept):
     assert kept.tracker.found({"dataset_digest": "of none"}) == []
 
 
-def test_a_run_that_nobody_writes_any_more_is_given_its_end(kept):
+def test_an_abandoned_run_is_ended(kept):
     def leave():
         with kept.tracker.start("cell") as run:
             ids.append(run.id)
@@ -465,7 +465,7 @@ def test_a_shared_run_that_was_deleted_makes_way_for_a_new_one(store):
     assert shared(kept, "deleted") == first, "the one that was there first"
 
 
-def test_a_shared_run_leaves_one_experiment_to_be_seen_that_of_claims(store):
+def test_a_shared_run_leaves_one_visible_experiment_that_of_claims(store):
     before = {one.name for one in store.MlflowClient().search_experiments()}
     for key in ("unseen", "unseen, too"):
         shared(InMlflow(store), key)
@@ -473,7 +473,7 @@ def test_a_shared_run_leaves_one_experiment_to_be_seen_that_of_claims(store):
     assert {one.name for one in store.MlflowClient().search_experiments()} == before | {"wastelens claims"}
 
 
-def test_what_processes_settle_is_in_one_ledger_for_all(store):
+def test_processes_settle_in_one_shared_ledger(store):
     here, there = InMlflow(store), InMlflow(store)
     ledgers = [kept.tracker.ledger("claims of litter") for kept in (here, there)]
     assert ledgers[0].id == ledgers[1].id
@@ -499,7 +499,7 @@ def test_of_two_processes_that_open_a_ledger_one_takes_the_others(store, monkeyp
 
 
 @pytest.mark.parametrize("what", ["run", "experiment"])
-def test_claims_that_were_deleted_begin_anew(store, what):
+def test_deleted_claims_start_over(store, what):
     kept = InMlflow(store)
     key = f"without its {what}"
     ledger = kept.tracker.ledger(key).id
@@ -523,7 +523,7 @@ def test_of_two_processes_that_open_a_shared_run_one_joins_the_other(store, monk
     theirs = []
 
     def outrun(key, candidate):
-        """Another process is elected between our look and our attempt."""
+        """Let another process be elected between our check and our attempt."""
         monkeypatch.setattr(mlflow_tracking, "_elect", original)
         theirs.append(store.MlflowClient().create_run(experiment).info.run_id)
         assert original(key, theirs[0]) == theirs[0]
@@ -566,11 +566,11 @@ def test_many_threads_settle_a_parameter_once(store):
     assert sum(worker == answer for worker, answer in answers) == 1
 
 
-def test_what_cannot_be_settled_is_told(store):
+def test_a_value_that_cannot_be_settled_is_an_error(store):
     with pytest.raises(RunError, match="cannot be used"):
         MlflowTracker().settle("0" * 32, "taken", "worker")
     run_id = started(InMlflow(store), "study")
-    with pytest.raises(RunError, match=r"does not take parameter 'taken=1'\. Run it again\.$"):
+    with pytest.raises(RunError, match=r"does not accept the parameter 'taken=1'\. Run it again\.$"):
         MlflowTracker().settle(run_id, "taken=1", "worker")
 
 
@@ -613,7 +613,7 @@ def git(folder, *words):
     subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
 
 
-def test_commit_is_a_tag_only_of_the_code_that_git_keeps(tmp_path, monkeypatch):
+def test_the_commit_is_a_tag_only_for_code_that_git_tracks(tmp_path, monkeypatch):
     code = tmp_path / "package" / "mlflow_tracking.py"
     code.parent.mkdir()
     code.write_text("first")
@@ -639,7 +639,7 @@ def test_commit_is_a_tag_only_of_the_code_that_git_keeps(tmp_path, monkeypatch):
 
 
 def test_texts():
-    assert [as_text(value) for value in (True, False, 0.1 + 0.2, 3, "x", None, 1e-7)] == [
+    assert [logged_text(value) for value in (True, False, 0.1 + 0.2, 3, "x", None, 1e-7)] == [
         *("true", "false", "0.3", "3", "x", "None", "1e-07"),
     ]
     assert to_json({"b": 1, "a": Path("x")}) == '{\n  "a": "x",\n  "b": 1\n}\n'

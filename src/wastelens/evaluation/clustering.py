@@ -1,4 +1,4 @@
-"""Clusters of photos by what a network has learnt, by pixels and by colours, and what may be said of them."""
+"""Clusters of photos by learned features, pixels and colours, and the conclusion they support."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from wastelens.data.photos.shrink import area_average
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.evaluation.cluster_scores import ROUNDING, ClusterScores, score_clusters
 from wastelens.evaluation.control_predictors import HISTOGRAM_BINS, colour_features
-from wastelens.evaluation.kmeans import Assignment, Clustering, IntArray, assign, fit_clusters
-from wastelens.evaluation.metrics import FloatArray
+from wastelens.evaluation.kmeans import Assignment, Clustering, assign, fit_clusters
+from wastelens.system.arrays import Float32Array, FloatArray, IndexArray, PhotoArray
 
-Photos = npt.NDArray[np.uint8]
 _PIXEL_SIDE_PX = 16
 _PHOTOS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class FeatureClusters:
-    """One set of features, clustered on the training photos and compared with materials on the scored ones.
+    """Clusters by one set of features, fitted on the training photos and compared with materials on the scored ones.
 
     Attributes:
         features: ``learned``, ``pixels`` or ``colours``.
         clustering: fitted on the training photos.
         assignment: of the scored photos.
         scores: of the scored photos.
-        points: the scored photos in the space of the centres, float64 (photos, dims), for a map.
+        points: the scored photos in the space of the centres, float64 (photos, dims), for the map.
     """
 
     features: str
@@ -42,7 +41,7 @@ class FeatureClusters:
     points: FloatArray
 
     def metrics(self) -> dict[str, float]:
-        """All numbers by their MLflow names, ``cluster_<features>_…``."""
+        """Return all numbers by their MLflow names, ``cluster_<features>_…``."""
         prefix = f"cluster_{self.features}_"
         return {**self.scores.metrics(prefix), **self.clustering.metrics(prefix)}
 
@@ -59,16 +58,16 @@ def cluster_features(
     draws: int,
     seed: int,
 ) -> FeatureClusters:
-    """Fit on the training photos, assign and score the others.
+    """Fit clusters on the training photos, then assign and score the others.
 
     Args:
-        name: of the features: ``learned``, ``pixels`` or ``colours``.
+        name: name of the features: ``learned``, ``pixels`` or ``colours``.
         train_features: (training photos, ...).
         scored_features: (scored photos, ...).
         scored_labels: 0 or 1, (scored photos, materials).
         k, k_range, n_init: as in `fit_clusters`.
         draws: as in `score_clusters`.
-        seed: of everything random; sets of features of one seed are scored on the same drawn materials.
+        seed: of all random numbers; sets of features with the same seed are scored on the same drawn materials.
 
     Raises:
         ConfigError, DatasetError, ValueError: as in `fit_clusters` and `score_clusters`.
@@ -79,24 +78,24 @@ def cluster_features(
     return FeatureClusters(name, clustering, assignment, scores, clustering.scaling.apply(scored_features))
 
 
-def pixel_features(photos: Photos, index: IntArray) -> npt.NDArray[np.float32]:
-    """Photos averaged over the areas of 16 x 16 cells, float32 0-255, (len(index), 768).
+def pixel_features(photos: PhotoArray, index: IndexArray) -> Float32Array:
+    """Average photos over a grid of 16 × 16 cells: float32 in 0–255, (len(index), 768).
 
-    photos: uint8 RGB (photos, side, side, 3), may be a memory map; index: which of them, in this order.
+    photos: uint8 RGB (photos, side, side, 3), may be a memory map; index: the photos to use, in this order.
     """
     blocks = [index[at : at + _PHOTOS_AT_ONCE] for at in range(0, len(index), _PHOTOS_AT_ONCE)]
     shrunk = [area_average(np.asarray(photos[block]), _PIXEL_SIDE_PX).reshape(len(block), -1) for block in blocks]
     return np.concatenate([np.empty((0, 3 * _PIXEL_SIDE_PX**2), np.float32), *shrunk])
 
 
-def colour_histograms(photos: Photos, index: IntArray) -> FloatArray:
-    """Shares of 192 hue, saturation and value bins in [0, 1], float64 (len(index), 192).
+def colour_histograms(photos: PhotoArray, index: IndexArray) -> FloatArray:
+    """Return shares of 192 hue, saturation and value bins in [0, 1], float64 (len(index), 192).
 
-    The histograms of the colour control without its thumbnail: with it, k-means agrees half as well with
-    materials (mutual information above chance 0.081 instead of 0.149; TrashNet, k = 10, six splits), and a
-    weaker control would flatter what was learnt.
+    These are the histograms of the colour control without its thumbnail: with it, k-means agrees half as well with
+    materials (mutual information above chance 0.081 instead of 0.149; TrashNet, k = 10, six splits), and a weaker
+    control would flatter the learned features.
 
-    photos: uint8 RGB (photos, side, side, 3), may be a memory map; index: which of them, in this order.
+    photos: uint8 RGB (photos, side, side, 3), may be a memory map; index: the photos to use, in this order.
     """
     bins = math.prod(HISTOGRAM_BINS)
     if not len(index):
@@ -104,28 +103,29 @@ def colour_histograms(photos: Photos, index: IntArray) -> FloatArray:
     return colour_features(photos, index)[:, :bins]
 
 
-CONTROL_FEATURES: dict[str, Callable[[Photos, IntArray], npt.NDArray[np.floating]]] = {
+CONTROL_FEATURES: dict[str, Callable[[PhotoArray, IndexArray], npt.NDArray[np.floating]]] = {
     "pixels": pixel_features,
     "colours": colour_histograms,
 }
 
 
 def verdict(scores: Mapping[str, ClusterScores]) -> str:
-    """What the clusters have shown, in one line; scores: ``learned`` (or not), ``pixels``, ``colours`` → scores.
+    """Return the conclusion in one line; scores: ``learned`` (may be absent), ``pixels``, ``colours`` → scores.
 
-    The yardstick is mutual information, since purity stays at the share of the most frequent material as long
-    as that leads in every cluster. More than chance: above 95 % of random deals. More than a control: a lead
-    over chance that is larger by more than 95 % of random deals spread, √(a² + b²) of the two spreads.
+    It goes by mutual information, since purity stays at the share of the most frequent material as long as that leads
+    in every cluster. More than chance: above 95 % of random assignments. More than a control: the lead over chance is
+    larger by more than √(a² + b²), where a and b are the spreads of the two sets' random assignments (95 % quantile
+    minus mean).
 
     Raises:
-        ValueError: no scores.
+        ValueError: there are no scores.
     """
     if not scores:
-        raise ValueError("no clusters to judge")
+        raise ValueError("there are no clusters to judge")
     if "learned" not in scores:
         return f"No learned features were clustered. {' '.join(_against_chance(*one) for one in scores.items())}"
     learned = scores["learned"]
-    said = _against_chance("learned", learned)
+    against_chance = _against_chance("learned", learned)
     controls = {name: one for name, one in scores.items() if name != "learned"}
     more = [name for name, one in controls.items() if _says_more(learned, one)]
     no_more = [name for name in controls if name not in more]
@@ -134,15 +134,15 @@ def verdict(scores: Mapping[str, ClusterScores]) -> str:
         for word, names in (("more", more), ("no more", no_more))
         if names
     ]
-    return f"{said} They say {' but '.join(parts)}." if parts else said
+    return f"{against_chance} They say {' but '.join(parts)}." if parts else against_chance
 
 
 def _against_chance(name: str, scores: ClusterScores) -> str:
-    said = "more" if scores.normalised_mutual_information.above_chance else "no more"
+    amount = "more" if scores.normalised_mutual_information.above_chance else "no more"
     features = "learned features" if name == "learned" else name
     purity = scores.purity
     return (
-        f"Clusters of {features} say {said} of the materials than chance "
+        f"Clusters of {features} say {amount} about the materials than chance "
         f"({_numbers(scores)}; purity {purity.value:.3f}, random {purity.random:.3f})."
     )
 
@@ -159,15 +159,15 @@ def _says_more(ours: ClusterScores, theirs: ClusterScores) -> bool:
 
 
 def assignments_frame(table: LabelTable, assignment: Assignment) -> pd.DataFrame:
-    """assignments.csv: file_name, split, cluster, distance, then ``label_<material>`` (0/1); one row a photo.
+    """Return assignments.csv: file_name, split, cluster, distance, ``label_<material>`` (0/1); one row per photo.
 
-    table: the photos of the assignment in its order, with columns ``file_name`` and ``split``.
+    table: the assignment's photos in its order, with columns ``file_name`` and ``split``.
 
     Raises:
-        ValueError: another number of photos than were assigned.
+        ValueError: the table has another number of photos than were assigned.
     """
     if len(table) != len(assignment.clusters):
-        raise ValueError(f"{len(table)} photos, but {len(assignment.clusters)} were assigned")
+        raise ValueError(f"the table has {len(table)} photos, but {len(assignment.clusters)} were assigned")
     columns: dict[str, object] = {
         "file_name": table.file_names,
         "split": [str(split) for split in table.frame["split"]],

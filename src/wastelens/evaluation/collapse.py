@@ -1,4 +1,4 @@
-"""Has the model learnt nothing? The question earlier work did not ask of its 64 % accuracy."""
+"""Has the model learnt nothing? Earlier work never asked this about its accuracy of 64 %."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.evaluation.floors import floors
-from wastelens.evaluation.metrics import (
-    BoolArray,
-    FloatArray,
-    checked_labels,
-    checked_probabilities,
-    macro_average_precision,
-)
+from wastelens.evaluation.metrics import checked_labels, checked_probabilities, macro_average_precision
+from wastelens.system.arrays import BoolArray, FloatArray
 
 CONSTANT_SPREAD = 0.01
 SAME_DECISIONS_SHARE = 0.99
@@ -25,13 +20,13 @@ _CHANCE_LEVEL = 0.975
 
 @dataclass(frozen=True)
 class Collapse:
-    """The diagnosis.
+    """Whether a model has collapsed, and why.
 
     Attributes:
-        collapsed: whether any of the reasons holds.
-        reasons: plain sentences with their numbers; empty for a sound model.
-        constant_materials: materials whose probability hardly depends on the photo; no collapse while they
-            are no more than half of all.
+        collapsed: whether there is any reason.
+        reasons: sentences with their numbers; empty for a sound model.
+        constant_materials: materials whose probability hardly depends on the photo; this counts as a collapse only
+            if they are more than half of all materials.
     """
 
     collapsed: bool
@@ -48,36 +43,35 @@ def diagnose(
     *,
     shuffles: int = 1000,
 ) -> Collapse:
-    """Look for the three ways of saying nothing about a photo.
+    """Check predictions for the three ways of saying nothing about a photo.
 
-    1. Near-constant probabilities: for more than half of the materials, the standard deviation over photos or
-       the range of the middle 98 % of photos is below 0.01.
-    2. The same decisions for at least 99 % of the photos, where the labels vary more than that.
-    3. Macro AP no higher than chance: at or below the 97.5 % quantile of what the same probabilities score
-       when they are dealt to the photos at random (a permutation test, exact for any n: Good 2005, §3). A
-       bootstrap against the prevalence is no substitute: AP of few photos is biased upwards, and it lets
-       random scores pass in half of all cases (290 TACO photos, 300 trials; the permutation test in 3 of
-       100).
+    1. Near-constant probabilities: for more than half of the materials, the standard deviation over photos or the
+       range of the middle 98 % of photos is below 0.01.
+    2. The same decisions for at least 99 % of the photos, although the labels vary more than that.
+    3. Macro AP no better than chance: at or below the 97.5 % quantile of the scores of the same probabilities
+       shuffled among the photos (a permutation test, exact for any n: Good 2005, §3). A bootstrap against the
+       prevalence is no substitute: AP is biased upwards on few photos, so random scores pass in half of all cases
+       (290 TACO photos, 300 trials; 3 of 100 pass the permutation test).
 
     Args:
         labels, decisions: 0 or 1, (n, m).
         probabilities: in [0, 1], (n, m).
         rng: for the shuffles.
-        materials: the m names; numbers where not given.
-        shuffles: how many.
+        materials: the m names; numbered if None.
+        shuffles: number of shuffles for the permutation test.
 
     Raises:
-        ValueError: shapes that do not fit, or values other than they may be.
+        ValueError: the shapes differ, labels or decisions are not 0 or 1, or probabilities are not within [0, 1].
     """
     truth, numbers = checked_probabilities(labels, probabilities)
-    claimed = checked_labels(decisions)
-    if claimed.shape != truth.shape:
-        raise ValueError(f"labels are {truth.shape}, decisions {claimed.shape}")
+    predicted = checked_labels(decisions)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"labels are {truth.shape}, decisions {predicted.shape}")
     names = [f"material {j}" for j in range(truth.shape[1])] if materials is None else list(materials)
     constant = tuple(name for name, flat in zip(names, _is_constant(numbers), strict=True) if flat)
     found = (
         _constant_reason(constant, len(names)),
-        _decisions_reason(truth, claimed, names),
+        _decisions_reason(truth, predicted, names),
         _chance_reason(truth, numbers, rng, shuffles),
     )
     reasons = tuple(reason for reason in found if reason)
@@ -85,7 +79,10 @@ def diagnose(
 
 
 def _is_constant(probabilities: FloatArray) -> BoolArray:
-    """(n, m) → (m,). The middle range too: one stray photo lifts a standard deviation above the limit."""
+    """Find near-constant columns, (n, m) → (m,).
+
+    The middle range is checked too, since a single outlier lifts the standard deviation above the limit.
+    """
     low, high = np.quantile(probabilities, _CENTRE, axis=0)
     flat: BoolArray = (probabilities.std(axis=0) < CONSTANT_SPREAD) | (high - low < CONSTANT_SPREAD)
     return flat
@@ -96,29 +93,29 @@ def _constant_reason(constant: tuple[str, ...], materials: int) -> str:
         return ""
     return (
         f"The probabilities are near-constant for {len(constant)} of {materials} materials "
-        f"({', '.join(constant)}): they spread by less than {CONSTANT_SPREAD:g} over the photos."
+        f"({', '.join(constant)}): they vary by less than {CONSTANT_SPREAD:g} over the photos."
     )
 
 
-def _decisions_reason(truth: BoolArray, claimed: BoolArray, names: list[str]) -> str:
-    combinations, copies = np.unique(claimed, axis=0, return_counts=True)
-    share = copies.max() / len(claimed)
+def _decisions_reason(truth: BoolArray, predicted: BoolArray, names: list[str]) -> str:
+    combinations, copies = np.unique(predicted, axis=0, return_counts=True)
+    share = copies.max() / len(predicted)
     if share < SAME_DECISIONS_SHARE or floors(truth).subset_accuracy >= SAME_DECISIONS_SHARE:
         return ""
     said = [name for name, on in zip(names, combinations[copies.argmax()], strict=True) if on]
-    return f"{copies.max()} of {len(claimed)} photos get the same decision: {', '.join(said) or 'no material'}."
+    return f"{copies.max()} of {len(predicted)} photos get the same decision: {', '.join(said) or 'no material'}."
 
 
 def _chance_reason(truth: BoolArray, numbers: FloatArray, rng: np.random.Generator, shuffles: int) -> str:
     reached = float(macro_average_precision(truth, numbers))
     if np.isnan(reached):
-        return "No photo shows any material, so nothing can be told from these photos."
-    # dealing out the labels is dealing out the scores; whole rows, so that materials stay together
-    dealt = [float(macro_average_precision(truth[rng.permutation(len(truth))], numbers)) for _ in range(shuffles)]
-    chance = float(np.quantile(dealt, _CHANCE_LEVEL))
+        return "No photo shows any material, so these photos tell nothing about the model."
+    # shuffling the labels is the same as shuffling the scores; whole rows keep the materials together
+    shuffled = [float(macro_average_precision(truth[rng.permutation(len(truth))], numbers)) for _ in range(shuffles)]
+    chance = float(np.quantile(shuffled, _CHANCE_LEVEL))
     if reached > chance:
         return ""
     return (
-        f"Macro AP {reached:.3f} cannot be told from chance: the same probabilities dealt to the photos at "
-        f"random reach up to {chance:.3f} (constant ones {floors(truth).macro_ap:.3f})."
+        f"Macro AP {reached:.3f} is no better than chance: shuffling the model's answers among the photos scores up "
+        f"to {chance:.3f} (constant answers score {floors(truth).macro_ap:.3f})."
     )

@@ -1,4 +1,4 @@
-"""The four predictors that do not look at the litter: chance, neighbouring files, the size, the colours."""
+"""The four predictors that do not look at the litter: chance, neighbouring files, photo size and colours."""
 
 from __future__ import annotations
 
@@ -10,34 +10,33 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.data.prepared.tables import LabelTable, TrainTable
-from wastelens.evaluation.metrics import FloatArray, macro_average_precision
+from wastelens.evaluation.metrics import macro_average_precision
+from wastelens.system.arrays import FloatArray, IndexArray, PhotoArray
 from wastelens.system.text import natural_key
 
 NEIGHBOURS = 10
 RANDOM_DRAWS = 200
 TREES = 400
-# Three photos a leaf: on TACO as good as one (colour 0.357 and 0.355 on random splits), in smaller trees.
+# Three photos per leaf: on TACO as good as one (colour 0.357 and 0.355 on random splits), with smaller trees.
 _PHOTOS_PER_LEAF = 3
 HISTOGRAM_BINS = (12, 4, 4)  # hue, saturation, value
 _THUMBNAIL_SIDE_PX = 6
 
-Photos = npt.NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class ControlInputs:
-    """What controls are computed from.
+    """The data that controls are computed from.
 
     Attributes:
         train: the photos they are fitted on, each once.
-        others: split name → the table that is scored (``val``, ``test``).
-        photos: uint8 RGB, (photos, side, side, 3); may be a memory map, is read a photo at a time. Every
-            table's column ``photo_index`` tells each row's place in it.
+        others: split name → the table to score (``val``, ``test``).
+        photos: uint8 RGB (photos, side, side, 3), indexed by the tables' column ``photo_index``; may be a memory map,
+            since it is read one photo at a time.
     """
 
     train: TrainTable
     others: Mapping[str, LabelTable]
-    photos: Photos
+    photos: PhotoArray
 
     def __post_init__(self) -> None:
         if not isinstance(self.train, TrainTable):
@@ -56,10 +55,10 @@ class ControlInputs:
 
 
 def random_scores(inputs: ControlInputs, rng: np.random.Generator) -> tuple[dict[str, FloatArray], dict[str, float]]:
-    """Uniform scores, and the mean macro AP of 200 draws of them: a split → (n, m), and → macro AP.
+    """Draw uniform scores 200 times; return one draw, split → (n, m), and the mean macro AP, split → number.
 
-    That mean lies above the prevalence, since chance order puts some positives first: by 0.015 on 290 TACO
-    photos. The draw that is kept is the one nearest the mean, for pictures and paired comparisons.
+    The mean is above the prevalence, since chance order puts some positives first: by 0.015 on 290 TACO photos. The
+    draw nearest to the mean is kept, for figures and paired comparisons.
     """
     kept, mean = {}, {}
     for split, table in inputs.others.items():
@@ -72,21 +71,21 @@ def random_scores(inputs: ControlInputs, rng: np.random.Generator) -> tuple[dict
 
 
 def base_rates(inputs: ControlInputs) -> dict[str, FloatArray]:
-    """The training prevalence for every photo: a split → (n, m)."""
+    """Return the training prevalence for every photo: split → (n, m)."""
     prevalence = inputs.train.labels.mean(axis=0)
     return {split: np.tile(prevalence, (len(table), 1)) for split, table in inputs.others.items()}
 
 
 def neighbour_scores(inputs: ControlInputs) -> dict[str, FloatArray]:
-    """Labels of the ten nearest training photos in the same folder, by file order, weighted 1/distance.
+    """Average the labels of the ten nearest training photos in the same folder, weighted by 1/distance: split → (n, m).
 
-    No pixel is seen: what this scores is how well a scene predicts itself. Photos of all splits are counted
-    through in natural order (``batch_2`` before ``batch_10``), folder by folder; a distance is a difference
-    of places. Other folders are other scenes: a photo whose folder has no training photo gets the training
-    prevalence, so with whole folders held out this is the constant predictor. A split → (n, m).
+    No pixel is seen: the score tells how well a scene predicts itself. Photos of all splits are numbered in natural
+    order (``batch_2`` before ``batch_10``), folder by folder; a distance is a difference of these numbers. Other
+    folders are other scenes: a photo whose folder has no training photo gets the training prevalence, so with whole
+    folders held out this is the constant predictor.
 
-    On TACO's 1,500 photos, 291 of them in the test part and the rest in train: macro AP 0.421 (mean of 10
-    seeds, standard deviation 0.016) on random splits; 0.263, the floor, with batches 2, 9 and 14 held out
+    On TACO's 1,500 photos, 291 of them in test and the rest in train: macro AP 0.421 (mean of 10 seeds, standard
+    deviation 0.016) on random splits; 0.263, the floor, with batches 2, 9 and 14 held out
     (``python -m bench.leakage``).
     """
     place = file_order([name for table in inputs.tables.values() for name in source_files(table)])
@@ -103,24 +102,22 @@ def neighbour_scores(inputs: ControlInputs) -> dict[str, FloatArray]:
     return scores
 
 
-def _nearest_labels(
-    place: int, train_places: npt.NDArray[np.intp], labels: FloatArray, prevalence: FloatArray
-) -> FloatArray:
-    """The weighted mean of the neighbours' labels (m,), a breath of prevalence ordering those without any."""
+def _nearest_labels(place: int, train_places: IndexArray, labels: FloatArray, prevalence: FloatArray) -> FloatArray:
+    """Return the weighted mean of the neighbours' labels (m,), plus a trace of prevalence to break ties at zero."""
     distance = np.abs(train_places - place)
     nearest = np.argsort(distance, kind="stable")[:NEIGHBOURS]
-    weight = 1.0 / np.maximum(distance[nearest], 1)  # the same file may be in both splits: then it counts as next
+    weight = 1.0 / np.maximum(distance[nearest], 1)  # a file in both splits has distance 0, which counts as 1
     mean: FloatArray = (weight @ labels[nearest] + 1e-6 * prevalence) / (weight.sum() + 1e-6)
     return mean
 
 
 def file_order(names: Sequence[str]) -> dict[str, int]:
-    """Each file's place in the natural order of all of them, from 0; repeats share one."""
+    """Return each file's place in natural order, from 0; repeated names share a place."""
     return {name: place for place, name in enumerate(sorted(set(names), key=natural_key))}
 
 
 def source_files(table: LabelTable) -> list[str]:
-    """The photos' original paths, one a row, with ``/`` between folders."""
+    """Return the photos' original paths, one per row, with ``/`` between folders."""
     return [str(name).replace("\\", "/") for name in table.frame["source_file"]]
 
 
@@ -128,7 +125,7 @@ def _folder(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def _rows_by_folder(table: LabelTable) -> dict[str, npt.NDArray[np.intp]]:
+def _rows_by_folder(table: LabelTable) -> dict[str, IndexArray]:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(source_files(table)):
         rows[_folder(name)].append(row)
@@ -136,10 +133,10 @@ def _rows_by_folder(table: LabelTable) -> dict[str, npt.NDArray[np.intp]]:
 
 
 def folders_are_labels(tables: Sequence[LabelTable]) -> bool:
-    """Whether folders are named after what is in their photos, as in a class-per-folder set.
+    """Return whether folders are classes, so that their names give the labels away.
 
-    That is: folders of two photos or more hold most photos, each has one combination of materials, and these
-    differ.
+    That is: folders of two or more photos hold most photos, each has one combination of materials, and the
+    combinations differ.
     """
     combinations: dict[str, list[bytes]] = defaultdict(list)
     for table in tables:
@@ -153,40 +150,39 @@ def folders_are_labels(tables: Sequence[LabelTable]) -> bool:
 
 
 def size_scores(inputs: ControlInputs, seed: int) -> dict[str, FloatArray]:
-    """A forest on the photos' size and shape: they tell cameras and users apart. A split → (n, m)."""
-    features = {split: size_features(table) for split, table in inputs.tables.items()}
+    """Fit a forest on the photos' size and shape, which tell cameras and users apart. Return split → (n, m)."""
+    features = {split: _size_features(table) for split, table in inputs.tables.items()}
     return forest_scores(features, inputs.train.labels, seed)
 
 
-def size_features(table: LabelTable) -> FloatArray:
-    """Width, height (pixels), their ratio, area, and upright, square or wide as -1, 0 or 1: (n, 5)."""
+def _size_features(table: LabelTable) -> FloatArray:
+    """Return width, height (pixels), ratio, area, and portrait, square or landscape as -1, 0 or 1: (n, 5)."""
     width = table.frame["width"].to_numpy(dtype=np.float64)
     height = table.frame["height"].to_numpy(dtype=np.float64)
     return np.column_stack([width, height, width / height, width * height, np.sign(width - height)])
 
 
 def colour_scores(inputs: ControlInputs, seed: int) -> dict[str, FloatArray]:
-    """A forest on colour alone: grass, asphalt and sand are seen, objects are not. A split → (n, m)."""
-    features = {split: colour_features(inputs.photos, _places(t)) for split, t in inputs.tables.items()}
+    """Fit a forest on colours, which show grass, asphalt or sand but no objects. Return split → (n, m)."""
+    features = {
+        split: colour_features(inputs.photos, table.frame["photo_index"].to_numpy(dtype=np.intp))
+        for split, table in inputs.tables.items()
+    }
     return forest_scores(features, inputs.train.labels, seed)
 
 
-def _places(table: LabelTable) -> npt.NDArray[np.intp]:
-    return table.frame["photo_index"].to_numpy(dtype=np.intp)
+def colour_features(photos: PhotoArray, index: IndexArray) -> FloatArray:
+    """Return shares of 192 hue, saturation and value bins, then 36 thumbnail pixels in [0, 1]: (len(index), 300).
 
-
-def colour_features(photos: Photos, index: npt.NDArray[np.intp]) -> FloatArray:
-    """Shares of 192 hue, saturation and value bins, then 36 thumbnail pixels in [0, 1]: (len(index), 300).
-
-    photos: uint8 RGB (photos, side, side, 3), read a photo at a time; index: which of them, in this order.
+    photos: uint8 RGB (photos, side, side, 3), read one photo at a time; index: the photos to use, in this order.
     """
     return np.stack([_colours_of(np.asarray(photos[at])) for at in index])
 
 
-def _colours_of(photo: Photos) -> FloatArray:
+def _colours_of(photo: PhotoArray) -> FloatArray:
     import cv2
 
-    hsv = cv2.cvtColor(np.ascontiguousarray(photo), cv2.COLOR_RGB2HSV)  # hue 0-179, the others 0-255
+    hsv = cv2.cvtColor(np.ascontiguousarray(photo), cv2.COLOR_RGB2HSV)  # hue 0–179, the others 0–255
     bins = np.array(HISTOGRAM_BINS)
     binned = hsv.reshape(-1, 3).astype(np.intp) * bins // np.array([180, 256, 256])
     flat = np.ravel_multi_index(tuple(binned.T), HISTOGRAM_BINS)
@@ -199,9 +195,9 @@ def _colours_of(photo: Photos) -> FloatArray:
 def forest_scores(
     features: Mapping[str, FloatArray], train_labels: npt.NDArray[np.uint8], seed: int
 ) -> dict[str, FloatArray]:
-    """Probabilities of a random forest (Breiman 2001) of 400 trees for the splits other than ``train``.
+    """Fit a random forest (Breiman 2001) of 400 trees on train; return its probabilities for the other splits.
 
-    features: split → (n, features); train_labels: (n of train, m). A split → (n, m).
+    features: split → (n, features), ``train`` among them; train_labels: (n of train, m). Return split → (n, m).
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -213,7 +209,7 @@ def forest_scores(
         return scores
     varying = train_labels[:, ~constant]
     forest.fit(features["train"], varying if varying.shape[1] > 1 else varying[:, 0])
-    forest.set_params(n_jobs=1)  # threads add up the trees in any order, and the sums differ in their last digit
+    forest.set_params(n_jobs=1)  # threads add up the trees in any order, and the last digit of the sums differs
     for split, table in scores.items():
         answer = forest.predict_proba(features[split])
         per_material = answer if isinstance(answer, list) else [answer]

@@ -1,4 +1,4 @@
-"""What can be predicted without looking at the litter: what a model has to beat before its numbers count."""
+"""Controls: predictors that do not look at the litter, which a model has to beat before its scores count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pandas as pd
 from wastelens.data.prepared.tables import LabelTable, TrainTable
 from wastelens.evaluation.control_predictors import (
     ControlInputs,
-    Photos,
     base_rates,
     colour_scores,
     folders_are_labels,
@@ -19,27 +18,27 @@ from wastelens.evaluation.control_predictors import (
     random_scores,
     size_scores,
 )
-from wastelens.evaluation.metrics import FloatArray, macro_average_precision
+from wastelens.evaluation.metrics import macro_average_precision
+from wastelens.system.arrays import FloatArray, PhotoArray
 
 CONTROLS = ("random", "neighbours", "size", "colour")
 NEIGHBOUR_MARGIN = 0.03
 _NOTE_LABELS_IN_NAMES = (
-    "Every folder holds one combination of materials, so file names spell the labels out; "
-    "the neighbours control would only read them and is left at the base rates."
+    "Every folder holds one combination of materials, so file names give the labels away. The neighbours control "
+    "would only read them there and is replaced by the base rates."
 )
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What the controls score.
+    """Predictions and macro AP of the controls.
 
     Attributes:
         materials: their names, in the order of the scores' columns.
-        scores: control → split → float64 (photos of the split, materials) in [0, 1], rows as in the split's
-            table.
-        macro_ap: control → split → macro AP; for ``random`` the mean over 200 draws, of which ``scores``
-            holds the one nearest that mean.
-        note: what to know about them, or "".
+        scores: control → split → float64 (photos of the split, materials) in [0, 1], rows as in the split's table.
+        macro_ap: control → split → macro AP; for ``random``, the mean over 200 draws, of which ``scores`` holds the
+            one nearest to that mean.
+        note: a caveat for the user, or "".
     """
 
     materials: tuple[str, ...]
@@ -48,7 +47,7 @@ class Controls:
     note: str = ""
 
     def metrics(self) -> dict[str, float]:
-        """``control_<name>_<split>_macro_ap``, for MLflow."""
+        """Return ``control_<name>_<split>_macro_ap`` → value, for MLflow."""
         return {
             f"control_{name}_{split}_macro_ap": value
             for name, splits in self.macro_ap.items()
@@ -59,27 +58,27 @@ class Controls:
 def score_controls(
     train: TrainTable,
     others: Mapping[str, LabelTable],
-    photos: Photos,
+    photos: PhotoArray,
     seed: int,
 ) -> Controls:
     """Fit the four controls on train and score the other splits; the same seed gives the same numbers.
 
     Args:
         train: repeated rows (an oversampled table) count once.
-        others: split name → table, as ``{"val": ValTable, "test": TestTable}``.
-        photos: uint8 RGB, (photos, side, side, 3), where the tables' ``photo_index`` points.
-        seed: for the random scores and the forests.
+        others: split name → table, such as ``{"val": ValTable, "test": TestTable}``.
+        photos: uint8 RGB (photos, side, side, 3), indexed by the tables' ``photo_index``.
+        seed: of the random scores and the forests.
 
     Raises:
         TypeError: ``train`` holds another split.
-        ValueError: tables, photos and places that do not fit each other.
+        ValueError: tables and photos do not match.
     """
     inputs = _each_photo_once(ControlInputs(train, others, photos))
-    spelled_out = folders_are_labels([inputs.train, *others.values()])
+    labels_in_names = folders_are_labels([inputs.train, *others.values()])
     random, random_ap = random_scores(inputs, np.random.default_rng(seed))
     scores = {
         "random": random,
-        "neighbours": base_rates(inputs) if spelled_out else neighbour_scores(inputs),
+        "neighbours": base_rates(inputs) if labels_in_names else neighbour_scores(inputs),
         "size": size_scores(inputs, seed),
         "colour": colour_scores(inputs, seed),
     }
@@ -90,7 +89,7 @@ def score_controls(
         train.materials,
         rounded,
         macro_ap | {"random": random_ap},
-        _NOTE_LABELS_IN_NAMES if spelled_out else "",
+        _NOTE_LABELS_IN_NAMES if labels_in_names else "",
     )
 
 
@@ -104,55 +103,47 @@ def _macro_aps(tables: Mapping[str, LabelTable], scores: Mapping[str, FloatArray
 
 
 def neighbour_warning(controls: Controls, advice: str) -> str | None:
-    """One sentence where file order alone predicts the test labels; None where it does not.
-
-    advice: what to do about it.
-    """
+    """Return one sentence if file order alone predicts the test labels, otherwise None; advice: the fix."""
     if "test" not in controls.macro_ap.get("neighbours", {}):
         return None
     neighbours, random = controls.macro_ap["neighbours"]["test"], controls.macro_ap["random"]["test"]
     if not neighbours > random + NEIGHBOUR_MARGIN:
         return None
     return (
-        f"Labels of neighbouring files alone reach macro AP {neighbours:.3f} on test (random scores "
-        f"{random:.3f}): neighbouring photos show the same scene and lie in both train and test, so this "
+        f"The labels of neighbouring files alone score macro AP {neighbours:.3f} on test (random scores "
+        f"{random:.3f}): neighbouring photos show the same scene and are in both train and test, so this "
         f"split measures memory of scenes; {advice}."
     )
 
 
 def controls_frame(controls: Controls, tables: Mapping[str, LabelTable]) -> pd.DataFrame:
-    """One row a control, split and photo: ``control``, ``split``, ``file_name``, and the materials' scores.
+    """Return one row for each control, split and photo: ``control``, ``split``, ``file_name`` and a score per material.
 
     Raises:
-        ValueError: a split's rows and scores differ in number.
+        ValueError: a split has another number of rows than scores.
     """
-    parts = [
-        _scores_frame(controls, name, split, tables[split])
-        for name, splits in controls.scores.items()
-        for split in splits
-    ]
+    parts = []
+    for name, splits in controls.scores.items():
+        for split, scores in splits.items():
+            part = pd.DataFrame(scores, columns=list(controls.materials))
+            part.insert(0, "control", name)
+            part.insert(1, "split", split)
+            part.insert(2, "file_name", tables[split].file_names)
+            parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
-def _scores_frame(controls: Controls, name: str, split: str, table: LabelTable) -> pd.DataFrame:
-    part = pd.DataFrame(controls.scores[name][split], columns=list(controls.materials))
-    part.insert(0, "control", name)
-    part.insert(1, "split", split)
-    part.insert(2, "file_name", table.file_names)
-    return part
-
-
 def control_scores(frame: pd.DataFrame, control: str, table: LabelTable) -> FloatArray:
-    """One control's scores in a :func:`controls_frame`, fresh or from CSV, rows as in ``table``: (n, m).
+    """Return one control's scores from a :func:`controls_frame`, rows as in ``table``: (n, m).
 
     Raises:
-        ValueError: a photo of the table has no scores, or several: they were made for another split.
+        ValueError: a photo of the table has no scores or several, since they were computed for another split.
     """
     rows = frame[frame["control"] == control].set_index("file_name")
     wanted = table.file_names
     if missing := set(wanted) - set(rows.index):
-        raise ValueError(f"{len(missing)} photos, as '{min(missing)}', have no '{control}' scores")
+        raise ValueError(f"{len(missing)} photos, such as '{min(missing)}', have no '{control}' scores")
     found = rows[list(table.materials)].loc[wanted]
     if len(found) != len(wanted):
-        raise ValueError(f"some photos have several '{control}' scores; take those of one split")
+        raise ValueError(f"some photos have several '{control}' scores; use those of one split")
     return found.to_numpy(dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Features on one scale, and in few dimensions, as learnt from the training photos."""
+"""Scaling of features to one scale and few dimensions, fitted on the training photos."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.errors import DatasetError
-from wastelens.evaluation.metrics import BoolArray, FloatArray
+from wastelens.system.arrays import BoolArray, Float32Array, FloatArray
 
 LARGEST_WIDTH = 64
-# Of a feature's largest value: less is the rounding of float32 sums, which scaling would blow up to unit variance.
+# Relative to a feature's largest value: a smaller range is rounding error of float32 sums, which scaling would amplify
+# to unit variance.
 _CONSTANT_RANGE = 1e-5
 # In standard deviations; see `fit_scaling`.
 _LARGEST_SCALED = 3.0
@@ -19,14 +20,14 @@ _LARGEST_SCALED = 3.0
 
 @dataclass(frozen=True)
 class Scaling:
-    """Features on one scale, as learnt from the training photos.
+    """A scaling fitted on the training photos.
 
     Attributes:
-        kept: which features vary over the training photos, bool (features,).
-        mean: of the kept ones, float64 (kept,).
+        kept: the features that vary over the training photos, bool (features,).
+        mean: means of the kept features, float64 (kept,).
         deviation: their standard deviations, float64 (kept,), all above zero.
-        axes: principal axes of the scaled features, float64 (kept, dims); None where they are few enough.
-        explained: the share of the scaled features' variance that the axes hold, in [0, 1].
+        axes: principal axes of the scaled features, float64 (kept, dims); None if there are few enough features.
+        explained: share of the scaled features' variance that the axes explain, in [0, 1].
     """
 
     kept: BoolArray
@@ -36,51 +37,50 @@ class Scaling:
     explained: float
 
     def apply(self, features: npt.ArrayLike) -> FloatArray:
-        """Features (photos, ...) → float64 (photos, dims).
+        """Scale features, (photos, ...) → float64 (photos, dims).
 
         Raises:
-            DatasetError: numbers that are not finite.
-            ValueError: no photos, or another number of features than the scaling was learnt from.
+            DatasetError: the features are not finite.
+            ValueError: there are no photos, or another number of features than the scaling was fitted on.
         """
         rows = checked_features(features)
         if rows.shape[1] != len(self.kept):
-            raise ValueError(f"features are {rows.shape[1]} wide, the training photos' {len(self.kept)}")
+            raise ValueError(f"there are {rows.shape[1]} features, the training photos had {len(self.kept)}")
         return self._rotate(self._scale(rows))
 
-    def _scale(self, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _scale(self, rows: Float32Array) -> Float32Array:
         scaled = rows[:, self.kept] - self.mean
         scaled /= self.deviation
-        narrow: npt.NDArray[np.float32] = np.clip(scaled, -_LARGEST_SCALED, _LARGEST_SCALED).astype(np.float32)
-        return narrow + np.float32(0)  # -0 and 0 are one value
+        narrow: Float32Array = np.clip(scaled, -_LARGEST_SCALED, _LARGEST_SCALED).astype(np.float32)
+        return narrow + np.float32(0)  # turn -0 into 0
 
-    def _rotate(self, scaled: npt.NDArray[np.float32]) -> FloatArray:
+    def _rotate(self, scaled: Float32Array) -> FloatArray:
         wide = scaled.astype(np.float64)
         return wide if self.axes is None else wide @ self.axes
 
 
-def fit_scaling(train_features: npt.ArrayLike, seed: int) -> Scaling:
-    """Unit variance for each feature, no value beyond 3 standard deviations, then at most 64 principal axes.
+def fit_scaling(train_features: npt.ArrayLike, seed: int) -> tuple[Scaling, Float32Array]:
+    """Scale each feature to unit variance, clip it at 3 standard deviations, and keep at most 64 principal axes.
 
-    Without the first, features in large units alone decide what is near. Without the second, those that are
-    zero for most photos (a rare colour, a unit that seldom fires) put single photos so far out that each
-    becomes a cluster: k-means of colour histograms on TrashNet then left 70 % of the photos in one of ten. The
-    third is for wide features (768 raw pixels, thousands of an autoencoder's map): in so many dimensions all
-    distances become alike (Beyer et al. 1999, ICDT), and k-means and the silhouette cost in proportion to the
-    width. Features that do not vary over the training photos are dropped.
+    Without the first, features in large units dominate all distances. Without the second, features that are zero for
+    most photos (a rare colour, a unit that seldom fires) put single photos so far out that each becomes a cluster:
+    k-means of colour histograms on TrashNet then left 70 % of the photos in one of ten clusters. The third is for wide
+    features (768 raw pixels, thousands in an autoencoder's map): in that many dimensions all distances become alike
+    (Beyer et al. 1999, ICDT), and the cost of k-means and the silhouette grows with the width. Features that do not
+    vary over the training photos are dropped.
 
     Args:
-        train_features: (photos, ...), any number type; what is behind the first axis is flattened.
-        seed: of the randomised decomposition that wide features get.
+        train_features: (photos, ...), any numeric type; axes after the first are flattened.
+        seed: of the randomised decomposition of wide features.
+
+    Returns:
+        The scaling, and the training photos scaled but not yet rotated, (photos, kept).
 
     Raises:
-        DatasetError: numbers that are not finite as float32.
-        ValueError: no photos, or no features.
+        DatasetError: the features are not finite as float32.
+        ValueError: there are no photos or no features.
     """
-    return fit_and_scale(checked_features(train_features), seed)[0]
-
-
-def fit_and_scale(rows: npt.NDArray[np.float32], seed: int) -> tuple[Scaling, npt.NDArray[np.float32]]:
-    """The scaling, and the training photos scaled by it, not rotated yet (photos, kept)."""
+    rows = checked_features(train_features)
     low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
     kept = high - low > _CONSTANT_RANGE * np.maximum(np.abs(low), np.abs(high))
     varying = rows[:, kept]
@@ -96,17 +96,17 @@ def fit_and_scale(rows: npt.NDArray[np.float32], seed: int) -> tuple[Scaling, np
     return Scaling(kept, mean, deviation, axes, float(pca.explained_variance_ratio_.sum())), scaled
 
 
-def checked_features(features: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """(photos, ...) → float32 (photos, features), all finite."""
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused as such
+def checked_features(features: npt.ArrayLike) -> Float32Array:
+    """Flatten features to float32, (photos, ...) → (photos, features), and check that all are finite."""
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused below
         rows = np.asarray(features, dtype=np.float32)
     if rows.ndim < 2 or rows.size == 0:
-        raise ValueError(f"features must be (photos, features), each at least one, not {rows.shape}")
+        raise ValueError(f"features must be (photos, features) and not be empty; their shape is {rows.shape}")
     rows = rows.reshape(len(rows), -1)
     bad = int((~np.isfinite(rows).all(axis=1)).sum())
     if bad:
         raise DatasetError(
-            f"Features of {bad:,} of {len(rows):,} photos are not finite numbers. "
+            f"The features of {bad:,} of {len(rows):,} photos are not finite numbers. "
             f"Cluster a run whose loss stayed finite."
         )
     return rows

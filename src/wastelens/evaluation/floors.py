@@ -1,8 +1,8 @@
-"""The floor: what the best predictor scores that says the same about every photo."""
+"""Floors: the scores of the best predictor that gives every photo the same answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ from wastelens.evaluation.metrics import checked_labels
 
 @dataclass(frozen=True)
 class Floors:
-    """The best constant predictor's scores on exactly the photos that are being scored.
+    """Scores of the best constant predictor on exactly the photos being scored.
 
-    It is chosen in hindsight, for each metric anew: no constant can do better, so a model at or below a floor
-    has shown nothing.
+    It is chosen in hindsight, separately for each metric: no constant can do better, so a model at or below a floor has
+    shown nothing.
     """
 
     macro_ap: float
@@ -23,22 +23,18 @@ class Floors:
     subset_accuracy: float
 
     def metrics(self) -> dict[str, float]:
-        """By their MLflow names."""
-        return {
-            "floor_macro_ap": self.macro_ap,
-            "floor_macro_f1": self.macro_f1,
-            "floor_subset_accuracy": self.subset_accuracy,
-        }
+        """Return the floors by their MLflow names."""
+        return {f"floor_{name}": value for name, value in asdict(self).items()}
 
 
 def floors(labels: npt.ArrayLike) -> Floors:
-    """The floors of labels (n, m), with p the share of photos that show a material.
+    """Return the floors for labels (n, m); p is the share of photos that show a material.
 
-    Macro AP: any constant scores p, averaged over the materials that occur. Macro F1: a material always on
-    scores 2p/(1+p), always off 0. Subset accuracy: the share of the commonest combination of materials.
+    Macro AP: any constant scores p, averaged over the materials that occur. Macro F1: predicting a material for every
+    photo scores 2p/(1+p), for none 0. Subset accuracy: the share of the most frequent combination of materials.
 
     Raises:
-        ValueError: labels that are not (n, m) of 0 and 1.
+        ValueError: labels are not (n, m) or not 0 or 1.
     """
     truth = checked_labels(labels)
     prevalence = truth.mean(axis=0)

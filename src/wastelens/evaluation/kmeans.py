@@ -1,4 +1,4 @@
-"""k-means without labels: how many clusters, which centres, and to which of them each photo belongs."""
+"""k-means on scaled features: the choice of k, the centres, and each photo's nearest centre."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.errors import ConfigError
-from wastelens.evaluation.feature_scaling import Scaling, checked_features, fit_and_scale
-from wastelens.evaluation.metrics import FloatArray
+from wastelens.evaluation.feature_scaling import Scaling, fit_scaling
+from wastelens.system.arrays import Float32Array, FloatArray, IndexArray
 
-IntArray = npt.NDArray[np.intp]
 SILHOUETTE_PHOTOS = 2000
 
 
@@ -23,8 +22,8 @@ class Candidate:
 
     Attributes:
         k: number of clusters.
-        inertia: squared distances of the training photos to their centres, summed, in squared standard
-            deviations; of other features it is no measure.
+        inertia: sum of squared distances of the training photos to their centres, in squared standard deviations; not
+            comparable between sets of features.
         silhouette: mean over at most 2,000 training photos, in [-1, 1] (Rousseeuw 1987).
     """
 
@@ -35,12 +34,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Clustering:
-    """Clusters of the training photos; cluster 0 is the largest of them.
+    """Clusters of the training photos; cluster 0 is the largest.
 
     Attributes:
         scaling: from features to the space of the centres.
         centres: float64 (k, dims).
-        candidates: every k that was tried, by rising k.
+        candidates: every k that was tried, in rising order.
     """
 
     scaling: Scaling
@@ -54,11 +53,11 @@ class Clustering:
 
     @property
     def chosen(self) -> Candidate:
-        """The candidate that was kept."""
+        """The candidate that was chosen."""
         return next(one for one in self.candidates if one.k == self.k)
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """k, inertia and silhouette of the training photos by their MLflow names."""
+        """Return k, inertia and silhouette of the training photos by their MLflow names."""
         chosen = self.chosen
         return {
             f"{prefix}k": float(self.k),
@@ -75,54 +74,52 @@ def fit_clusters(
     n_init: int | Literal["auto"],
     seed: int,
 ) -> Clustering:
-    """k-means (Lloyd 1982, started by k-means++: Arthur & Vassilvitskii 2007) on the scaled training features.
+    """Fit k-means (Lloyd 1982, with k-means++: Arthur & Vassilvitskii 2007) on the scaled training features.
 
-    Purity and mutual information rise with k whatever the features are: sets of features that are compared
-    need the same k.
+    Purity and mutual information rise with k whatever the features are, so sets of features need the same k to be
+    compared.
 
     Args:
         train_features: (photos, ...), each training photo once.
-        k: clusters; ``auto``: the k within ``k_range`` of the best silhouette, the smallest of equals.
-        k_range: smallest and largest k of ``auto``; the largest is lowered to what the photos allow.
-        n_init: starts of k-means, of which the best is kept, or scikit-learn's ``auto``.
+        k: number of clusters; ``auto`` takes the k within ``k_range`` with the best silhouette, the smallest of equals.
+        k_range: smallest and largest k for ``auto``; the largest is lowered to the number of different photos.
+        n_init: number of starts of k-means, the best of which is kept, or scikit-learn's ``auto``.
         seed: the same seed gives the same clusters.
 
     Raises:
-        ConfigError: fewer training photos of different features than clusters.
-        DatasetError: numbers that are not finite.
-        ValueError: no photos, or no features.
+        ConfigError: there are fewer training photos with different features than clusters.
+        DatasetError: the features are not finite.
+        ValueError: there are no photos or no features.
     """
     from threadpoolctl import threadpool_limits
 
-    scaling, scaled = fit_and_scale(checked_features(train_features), seed)
+    scaling, scaled = fit_scaling(train_features, seed)
     tried = _ks_to_try(k, k_range, scaled)
     points = scaling._rotate(scaled)
     sample = _sample(len(points), SILHOUETTE_PHOTOS, seed)
-    with threadpool_limits(1):  # threads add up their photos in any order, and centres differ in their last digit
+    with threadpool_limits(1):  # threads add up their photos in any order, and the last digit of the centres differs
         fits = [_fit_k(points, one, n_init, seed, sample) for one in tried]
     centres, _ = max(fits, key=lambda fit: fit[1].silhouette)  # the first of equals
     return Clustering(scaling, centres, tuple(candidate for _, candidate in fits))
 
 
-def _ks_to_try(
-    k: int | Literal["auto"], k_range: tuple[int, int], scaled: npt.NDArray[np.float32]
-) -> tuple[int, ...] | range:
-    # before rotation: equal rows may leave a matrix product with other last digits
+def _ks_to_try(k: int | Literal["auto"], k_range: tuple[int, int], scaled: Float32Array) -> tuple[int, ...] | range:
+    # before rotation: a matrix product may give equal rows different last digits
     different = len({row.tobytes() for row in scaled})
     low, high = k_range if k == "auto" else (k, k)
     if low > different:
-        asked = f"k_range starts at {low}" if k == "auto" else f"k={low}"
-        raise ConfigError(
-            f"{asked}, but the {len(scaled):,} training photos have only {different:,} different sets of features. "
-            f"Ask for fewer clusters, or cluster more photos."
-        )
+        asked = f"k_range starts at {low}, which" if k == "auto" else f"k={low}"
+        photos = f"{len(scaled):,} training photos"
+        if different < len(scaled):
+            photos = f"{different:,} different ones among the {photos}"
+        raise ConfigError(f"{asked} is more than the {photos}. Choose fewer clusters, or cluster more photos.")
     return range(low, min(high, different) + 1) if k == "auto" else (k,)
 
 
 def _fit_k(
-    points: FloatArray, k: int, n_init: int | Literal["auto"], seed: int, sample: IntArray
+    points: FloatArray, k: int, n_init: int | Literal["auto"], seed: int, sample: IndexArray
 ) -> tuple[FloatArray, Candidate]:
-    """k-means once: the centres (k, dims), most photos first, and what they are worth."""
+    """Run k-means for one k; return the centres (k, dims), most photos first, and their scores."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
@@ -134,8 +131,8 @@ def _fit_k(
     return centres, Candidate(k, float(found.inertia_), _silhouette(points[sample], found.labels_[sample]))
 
 
-def _silhouette(points: FloatArray, clusters: IntArray) -> float:
-    """Mean silhouette; 0, Rousseeuw's value for a photo on its own, where all are alone or all together."""
+def _silhouette(points: FloatArray, clusters: IndexArray) -> float:
+    """Return the mean silhouette; 0, Rousseeuw's value for a single photo, if all are alone or all together."""
     from sklearn.metrics import silhouette_score
 
     if not 1 < len(np.unique(clusters)) < len(clusters):
@@ -143,8 +140,8 @@ def _silhouette(points: FloatArray, clusters: IntArray) -> float:
     return float(silhouette_score(points, clusters))
 
 
-def _sample(rows: int, most: int, seed: int) -> IntArray:
-    """At most ``most`` of the rows, in order."""
+def _sample(rows: int, most: int, seed: int) -> IndexArray:
+    """Draw at most ``most`` of the rows, in order."""
     if rows <= most:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
@@ -152,35 +149,35 @@ def _sample(rows: int, most: int, seed: int) -> IntArray:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which cluster each photo belongs to.
+    """The cluster of each photo.
 
     Attributes:
-        clusters: intp (photos,), 0 to k - 1; some clusters may have none of these photos.
-        distances: to the cluster's centre in the scaled features, float64 (photos,).
+        clusters: intp (photos,), 0 to k - 1; some clusters may be empty.
+        distances: distance of each photo to its cluster's centre in the scaled features, float64 (photos,).
         k: number of clusters.
     """
 
-    clusters: IntArray
+    clusters: IndexArray
     distances: FloatArray
     k: int
 
     @property
-    def sizes(self) -> IntArray:
+    def sizes(self) -> IndexArray:
         """Photos in each cluster, (k,)."""
         return np.bincount(self.clusters, minlength=self.k)
 
     @property
-    def largest_first(self) -> IntArray:
-        """The clusters by falling number of photos, empty ones included, (k,)."""
+    def largest_first(self) -> IndexArray:
+        """Clusters by falling number of photos, empty ones included, (k,)."""
         return np.argsort(-self.sizes, kind="stable")
 
 
 def assign(clustering: Clustering, features: npt.ArrayLike) -> Assignment:
-    """Each photo to its nearest centre, the first of equally near ones; features: (photos, ...).
+    """Assign each photo to its nearest centre, the first of equally near ones; features: (photos, ...).
 
     Raises:
-        DatasetError: numbers that are not finite.
-        ValueError: no photos, or another number of features than the clusters have.
+        DatasetError: the features are not finite.
+        ValueError: there are no photos, or another number of features than the clusters were fitted on.
     """
     from scipy.spatial.distance import cdist
 

@@ -1,4 +1,4 @@
-"""From probabilities to decisions: a threshold a material, chosen on validation photos and on no others."""
+"""Thresholds that turn probabilities into decisions: one per material, chosen on validation photos only."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.data.prepared.tables import LabelTable, ValTable
-from wastelens.evaluation.metrics import BoolArray, FloatArray, checked_probabilities
+from wastelens.evaluation.metrics import checked_probabilities
+from wastelens.system.arrays import BoolArray, FloatArray
 
 WITHOUT_POSITIVES = 0.5
 
 
 def calibrate_on(table: LabelTable, probabilities: npt.ArrayLike) -> FloatArray:
-    """:func:`calibrate` on a validation table; the way steps call it.
+    """Calibrate thresholds on a validation table (see :func:`calibrate`); steps call this.
 
     Raises:
-        TypeError: the table holds another split. Thresholds fitted on test photos would flatter every F1.
-        ValueError: as :func:`calibrate`.
+        TypeError: the table holds another split. Thresholds fitted on test photos would inflate every F1.
+        ValueError: as for :func:`calibrate`.
     """
     if not isinstance(table, ValTable):
         raise TypeError(f"thresholds are calibrated on a ValTable only, not on a {type(table).__name__}")
@@ -24,14 +25,15 @@ def calibrate_on(table: LabelTable, probabilities: npt.ArrayLike) -> FloatArray:
 
 
 def calibrate(val_labels: npt.ArrayLike, val_probabilities: npt.ArrayLike) -> FloatArray:
-    """Thresholds that maximise each material's F1 if probability ≥ threshold decides. (n, m) twice → (m,).
+    """Return the thresholds that maximise each material's F1 under probability ≥ threshold. (n, m) twice → (m,).
 
-    Candidates lie midway between neighbouring distinct probabilities, and midway between 0 and the lowest one
-    (everything on); of equally good ones the nearest to 0.5 is taken, then the lower. A material without a
-    positive gets 0.5. Maximising F1 a material maximises macro F1 (Lipton, Elkan & Narayanaswamy 2014, ECML).
+    Candidates are midway between neighbouring distinct probabilities, and midway between 0 and the lowest one (which
+    predicts everything). Among equally good ones, the nearest to 0.5 is taken, then the lower. A material without
+    positives gets 0.5. Maximising the F1 of each material maximises macro F1 (Lipton, Elkan & Narayanaswamy 2014,
+    ECML).
 
     Raises:
-        ValueError: shapes that do not fit, labels other than 0 and 1, probabilities outside [0, 1].
+        ValueError: the shapes differ, labels are not 0 or 1, or probabilities are not within [0, 1].
     """
     truth, numbers = checked_probabilities(val_labels, val_probabilities)
     return np.array([_best_threshold(truth[:, j], numbers[:, j]) for j in range(truth.shape[1])])
@@ -46,15 +48,15 @@ def _best_threshold(positive: BoolArray, probabilities: FloatArray) -> float:
 
 
 def f1_over_thresholds(positive: BoolArray, probabilities: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The candidate thresholds, rising, and the F1 at each. (n,) twice → (candidates,) twice.
+    """Return the candidate thresholds, rising, and the F1 at each. (n,) twice → (candidates,) twice.
 
-    Labels bool, probabilities float64. There is one candidate for each distinct probability: below it.
+    Labels are bool, probabilities float64. There is one candidate just below each distinct probability.
     """
     distinct, rank = np.unique(probabilities, return_inverse=True)
     below = np.concatenate([[0.0], distinct[:-1]])
     middle = below + (distinct - below) / 2
-    # between two neighbouring floats there is no middle: the upper one itself keeps the lower one off
+    # adjacent floats have no midpoint: the upper one itself excludes the lower one
     candidates = np.where(middle > below, middle, distinct)
-    claimed = np.cumsum(np.bincount(rank, minlength=len(distinct))[::-1])[::-1]
+    predicted = np.cumsum(np.bincount(rank, minlength=len(distinct))[::-1])[::-1]
     hits = np.cumsum(np.bincount(rank, weights=positive, minlength=len(distinct))[::-1])[::-1]
-    return candidates, 2 * hits / (claimed + positive.sum())
+    return candidates, 2 * hits / (predicted + positive.sum())

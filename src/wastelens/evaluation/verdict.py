@@ -1,39 +1,38 @@
-"""What may be said of a model: thresholds from val, numbers from test, floors and controls beside them."""
+"""The verdict on a model: thresholds from val, scores from test, with floors and controls beside them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from wastelens.data.prepared.tables import TestTable, ValTable
-from wastelens.evaluation.bootstrap import Interval, paired_difference
+from wastelens.evaluation.bootstrap import Interval
 from wastelens.evaluation.collapse import Collapse, diagnose
 from wastelens.evaluation.controls import control_scores
+from wastelens.evaluation.evaluate import Evaluation, evaluate, paired_difference
 from wastelens.evaluation.floors import Floors, floors
-from wastelens.evaluation.metrics import Evaluation, decide, evaluate, per_material_average_precision
+from wastelens.evaluation.metrics import decide, per_material_average_precision
 from wastelens.evaluation.thresholds import calibrate_on
-
-FloatArray = npt.NDArray[np.float64]
+from wastelens.system.arrays import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A model's numbers, and the sentence that they allow.
+    """A model's scores, and the conclusion they support.
 
     Attributes:
-        test_table: the photos reported on.
+        test_table: the test photos.
         probabilities: float64 (test photos, materials).
         thresholds: material → threshold, calibrated on val.
         val, test: scores on the two splits.
-        floors: the best constant predictor on test.
-        collapse: whether the model says the same of every photo, or no more than the floor.
+        floors: scores of the best constant predictor on test.
+        collapse: whether the model answers the same for every photo, or no better than chance.
         control_macro_ap: control → its test macro AP.
         strongest_control: the control with the best test macro AP.
-        strongest_control_ap: its average precision a material, float64 (materials,).
-        gain: test macro AP minus the strongest control's, with a paired bootstrap interval.
+        strongest_control_ap: its average precision per material, float64 (materials,).
+        gain: test macro AP minus that of the strongest control, with a paired bootstrap interval.
     """
 
     test_table: TestTable
@@ -55,17 +54,17 @@ class Verdict:
 
     @property
     def above_controls(self) -> bool:
-        """Whether the whole interval of the gain over the strongest control lies above zero, and none collapsed."""
+        """Whether the whole interval of the gain lies above zero and the model has not collapsed."""
         return self.gain.low > 0 and not self.collapse.collapsed
 
     @property
-    def decisions(self) -> npt.NDArray[np.bool_]:
-        """bool (test photos, materials)."""
+    def decisions(self) -> BoolArray:
+        """Decisions at the thresholds, bool (test photos, materials)."""
         return decide(self.probabilities, list(self.thresholds.values()))
 
     @property
     def sentence(self) -> str:
-        """What the run has shown, in one line."""
+        """The conclusion, in one line."""
         low, high = self.test.macro_ap_interval
         number = f"test macro AP {self.test.macro_ap:.3f} [{low:.3f}, {high:.3f}], floor {self.floors.macro_ap:.3f}"
         control = (
@@ -79,7 +78,7 @@ class Verdict:
         return f"Above floor and controls: {number}; {control}."
 
     def metrics(self) -> dict[str, float]:
-        """All closing metrics by their MLflow names."""
+        """Return all final metrics by their MLflow names."""
         controls = {f"control_{name}_test_macro_ap": value for name, value in self.control_macro_ap.items()}
         thresholds = {f"threshold_{material}": value for material, value in self.thresholds.items()}
         gain = {
@@ -91,7 +90,7 @@ class Verdict:
         return {**scores, **self.floors.metrics(), **controls, **thresholds, **gain}
 
     def tags(self) -> dict[str, object]:
-        """What runs are filtered by."""
+        """Return the tags that runs are filtered by."""
         return {
             "collapsed": self.collapse.collapsed,
             "above_controls": self.above_controls,
@@ -100,7 +99,7 @@ class Verdict:
         }
 
     def predictions(self) -> pd.DataFrame:
-        """predictions_test.csv: file_name and group, then label, probability and decision of each material."""
+        """Return predictions_test.csv: file_name and group, then label, probability and decision for each material."""
         columns: dict[str, object] = {"file_name": self.test_table.file_names, "group": self.test_table.groups}
         for number, material in enumerate(self.test.materials):
             columns[f"label_{material}"] = self.test_table.labels[:, number]
@@ -109,7 +108,7 @@ class Verdict:
         return pd.DataFrame(columns)
 
     def answer_frame(self, probabilities: FloatArray) -> pd.DataFrame:
-        """What the served model answers for probabilities (photos, materials)."""
+        """Return the served model's answer for probabilities (photos, materials)."""
         answer: dict[str, object] = {}
         for number, (material, threshold) in enumerate(self.thresholds.items()):
             answer[f"probability_{material}"] = probabilities[:, number]
@@ -131,14 +130,14 @@ def judge(
     """Calibrate on val, then score test once.
 
     Args:
-        val_table: validation photos, with what the model says of them, float64 (photos, materials).
-        val_probabilities: the same order.
-        test_table: test photos, likewise.
-        test_probabilities: the same order.
-        controls: what the controls predict for the test photos (controls.csv).
-        control_macro_ap: control → its macro AP on test, as ``prepare`` measured it.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        val_table: validation photos.
+        val_probabilities: the model's answers for them, float64 (photos, materials).
+        test_table: test photos.
+        test_probabilities: the model's answers for them, float64 (photos, materials).
+        controls: the controls' scores for the test photos (controls.csv).
+        control_macro_ap: control → its test macro AP, as measured by ``prepare``.
+        seed: of the bootstrap and the permutation test.
+        resamples: number of bootstrap resamples.
     """
     materials = test_table.materials
     thresholds = calibrate_on(val_table, val_probabilities)

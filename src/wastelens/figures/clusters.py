@@ -1,4 +1,4 @@
-"""Figures of clusters of photos. Each is a free-standing matplotlib ``Figure``: no pyplot, no state, no display."""
+"""Figures of clusters of photos. Each is a standalone matplotlib ``Figure``: no pyplot, no global state, no display."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.evaluation.cluster_scores import ClusterScores
-from wastelens.evaluation.clustering import Photos
-from wastelens.evaluation.kmeans import Assignment, Clustering, IntArray
-from wastelens.evaluation.metrics import FloatArray
+from wastelens.evaluation.kmeans import Assignment, Clustering
 from wastelens.figures.style import (
     SMALL_PT,
     TEXT_PT,
@@ -25,12 +22,13 @@ from wastelens.figures.style import (
     shortened,
     write_title,
 )
+from wastelens.system.arrays import BoolArray, FloatArray, IndexArray, IntArray, PhotoArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, "Color Universal Design": told apart by colour-blind readers too.
+# Okabe & Ito 2008, "Color Universal Design": colour-blind readers can tell them apart.
 _BLUE, _ORANGE, _GREY, _PALE = "#0072B2", "#D55E00", "#595959", "#B8B8B8"
 _FEATURE_COLOURS = {"learned": _BLUE}
 _CONTROL_COLOUR = "#A6A6A6"
@@ -38,7 +36,7 @@ _CONTROL_COLOUR = "#A6A6A6"
 MAP_PHOTOS = 2000
 _LEAST_FOR_TSNE = 10
 _PERPLEXITY = 30.0
-# A little noise, in standard deviations: photos at one place would leave t-SNE's gradient without a direction.
+# A little noise, in standard deviations: t-SNE's gradient has no direction between photos at the same place.
 _JITTER = 1e-6
 
 _ROW_IN, _COLUMN_IN, _HEAD_IN, _MARGIN_IN = 0.4, 1.2, 0.6, 1.35
@@ -47,15 +45,15 @@ _CAPTION_LETTERS = 21
 
 
 def materials_per_cluster(table: LabelTable, assignment: Assignment) -> Figure:
-    """A histogram of materials for each cluster: a row a cluster, the largest first, below a row of all photos.
+    """Draw a histogram of materials per cluster: one row for each, the largest first, below a row of all photos.
 
-    A bar is the share of the cluster's photos that show the material; a tick on it is the share of all photos.
-    Photos with several materials count for each of them, so a row's shares may add up to more than 1.
+    A bar is the share of the cluster's photos that show the material; a tick marks the share of all photos. Photos with
+    several materials count for each of them, so the shares of a row may add up to more than 1.
 
     table: the assignment's photos in its order.
 
     Raises:
-        ValueError: another number of photos than were assigned.
+        ValueError: the table has another number of photos than were assigned.
     """
     _check_table(table, assignment)
     members = np.eye(assignment.k, dtype=np.int64)[assignment.clusters]
@@ -70,13 +68,13 @@ def materials_per_cluster(table: LabelTable, assignment: Assignment) -> Figure:
     labels = [f"{name}   {total:,}" for name, total in zip(names, totals, strict=True)]
     axes.set_yticks(range(len(names)), labels, fontsize=TEXT_PT)
     axes.get_yticklabels()[0].set_fontweight("bold")
-    note = "photos that show the material, and their share of the cluster's (bar) and of all photos (tick)"
+    note = "number and share of the cluster's photos that show the material (bar), and its share of all photos (tick)"
     axes.set_xlabel("\n".join(textwrap.wrap(note, int(11 * figure.get_figwidth()))), fontsize=TEXT_PT, color=_GREY)
     return figure
 
 
-def _draw_histograms(axes: Axes, counts: npt.NDArray[np.int64], totals: IntArray, materials: tuple[str, ...]) -> None:
-    """counts (rows, materials) of totals (rows,) photos; a material's bars start at its column's left edge."""
+def _draw_histograms(axes: Axes, counts: IntArray, totals: IndexArray, materials: tuple[str, ...]) -> None:
+    """Draw counts (rows, materials) of totals (rows,) photos; bars start at the left edge of their column."""
     colours = material_colours(materials)
     share = counts / np.maximum(totals, 1)[:, None]
     places, wide = np.arange(len(counts)), 0.9
@@ -94,23 +92,23 @@ def _draw_histograms(axes: Axes, counts: npt.NDArray[np.int64], totals: IntArray
     headings = [textwrap.fill(shortened(label_text(material), 24), 13) for material in materials]
     axes.set_xticks(np.arange(len(materials)) + wide / 2, headings, fontsize=TEXT_PT)
     for label in axes.get_xticklabels():
-        label.set_parse_math(False)  # names are data: a $ in them starts no formula
+        label.set_parse_math(False)  # names are data: a $ in them does not start a formula
     axes.tick_params(length=0)
     keep_sides(axes, ())
 
 
-def nearest_photos(table: LabelTable, assignment: Assignment, photos: Photos, *, per_cluster: int = 8) -> Figure:
-    """A row for each cluster that has photos, the largest first: the photos nearest its centre, nearest first.
+def nearest_photos(table: LabelTable, assignment: Assignment, photos: PhotoArray, *, per_cluster: int = 8) -> Figure:
+    """Draw the photos nearest to each cluster's centre: one row per cluster with photos, the largest cluster first.
 
     Args:
-        table: the assignment's photos in its order, with columns ``file_name`` and ``photo_index``; with
-            ``width`` and ``height`` photos are drawn in their real proportions, else square.
+        table: the assignment's photos in its order, with columns ``file_name`` and ``photo_index``; with ``width`` and
+            ``height``, photos are drawn in their real proportions, otherwise as squares.
         assignment: their clusters.
-        photos: uint8 (photos, side, side, 3), each stretched to a square; only the shown ones are read.
-        per_cluster: at most so many photos a row.
+        photos: uint8 (photos, side, side, 3), each stretched to a square; only those shown are read.
+        per_cluster: largest number of photos per row.
 
     Raises:
-        ValueError: another number of photos than were assigned.
+        ValueError: the table has another number of photos than were assigned.
     """
     _check_table(table, assignment)
     clusters = [cluster for cluster in assignment.largest_first if assignment.sizes[cluster]]
@@ -118,7 +116,7 @@ def nearest_photos(table: LabelTable, assignment: Assignment, photos: Photos, *,
     cell = np.array([_PHOTO_IN + _GAP_IN, _PHOTO_IN + _CAPTION_IN + _GAP_IN])
     size = np.array([_SIDE_IN + columns * cell[0], 0.1 + len(clusters) * cell[1]])
     figure = blank_figure(float(size[0]), float(size[1]))
-    figure.set_layout_engine("none")  # cells of one size need no layout, which takes a minute for 160 of them
+    figure.set_layout_engine("none")  # cells of equal size need no layout, which would take a minute for 160 of them
     for row, cluster in enumerate(clusters):
         top_in = size[1] - 0.1 - row * cell[1]
         middle = (top_in - _PHOTO_IN / 2) / size[1]
@@ -132,19 +130,19 @@ def nearest_photos(table: LabelTable, assignment: Assignment, photos: Photos, *,
     return figure
 
 
-def _nearest(assignment: Assignment, cluster: int, most: int) -> IntArray:
-    """Rows of the cluster's photos by rising distance."""
+def _nearest(assignment: Assignment, cluster: int, most: int) -> IndexArray:
+    """Return the rows of the cluster's photos by rising distance."""
     rows = np.flatnonzero(assignment.clusters == cluster)
-    nearest: IntArray = rows[np.argsort(assignment.distances[rows], kind="stable")][:most]
+    nearest: IndexArray = rows[np.argsort(assignment.distances[rows], kind="stable")][:most]
     return nearest
 
 
-def _draw_photo(axes: Axes, table: LabelTable, row: int, photos: Photos) -> None:
+def _draw_photo(axes: Axes, table: LabelTable, row: int, photos: PhotoArray) -> None:
     record = table.frame.iloc[row]
     width, height = (float(record.get(side, 1.0)) for side in ("width", "height"))
     pixels = np.asarray(photos[int(record["photo_index"])])
     axes.imshow(pixels, extent=(0, width, height, 0), aspect="equal", interpolation="antialiased")
-    axes.set_anchor("SW")  # the caption stands right below, and no further right than its cell
+    axes.set_anchor("SW")  # the caption is right below, and does not extend beyond its cell
     axes.set_axis_off()
     shown = [label_text(m) for m, on in zip(table.materials, table.labels[row], strict=True) if on]
     caption = f"{shortened(str(record['file_name']), _CAPTION_LETTERS)}\n{_caption_of(shown)}"
@@ -153,34 +151,33 @@ def _draw_photo(axes: Axes, table: LabelTable, row: int, photos: Photos) -> None
 
 
 def _caption_of(materials: list[str]) -> str:
-    """At most two lines of materials, the rest counted."""
+    """Return at most two lines of materials, shortened if there are more."""
     lines = textwrap.wrap(", ".join(materials) or "no material", _CAPTION_LETTERS + 1)
     return "\n".join(lines) if len(lines) < 3 else f"{lines[0]}\n{shortened(lines[1], _CAPTION_LETTERS - 1)} …"
 
 
-def cluster_map(table: LabelTable, assignment: Assignment, points: npt.ArrayLike, *, seed: int) -> Figure:
-    """Photos on a plane, near where their features are: once coloured by cluster, once by material.
+def cluster_map(table: LabelTable, assignment: Assignment, points: FloatArray, *, seed: int) -> Figure:
+    """Draw photos on a plane, near each other where their features are: coloured by cluster, and by material.
 
-    t-SNE (van der Maaten & Hinton 2008, JMLR) of at most 2,000 sampled photos; below 10 photos, their two
-    principal axes. Only neighbourhoods mean something in it: neither distances between groups nor their
-    sizes do (Wattenberg et al. 2016, Distill).
+    The map is the t-SNE (van der Maaten & Hinton 2008, JMLR) of at most 2,000 sampled photos; below 10 photos, their
+    two principal axes. Only neighbourhoods carry meaning: neither the distances between groups nor their sizes do
+    (Wattenberg et al. 2016, Distill).
 
     Args:
         table: the assignment's photos in its order.
         assignment: their clusters.
-        points: the features that were clustered, scaled, (photos, dims).
+        points: the scaled features that were clustered, float64 (photos, dims).
         seed: of the sample and of t-SNE.
 
     Raises:
-        ValueError: another number of photos or points than were assigned.
+        ValueError: the table or the points have another number of photos than were assigned.
     """
     _check_table(table, assignment)
-    place = np.asarray(points, dtype=np.float64)
-    if place.ndim != 2 or len(place) != len(table):
-        raise ValueError(f"points are {place.shape}, photos {len(table)}")
+    if points.ndim != 2 or len(points) != len(table):
+        raise ValueError(f"points have shape {points.shape}, but there are {len(table)} photos")
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(table))[:MAP_PHOTOS])
-    flat, how = plane_of(place[rows], seed)
+    flat, how = plane_of(points[rows], seed)
     figure = blank_figure(11, 6.2)
     by_cluster, by_material = figure.subplots(1, 2)
     _draw_clusters(by_cluster, flat, assignment.clusters[rows])
@@ -195,7 +192,7 @@ def cluster_map(table: LabelTable, assignment: Assignment, points: npt.ArrayLike
 
 
 def plane_of(points: FloatArray, seed: int) -> tuple[FloatArray, str]:
-    """Points (photos, dims) → places (photos, 2), and the method's name."""
+    """Project points (photos, dims) to the plane, (photos, 2); return them and the name of the method."""
     axes = _principal_axes(points)
     if len(points) < _LEAST_FOR_TSNE or not axes.any():
         return axes, "principal axes"
@@ -204,17 +201,17 @@ def plane_of(points: FloatArray, seed: int) -> tuple[FloatArray, str]:
 
     noise = np.random.default_rng(seed).normal(scale=_JITTER * points.std(), size=points.shape)
     first = axes + np.random.default_rng(seed).normal(scale=_JITTER * axes.std(), size=axes.shape)
-    # start from the principal axes at scikit-learn's scale: then the picture does not hang on the seed
+    # start from the principal axes at scikit-learn's scale, so that the map does not depend on the seed
     start = (first / first[:, 0].std() * 1e-4).astype(np.float32)
     perplexity = min(_PERPLEXITY, (len(points) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init=start, random_state=seed, max_iter=750)
-    with threadpool_limits(1):  # more threads add up in any order, and wait for each other on busy cores
+    with threadpool_limits(1):  # threads add up in any order, and wait for each other on busy cores
         places = tsne.fit_transform(points + noise)
     return np.asarray(places, dtype=np.float64), "t-SNE"
 
 
 def _principal_axes(points: FloatArray) -> FloatArray:
-    """(photos, dims) → (photos, 2), zeros where there are fewer axes."""
+    """Project (photos, dims) to the first two principal axes, (photos, 2); zeros if there are fewer."""
     centred = points - points.mean(axis=0)
     left, length, _ = np.linalg.svd(centred, full_matrices=False)
     length[length < 1e-9 * max(1.0, float(np.abs(points).max(initial=0)))] = 0.0
@@ -222,12 +219,12 @@ def _principal_axes(points: FloatArray) -> FloatArray:
     return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
 
 
-def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IntArray) -> None:
-    """Dots, and each cluster's number beside one that lies amid its own."""
+def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IndexArray) -> None:
+    """Draw dots in the colour of the cluster, and its number near the middle of its dots."""
     from matplotlib import colormaps
     from matplotlib.patheffects import withStroke
 
-    palette = colormaps["tab20"]  # ten, then the same paler: none of them a material's
+    palette = colormaps["tab20"]  # ten colours, then the same ten paler; none is that of a material
     for cluster in np.unique(clusters):
         own = flat[clusters == cluster]
         style: dict[str, Any] = {"color": palette((2 * cluster + cluster // 10 % 2) % palette.N), "linewidth": 0}
@@ -242,11 +239,11 @@ def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IntArray) -> None:
 
 
 def _draw_materials(axes: Axes, flat: FloatArray, table: LabelTable) -> None:
-    """Dots in the colour of the photo's material; photos of several or of none have marks of their own."""
+    """Draw dots in the colour of the photo's material; photos with several or none get marks of their own."""
     colours, labels = material_colours(table.materials), table.labels
     count = labels.sum(axis=1)
     size = _dot_pt(len(flat))
-    kinds: list[tuple[str, npt.NDArray[np.bool_], dict[str, Any]]] = [
+    kinds: list[tuple[str, BoolArray, dict[str, Any]]] = [
         ("no material", count == 0, {"marker": "x", "color": _PALE, "linewidth": 1.0, "s": size}),
         ("several materials", count > 1, {"marker": "D", "color": "none", "edgecolor": "black", "linewidth": 0.8}),
     ]
@@ -267,12 +264,12 @@ def _draw_materials(axes: Axes, flat: FloatArray, table: LabelTable) -> None:
 
 
 def _dot_pt(photos: int) -> float:
-    """A dot's area in square points: smaller where there are more."""
+    """Return the area of a dot in square points; more photos get smaller dots."""
     return float(np.clip(6000 / photos, 9, 40))
 
 
 def k_choice(clustering: Clustering, features: str) -> Figure:
-    """Silhouette and inertia of the training photos over k, the chosen k marked; features: what was clustered."""
+    """Draw silhouette and inertia of the training photos over k, with the chosen k marked; features: their name."""
     from matplotlib.ticker import MaxNLocator
 
     figure = blank_figure(9, 3.6)
@@ -287,7 +284,7 @@ def k_choice(clustering: Clustering, features: str) -> Figure:
         axes.set(xlim=(min(ks) - 0.5, max(ks) + 0.5), xlabel="k, number of clusters")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(y=0.12)
-        write_title(axes, f"{name}, {'higher is better' if name == 'silhouette' else 'falls with k in any case'}")
+        write_title(axes, f"{name}, {'higher is better' if name == 'silhouette' else 'always falls with k'}")
         keep_sides(axes, ("left", "bottom"))
         axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
         axes.set_axisbelow(True)
@@ -298,17 +295,17 @@ def k_choice(clustering: Clustering, features: str) -> Figure:
 
 
 def score_bars(scores: Mapping[str, ClusterScores], verdict: str) -> Figure:
-    """Four scores of each set of features beside what random clusters of the same sizes reach.
+    """Draw four scores of each set of features beside those of random clusters of the same sizes.
 
     Args:
-        scores: ``learned`` (or not), ``pixels``, ``colours`` → scores of the same photos.
-        verdict: the sentence the numbers allow; becomes the title.
+        scores: ``learned`` (may be absent), ``pixels``, ``colours`` → scores of the same photos.
+        verdict: the conclusion, used as the title.
 
     Raises:
-        ValueError: no scores.
+        ValueError: there are no scores.
     """
     if not scores:
-        raise ValueError("no scores to draw")
+        raise ValueError("there are no scores to draw")
     lines = textwrap.wrap(verdict, 122)
     figure = blank_figure(11, 1.6 + 0.2 * len(lines) + 2 * (0.6 + 0.42 * len(scores)))
     names = list(next(iter(scores.values())).scores)
@@ -322,7 +319,7 @@ def score_bars(scores: Mapping[str, ClusterScores], verdict: str) -> Figure:
 
 
 def _draw_scores(axes: Axes, scores: Mapping[str, Any]) -> None:
-    """A bar a set of features; the mean of random clusters as a tick, a dot at their 95 % quantile."""
+    """Draw one bar per set of features, a tick at the mean of random clusters and a diamond at their 95 % quantile."""
     rows = np.arange(len(scores))
     values, random, high = (
         np.array([getattr(one, part) for one in scores.values()]) for part in ("value", "random", "random_high")
@@ -332,7 +329,7 @@ def _draw_scores(axes: Axes, scores: Mapping[str, Any]) -> None:
     axes.hlines(rows, random, high, color=_ORANGE, linewidth=1.6, zorder=3)
     axes.vlines(random, rows - 0.34, rows + 0.34, color=_ORANGE, linewidth=2.4, zorder=4, label="random: mean")
     style: dict[str, Any] = {"marker": "D", "s": 24, "color": "white", "edgecolor": _ORANGE, "linewidth": 1.6}
-    axes.scatter(high, rows, zorder=5, label="random: 95 % lie below", **style)
+    axes.scatter(high, rows, zorder=5, label="random: 95 % quantile", **style)
     ends = np.maximum.reduce([values, high, np.zeros(len(rows))])
     for row, value, end in zip(rows, values, ends, strict=True):
         axes.annotate(f"{value:.3f}", (end, row), (8, 0), textcoords="offset points", va="center", fontsize=TEXT_PT)
@@ -352,4 +349,4 @@ def _named(features: str) -> str:
 
 def _check_table(table: LabelTable, assignment: Assignment) -> None:
     if len(table) != len(assignment.clusters) or not len(table):
-        raise ValueError(f"{len(table)} photos, but {len(assignment.clusters)} were assigned")
+        raise ValueError(f"the table has {len(table)} photos, but {len(assignment.clusters)} were assigned")

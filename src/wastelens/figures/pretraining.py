@@ -1,37 +1,35 @@
-"""Figures of what was learnt without labels: photos rebuilt, filters, samples, and how the learning went."""
+"""Figures of pretraining: reconstructed photos, filters, samples and learning curves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.figures.style import SMALL_PT, TEXT_PT, blank_figure, keep_sides, write_title
+from wastelens.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Pictures = npt.NDArray[Any]
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#595959"
 SHOWN_PHOTOS = 10
 _FILTERS, _COLUMNS = 64, 16
 _CURVES = {
     "reconstruction_error": "reconstruction error (mean squared, pixels in [0, 1])",
-    "pseudo_likelihood": "pseudo-likelihood (nats a photo)",
-    "free_energy_gap": "free energy of val over train's (nats)",
+    "pseudo_likelihood": "pseudo-likelihood (nats per photo)",
+    "free_energy_gap": "free energy, val minus train (nats)",
 }
 
 
-def rebuilt_rows(rows: Mapping[str, Pictures], title: str) -> Figure:
-    """Photos under one another: as they are, perhaps as shown to the learner, and as rebuilt.
+def rebuilt_rows(rows: Mapping[str, Array], title: str) -> Figure:
+    """Draw rows of photos: originals, inputs if corrupted, and reconstructions.
 
-    rows: name → pictures (n, side, side, 3), uint8 in 0–255 or float in [0, 1]; all rows of the same photos.
+    rows: name → pictures (n, side, side, 3), uint8 in 0–255 or float in [0, 1]; every row shows the same photos.
     """
     count = len(next(iter(rows.values())))
     figure = blank_figure(0.9 * count + 1.2, 0.95 * len(rows) + 0.5)
@@ -44,8 +42,8 @@ def rebuilt_rows(rows: Mapping[str, Pictures], title: str) -> Figure:
     return figure
 
 
-def filter_grid(filters: Pictures, title: str) -> Figure:
-    """What units respond to, each picture stretched to its own range: grey is no response.
+def filter_grid(filters: Array, title: str) -> Figure:
+    """Draw the weights of units, each stretched to its own range; grey is zero.
 
     filters: float (n, height, width, 3); the 64 with the largest norm are shown.
     """
@@ -53,8 +51,8 @@ def filter_grid(filters: Pictures, title: str) -> Figure:
     return picture_grid([_stretched(filters[number]) for number in strongest], title)
 
 
-def picture_grid(pictures: Sequence[Pictures], title: str) -> Figure:
-    """Small pictures side by side; uint8 in 0–255 or float in [0, 1]."""
+def picture_grid(pictures: Sequence[Array], title: str) -> Figure:
+    """Draw small pictures side by side; uint8 in 0–255 or float in [0, 1]."""
     rows = max(1, math.ceil(len(pictures) / _COLUMNS))
     columns = min(_COLUMNS, max(1, len(pictures)))
     figure = blank_figure(max(5.0, 0.62 * columns + 0.2), 0.62 * rows + 0.5)
@@ -69,10 +67,10 @@ def picture_grid(pictures: Sequence[Pictures], title: str) -> Figure:
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], floor: float) -> Figure:
-    """Each measure over the epochs, train and val; a stack's layers are set apart, as each measures its own input.
+    """Draw each metric over the epochs, train and val; layers of a stack are separated, since their inputs differ.
 
     Args:
-        history: a dict an epoch with ``epoch`` and the metrics logged at it; of a stack, ``layer`` among them.
+        history: one dict per epoch with ``epoch`` and the metrics logged then; for a stack, also ``layer``.
         floor: reconstruction error of the mean training photo on val.
     """
     names = [name for name in _CURVES if any(name in row or f"val_{name}" in row for row in history)]
@@ -107,13 +105,13 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], name: str, label:
             axes.plot(*zip(*points, strict=True), color=colour, label=label if layer <= 1 else None, marker=marker)
 
 
-def _picture(axes: Axes, picture: Pictures) -> None:
+def _picture(axes: Axes, picture: Array) -> None:
     axes.imshow(picture if picture.dtype == np.uint8 else np.clip(picture, 0, 1), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     keep_sides(axes, [])
 
 
-def _stretched(weights: Pictures) -> Pictures:
+def _stretched(weights: Array) -> Array:
     largest = float(np.abs(weights).max(initial=0.0))
     return np.asarray(0.5 + 0.5 * weights / largest) if largest > 0 else np.full(weights.shape, 0.5)

@@ -1,4 +1,4 @@
-"""Figures of a model run. Each is a free-standing matplotlib ``Figure``: no pyplot, no state, no display."""
+"""Figures of a model run. Each is a standalone matplotlib ``Figure``: no pyplot, no global state, no display."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.evaluation.evaluate import Evaluation
 from wastelens.evaluation.floors import Floors
 from wastelens.evaluation.metrics import (
-    BoolArray,
-    Evaluation,
-    FloatArray,
+    METRICS,
     average_precision,
     checked,
     checked_labels,
@@ -23,19 +22,20 @@ from wastelens.evaluation.metrics import (
 from wastelens.evaluation.thresholds import f1_over_thresholds
 from wastelens.evaluation.verdict import Verdict
 from wastelens.figures.style import blank_figure, label_text
+from wastelens.system.arrays import BoolArray, FloatArray, IndexArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, "Color Universal Design": told apart by colour-blind readers too.
+# Okabe & Ito 2008, "Color Universal Design": colour-blind readers can tell them apart.
 _BLUE, _ORANGE, _GREEN, _GREY, _PALE = "#0072B2", "#D55E00", "#009E73", "#595959", "#B8B8B8"
 _PALE_BLUE = "#7FB8DA"
 _COLUMNS = 3
 
 
 def verdict_figures(verdict: Verdict, history: list[dict[str, float]], best_epoch: int) -> dict[str, Figure]:
-    """Draw the figures of a model run, by file name; ``history`` holds one row of metrics per epoch."""
+    """Draw all figures of a model run; return file name → figure. history: one dict of metrics per epoch."""
     labels, materials = verdict.test_table.labels, verdict.test.materials
     thresholds = np.array(list(verdict.thresholds.values()))
     return {
@@ -60,27 +60,27 @@ def average_precision_bars(
     control: str,
     control_macro_ap: float,
     verdict: str,
-    control_ap: FloatArray | None = None,
+    control_ap: FloatArray,
 ) -> Figure:
-    """Average precision with its interval, over all and a material, beside what needs no look at the litter.
+    """Draw average precision with its interval, overall and per material, beside the floor and the strongest control.
 
     Args:
-        evaluation: of the model.
-        floors: of the same photos.
+        evaluation: scores of the model.
+        floors: floors on the same photos.
         control: name of the strongest control.
         control_macro_ap: its macro AP.
-        verdict: the sentence the numbers allow; becomes the title.
-        control_ap: the control's average precision a material, (m,), where it is known.
+        verdict: the conclusion, used as the title.
+        control_ap: the control's average precision per material, (m,), NaN for a material without positives.
     """
     figure = blank_figure(9.5, 5.2)
     axes = figure.add_subplot()
     rows = np.arange(len(evaluation.materials) + 1)
     low, high = evaluation.macro_ap_interval
-    ap = np.append(evaluation.macro_ap, evaluation.ap)
-    bounds = np.array([np.append(low, evaluation.ap_low), np.append(high, evaluation.ap_high)])
+    scores = evaluation.values["macro_ap"]
+    ap = np.append(scores.value, scores.materials)
+    bounds = np.array([np.append(low, scores.materials_low), np.append(high, scores.materials_high)])
     floor = np.append(floors.macro_ap, np.where(evaluation.prevalence > 0, evaluation.prevalence, np.nan))
-    unknown = np.full(len(evaluation.materials), np.nan)
-    rival = np.append(control_macro_ap, unknown if control_ap is None else control_ap)
+    rival = np.append(control_macro_ap, control_ap)
     _draw_bars(axes, rows, ap, bounds)
     axes.vlines(floor, rows - 0.33, rows + 0.33, color=_ORANGE, linewidth=2.6, label="floor: prevalence", zorder=4)
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
@@ -94,8 +94,8 @@ def average_precision_bars(
     return figure
 
 
-def _draw_bars(axes: Axes, rows: npt.NDArray[np.intp], ap: FloatArray, bounds: FloatArray) -> None:
-    """Bars with whiskers, the first (all materials) in the stronger blue; bounds: (2, rows), low and high."""
+def _draw_bars(axes: Axes, rows: IndexArray, ap: FloatArray, bounds: FloatArray) -> None:
+    """Draw bars with whiskers, the first (all materials) in a stronger blue; bounds: (2, rows), low and high."""
     axes.barh(rows, ap, 0.56, color=[_BLUE, *[_PALE_BLUE] * (len(rows) - 1)], label="model", zorder=2)
     whiskers: dict[str, Any] = {
         "ecolor": "black",
@@ -111,9 +111,9 @@ def _draw_bars(axes: Axes, rows: npt.NDArray[np.intp], ap: FloatArray, bounds: F
     _tidy(axes, "x")
 
 
-def _label_bars(axes: Axes, rows: npt.NDArray[np.intp], right_of: FloatArray, values: FloatArray) -> None:
+def _label_bars(axes: Axes, rows: IndexArray, right_of: FloatArray, values: FloatArray) -> None:
     for row, at, value in zip(rows, right_of, values, strict=True):
-        text = "no photo shows it" if np.isnan(value) else f"{value:.2f}"
+        text = "not in any photo" if np.isnan(value) else f"{value:.2f}"
         place = (0.0 if np.isnan(at) else float(at), float(row))
         axes.annotate(text, place, (9, 0), textcoords="offset points", va="center", color=_GREY, fontsize=9)
 
@@ -121,7 +121,7 @@ def _label_bars(axes: Axes, rows: npt.NDArray[np.intp], right_of: FloatArray, va
 def precision_recall(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, materials: Sequence[str], thresholds: npt.ArrayLike
 ) -> Figure:
-    """Precision over recall, a panel a material, with AP, the prevalence and the point the threshold chose.
+    """Draw precision over recall, one panel per material, with AP, the prevalence and the point at the threshold.
 
     labels, probabilities: (n, m); thresholds: (m,).
     """
@@ -135,7 +135,7 @@ def precision_recall(
         if truth[:, j].any():
             _draw_precision_recall(axes, truth[:, j], numbers[:, j], decisions[:, j])
         else:
-            _say_empty(axes, "no photo shows it")
+            _say_empty(axes, "not in any photo")
     _shared_legend(figure, panels)
     return figure
 
@@ -145,7 +145,7 @@ def _draw_precision_recall(axes: Axes, truth: BoolArray, scores: FloatArray, dec
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     found = np.cumsum(truth[order])[ends]
     recall, precision = found / truth.sum(), found / (ends + 1)
-    # a step back from each point: that is the area average precision measures
+    # steps back from each point, so that the area is the average precision
     axes.step(np.append(0, recall), np.append(precision[0], precision), where="pre", color=_BLUE, label="model")
     axes.axhline(truth.mean(), color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
     if decided.any():
@@ -158,23 +158,23 @@ def _draw_precision_recall(axes: Axes, truth: BoolArray, scores: FloatArray, dec
 
 
 def confusion_per_material(labels: npt.ArrayLike, decisions: npt.ArrayLike, materials: Sequence[str]) -> Figure:
-    """How many photos show a material or not, and were called so or not: a two-by-two table a material.
+    """Draw a two-by-two confusion table per material: photos that show it or not, and predictions of it or not.
 
     labels, decisions: 0 or 1, (n, m).
     """
-    truth, claimed = checked_labels(labels), checked_labels(decisions)
+    truth, predicted = checked_labels(labels), checked_labels(decisions)
     figure, panels = _panels(len(materials), 2.7)
     for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
         counts = np.zeros((2, 2), dtype=np.int64)
-        np.add.at(counts, (truth[:, j].astype(int), claimed[:, j].astype(int)), 1)
+        np.add.at(counts, (truth[:, j].astype(int), predicted[:, j].astype(int)), 1)
         _draw_confusion(axes, counts[::-1, ::-1])
         axes.set_title(label_text(material), fontsize=11)
-    figure.supxlabel("number of photos, and their share of the row (the shade)", fontsize=9, color=_GREY)
+    figure.supxlabel("number of photos and their share of the row (shade)", fontsize=9, color=_GREY)
     return figure
 
 
-def _draw_confusion(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
-    """counts (2, 2): rows there, not there; columns called, not called. Shade: share of the row."""
+def _draw_confusion(axes: Axes, counts: IntArray) -> None:
+    """Draw counts (2, 2), rows present and absent, columns predicted and not predicted; the shade is the row share."""
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros((2, 2)), where=total > 0)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
@@ -182,8 +182,8 @@ def _draw_confusion(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
         text = f"{count:,}\n{share[row, column]:.0%}" if total[row, 0] else "none"
         colour = "white" if share[row, column] > 0.7 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
-    axes.set_xticks([0, 1], ["called", "not called"])
-    axes.set_yticks([0, 1], ["there", "not there"])
+    axes.set_xticks([0, 1], ["predicted", "not predicted"])
+    axes.set_yticks([0, 1], ["present", "absent"])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
@@ -191,9 +191,9 @@ def _draw_confusion(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
 def threshold_curves(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, materials: Sequence[str], thresholds: npt.ArrayLike
 ) -> Figure:
-    """F1 over the threshold, a panel a material, with the chosen threshold and the F1 of calling every photo so.
+    """Draw F1 over the threshold, one panel per material, with the chosen threshold and the F1 of always predicting it.
 
-    labels, probabilities: (n, m); thresholds: (m,), chosen on val: on test their point need not be the peak.
+    labels, probabilities: (n, m); thresholds: (m,), chosen on val, so on test their point need not be the peak.
     """
     truth, numbers = checked_probabilities(labels, probabilities)
     cuts = np.asarray(thresholds, dtype=np.float64)
@@ -205,7 +205,7 @@ def threshold_curves(
         if truth[:, j].any():
             _draw_thresholds(axes, truth[:, j], numbers[:, j], float(cuts[j]))
         else:
-            _say_empty(axes, "no photo shows it")
+            _say_empty(axes, "not in any photo")
     _shared_legend(figure, panels)
     return figure
 
@@ -213,11 +213,11 @@ def threshold_curves(
 def _draw_thresholds(axes: Axes, truth: BoolArray, probabilities: FloatArray, chosen: float) -> None:
     _, f1 = f1_over_thresholds(truth, probabilities)
     distinct = np.unique(probabilities)
-    # F1 stays the same up to each probability and changes just above it; above the last nothing is called
+    # F1 is constant up to each probability and changes just above it; above the last nothing is predicted
     axes.step(np.append(0, [*distinct, 1]), np.append(f1[0], [*f1, 0]), where="pre", color=_BLUE, label="model")
     prevalence = float(truth.mean())
     everything = 2 * prevalence / (1 + prevalence)
-    axes.axhline(everything, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: calling every photo so")
+    axes.axhline(everything, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: always predicted")
     decided = probabilities >= chosen
     reached = 2 * (truth & decided).sum() / (decided.sum() + truth.sum())
     axes.plot(chosen, reached, "o", color="black", markersize=7, clip_on=False, label="calibrated on val")
@@ -233,13 +233,13 @@ def _draw_thresholds(axes: Axes, truth: BoolArray, probabilities: FloatArray, ch
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_epoch: int) -> Figure:
-    """Loss, validation macro AP and learning rate over the epochs.
+    """Draw loss, validation macro AP and learning rate over the epochs.
 
     Args:
-        history: an epoch each: ``epoch`` and whichever of ``loss``, ``val_loss``, ``val_macro_ap`` and
-            ``learning_rate`` were measured at it.
+        history: one dict per epoch: ``epoch`` and those of ``loss``, ``val_loss``, ``val_macro_ap`` and
+            ``learning_rate`` that were measured.
         floor: macro AP of the best constant predictor on the val photos.
-        best_epoch: the one whose weights were kept.
+        best_epoch: the epoch whose weights were kept.
     """
     figure = blank_figure(9.5, 3.8)
     panels = figure.subplots(1, 3)
@@ -248,7 +248,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
     _draw_series(ap, history, {"val_macro_ap": ("val", _BLUE)})
     _draw_series(rate, history, {"learning_rate": ("learning rate", _GREEN)})
     ap.axhline(floor, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
-    for axes, title in zip(panels, ("loss", "macro AP on val", "learning rate"), strict=True):
+    for axes, title in zip(panels, ("loss", f"{METRICS['macro_ap'].title} on val", "learning rate"), strict=True):
         axes.axvline(best_epoch, color=_PALE, linewidth=1.2, zorder=1, label=f"kept: epoch {best_epoch}")
         axes.set_title(title, fontsize=11)
         _epochs_on_x(axes, history)
@@ -260,7 +260,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
 
 
 def _epochs_on_x(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    """Whole epochs only, and room for a single one."""
+    """Label whole epochs only, and leave room for a single one."""
     from matplotlib.ticker import MaxNLocator
 
     epochs = [row["epoch"] for row in history] or [0.0]
@@ -278,7 +278,7 @@ def _draw_series(axes: Axes, history: Sequence[Mapping[str, float]], series: Map
 
 
 def _panels(count: int, row_height_in: float) -> tuple[Figure, list[Any]]:
-    """A figure of ``count`` panels, three a row, without empty ones at the end."""
+    """Return a figure with ``count`` panels, three per row, and no empty ones at the end."""
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
     figure = blank_figure(3.2 * columns, row_height_in * rows + 0.3)
@@ -286,7 +286,7 @@ def _panels(count: int, row_height_in: float) -> tuple[Figure, list[Any]]:
 
 
 def _shared_legend(figure: Figure, panels: list[Any]) -> None:
-    """One legend below all panels: each kind of mark once, whichever panel has it."""
+    """Draw one legend below all panels, with each kind of mark once."""
     marks: dict[str, Any] = {}
     for axes in panels:
         handles, names = axes.get_legend_handles_labels()

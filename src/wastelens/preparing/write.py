@@ -14,13 +14,13 @@ from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.materials import MAPPING_FILE
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SplitTables
-from wastelens.evaluation.control_predictors import Photos
 from wastelens.evaluation.controls import Controls, controls_frame, score_controls
 from wastelens.preparing.balance import Oversampled
+from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar
 
 
-def score_all_controls(tables: list[SplitTables], photos: Photos, seed: int) -> list[tuple[Controls, SplitTables]]:
+def score_all_controls(tables: list[SplitTables], photos: PhotoArray, seed: int) -> list[tuple[Controls, SplitTables]]:
     """What can be predicted without looking at the litter, for the one split and for each fold."""
     scored = []
     with progress_bar("Scoring controls", len(tables)) as bar:

@@ -77,7 +77,7 @@ def check(config: ClusterConfig, tracker: Tracker, dataset: PreparedDataset) -> 
     photos = len(dataset.split(config.fold).train)
     k = config.k if isinstance(config.k, int) else config.k_range[0]
     if k > photos:
-        raise ConfigError(f"k={k} clusters of {photos} training photos cannot be. Give k={photos} or less.")
+        raise ConfigError(f"k={k} is more than the {photos} training photos. Give k={photos} or less.")
     return find_run(tracker, config.run_id, dataset, config.fold, ["pretrain", "train"]) if config.run_id else None
 
 

@@ -1,1 +1,1 @@
-"""Helpers for the terminal, processes, files and text. They know nothing of photos or models."""
+"""Helpers for the terminal, processes, files and text. They know nothing about photos or models."""

@@ -1,4 +1,4 @@
-"""What the user sees while a step works: lines, progress bars, tables. Everything goes to standard output."""
+"""Output for the user while a step runs: lines, progress bars and tables, all on standard output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 20
 
 
 def console() -> Console:
-    """A console on today's standard output (looked up at each call, so that tests can capture it)."""
+    """Return a console on the current standard output, looked up at each call so that tests can capture it."""
     drawn = Console(highlight=False, soft_wrap=True)
     if not drawn.is_terminal:
         drawn.width = LOG_WIDTH
@@ -23,17 +23,17 @@ def console() -> Console:
 
 
 def say(text: str, style: str = "") -> None:
-    """One line; ``style`` is rich's (``bold``, ``yellow``, ``green``)."""
+    """Print one line; ``style`` is one of rich's (``bold``, ``yellow``, ``green``)."""
     console().print(text, style=style or None, markup=False)
 
 
 def warn(text: str) -> None:
-    """A line that should not be overlooked."""
+    """Print a line that should not be overlooked."""
     say(f"Warning: {text}", "yellow")
 
 
 class Bar:
-    """A progress bar that can show a few figures behind it."""
+    """A progress bar that can show a few figures at its end."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
@@ -41,11 +41,11 @@ class Bar:
         self._written_at = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
-        """Move on by so many steps."""
+        """Advance by this number of steps."""
         self._progress.advance(self._task, steps)
 
     def show(self, figures: str) -> None:
-        """Replace the text behind the bar; in a log, where no bar can move, write it as a line now and then."""
+        """Replace the text at the end of the bar; in a log, where no bar can move, print it as a line now and then."""
         self._progress.update(self._task, figures=figures)
         if not self._progress.console.is_terminal and time.monotonic() - self._written_at >= SECONDS_BETWEEN_LINES:
             self._written_at = time.monotonic()
@@ -54,7 +54,7 @@ class Bar:
 
 @contextlib.contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Bar]:
-    """A progress bar with count and time left; on a terminal it moves, in a log it appears once."""
+    """Show a progress bar with count and time left; it moves on a terminal and appears once in a log."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -67,7 +67,7 @@ def progress_bar(what: str, total: int) -> Iterator[Bar]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a titled table: the first column to the left, the others, being numbers, to the right."""
+    """Print a titled table: the first column aligned left, the others (numbers) aligned right."""
     drawn = Table()
     for position, column in enumerate(columns):
         drawn.add_column(column, justify="left" if position == 0 else "right", no_wrap=position == 0)

@@ -1,4 +1,4 @@
-"""Digests of files: whether what was prepared or saved is still what it was."""
+"""Digests of files, to tell whether they have changed since they were written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def file_digest(path: Path) -> str:
-    """BLAKE2b of a file, 128 bits, in hexadecimal; reads it in pieces."""
+    """Return the BLAKE2b digest of a file, 128 bits in hexadecimal; the file is read in blocks of 4 MiB."""
     digest = blake2b(digest_size=16)
     with path.open("rb") as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
+        while block := file.read(1 << 22):
+            digest.update(block)
     return digest.hexdigest()

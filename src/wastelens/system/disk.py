@@ -1,4 +1,4 @@
-"""Room on the disk, taken before it is needed."""
+"""Disk space, reserved before it is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def reserve(path: Path) -> None:
-    """Take a file's space on the disk: a mapped file that grows onto a full disk kills the process (SIGBUS).
+    """Reserve the disk space of a file: writing to a mapped file on a full disk kills the process (SIGBUS).
 
     Raises:
         OSError: the disk is too full.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, remembered: Python drops a KeyboardInterrupt that falls into a destructor or a callback."""
+"""Ctrl-C and SIGTERM, remembered: Python drops a KeyboardInterrupt raised in a destructor or a callback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class _Requested:
 
 
 def listen() -> None:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and be remembered."""
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, and remember that they came."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
 
@@ -22,7 +22,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def check() -> None:
-    """Raise the KeyboardInterrupt that was dropped; long loops call this at every step."""
+    """Raise a KeyboardInterrupt that Python dropped; long loops call this at every step."""
     if _Requested.ever:
         _Requested.ever = False
         raise KeyboardInterrupt

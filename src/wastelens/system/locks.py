@@ -1,4 +1,4 @@
-"""One process at a time in a folder; the lock ends with the process that holds it, however that ends."""
+"""Locks on folders, for one process at a time; a lock ends with the process that holds it, however that ends."""
 
 from __future__ import annotations
 
@@ -11,36 +11,34 @@ from wastelens.errors import DatasetError
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is held there
+except ImportError:  # Windows: no locks there
     fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path, setting: str) -> Iterator[None]:
-    """Make a folder, and hold it against other processes.
+    """Create a folder and lock it against other processes.
 
     Args:
-        folder: that is to be held.
-        setting: the key of the configuration that chooses it, for the message.
+        folder: the folder to lock.
+        setting: the config key that chooses the folder, for the message.
 
     Raises:
-        DatasetError: another process holds it.
+        DatasetError: another process holds the lock.
     """
     with _opened(folder) as handle:
         if not _lock(handle, folder):
-            raise DatasetError(
-                f"Another run is writing {folder}. Wait for it to end, or give this one a {setting} of its own."
-            )
+            raise DatasetError(f"Another run is writing to {folder}. Wait for it to end, or choose another {setting}.")
         yield
 
 
 @contextlib.contextmanager
 def in_turn(folder: Path, before_waiting: Callable[[], None]) -> Iterator[None]:
-    """Make a folder, and hold it against other processes once those that hold it now have ended.
+    """Create a folder and lock it, after waiting for the process that holds the lock, if any.
 
     Args:
-        folder: that is to be held; nobody may rename it.
-        before_waiting: called where another process holds it, before this one waits for its end.
+        folder: the folder to lock; no process may rename it.
+        before_waiting: called before waiting, if another process holds the lock.
     """
     with _opened(folder) as handle:
         if not _lock(handle, folder) and handle is not None:
@@ -51,7 +49,7 @@ def in_turn(folder: Path, before_waiting: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int | None]:
-    """The folder's handle, whose closing ends its lock; None where another process renames it this moment."""
+    """Open a folder; closing the handle ends its lock. Yield None if another process is just renaming the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY) if fcntl else None
@@ -67,7 +65,7 @@ def _opened(folder: Path) -> Iterator[int | None]:
 
 
 def _lock(handle: int | None, folder: Path) -> bool:
-    """Lock an open folder; False where another process holds it, or has renamed it since it was looked for."""
+    """Lock an open folder; return False if another process holds the lock or has renamed the folder meanwhile."""
     if fcntl is None:
         return True
     if handle is None:
@@ -77,5 +75,5 @@ def _lock(handle: int | None, folder: Path) -> bool:
         return os.path.samestat(os.fstat(handle), folder.stat())
     except (BlockingIOError, FileNotFoundError):
         return False
-    except OSError:  # a file system without locks, as some network drives are
+    except OSError:  # a file system without locks, such as some network drives
         return True

@@ -1,4 +1,4 @@
-"""What there is to prepare photos with: this machine's cores, and the versions of what decodes and computes."""
+"""The machine that prepares photos: its cores, and the versions of the libraries that decode and compute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 
 def worker_count(workers: int | str) -> int:
-    """Threads to decode with: ``auto`` is one a core this process may use."""
+    """Return the number of decoding threads: ``auto`` is one for each core that this process may use."""
     if workers == "auto":
         usable = getattr(os, "sched_getaffinity", None)
         return len(usable(0)) if usable else os.cpu_count() or 1
@@ -15,7 +15,7 @@ def worker_count(workers: int | str) -> int:
 
 
 def software_versions() -> dict[str, str]:
-    """The versions that a prepared dataset's bytes depend on."""
+    """Return the versions of the packages that the bytes of a prepared dataset depend on."""
     names = (
         "wastelens",
         "numpy",

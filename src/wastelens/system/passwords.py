@@ -1,4 +1,4 @@
-"""Passwords within the addresses of databases and servers: found, so that they are not shown."""
+"""Passwords in the addresses of databases and servers: found, so that they are never shown."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 _SECRET = re.compile("passw|pwd", re.IGNORECASE)  # as in password, sslpassword and passwd
-HIDDEN = "***"  # as SQLAlchemy shows those before the host
+HIDDEN = "***"  # as SQLAlchemy hides a password before the host
 
 
 def passwords_in(address: URL) -> list[str]:
-    """Those before its host, and among its options, where databases' drivers take them too."""
+    """Return the passwords of an address: before the host and, as some drivers allow, among the options."""
     options = [value for name, values in address.normalized_query.items() if _SECRET.search(name) for value in values]
     return [str(password) for password in (address.password, *options) if password]
 
 
 def without_passwords(address: str) -> str:
-    """An address as it may be shown; what is no address stays as it is."""
+    """Replace the passwords in an address by ``***``; return anything that is not an address unchanged."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 

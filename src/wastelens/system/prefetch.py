@@ -1,4 +1,4 @@
-"""Batches made by a thread while the network works on the ones before."""
+"""Batches made by a thread while the network works on earlier ones."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 
 Made = TypeVar("Made")
 
-# Batches that wait while the network works on one; more only costs memory.
+# Finished batches kept waiting while the network works on one; more would only cost memory.
 AHEAD = 3
 
 
 def prepared_ahead(make: Callable[[int], Made], count: int) -> Iterator[Made]:
-    """``make(0)``, …, ``make(count - 1)``, made by a thread, three at most before they are asked for.
+    """Yield ``make(0)``, …, ``make(count - 1)``, made by a thread up to three items ahead.
 
-    An exception in ``make`` is raised where its result would have come. One thread: what is made need not be safe for
-    several, and the network leaves little of the other core.
+    An exception in ``make`` is raised in place of its result. There is one thread, since ``make`` need not be
+    thread-safe and the network leaves little of the other core.
     """
     waiting: deque[Future[Made]] = deque()
     with ThreadPoolExecutor(1) as thread:

@@ -1,12 +1,12 @@
-"""Registries: everything of one sort (losses, networks, layouts) by name, one file each.
+"""Registries: all parts of one kind (losses, networks, layouts, metrics) by name.
 
-A file adds its part by a decorator::
+A file adds its part with a decorator::
 
     @LOSSES.register("focal")
     class FocalLoss(LossConfig): ...
 
-The registry imports those files at its first look-up, so that to define one loads nothing and no list of names has to
-be kept by hand.
+The registry imports those files at its first look-up, so defining a registry loads nothing, and there is no list of
+names to keep by hand.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ AnyPart = TypeVar("AnyPart")
 
 
 class Registry(Generic[Part]):
-    """Parts of one sort by name, in alphabetical order of their files."""
+    """Parts of one kind by name, in alphabetical order of their files."""
 
-    def __init__(self, sort: str, module: str) -> None:
-        """Store where the parts are.
+    def __init__(self, kind: str, module: str) -> None:
+        """Remember where the parts are defined.
 
         Args:
-            sort: what users call one of them, for messages.
+            kind: what users call one of the parts, for messages.
             module: dotted name of the module that registers them, or of a package whose modules do.
         """
-        self.sort = sort
+        self.kind = kind
         self._module = module
         self._parts: dict[str, Part] = {}
         self._loaded = False
@@ -41,12 +41,12 @@ class Registry(Generic[Part]):
         """Return a decorator that adds a class or a function under a name.
 
         Raises:
-            ValueError: the name is taken.
+            ValueError: the name is already taken.
         """
 
         def add(part: AnyPart) -> AnyPart:
             if name in self._parts:
-                raise ValueError(f"there is already a {self.sort} '{name}'")
+                raise ValueError(f"there is already a {self.kind} named '{name}'")
             self._parts[name] = part  # type: ignore[assignment]
             return part
 
@@ -66,9 +66,9 @@ class Registry(Generic[Part]):
         """Return the part of this name.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such part.
         """
         if name not in self.parts:
             known = list(self.parts)
-            raise ConfigError(f"Unknown {self.sort} '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+            raise ConfigError(f"Unknown {self.kind} '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}.")
         return self.parts[name]

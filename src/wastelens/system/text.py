@@ -1,4 +1,4 @@
-"""Text: names in natural order."""
+"""Text helpers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import re
 
 
 def natural_key(name: str) -> tuple[str | int, ...]:
-    """Sort key that reads numbers as numbers: batch_2 before batch_10."""
+    """Return a sort key that reads numbers as numbers: batch_2 before batch_10."""
     parts = re.split(r"(\d+)", name)
     return (*(int(part) if i % 2 else part.lower() for i, part in enumerate(parts)), name)

@@ -1,4 +1,4 @@
-"""One run of MLflow's: what is logged into it, and read from it."""
+"""An MLflow run: logging into it and reading from it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wastelens.system.digests import file_digest
-from wastelens.tracking.mlflow_store import answers, is_server, outages, store_errors, unreachable
-from wastelens.tracking.tracker import PyfuncModel, as_text
+from wastelens.tracking.mlflow_store import answers, is_server, outages, store_client, store_errors, unreachable
+from wastelens.tracking.tracker import PyfuncModel, logged_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class MlflowRun:
-    """One open MLflow run."""
+    """An MLflow run."""
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
@@ -31,15 +31,15 @@ class MlflowRun:
 
     @store_errors()
     def log_parameters(self, parameters: Mapping[str, object]) -> None:
-        """Log what can be logged; a value that differs from one ``mlflow run`` logged goes into a tag instead."""
+        """Log parameters; a value that differs from the one that ``mlflow run`` logged goes into a tag instead."""
         import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         known = client.get_run(self.id).data.params
-        wanted = {key: as_text(value) for key, value in parameters.items()}
+        wanted = {key: logged_text(value) for key, value in parameters.items()}
         fresh = {key: value for key, value in wanted.items() if key not in known}
         used = {key: value for key, value in wanted.items() if key in known}
-        # mlflow run logs values as it quotes them for the shell.
+        # mlflow run logs values quoted for the shell.
         differing = {
             f"used.{key}": value for key, value in used.items() if known[key] not in (value, shlex.quote(value))
         }
@@ -50,7 +50,7 @@ class MlflowRun:
     def log_metrics(
         self, metrics: Mapping[str, float], step: int | None = None, measured_ms: int | None = None
     ) -> None:
-        """Log metrics; measured_ms: when they were measured, since 1970; now if None."""
+        """Log metrics; measured_ms: time of measurement, in ms since 1970; None is now."""
         import mlflow
         from mlflow.entities import Metric
 
@@ -58,25 +58,22 @@ class MlflowRun:
         if step is None or self._has_model:
             mlflow.log_metrics(values, step=step, timestamp=measured_ms, run_id=self.id)
             return
-        # An epoch's, at half the cost: mlflow.log_metrics reads the whole run to find models that they may be of.
+        # Metrics of an epoch, at half the cost: mlflow.log_metrics reads the whole run to look for related models.
         now_ms = measured_ms or int(time.time() * 1000)
         measured = [Metric(key, value, now_ms, step) for key, value in values.items()]
-        mlflow.MlflowClient().log_batch(self.id, metrics=measured)
+        store_client().log_batch(self.id, metrics=measured)
 
     @store_errors()
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        import mlflow
         from mlflow.entities import RunTag
 
         if tags:
-            wanted = [RunTag(key, as_text(value)) for key, value in tags.items()]
-            mlflow.MlflowClient().log_batch(self.id, tags=wanted)
+            wanted = [RunTag(key, logged_text(value)) for key, value in tags.items()]
+            store_client().log_batch(self.id, tags=wanted)
 
     @store_errors()
     def log_figure(self, figure: Figure, path: str) -> None:
-        import mlflow
-
-        mlflow.MlflowClient().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
+        store_client().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
 
     def log_table(self, table: pd.DataFrame, path: str) -> None:
         self.log_text(table.to_csv(index=False), path)
@@ -95,20 +92,16 @@ class MlflowRun:
 
     @store_errors()
     def replace_folder(self, folder: Path, path: str) -> None:
-        """All files of a folder, and of those below it, under this path; then what else lay there goes.
+        """Upload a folder to an artifact path, then delete all other files there.
 
-        Whenever this is interrupted, the store has the old files, the new ones, or both.
+        If this is interrupted, the store has the old files, the new ones, or both.
         """
-        import mlflow
-
-        mlflow.MlflowClient().log_artifacts(self.id, str(folder), path)
+        store_client().log_artifacts(self.id, str(folder), path)
         self._delete_others(folder, path)
 
     def _delete_others(self, folder: Path, path: str) -> None:
-        """Remove the artifact files and folders below a path that a folder has not."""
-        import mlflow
-
-        for one in mlflow.MlflowClient().list_artifacts(self.id, path):
+        """Delete the artifacts below a path that the folder does not have."""
+        for one in store_client().list_artifacts(self.id, path):
             twin = folder / Path(one.path).name
             if not twin.exists():
                 self.delete(one.path)
@@ -117,24 +110,23 @@ class MlflowRun:
 
     @store_errors()
     def log_dataset(self, table: pd.DataFrame, *, source: Path, name: str, digest: str, context: str) -> None:
-        import mlflow
         from mlflow.data.pandas_dataset import from_pandas
-        from mlflow.entities import DatasetInput, InputTag
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
         with warnings.catch_warnings():
-            # Hints about integer columns and about which of two equal readers will be used for the source.
+            # Hints about integer columns, and about two equal readers for the source.
             warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
             dataset = from_pandas(table, source=str(source), name=name, digest=f"{digest[:24]}-{context}")
-            logged = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
-            mlflow.MlflowClient().log_inputs(self.id, datasets=[logged])
+            logged = DatasetInput(Dataset(**dataset.to_dict()), [InputTag("mlflow.data.context", context)])
+            store_client().log_inputs(self.id, datasets=[logged])
 
     @store_errors()
     def log_model(self, model: PyfuncModel, name: str) -> None:
-        """Log a model; one that is there already, whole or half, is left or completed, not logged beside itself."""
+        """Log a model; if the run has it already, leave it or, if it is incomplete, complete it."""
         import mlflow
 
         self._has_model = True
-        logged = self._new_or_half(model, name)
+        logged = self._find_or_create(model, name)
         if logged.status == mlflow.entities.LoggedModelStatus.READY:
             return
         inferred = mlflow.models.infer_signature(model.input_example, model.output_example)
@@ -149,11 +141,11 @@ class MlflowRun:
             "conda_env": _environment(model.requirements),
             "model_config": dict(model.settings),
         }
-        outputs = mlflow.MlflowClient().get_run(self.id).outputs
+        outputs = store_client().get_run(self.id).outputs
         if outputs and logged.model_id in [one.model_id for one in outputs.model_outputs]:
             self._complete(logged, contents)
             return
-        # Not pyfunc.log_model: that logs into the active run, and what has waited for the server is logged without.
+        # Not pyfunc.log_model: that logs into the active run, and there is none when delayed writes are replayed.
         mlflow.models.Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
@@ -164,10 +156,10 @@ class MlflowRun:
         )
 
     def _complete(self, logged: Any, contents: Mapping[str, Any]) -> None:
-        """Log the rest of a model that the run has among its outputs: there, MLflow takes none a second time."""
+        """Log the rest of a model that is among the run's outputs already, where MLflow accepts it only once."""
         import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         about = mlflow.models.Model(
             artifact_path=logged.artifact_location,
             model_uuid=logged.model_id,
@@ -181,11 +173,11 @@ class MlflowRun:
         mlflow.log_params(contents["model_config"], run_id=self.id)
         client.finalize_logged_model(logged.model_id, mlflow.entities.LoggedModelStatus.READY)
 
-    def _new_or_half(self, model: PyfuncModel, name: str) -> Any:
-        """MLflow's entry for a model: the one this run has for the same files and settings, otherwise a new one."""
+    def _find_or_create(self, model: PyfuncModel, name: str) -> Any:
+        """Return MLflow's entry for a model: this run's entry for the same files and settings, or a new one."""
         import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         run = client.get_run(self.id)
         digest = _model_digest(model)
         for found in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{self.id}'"):
@@ -201,13 +193,12 @@ class MlflowRun:
 
     @store_errors()
     def metric_history(self, names: list[str]) -> list[dict[str, float]]:
-        """One dict a step, with those of the metrics that were logged at it, in order of steps.
+        """Return one dict for each step, in order, with those of the metrics that were logged at it.
 
-        Of several values the first: what is logged again at the last step closes the run, and is no epoch's.
+        Of several values at a step, take the first: a later one at the last step is a final metric, not that epoch's.
         """
-        import mlflow
 
-        client = mlflow.MlflowClient()
+        client = store_client()
         rows: dict[int, dict[str, float]] = {}
         for name in names:
             for metric in sorted(client.get_metric_history(self.id, name), key=lambda one: one.timestamp):
@@ -215,14 +206,14 @@ class MlflowRun:
         return [{"epoch": step, **rows[step]} for step in sorted(rows)]
 
     def download(self, path: str, into: Path) -> Path | None:
-        """An artifact file as a local path, or None where the run has none at this path.
+        """Download an artifact file and return its local path, or None if the run has no such artifact.
 
         Raises:
-            StoreUnreachable: the server does not answer, so that nobody knows.
+            StoreUnreachable: the server does not answer.
         """
         import mlflow
 
-        for _ in range(2):  # the second time for a server that was away the first time and answers now
+        for _ in range(2):  # the second attempt is for a server that was briefly unreachable
             try:
                 return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=path, dst_path=str(into)))
             except (OSError, mlflow.exceptions.MlflowException) as error:
@@ -234,17 +225,17 @@ class MlflowRun:
 
     @store_errors()
     def delete(self, path: str) -> None:
-        """Remove an artifact file or folder, where the store lets it be removed."""
+        """Delete an artifact file or folder, if the store allows it."""
         import mlflow
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        artifacts = mlflow.MlflowClient().get_run(self.id).info.artifact_uri
+        artifacts = store_client().get_run(self.id).info.artifact_uri
         with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), outages():
             get_artifact_repository(artifacts).delete_artifacts(path)
 
 
 def _model_digest(model: PyfuncModel) -> str:
-    """What tells a model from another one of its run: its files, its code and its settings."""
+    """Return the digest of a model's code, files and settings, which tells the models of a run apart."""
     digest = blake2b(file_digest(model.code).encode(), digest_size=16)
     for key, file in sorted(model.files.items()):
         digest.update(f"{key} {file_digest(file)} ".encode())
@@ -253,7 +244,7 @@ def _model_digest(model: PyfuncModel) -> str:
 
 
 def _environment(requirements: list[str]) -> dict[str, Any]:
-    """A conda environment with these pins, given whole: inferring one costs MLflow seconds and a warning."""
+    """Return a conda environment with these pins; letting MLflow infer one takes seconds and causes a warning."""
     python = ".".join(str(part) for part in sys.version_info[:3])
     return {
         "name": "wastelens-model",

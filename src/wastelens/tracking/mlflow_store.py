@@ -1,10 +1,11 @@
-"""MLflow's store, as all of our modules see it: whether it answers, and its errors as ours."""
+"""Access to MLflow's store: whether it answers, and its errors translated to ours."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.system.passwords import without_passwords
@@ -12,14 +13,14 @@ from wastelens.system.passwords import without_passwords
 SOON = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # Large artifacts, too, have to be answered within it.
+    # Applies to large artifacts, too.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
 
 @contextlib.contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables, set for a while."""
+    """Set environment variables within the block."""
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
     try:
@@ -34,7 +35,7 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def outages() -> Iterator[None]:
-    """MLflow's errors for want of a server as StoreUnreachable; all others as they are."""
+    """Translate MLflow's errors from an unreachable server to StoreUnreachable; let all others pass."""
     import mlflow
     import requests
 
@@ -47,7 +48,7 @@ def outages() -> Iterator[None]:
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Whether the server could not be reached: the error says so, or the server now leaves a small question open."""
+    """Return whether the server could not be reached: by the error, or because a small request now fails."""
     import mlflow
 
     if not is_server(mlflow.get_tracking_uri()):
@@ -57,18 +58,25 @@ def _is_outage(error: BaseException) -> bool:
     return _without_answer(error) or not answers()
 
 
+def store_client() -> Any:
+    """Return a client of MLflow's store; mlflow is imported only here and where it is used, as it takes a second."""
+    import mlflow
+
+    return mlflow.MlflowClient()
+
+
 def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
 def answers() -> bool:
-    """Whether the server answers within seconds, if only with a refusal."""
+    """Return whether the server answers within seconds, even if only with a refusal."""
     import mlflow
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
     try:
-        # Not by MlflowClient: how long that waits is in the environment, and other threads are in their requests.
+        # Not through MlflowClient: its timeout is an environment variable, and other threads have requests open.
         answer = http_request(
             get_default_host_creds(mlflow.get_tracking_uri()),
             "/api/2.0/mlflow/experiments/search",
@@ -80,22 +88,22 @@ def answers() -> bool:
         )
     except mlflow.exceptions.MlflowException:
         return False
-    # What a proxy says of a server that is not there, and a server of a database that is not.
+    # A proxy's answer for an absent server, and a server's answer for an absent database.
     return answer.status_code not in (500, 502, 503, 504)
 
 
 def _without_answer(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised in handling of, is that of a connection or of a server in trouble."""
+    """Return whether an error, or one in its context, comes from a failed connection or a failing server."""
     import requests
 
     kinds = (
         requests.ConnectionError,
         requests.Timeout,
         requests.exceptions.ChunkedEncodingError,
-        requests.exceptions.RetryError,  # 429 and 5xx again and again: a database that is locked, say
+        requests.exceptions.RetryError,  # repeated 429 or 5xx, for instance from a locked database
         ConnectionError,
     )
-    while error is not None and not isinstance(error, StoreUnreachable):  # that one is of an earlier request
+    while error is not None and not isinstance(error, StoreUnreachable):  # that comes from an earlier request
         if isinstance(error, kinds):
             return True
         error = error.__context__
@@ -108,7 +116,7 @@ def unreachable() -> StoreUnreachable:
 
 @contextlib.contextmanager
 def store_errors() -> Iterator[None]:
-    """MLflow's and its database's errors as one line."""
+    """Translate errors of MLflow and its database to a RunError of one line."""
     import mlflow
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -117,11 +125,11 @@ def store_errors() -> Iterator[None]:
             yield
     except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
         reason = " ".join(_origin(error).split())[:200].rstrip(".")
-        raise RunError(f"MLflow's store {store_shown()} cannot be used: {reason}. Mend it, and go on.") from error
+        raise RunError(f"MLflow's store {store_shown()} cannot be used: {reason}. Fix it, and run again.") from error
 
 
 def _origin(error: BaseException) -> str:
-    """What a database's driver said, where an error goes back to that; SQLAlchemy and MLflow wrap it in statements."""
+    """Return the message of the database driver if it caused the error; SQLAlchemy and MLflow wrap it in SQL."""
     from sqlalchemy.exc import DBAPIError
 
     cause: BaseException | None = error
@@ -133,7 +141,7 @@ def _origin(error: BaseException) -> str:
 
 
 def store_shown() -> str:
-    """The address of MLflow's store as it may be shown: without a password."""
+    """Return the address of MLflow's store without passwords."""
     import mlflow
 
     return without_passwords(mlflow.get_tracking_uri())

@@ -15,7 +15,7 @@ from wastelens.errors import EndsLater, StoreUnreachable
 from wastelens.system import interrupts
 from wastelens.system.console import say, warn
 from wastelens.tracking.journal import LOCK, Journal, Operation, Store
-from wastelens.tracking.tracker import PyfuncModel, Run, StoredRun, Tracker, as_text
+from wastelens.tracking.tracker import PyfuncModel, Run, StoredRun, Tracker, logged_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -415,7 +415,7 @@ def _now_ms() -> int:
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    return {key: as_text(value) for key, value in values.items()}
+    return {key: logged_text(value) for key, value in values.items()}
 
 
 def _folder_of(path: str) -> str:

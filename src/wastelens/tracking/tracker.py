@@ -1,6 +1,6 @@
-"""The Tracker: what steps say about their runs, and what they may ask of the store.
+"""The Tracker: the interface by which steps write their runs and query the store.
 
-``mlflow_tracking`` has the one with MLflow behind it, ``memory_tracking`` the one of tests.
+``mlflow_tracker`` implements it with MLflow, the tests' ``memory_tracking`` in memory.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PyfuncModel:
-    """A model to be logged as MLflow pyfunc, written as code plus files.
+    """A model to be logged as an MLflow pyfunc, as code plus files.
 
     Attributes:
         code: the Python file that defines and sets the model (models-from-code).
-        files: artifact name → file, handed to the model's ``load_context``.
-        columns: name → MLflow type of the columns it can be called with; a row may leave some out.
-        settings: what whoever loads the model may overrule by ``model_config``.
-        input_example: a frame the model can be called with.
-        output_example: what it then answers: a frame, or an array.
-        packages: folder of the Python package that ``code`` imports; it travels with the model.
-        requirements: pip requirements with pins.
+        files: artifact name → file, passed to the model's ``load_context``.
+        columns: name → MLflow type of the input columns; each is optional.
+        settings: defaults that a caller can override with ``model_config``.
+        input_example: a frame that the model accepts.
+        output_example: the model's answer to it, a frame or an array.
+        packages: folder of the Python package that ``code`` imports; it is stored with the model.
+        requirements: pinned pip requirements.
     """
 
     code: Path
@@ -45,7 +45,7 @@ class PyfuncModel:
 
 
 class Run(Protocol):
-    """One run that is being written."""
+    """A run that is being written."""
 
     id: str
 
@@ -66,7 +66,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that is in the store, with its name, status, tags, last metrics and parameters there."""
+    """A run in the store, with its name, status, tags, last metrics and parameters."""
 
     run: Run
     name: str
@@ -77,7 +77,7 @@ class StoredRun:
 
 
 class Tracker(Protocol):
-    """Starts runs, and finds them again; several processes meet in ``start_shared``, ``ledger`` and ``settle``."""
+    """Starts runs and finds them again; processes coordinate by ``start_shared``, ``ledger`` and ``settle``."""
 
     def start(
         self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
@@ -94,13 +94,13 @@ class Tracker(Protocol):
     def finished_hint(self) -> str: ...
 
 
-def as_text(value: object) -> str:
-    """Booleans as true/false, floats without noise, everything else as str."""
+def logged_text(value: object) -> str:
+    """Return a value as MLflow shows it: booleans as true or false, floats to 6 digits, everything else as str."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def to_json(value: object) -> str:
-    """Readable JSON, for artifacts."""
+    """Return readable JSON, for artifacts."""
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
