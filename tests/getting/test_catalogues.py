@@ -211,7 +211,7 @@ def test_what_openverse_marks_as_unfit_for_minors_is_skipped(openverse: Make) ->
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Page(), "no JSON"),
+        (Page(), "not JSON"),
         (Json([1]), "no list of results"),
         (Json({"detail": "x"}), "no list of results"),
         (Json({"results": {}}), "no list of results"),
@@ -340,8 +340,8 @@ def test_commons_that_lags_is_asked_again(commons: Make, server: WebServer) -> N
         (LAG, "maxlag"),
         (Json({"error": {"code": "badvalue"}}), "badvalue"),
         (Json({"error": "?"}), "error"),
-        (Page(), "no JSON"),
-        (Json(3), "no JSON object"),
+        (Page(), "not JSON"),
+        (Json(3), "not a JSON object"),
         (Json({}), "no list of pages"),
         (Json({"query": []}), "no list of pages"),
         (Json({"query": {"pages": {"1": {}}}}), "no list of pages"),
@@ -373,7 +373,7 @@ def test_a_catalogue_that_is_down_is_not_asked_again(openverse: Make, commons: M
 def test_no_catalogue_at_all(openverse: Make, commons: Make) -> None:
     both = Catalogues([openverse(Status(403)), commons(Page())])
     assert list(both.candidates("glass", ["a"])) == []
-    with pytest.raises(NoCatalogue, match=r"openverse: .*403.*commons: .*no JSON") as error:
+    with pytest.raises(NoCatalogue, match=r"openverse: .*403.*commons: .*not JSON") as error:
         both.check()
     assert "\n" not in str(error.value)
     assert "?" not in str(error.value)  # no query, which may hold a key

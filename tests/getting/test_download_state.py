@@ -1,4 +1,4 @@
-"""What a folder of photos knows of itself, also after a kill at the worst moment."""
+"""The state of a folder of photos, also after a kill at the worst moment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.factories import write_json
 from tests.web_server import photo
 
 from wastelens.errors import AnnotationsError
-from wastelens.getting.digest import sha256_of
 from wastelens.getting.fetching import estimated_bytes
 from wastelens.getting.photo_folder import DEAD, DONE, FAILED, WRONG, PhotoFile, PhotoFolder
 from wastelens.getting.photo_list import WantedPhoto, wanted_photos
+from wastelens.web.files import sha256_of
 
 
 def wanted(name: str = "batch_1/a.jpg", url: str = "https://example.org/a.jpg", **more: Any) -> WantedPhoto:
@@ -41,7 +41,7 @@ def test_a_kept_photo_is_settled_for_good(tmp_path: Path) -> None:
     assert row.items() <= PhotoFolder(tmp_path).row(one).items()
 
 
-def test_what_is_not_to_be_had(tmp_path: Path) -> None:
+def test_photos_that_are_not_available(tmp_path: Path) -> None:
     folder = PhotoFolder(tmp_path)
     dead, failed = wanted("dead.jpg"), wanted("failed.jpg")
     folder.leave_out(dead, DEAD, "404 Not Found")
@@ -99,7 +99,7 @@ def test_a_torn_last_line_is_forgotten(tmp_path: Path) -> None:
         assert [row["file_name"] for row in csv.DictReader(file)] == ["a.jpg", "b.jpg"]
 
 
-def test_a_file_that_has_changed_is_judged_anew(tmp_path: Path) -> None:
+def test_a_file_that_has_changed_is_checked_again(tmp_path: Path) -> None:
     folder, one = PhotoFolder(tmp_path), wanted()
     keep(folder, one, photo())
     path = tmp_path / "batch_1" / "a.jpg"
@@ -135,7 +135,7 @@ def test_a_placeholder_is_known_after_a_kill_amid_its_removal(tmp_path: Path, mo
     assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["3.jpg", "4.jpg"]
 
 
-def test_what_may_still_come_is_not_thrown_away(tmp_path: Path) -> None:
+def test_drafts_of_photos_that_may_become_available_are_kept(tmp_path: Path) -> None:
     folder = PhotoFolder(tmp_path)
     cut, gone = wanted("cut.jpg"), wanted("gone.jpg")
     for one, status in ((cut, FAILED), (gone, DEAD)):
@@ -167,7 +167,7 @@ class TestList:
 
     @pytest.mark.parametrize("name", ["download.csv", "ANNOTATIONS.1234.json", r".\download.csv", ".unfinished/x"])
     def test_names_of_other_files(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(AnnotationsError, match="kept for other files"):
+        with pytest.raises(AnnotationsError, match="which is reserved"):
             wanted_photos(self.images(tmp_path, {"file_name": name}), "original", "")
 
 

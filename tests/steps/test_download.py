@@ -186,7 +186,7 @@ def test_every_good_photo_is_there_and_every_bad_one_is_listed(worst: Place, ser
     rows = worst.rows()
     assert list(rows) == sorted(rows)
     assert all(bool(row["reason"]) == (row["status"] != "done") for row in rows.values())
-    assert rows["page.jpg"]["reason"] == "a web page, no photo"
+    assert rows["page.jpg"]["reason"] == "a web page, not a photo"
     assert rows["shape.jpg"]["reason"] == "annotated as 320 x 240, the file is 320 x 320"
     assert rows["placeholder1.jpg"]["reason"] == "the same picture as 2 other photos: a placeholder"
     assert "169.254.169.254" in rows["private.jpg"]["reason"]
@@ -204,7 +204,9 @@ def test_a_second_call_asks_for_what_may_have_passed_and_a_third_for_nothing(
 ) -> None:
     worst.download(max_problem_share="0.9")
     said = capsys.readouterr().out
-    assert all(words in said for words in ("photos by licence", "a web page, no photo", "2 photos may still be had"))
+    assert all(
+        words in said for words in ("photos by licence", "a web page, not a photo", "2 photos may become available")
+    )
     before = len(server.requests)
     server.serve("/photos/hang.jpg", Content(photo(40)))
     server.serve("/photos/500.jpg", Content(photo(41)))
@@ -344,7 +346,7 @@ class TestAnnotations:
         capsys.readouterr()
         place.download()
         said = capsys.readouterr().out
-        assert "changed upstream" in said
+        assert "published annotations have changed" in said
         assert "-P annotations=update" in said
         files = place.files()
         (beside,) = [name for name in files if name.startswith("annotations.") and name != "annotations.json"]
@@ -352,7 +354,7 @@ class TestAnnotations:
         assert "new.jpg" not in files
 
         place.download()  # unchanged since, but still not those in use
-        assert "changed upstream" in capsys.readouterr().out
+        assert "published annotations have changed" in capsys.readouterr().out
         place.download(annotations="update")
         files = place.files()
         assert files["annotations.json"] == coco(place.images)
@@ -360,7 +362,7 @@ class TestAnnotations:
         assert old in [content for name, content in files.items() if name.startswith("annotations.")]
         capsys.readouterr()
         place.download()
-        assert "changed upstream" not in capsys.readouterr().out
+        assert "published annotations have changed" not in capsys.readouterr().out
 
     def test_an_unchanged_file_is_not_sent_again(self, place: Place) -> None:
         place.fill(1)
@@ -390,7 +392,7 @@ class TestAnnotations:
         place.download()
         before = place.files()
         place.publish(answer=answer)
-        with pytest.raises(AnnotationsError, match="nothing here is changed"):
+        with pytest.raises(AnnotationsError, match="nothing here was changed"):
             place.download()
         assert place.files() == before
 
@@ -405,7 +407,7 @@ class TestAnnotations:
         place.publish(answer=Status(404))
         capsys.readouterr()
         place.download()
-        assert "going on with those that are here" in capsys.readouterr().out
+        assert "using those that are here" in capsys.readouterr().out
         assert "batch_1/000000.jpg" in place.files()
 
     def test_without_a_network(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -415,7 +417,7 @@ class TestAnnotations:
         nowhere = "annotations_url=http://nowhere.invalid/annotations.json"
         capsys.readouterr()
         place.download(nowhere)
-        assert "going on with those that are here: nowhere.invalid: " in capsys.readouterr().out
+        assert "changed (nowhere.invalid: " in capsys.readouterr().out
         (place.folder / "batch_1" / "000000.jpg").unlink()
         place.download(nowhere)  # the photos' host is there
         assert "batch_1/000000.jpg" in place.files()
@@ -445,9 +447,7 @@ def test_too_little_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.images[0] |= {"width": 400_000, "height": 300_000}
     place.publish()
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 1_500_000})())
-    with pytest.raises(
-        DatasetError, match=r"The 2 photos that are to come take about 2\.0 MB, and .* has 1\.5 MB free"
-    ):
+    with pytest.raises(DatasetError, match=r"The photos to fetch \(2\) take about 2\.0 MB, and .* has 1\.5 MB free"):
         place.download()
     assert set(place.files()) == {"annotations.json"}
 
@@ -459,7 +459,7 @@ def test_room_for_what_takes_a_smaller_copys_place(place: Place, monkeypatch: py
     place.publish()
     place.download("web.max_bytes=1000000", size="640")
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 10**6 - len(small) - 1})())
-    with pytest.raises(DatasetError, match=r"The 1 photos that are to come take about 0\.994 MB"):
+    with pytest.raises(DatasetError, match=r"The photos to fetch \(1\) take about 0\.994 MB"):
         place.download("web.max_bytes=1000000")
     assert place.files()["a.jpg"] == small
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 10**6 - len(small)})())
@@ -573,7 +573,7 @@ class TestArchive:
         assert "200 times" in reasons["bomb.jpg"]
         assert "max_bytes" in reasons["large.jpg"]
         assert "a link" in reasons["link.jpg"]
-        assert reasons["page.jpg"] == "a web page, no photo"
+        assert reasons["page.jpg"] == "a web page, not a photo"
         assert not list(place.root.rglob("slipped*"))
         assert not list(place.folder.glob(".unfinished"))
         assert {request.path for request in place.server.requests} == {"/TACO.zip?download=1"}
@@ -617,7 +617,7 @@ class TestArchive:
         others = [(zipfile.ZipInfo("noise"), noise)]
         packed = self.pack(place, {f"batch_1/{n:06}.jpg": photo(n) for n in range(3)}, others=others)
         place.server.serve("/TACO.zip", Cut(packed, etag='"z"', at=0.9), Status(500))
-        with pytest.raises(DatasetError, match="not to be had"):
+        with pytest.raises(DatasetError, match="is not available"):
             place.download(source="zenodo")
         place.server.serve("/TACO.zip", Content(packed, etag='"z"'))
         there = int(0.9 * len(packed))

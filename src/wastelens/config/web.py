@@ -1,4 +1,4 @@
-"""Settings that ``download`` and ``collect`` share: how politely and how safely to fetch from other people's servers."""
+"""Settings that ``download`` and ``collect`` share: how politely to fetch from other people's servers."""
 
 from __future__ import annotations
 
