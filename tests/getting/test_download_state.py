@@ -79,7 +79,7 @@ def test_a_kill_before_the_photo_has_its_name(tmp_path: Path, monkeypatch: pytes
     assert not again.is_settled(one)
     assert not again.take_over(one)
     keep(again, one, photo())
-    again.finish([one])
+    again.finish()
     assert again.is_settled(one)
     assert not (tmp_path / ".unfinished").exists()
 
@@ -94,7 +94,7 @@ def test_a_torn_last_line_is_forgotten(tmp_path: Path) -> None:
     again = PhotoFolder(tmp_path)
     assert (again.is_settled(first), again.is_settled(second)) == (True, False)
     again.leave_out(second, DEAD, "410 Gone")
-    again.finish([first, second])
+    again.finish()
     with path.open(newline="") as file:
         assert [row["file_name"] for row in csv.DictReader(file)] == ["a.jpg", "b.jpg"]
 
@@ -133,16 +133,6 @@ def test_a_placeholder_is_known_after_a_kill_amid_its_removal(tmp_path: Path, mo
     assert [again.row(one)["status"] for one in photos] == [WRONG, WRONG, WRONG, DONE, DONE]
     assert {again.row(one)["reason"] for one in photos[:3]} == {"the same picture as 2 other photos: a placeholder"}
     assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["3.jpg", "4.jpg"]
-
-
-def test_drafts_of_photos_that_may_become_available_are_kept(tmp_path: Path) -> None:
-    folder = PhotoFolder(tmp_path)
-    cut, gone = wanted("cut.jpg"), wanted("gone.jpg")
-    for one, status in ((cut, FAILED), (gone, DEAD)):
-        folder.draft(one).with_name(f"{folder.draft(one).name}.part").write_bytes(b"half")
-        folder.leave_out(one, status, "why")
-    folder.finish([cut, gone])
-    assert [path.name for path in (tmp_path / ".unfinished").iterdir()] == [f"{folder.draft(cut).name}.part"]
 
 
 class TestList:

@@ -1,4 +1,4 @@
-"""Whether a file is the photo that was annotated, without decoding it."""
+"""The check that a file is the annotated photo, without decoding it."""
 
 from __future__ import annotations
 

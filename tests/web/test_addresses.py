@@ -1,4 +1,4 @@
-"""Which addresses may be visited: nobody is led to a private one, however it is written."""
+"""Which addresses may be visited: never a private one, however it is written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PUBLIC = ("8.8.8.8", "151.101.0.133", "2606:4700::1111", "64:ff9b::808:808", "20
 
 
 def resolver(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
-    """Let every name have these addresses; returns the names that are looked up."""
+    """Let every name have these addresses; return the names that are resolved."""
     asked = []
 
     def getaddrinfo(host: str, port: int, *args: Any, **options: Any) -> list[Any]:
@@ -38,12 +38,12 @@ def addresses(gate: Gate, url: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_an_address_that_is_not_public_is_known_as_such(address: str) -> None:
+def test_addresses_that_are_not_public_are_recognised(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_is_known_as_such(address: str) -> None:
+def test_public_addresses_are_recognised(address: str) -> None:
     assert is_public(address)
 
 
@@ -64,7 +64,7 @@ def test_other_schemes_are_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http:///photo.jpg", "http://a b/", "http://x:99999/", "http://a%2fb/"])
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_invalid_addresses_are_refused(url: str) -> None:
     with pytest.raises(Unfetchable, match="not a valid address") as caught:
         locate(url)
     assert caught.value.permanent
@@ -76,7 +76,7 @@ def test_a_password_is_refused_and_not_repeated() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_location_is_taken_apart_and_put_together() -> None:
+def test_a_location_is_split_and_joined() -> None:
     location = locate("HTTPS://Example.ORG.:443/a b?key=1#there")
     assert location == Location("https", "example.org", 443, "/a%20b?key=1")
     assert location.url == "https://example.org/a%20b?key=1"

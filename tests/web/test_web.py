@@ -76,18 +76,18 @@ def server() -> Iterator[WebServer]:
 
 
 def web(*hosts: str, settings: str = "", contact: str = "") -> Web:
-    """A client that is quick to try again, and may visit these hosts."""
+    """Return a client that retries quickly and may visit these hosts."""
     return Web(config("download", f"{QUICK} {settings}").web, hosts=hosts, contact=contact, seed=0)
 
 
 def fetch(server: WebServer, target: Path, *answers: Any, settings: str = "", **options: Any) -> Fetched:
-    """Fetch a photo that is answered like this."""
+    """Fetch a photo for which the server gives these answers."""
     with web(server.host, settings=settings) as one:
         return one.fetch_file(server.serve("/photo.jpg", *answers), target, **options)
 
 
 def refusal(server: WebServer, target: Path, *answers: Any, **options: Any) -> Unfetchable:
-    """The error of a photo that is answered like this; nothing is left of it."""
+    """Return the error for a photo with these answers; nothing is left of it."""
     with pytest.raises(Unfetchable) as caught:
         fetch(server, target, *answers, **options)
     assert list(target.parent.iterdir()) == []
@@ -98,8 +98,7 @@ def test_a_file_is_fetched_unchanged(server: WebServer, tmp_path: Path) -> None:
     received: list[int] = []
     fetched = fetch(server, tmp_path / "a.jpg", Content(PHOTO, etag='"1"'), progress=received.append)
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
-    digest = hashlib.sha256(PHOTO).hexdigest()
-    assert fetched == Fetched(len(PHOTO), digest, '"1"')
+    assert fetched == Fetched(len(PHOTO), hashlib.sha256(PHOTO).hexdigest())
     assert sum(received) == len(PHOTO)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
@@ -199,9 +198,8 @@ def test_what_cannot_be_resumed_starts_over(server: WebServer, tmp_path: Path, n
 
 @pytest.mark.parametrize("other", [OTHER, OTHER[: len(PHOTO) // 4]])
 def test_another_version_after_a_cut_starts_over(server: WebServer, tmp_path: Path, other: bytes) -> None:
-    fetched = fetch(server, tmp_path / "a.jpg", Cut(PHOTO, etag='"1"'), Content(other, etag='"2"'))
+    fetch(server, tmp_path / "a.jpg", Cut(PHOTO, etag='"1"'), Content(other, etag='"2"'))
     assert (tmp_path / "a.jpg").read_bytes() == other
-    assert fetched.etag == '"2"'
 
 
 def test_a_part_beyond_the_end_starts_over(server: WebServer, tmp_path: Path) -> None:
@@ -288,7 +286,7 @@ def test_a_bomb_as_answer_uses_little_memory(server: WebServer) -> None:
 
 
 class Followed(Gzip):
-    """A compressed answer, and behind its end bytes without end."""
+    """A compressed answer, followed by endless bytes."""
 
     def send(self, to: Any) -> None:
         to.head(200, {"Content-Encoding": "gzip", "Connection": "close"})
@@ -309,7 +307,7 @@ def test_what_follows_a_compressed_answer_is_not_read(server: WebServer) -> None
 
 
 class Empty(Gzip):
-    """Compressed blocks with nothing in them, many of them."""
+    """Many compressed blocks that hold nothing."""
 
     def send(self, to: Any) -> None:
         packer = zlib.compressobj(wbits=31)
@@ -353,19 +351,6 @@ def test_a_damaged_compression_is_tried_again(server: WebServer) -> None:
     url = server.serve("/api", Damaged(b""), Json(1))
     with web(server.host) as one:
         assert one.fetch_json(url) == 1
-
-
-def test_a_file_that_has_not_changed_is_not_fetched(server: WebServer, tmp_path: Path) -> None:
-    url = server.serve("/a", Content(PHOTO, etag='"1"'))
-    with web(server.host) as one:
-        first = one.fetch_if_changed(url, tmp_path / "a", "")
-        assert first is not None
-        assert one.fetch_if_changed(url, tmp_path / "b", first.etag) is None
-        server.serve("/a", Content(OTHER, etag='"2"'))
-        second = one.fetch_if_changed(url, tmp_path / "b", first.etag)
-    assert second is not None
-    assert second.etag == '"2"'
-    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [PHOTO, OTHER]
 
 
 def test_redirects_are_followed(server: WebServer, tmp_path: Path) -> None:
@@ -421,7 +406,7 @@ def test_redirect_loops_and_long_chains_end(server: WebServer, tmp_path: Path) -
 def test_the_connection_goes_to_the_judged_address(
     server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name's first answer is judged; a second one, which would lead elsewhere, is never asked for."""
+    """The first resolution is judged; a second one, which would lead elsewhere, never happens."""
     real, asked = socket.getaddrinfo, []
 
     def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
@@ -466,7 +451,7 @@ def test_the_next_address_is_taken_where_one_is_dead(
 
 @dataclass(frozen=True)
 class Drip:
-    """A beginning, then a byte now and then that does not end it."""
+    """A beginning, then a byte now and then that never completes it."""
 
     start: bytes
     again: bytes
@@ -511,7 +496,7 @@ def test_a_dead_address_is_not_tried_again(server: WebServer, tmp_path: Path, mo
 
 
 def certificate(folder: Path, name: str) -> ssl.SSLContext:
-    """A server's TLS context with a certificate of its own for a name, which goes to ``folder/ca.pem``."""
+    """Return a server's TLS context with a self-signed certificate for a name, saved as ``folder/ca.pem``."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -592,7 +577,7 @@ def test_a_proxy_tunnels_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @contextlib.contextmanager
 def tunnel(server: WebServer) -> Iterator[tuple[str, list[str]]]:
-    """A proxy that leads every ``CONNECT`` to one server: its address, and what it is asked."""
+    """Run a proxy that leads every ``CONNECT`` to one server; yield its address and the requests it gets."""
     asked: list[str] = []
 
     class Tunnel(socketserver.StreamRequestHandler):
@@ -617,7 +602,7 @@ def tunnel(server: WebServer) -> Iterator[tuple[str, list[str]]]:
 
 
 def relay(source: socket.socket, to: socket.socket) -> None:
-    """Pass everything on, and then the end."""
+    """Forward everything, and then the end."""
     with contextlib.suppress(OSError):
         while piece := source.recv(1 << 16):
             to.sendall(piece)
@@ -714,7 +699,7 @@ def test_one_host_without_a_name_is_not_the_network(
 
 
 class Wires:
-    """Connections that lead nowhere: to all addresses, or to none but some."""
+    """Cuts connections to all addresses, or to all but some."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cut = False
@@ -770,7 +755,7 @@ def test_a_short_gap_is_waited_for(
 def test_dead_hosts_at_the_end_of_a_list_are_not_the_network(
     server: WebServer, tmp_path: Path, wires: Wires, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, of those without a name and of those that nothing answers at."""
+    """However many names do not resolve and however many addresses do not answer."""
     real = socket.getaddrinfo
 
     def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
@@ -913,7 +898,7 @@ FETCH = """
 
 
 def fetching(server: WebServer, url: str, target: Path) -> subprocess.Popen[str]:
-    """A process that fetches a file, and is about to begin."""
+    """Start a process that fetches a file; return when it is about to begin."""
     settings = config("download", QUICK).web.model_dump_json()
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(FETCH), url, server.host, str(target), settings],
@@ -932,7 +917,7 @@ def end(process: subprocess.Popen[str]) -> int:
 
 
 class Slow(Content):
-    """A file that takes a while."""
+    """A file that is sent slowly."""
 
     def send(self, to: Any) -> None:
         rest = self.start(to)

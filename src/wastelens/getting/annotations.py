@@ -1,11 +1,9 @@
-"""TACO's annotations: fetched once, then compared with the published ones; the user's file is never lost."""
+"""TACO's annotations: fetched, and compared with those in use, which are never lost."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,15 +19,6 @@ from wastelens.web.files import sha256_of
 MAX_BYTES = 50_000_000
 
 
-@dataclass(frozen=True)
-class _Published:
-    """The newest annotations that were published: their URL, the server's name for the version, and their SHA-256."""
-
-    url: str = ""
-    etag: str = ""
-    sha256: str = ""
-
-
 class AnnotationsFile:
     """``annotations.json`` in a folder, and beside it older or newer versions as ``annotations.<digest>.json``.
 
@@ -41,10 +30,9 @@ class AnnotationsFile:
         self.path = folder / ANNOTATIONS
         self._update = changed == "update"
         self._draft, self._copy = folder / ".annotations.draft.json", folder / ".annotations.copy.json"
-        self._published_path = folder / ".annotations.seen.json"
 
     def fetch(self, web: Web, url: str, setting: str) -> None:
-        """Fetch the annotations, or find out whether they have changed.
+        """Fetch the annotations, and report whether those in use differ.
 
         Args:
             web: the client to fetch with.
@@ -55,12 +43,9 @@ class AnnotationsFile:
             AnnotationsError: there are none here and none available, or what was fetched is not COCO.
             NoNetwork: there are none here, and no host at all can be reached.
         """
-        for left_by_a_kill in (self._draft, self._copy):
-            left_by_a_kill.unlink(missing_ok=True)
-        published = self._published()
-        known = published.url == url and self._has(published.sha256)
+        self._copy.unlink(missing_ok=True)  # left by a kill
         try:
-            fetched = web.fetch_if_changed(url, self._draft, published.etag if known else "", max_bytes=MAX_BYTES)
+            web.fetch_file(url, self._draft, max_bytes=MAX_BYTES)
         except (Unfetchable, NoNetwork) as error:  # the photos, elsewhere, may still be available
             fact = error.fact if isinstance(error, NoNetwork) else str(error)
             if self.path.exists():
@@ -71,10 +56,7 @@ class AnnotationsFile:
             raise AnnotationsError(
                 f'The annotations are not available: {fact}. Try again later, or another URL with set="{setting}=URL".'
             ) from None
-        if fetched is not None:
-            self._check_draft(url, setting)
-            published = _Published(url, fetched.etag, fetched.sha256)
-        self._settle(published)
+        self._use_draft(url, setting)
 
     def take(self, file: Path, url: str, setting: str) -> None:
         """Use a file that came with an archive as `fetch` uses what it fetches; it is moved.
@@ -83,10 +65,10 @@ class AnnotationsFile:
             AnnotationsError: it is not COCO.
         """
         os.replace(file, self._draft)
-        self._check_draft(url, setting)
-        self._settle(_Published(url, "", sha256_of(self._draft)))
+        self._use_draft(url, setting)
 
-    def _check_draft(self, url: str, setting: str) -> None:
+    def _use_draft(self, url: str, setting: str) -> None:
+        """Give the published annotations their name: in use if they are the first or wanted, otherwise beside."""
         try:
             read_coco(self._draft)
         except AnnotationsError as error:
@@ -96,42 +78,22 @@ class AnnotationsFile:
                 f"The annotations from {locate(url).shown} cannot be used, and nothing here was changed: {what} "
                 f'Or give another URL with set="{setting}=URL".'
             ) from None
-
-    def _settle(self, published: _Published) -> None:
-        """Put the published annotations in their place: in use if they are the first or wanted, otherwise beside."""
-        if self._draft.exists():
-            same = self.path.exists() and sha256_of(self.path) == published.sha256
-            os.replace(self._draft, self.path if same else self._beside(published.sha256))
-        if not self.path.exists():
-            os.replace(self._beside(published.sha256), self.path)
-        self._published_path.write_text(json.dumps(asdict(published)) + "\n", encoding="utf-8")
-        here = sha256_of(self.path)
-        if here != published.sha256:
-            self._settle_change(here, published.sha256)
-
-    def _settle_change(self, here: str, newest: str) -> None:
+        newest = sha256_of(self._draft)
+        here = sha256_of(self.path) if self.path.exists() else newest
         fact = f"The published annotations have changed: sha256 {here} here, {newest} there."
-        if not self._update:
+        if here == newest:
+            os.replace(self._draft, self.path)
+        elif not self._update:
+            os.replace(self._draft, self._beside(newest))
             warn(
                 f"{fact} Those here stay in use, the new ones are saved as {self._beside(newest).name}. "
                 "To use them: -P annotations=update"
             )
-            return
-        shutil.copyfile(self.path, self._copy)
-        os.replace(self._copy, self._beside(here))
-        os.replace(self._beside(newest), self.path)
-        say(f"{fact} The new ones are in use now, the old ones are saved as {self._beside(here).name}.")
+        else:
+            shutil.copyfile(self.path, self._copy)
+            os.replace(self._copy, self._beside(here))
+            os.replace(self._draft, self.path)
+            say(f"{fact} The new ones are in use now, the old ones are saved as {self._beside(here).name}.")
 
     def _beside(self, sha256: str) -> Path:
         return self.path.with_name(f"annotations.{sha256[:8]}.json")
-
-    def _has(self, sha256: str) -> bool:
-        """Tell whether the annotations with this digest are here, in use or beside."""
-        places = (self.path, self._beside(sha256))
-        return any(place.is_file() and sha256_of(place) == sha256 for place in places)
-
-    def _published(self) -> _Published:
-        try:
-            return _Published(**json.loads(self._published_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # none yet, or torn by a kill: fetch them again
-            return _Published()

@@ -18,8 +18,8 @@ ATTRIBUTION = "ATTRIBUTION.md"
 _TITLE = "# Where these photos are from"
 _HEAD = f"""{_TITLE}
 
-Each was found through Openverse or Wikimedia Commons, and its file is unchanged. Where noted, the file is a reduced
-copy of the photo, made by the site that hosts it. `collected.csv` has the same as a table.
+Each was found through Openverse or Wikimedia Commons, and its file is exactly as downloaded. Where noted, it is
+a reduced copy of the photo, made by the site that hosts it. `collected.csv` has the same as a table.
 """
 # https://www.flickr.com/services/api/misc.urls.html: all names without an "o" are resized copies.
 _ORIGINAL_ON_FLICKR = re.compile(r"_o\.[a-z]+$")

@@ -113,9 +113,8 @@ class CollectedPhotos:
             self._ledger.finish()
 
     def remove_drafts(self) -> None:
-        """Remove drafts, except those of photos that another run should try again."""
-        failed = [row for row in self.rows() if row["status"] == FAILED]
-        self._drafts.sweep(tuple(_stem(row["source"], row["id"]) for row in failed))
+        """Remove the drafts of photos that were not kept."""
+        self._drafts.remove()
 
     def _is_settled(self, row: Row) -> bool:
         """Tell whether a photo need not be examined again: kept, or left out by settings that are still the same."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,6 +10,7 @@ from wastelens.config.collect import ApiConfig
 from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
 from wastelens.getting.licences import commons_licences, freest
 from wastelens.getting.plain_text import first_link, plain_text, web_address
+from wastelens.getting.rules import Rules
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 
@@ -33,36 +33,15 @@ _FIXED: dict[str, str | int] = {
 }
 
 
-@dataclass(frozen=True)
-class Largest:
-    """Limits above which Commons' own copy of a smaller width is used instead of the file.
-
-    Attributes:
-        megapixels: of a JPEG.
-        whole_megapixels: of other formats, which can only be decoded whole.
-        size_bytes: of the file.
-    """
-
-    megapixels: float
-    whole_megapixels: float
-    size_bytes: int
-
-    def is_exceeded(self, mime: str, megapixels: float, size_bytes: int) -> bool:
-        """Tell whether a file is larger."""
-        most = self.megapixels if mime == "image/jpeg" else min(self.megapixels, self.whole_megapixels)
-        return megapixels > most or size_bytes > self.size_bytes
-
-
 class Commons:
     """Searches the files of Wikimedia Commons, one request at a time."""
 
     name = "commons"
 
-    def __init__(self, web: Web, config: ApiConfig, licences: Collection[str], largest: Largest) -> None:
+    def __init__(self, web: Web, config: ApiConfig, rules: Rules) -> None:
         self._web = web
         self._config = config
-        self._licences = licences
-        self._largest = largest
+        self._rules = rules
         self.bad_records = 0
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
@@ -106,14 +85,14 @@ class Commons:
         if not identity or not photo_url:
             raise BadRecord
         mime = plain_text(info.get("mime"))
-        if self._largest.is_exceeded(mime, width * height / 1e6, number(info.get("size"))):
+        if self._rules.is_too_large(mime, (width, height), number(info.get("size"))):  # then Commons' own smaller copy
             copy = web_address(info.get("thumburl"))
             if copy:
                 photo_url, width, height = copy, number(info.get("thumbwidth")), number(info.get("thumbheight"))
         told = info.get("extmetadata")
         name = _text(told, "LicenseShortName") or _text(told, "License")
         licences = commons_licences(name) or commons_licences(_text(told, "License"))
-        licence = freest(licences, self._licences) or next(iter(licences), None)
+        licence = freest(licences, self._rules.licences) or next(iter(licences), None)
         return Candidate(
             source=self.name,
             id=str(identity),

@@ -116,14 +116,9 @@ class Drafts:
         self._folder.mkdir(exist_ok=True)
         return self._folder / name
 
-    def sweep(self, resumable: tuple[str, ...]) -> None:
-        """Remove the drafts, except those that begin with one of these names: a later run resumes them."""
-        if not resumable:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            return
-        for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            if not path.name.startswith(resumable):
-                path.unlink()
+    def remove(self) -> None:
+        """Remove all drafts."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _line(cells: Iterable[str]) -> bytes:

@@ -136,9 +136,9 @@ class PhotoFolder:
                     self._append({**row, "status": WRONG, "reason": reason})
                     self.path(photo).unlink(missing_ok=True)
 
-    def finish(self, photos: Iterable[WantedPhoto]) -> None:
-        """Write the list sorted, and remove drafts, except those of photos that may still become available."""
-        self._drafts.sweep(tuple(self.draft(one).name for one in photos if self.row(one).get("status") == FAILED))
+    def finish(self) -> None:
+        """Write the list sorted, and remove drafts."""
+        self._drafts.remove()
         self._ledger.finish()
 
     def _write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,11 @@ class Rules:
             return None
         limit = f"the limit for what is decoded whole is {self.max_whole_megapixels:g} megapixels"
         return Reason(f"too many pixels: {width} x {height} as {kind}, {limit}", "max_whole_megapixels")
+
+    def is_too_large(self, mime: str, size: tuple[int, int], size_bytes: int) -> bool:
+        """Tell whether a file that a catalogue describes exceeds a limit; formats other than JPEG are decoded whole."""
+        whole = mime != "image/jpeg" and self.reason_against_whole(mime, size) is not None
+        return whole or math.prod(size) > self.max_megapixels * 1e6 or size_bytes > self.max_bytes
 
     def decided_by(self, setting: str) -> str:
         """Return a setting with its present value, ``web.max_bytes=500``; empty if there is no setting."""

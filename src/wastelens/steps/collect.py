@@ -21,7 +21,7 @@ from wastelens.getting.attribution import ATTRIBUTION, check_attribution, write_
 from wastelens.getting.catalogues import Catalogue, Catalogues
 from wastelens.getting.collected_photos import NOT_KEPT, CollectedPhotos, report, summary_metrics
 from wastelens.getting.collecting import Collector
-from wastelens.getting.commons import Commons, Largest
+from wastelens.getting.commons import Commons
 from wastelens.getting.known_photos import KnownPhotos, judged_photos
 from wastelens.getting.openverse import Openverse
 from wastelens.getting.preflight import check_space, logged_parameters
@@ -158,10 +158,9 @@ def _missing(photos: CollectedPhotos, materials: tuple[str, ...], config: Collec
 
 
 def _catalogues(web: Web, config: CollectConfig) -> Catalogues:
-    largest = Largest(config.max_megapixels, config.max_whole_megapixels, config.web.max_bytes)
     built: dict[str, Catalogue] = {
         "openverse": Openverse(web, config.openverse, config.licences),
-        "commons": Commons(web, config.commons, config.licences, largest),
+        "commons": Commons(web, config.commons, _rules(config)),
     }
     return Catalogues([built[name] for name in dict.fromkeys(config.sources)])
 

@@ -59,7 +59,7 @@ def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
             get = _from_archive if config.source == "zenodo" else _from_web
             wanted = get(web, photos, annotations, config)
         photos.remove_placeholders(wanted)
-        photos.finish(wanted)
+        photos.finish()
         summary = summarise(wanted, photos)
         metrics = {**summary.metrics(), "seconds": time.monotonic() - began}
         _log(tracked, summary, photos, metrics)

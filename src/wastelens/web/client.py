@@ -23,7 +23,7 @@ from wastelens.config.web import WebConfig
 from wastelens.web.addresses import Gate, Location, locate
 from wastelens.web.answers import Answer, leave, retry_after_s, status_text
 from wastelens.web.connections import Connections
-from wastelens.web.errors import NoNetwork, TemporaryFailure, Unchanged, Unfetchable
+from wastelens.web.errors import NoNetwork, TemporaryFailure, Unfetchable
 from wastelens.web.files import Fetched, FileRequest, Part, receive
 from wastelens.web.limits import Cancellation, HostLimits
 
@@ -109,14 +109,6 @@ class Web(contextlib.AbstractContextManager["Web"]):
         """
         limit = self._config.max_bytes if max_bytes is None else max_bytes
         return self._fetch(FileRequest(url, Part(target), limit, progress))
-
-    def fetch_if_changed(self, url: str, target: Path, etag: str, *, max_bytes: int | None = None) -> Fetched | None:
-        """Fetch a file as `fetch_file` does, unless it is still the version with this ETag; then return None."""
-        limit = self._config.max_bytes if max_bytes is None else max_bytes
-        try:
-            return self._fetch(FileRequest(url, Part(target), limit, lambda received: None, etag))
-        except Unchanged:
-            return None
 
     def fetch_json(
         self,

@@ -47,10 +47,6 @@ class Closed(WastelensError):  # noqa: N818  not an error
     """Raised in threads that still fetch or wait when the ``Web`` is closed."""
 
 
-class Unchanged(Exception):  # noqa: N818  never leaves the package
-    """The file is still the known version."""
-
-
 class TemporaryFailure(Exception):  # noqa: N818  never leaves the package
     """A failed attempt; the next one may succeed.
 

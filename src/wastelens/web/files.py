@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wastelens.web.answers import Answer
-from wastelens.web.errors import TemporaryFailure, Unchanged
+from wastelens.web.errors import TemporaryFailure
 from wastelens.web.limits import Cancellation
 
 
@@ -99,12 +99,10 @@ class Fetched:
     Attributes:
         size_bytes: of the file.
         sha256: of its content, in hexadecimal.
-        etag: the server's name for this version; may be empty.
     """
 
     size_bytes: int
     sha256: str
-    etag: str
 
 
 @dataclass(frozen=True)
@@ -114,22 +112,18 @@ class FileRequest:
     Attributes:
         max_bytes: the largest acceptable size.
         progress: called with the number of bytes received since the last call.
-        known_etag: a version that is not needed again; empty: none.
     """
 
     url: str
     part: Part
     max_bytes: int
     progress: Callable[[int], None]
-    known_etag: str = ""
 
     def headers(self, begun: Version | None) -> dict[str, str]:
         """Return the request's headers; begun: the version of the part to resume."""
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
         if begun is not None:
             headers |= {"Range": f"bytes={self.part.size_bytes()}-", "If-Range": begun.validator}
-        if self.known_etag:
-            headers["If-None-Match"] = self.known_etag
         return headers
 
 
@@ -139,12 +133,8 @@ def receive(request: FileRequest, begun: Version | None, answer: Answer, cancell
     Raises:
         Unfetchable: not an acceptable answer, or too large.
         TemporaryFailure: broken off, or a part that does not fit.
-        Unchanged: it is the known version.
     """
     part = request.part
-    if answer.status == 304 and request.known_etag:
-        part.discard()
-        raise Unchanged
     resumed = answer.status == 206
     if begun is not None and (answer.status == 416 or (resumed and not _fits(begun, part, answer))):
         part.discard()
@@ -163,7 +153,7 @@ def receive(request: FileRequest, begun: Version | None, answer: Answer, cancell
             request.progress(len(piece))
     if total not in (None, size_bytes):
         raise TemporaryFailure("the length is not the promised one")
-    fetched = Fetched(size_bytes, part.sha256(), answer.etag)
+    fetched = Fetched(size_bytes, part.sha256())
     part.finish()
     return fetched
 
