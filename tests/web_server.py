@@ -260,7 +260,7 @@ class WebServer:
     def serve(self, path: str, *answers: Answer) -> str:
         """Answer the n-th request to a path with the n-th answer, later ones with the last; return the URL.
 
-        A path without a query is asked with any query. Serving a path again replaces its answers and restarts the count.
+        A path without a query stands for any query. Serving a path again replaces its answers and restarts the count.
         """
         with self._lock:
             self._answers[path] = list(answers)

@@ -57,7 +57,7 @@ def commons(server: WebServer, web: Web) -> Make:
 
 
 def record(number: int = 0, **other: Any) -> dict[str, Any]:
-    """A result as https://api.openverse.org/v1/#operation/images_search describes it."""
+    """Return a result as https://api.openverse.org/v1/#operation/images_search describes it."""
     return {
         "id": f"7c829a03-fb24-4b57-9b03-65f43ed1{number:04}",
         "title": "Bottle on a beach",
@@ -88,7 +88,7 @@ def results(*records: Any, pages: int = 1) -> Json:
 
 
 def file_page(number: int = 1, index: int = 1, info: dict[str, Any] | None = None, **told: Any) -> dict[str, Any]:
-    """A page as MediaWiki's API describes it with ``formatversion=2``; told: of ``extmetadata``."""
+    """Return a page as MediaWiki's API describes it with ``formatversion=2``; told: of ``extmetadata``."""
     name = f"Litter_{number}.jpg"
     metadata = {
         "ObjectName": f"Litter {number}",

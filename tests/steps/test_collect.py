@@ -334,9 +334,7 @@ def test_unusable_photos_are_left_out_with_a_reason(
 @pytest.mark.parametrize(
     "answers", [[Status(500)], [Hang(1)], [Cut(picture(1), at=0.1)], [Status(429, {"Retry-After": "60"})]]
 )
-def test_photos_that_may_become_available_are_tried_again(
-    world: World, server: WebServer, answers: list[Answer]
-) -> None:
+def test_photos_may_become_available_later(world: World, server: WebServer, answers: list[Answer]) -> None:
     world.openverse(world.on_openverse(1, *answers))
     world.collect()
     assert world.row(1)["status"] == "failed"
@@ -680,9 +678,7 @@ def test_where_nothing_is_found_there_is_nothing_to_list(world: World, capsys: p
     assert "glass: 0 of 10 photos" in capsys.readouterr().out
 
 
-def test_photos_that_repeat_another_splits_test_photos_are_reported(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_repeats_of_another_splits_test_photos_are_reported(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.commons(world.on_commons(1, picture(1)))
     world.collect()
     assert "repeat val or test photos" not in capsys.readouterr().out

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import shutil
 import signal
 import stat
 import threading
@@ -324,6 +325,7 @@ def test_file_names_that_leave_the_folder_or_replace_other_files(place: Place) -
         "annotations.json",
         ".x/a.jpg",
     ):
+        shutil.rmtree(place.folder, ignore_errors=True)
         place.images = []
         place.add(name, Content(photo()))
         place.publish()

@@ -1,4 +1,4 @@
-"""What a folder of photos keeps between runs: a list that survives a kill at any moment, and drafts of photos."""
+"""The state of a folder of photos between runs: a list that survives a kill at any moment, and drafts of photos."""
 
 from __future__ import annotations
 

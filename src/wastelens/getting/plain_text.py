@@ -42,13 +42,9 @@ def web_address(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    kept = "".join(letter if unicodedata.category(letter)[0] != "C" else _space_or_nothing(letter) for letter in text)
+    kept = "".join(letter for letter in text if letter.isspace() or unicodedata.category(letter)[0] != "C")
     line = " ".join(kept.split())
     return line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
-
-
-def _space_or_nothing(control: str) -> str:
-    return " " if control.isspace() else ""
 
 
 class _VisibleText(HTMLParser):

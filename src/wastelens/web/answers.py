@@ -7,7 +7,7 @@ import email.utils
 import re
 import zlib
 from collections.abc import Iterator
-from http import HTTPStatus
+from http.client import responses
 
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import HTTPError, InvalidHeader
@@ -44,7 +44,7 @@ class Answer:
 
     @property
     def validator(self) -> str:
-        """What names this version exactly enough to request the rest of it (RFC 9110, 13.1.5); empty: nothing."""
+        """A header that names this version exactly enough to request its rest (RFC 9110, 13.1.5); empty: none."""
         if self.etag and not self.etag.startswith("W/"):
             return self.etag
         modified = self._header("Last-Modified")
@@ -142,10 +142,7 @@ def retry_after_s(response: BaseHTTPResponse) -> float:
 
 def status_text(status: int) -> str:
     """Return a status with the standard's phrase for it, never the server's own."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"status {status}"
+    return f"{status} {responses.get(status, 'Unknown Status')}"
 
 
 def size_text(size_bytes: float) -> str:

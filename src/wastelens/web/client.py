@@ -10,11 +10,10 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin
 
 from urllib3 import BaseHTTPResponse
@@ -24,7 +23,7 @@ from wastelens.web.addresses import Gate, Location, locate
 from wastelens.web.answers import Answer, leave, retry_after_s, status_text
 from wastelens.web.connections import Connections
 from wastelens.web.errors import NoNetwork, TemporaryFailure, Unfetchable
-from wastelens.web.files import Fetched, FileRequest, Part, receive
+from wastelens.web.files import Fetched, Part, receive
 from wastelens.web.limits import Cancellation, HostLimits
 
 __all__ = ["Fetched", "Web"]
@@ -41,15 +40,6 @@ _OVERLOADED = (429, 503)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A URL, the headers to send, and the pause between such requests to one host, in seconds."""
-
-    url: str
-    headers: Mapping[str, str]
-    seconds_between: float = 0.0
 
 
 class Web(contextlib.AbstractContextManager["Web"]):
@@ -76,9 +66,6 @@ class Web(contextlib.AbstractContextManager["Web"]):
         self._limits: defaultdict[str, HostLimits] = defaultdict(lambda: HostLimits(config, self._cancellation))
         self._lock = threading.Lock()
         self._user_agent = f"Wastelens/{_own_version()} ({contact or 'no contact given'}) urllib3/{version('urllib3')}"
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -108,7 +95,15 @@ class Web(contextlib.AbstractContextManager["Web"]):
             OSError: it cannot be written.
         """
         limit = self._config.max_bytes if max_bytes is None else max_bytes
-        return self._fetch(FileRequest(url, Part(target), limit, progress))
+        part = Part(target)
+        try:
+            return self._retry(url, lambda: self._file_once(url, part, limit, progress), part.size_bytes)
+        except (Unfetchable, OSError) as error:
+            if error.permanent if isinstance(error, Unfetchable) else error.errno in _DISK_FULL:
+                part.discard()
+            raise
+        finally:
+            part.discard_unless_resumable(url)
 
     def fetch_json(
         self,
@@ -128,8 +123,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
             NoNetwork: no host at all can be reached, or none any more.
         """
         asked = f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
-        request = _Request(asked, {"Accept": "application/json", "Accept-Encoding": "gzip"}, seconds_between)
-        content = self._retry(asked, lambda: self._content_once(request))
+        content = self._retry(asked, lambda: self._content_once(asked, seconds_between))
         try:
             return json.loads(content)
         except (ValueError, RecursionError):
@@ -171,17 +165,17 @@ class Web(contextlib.AbstractContextManager["Web"]):
             raise Unfetchable(location.shown, failure.reason, permanent=False) from None
 
     @contextlib.contextmanager
-    def _answer(self, request: _Request) -> Iterator[Answer]:
+    def _answer(self, url: str, headers: Mapping[str, str], seconds_between: float = 0.0) -> Iterator[Answer]:
         """Yield the answer after redirects, each judged like a first address; hold its host's slot meanwhile."""
-        location = locate(request.url)
-        headers = {"User-Agent": self._user_agent, **request.headers}
+        location = locate(url)
+        headers = {"User-Agent": self._user_agent, **headers}
         seen: set[str] = set()
         while True:
             seen.add(location.url)
             with self._lock:
                 limits = self._limits[location.netloc]
             with contextlib.ExitStack() as opened:
-                opened.enter_context(limits.request(location.shown, request.seconds_between))
+                opened.enter_context(limits.request(location.shown, seconds_between))
                 response = self._connections.get(location, headers)
                 opened.callback(leave, response)
                 self._heed(response, location, limits)
@@ -203,26 +197,19 @@ class Web(contextlib.AbstractContextManager["Web"]):
         if response.status in _TEMPORARY or (response.status // 100 == 5 and response.status not in _UNSUPPORTED):
             raise TemporaryFailure(status_text(response.status))
 
-    def _content_once(self, request: _Request) -> bytearray:
-        with self._answer(request) as answer:
+    def _content_once(self, url: str, seconds_between: float) -> bytearray:
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+        with self._answer(url, headers, seconds_between) as answer:
             answer.check_status(200)
             return answer.content(MOST_JSON_BYTES)
 
-    def _fetch(self, request: FileRequest) -> Fetched:
-        try:
-            return self._retry(request.url, lambda: self._file_once(request), request.part.size_bytes)
-        except (Unfetchable, OSError) as error:
-            useless = error.permanent if isinstance(error, Unfetchable) else error.errno in _DISK_FULL
-            if useless:
-                request.part.discard()
-            raise
-        finally:
-            request.part.discard_unless_resumable(request.url)
-
-    def _file_once(self, request: FileRequest) -> Fetched:
-        begun = request.part.version(request.url)
-        with self._answer(_Request(request.url, request.headers(begun))) as answer:
-            return receive(request, begun, answer, self._cancellation)
+    def _file_once(self, url: str, part: Part, max_bytes: int, progress: Callable[[int], None]) -> Fetched:
+        begun = part.version(url)
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
+        if begun is not None:
+            headers |= {"Range": f"bytes={part.size_bytes()}-", "If-Range": begun.validator}
+        with self._answer(url, headers) as answer:
+            return receive(url, part, begun, answer, max_bytes, progress)
 
 
 def _redirected(location: Location, response: BaseHTTPResponse, seen: set[str]) -> Location:

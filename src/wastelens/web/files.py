@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 from wastelens.web.answers import Answer
 from wastelens.web.errors import TemporaryFailure
-from wastelens.web.limits import Cancellation
 
 
 @dataclass(frozen=True)
@@ -105,52 +104,38 @@ class Fetched:
     sha256: str
 
 
-@dataclass(frozen=True)
-class FileRequest:
-    """A request for a file.
+def receive(
+    url: str, part: Part, begun: Version | None, answer: Answer, max_bytes: int, progress: Callable[[int], None]
+) -> Fetched:
+    """Read an answer to its end, never whole in memory, and give the file its name.
 
-    Attributes:
+    Args:
+        url: the URL that was requested.
+        part: where the file is put together.
+        begun: the version of the part whose rest was requested; None: the whole file was.
+        answer: to read.
         max_bytes: the largest acceptable size.
         progress: called with the number of bytes received since the last call.
-    """
-
-    url: str
-    part: Part
-    max_bytes: int
-    progress: Callable[[int], None]
-
-    def headers(self, begun: Version | None) -> dict[str, str]:
-        """Return the request's headers; begun: the version of the part to resume."""
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
-        if begun is not None:
-            headers |= {"Range": f"bytes={self.part.size_bytes()}-", "If-Range": begun.validator}
-        return headers
-
-
-def receive(request: FileRequest, begun: Version | None, answer: Answer, cancellation: Cancellation) -> Fetched:
-    """Read an answer to its end, never whole in memory, and give the file its name.
 
     Raises:
         Unfetchable: not an acceptable answer, or too large.
         TemporaryFailure: broken off, or a part that does not fit.
     """
-    part = request.part
-    resumed = answer.status == 206
+    resumed = begun is not None and answer.status == 206
     if begun is not None and (answer.status == 416 or (resumed and not _fits(begun, part, answer))):
         part.discard()
         raise TemporaryFailure("the rest does not fit the part that is there")
-    answer.check_status(200, *([206] if begun is not None else []))
+    answer.check_status(206 if resumed else 200)
     answer.check_encoding()
     total = begun.total if begun is not None and resumed else answer.promised_bytes
-    answer.check_size(total or 0, request.max_bytes)
+    answer.check_size(total or 0, max_bytes)
     size_bytes = part.size_bytes() if resumed else 0
-    with part.resume() if resumed else part.begin(Version(request.url, answer.validator, total)) as file:
+    with part.resume() if resumed else part.begin(Version(url, answer.validator, total)) as file:
         for piece in answer.pieces():
-            cancellation.check()
             size_bytes += len(piece)
-            answer.check_size(size_bytes, request.max_bytes)
+            answer.check_size(size_bytes, max_bytes)
             file.write(piece)
-            request.progress(len(piece))
+            progress(len(piece))
     if total not in (None, size_bytes):
         raise TemporaryFailure("the length is not the promised one")
     fetched = Fetched(size_bytes, part.sha256())
