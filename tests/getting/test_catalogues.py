@@ -1,4 +1,4 @@
-"""What Openverse and Commons answer, read with care, and both searched in turn."""
+"""Openverse's and Commons' answers, read with care, and both searched in turn."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from tests.factories import config
 from tests.web_server import Answer, Json, Page, Status, WebServer
 
 from wastelens.getting.catalogues import Candidate, CatalogueDown, Catalogues, NoCatalogue
-from wastelens.getting.commons import Commons, Largest
+from wastelens.getting.commons import Commons
 from wastelens.getting.openverse import Openverse
 from wastelens.getting.plain_text import first_link, plain_text, web_address
+from wastelens.getting.rules import Rules
 from wastelens.web.client import Web
 
 FAST = "web.backoff_s=0.001 web.attempts=2 web.requests_per_second=10000 web.connect_timeout_s=2 web.read_timeout_s=2"
 NO_PAUSES = "openverse.seconds_between_requests=0 commons.seconds_between_requests=0"
 OPENVERSE, COMMONS = "/v1/images/", "/w/api.php"
 FREE = ("cc0", "pdm", "by", "by-sa")
+RULES = Rules(FREE, 256, 100, 25, 10**8, (), 6)
 Make = Callable[..., Any]
 
 
@@ -49,15 +51,13 @@ def openverse(server: WebServer, web: Web) -> Make:
 def commons(server: WebServer, web: Web) -> Make:
     def make(*answers: Answer) -> Commons:
         address = server.serve(COMMONS, *answers)
-        return Commons(
-            web, config("collect", f"{NO_PAUSES} commons.url={address}").commons, FREE, Largest(100, 25, 10**8)
-        )
+        return Commons(web, config("collect", f"{NO_PAUSES} commons.url={address}").commons, RULES)
 
     return make
 
 
 def record(number: int = 0, **other: Any) -> dict[str, Any]:
-    """A result as https://api.openverse.org/v1/#operation/images_search describes it."""
+    """Return a result as https://api.openverse.org/v1/#operation/images_search describes it."""
     return {
         "id": f"7c829a03-fb24-4b57-9b03-65f43ed1{number:04}",
         "title": "Bottle on a beach",
@@ -88,7 +88,7 @@ def results(*records: Any, pages: int = 1) -> Json:
 
 
 def file_page(number: int = 1, index: int = 1, info: dict[str, Any] | None = None, **told: Any) -> dict[str, Any]:
-    """A page as MediaWiki's API describes it with ``formatversion=2``; told: of ``extmetadata``."""
+    """Return a page as MediaWiki's API describes it with ``formatversion=2``; told: of ``extmetadata``."""
     name = f"Litter_{number}.jpg"
     metadata = {
         "ObjectName": f"Litter {number}",
@@ -161,7 +161,7 @@ def test_openverse_page_after_page_to_its_last(openverse: Make, server: WebServe
     assert [query["page"] for query in asked(server, OPENVERSE)] == ["1", "2", "3"]
 
 
-def test_openverse_no_deeper_than_one_may_without_an_account(openverse: Make, server: WebServer) -> None:
+def test_openverse_stops_at_the_limit_without_an_account(openverse: Make, server: WebServer) -> None:
     found(openverse(results(pages=9999)))
     assert len(server.requests) == 20
 
@@ -181,7 +181,7 @@ def test_trouble_that_passes_does_not_end_a_search(openverse: Make) -> None:
     assert len(found(openverse(results(record(1), pages=2), Status(520), results(record(2), pages=2)))) == 2
 
 
-def test_a_page_is_asked_for_when_it_comes_to_that(openverse: Make, server: WebServer) -> None:
+def test_a_page_is_requested_when_it_is_needed(openverse: Make, server: WebServer) -> None:
     search = openverse(results(record(0), record(1), pages=5)).search("glass", "litter")
     assert not server.requests
     next(search)
@@ -211,13 +211,13 @@ def test_what_openverse_marks_as_unfit_for_minors_is_skipped(openverse: Make) ->
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Page(), "no JSON"),
+        (Page(), "not JSON"),
         (Json([1]), "no list of results"),
         (Json({"detail": "x"}), "no list of results"),
         (Json({"results": {}}), "no list of results"),
         (Status(500), "500"),
         (Status(403), "403"),
-        (Status(429, {"Retry-After": "86400"}), "asks to come back in"),
+        (Status(429, {"Retry-After": "86400"}), "asks clients to wait"),
     ],
 )
 def test_openverse_with_a_wrong_answer_or_none(openverse: Make, answer: Answer, reason: str) -> None:
@@ -260,7 +260,7 @@ def test_a_photo_on_commons(commons: Make, server: WebServer) -> None:
     assert {"url", "size", "mime", "extmetadata"} <= set(query["iiprop"].split("|"))
 
 
-def test_commons_goes_on_with_what_it_was_given(commons: Make, server: WebServer) -> None:
+def test_commons_continues_with_the_parameters_it_was_given(commons: Make, server: WebServer) -> None:
     following = {"gsroffset": 50, "continue": "gsroffset||", "action": "delete"}
     catalogue = commons(pages(file_page(2, 2), file_page(1, 1), following=following), pages(file_page(3)))
     assert [candidate.id for candidate in found(catalogue)] == ["1", "2", "3"]
@@ -268,7 +268,7 @@ def test_commons_goes_on_with_what_it_was_given(commons: Make, server: WebServer
     assert (second["gsroffset"], second["continue"], second["action"]) == ("50", "gsroffset||", "query")
 
 
-def test_commons_that_turns_in_a_circle_ends(commons: Make, server: WebServer) -> None:
+def test_commons_that_repeats_itself_ends(commons: Make, server: WebServer) -> None:
     following = {"gsroffset": 50, "continue": "gsroffset||"}
     found(commons(pages(file_page(1), following=following)))
     assert len(server.requests) == 2
@@ -289,7 +289,7 @@ def test_commons_describes_the_rest_of_a_page_later(commons: Make) -> None:
         {"width": 6_000, "height": 5_000, "mime": "image/png"},
     ],
 )
-def test_of_what_is_too_large_commons_own_copy_is_taken(commons: Make, told: dict[str, Any]) -> None:
+def test_commons_own_copy_replaces_files_that_are_too_large(commons: Make, told: dict[str, Any]) -> None:
     (candidate,) = found(commons(pages(file_page(1, info=told))))
     assert candidate.photo_url.endswith("1280px-Litter_1.jpg")
     assert (candidate.width, candidate.height) == (1280, 960)
@@ -340,8 +340,8 @@ def test_commons_that_lags_is_asked_again(commons: Make, server: WebServer) -> N
         (LAG, "maxlag"),
         (Json({"error": {"code": "badvalue"}}), "badvalue"),
         (Json({"error": "?"}), "error"),
-        (Page(), "no JSON"),
-        (Json(3), "no JSON object"),
+        (Page(), "not JSON"),
+        (Json(3), "not a JSON object"),
         (Json({}), "no list of pages"),
         (Json({"query": []}), "no list of pages"),
         (Json({"query": {"pages": {"1": {}}}}), "no list of pages"),
@@ -373,7 +373,7 @@ def test_a_catalogue_that_is_down_is_not_asked_again(openverse: Make, commons: M
 def test_no_catalogue_at_all(openverse: Make, commons: Make) -> None:
     both = Catalogues([openverse(Status(403)), commons(Page())])
     assert list(both.candidates("glass", ["a"])) == []
-    with pytest.raises(NoCatalogue, match=r"openverse: .*403.*commons: .*no JSON") as error:
+    with pytest.raises(NoCatalogue, match=r"openverse: .*403.*commons: .*not JSON") as error:
         both.check()
     assert "\n" not in str(error.value)
     assert "?" not in str(error.value)  # no query, which may hold a key

@@ -1,4 +1,4 @@
-"""What a folder of photos knows of itself, also after a kill at the worst moment."""
+"""The state of a folder of photos, also after a kill at the worst moment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.factories import write_json
 from tests.web_server import photo
 
 from wastelens.errors import AnnotationsError
-from wastelens.getting.digest import sha256_of
 from wastelens.getting.fetching import estimated_bytes
 from wastelens.getting.photo_folder import DEAD, DONE, FAILED, WRONG, PhotoFile, PhotoFolder
 from wastelens.getting.photo_list import WantedPhoto, wanted_photos
+from wastelens.web.files import sha256_of
 
 
 def wanted(name: str = "batch_1/a.jpg", url: str = "https://example.org/a.jpg", **more: Any) -> WantedPhoto:
@@ -41,7 +41,7 @@ def test_a_kept_photo_is_settled_for_good(tmp_path: Path) -> None:
     assert row.items() <= PhotoFolder(tmp_path).row(one).items()
 
 
-def test_what_is_not_to_be_had(tmp_path: Path) -> None:
+def test_photos_that_are_not_available(tmp_path: Path) -> None:
     folder = PhotoFolder(tmp_path)
     dead, failed = wanted("dead.jpg"), wanted("failed.jpg")
     folder.leave_out(dead, DEAD, "404 Not Found")
@@ -79,7 +79,7 @@ def test_a_kill_before_the_photo_has_its_name(tmp_path: Path, monkeypatch: pytes
     assert not again.is_settled(one)
     assert not again.take_over(one)
     keep(again, one, photo())
-    again.finish([one])
+    again.finish()
     assert again.is_settled(one)
     assert not (tmp_path / ".unfinished").exists()
 
@@ -94,12 +94,12 @@ def test_a_torn_last_line_is_forgotten(tmp_path: Path) -> None:
     again = PhotoFolder(tmp_path)
     assert (again.is_settled(first), again.is_settled(second)) == (True, False)
     again.leave_out(second, DEAD, "410 Gone")
-    again.finish([first, second])
+    again.finish()
     with path.open(newline="") as file:
         assert [row["file_name"] for row in csv.DictReader(file)] == ["a.jpg", "b.jpg"]
 
 
-def test_a_file_that_has_changed_is_judged_anew(tmp_path: Path) -> None:
+def test_a_file_that_has_changed_is_checked_again(tmp_path: Path) -> None:
     folder, one = PhotoFolder(tmp_path), wanted()
     keep(folder, one, photo())
     path = tmp_path / "batch_1" / "a.jpg"
@@ -135,16 +135,6 @@ def test_a_placeholder_is_known_after_a_kill_amid_its_removal(tmp_path: Path, mo
     assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["3.jpg", "4.jpg"]
 
 
-def test_what_may_still_come_is_not_thrown_away(tmp_path: Path) -> None:
-    folder = PhotoFolder(tmp_path)
-    cut, gone = wanted("cut.jpg"), wanted("gone.jpg")
-    for one, status in ((cut, FAILED), (gone, DEAD)):
-        folder.draft(one).with_name(f"{folder.draft(one).name}.part").write_bytes(b"half")
-        folder.leave_out(one, status, "why")
-    folder.finish([cut, gone])
-    assert [path.name for path in (tmp_path / ".unfinished").iterdir()] == [f"{folder.draft(cut).name}.part"]
-
-
 class TestList:
     def images(self, folder: Path, *images: dict[str, Any]) -> Path:
         named = [{"id": n, "file_name": f"b/{n}.jpg", "width": 100, "height": 80} | one for n, one in enumerate(images)]
@@ -167,7 +157,7 @@ class TestList:
 
     @pytest.mark.parametrize("name", ["download.csv", "ANNOTATIONS.1234.json", r".\download.csv", ".unfinished/x"])
     def test_names_of_other_files(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(AnnotationsError, match="kept for other files"):
+        with pytest.raises(AnnotationsError, match="which is reserved"):
             wanted_photos(self.images(tmp_path, {"file_name": name}), "original", "")
 
 

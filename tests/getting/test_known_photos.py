@@ -1,4 +1,4 @@
-"""What a new photo must not repeat."""
+"""Photos that a new one must not repeat."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from tests.factories import blocks
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.duplicates.perceptual_hash import perceptual_hashes
 from wastelens.data.duplicates.search import near_duplicate_pairs
-from wastelens.getting.known_photos import KnownPhotos, Photos
+from wastelens.getting.known_photos import KnownPhotos
+from wastelens.system.arrays import PhotoArray
 
 SIDE = 32
 
 
-def photos(*seeds: int) -> Photos:
+def photos(*seeds: int) -> PhotoArray:
     return np.stack([blocks(np.random.default_rng(seed), (SIDE, SIDE)) for seed in seeds])
 
 
-def rows(array: Photos) -> PhotoRows:
+def rows(array: PhotoArray) -> PhotoRows:
     return PhotoRows([(array, np.arange(len(array)))])
 
 

@@ -1,4 +1,4 @@
-"""The list that grows by a row as each photo ends."""
+"""The list that grows by a row per photo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of licences, as Openverse and Commons have them."""
+"""Names of licences on Openverse and Commons."""
 
 from __future__ import annotations
 

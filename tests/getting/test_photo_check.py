@@ -1,4 +1,4 @@
-"""Whether a file is the photo that was annotated, without decoding it."""
+"""The check that a file is the annotated photo, without decoding it."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ def test_a_damaged_png(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"", "an empty file"),
-        (b"<!DOCTYPE html><title>Gone</title>", "a web page, no photo"),
-        (b"\xef\xbb\xbf\n <HTML>", "a web page, no photo"),
-        (b"This photo is no longer available.\n", "a text, no photo"),
+        (b"<!DOCTYPE html><title>Gone</title>", "a web page, not a photo"),
+        (b"\xef\xbb\xbf\n <HTML>", "a web page, not a photo"),
+        (b"This photo is no longer available.\n", "text, not a photo"),
         (b"\x00\x01\x02\x03", "neither JPEG, PNG nor WebP"),
         (b"RIFF\x10\0\0\0WAVE", "neither JPEG, PNG nor WebP"),
         (b"RIFF\xff\xff\xff\x7fWEBP", "a WebP of 2,147 MB"),

@@ -1,4 +1,4 @@
-"""``download`` and ``collect`` in processes of their own, killed at random moments: what they come to is the same."""
+"""``download`` and ``collect`` in processes of their own, killed at random moments: the result is the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOOD = [photo(number) for number in range(PHOTOS)]
 
 @pytest.fixture
 def server() -> Iterator[WebServer]:
-    """Photos that take their time, some of them cut off once a request; among them two that are gone, and a page."""
+    """Serve slow photos, some cut off at every other request, two that are gone, and a web page."""
     with WebServer() as running:
         images = []
         for number, content in enumerate(GOOD):
@@ -56,7 +56,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_killed_ten_times_it_comes_to_the_same(server: WebServer, tmp_path: Path) -> None:
+def test_a_download_killed_ten_times_ends_the_same(server: WebServer, tmp_path: Path) -> None:
     ok(wastelens(*command(server, "undisturbed"), cwd=tmp_path))
     undisturbed = content_of(tmp_path / "undisturbed" / "raw" / "taco")
     assert {name for name in undisturbed if name.startswith("batch")} == {
@@ -70,7 +70,7 @@ def test_killed_ten_times_it_comes_to_the_same(server: WebServer, tmp_path: Path
 
 
 def kill_at_random_moments(arguments: tuple[str, ...], server: WebServer, cwd: Path, within_s: float) -> None:
-    """Start a command ten times, and kill it so soon after its first request."""
+    """Start a command ten times, and kill each within that time after its first request."""
     rng = random.Random(0)
     for _ in range(KILLS):
         asked = len(server.requests)
@@ -93,7 +93,7 @@ def collecting(server: WebServer, folder: str) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_a_collection_killed_ten_times_comes_to_the_same(server: WebServer, tmp_path: Path) -> None:
+def test_a_collection_killed_ten_times_ends_the_same(server: WebServer, tmp_path: Path) -> None:
     write_dataset(tmp_path / "litter", side=(48, 48))
     settings = f"image_side_px=32 data_folder={tmp_path / 'data'}"
     prepare.run(config("prepare", settings, dataset=str(tmp_path / "litter")), MemoryTracker())

@@ -21,8 +21,8 @@ from tests.getting.test_catalogues import file_page, pages, record, results
 from tests.memory_tracking import MemoryTracker
 from tests.web_server import Answer, Content, Cut, Gzip, Hang, Json, Page, Promise, Redirect, Status, WebServer, photo
 
+from wastelens.config.collect import CollectConfig
 from wastelens.config.files import load_config
-from wastelens.config.getting import CollectConfig
 from wastelens.data.photos import cache as photo_cache
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 from wastelens.getting.attribution import is_reduced_copy
@@ -44,7 +44,7 @@ SIDE = (160, 120)
 
 @dataclass
 class World:
-    """The web as far as it is needed, and a folder for what is collected from it."""
+    """The part of the web that is needed, and a folder for photos collected from it."""
 
     server: WebServer
     prepared: Path
@@ -65,11 +65,11 @@ class World:
         return self.server.serve(path, *answers)
 
     def on_openverse(self, number: int, *answers: Answer, **other: Any) -> dict[str, Any]:
-        """A record of a photo that is there."""
+        """Return Openverse's record of a photo that is available."""
         return record(number, url=self.at(f"/photo/{number}", *answers), **other)
 
     def on_commons(self, number: int, content: bytes, **told: Any) -> dict[str, Any]:
-        """A file that is there."""
+        """Return Commons' page of a file that is available."""
         return self.commons_page(number, Content(content), size=size_of(content), **told)
 
     def commons_page(
@@ -104,7 +104,7 @@ class World:
         return row
 
     def files(self) -> dict[str, bytes]:
-        """Of the photos, by their names below the folder; nothing else but the two lists may lie there."""
+        """Return the photos by their names below the folder, which may hold nothing else but the two lists."""
         below = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
         assert {"collected.csv", "ATTRIBUTION.md"} <= below.keys()
         return {name: path.read_bytes() for name, path in below.items() if "/" in name}
@@ -126,19 +126,19 @@ def world(server: WebServer, prepared_folder: Path, tmp_path: Path) -> Iterator[
 
 
 def size_of(content: bytes) -> tuple[int, int]:
-    """A photo's stored width and height; zeros for what is none."""
+    """Return a photo's stored width and height; zeros if it is not a photo."""
     with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(content)) as header:
         return header.size
     return 0, 0
 
 
 def picture(seed: int, side: tuple[int, int] = SIDE) -> bytes:
-    """A JPEG like no other, nor like any photo of the dataset."""
+    """Return a JPEG unlike those of other seeds and the photos of the dataset."""
     return image_bytes(blocks(np.random.default_rng(1000 + seed), side), quality=90)
 
 
 def judged_photo(world: World, split: str = "test") -> Path:
-    """A file of the dataset's photos that is in this split."""
+    """Return the file of a photo in this split of the dataset."""
     with (world.prepared / "data" / "prepared" / "litter" / "labels.csv").open(encoding="utf-8", newline="") as file:
         name = next(row["source_file"] for row in csv.DictReader(file) if row["split"] == split)
     return world.prepared / "litter" / name
@@ -195,7 +195,7 @@ def test_a_run_tells_of_it(world: World) -> None:
 
 
 def test_pretrain_can_learn_from_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the second call decodes is where pretrain looks for it: of four photos one is left to decode."""
+    """Photos that the second run decodes are where pretrain looks for them: of four, one is left to decode."""
     world.commons(*(world.on_commons(number, picture(number)) for number in range(1, 5)))
     world.collect(photos="3")
     world.collect(photos="4")
@@ -289,16 +289,16 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="500" height="500"/>'
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Content(picture(1, (99, 400))), "too few pixels: 99 x 400, the shorter side must have 100"),
-        (Content(image_bytes(Image.new("L", (1200, 1000), 9))), "too many pixels: 1200 x 1000, at most 1 megapixels"),
+        (Content(picture(1, (99, 400))), "too few pixels: 99 x 400, the shorter side needs 100"),
+        (Content(image_bytes(Image.new("L", (1200, 1000), 9))), "too many pixels: 1200 x 1000, the limit is 1 mega"),
         (Content(image_bytes(Image.new("1", (20_000, 20_000)), "PNG"), kind="image/png"), "too many pixels"),
         (
             Content(image_bytes(Image.new("L", (900, 1000), 9), "PNG"), kind="image/png"),
-            "too many pixels: 900 x 1000 as PNG, at most 0.8 megapixels are taken of what is decoded whole",
+            "too many pixels: 900 x 1000 as PNG, the limit for what is decoded whole is 0.8 megapixels",
         ),
         (
             Content(image_bytes(Image.new("L", (900, 1000), 9), progressive=True)),
-            "too many pixels: 900 x 1000 as JPEG, at most 0.8 megapixels",
+            "too many pixels: 900 x 1000 as JPEG, the limit for what is decoded whole is 0.8",
         ),
         (Content(gif(), kind="image/gif"), "neither JPEG, PNG, WebP nor TIFF"),
         (Content(SVG, kind="image/svg+xml"), "neither JPEG, PNG, WebP nor TIFF"),
@@ -308,7 +308,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="500" height="500"/>'
         (Content(moving("TIFF"), kind="image/tiff"), "several pages: 3"),
         (Content(picture(1)[:-500]), "damaged image file"),
         (Content(b""), "an empty file"),
-        (Page(), "a web page"),
+        (Page(), "neither JPEG, PNG, WebP nor TIFF"),
         (Status(404), "404"),
         (Status(410), "410"),
         (Redirect("http://169.254.169.254/latest/meta-data/"), "refused"),
@@ -318,7 +318,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="500" height="500"/>'
         (Gzip(bytes(10**6), kind="image/jpeg"), "sent compressed"),
     ],
 )  # fmt: skip
-def test_what_is_no_such_photo_is_left_out_with_a_reason(
+def test_unusable_photos_are_left_out_with_a_reason(
     world: World, server: WebServer, answer: Answer, reason: str
 ) -> None:
     world.openverse(world.on_openverse(1, answer, width=None, height=None), world.on_openverse(2, Content(picture(2))))
@@ -334,7 +334,7 @@ def test_what_is_no_such_photo_is_left_out_with_a_reason(
 @pytest.mark.parametrize(
     "answers", [[Status(500)], [Hang(1)], [Cut(picture(1), at=0.1)], [Status(429, {"Retry-After": "60"})]]
 )
-def test_what_may_be_had_later_is_asked_for_again(world: World, server: WebServer, answers: list[Answer]) -> None:
+def test_photos_may_become_available_later(world: World, server: WebServer, answers: list[Answer]) -> None:
     world.openverse(world.on_openverse(1, *answers))
     world.collect()
     assert world.row(1)["status"] == "failed"
@@ -412,8 +412,8 @@ def test_licences_that_are_not_allowed(world: World, server: WebServer) -> None:
     world.collect()
     assert world.files() == {}
     assert not server.asked("/file/1")
-    assert world.row(1)["reason"] == "licence: GFDL, which is not among those allowed"
-    assert world.row(3)["reason"] == "licence: not told, which is not among those allowed"
+    assert world.row(1)["reason"] == "licence: GFDL, which is not allowed"
+    assert world.row(3)["reason"] == "licence: not stated, which is not allowed"
     world.collect(licences="by-nc")
     assert list(world.files()) == ["glass/commons_2.jpg"]
 
@@ -462,28 +462,6 @@ def test_a_host_that_is_allowed_by_now_is_asked(world: World, server: WebServer)
     assert world.row(1)["status"] == "kept"
 
 
-def test_a_list_from_before_it_told_what_decided(world: World, server: WebServer) -> None:
-    """Sizes and licences are judged by what the list knows; what it does not know is looked at once more."""
-    world.openverse(
-        world.on_openverse(1, Content(picture(1, (120, 90))), width=None, height=None),
-        world.on_openverse(2, Content(photo(2))),
-        world.on_openverse(3, Status(404)),
-    )
-    world.collect("web.max_bytes=5000")
-    assert [world.row(number)["reason"].partition(":")[0] for number in (1, 2)] == ["too few pixels", "too large"]
-    path = world.folder / "collected.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        older = [cells[:-1] for cells in csv.reader(file)]
-    assert older[0][-1] == "reason"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(older)
-    for _ in range(2):
-        world.collect("web.max_bytes=5000")
-    assert [len(server.asked(f"/photo/{number}")) for number in (1, 2, 3)] == [1, 2, 1]
-    world.collect("min_side_px=64 web.max_bytes=5000")
-    assert world.row(1)["status"] == "kept"
-
-
 @pytest.mark.parametrize("told", [(1024, 768), (1024, 750), (None, None), (1024, None)])
 def test_a_photo_of_the_shape_that_was_told(world: World, told: tuple[int | None, int | None]) -> None:
     world.openverse(world.on_openverse(1, Content(picture(1)), width=told[0], height=told[1]))
@@ -525,7 +503,7 @@ class Killed(BaseException):
 
 
 def dying(steps: Iterator[int], real: Callable[..., Any]) -> Callable[..., Any]:
-    """Works as the real one until the steps are used up."""
+    """Return a function that works like the real one until the steps are used up."""
 
     def step(*arguments: Any, **named: Any) -> Any:
         if next(steps, None) is None:
@@ -536,10 +514,10 @@ def dying(steps: Iterator[int], real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("steps", range(11))
-def test_killed_anywhere_and_called_again_it_ends_as_undisturbed(
+def test_killed_anywhere_and_run_again_it_ends_as_undisturbed(
     world: World, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    """Of three photos that are kept and one that is dead: four rows, the list itself, and three files, moved twice."""
+    """Three photos are kept and one is dead: four rows, the list itself, and three files, each moved twice."""
     listed = [world.on_openverse(number, Content(picture(number))) for number in range(1, 4)]
     world.openverse(*listed, world.on_openverse(9, Status(404)))
     left = iter(range(steps))
@@ -651,7 +629,7 @@ def test_an_attribution_of_the_users_own_is_left_alone(world: World, server: Web
     assert world.attribution() == "# My own credits\n"
 
 
-def test_an_attribution_that_is_ours_is_written_anew(world: World) -> None:
+def test_an_attribution_that_is_ours_is_rewritten(world: World) -> None:
     world.folder.mkdir()
     (world.folder / "ATTRIBUTION.md").write_text("\ufeff# Where these photos are from\n\nEach was.\n", encoding="utf-8")
     world.commons(world.on_commons(1, picture(1)))
@@ -670,7 +648,7 @@ def test_one_catalogue_that_is_down_does_not_stop_the_other(world: World, capsys
     world.commons(world.on_commons(1, picture(1)))
     world.collect()
     assert list(world.files()) == ["glass/commons_1.jpg"]
-    assert "Warning: openverse could not be used to the end" in capsys.readouterr().out
+    assert "Warning: openverse became unavailable" in capsys.readouterr().out
 
 
 def test_no_catalogue_answers(world: World) -> None:
@@ -679,7 +657,7 @@ def test_no_catalogue_answers(world: World) -> None:
     before, rows = world.files(), world.rows()
     world.at(OPENVERSE, Page())
     world.at(COMMONS, Status(503))
-    with pytest.raises(InputError, match=r"No catalogue can be used .*openverse.*no JSON.*commons.*503") as error:
+    with pytest.raises(InputError, match=r"No catalogue can be used .*openverse.*not JSON.*commons.*503") as error:
         world.collect()
     assert error.value.exit_status == 2
     assert "\n" not in str(error.value)
@@ -700,7 +678,7 @@ def test_where_nothing_is_found_there_is_nothing_to_list(world: World, capsys: p
     assert "glass: 0 of 10 photos" in capsys.readouterr().out
 
 
-def test_photos_that_another_split_judges_are_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repeats_of_another_splits_test_photos_are_reported(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.commons(world.on_commons(1, picture(1)))
     world.collect()
     assert "repeat val or test photos" not in capsys.readouterr().out
@@ -735,7 +713,7 @@ def test_one_catalogue_without_an_address_does_not_stop_the_other(
     world.commons(world.on_commons(1, picture(1)))
     world.collect("openverse.url=http://nowhere.invalid/")
     assert list(world.files()) == ["glass/commons_1.jpg"]
-    assert "openverse could not be used to the end (nowhere.invalid: its name" in capsys.readouterr().out
+    assert "openverse became unavailable (nowhere.invalid: its name" in capsys.readouterr().out
 
 
 def test_no_network_for_either(world: World) -> None:
@@ -750,7 +728,7 @@ def test_too_little_room(world: World, server: WebServer, monkeypatch: pytest.Mo
     assert not server.requests
 
 
-def test_somebody_must_be_named(world: World, server: WebServer) -> None:
+def test_a_contact_is_required(world: World, server: WebServer) -> None:
     with pytest.raises(ConfigError, match=r"-P contact=you@example.org"):
         world.collect(contact="")
     assert not server.requests
@@ -787,7 +765,7 @@ def test_a_material_may_have_any_other_name(world: World, name: str, mlflow_take
 
 @pytest.fixture
 def mlflow_takes() -> Callable[[str], None]:
-    """MLflow's own check of a metric's name, which raises where it refuses one."""
+    """Return MLflow's own check of a metric's name, which raises if it refuses one."""
     validation = pytest.importorskip("mlflow.utils.validation")
     check: Callable[[str], None] = validation._validate_metric_name
     return check
@@ -805,7 +783,7 @@ def test_one_process_a_folder(world: World, server: WebServer) -> None:
     assert not server.requests
 
 
-def test_a_list_that_is_somebody_elses_is_left_alone(world: World) -> None:
+def test_a_list_that_is_not_ours_is_left_alone(world: World) -> None:
     world.folder.mkdir()
     (world.folder / "collected.csv").write_text("my,own\n1,2\n")
     with pytest.raises(DatasetError, match="another table"):

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import shutil
 import signal
 import stat
 import threading
@@ -104,7 +105,7 @@ class Place:
         return {name: row["status"] for name, row in self.rows().items()}
 
     def files(self) -> dict[str, bytes]:
-        """What is in the folder, but for the list and what starts with a dot."""
+        """Return the folder's files, except for the list and hidden files."""
         found = (path for path in self.folder.rglob("*") if path.is_file())
         named = {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
         return {name: content for name, content in named.items() if name != "download.csv" and name[0] != "."}
@@ -125,7 +126,7 @@ def turned() -> bytes:
 
 
 def good_photos(server: WebServer) -> dict[str, tuple[bytes, tuple[Answer, ...]]]:
-    """Name → the bytes that are to arrive, and what the server answers until they do."""
+    """Map names to the bytes that must arrive and the server's answers until they do."""
     plain, moved = [photo(number) for number in range(9)], photo(9)
     return {
         "batch_1/plain.jpg": (plain[0], (Content(plain[0]),)),
@@ -142,7 +143,7 @@ def good_photos(server: WebServer) -> dict[str, tuple[bytes, tuple[Answer, ...]]
 
 
 def bad_photos(server: WebServer) -> dict[str, tuple[str, Answer]]:
-    """Name → what it is to be listed as, and what the server answers."""
+    """Map names to the expected status and the server's answer."""
     return {
         "404.jpg": ("dead", Status(404)),
         "410.jpg": ("dead", Status(410)),
@@ -165,7 +166,7 @@ def bad_photos(server: WebServer) -> dict[str, tuple[str, Answer]]:
 
 @pytest.fixture
 def worst(place: Place, server: WebServer) -> Place:
-    """All of them, and two photos that no server has."""
+    """Serve all of them, and two photos that no server has."""
     for name, (_, answers) in good_photos(server).items():
         place.add(name, *answers, license="CC BY" if "batch_3" in name else None)
     for name, (_, answer) in bad_photos(server).items():
@@ -186,7 +187,7 @@ def test_every_good_photo_is_there_and_every_bad_one_is_listed(worst: Place, ser
     rows = worst.rows()
     assert list(rows) == sorted(rows)
     assert all(bool(row["reason"]) == (row["status"] != "done") for row in rows.values())
-    assert rows["page.jpg"]["reason"] == "a web page, no photo"
+    assert rows["page.jpg"]["reason"] == "a web page, not a photo"
     assert rows["shape.jpg"]["reason"] == "annotated as 320 x 240, the file is 320 x 320"
     assert rows["placeholder1.jpg"]["reason"] == "the same picture as 2 other photos: a placeholder"
     assert "169.254.169.254" in rows["private.jpg"]["reason"]
@@ -199,12 +200,14 @@ def test_every_good_photo_is_there_and_every_bad_one_is_listed(worst: Place, ser
     assert "not stated,7," in (run.folder / "licences.csv").read_text()
 
 
-def test_a_second_call_asks_for_what_may_have_passed_and_a_third_for_nothing(
+def test_a_second_run_fetches_what_failed_temporarily_and_a_third_nothing(
     worst: Place, server: WebServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worst.download(max_problem_share="0.9")
     said = capsys.readouterr().out
-    assert all(words in said for words in ("photos by licence", "a web page, no photo", "2 photos may still be had"))
+    assert all(
+        words in said for words in ("photos by licence", "a web page, not a photo", "2 photos may become available")
+    )
     before = len(server.requests)
     server.serve("/photos/hang.jpg", Content(photo(40)))
     server.serve("/photos/500.jpg", Content(photo(41)))
@@ -313,7 +316,7 @@ def test_more_missing_than_allowed(place: Place) -> None:
     assert len(place.files()) == 3
 
 
-def test_photos_that_want_to_leave_the_folder_or_take_other_files_places(place: Place) -> None:
+def test_file_names_that_leave_the_folder_or_replace_other_files(place: Place) -> None:
     for name in (
         "../out.jpg",
         "batch_1/../../out.jpg",
@@ -322,19 +325,17 @@ def test_photos_that_want_to_leave_the_folder_or_take_other_files_places(place: 
         "annotations.json",
         ".x/a.jpg",
     ):
+        shutil.rmtree(place.folder, ignore_errors=True)
         place.images = []
         place.add(name, Content(photo()))
         place.publish()
         with pytest.raises(AnnotationsError, match="file_name"):
             place.download()
-    assert {path.name for path in place.root.rglob("*") if path.is_file()} <= {
-        "annotations.json",
-        ".annotations.seen.json",
-    }
+    assert {path.name for path in place.root.rglob("*") if path.is_file()} <= {"annotations.json"}
 
 
 class TestAnnotations:
-    def test_a_change_is_told_and_kept_beside(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_change_is_reported_and_saved_beside(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
         place.fill(1)
         place.publish()
         place.download()
@@ -344,7 +345,7 @@ class TestAnnotations:
         capsys.readouterr()
         place.download()
         said = capsys.readouterr().out
-        assert "changed upstream" in said
+        assert "published annotations have changed" in said
         assert "-P annotations=update" in said
         files = place.files()
         (beside,) = [name for name in files if name.startswith("annotations.") and name != "annotations.json"]
@@ -352,7 +353,7 @@ class TestAnnotations:
         assert "new.jpg" not in files
 
         place.download()  # unchanged since, but still not those in use
-        assert "changed upstream" in capsys.readouterr().out
+        assert "published annotations have changed" in capsys.readouterr().out
         place.download(annotations="update")
         files = place.files()
         assert files["annotations.json"] == coco(place.images)
@@ -360,16 +361,9 @@ class TestAnnotations:
         assert old in [content for name, content in files.items() if name.startswith("annotations.")]
         capsys.readouterr()
         place.download()
-        assert "changed upstream" not in capsys.readouterr().out
+        assert "published annotations have changed" not in capsys.readouterr().out
 
-    def test_an_unchanged_file_is_not_sent_again(self, place: Place) -> None:
-        place.fill(1)
-        place.publish()
-        place.download()
-        place.download()
-        assert place.server.requests[-1].headers["if-none-match"] == '"1"'
-
-    def test_annotations_of_ones_own_stay(self, place: Place) -> None:
+    def test_the_users_own_annotations_are_kept(self, place: Place) -> None:
         place.fill(2)
         place.publish()
         place.folder.mkdir(parents=True)
@@ -390,11 +384,11 @@ class TestAnnotations:
         place.download()
         before = place.files()
         place.publish(answer=answer)
-        with pytest.raises(AnnotationsError, match="nothing here is changed"):
+        with pytest.raises(AnnotationsError, match="nothing here was changed"):
             place.download()
         assert place.files() == before
 
-    def test_not_to_be_had(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_annotations_that_are_not_available(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
         place.publish(answer=Status(503))
         with pytest.raises(AnnotationsError, match="annotations_url=URL"):
             place.download()
@@ -405,7 +399,7 @@ class TestAnnotations:
         place.publish(answer=Status(404))
         capsys.readouterr()
         place.download()
-        assert "going on with those that are here" in capsys.readouterr().out
+        assert "using those that are here" in capsys.readouterr().out
         assert "batch_1/000000.jpg" in place.files()
 
     def test_without_a_network(self, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -415,7 +409,7 @@ class TestAnnotations:
         nowhere = "annotations_url=http://nowhere.invalid/annotations.json"
         capsys.readouterr()
         place.download(nowhere)
-        assert "going on with those that are here: nowhere.invalid: " in capsys.readouterr().out
+        assert "changed (nowhere.invalid: " in capsys.readouterr().out
         (place.folder / "batch_1" / "000000.jpg").unlink()
         place.download(nowhere)  # the photos' host is there
         assert "batch_1/000000.jpg" in place.files()
@@ -445,21 +439,19 @@ def test_too_little_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.images[0] |= {"width": 400_000, "height": 300_000}
     place.publish()
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 1_500_000})())
-    with pytest.raises(
-        DatasetError, match=r"The 2 photos that are to come take about 2\.0 MB, and .* has 1\.5 MB free"
-    ):
+    with pytest.raises(DatasetError, match=r"The photos to fetch \(2\) take about 2\.0 MB, and .* has 1\.5 MB free"):
         place.download()
     assert set(place.files()) == {"annotations.json"}
 
 
-def test_room_for_what_takes_a_smaller_copys_place(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_photos_that_replace_a_smaller_copy(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     small = photo(0, 160, 120)
     place.add("a.jpg", Content(photo(0)), flickr_640_url=place.server.serve("/small.jpg", Content(small)))
     place.images[0] |= {"width": 4000, "height": 3000}
     place.publish()
     place.download("web.max_bytes=1000000", size="640")
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 10**6 - len(small) - 1})())
-    with pytest.raises(DatasetError, match=r"The 1 photos that are to come take about 0\.994 MB"):
+    with pytest.raises(DatasetError, match=r"The photos to fetch \(1\) take about 0\.994 MB"):
         place.download("web.max_bytes=1000000")
     assert place.files()["a.jpg"] == small
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("", (), {"free": 10**6 - len(small)})())
@@ -467,7 +459,7 @@ def test_room_for_what_takes_a_smaller_copys_place(place: Place, monkeypatch: py
     assert place.files()["a.jpg"] == photo(0)
 
 
-def test_no_room_for_what_somebody_has_brought(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_brought_by_the_user_need_no_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.fill(2)
     place.publish()
     for number in range(2):
@@ -492,7 +484,7 @@ def test_no_password_gets_into_the_run(place: Place) -> None:
     assert "secret" not in json.dumps(tracker.runs[0].parameters)
 
 
-def test_the_run_tells_everything_but_who_asked(place: Place) -> None:
+def test_the_run_logs_everything_but_the_contact(place: Place) -> None:
     place.fill(1)
     place.publish()
     parameters = place.download("contact=me@example.org").parameters
@@ -504,7 +496,7 @@ def test_the_run_tells_everything_but_who_asked(place: Place) -> None:
 
 @pytest.fixture
 def _plain_interrupts() -> Iterator[None]:
-    """Ctrl-C as Python has it: Wastelens' own way remembers it, also for the tests that follow."""
+    """Use Python's own handler of Ctrl-C: that of Wastelens would remember it for later tests."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -573,7 +565,7 @@ class TestArchive:
         assert "200 times" in reasons["bomb.jpg"]
         assert "max_bytes" in reasons["large.jpg"]
         assert "a link" in reasons["link.jpg"]
-        assert reasons["page.jpg"] == "a web page, no photo"
+        assert reasons["page.jpg"] == "a web page, not a photo"
         assert not list(place.root.rglob("slipped*"))
         assert not list(place.folder.glob(".unfinished"))
         assert {request.path for request in place.server.requests} == {"/TACO.zip?download=1"}
@@ -609,7 +601,7 @@ class TestArchive:
         place.download(size="640")  # which says that the one of which there is a small copy is to lie there as such
         assert place.asked_since(before) == ["/annotations.json", "/small.jpg"]
 
-    def test_what_has_come_of_it_needs_no_more_room(
+    def test_the_part_of_an_archive_that_is_there_needs_no_more_room(
         self, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         place.fill(3)
@@ -617,7 +609,7 @@ class TestArchive:
         others = [(zipfile.ZipInfo("noise"), noise)]
         packed = self.pack(place, {f"batch_1/{n:06}.jpg": photo(n) for n in range(3)}, others=others)
         place.server.serve("/TACO.zip", Cut(packed, etag='"z"', at=0.9), Status(500))
-        with pytest.raises(DatasetError, match="not to be had"):
+        with pytest.raises(DatasetError, match="is not available"):
             place.download(source="zenodo")
         place.server.serve("/TACO.zip", Content(packed, etag='"z"'))
         there = int(0.9 * len(packed))
@@ -664,7 +656,7 @@ class TestArchive:
             place.download(source="zenodo")
         assert place.files() == {}
 
-    def test_not_to_be_had(self, place: Place) -> None:
+    def test_annotations_that_are_not_available(self, place: Place) -> None:
         with pytest.raises(DatasetError, match=r"404.*source=web"):
             place.download(source="zenodo")
 

@@ -1,4 +1,4 @@
-"""Which addresses may be visited: nobody is led to a private one, however it is written."""
+"""Which addresses may be visited: never a private one, however it is written."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from wastelens.web.addresses import Gate, Location, is_public, literal_address, locate
-from wastelens.web.errors import Passing, Unfetchable
-from wastelens.web.manners import Patience
+from wastelens.web.errors import TemporaryFailure, Unfetchable
+from wastelens.web.limits import Cancellation
 
 PRIVATE = (
     "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
@@ -22,7 +22,7 @@ PUBLIC = ("8.8.8.8", "151.101.0.133", "2606:4700::1111", "64:ff9b::808:808", "20
 
 
 def resolver(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
-    """Let every name have these addresses; returns the names that are looked up."""
+    """Let every name have these addresses; return the names that are resolved."""
     asked = []
 
     def getaddrinfo(host: str, port: int, *args: Any, **options: Any) -> list[Any]:
@@ -34,16 +34,16 @@ def resolver(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
 
 
 def addresses(gate: Gate, url: str) -> tuple[str, ...]:
-    return gate.addresses(locate(url), 5.0, Patience())
+    return gate.addresses(locate(url), 5.0, Cancellation())
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_an_address_that_is_not_public_is_known_as_such(address: str) -> None:
+def test_addresses_that_are_not_public_are_recognised(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_is_known_as_such(address: str) -> None:
+def test_public_addresses_are_recognised(address: str) -> None:
     assert is_public(address)
 
 
@@ -60,14 +60,14 @@ def test_a_public_address_is_known_as_such(address: str) -> None:
 def test_other_schemes_are_refused(url: str) -> None:
     with pytest.raises(Unfetchable, match="only http and https") as caught:
         locate(url)
-    assert caught.value.lasting
+    assert caught.value.permanent
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http:///photo.jpg", "http://a b/", "http://x:99999/", "http://a%2fb/"])
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_invalid_addresses_are_refused(url: str) -> None:
     with pytest.raises(Unfetchable, match="not a valid address") as caught:
         locate(url)
-    assert caught.value.lasting
+    assert caught.value.permanent
 
 
 def test_a_password_is_refused_and_not_repeated() -> None:
@@ -76,7 +76,7 @@ def test_a_password_is_refused_and_not_repeated() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_location_is_taken_apart_and_put_together() -> None:
+def test_a_location_is_split_and_joined() -> None:
     location = locate("HTTPS://Example.ORG.:443/a b?key=1#there")
     assert location == Location("https", "example.org", 443, "/a%20b?key=1")
     assert location.url == "https://example.org/a%20b?key=1"
@@ -89,7 +89,8 @@ def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(())
     assert addresses(gate, "http://photos.test/a") == addresses(gate, "http://photos.test/b") == ("8.8.8.8", "1.1.1.1")
     assert asked == ["photos.test"]
-    gate.forget(locate("http://photos.test/"))
+    for address in ("8.8.8.8", "1.1.1.1"):
+        gate.drop(locate("http://photos.test/"), address)
     addresses(gate, "http://photos.test/a")
     assert len(asked) == 2
 
@@ -102,7 +103,7 @@ def test_both_kinds_of_addresses_are_tried(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_one_private_address_among_public_ones_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver(monkeypatch, "8.8.8.8", "192.168.0.1")
-    with pytest.raises(Unfetchable, match=r"192\.168\.0\.1 is no public address"):
+    with pytest.raises(Unfetchable, match=r"192\.168\.0\.1 is not a public address"):
         addresses(Gate(()), "http://photos.test/")
 
 
@@ -110,7 +111,7 @@ def test_one_private_address_among_public_ones_is_refused(monkeypatch: pytest.Mo
     "host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"]
 )
 def test_every_spelling_of_loopback_is_refused(host: str) -> None:
-    with pytest.raises(Unfetchable, match="no public address"):
+    with pytest.raises(Unfetchable, match="not a public address"):
         addresses(Gate(()), f"http://{host}/")
 
 
@@ -137,7 +138,7 @@ def test_named_hosts_are_allowed_at_their_ports(
         assert addresses(gate, url) == ("127.0.0.1",)
         gate.judge_name(locate(url))
     else:
-        with pytest.raises(Unfetchable, match="no public address"):
+        with pytest.raises(Unfetchable, match="not a public address"):
             addresses(gate, url)
 
 
@@ -145,7 +146,7 @@ def test_named_hosts_are_allowed_at_their_ports(
     "host", ["localhost", "a.localhost", "router", "nas.local", "db.internal", "127.1", "0x7f.1", "1.2.3.4.5", "[::1]"]
 )
 def test_what_a_proxy_must_not_look_up(host: str) -> None:
-    with pytest.raises(Unfetchable, match="no public address"):
+    with pytest.raises(Unfetchable, match="not a public address"):
         Gate(()).judge_name(locate(f"http://{host}/"))
 
 
@@ -160,7 +161,7 @@ def test_a_name_without_address_may_have_one_later(monkeypatch: pytest.MonkeyPat
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(Passing, match="Name or service not known") as caught:
+    with pytest.raises(TemporaryFailure, match="Name or service not known") as caught:
         addresses(Gate(()), "http://photos.test/")
     assert caught.value.unreached
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import socket
 import socketserver
@@ -41,7 +42,6 @@ from tests.web_server import (
     Gzip,
     Hang,
     Json,
-    Page,
     Promise,
     Redirect,
     Status,
@@ -52,7 +52,7 @@ from tests.web_server import (
 from urllib3.connection import HTTPConnection
 
 from wastelens.errors import InputError
-from wastelens.web import client, network, partial
+from wastelens.web import client, connections, files
 from wastelens.web.client import Fetched, Web
 from wastelens.web.errors import Closed, NoNetwork, Unfetchable
 
@@ -76,35 +76,34 @@ def server() -> Iterator[WebServer]:
 
 
 def web(*hosts: str, settings: str = "", contact: str = "") -> Web:
-    """A client that is quick to try again, and may visit these hosts."""
+    """Return a client that retries quickly and may visit these hosts."""
     return Web(config("download", f"{QUICK} {settings}").web, hosts=hosts, contact=contact, seed=0)
 
 
 def fetch(server: WebServer, target: Path, *answers: Any, settings: str = "", **options: Any) -> Fetched:
-    """Fetch a photo that is answered like this."""
+    """Fetch a photo for which the server gives these answers."""
     with web(server.host, settings=settings) as one:
-        return one.fetch_file(server.serve("/photo.jpg", *answers), target, kinds=("image/",), **options)
+        return one.fetch_file(server.serve("/photo.jpg", *answers), target, **options)
 
 
 def refusal(server: WebServer, target: Path, *answers: Any, **options: Any) -> Unfetchable:
-    """The error of a photo that is answered like this; nothing is left of it."""
+    """Return the error for a photo with these answers; nothing is left of it."""
     with pytest.raises(Unfetchable) as caught:
         fetch(server, target, *answers, **options)
     assert list(target.parent.iterdir()) == []
     return caught.value
 
 
-def test_a_file_is_fetched_as_it_is(server: WebServer, tmp_path: Path) -> None:
+def test_a_file_is_fetched_unchanged(server: WebServer, tmp_path: Path) -> None:
     received: list[int] = []
     fetched = fetch(server, tmp_path / "a.jpg", Content(PHOTO, etag='"1"'), progress=received.append)
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
-    digest = hashlib.sha256(PHOTO).hexdigest()
-    assert fetched == Fetched(len(PHOTO), digest, '"1"')
+    assert fetched == Fetched(len(PHOTO), hashlib.sha256(PHOTO).hexdigest())
     assert sum(received) == len(PHOTO)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
-def test_who_asks_is_told(server: WebServer, tmp_path: Path) -> None:
+def test_the_client_says_who_it_is(server: WebServer, tmp_path: Path) -> None:
     url = server.serve("/a", Content(PHOTO))
     with web(server.host, contact="me@example.org") as one:
         one.fetch_file(url, tmp_path / "a")
@@ -119,15 +118,15 @@ def test_who_asks_is_told(server: WebServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504, 507, 520, 524, 599])
-def test_what_may_pass_is_tried_again(server: WebServer, tmp_path: Path, code: int) -> None:
+def test_temporary_failures_are_tried_again(server: WebServer, tmp_path: Path, code: int) -> None:
     fetch(server, tmp_path / "a.jpg", Status(code), Status(code), Content(PHOTO))
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410, 451, 204, 501, 505])
-def test_what_lasts_is_not_tried_again(server: WebServer, tmp_path: Path, code: int) -> None:
+def test_permanent_failures_are_not_tried_again(server: WebServer, tmp_path: Path, code: int) -> None:
     error = refusal(server, tmp_path / "a.jpg", Status(code))
-    assert error.lasting
+    assert error.permanent
     assert error.reason.startswith(f"{code} ")
     assert error.status == code
     assert len(server.requests) == 1
@@ -138,13 +137,13 @@ def test_what_a_proxy_or_a_log_in_page_answers_says_nothing_of_the_file(
     server: WebServer, tmp_path: Path, code: int
 ) -> None:
     error = refusal(server, tmp_path / "a.jpg", Status(code))
-    assert (error.reason.startswith(f"{code} "), error.lasting) == (True, False)
+    assert (error.reason.startswith(f"{code} "), error.permanent) == (True, False)
     assert len(server.requests) == 1
 
 
-def test_attempts_come_to_an_end(server: WebServer, tmp_path: Path) -> None:
+def test_attempts_are_limited(server: WebServer, tmp_path: Path) -> None:
     error = refusal(server, tmp_path / "a.jpg", Status(500), settings="web.attempts=3")
-    assert (error.reason, error.lasting) == ("500 Internal Server Error", False)
+    assert (error.reason, error.permanent) == ("500 Internal Server Error", False)
     assert len(server.requests) == 3
 
 
@@ -153,17 +152,17 @@ def test_a_hang_is_tried_again(server: WebServer, tmp_path: Path) -> None:
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
     (tmp_path / "a.jpg").unlink()
     error = refusal(server, tmp_path / "a.jpg", Hang(5), settings="web.read_timeout_s=0.1 web.attempts=2")
-    assert (error.reason, error.lasting) == ("no answer within 0.1 s", False)
+    assert (error.reason, error.permanent) == ("no answer within 0.1 s", False)
 
 
-def test_a_trickle_is_given_up(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_server_is_given_up(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.web_server._PIECE", 16)
     error = refusal(server, tmp_path / "a.jpg", Endless(), settings="web.read_timeout_s=0.1 web.attempts=1")
     assert error.reason == "less than 8 kB within 0.1 s"
 
 
 @pytest.mark.parametrize("named", [{"etag": '"1"'}, {"modified": "Sun, 06 Nov 1994 08:49:37 GMT"}])
-def test_a_cut_file_goes_on_by_range(server: WebServer, tmp_path: Path, named: dict[str, str]) -> None:
+def test_a_cut_file_is_resumed_by_range(server: WebServer, tmp_path: Path, named: dict[str, str]) -> None:
     fetch(server, tmp_path / "a.jpg", Cut(PHOTO, **named), Content(PHOTO, **named))
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
     assert server.requests[1].headers["range"] == f"bytes={len(PHOTO) // 2}-"
@@ -177,7 +176,9 @@ def test_cuts_with_progress_are_no_failures_in_a_row(server: WebServer, tmp_path
     assert len(server.requests) > 10
 
 
-def test_even_progress_comes_to_an_end(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_with_progress_are_limited_too(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client, "MOST_ATTEMPTS", 4)
     with pytest.raises(Unfetchable, match="broke off"):
         fetch(server, tmp_path / "a.jpg", Cut(PHOTO, at=0.01, etag='"1"'))
@@ -189,32 +190,31 @@ def test_even_progress_comes_to_an_end(server: WebServer, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("named", [{}, {"etag": 'W/"1"'}, {"etag": '"1"', "ranges": False}])
-def test_what_cannot_go_on_begins_anew(server: WebServer, tmp_path: Path, named: dict[str, Any]) -> None:
+def test_what_cannot_be_resumed_starts_over(server: WebServer, tmp_path: Path, named: dict[str, Any]) -> None:
     fetch(server, tmp_path / "a.jpg", Cut(PHOTO, **named), Content(PHOTO, **named))
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
     assert ("range" in server.requests[1].headers) == ("ranges" in named)
 
 
 @pytest.mark.parametrize("other", [OTHER, OTHER[: len(PHOTO) // 4]])
-def test_another_version_after_a_cut_begins_anew(server: WebServer, tmp_path: Path, other: bytes) -> None:
-    fetched = fetch(server, tmp_path / "a.jpg", Cut(PHOTO, etag='"1"'), Content(other, etag='"2"'))
+def test_another_version_after_a_cut_starts_over(server: WebServer, tmp_path: Path, other: bytes) -> None:
+    fetch(server, tmp_path / "a.jpg", Cut(PHOTO, etag='"1"'), Content(other, etag='"2"'))
     assert (tmp_path / "a.jpg").read_bytes() == other
-    assert fetched.etag == '"2"'
 
 
-def test_a_part_beyond_the_end_begins_anew(server: WebServer, tmp_path: Path) -> None:
+def test_a_part_beyond_the_end_starts_over(server: WebServer, tmp_path: Path) -> None:
     shorter = OTHER[: len(PHOTO) // 4]
     fetch(server, tmp_path / "a.jpg", Cut(PHOTO, etag='"1"'), Content(shorter, etag='"1"'))
     assert (tmp_path / "a.jpg").read_bytes() == shorter  # the server says 416, as the version has kept its name
 
 
-def test_a_part_that_does_not_fit_begins_anew(server: WebServer, tmp_path: Path) -> None:
+def test_a_part_that_does_not_fit_starts_over(server: WebServer, tmp_path: Path) -> None:
     longer = OTHER + PHOTO
     fetch(server, tmp_path / "a.jpg", Cut(PHOTO, etag='"1"'), Content(longer, etag='"1"'))
     assert (tmp_path / "a.jpg").read_bytes() == longer
 
 
-def test_a_part_of_another_address_is_not_gone_on_with(server: WebServer, tmp_path: Path) -> None:
+def test_a_part_of_another_address_is_not_resumed(server: WebServer, tmp_path: Path) -> None:
     with web(server.host, settings="web.attempts=1") as one, pytest.raises(Unfetchable):
         one.fetch_file(server.serve("/a", Cut(PHOTO, at=0.0, etag='"1"')), tmp_path / "a.jpg")
     fetch(server, tmp_path / "a.jpg", Content(OTHER, etag='"1"'))
@@ -222,25 +222,11 @@ def test_a_part_of_another_address_is_not_gone_on_with(server: WebServer, tmp_pa
 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b"[]", b'{"url": 1}', b"null"])
-def test_a_torn_note_is_no_note(server: WebServer, tmp_path: Path, torn: bytes) -> None:
+def test_a_torn_note_is_ignored(server: WebServer, tmp_path: Path, torn: bytes) -> None:
     (tmp_path / "a.jpg.part").write_bytes(b"old")
     (tmp_path / "a.jpg.part.json").write_bytes(torn)
     fetch(server, tmp_path / "a.jpg", Content(PHOTO, etag='"1"'))
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
-
-
-def test_a_part_that_is_whole_is_taken_over(server: WebServer, tmp_path: Path) -> None:
-    url = server.serve("/photo.jpg", Status(500))
-    part = partial.Part(tmp_path / "a.jpg")
-    with part.begin(partial.Version(url, '"1"', '"1"', len(PHOTO))) as file:
-        file.write(PHOTO)
-    note = tmp_path / "a.jpg.part.json"
-    note.write_text(json.dumps({**json.loads(note.read_text()), "ended_at": url}))  # as another version writes it
-    with web(server.host) as one:
-        fetched = one.fetch_file(url, tmp_path / "a.jpg")
-    assert fetched.sha256 == hashlib.sha256(PHOTO).hexdigest()
-    assert server.requests == []
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
@@ -249,16 +235,16 @@ def test_a_wrong_length_is_tried_again(server: WebServer, tmp_path: Path) -> Non
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
     (tmp_path / "a.jpg").unlink()
     error = refusal(server, tmp_path / "a.jpg", WrongLength(PHOTO, len(PHOTO) + 1000))
-    assert (error.reason, error.lasting) == ("the connection broke off", False)
+    assert (error.reason, error.permanent) == ("the connection broke off", False)
 
 
 @pytest.mark.parametrize("answer", [Promise(10_000_000_000), Endless(), Content(PHOTO)])
 def test_what_is_too_large_is_cut_off(server: WebServer, tmp_path: Path, answer: Any) -> None:
     before = time.monotonic()
     error = refusal(server, tmp_path / "a.jpg", answer, max_bytes=10_000)
-    assert error.lasting
+    assert error.permanent
     assert error.reason.startswith("too large: ")
-    assert error.reason.endswith("B, at most 0.01 MB are taken")
+    assert error.reason.endswith("B, the limit is 0.01 MB")
     assert error.limit == "max_bytes"
     assert time.monotonic() - before < 20
     assert len(server.requests) == 1
@@ -266,49 +252,41 @@ def test_what_is_too_large_is_cut_off(server: WebServer, tmp_path: Path, answer:
 
 def test_the_usual_limit_is_the_configs(server: WebServer, tmp_path: Path) -> None:
     error = refusal(server, tmp_path / "a.jpg", Promise(10_000_000_000))
-    assert error.reason == "too large: 10.0 GB, at most 100.0 MB are taken"
-
-
-def test_a_web_page_is_no_photo(server: WebServer, tmp_path: Path) -> None:
-    error = refusal(server, tmp_path / "a.jpg", Page())
-    assert (error.reason, error.lasting) == ("a web page (text/html) instead of image/", True)
-    assert refusal(server, tmp_path / "a.jpg", Content(PHOTO, kind="video/mp4")).reason == "video/mp4 instead of image/"
-
-
-@pytest.mark.parametrize(
-    "kind", ["", "application/octet-stream", "binary/octet-stream", "IMAGE/JPEG; q=1", "image/png"]
-)
-def test_photos_of_these_types_are_taken(server: WebServer, tmp_path: Path, kind: str) -> None:
-    fetch(server, tmp_path / "a.jpg", Content(PHOTO, kind=kind))
-    assert (tmp_path / "a.jpg").read_bytes() == PHOTO
-
-
-def test_without_kinds_any_will_do(server: WebServer, tmp_path: Path) -> None:
-    with web(server.host) as one:
-        one.fetch_file(server.serve("/a", Page("hello")), tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == b"hello"
+    assert error.reason == "too large: 10.0 GB, the limit is 100.0 MB"
 
 
 def test_a_bomb_as_file_is_refused(server: WebServer, tmp_path: Path) -> None:
     error = refusal(server, tmp_path / "a.jpg", Gzip(bytes(10_000_000), "image/jpeg"))
-    assert (error.reason, error.lasting) == ("sent compressed, which was not asked for", True)
+    assert (error.reason, error.permanent) == ("sent compressed although that was not requested", True)
 
 
-def test_a_bomb_as_answer_eats_no_memory(server: WebServer) -> None:
-    url = server.serve("/api", Gzip(bytes(400_000_000)))
-    with web(server.host) as one:
+@dataclass(frozen=True)
+class Compressed:
+    """An answer that was compressed before the test began, so that the server needs no time for it."""
+
+    packed: bytes
+
+    def send(self, to: Any) -> None:
+        to.whole(200, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, self.packed)
+
+
+def test_a_bomb_as_answer_uses_little_memory(server: WebServer) -> None:
+    packer, piece = zlib.compressobj(1, wbits=31), bytes(1_000_000)
+    packed = b"".join(packer.compress(piece) for _ in range(400)) + packer.flush()
+    url = server.serve("/api", Compressed(packed))
+    with web(server.host, settings="web.read_timeout_s=60") as one:
         tracemalloc.start()
         try:
-            with pytest.raises(Unfetchable, match=r"too large: .* at most 32\.0 MB are taken") as caught:
+            with pytest.raises(Unfetchable, match=r"too large: .* the limit is 32\.0 MB") as caught:
                 one.fetch_json(url)
             assert tracemalloc.get_traced_memory()[1] < 100_000_000
         finally:
             tracemalloc.stop()
-    assert caught.value.lasting
+    assert caught.value.permanent
 
 
 class Followed(Gzip):
-    """A compressed answer, and behind its end bytes without end."""
+    """A compressed answer, followed by endless bytes."""
 
     def send(self, to: Any) -> None:
         to.head(200, {"Content-Encoding": "gzip", "Connection": "close"})
@@ -329,7 +307,7 @@ def test_what_follows_a_compressed_answer_is_not_read(server: WebServer) -> None
 
 
 class Empty(Gzip):
-    """Compressed blocks with nothing in them, many of them."""
+    """Many compressed blocks that hold nothing."""
 
     def send(self, to: Any) -> None:
         packer = zlib.compressobj(wbits=31)
@@ -357,11 +335,11 @@ def test_answers_of_an_api(server: WebServer) -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"[" * 100_000, b"\xff", b"1" * 10_000])
-def test_what_is_no_json_is_said_in_a_line(server: WebServer, body: bytes) -> None:
+def test_an_answer_that_is_not_json_is_reported_in_one_line(server: WebServer, body: bytes) -> None:
     url = server.serve("/api", Content(body, kind="application/json"))
-    with web(server.host) as one, pytest.raises(Unfetchable, match="the answer is no JSON") as caught:
+    with web(server.host) as one, pytest.raises(Unfetchable, match="the answer is not JSON") as caught:
         one.fetch_json(f"{url}?key=secret")
-    assert not caught.value.lasting
+    assert not caught.value.permanent
     assert "secret" not in str(caught.value)
 
 
@@ -373,19 +351,6 @@ def test_a_damaged_compression_is_tried_again(server: WebServer) -> None:
     url = server.serve("/api", Damaged(b""), Json(1))
     with web(server.host) as one:
         assert one.fetch_json(url) == 1
-
-
-def test_a_file_that_has_not_changed_is_not_fetched(server: WebServer, tmp_path: Path) -> None:
-    url = server.serve("/a", Content(PHOTO, etag='"1"'))
-    with web(server.host) as one:
-        first = one.fetch_if_changed(url, tmp_path / "a", "")
-        assert first is not None
-        assert one.fetch_if_changed(url, tmp_path / "b", first.etag) is None
-        server.serve("/a", Content(OTHER, etag='"2"'))
-        second = one.fetch_if_changed(url, tmp_path / "b", first.etag)
-    assert second is not None
-    assert second.etag == '"2"'
-    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [PHOTO, OTHER]
 
 
 def test_redirects_are_followed(server: WebServer, tmp_path: Path) -> None:
@@ -400,22 +365,22 @@ def test_redirects_are_followed(server: WebServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("to", "reason"),
     [
-        ("http://127.0.0.1:1/", "refused: 127.0.0.1 is no public address"),
-        ("http://169.254.169.254/latest/meta-data", "refused: 169.254.169.254 is no public address"),
-        ("http://[::1]/", "refused: ::1 is no public address"),
-        ("http://2130706433/", "refused: 127.0.0.1 is no public address"),
-        ("http://localhost:1/", "is no public address"),
+        ("http://127.0.0.1:1/", "refused: 127.0.0.1 is not a public address"),
+        ("http://169.254.169.254/latest/meta-data", "refused: 169.254.169.254 is not a public address"),
+        ("http://[::1]/", "refused: ::1 is not a public address"),
+        ("http://2130706433/", "refused: 127.0.0.1 is not a public address"),
+        ("http://localhost:1/", "is not a public address"),
         ("file:///etc/passwd", "refused: only http and https are fetched"),
         ("ftp://127.0.0.1/a", "refused: only http and https are fetched"),
         ("http://me:secret@8.8.8.8/", "refused: a user name or password in the address"),
-        ("http://[bad/", "redirected to what is no address"),
-        ("/photo.jpg", "redirected in a circle"),
-        ("", "302 Found, but not where to"),
+        ("http://[bad/", "redirected to an invalid address"),
+        ("/photo.jpg", "redirected in a loop"),
+        ("", "302 Found without a Location"),
     ],
 )
-def test_nobody_is_led_astray(server: WebServer, tmp_path: Path, to: str, reason: str) -> None:
+def test_redirects_to_forbidden_places_are_refused(server: WebServer, tmp_path: Path, to: str, reason: str) -> None:
     error = refusal(server, tmp_path / "a.jpg", Redirect(to))
-    assert error.lasting
+    assert error.permanent
     assert reason in error.reason
     assert "secret" not in str(error)
     assert len(server.requests) == 1
@@ -424,13 +389,13 @@ def test_nobody_is_led_astray(server: WebServer, tmp_path: Path, to: str, reason
 def test_another_server_on_this_machine_is_not_asked(server: WebServer, tmp_path: Path) -> None:
     with WebServer() as other:
         error = refusal(server, tmp_path / "a.jpg", Redirect(other.serve("/secret", Content(PHOTO))))
-        assert error.reason == "refused: 127.0.0.1 is no public address"
+        assert error.reason == "refused: 127.0.0.1 is not a public address"
         assert other.requests == []
 
 
-def test_circles_and_long_ways_end(server: WebServer, tmp_path: Path) -> None:
+def test_redirect_loops_and_long_chains_end(server: WebServer, tmp_path: Path) -> None:
     server.serve("/other", Redirect("/photo.jpg"))
-    assert refusal(server, tmp_path / "a.jpg", Redirect("/other")).reason == "redirected in a circle"
+    assert refusal(server, tmp_path / "a.jpg", Redirect("/other")).reason == "redirected in a loop"
     for step in range(20):
         server.serve(f"/{step}", Redirect(f"/{step + 1}"))
     before = len(server.requests)
@@ -441,7 +406,7 @@ def test_circles_and_long_ways_end(server: WebServer, tmp_path: Path) -> None:
 def test_the_connection_goes_to_the_judged_address(
     server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name's first answer is judged; a second one, which would lead elsewhere, is never asked for."""
+    """The first resolution is judged; a second one, which would lead elsewhere, never happens."""
     real, asked = socket.getaddrinfo, []
 
     def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
@@ -463,7 +428,7 @@ def test_the_connection_goes_to_the_judged_address(
 def test_a_name_of_a_private_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: answer)
-    with web() as one, pytest.raises(Unfetchable, match=r"10\.0\.0\.1 is no public address") as caught:
+    with web() as one, pytest.raises(Unfetchable, match=r"10\.0\.0\.1 is not a public address") as caught:
         one.fetch_file("http://photos.test/a", tmp_path / "a")
     assert caught.value.limit == "hosts"
 
@@ -486,7 +451,7 @@ def test_the_next_address_is_taken_where_one_is_dead(
 
 @dataclass(frozen=True)
 class Drip:
-    """A beginning, then a byte now and then that does not end it."""
+    """A beginning, then a byte now and then that never completes it."""
 
     start: bytes
     again: bytes
@@ -506,17 +471,15 @@ class Drip:
     ],
     ids=["header", "informational", "chunk"],
 )
-def test_an_answer_that_never_comes_to_the_point_is_given_up(server: WebServer, tmp_path: Path, drip: Drip) -> None:
+def test_an_answer_that_only_drips_is_given_up(server: WebServer, tmp_path: Path, drip: Drip) -> None:
     before = time.monotonic()
     refused = refusal(server, tmp_path / "a", drip, settings="web.read_timeout_s=0.2 web.attempts=2")
-    assert refused.reason in ("no answer within 0.2 s", "no answer in time", "the connection broke off")
-    assert not refused.lasting
+    assert refused.reason in ("no answer within 0.2 s", "less than 8 kB within 0.2 s")
+    assert not refused.permanent
     assert time.monotonic() - before < 20
 
 
-def test_a_dead_address_is_tried_last_from_then_on(
-    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_address_is_not_tried_again(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, port, tried = socket.getaddrinfo, int(server.host.rpartition(":")[2]), []
 
     def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
@@ -533,7 +496,7 @@ def test_a_dead_address_is_tried_last_from_then_on(
 
 
 def certificate(folder: Path, name: str) -> ssl.SSLContext:
-    """A server's TLS context with a certificate of its own for a name, which goes to ``folder/ca.pem``."""
+    """Return a server's TLS context with a self-signed certificate for a name, saved as ``folder/ca.pem``."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -567,12 +530,12 @@ def test_certificates_are_those_of_the_name(tmp_path: Path, monkeypatch: pytest.
         server.serve("/a", Content(PHOTO))
         server.serve("/down", Redirect(plain.serve("/a", Content(PHOTO))))
         hosts = (f"photos.test:{port}", f"other.test:{port}", plain.host)
-        with web(*hosts) as one, pytest.raises(Unfetchable, match="certificate is not to be trusted"):
+        with web(*hosts) as one, pytest.raises(Unfetchable, match="certificate is not trusted"):
             one.fetch_file(f"https://photos.test:{port}/a", tmp_path / "a")
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         with web(*hosts) as one:
             one.fetch_file(f"https://photos.test:{port}/a", tmp_path / "a")
-            with pytest.raises(Unfetchable, match="certificate is not to be trusted"):
+            with pytest.raises(Unfetchable, match="certificate is not trusted"):
                 one.fetch_file(f"https://other.test:{port}/a", tmp_path / "b")
             with pytest.raises(Unfetchable, match="redirected from https to http"):
                 one.fetch_file(f"https://photos.test:{port}/down", tmp_path / "b")
@@ -586,7 +549,7 @@ def test_a_proxy_of_the_environment_is_used(server: WebServer, tmp_path: Path, m
     server.serve("http://photos.example.org/away", Redirect("http://0x7f.1/a"))
     with web() as one:
         one.fetch_file("http://photos.example.org/a", tmp_path / "a")
-        with pytest.raises(Unfetchable, match="no public address"):
+        with pytest.raises(Unfetchable, match="not a public address"):
             one.fetch_file("http://photos.example.org/away", tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == PHOTO
     assert [request.path for request in server.requests] == [
@@ -604,9 +567,9 @@ def test_a_proxy_tunnels_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("https_proxy", f"http://{proxy}")
         with web() as one:
             one.fetch_file("https://photos.example.org/a", tmp_path / "a")
-            with pytest.raises(Unfetchable, match="certificate is not to be trusted"):
+            with pytest.raises(Unfetchable, match="certificate is not trusted"):
                 one.fetch_file("https://other.example.org/a", tmp_path / "b")
-            with pytest.raises(Unfetchable, match="no public address"):
+            with pytest.raises(Unfetchable, match="not a public address"):
                 one.fetch_file("https://router/a", tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == PHOTO
     assert asked == ["CONNECT photos.example.org:443", "CONNECT other.example.org:443"]
@@ -614,7 +577,7 @@ def test_a_proxy_tunnels_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @contextlib.contextmanager
 def tunnel(server: WebServer) -> Iterator[tuple[str, list[str]]]:
-    """A proxy that leads every ``CONNECT`` to one server: its address, and what it is asked."""
+    """Run a proxy that leads every ``CONNECT`` to one server; yield its address and the requests it gets."""
     asked: list[str] = []
 
     class Tunnel(socketserver.StreamRequestHandler):
@@ -639,34 +602,36 @@ def tunnel(server: WebServer) -> Iterator[tuple[str, list[str]]]:
 
 
 def relay(source: socket.socket, to: socket.socket) -> None:
-    """Pass everything on, and then the end."""
+    """Forward everything, and then the end."""
     with contextlib.suppress(OSError):
         while piece := source.recv(1 << 16):
             to.sendall(piece)
         to.shutdown(socket.SHUT_WR)
 
 
-def test_loopback_is_not_asked_of_a_proxy(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_does_not_go_through_a_proxy(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     fetch(server, tmp_path / "a.jpg", Content(PHOTO))
     assert (tmp_path / "a.jpg").read_bytes() == PHOTO
 
 
-def test_a_proxy_that_is_none_is_said_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_proxy_is_reported_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "socks5://me:secret@127.0.0.1:1")
-    with web() as one, pytest.raises(InputError, match="HTTP_PROXY names no HTTP proxy") as caught:
+    with web() as one, pytest.raises(InputError, match="HTTP_PROXY is not an HTTP proxy") as caught:
         one.fetch_file("http://photos.example.org/a", tmp_path / "a")
     assert "secret" not in str(caught.value)
 
 
 def test_a_dead_proxy_is_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
-    with web() as one, pytest.raises(NoNetwork, match="the proxy of HTTPS_PROXY does not let through"):
+    with web() as one, pytest.raises(NoNetwork, match="the proxy in HTTPS_PROXY refuses or cannot be reached"):
         one.fetch_file("https://photos.example.org/a", tmp_path / "a")
 
 
 @pytest.mark.parametrize("code", [socket.EAI_AGAIN, socket.EAI_NONAME])
-def test_without_a_network_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_without_a_network_the_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def fail(*args: Any, **options: Any) -> None:
         raise socket.gaierror(code, "Temporary failure in name resolution")
 
@@ -675,13 +640,13 @@ def test_without_a_network_one_line_says_so(tmp_path: Path, monkeypatch: pytest.
         one.fetch_file("https://photos.test/a?key=secret", tmp_path / "a")
     assert isinstance(caught.value, InputError)
     assert str(caught.value).startswith(
-        "No network: 'photos.test' cannot be reached (its name cannot be looked up: Temp"
+        "No network: 'photos.test' cannot be reached (its name cannot be resolved: Temp"
     )
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_that_nobody_looks_up_are_no_network_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_hangs_is_no_network_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
     def silent(*args: Any, **options: Any) -> None:
@@ -689,7 +654,7 @@ def test_names_that_nobody_looks_up_are_no_network_in_time(tmp_path: Path, monke
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
-    monkeypatch.setattr(client, "FIRST_CONTACT_S", 0.5)
+    monkeypatch.setattr(connections, "FIRST_CONTACT_S", 0.5)
     before = time.monotonic()
     with web(settings="web.connect_timeout_s=10") as one, pytest.raises(NoNetwork, match="no answer"):
         one.fetch_file("https://photos.test/a", tmp_path / "a")
@@ -697,13 +662,13 @@ def test_names_that_nobody_looks_up_are_no_network_in_time(tmp_path: Path, monke
     assert time.monotonic() - before < 9
 
 
-def test_a_second_host_is_waited_for_less_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_unreachable_host_takes_less_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **options: Any) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    monkeypatch.setattr(client, "FIRST_CONTACT_S", 2.0)
-    monkeypatch.setattr(client, "NEXT_CONTACT_S", 0.2)
+    monkeypatch.setattr(connections, "FIRST_CONTACT_S", 2.0)
+    monkeypatch.setattr(connections, "_NEXT_CONTACT_S", 0.2)
     taken = []
     with web(settings="web.backoff_s=60 web.attempts=20") as one:  # a wait of which would be far too long
         for host in ("first.test", "second.test"):
@@ -712,7 +677,7 @@ def test_a_second_host_is_waited_for_less_long(tmp_path: Path, monkeypatch: pyte
                 one.fetch_file(f"https://{host}/a", tmp_path / "a")
             taken.append(time.monotonic() - before)
     assert 1.8 < taken[0] < 30
-    assert 0.1 < taken[1] < taken[0]
+    assert taken[1] < taken[0]
 
 
 def test_one_host_without_a_name_is_not_the_network(
@@ -728,13 +693,13 @@ def test_one_host_without_a_name_is_not_the_network(
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with web(server.host) as one:
         one.fetch_file(server.serve("/a", Content(PHOTO)), tmp_path / "a")
-        with pytest.raises(Unfetchable, match="its name cannot be looked up") as caught:
+        with pytest.raises(Unfetchable, match="its name cannot be resolved") as caught:
             one.fetch_file("http://gone.test/a", tmp_path / "b")
-    assert not caught.value.lasting
+    assert not caught.value.permanent
 
 
 class Wires:
-    """Connections that lead nowhere: to all addresses, or to none but some."""
+    """Cuts connections to all addresses, or to all but some."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cut = False
@@ -753,7 +718,7 @@ class Wires:
 
 @pytest.fixture
 def wires(monkeypatch: pytest.MonkeyPatch) -> Wires:
-    monkeypatch.setattr(network, "GONE_AFTER_S", 0.2)
+    monkeypatch.setattr(connections, "GONE_AFTER_S", 0.2)
     return Wires(monkeypatch)
 
 
@@ -763,9 +728,11 @@ def test_a_network_that_goes_away_ends_it_soon(server: WebServer, tmp_path: Path
         one.fetch_file(url, tmp_path / "a")
         server.serve("/a", Cut(PHOTO, ranges=False), Content(PHOTO))  # which breaks the connection that is kept open
         wires.cut = True
-        with pytest.raises(NoNetwork, match=r"cannot be connected to, nor can those who answered before\).*call again"):
+        with pytest.raises(
+            NoNetwork, match=r"connection failed, and hosts that answered before are gone\).*run the command again"
+        ):
             one.fetch_file(url, tmp_path / "b")
-        assert network.GONE_AFTER_FAILURES <= len(wires.tried) - 1 < 20
+        assert connections.GONE_AFTER_FAILURES <= len(wires.tried) - 1 < 20
         wires.cut = False
         one.fetch_file(url, tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == PHOTO
@@ -774,8 +741,8 @@ def test_a_network_that_goes_away_ends_it_soon(server: WebServer, tmp_path: Path
 def test_a_short_gap_is_waited_for(
     server: WebServer, tmp_path: Path, wires: Wires, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "GONE_AFTER_S", 60.0)
-    monkeypatch.setattr(network, "GONE_AFTER_FAILURES", 2)
+    monkeypatch.setattr(connections, "GONE_AFTER_S", 60.0)
+    monkeypatch.setattr(connections, "GONE_AFTER_FAILURES", 2)
     url = server.serve("/a", Content(PHOTO), Cut(PHOTO, ranges=False), Content(PHOTO))
     with web(server.host, settings="web.backoff_s=0.1 web.longest_wait_s=0.1 web.attempts=20") as one:
         one.fetch_file(url, tmp_path / "a")
@@ -788,7 +755,7 @@ def test_a_short_gap_is_waited_for(
 def test_dead_hosts_at_the_end_of_a_list_are_not_the_network(
     server: WebServer, tmp_path: Path, wires: Wires, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, of those without a name and of those that nothing answers at."""
+    """However many names do not resolve and however many addresses do not answer."""
     real = socket.getaddrinfo
 
     def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
@@ -797,14 +764,14 @@ def test_dead_hosts_at_the_end_of_a_list_are_not_the_network(
         return real(host, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(network, "GONE_AFTER_S", 0.0)
+    monkeypatch.setattr(connections, "GONE_AFTER_S", 0.0)
     wires.cut, wires.still = True, {"127.0.0.1"}
     with web(server.host, "127.0.0.9:80") as one:
         one.fetch_file(server.serve("/a", Content(PHOTO)), tmp_path / "a")
         asked = len(server.requests)
         for number in range(10):
             for host in (f"gone{number}.test", "127.0.0.9"):
-                with pytest.raises(Unfetchable, match=r"its name cannot be looked up|cannot be connected to"):
+                with pytest.raises(Unfetchable, match=r"its name cannot be resolved|connection failed"):
                     one.fetch_file(f"http://{host}/a", tmp_path / "b")
     assert len(server.requests) == asked  # who answered before is connected to, and asked for nothing
     assert wires.tried.count("127.0.0.1") > 5
@@ -814,23 +781,23 @@ def test_a_host_that_has_closed_since_is_still_somebody(server: WebServer, tmp_p
     with WebServer() as other, web(other.host, server.host) as one:
         one.fetch_file(other.serve("/a", Content(PHOTO)), tmp_path / "a")
         place = ("127.0.0.1", int(other.host.rpartition(":")[2]))
-    known = network.Network()
+    known = connections.Network()
     known.answered(place)
     wires.tried.clear()
-    for _ in range(2 * network.GONE_AFTER_FAILURES):
+    for _ in range(2 * connections.GONE_AFTER_FAILURES):
         time.sleep(0.03)
         assert not known.is_gone()
     assert wires.tried
 
 
 def test_a_closed_port_is_not_the_network(tmp_path: Path) -> None:
-    with web("127.0.0.1:1") as one, pytest.raises(Unfetchable, match="cannot be connected to") as caught:
+    with web("127.0.0.1:1") as one, pytest.raises(Unfetchable, match="connection failed") as caught:
         one.fetch_file("http://127.0.0.1:1/a", tmp_path / "a")
-    assert not caught.value.lasting
+    assert not caught.value.permanent
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_all_requests_to_a_host_wait_when_it_asks_for_it(server: WebServer, tmp_path: Path, code: int) -> None:
+def test_all_requests_to_a_host_wait_when_it_asks_them_to(server: WebServer, tmp_path: Path, code: int) -> None:
     first = server.serve("/a", Status(code, {"Retry-After": "1"}), Content(PHOTO))
     second = server.serve("/b", Content(OTHER))
     with ThreadPoolExecutor(2) as pool, web(server.host) as one:
@@ -845,10 +812,11 @@ def test_all_requests_to_a_host_wait_when_it_asks_for_it(server: WebServer, tmp_
     assert all(request.at - told.at >= 0.95 for request in later)
 
 
-def test_a_date_is_obeyed_too(server: WebServer, tmp_path: Path) -> None:
-    date = email.utils.formatdate(time.time() + 2, usegmt=True)
-    fetch(server, tmp_path / "a.jpg", Status(429, {"Retry-After": date}), Content(PHOTO))
-    assert server.requests[1].at - server.requests[0].at > 0.9
+def test_a_pause_may_be_stated_as_a_date(server: WebServer, tmp_path: Path) -> None:
+    date = email.utils.formatdate(time.time() + 3600, usegmt=True)  # an hour ahead, however slow this machine is
+    error = refusal(server, tmp_path / "a.jpg", Status(429, {"Retry-After": date}))
+    assert re.fullmatch(r"the server asks clients to wait 3[0-6]\d\d s", error.reason)
+    assert not error.permanent
 
 
 @pytest.mark.parametrize("nonsense", ["soon", "-5", "1.5", "Sun, 99 Nov 1994 99:99:99 GMT", ""])
@@ -858,13 +826,13 @@ def test_nonsense_is_not_waited_for(server: WebServer, tmp_path: Path, nonsense:
 
 
 @pytest.mark.parametrize("patience", ["3600", "9" * 5000])
-def test_a_host_that_wants_more_patience_is_given_up(server: WebServer, tmp_path: Path, patience: str) -> None:
+def test_a_host_that_asks_for_a_long_pause_is_given_up(server: WebServer, tmp_path: Path, patience: str) -> None:
     url = server.serve("/a", Status(429, {"Retry-After": patience}))
     with WebServer() as other, web(server.host, other.host) as one:
         for _ in range(2):
-            with pytest.raises(Unfetchable, match=r"the server asks to come back in \d{4,5} s") as caught:
+            with pytest.raises(Unfetchable, match=r"the server asks clients to wait \d{4,5} s") as caught:
                 one.fetch_file(url, tmp_path / "a")
-            assert not caught.value.lasting
+            assert not caught.value.permanent
         one.fetch_file(other.serve("/b", Content(PHOTO)), tmp_path / "b")
     assert len(server.requests) == 1
 
@@ -920,7 +888,7 @@ def test_closing_ends_what_other_threads_wait_for(server: WebServer, tmp_path: P
 FETCH = """
     import sys
     from pathlib import Path
-    from wastelens.config.getting import WebConfig
+    from wastelens.config.web import WebConfig
     from wastelens.web.client import Web
     url, host, target, settings = sys.argv[1:]
     print("ready", flush=True)
@@ -930,7 +898,7 @@ FETCH = """
 
 
 def fetching(server: WebServer, url: str, target: Path) -> subprocess.Popen[str]:
-    """A process that fetches a file, and is about to begin."""
+    """Start a process that fetches a file; return when it is about to begin."""
     settings = config("download", QUICK).web.model_dump_json()
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(FETCH), url, server.host, str(target), settings],
@@ -949,7 +917,7 @@ def end(process: subprocess.Popen[str]) -> int:
 
 
 class Slow(Content):
-    """A file that takes a while."""
+    """A file that is sent slowly."""
 
     def send(self, to: Any) -> None:
         rest = self.start(to)
@@ -958,7 +926,7 @@ class Slow(Content):
             to.wait(0.01)
 
 
-def test_killed_at_any_moment_it_goes_on(server: WebServer, tmp_path: Path) -> None:
+def test_a_fetch_killed_at_any_moment_is_resumed(server: WebServer, tmp_path: Path) -> None:
     content = random.Random(0).randbytes(3_000_000)
     url = server.serve("/a", Slow(content, etag='"1"'))
     rng = random.Random(1)
@@ -994,11 +962,11 @@ def test_memory_does_not_grow_with_the_file(server: WebServer, tmp_path: Path) -
 
 
 def test_a_full_disk_is_raised_as_it_is(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin(self: partial.Part, version: partial.Version) -> Any:
+    def begin(self: files.Part, version: files.Version) -> Any:
         (tmp_path / "a.jpg.part").write_bytes(b"as far as it went")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(partial.Part, "begin", begin)
+    monkeypatch.setattr(files.Part, "begin", begin)
     with pytest.raises(OSError, match="No space left") as caught:
         fetch(server, tmp_path / "a.jpg", Content(PHOTO, etag='"1"'))
     assert caught.value.errno == errno.ENOSPC
@@ -1006,7 +974,7 @@ def test_a_full_disk_is_raised_as_it_is(server: WebServer, tmp_path: Path, monke
     assert len(server.requests) == 1
 
 
-def test_who_connects_while_all_is_closed_does_not_wait_either(
+def test_a_thread_that_connects_during_close_does_not_wait(
     server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.serve("/hang", Hang(60))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from wastelens.config.base import Config
 from wastelens.config.cluster import ClusterConfig
+from wastelens.config.collect import CollectConfig
+from wastelens.config.download import DownloadConfig
 from wastelens.config.explain import ExplainConfig
-from wastelens.config.getting import CollectConfig, DownloadConfig
 from wastelens.config.main import MainConfig
 from wastelens.config.prepare import PrepareConfig
 from wastelens.config.pretrain import PretrainConfig

@@ -1,1 +1,1 @@
-"""Photos from elsewhere: what is downloaded and collected, and what of it is a photo."""
+"""Photos from the web: what ``download`` and ``collect`` fetch, and which of it is kept."""

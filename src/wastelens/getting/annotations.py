@@ -1,40 +1,26 @@
-"""TACO's annotations: fetched once, then compared with those upstream; none that were here are ever lost."""
+"""TACO's annotations: fetched, and compared with those in use, which are never lost."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from wastelens.data.annotations.coco import read_coco
 from wastelens.data.annotations.coco_files import ANNOTATIONS
 from wastelens.errors import AnnotationsError
-from wastelens.getting.digest import sha256_of
 from wastelens.system.console import say, warn
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web
 from wastelens.web.errors import NoNetwork, Unfetchable
+from wastelens.web.files import sha256_of
 
 MAX_BYTES = 50_000_000
-_DRAFT = ".annotations.draft.json"
-_COPY = ".annotations.copy.json"
-_SEEN = ".annotations.seen.json"
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """The newest annotations that were upstream: from where, the server's name for the version, and the SHA-256."""
-
-    url: str = ""
-    etag: str = ""
-    sha256: str = ""
 
 
 class AnnotationsFile:
-    """``annotations.json`` in a folder, and beside it, as ``annotations.<digest>.json``, others that were or came.
+    """``annotations.json`` in a folder, and beside it older or newer versions as ``annotations.<digest>.json``.
 
     Attributes:
         path: the file in use.
@@ -43,101 +29,71 @@ class AnnotationsFile:
     def __init__(self, folder: Path, changed: Literal["keep", "update"]) -> None:
         self.path = folder / ANNOTATIONS
         self._update = changed == "update"
-        self._draft, self._copy = folder / _DRAFT, folder / _COPY
-        self._seen_path = folder / _SEEN
+        self._draft, self._copy = folder / ".annotations.draft.json", folder / ".annotations.copy.json"
 
-    def ask(self, web: Web, url: str, setting: str) -> None:
-        """Fetch the annotations, or find out whether they have changed.
+    def fetch(self, web: Web, url: str, setting: str) -> None:
+        """Fetch the annotations, and report whether those in use differ.
 
         Args:
-            web: what fetches.
-            url: of the annotations upstream.
-            setting: the key of the configuration that has the URL, for messages.
+            web: the client to fetch with.
+            url: of the published annotations.
+            setting: the setting that holds the URL, for messages.
 
         Raises:
-            AnnotationsError: none are here, and none to be had; or what came is not COCO, and what was here stays.
-            NoNetwork: none are here, and nobody at all can be reached.
+            AnnotationsError: there are none here and none available, or what was fetched is not COCO.
+            NoNetwork: there are none here, and no host at all can be reached.
         """
-        for left_by_a_kill in (self._draft, self._copy):
-            left_by_a_kill.unlink(missing_ok=True)
-        seen = self._seen()
-        known = seen.url == url and self._has(seen.sha256)
+        self._copy.unlink(missing_ok=True)  # left by a kill
         try:
-            fetched = web.fetch_if_changed(url, self._draft, seen.etag if known else "", max_bytes=MAX_BYTES)
-        except Unfetchable as error:
-            if not self.path.exists():
-                raise AnnotationsError(
-                    f'The annotations are not to be had: {error}. Try later, or elsewhere with set="{setting}=URL".'
-                ) from None
-            _say_unknown(str(error))
-            return
-        except NoNetwork as error:  # the photos, elsewhere, may still be had
-            if not self.path.exists():
+            web.fetch_file(url, self._draft, max_bytes=MAX_BYTES)
+        except (Unfetchable, NoNetwork) as error:  # the photos, elsewhere, may still be available
+            fact = error.fact if isinstance(error, NoNetwork) else str(error)
+            if self.path.exists():
+                say(f"Cannot check whether the annotations have changed ({fact}); using those that are here.")
+                return
+            if isinstance(error, NoNetwork):
                 raise
-            _say_unknown(error.fact)
-            return
-        if fetched is not None:
-            self._accept_draft(locate(url).shown)
-            seen = _Seen(url, fetched.etag, fetched.sha256)
-        self._settle(seen)
+            raise AnnotationsError(
+                f'The annotations are not available: {fact}. Try again later, or another URL with set="{setting}=URL".'
+            ) from None
+        self._use_draft(url, setting)
 
-    def take(self, file: Path, url: str) -> None:
-        """The same with a file that came otherwise; it is moved.
+    def take(self, file: Path, url: str, setting: str) -> None:
+        """Use a file that came with an archive as `fetch` uses what it fetches; it is moved.
 
         Raises:
-            AnnotationsError: it is not COCO; what was here stays.
+            AnnotationsError: it is not COCO.
         """
         os.replace(file, self._draft)
-        self._accept_draft(locate(url).shown)
-        self._settle(_Seen(url, "", sha256_of(self._draft)))
+        self._use_draft(url, setting)
 
-    def _accept_draft(self, where: str) -> None:
+    def _use_draft(self, url: str, setting: str) -> None:
+        """Give the published annotations their name: in use if they are the first or wanted, otherwise beside."""
         try:
             read_coco(self._draft)
         except AnnotationsError as error:
             self._draft.unlink()
             what = str(error).removeprefix(f"{self._draft}: ")
-            raise AnnotationsError(f"What {where} sent cannot be used, nothing here is changed: {what}") from None
-
-    def _settle(self, seen: _Seen) -> None:
-        """Give the newest annotations their place: in use if they are the first, or wanted; otherwise beside."""
-        if self._draft.exists():
-            same = self.path.exists() and sha256_of(self.path) == seen.sha256
-            os.replace(self._draft, self.path if same else self._beside(seen.sha256))
-        if not self.path.exists():
-            os.replace(self._beside(seen.sha256), self.path)
-        self._seen_path.write_text(json.dumps(asdict(seen)) + "\n", encoding="utf-8")
-        here = sha256_of(self.path)
-        if here != seen.sha256:
-            self._settle_change(here, seen.sha256)
-
-    def _settle_change(self, here: str, newest: str) -> None:
-        fact = f"The annotations have changed upstream: sha256 {here} here, {newest} there."
-        if not self._update:
+            raise AnnotationsError(
+                f"The annotations from {locate(url).shown} cannot be used, and nothing here was changed: {what} "
+                f'Or give another URL with set="{setting}=URL".'
+            ) from None
+        newest = sha256_of(self._draft)
+        here = sha256_of(self.path) if self.path.exists() else newest
+        fact = f"The published annotations have changed: sha256 {here} here, {newest} there."
+        if here == newest:
+            os.replace(self._draft, self.path)
+        elif not self._update:
+            os.replace(self._draft, self._beside(newest))
             warn(
-                f"{fact} Those here stay in use, the new ones are kept beside as {self._beside(newest).name}. "
-                "To take them: -P annotations=update"
+                f"{fact} Those here stay in use, the new ones are saved as {self._beside(newest).name}. "
+                "To use them: -P annotations=update"
             )
-            return
-        shutil.copyfile(self.path, self._copy)
-        os.replace(self._copy, self._beside(here))
-        os.replace(self._beside(newest), self.path)
-        say(f"{fact} The new ones are taken, the old ones kept beside as {self._beside(here).name}.")
+        else:
+            shutil.copyfile(self.path, self._copy)
+            os.replace(self._copy, self._beside(here))
+            os.replace(self._draft, self.path)
+            say(f"{fact} The new ones are in use now, the old ones are saved as {self._beside(here).name}.")
 
     def _beside(self, sha256: str) -> Path:
         return self.path.with_name(f"annotations.{sha256[:8]}.json")
-
-    def _has(self, sha256: str) -> bool:
-        """Whether the annotations of this digest are here, in use or beside."""
-        places = (self.path, self._beside(sha256))
-        return any(place.is_file() and sha256_of(place) == sha256 for place in places)
-
-    def _seen(self) -> _Seen:
-        try:
-            return _Seen(**json.loads(self._seen_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):  # none yet, or torn by a kill: then they are fetched again
-            return _Seen()
-
-
-def _say_unknown(why: str) -> None:
-    say(f"Whether the annotations have changed is not known, going on with those that are here: {why}.")

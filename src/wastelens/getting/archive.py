@@ -1,4 +1,4 @@
-"""All of TACO from one archive: only what the annotations in it name, and of that only what is harmless."""
+"""All of TACO from one archive: only what its annotations name, and of that only what is harmless."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 from wastelens.data.annotations.coco_files import ANNOTATIONS
@@ -14,37 +13,13 @@ from wastelens.errors import DatasetError
 from wastelens.getting.annotations import MAX_BYTES as LARGEST_ANNOTATIONS
 from wastelens.getting.photo_folder import DEAD, WRONG, PhotoFile, PhotoFolder
 from wastelens.getting.photo_list import WantedPhoto
-from wastelens.web.client import Web
-from wastelens.web.errors import Unfetchable
-from wastelens.web.partial import Part
-from wastelens.web.sizes import in_words
+from wastelens.web.answers import size_text
 
 MAX_BYTES = 10_000_000_000
-USUAL_BYTES = 2_600_000_000  # of Zenodo's, and of the photos in it
+USUAL_BYTES = 2_600_000_000  # of Zenodo's archive, and of the photos in it
 _HIGHEST_RATIO = 200
-_PIECE = 1 << 16
+_PIECE_BYTES = 1 << 16
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError)
-
-
-def bytes_of_part(url: str, target: Path) -> int:
-    """How much of an archive has come at earlier calls, and can be gone on with."""
-    part = Part(target)
-    return part.size_bytes() if part.version(url) else 0
-
-
-def fetch_archive(web: Web, url: str, target: Path, progress: Callable[[int], None]) -> None:
-    """Fetch an archive; what has come goes on after an interruption.
-
-    Raises:
-        DatasetError: it is not to be had.
-        NoNetwork: nothing can be reached at all.
-    """
-    try:
-        web.fetch_file(url, target, max_bytes=MAX_BYTES, progress=progress)
-    except Unfetchable as error:
-        raise DatasetError(
-            f'The archive is not to be had: {error}. Try later, elsewhere with set="archive_url=URL", or source=web.'
-        ) from None
 
 
 class _Harmful(Exception):  # noqa: N818  its message is a photo's reason
@@ -52,17 +27,17 @@ class _Harmful(Exception):  # noqa: N818  its message is a photo's reason
 
 
 class Archive:
-    """A zip file that holds ``annotations.json`` at any depth, and photos in folders beside that.
+    """A zip file that holds ``annotations.json`` at any depth, and photos in folders beside it.
 
-    Nothing is unpacked under a name that the archive gives: photos are looked for by the names in the annotations,
+    Nothing is unpacked under a name that the archive gives: photos are looked up by the names in the annotations,
     which have been checked.
 
     Parameters:
         path: the archive.
-        max_bytes: of one photo, unpacked.
+        max_bytes: the largest photo to unpack.
 
     Raises:
-        DatasetError: no zip file, or one without annotations; it is removed, as another one has to be fetched.
+        DatasetError: not a zip file, or one without annotations; it is removed, as another one has to be fetched.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -71,7 +46,7 @@ class Archive:
         except _BROKEN as error:
             path.unlink()
             raise DatasetError(
-                f"The archive is no zip file ({error}). Correct archive_url, or fetch it again."
+                f"The archive is not a zip file ({error}). Correct archive_url, or run the command again."
             ) from None
         self._max_bytes = max_bytes
         found = [info.filename for info in self._zip.infolist() if _is_annotations(info.filename)]
@@ -98,12 +73,12 @@ class Archive:
             raise DatasetError(f"{ANNOTATIONS} in the archive cannot be used: {error}. Correct archive_url.") from None
 
     def bytes_of(self, photo: WantedPhoto) -> int:
-        """How much room a photo takes; 0 where there is none of that name."""
+        """Return the unpacked size of a photo; 0 if there is none of that name."""
         info = self._zip.NameToInfo.get(self._root + photo.file_name)
         return 0 if info is None else info.file_size
 
     def unpack_photo(self, photo: WantedPhoto, folder: PhotoFolder) -> int:
-        """Get one photo into its folder, or a reason why not into its list; returns its bytes."""
+        """Unpack a photo into its folder, or list why it cannot be; return its bytes."""
         if folder.take_over(photo):
             return 0
         name = self._root + photo.file_name
@@ -126,7 +101,7 @@ class Archive:
         digest = hashlib.sha256()
         try:
             with self._zip.open(info) as packed, target.open("wb") as file:
-                while piece := packed.read(_PIECE):  # never more than it says: zipfile stops there
+                while piece := packed.read(_PIECE_BYTES):  # zipfile stops at the size that it states
                     digest.update(piece)
                     file.write(piece)
         except _BROKEN:
@@ -141,10 +116,10 @@ def _is_annotations(name: str) -> bool:
 
 def _refuse_harmful(info: zipfile.ZipInfo, max_bytes: int) -> None:
     if stat.S_ISLNK(info.external_attr >> 16) or info.is_dir():
-        raise _Harmful("a link or a folder in the archive, no file")
+        raise _Harmful("a link or a folder in the archive, not a file")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _Harmful("packed by an uncommon method")
     if info.file_size > max_bytes:
-        raise _Harmful(f"{in_words(info.file_size)} when unpacked, more than max_bytes={in_words(max_bytes)}")
+        raise _Harmful(f"{size_text(info.file_size)} when unpacked, more than max_bytes={size_text(max_bytes)}")
     if info.file_size > _HIGHEST_RATIO * max(1, info.compress_size):
         raise _Harmful(f"unpacks to more than {_HIGHEST_RATIO} times its size")

@@ -1,4 +1,4 @@
-"""Who made the collected photos, and under which licences: title, author, source, licence and changes, as is asked for.
+"""Attribution of the collected photos: title, author, source, licence and changes, as Creative Commons recommends.
 
 https://wiki.creativecommons.org/wiki/Recommended_practices_for_attribution
 """
@@ -18,34 +18,34 @@ ATTRIBUTION = "ATTRIBUTION.md"
 _TITLE = "# Where these photos are from"
 _HEAD = f"""{_TITLE}
 
-Each was found through Openverse or Wikimedia Commons, and its file is as it came. Where it says so, that is a reduced
-copy of the photo, made by the site that has it. `collected.csv` has the same as a table.
+Each was found through Openverse or Wikimedia Commons, and its file is exactly as downloaded. Where noted, it is
+a reduced copy of the photo, made by the site that hosts it. `collected.csv` has the same as a table.
 """
-# https://www.flickr.com/services/api/misc.urls.html: all but those with an "o" are copies of a certain size.
+# https://www.flickr.com/services/api/misc.urls.html: all names without an "o" are resized copies.
 _ORIGINAL_ON_FLICKR = re.compile(r"_o\.[a-z]+$")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
-# All that begins something in Markdown (CommonMark 0.31, GitHub's tables and links) within a line.
+# Everything that starts markup within a line of Markdown (CommonMark 0.31, GitHub's tables and links).
 _MARKUP = re.compile(r"[\\`*_{}\[\]()|~$:@^=!#]|(?<=www)\.", re.IGNORECASE)
-_OF_ADDRESSES = "%/:?&=#+,;@!*~$"
+_URL_CHARACTERS = "%/:?&=#+,;@!*~$"
 
 
 def check_attribution(folder: Path) -> None:
-    """See that the file may be written.
+    """Check that ``ATTRIBUTION.md`` may be written.
 
     Raises:
-        DatasetError: there is one already that is somebody else's.
+        DatasetError: there is one that collect did not write.
     """
     path = folder / ATTRIBUTION
     ours = path.is_file() and path.read_bytes().removeprefix(b"\xef\xbb\xbf").startswith(_TITLE.encode())
     if path.exists() and not ours:
         raise DatasetError(
-            f"{path} does not begin with '{_TITLE}': it is not collect's, which would write over it. "
+            f"{path} does not begin with '{_TITLE}', so collect did not write it and will not overwrite it. "
             "Rename it, or choose another folder."
         )
 
 
 def write_attribution(folder: Path, rows: Sequence[Mapping[str, str]]) -> Path:
-    """Write ``ATTRIBUTION.md`` for these rows of ``collected.csv``, in one step; returns its path."""
+    """Write ``ATTRIBUTION.md`` for these rows of ``collected.csv``, in one step; return its path."""
     lines = sorted(_line(row) for row in rows)
     path = folder / ATTRIBUTION
     aside = path.with_name(f"{ATTRIBUTION}.part")
@@ -55,7 +55,7 @@ def write_attribution(folder: Path, rows: Sequence[Mapping[str, str]]) -> Path:
 
 
 def licence_name(row: Mapping[str, str]) -> str:
-    """The licence of a row as people write it."""
+    """Return the usual name of a row's licence."""
     code = row["licence"]
     return Licence(code, row["licence_version"]).name if code in CODES else code
 
@@ -68,7 +68,7 @@ def _line(row: Mapping[str, str]) -> str:
 
 
 def is_reduced_copy(source: str, photo_url: str) -> bool:
-    """Whether an address is that of a smaller copy, as Commons and Flickr keep them of what they have."""
+    """Tell whether a URL is that of a reduced copy, which Commons and Flickr keep of their photos."""
     try:
         address = urlsplit(photo_url)
     except ValueError:  # edited by hand
@@ -80,10 +80,10 @@ def is_reduced_copy(source: str, photo_url: str) -> bool:
 
 
 def _link(text: str, address: str) -> str:
-    return f"[{_escaped(text)}](<{quote(address, safe=_OF_ADDRESSES)}>)" if address else _escaped(text)
+    return f"[{_escaped(text)}](<{quote(address, safe=_URL_CHARACTERS)}>)" if address else _escaped(text)
 
 
 def _escaped(text: str) -> str:
-    """Text that stays what it is, in Markdown and in the HTML made of it."""
+    """Return text that is shown literally, in Markdown and in HTML made from it."""
     marked = _MARKUP.sub(r"\\\g<0>", text)
     return re.sub('[&<>"]', lambda letter: _ENTITIES[letter[0]], marked)

@@ -1,4 +1,4 @@
-"""Catalogues of photos: what they say of one, and how several are searched in turn."""
+"""Catalogues of photos: how they describe one, and how several are searched in turn."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _LARGEST_NUMBER = 10**12
 
 @dataclass(frozen=True)
 class Candidate:
-    """A photo as a catalogue describes it: nothing of it is checked but that texts are plain single lines.
+    """A photo as a catalogue describes it; nothing is checked except that texts are plain single lines.
 
     Attributes:
         source: the catalogue's name.
         id: the catalogue's name for the photo.
-        material: what was looked for.
-        term: by these words.
-        title: may be empty, as all that follows but ``photo_url``.
-        creator: who made it.
-        creator_url: their page.
-        licence: one of ``licences.CODES``, or what the catalogue calls it.
-        licence_version: as in ``4.0``.
-        licence_url: the licence's text.
+        material: what was searched for.
+        term: the words it was searched by.
+        title: may be empty, like everything that follows except ``photo_url``.
+        creator: the author.
+        creator_url: the author's page.
+        licence: one of ``licences.CODES``, or the catalogue's name for it.
+        licence_version: such as ``4.0``.
+        licence_url: of the licence's text.
         page_url: where the catalogue found it.
-        photo_url: where the file is.
-        width: in pixels; 0: not told.
-        height: in pixels; 0: not told.
-        mime: as in ``image/jpeg``.
+        photo_url: of the file.
+        width: in pixels; 0: not stated.
+        height: in pixels; 0: not stated.
+        mime: such as ``image/jpeg``.
     """
 
     source: str
@@ -53,15 +53,15 @@ class Candidate:
 
 
 class CatalogueDown(WastelensError):  # noqa: N818  a state of the world
-    """A catalogue that cannot be asked, or whose answers make no sense; the message is the reason."""
+    """A catalogue that cannot be searched, or whose answers make no sense; the message is the reason."""
 
 
 class NoCatalogue(InputError):  # noqa: N818  as above
-    """None of the catalogues can be asked."""
+    """None of the catalogues can be searched."""
 
 
 class BadRecord(Exception):  # noqa: N818  never leaves the catalogues
-    """What a catalogue says of one photo makes no sense."""
+    """A catalogue's record of a photo makes no sense."""
 
 
 class Catalogue(Protocol):
@@ -69,25 +69,25 @@ class Catalogue(Protocol):
 
     Attributes:
         name: as in the setting ``sources``.
-        bad_records: how many photos it described so far in a way that makes no sense.
+        bad_records: how many of its records made no sense so far.
     """
 
     name: str
     bad_records: int
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
-        """What it finds, the best first; asks for a page when it comes to that.
+        """Yield what it finds, the best first; a page is requested when it is needed.
 
         Raises:
-            CatalogueDown: it cannot be used, now or at all.
+            CatalogueDown: it cannot be used.
         """
 
 
 class Catalogues:
-    """Several catalogues, searched in turn; one that cannot be used is not asked again.
+    """Several catalogues, searched in turn; one that cannot be used is not searched again.
 
     Attributes:
-        down: the names of those, and why.
+        down: name → why it cannot be used.
     """
 
     def __init__(self, catalogues: Sequence[Catalogue]) -> None:
@@ -97,11 +97,11 @@ class Catalogues:
 
     @property
     def bad_records(self) -> dict[str, int]:
-        """Name → how many records made no sense, where there were any."""
+        """Name → how many records made no sense, if any."""
         return {catalogue.name: catalogue.bad_records for catalogue in self._catalogues if catalogue.bad_records}
 
     def candidates(self, material: str, terms: Sequence[str]) -> Iterator[Candidate]:
-        """What they find: a photo by the first term in the first catalogue, one in the second, then the next term."""
+        """Yield photos in turn: the first term's from the first catalogue, from the second, then the next term's."""
         searches = deque(
             (catalogue.name, catalogue.search(material, term)) for term in terms for catalogue in self._catalogues
         )
@@ -114,7 +114,7 @@ class Catalogues:
             except CatalogueDown as error:
                 self.down[name] = str(error)
                 continue
-            except NoNetwork as error:  # which the next one may disprove
+            except NoNetwork as error:  # the next catalogue may be reachable
                 self.down[name] = error.fact
                 self._unreached.append(error)
                 continue
@@ -123,15 +123,17 @@ class Catalogues:
                 searches.append((name, search))
 
     def check(self) -> None:
-        """Raises NoCatalogue where none can be used, NoNetwork where none can even be reached."""
+        """Raise NoCatalogue if none can be used, NoNetwork if none can even be reached."""
         if len(self._unreached) == len(self._catalogues):
             raise self._unreached[0]
         if len(self.down) == len(self._catalogues):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.down.items())
-            raise NoCatalogue(f"No catalogue can be used ({reasons}). What is there stays; call again later.")
+            raise NoCatalogue(
+                f"No catalogue can be used ({reasons}). Run the command again later; the photos so far are kept."
+            )
 
 
 def number(value: object) -> int:
-    """A whole number from 1; 0 where it is none."""
+    """Return a positive whole number unchanged; 0 for anything else."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and 0 < value < _LARGEST_NUMBER else 0  # type: ignore[operator,return-value]

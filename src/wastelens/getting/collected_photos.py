@@ -1,4 +1,4 @@
-"""The folder of collected photos and its list, ``collected.csv``: what was looked at, kept or left out, and why."""
+"""The folder of collected photos and its list, ``collected.csv``: which were examined, kept or left out, and why."""
 
 from __future__ import annotations
 
@@ -6,40 +6,32 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
+from wastelens.getting.attribution import ATTRIBUTION, licence_name
 from wastelens.getting.catalogues import Candidate
-from wastelens.getting.collectable import (
-    LICENCES,
-    MAX_BYTES,
-    MAX_MEGAPIXELS,
-    MIN_SIDE,
-    NEAR_DUPLICATE_DISTANCE,
-    CollectedPhoto,
-    Reason,
-    Rules,
-)
-from wastelens.getting.digest import sha256_of
-from wastelens.getting.ledger import CsvLedger
-from wastelens.getting.unfinished import Unfinished
+from wastelens.getting.ledger import CsvLedger, Drafts
+from wastelens.getting.rules import CollectedPhoto, Reason, Rules
+from wastelens.system.console import say, table, warn
 from wastelens.web.client import Fetched
+from wastelens.web.files import sha256_of
 
 COLLECTED = "collected.csv"
 KEPT, LEFT_OUT, FAILED = "kept", "left out", "failed"
 REMOVED = "removed by hand"
-_PHOTO = ("material", "term", "source", "id", "title", "creator", "creator_url")
-_OF_CANDIDATE = (*_PHOTO, "licence", "licence_version", "licence_url", "page_url", "photo_url")
+# The run counts these as photos_… beside the materials.
+NOT_KEPT = {LEFT_OUT: "left_out", FAILED: "failed"}
+_OF_CANDIDATE = (
+    *("material", "term", "source", "id", "title", "creator", "creator_url"),
+    *("licence", "licence_version", "licence_url", "page_url", "photo_url"),
+)
 COLUMNS = ("file", *_OF_CANDIDATE, "width", "height", "bytes", "sha256", "status", "reason", "decided_by")
-# The settings behind reasons, for rows of lists that do not tell.
-_OLDER_REASONS = {
-    "licence": LICENCES,
-    "too few pixels": MIN_SIDE,
-    "too many pixels": MAX_MEGAPIXELS,
-    "too large": MAX_BYTES,
-    "near-duplicate": NEAR_DUPLICATE_DISTANCE,
-}
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_STEM = 60
+_REASONS_SHOWN = 4
 # Openverse names a photo's page on Commons by its number alone.
 _PAGE_BY_NUMBER = "commons.wikimedia.org/w/index.php?curid="
 
@@ -47,14 +39,14 @@ Row = dict[str, str]
 
 
 class CollectedPhotos:
-    """Photos in a folder a material, and a row in ``collected.csv`` for every photo that was looked at.
+    """Photos in one folder per material, and one row in ``collected.csv`` for every photo that was examined.
 
-    A row comes before its photo: where a kill falls between the two, the photo waits in a hidden folder and gets its
-    name at the next call. A photo that is listed as kept and gone was removed by hand, and is not fetched again. Only
+    The row is written before the photo: after a kill between the two, the photo waits among the drafts and gets its
+    name in the next run. A photo that is listed as kept but gone was removed by hand, and is not fetched again. Only
     one thread of one process may use a folder.
 
     Attributes:
-        folder: where all of it is.
+        folder: the folder.
         list_path: the path of ``collected.csv``.
     """
 
@@ -62,49 +54,49 @@ class CollectedPhotos:
         self.folder = folder
         self.list_path = folder / COLLECTED
         self._rules = rules
-        self._unfinished = Unfinished(folder)
+        self._drafts = Drafts(folder)
         self._ledger = CsvLedger(self.list_path, COLUMNS, ("source", "id"))
         self._rows = self._ledger.rows()
-        self._put_in_place()
+        self._finish_moves()
         self._seen = {name for row in self._rows.values() if self._is_settled(row) for name in _names(row)}
         self._kept = Counter(row["material"] for row in self.kept_rows())
         self._file_of = {row["sha256"]: row["file"] for row in self.kept_rows()}
 
     def rows(self) -> list[Row]:
-        """What is known of each photo, by the names in ``COLUMNS``."""
+        """Return what is known of each photo, by the names in ``COLUMNS``."""
         return list(self._rows.values())
 
     def kept_rows(self) -> list[Row]:
-        """The rows of the photos that are there."""
+        """Return the rows of the photos that are there."""
         return [row for row in self.rows() if row["status"] == KEPT]
 
     def kept(self, material: str) -> int:
-        """How many photos of a material are there."""
+        """Return how many photos of a material are there."""
         return self._kept[material]
 
     def see(self, candidate: Candidate) -> bool:
-        """Whether a photo has to be looked at; from now on it has been, under all of its names."""
+        """Return whether a photo is new; from now on it is not, under any of its names."""
         names = _names(_row(candidate))
         is_new = self._seen.isdisjoint(names)
         self._seen |= names
         return is_new
 
     def draft(self, candidate: Candidate) -> Path:
-        """Where a photo's file is to be put together."""
-        return self._unfinished.path(_stem(candidate.source, candidate.id))
+        """Return where to put a photo's file together."""
+        return self._drafts.path(_stem(candidate.source, candidate.id))
 
     def same_file(self, sha256: str) -> str:
-        """The name of the photo that is this very file; empty: none is."""
+        """Return the name of the photo that is exactly this file; empty if there is none."""
         return self._file_of.get(sha256, "")
 
-    def leave_out(self, candidate: Candidate, reason: Reason, *, passing: bool = False) -> None:
-        """List why a photo is not taken, and remove its file; passing: it may be at another call."""
+    def leave_out(self, candidate: Candidate, reason: Reason, *, temporary: bool = False) -> None:
+        """List why a photo is not kept, and remove its file; temporary: another run should try again."""
         self.draft(candidate).unlink(missing_ok=True)
         told = {"reason": reason.text, "decided_by": self._rules.decided_by(reason.setting)}
-        self._write({**_row(candidate), **told, "status": FAILED if passing else LEFT_OUT})
+        self._write({**_row(candidate), **told, "status": FAILED if temporary else LEFT_OUT})
 
     def keep(self, candidate: Candidate, fetched: Fetched, photo: CollectedPhoto) -> str:
-        """Give a draft its name, which is returned: its path below the folder."""
+        """Give a draft its name and return that: its path below the folder."""
         folder = _NOT_IN_NAMES.sub("_", candidate.material.lower())
         name = f"{folder}/{_stem(candidate.source, candidate.id)}{photo.suffix}"
         width, height = photo.size
@@ -116,28 +108,25 @@ class CollectedPhotos:
         return name
 
     def finish(self) -> None:
-        """Write the list whole and sorted; not where there is none and nothing to list."""
+        """Write the list sorted, unless there is none and nothing to list."""
         if self.rows() or self.list_path.exists():
             self._ledger.finish()
 
     def remove_drafts(self) -> None:
-        """Remove what was begun in vain; what may still come goes on at another call."""
-        failed = [row for row in self.rows() if row["status"] == FAILED]
-        self._unfinished.sweep(tuple(_stem(row["source"], row["id"]) for row in failed))
+        """Remove the drafts of photos that were not kept."""
+        self._drafts.remove()
 
     def _is_settled(self, row: Row) -> bool:
-        if row["status"] == LEFT_OUT:
-            decided_by = row["decided_by"] or _OLDER_REASONS.get(kind_of(row["reason"]), "")
-            size = _number(row["width"]), _number(row["height"])
-            return self._rules.still_against(decided_by, row["licence"], size)
-        return row["status"] == KEPT
+        """Tell whether a photo need not be examined again: kept, or left out by settings that are still the same."""
+        unchanged = row["decided_by"] == self._rules.decided_by(row["decided_by"].partition("=")[0])
+        return row["status"] == KEPT or (row["status"] == LEFT_OUT and unchanged)
 
-    def _put_in_place(self) -> None:
-        """What a kill has left between a photo's row and its name."""
+    def _finish_moves(self) -> None:
+        """Give photos their names where a kill came after the row and before the name."""
         for row in self.rows():
             if row["status"] != KEPT or (self.folder / row["file"]).is_file():
                 continue
-            draft = self._unfinished.path(_stem(row["source"], row["id"]))
+            draft = self._drafts.path(_stem(row["source"], row["id"]))
             if draft.is_file() and sha256_of(draft) == row["sha256"]:
                 self._move(draft, row["file"])
             else:
@@ -153,8 +142,53 @@ class CollectedPhotos:
         self._rows[f"{row['source']} {row['id']}"] = row
 
 
-def kind_of(reason: str) -> str:
-    """A reason without its particulars."""
+def summary_metrics(photos: CollectedPhotos, materials: Sequence[str], bad_records: int) -> dict[str, float]:
+    """Return the metrics that the run logs; bad_records: of the catalogues."""
+    of_status = Counter(row["status"] for row in photos.rows())
+    return {
+        "photos": of_status[KEPT],
+        **{f"photos_{name}": of_status[status] for status, name in NOT_KEPT.items()},
+        "bad_records": bad_records,
+        "megabytes": sum(_number(row["bytes"]) for row in photos.kept_rows()) / 1e6,
+        **{f"photos_{material}": photos.kept(material) for material in materials},
+    }
+
+
+def report(photos: CollectedPhotos, materials: Sequence[str], wanted: int) -> None:
+    """Print tables by reason and by licence, and what is missing; wanted: photos per material."""
+    _report_reasons(photos, materials)
+    _report_licences(photos)
+    for material in materials:
+        if (kept := photos.kept(material)) < wanted:
+            warn(f'{material}: {kept:,} of {wanted:,} photos; more terms in set="terms.{material}=[…]" may help.')
+    if total := len(photos.kept_rows()):
+        there = f"{total:,} photos in {photos.folder}"
+        say(f"{there}; {photos.list_path} describes each, {ATTRIBUTION} names their authors.", "green")
+
+
+def _report_reasons(photos: CollectedPhotos, materials: Sequence[str]) -> None:
+    """Print how many photos of each material were kept, and left out for each of the most frequent kinds of reasons."""
+    left_out = [(row["material"], _kind_of(row["reason"])) for row in photos.rows() if row["status"] != KEPT]
+    kinds = [kind for kind, _ in Counter(kind for _, kind in left_out).most_common()]
+    shown = [*kinds[:_REASONS_SHOWN], "other"] if len(kinds) > _REASONS_SHOWN else kinds
+    counts = Counter((material, kind if kind in shown else "other") for material, kind in left_out)
+    rows = [
+        [material, f"{photos.kept(material):,}", *(f"{counts[material, kind]:,}" for kind in shown)]
+        for material in materials
+    ]
+    table(f"{photos.folder}: photos kept and left out", ["material", "kept", *shown], rows)
+
+
+def _report_licences(photos: CollectedPhotos) -> None:
+    kept = [(licence_name(row), _number(row["bytes"])) for row in photos.kept_rows()]
+    sizes = pd.DataFrame(kept, columns=["licence", "bytes"]).groupby("licence")["bytes"].agg(["size", "sum"])
+    sizes = sizes.sort_values("size", ascending=False, kind="stable")
+    rows = [[str(name), f"{count:,}", f"{total / 1e6:,.1f}"] for name, count, total in sizes.itertuples()]
+    table(f"{photos.folder}: photos by licence", ["licence", "photos", "MB"], rows)
+
+
+def _kind_of(reason: str) -> str:
+    """Return a reason without its details."""
     return re.split(r"[:(]", reason)[0].strip()
 
 
@@ -165,7 +199,7 @@ def _row(candidate: Candidate) -> Row:
 
 
 def _names(row: Row) -> set[str]:
-    """All that one and the same photo may be called, in one catalogue or another."""
+    """Return all names of a photo, in any catalogue."""
     addresses = {row[column].partition("://")[2] for column in ("photo_url", "page_url") if row[column]}
     if row["source"] == "commons":
         addresses.add(f"{_PAGE_BY_NUMBER}{row['id']}")
@@ -173,7 +207,7 @@ def _names(row: Row) -> set[str]:
 
 
 def _stem(source: str, identity: str) -> str:
-    """A file name's beginning that no other photo has, of [a-z0-9_-] alone, whatever the catalogue calls the photo."""
+    """Return a unique stem of [a-z0-9_-] for a photo's file name, whatever the catalogue calls the photo."""
     plain = _NOT_IN_NAMES.sub("_", identity.lower())[:_LONGEST_STEM]
     if plain == identity:
         return f"{source}_{plain}"

@@ -1,8 +1,9 @@
-"""Photo after photo, from a catalogue's word to a file in the folder or a reason why not."""
+"""Takes photo after photo, from a catalogue's description to a file in the folder or a reason why not."""
 
 from __future__ import annotations
 
 import itertools
+import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,26 +11,25 @@ from dataclasses import dataclass, replace
 
 from wastelens.data.photos.decode import BadPhotoError
 from wastelens.getting.catalogues import Candidate
-from wastelens.getting.collectable import (
-    KINDS,
-    NEAR_DUPLICATE_DISTANCE,
-    NO_PHOTO,
+from wastelens.getting.collected_photos import CollectedPhotos
+from wastelens.getting.fetching import next_of
+from wastelens.getting.known_photos import KnownPhotos
+from wastelens.getting.rules import (
+    NOT_A_PHOTO,
+    TYPES,
     CollectedPhoto,
     Reason,
     Rules,
     UnwantedPhotoError,
     read_collected,
 )
-from wastelens.getting.collected_photos import CollectedPhotos
-from wastelens.getting.known_photos import KnownPhotos
-from wastelens.getting.parallel import result_of
 from wastelens.web.client import Fetched, Web
 from wastelens.web.errors import Unfetchable
 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """A candidate that has become a file and its photo."""
+    """A candidate whose file has arrived."""
 
     candidate: Candidate
     fetched: Fetched
@@ -38,28 +38,28 @@ class _Arrival:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """A candidate that nothing can become of; passing: at another call it may."""
+    """A candidate that is left out; temporary: another run should try it again."""
 
     candidate: Candidate
     reason: Reason
-    passing: bool = False
+    temporary: bool = False
 
 
 @dataclass(frozen=True)
 class Collector:
-    """Takes what it is offered until there is enough.
+    """Keeps photos from those offered until there are enough.
 
-    Photos are fetched by several threads, and judged in the order in which they were offered, so that of two that
-    look alike the same one is kept every time.
+    Several threads fetch photos, but they are judged in the order in which they were offered, so that of two that look
+    alike the same one is kept every time.
 
     Attributes:
-        web: where photos come from.
-        pool: fetches them.
-        ahead: how many are on their way at once.
+        web: the client to fetch with.
+        pool: the threads that fetch.
+        ahead: how many photos are fetched at once.
         photos: the folder they go to.
-        known: what they must not repeat.
-        rules: what is wanted.
-        after_each: is told after each photo whether it was kept.
+        known: photos that they must not repeat.
+        rules: which photos are wanted.
+        after_each: called after each photo with whether it was kept.
     """
 
     web: Web
@@ -71,31 +71,32 @@ class Collector:
     after_each: Callable[[bool], None]
 
     def collect(self, material: str, wanted: int, candidates: Iterable[Candidate]) -> None:
-        """Take photos of a material until so many are there, or no more are offered.
+        """Keep photos of a material until there are as many as wanted, or no more are offered.
 
         Raises:
-            NoNetwork: nobody at all can be reached.
+            NoNetwork: no host at all can be reached.
             OSError: the folder cannot be written.
         """
         worth_fetching = self._worth_fetching(candidates)
-        on_their_way: deque[Future[_Arrival | _Refusal]] = deque()
+        under_way: deque[queue.SimpleQueue[Future[_Arrival | _Refusal]]] = deque()
         while True:
             missing = wanted - self.photos.kept(material)
-            room = min(self.ahead, missing) - len(on_their_way)
+            room = min(self.ahead, missing) - len(under_way)
             for candidate in itertools.islice(worth_fetching, max(0, room)):
-                on_their_way.append(self.pool.submit(self._fetch, candidate))
-            if not on_their_way:
+                under_way.append(queue.SimpleQueue())
+                self.pool.submit(self._fetch, candidate).add_done_callback(under_way[-1].put)
+            if not under_way:
                 return
-            self.after_each(self._settle(result_of(on_their_way.popleft())))
+            self.after_each(self._settle(next_of(under_way.popleft()).result()))
 
     def _worth_fetching(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
-        """Those that are new, and that nothing their catalogue says of them is against."""
+        """Yield those that are new and whose description breaks no rule."""
         for candidate in candidates:
             if not self.photos.see(candidate):
                 continue
             against = self.rules.reason_against(candidate.licence, (candidate.width, candidate.height))
-            if candidate.mime and candidate.mime not in KINDS:
-                against = against or Reason(f"{NO_PHOTO}: {candidate.mime}")
+            if candidate.mime and candidate.mime not in TYPES:
+                against = against or Reason(f"{NOT_A_PHOTO}: {candidate.mime}")
             if against is not None:
                 self.photos.leave_out(candidate, against)
                 self.after_each(False)
@@ -105,11 +106,11 @@ class Collector:
     def _fetch(self, candidate: Candidate) -> _Arrival | _Refusal:
         draft, told = self.photos.draft(candidate), (candidate.width, candidate.height)
         try:
-            fetched = self.web.fetch_file(candidate.photo_url, draft, kinds=("image/",))
+            fetched = self.web.fetch_file(candidate.photo_url, draft)
             photo = read_collected(draft, self.known.side_px, self.rules, candidate.licence, told)
         except Unfetchable as error:
-            return _Refusal(candidate, Reason.of(error), passing=not error.lasting)
-        except UnwantedPhotoError as error:  # a catalogue may have told another size
+            return _Refusal(candidate, Reason.of(error), temporary=not error.permanent)
+        except UnwantedPhotoError as error:  # a catalogue may have stated another size
             width, height = error.size
             return _Refusal(replace(candidate, width=width, height=height), error.reason)
         except BadPhotoError as error:
@@ -117,22 +118,19 @@ class Collector:
         return _Arrival(candidate, fetched, photo)
 
     def _settle(self, end: _Arrival | _Refusal) -> bool:
-        """Keep a photo, or list why not; whether it was kept."""
+        """Keep a photo or list why not; return whether it was kept."""
+        if isinstance(end, _Arrival) and (repeats := self._repeats(end)) is not None:
+            end = _Refusal(end.candidate, repeats)
         if isinstance(end, _Refusal):
-            self.photos.leave_out(end.candidate, end.reason, passing=end.passing)
+            self.photos.leave_out(end.candidate, end.reason, temporary=end.temporary)
             return False
-        repeats = self._repeats(end)
-        if repeats is not None:
-            self.photos.leave_out(end.candidate, repeats)
-            return False
-        pixels = end.photo.pixels_0_255
-        self.known.add(self.photos.keep(end.candidate, end.fetched, end.photo), pixels)
+        self.known.add(self.photos.keep(end.candidate, end.fetched, end.photo), end.photo.pixels_0_255)
         return True
 
     def _repeats(self, arrival: _Arrival) -> Reason | None:
-        """Which photo is the same, or looks alike."""
+        """Return which photo is the same or looks alike, as a reason; None: no photo does."""
         same = self.photos.same_file(arrival.fetched.sha256)
         if same:
             return Reason(f"the same file: as {same}")
         near = self.known.repeated_by(arrival.photo.pixels_0_255)
-        return Reason(near, NEAR_DUPLICATE_DISTANCE) if near else None
+        return Reason(near, "near_duplicate_distance") if near else None

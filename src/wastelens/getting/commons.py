@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from wastelens.config.getting import ApiConfig
+from wastelens.config.collect import ApiConfig
 from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
 from wastelens.getting.licences import commons_licences, freest
 from wastelens.getting.plain_text import first_link, plain_text, web_address
+from wastelens.getting.rules import Rules
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 
 PHOTOS_PER_PAGE, MOST_PAGES = 50, 20
 COPY_WIDTH_PX = 1280  # one of the widths that Wikimedia keeps copies of
-MAX_LAG_S = 5  # of its database; above that the API asks to come back
+MAX_LAG_S = 5  # of its database; above that the API asks clients to wait
 _ATTEMPTS = 5
 _FIXED: dict[str, str | int] = {
     "action": "query",
@@ -33,40 +33,19 @@ _FIXED: dict[str, str | int] = {
 }
 
 
-@dataclass(frozen=True)
-class Largest:
-    """Of what is larger than this, Commons' own copy of a smaller width is taken.
-
-    Attributes:
-        megapixels: of a JPEG.
-        whole_megapixels: of what can only be decoded whole.
-        size_bytes: of the file.
-    """
-
-    megapixels: float
-    whole_megapixels: float
-    size_bytes: int
-
-    def is_exceeded(self, mime: str, megapixels: float, size_bytes: int) -> bool:
-        """Whether a file is larger."""
-        most = self.megapixels if mime == "image/jpeg" else min(self.megapixels, self.whole_megapixels)
-        return megapixels > most or size_bytes > self.size_bytes
-
-
 class Commons:
-    """Searches the files of Wikimedia Commons, one request after another."""
+    """Searches the files of Wikimedia Commons, one request at a time."""
 
     name = "commons"
 
-    def __init__(self, web: Web, config: ApiConfig, licences: Collection[str], largest: Largest) -> None:
+    def __init__(self, web: Web, config: ApiConfig, rules: Rules) -> None:
         self._web = web
         self._config = config
-        self._licences = licences
-        self._largest = largest
+        self._rules = rules
         self.bad_records = 0
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
-        """Page after page, each in the order of its search."""
+        """Yield photos page after page, each in the order of the search results."""
         parameters = {**_FIXED, "gsrsearch": f"{term} filetype:bitmap"}
         following: dict[str, str | int] = {}
         for _ in range(MOST_PAGES):
@@ -76,12 +55,12 @@ class Commons:
                     yield self._candidate(page, material, term)
                 except BadRecord:
                     self.bad_records += 1
-            before, following = following, _following(answer)
+            before, following = following, _continuation(answer)
             if not following or following == before:
                 return
 
     def _answer(self, parameters: dict[str, str | int]) -> dict[str, Any]:
-        """The API's answer; while its database lags it answers with an error, and Web heeds how long to wait."""
+        """Return the API's answer; while its database lags it is an error, and Web waits as long as the API asks."""
         code = ""
         for _ in range(_ATTEMPTS):
             try:
@@ -91,7 +70,7 @@ class Commons:
             except Unfetchable as error:
                 raise CatalogueDown(str(error)) from None
             if not isinstance(answer, dict):
-                raise CatalogueDown("its answer is no JSON object")
+                raise CatalogueDown("its answer is not a JSON object")
             if "error" not in answer:
                 return answer
             code = plain_text(answer["error"].get("code")) if isinstance(answer["error"], dict) else ""
@@ -106,25 +85,25 @@ class Commons:
         if not identity or not photo_url:
             raise BadRecord
         mime = plain_text(info.get("mime"))
-        if self._largest.is_exceeded(mime, width * height / 1e6, number(info.get("size"))):
+        if self._rules.is_too_large(mime, (width, height), number(info.get("size"))):  # then Commons' own smaller copy
             copy = web_address(info.get("thumburl"))
             if copy:
                 photo_url, width, height = copy, number(info.get("thumbwidth")), number(info.get("thumbheight"))
         told = info.get("extmetadata")
-        name = _said(told, "LicenseShortName") or _said(told, "License")
-        licences = commons_licences(name) or commons_licences(_said(told, "License"))
-        licence = freest(licences, self._licences) or next(iter(licences), None)
+        name = _text(told, "LicenseShortName") or _text(told, "License")
+        licences = commons_licences(name) or commons_licences(_text(told, "License"))
+        licence = freest(licences, self._rules.licences) or next(iter(licences), None)
         return Candidate(
             source=self.name,
             id=str(identity),
             material=material,
             term=term,
-            title=_said(told, "ObjectName") or _title(page),
-            creator=_said(told, "Artist"),
-            creator_url=first_link(_raw(told, "Artist")),
+            title=_text(told, "ObjectName") or _title(page),
+            creator=_text(told, "Artist"),
+            creator_url=first_link(_value(told, "Artist")),
             licence=licence.code if licence else name,
             licence_version=licence.version if licence else "",
-            licence_url=licence.link(web_address(_raw(told, "LicenseUrl"))) if licence else "",
+            licence_url=licence.link(web_address(_value(told, "LicenseUrl"))) if licence else "",
             page_url=web_address(info.get("descriptionurl")),
             photo_url=photo_url,
             width=width,
@@ -134,7 +113,7 @@ class Commons:
 
 
 def _pages(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The files that are described, the best first; what is still without a description comes with a later answer."""
+    """Return the files that are described, the best first; descriptions of the others come with a later answer."""
     nothing_found = "batchcomplete" in answer or "continue" in answer
     query = answer.get("query", {"pages": []} if nothing_found else None)
     pages = query.get("pages", []) if isinstance(query, dict) else None
@@ -149,21 +128,21 @@ def _is_described(page: Any) -> bool:
     return isinstance(info, list) and bool(info) and isinstance(info[0], dict)
 
 
-def _following(answer: dict[str, Any]) -> dict[str, str | int]:
-    """What to ask with for the next answer; empty: this was the last."""
+def _continuation(answer: dict[str, Any]) -> dict[str, str | int]:
+    """Return the parameters for the next answer; empty: this was the last."""
     given = answer.get("continue")
     if not isinstance(given, dict):
         return {}
     return {str(name): value for name, value in given.items() if isinstance(value, str | int)}
 
 
-def _raw(told: Any, name: str) -> object:
+def _value(told: Any, name: str) -> object:
     entry = told.get(name) if isinstance(told, dict) else None
     return entry.get("value") if isinstance(entry, dict) else None
 
 
-def _said(told: Any, name: str) -> str:
-    return plain_text(_raw(told, name))
+def _text(told: Any, name: str) -> str:
+    return plain_text(_value(told, name))
 
 
 def _title(page: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The photos that a new one must not repeat: those a model is judged on, and those that are in the folder already."""
+"""The photos that a new one must not repeat: those a model is judged on, and those already in the folder."""
 
 from __future__ import annotations
 
@@ -9,29 +9,27 @@ import weakref
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.duplicates.correlation import confirmed_pairs
 from wastelens.data.duplicates.perceptual_hash import Hashes, perceptual_hashes
 from wastelens.data.photos.decode import Photo
 from wastelens.data.prepared.dataset import PreparedDataset
-
-Photos = npt.NDArray[np.uint8]
+from wastelens.system.arrays import IndexArray, PhotoArray
 
 _CONFIRMED_AT_ONCE = 64
 _HASHED_AT_ONCE = 32
 
 
 def judged_photos(dataset: PreparedDataset) -> PhotoRows:
-    """The photos that are in val or test, in the one split or in any fold."""
+    """Return the photos that are in val or test, in the single split or in any fold."""
     splits = [dataset.split(fold) for fold in range(int(dataset.manifest["split"]["folds"]) + 1)]
     rows = [part.frame["photo_index"] for split in splits for part in (split.val, split.test)]
     return PhotoRows([(dataset.photos, np.unique(np.concatenate(rows)).astype(np.intp))])
 
 
 class KnownPhotos:
-    """Finds near-duplicates, turned or mirrored ones too; holds 64 bytes a photo, and no pixels.
+    """Finds near-duplicates, also rotated or mirrored ones; holds 64 bytes per photo in memory, and no pixels.
 
     Args:
         judged: val and test photos of the prepared dataset.
@@ -41,12 +39,12 @@ class KnownPhotos:
     """
 
     def __init__(self, judged: PhotoRows, collected: PhotoRows, names: list[str], max_distance: int) -> None:
-        self._photos = _one_behind_the_other(judged, collected)
+        self._photos = _joined(judged, collected)
         self._added = _AddedPhotos(self._photos.side_px)
         self._judged = len(judged)
         self._names = list(names)
         self._max_distance = max_distance
-        self._hashes = perceptual_hashes(cast(Photos, self._photos), _HASHED_AT_ONCE)
+        self._hashes = perceptual_hashes(cast(PhotoArray, self._photos), _HASHED_AT_ONCE)
 
     @property
     def side_px(self) -> int:
@@ -54,18 +52,19 @@ class KnownPhotos:
         return self._photos.side_px
 
     def repeated_by(self, photo: Photo) -> str:
-        """Which of them a photo repeats, as a reason; empty: none. Photo: uint8 (side, side, 3)."""
+        """Return which known photo a photo repeats, as a reason; empty: none. Photo: uint8 (side, side, 3)."""
         near = self._near(perceptual_hashes(photo[np.newaxis])[0])
-        both = _one_behind_the_other(photo[np.newaxis], self._photos, cast(Photos, self._added))
+        both = _joined(photo[np.newaxis], self._photos, cast(PhotoArray, self._added))
         for start in range(0, len(near), _CONFIRMED_AT_ONCE):  # the first that is confirmed is enough
             pairs = np.array([(0, 1 + row) for row in near[start : start + _CONFIRMED_AT_ONCE]], dtype=np.int64)
-            confirmed = confirmed_pairs(cast(Photos, both), pairs)
+            confirmed = confirmed_pairs(cast(PhotoArray, both), pairs)
             if len(confirmed):
-                return self._reason(int(confirmed[0, 1]) - 1)
+                row = int(confirmed[0, 1]) - 1 - self._judged
+                return f"near-duplicate: of {'a val or test photo' if row < 0 else self._names[row]}"
         return ""
 
     def repeat_judged(self) -> int:
-        """How many photos of the folder repeat val or test photos, as those of another split or dataset may."""
+        """Count the folder's photos that repeat val or test photos, as those of another split or dataset may."""
         pairs = [
             (row, judged)
             for row in range(self._judged, len(self._hashes))
@@ -73,63 +72,56 @@ class KnownPhotos:
             if judged < self._judged
         ]
         confirmed = [
-            confirmed_pairs(cast(Photos, self._photos), np.array(pairs[start : start + _CONFIRMED_AT_ONCE]))
+            confirmed_pairs(cast(PhotoArray, self._photos), np.array(pairs[start : start + _CONFIRMED_AT_ONCE]))
             for start in range(0, len(pairs), _CONFIRMED_AT_ONCE)
         ]
         return len({int(row) for some in confirmed for row in some[:, 0]})
 
-    def _near(self, hashes: Hashes) -> npt.NDArray[np.intp]:
-        """The known photos whose hashes come near; hashes: uint64 (8,).
+    def add(self, name: str, photo: Photo) -> None:
+        """Add a photo, uint8 (side, side, 3), whose file has that name below the folder."""
+        self._hashes = np.concatenate([self._hashes, perceptual_hashes(photo[np.newaxis])])
+        self._names.append(name)
+        self._added.add(photo)
 
-        These are the pairs of ``near_duplicate_pairs``, which looks for those among many known photos too.
+    def _near(self, hashes: Hashes) -> IndexArray:
+        """Return the rows of known photos whose hashes come near; hashes: uint64 (8,), one per orientation.
+
+        They are the pairs that ``near_duplicate_pairs`` would find, which compares many photos with each other.
         """
         turned_them = np.bitwise_count(self._hashes ^ hashes[0]) <= self._max_distance
         turned_it = np.bitwise_count(self._hashes[:, :1] ^ hashes) <= self._max_distance
         return np.flatnonzero((turned_them | turned_it).any(axis=1))
 
-    def _reason(self, row: int) -> str:
-        if row < self._judged:
-            return "near-duplicate: of a val or test photo"
-        return f"near-duplicate: of {self._names[row - self._judged]}"
 
-    def add(self, name: str, photo: Photo) -> None:
-        """From now on a photo is known, uint8 (side, side, 3), whose file has that name below the folder."""
-        self._hashes = np.concatenate([self._hashes, perceptual_hashes(photo[np.newaxis])])
-        self._names.append(name)
-        self._added.add(photo)
-
-
-def _one_behind_the_other(*sources: Photos | PhotoRows) -> PhotoRows:
+def _joined(*sources: PhotoArray | PhotoRows) -> PhotoRows:
     return PhotoRows([(photos, np.arange(len(photos))) for photos in sources])
 
 
 class _AddedPhotos:
-    """Photos that stand for an array, uint8 (photos, side, side, 3), and wait in a temporary file."""
+    """Stands for an array, uint8 (photos, side, side, 3), whose photos are in a temporary file.
+
+    A file, as a memory map that grows onto a full disk would kill the process.
+    """
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, side_px: int) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it ends with this object
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object
         weakref.finalize(self, self._file.close)
-        self._count = 0
-        self._of_one = (side_px, side_px, 3)
+        self.shape = (0, side_px, side_px, 3)
 
     def __len__(self) -> int:
-        return self._count
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self._count, *self._of_one)
+        return self.shape[0]
 
     def add(self, photo: Photo) -> None:
         self._file.seek(0, os.SEEK_END)
         self._file.write(photo.tobytes())
-        self._count += 1
+        self.shape = (len(self) + 1, *photo.shape)
 
-    def __getitem__(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    def __getitem__(self, rows: IndexArray) -> PhotoArray:
         return np.stack([self._photo(row) for row in rows.tolist()])
 
     def _photo(self, row: int) -> Photo:
-        size_bytes = math.prod(self._of_one)
+        size_bytes = math.prod(self.shape[1:])
         self._file.seek(row * size_bytes)
-        return np.frombuffer(self._file.read(size_bytes), np.uint8).reshape(self._of_one)
+        return np.frombuffer(self._file.read(size_bytes), np.uint8).reshape(self.shape[1:])

@@ -1,4 +1,4 @@
-"""A CSV file that grows by a row as each photo ends, and that a kill at any moment leaves readable."""
+"""The state of a folder of photos between runs: a list that survives a kill at any moment, and drafts of photos."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,15 +21,15 @@ _HIDDEN_FORMULA = re.compile(r"'+[=+\-@]")
 
 
 class CsvLedger:
-    """Rows by key in a CSV file, UTF-8; threads share one, processes do not.
+    """Rows by key in a CSV file (UTF-8) that is appended to; shared by threads, not by processes.
 
-    A cell is one line: ends of lines and other control characters in it become spaces. A cell that a spreadsheet would
-    take for a formula (``=``, ``+``, ``-`` or ``@`` first) has an apostrophe before it in the file, not in the rows.
+    A cell is one line: line ends and other control characters become spaces. A cell that a spreadsheet would take for
+    a formula (beginning with ``=``, ``+``, ``-`` or ``@``) has an apostrophe before it in the file, not in the rows.
 
     Args:
-        path: of the file; it need not be there.
-        columns: in their order in the file.
-        key: the column, or the columns together, that tell rows apart; none of them can be empty.
+        path: of the file, which need not exist.
+        columns: in the order of the file.
+        key: the column or columns that identify a row; they are never empty.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...], key: str | tuple[str, ...]) -> None:
@@ -39,9 +40,9 @@ class CsvLedger:
         self._sound = False
 
     def rows(self) -> dict[str, dict[str, str]]:
-        """Key → its row, in the file's order; the last row of a key counts. A last line cut short is left out.
+        """Return key → row, in the file's order; the last row of a key counts, a truncated last line is ignored.
 
-        The key is that column's cell, or those columns' cells with spaces between.
+        The key is the key column's cell, or the key columns' cells joined by spaces.
 
         Raises:
             DatasetError: the file is another table.
@@ -50,21 +51,21 @@ class CsvLedger:
             return self._read()
 
     def append(self, row: Mapping[str, object]) -> None:
-        """Write a row; columns that are not given are empty. Once this returns, a kill does not lose it.
+        """Write a row; missing columns are empty. Once this returns, a kill does not lose the row.
 
         Raises:
             DatasetError: the file is another table.
         """
         with self._lock:
             if not self._sound:
-                self._mend()
-            self._sound = False  # if a full disk cuts the line short
+                self._repair()
+            self._sound = False  # in case a full disk cuts the line short
             with self.path.open("ab") as file:
-                file.write(_line([_written(row.get(column, "")) for column in self.columns]))
+                file.write(_line(_written(row.get(column, "")) for column in self.columns))
             self._sound = True
 
     def finish(self) -> None:
-        """Write the file anew: a row a key, sorted by its columns from the left, in one step.
+        """Rewrite the file in one step, with one row per key, sorted by its columns from the left.
 
         Raises:
             DatasetError: the file is another table.
@@ -90,21 +91,34 @@ class CsvLedger:
         rows = [{column: _read_back(cells.get(column, "")) for column in self.columns} for cells in listed]
         return {" ".join(row[key] for key in self._key): row for row in rows if all(row[key] for key in self._key)}
 
-    def _mend(self) -> None:
-        """Leave the file so that a line can be added: with our columns, its last line whole."""
-        header = _line(self.columns)
+    def _repair(self) -> None:
+        """Make sure that a line can be appended: that the columns are ours and the last line is whole."""
         content = self.path.read_bytes() if self.path.exists() else b""
-        if not content.startswith(header) or not content.endswith(_LINE_END):
+        if not content.startswith(_line(self.columns)) or not content.endswith(_LINE_END):
             self._replace(self._read().values())
-        self._sound = True
 
     def _replace(self, rows: Iterable[Mapping[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f"{self.path.name}.part")
-        lines = [_line(self.columns)]
-        lines += [_line([_written(row[column]) for column in self.columns]) for row in rows]
-        aside.write_bytes(b"".join(lines))
+        lines = [_line(_written(row[column]) for column in self.columns) for row in rows]
+        aside.write_bytes(b"".join([_line(self.columns), *lines]))
         os.replace(aside, self.path)
+
+
+class Drafts:
+    """Photos that have no place in a folder yet, in a hidden folder below it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / ".unfinished"
+
+    def path(self, name: str) -> Path:
+        """Return the path for a draft of this name."""
+        self._folder.mkdir(exist_ok=True)
+        return self._folder / name
+
+    def remove(self) -> None:
+        """Remove all drafts."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _line(cells: Iterable[str]) -> bytes:

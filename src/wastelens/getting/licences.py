@@ -1,4 +1,4 @@
-"""Licences of photos: what catalogues call them, and Creative Commons' short codes for them."""
+"""Licences of photos: catalogues' names for them, and Creative Commons' short codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-# The freest first: what asks for nothing, then for attribution, for the same licence, then what forbids something.
+# The freest first: no conditions, then attribution, then the same licence, then what forbids some use.
 CODES = ("cc0", "pdm", "by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd")
 _PUBLIC_DOMAIN = {"cc0": ("CC0", "publicdomain/zero"), "pdm": ("Public Domain Mark", "publicdomain/mark")}
 _HOME = "https://creativecommons.org"
@@ -14,7 +14,7 @@ _VERSION = re.compile(r"[1-4]\.\d")
 _EITHER = re.compile(r"\s*(?:,|;|\||/|\bor\b)\s*")
 _CC0 = re.compile(r"cc[ -]?(?:0|zero)(?:[ -]1\.0)?")
 _MARK = re.compile(r"public domain(?: mark(?: 1\.0)?)?|pdm|pd(?:[ -][a-z0-9-]+)*|cc[ -]pd(?:[ -]mark)?(?:[ -]1\.0)?")
-# Behind the version: older ones as well, a jurisdiction, or how it came about. Never a further restriction.
+# After the version: older versions, a jurisdiction, or its origin; never a further restriction.
 _CC = re.compile(
     r"cc[ -]by(?P<terms>(?:[ -](?:nc|nd|sa))*)(?:[ -](?P<version>[1-4]\.\d))?"
     r"(?:[ -](?:[1-4]\.\d|migrated|unported|international|generic|all))*(?:[ -]\(?(?!(?:nc|nd|sa)\b)[a-z]{2,3}\)?)?"
@@ -27,7 +27,7 @@ class Licence:
 
     Attributes:
         code: one of ``CODES``.
-        version: as in ``4.0``; empty: not told.
+        version: such as ``4.0``; empty: not stated.
     """
 
     code: str
@@ -35,12 +35,12 @@ class Licence:
 
     @property
     def name(self) -> str:
-        """As people write it: ``CC BY-SA 4.0``."""
+        """The usual name: ``CC BY-SA 4.0``."""
         name = _PUBLIC_DOMAIN[self.code][0] if self.code in _PUBLIC_DOMAIN else f"CC {self.code.upper()}"
         return f"{name} {self.version}".rstrip()
 
     def link(self, given: str = "") -> str:
-        """Where its text is: the address given with it, if it is one of this licence's."""
+        """Return the URL of its text: the given one if it belongs to this licence."""
         path = _PUBLIC_DOMAIN[self.code][1] if self.code in _PUBLIC_DOMAIN else f"licenses/{self.code}"
         version = self.version or ("1.0" if self.code in _PUBLIC_DOMAIN else "")
         own = f"{_HOME}/{path}/{version}/" if version else f"{_HOME}/{path}/"
@@ -49,15 +49,16 @@ class Licence:
 
 
 def openverse_licence(code: str, version: str) -> Licence | None:
-    """The licence that Openverse means; None: one that is not Creative Commons', or one of its forgotten ones."""
+    """Return the licence for Openverse's code; None: not by Creative Commons, or one of its retired ones."""
     code = code.strip().lower()
     return Licence(code, version if _VERSION.fullmatch(version) else "") if code in CODES else None
 
 
 def commons_licences(name: str) -> list[Licence]:
-    """All Creative Commons licences that a name on Commons offers: ``CC BY-SA 4.0``, ``cc-by-2.0-de``, ``GFDL or …``.
+    """Return all Creative Commons licences that a name on Commons offers.
 
-    What is not understood to its last word is left out.
+    Names are like ``CC BY-SA 4.0``, ``cc-by-2.0-de`` and ``GFDL or …``. Those not understood to
+    their last word are left out.
     """
     found = [_one_of_commons(alternative) for alternative in _EITHER.split(name.strip().lower())]
     return [licence for licence in found if licence is not None]
@@ -77,6 +78,6 @@ def _one_of_commons(name: str) -> Licence | None:
 
 
 def freest(licences: Sequence[Licence], allowed: Collection[str]) -> Licence | None:
-    """Of these, the one that asks for the least among those allowed; None: none is."""
+    """Return the allowed licence with the fewest conditions; None: none is allowed."""
     usable = [licence for licence in licences if licence.code in allowed]
     return min(usable, key=lambda licence: CODES.index(licence.code)) if usable else None

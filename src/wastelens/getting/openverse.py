@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from wastelens.config.getting import ApiConfig
+from wastelens.config.collect import ApiConfig
 from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
 from wastelens.getting.licences import openverse_licence
 from wastelens.getting.plain_text import plain_text, web_address
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 
-# Without an account; at present it also ends after 240 photos, which ``page_count`` tells.
+# The limits without an account; at present it also ends after 240 photos, which ``page_count`` says.
 PHOTOS_PER_PAGE, MOST_PAGES = 20, 20
-# Answers to a further page, where only its number differs from what was answered before: one may look no deeper.
+# Answers to a further page that mean that results end here without an account.
 _NO_DEEPER = (400, 401, 403, 404)
 _KINDS = {"jpg": "jpeg", "tif": "tiff", "svg": "svg+xml"}
 
 
 class Openverse:
-    """Searches Openverse without an account, and without what it considers unfit for minors."""
+    """Searches Openverse without an account, and skips photos that it considers unfit for minors."""
 
     name = "openverse"
 
@@ -31,7 +31,7 @@ class Openverse:
         self.bad_records = 0
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
-        """Page after page; asks for photos under the licences that are allowed alone."""
+        """Yield photos page after page; only those under allowed licences are requested."""
         page = pages = 1
         while page <= min(pages, MOST_PAGES):
             answer = self._page(term, page)

@@ -1,4 +1,4 @@
-"""Whether a file is the photo that the annotations speak of, by its header and its end: nothing is decoded."""
+"""Checks by its header and its end, without decoding it, whether a file is the photo that the annotations describe."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ SMALLEST_SIDE_PX = 64
 LARGEST_MEGAPIXELS = 500
 _PIECE = 1 << 16
 _JPEG_END = b"\xff\xd9"
-# Pillow holds whole chunks of a PNG in memory, and a whole WebP: no camera's file has larger ones than these.
+# Pillow holds whole chunks of a PNG in memory, and a whole WebP; no camera writes larger ones than these.
 _LARGEST_CHUNK_BESIDE_PIXELS = 1 << 23
 _LARGEST_WEBP = 1 << 25
 _EXIF_ORIENTATION = 0x0112
 _TURNED_BY_90_DEGREES = (5, 6, 7, 8)
-# What Pillow raises over broken headers.
+# Pillow raises any of these for broken headers.
 _BROKEN = (
     *(SyntaxError, OSError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, EOFError, MemoryError),
     *(struct.error, zlib.error),
 )
-# Not Image.open: it warns of photos with more than 89 megapixels, and looks through a JPEG for further frames.
+# Not Image.open, which warns of photos above 89 megapixels and searches a JPEG for further frames.
 _READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\xff\xd8\xff": JpegImageFile,
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"RIFF": WebPImageFile,
 }
-# What a header may hold is limited, but not by much: one at a time is enough of it in memory.
+# A header may be large, so only one is held in memory at a time.
 _one_header = threading.Lock()
 
 
 class WrongPhotoError(Exception):
-    """A file that is not the photo it should be; the message is the reason, for the list of such photos."""
+    """A file that is not the photo it should be; the message is the reason, for ``download.csv``."""
 
 
 def check_photo(path: Path, annotated: tuple[float, float]) -> tuple[int, int]:
-    """The upright (width, height) of a photo in pixels, read in little memory, however large it is.
+    """Return the upright (width, height) of a photo in pixels, using little memory however large it is.
 
     Args:
-        path: a JPEG, PNG or WebP file under whatever name.
-        annotated: its (width, height) in the annotations, in either orientation; where they are impossible ones, any
-            shape will do.
+        path: a JPEG, PNG or WebP file of any name.
+        annotated: its (width, height) in the annotations, in either orientation; if they are impossible, any shape is
+            accepted.
 
     Raises:
-        WrongPhotoError: no such file, damaged, cut off, absurdly large or small, or of another shape than annotated.
+        WrongPhotoError: another file, damaged, cut off, absurdly large or small, or of another shape than annotated.
     """
     with path.open("rb") as file:
         reader = _reader(file.read(512))
@@ -76,14 +76,14 @@ def _reader(start: bytes) -> type[ImageFile.ImageFile]:
         if start.startswith(magic) and (magic != b"RIFF" or start[8:12] == b"WEBP"):
             return reader
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-        raise WrongPhotoError("a web page, no photo")
+        raise WrongPhotoError("a web page, not a photo")
     if not set(start) & set(range(9)):
-        raise WrongPhotoError("a text, no photo")
+        raise WrongPhotoError("text, not a photo")
     raise WrongPhotoError("neither JPEG, PNG nor WebP")
 
 
 def _check_png(file: BinaryIO) -> None:
-    """Every chunk's checksum up to the last one (PNG specification, third edition, §5.3)."""
+    """Check every chunk's checksum up to the last one (PNG specification, third edition, §5.3)."""
     file.seek(8)
     kind = b""
     while kind != b"IEND":
@@ -105,7 +105,7 @@ def _check_png(file: BinaryIO) -> None:
 
 
 def _check_webp(file: BinaryIO) -> None:
-    """Its length (RFC 9649, §2.4); the reader looks at the rest."""
+    """Check its length (RFC 9649, §2.4); the reader checks the rest."""
     file.seek(4)
     promised = int.from_bytes(file.read(4), "little") + 8
     if promised > _LARGEST_WEBP:
@@ -115,10 +115,10 @@ def _check_webp(file: BinaryIO) -> None:
 
 
 def _upright_size(file: BinaryIO, reader: type[ImageFile.ImageFile]) -> tuple[int, int]:
-    """Leaves a JPEG's file where its first scan begins."""
+    """Return the upright (width, height); a JPEG's file is left where its first scan begins."""
     file.seek(0)
     with _one_header, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of EXIF data that is broken, which no photo depends on
+        warnings.simplefilter("ignore")  # about broken EXIF data, which does not matter
         try:
             header = reader(file)
         except Image.DecompressionBombError:  # of a WebP, before anything is decoded
@@ -131,16 +131,16 @@ def _upright_size(file: BinaryIO, reader: type[ImageFile.ImageFile]) -> tuple[in
 
 
 def _orientation(header: ImageFile.ImageFile) -> int:
-    if "exif" not in header.info:  # getexif would decode a whole PNG to look for it behind the pixels
+    if "exif" not in header.info:  # getexif would decode a whole PNG to search for it after the pixels
         return 1
     try:
         return int(header.getexif().get(_EXIF_ORIENTATION, 1))
-    except _BROKEN:  # either orientation will do
+    except _BROKEN:  # either orientation is accepted
         return 1
 
 
 def _check_jpeg_end(file: BinaryIO) -> None:
-    """Whether an end marker follows the scans; cameras write more behind it."""
+    """Check that an end marker follows the scans; cameras may write more after it."""
     before = b""
     while piece := file.read(_PIECE):
         if _JPEG_END in before + piece:

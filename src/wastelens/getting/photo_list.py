@@ -1,4 +1,4 @@
-"""Which photos the annotations ask for, and where each is to be had."""
+"""The photos that the annotations name, and where each is available."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class WantedPhoto:
     """A photo that the annotations name.
 
     Attributes:
-        file_name: where it goes, below the dataset's folder, with forward slashes.
-        url: where it is fetched from; empty where the annotations do not say.
-        same_at: where the same photo at the same size may have been fetched from before.
+        file_name: its path below the dataset's folder, with forward slashes.
+        url: where to fetch it; empty if the annotations do not say.
+        same_at: URLs from which the same photo at the same size may have been fetched before.
         width: as annotated, in pixels; may be nonsense.
-        height: likewise.
+        height: as annotated, in pixels; may be nonsense.
         licence: as the annotations state it.
     """
 
@@ -38,16 +38,16 @@ class WantedPhoto:
 def wanted_photos(
     annotations: Path, size: Literal["original", "640"], archive_url: str, *, from_archive: bool = False
 ) -> list[WantedPhoto]:
-    """The photos of a COCO file with TACO's fields, sorted by name.
+    """Return the photos of a COCO file with TACO's fields, sorted by name.
 
     Args:
         annotations: the file.
-        size: whose address is taken: the original's, or for photos that have one that of the small copy.
-        archive_url: where an archive of the originals is.
-        from_archive: take them all from there instead.
+        size: which URL to use: that of the original, or that of the small copy for photos that have one.
+        archive_url: of an archive of the originals.
+        from_archive: use the archive for all of them.
 
     Raises:
-        AnnotationsError: not COCO, or a file name that would take the place of another file here.
+        AnnotationsError: not COCO, or a file name that would replace another file of the folder.
     """
     columns = {int(image["id"]): image for image in image_columns(annotations)}
     photos = []
@@ -55,7 +55,7 @@ def wanted_photos(
         name = PurePosixPath(image.file_name.replace("\\", "/")).as_posix()
         if _NAMES_OF_OTHER_FILES.fullmatch(name):
             raise AnnotationsError(
-                f"{annotations}: image {image.id} has file_name '{image.file_name}', which is kept for other files. "
+                f"{annotations}: image {image.id} has file_name '{image.file_name}', which is reserved. "
                 "Use a name in a folder of photos, like 'batch_1/000006.jpg'."
             )
         fields = columns[image.id]

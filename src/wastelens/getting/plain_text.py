@@ -1,4 +1,4 @@
-"""Text and addresses out of catalogues' answers, where anybody may have written anything, as harmless single lines."""
+"""Harmless single lines of text and URLs from catalogues' answers, in which anyone may have written anything."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _NOT_SHOWN = ("script", "style")
 
 
 def plain_text(markup: object) -> str:
-    """A text, or HTML, as one line of at most 200 characters without markup; empty where it is no text.
+    """Return a text, or HTML, as one line of at most 200 characters without markup; empty if it is not a text.
 
-    Control characters and those that turn the direction of writing are left out.
+    Control characters and those that change the writing direction are removed.
     """
     if not isinstance(markup, str):
         return ""
-    return _one_line(_Shown.of(markup[:_LONGEST_MARKUP]).text)
+    return _one_line(_VisibleText.of(markup[:_LONGEST_MARKUP]).text)
 
 
 def first_link(markup: object) -> str:
-    """Where the first link in HTML leads; empty where there is none to the web."""
+    """Return the URL of the first link in HTML; empty if it is not a web address."""
     if not isinstance(markup, str):
         return ""
-    return web_address(_Shown.of(markup[:_LONGEST_MARKUP]).link)
+    return web_address(_VisibleText.of(markup[:_LONGEST_MARKUP]).link)
 
 
 def web_address(value: object) -> str:
-    """An http or https address as it is; empty where it is none. Wikimedia's may begin with ``//``."""
+    """Return an http or https URL unchanged; empty for anything else. Wikimedia's may begin with ``//``."""
     if not isinstance(value, str) or len(value) > _LONGEST_ADDRESS or not value.isprintable() or " " in value:
         return ""
     address = f"https:{value}" if value.startswith("//") else value
@@ -42,17 +42,13 @@ def web_address(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    kept = "".join(letter if unicodedata.category(letter)[0] != "C" else _space_or_nothing(letter) for letter in text)
+    kept = "".join(letter for letter in text if letter.isspace() or unicodedata.category(letter)[0] != "C")
     line = " ".join(kept.split())
     return line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
 
 
-def _space_or_nothing(control: str) -> str:
-    return " " if control.isspace() else ""
-
-
-class _Shown(HTMLParser):
-    """What a browser would show of HTML, and where its first link leads."""
+class _VisibleText(HTMLParser):
+    """The text that a browser would show of HTML, and the URL of its first link."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -61,7 +57,7 @@ class _Shown(HTMLParser):
         self._hidden = 0
 
     @classmethod
-    def of(cls, markup: str) -> _Shown:
+    def of(cls, markup: str) -> _VisibleText:
         parser = cls()
         parser.feed(markup)
         parser.close()

@@ -1,4 +1,4 @@
-"""``collect``: photos without labels, by search terms for each material, from catalogues that tell their licences."""
+"""``collect``: photos without labels, by search terms for each material, from catalogues that state their licences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from wastelens.config.getting import CollectConfig
+from wastelens.config.collect import CollectConfig
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
@@ -19,15 +19,13 @@ from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.getting.attribution import ATTRIBUTION, check_attribution, write_attribution
 from wastelens.getting.catalogues import Catalogue, Catalogues
-from wastelens.getting.collectable import Rules
-from wastelens.getting.collected_photos import CollectedPhotos
-from wastelens.getting.collected_summary import NOT_KEPT, report, summary_metrics
+from wastelens.getting.collected_photos import NOT_KEPT, CollectedPhotos, report, summary_metrics
 from wastelens.getting.collecting import Collector
-from wastelens.getting.commons import Commons, Largest
+from wastelens.getting.commons import Commons
 from wastelens.getting.known_photos import KnownPhotos, judged_photos
 from wastelens.getting.openverse import Openverse
-from wastelens.getting.parameters import logged_parameters
-from wastelens.getting.space import check_space
+from wastelens.getting.preflight import check_space, logged_parameters
+from wastelens.getting.rules import Rules
 from wastelens.preparing.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
 from wastelens.system.console import Bar, progress_bar, say, warn
 from wastelens.system.locks import alone_in
@@ -39,12 +37,12 @@ from wastelens.web.client import Web
 AHEAD_PER_WORKER = 2
 FOLDER = "folder"  # the setting that chooses it
 USUAL_BYTES = 3_000_000  # of a photo on Commons; on Flickr it is less
-_METRIC = re.compile(r"[\w/. :-]{1,200}")  # what MLflow takes of a metric's name, which a material is the end of
+_METRIC = re.compile(r"[\w/. :-]{1,200}")  # MLflow's rule for metric names, which end in a material
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What ``collect`` has brought: the folder, the run that tells of it, and what was logged there."""
+    """The result of ``collect``: the folder, its run, and the metrics logged there."""
 
     folder: Path
     run_id: str
@@ -56,8 +54,8 @@ def run(config: CollectConfig, tracker: Tracker) -> Collected:
 
     Raises:
         InputError: no contact, an unknown or unusable material, no prepared dataset, no network, no room on the disk,
-            no catalogue that answers, another process at the same folder, or an ATTRIBUTION.md of the user's own in it;
-            what was collected stays.
+            no catalogue that answers, another process in the folder, or the user's own ATTRIBUTION.md in it; what was
+            collected is kept.
     """
     began = time.monotonic()
     materials = _materials(config)
@@ -79,15 +77,15 @@ def run(config: CollectConfig, tracker: Tracker) -> Collected:
 
 
 def _materials(config: CollectConfig) -> tuple[str, ...]:
-    """Those that are to be collected.
+    """Return the materials to collect.
 
     Raises:
-        ConfigError: there are no terms for one, its name will not do, or there is nobody who could be written to.
+        ConfigError: one has no terms or an unusable name, or no contact is given.
     """
     if not config.contact:
         raise ConfigError(
-            "contact is empty, but Wikimedia's User-Agent policy asks for an address. Give your e-mail address or a "
-            "page: -P contact=you@example.org"
+            "contact is empty, but Wikimedia's User-Agent policy asks for an address. Give your e-mail address or the "
+            "URL of a page: -P contact=you@example.org"
         )
     for material in config.materials:
         if material not in config.terms:
@@ -126,7 +124,7 @@ def _rules(config: CollectConfig) -> Rules:
 def _collect(
     photos: CollectedPhotos, materials: tuple[str, ...], dataset: PreparedDataset, config: CollectConfig
 ) -> int:
-    """Fill the folder; returns how many of the catalogues' records made no sense."""
+    """Fill the folder; return how many of the catalogues' records made no sense."""
     if not (missing := _missing(photos, materials, config)):
         say(f"Nothing to collect: {config.photos:,} photos of each material are there.")
         return 0
@@ -141,7 +139,7 @@ def _collect(
         ThreadPoolExecutor(config.workers) as pool,
         Web(config.web, hosts=config.hosts, contact=config.contact) as web,
     ):
-        warnings.simplefilter("ignore")  # Pillow's of broken photos; here, as threads share the filters
+        warnings.simplefilter("ignore")  # Pillow's about broken photos; here, as threads share the filters
         catalogues = _catalogues(web, config)
         ahead, show = AHEAD_PER_WORKER * config.workers, _Progress(bar).after_each
         collector = Collector(web, pool, ahead, photos, known, _rules(config), show)
@@ -150,26 +148,25 @@ def _collect(
     photos.remove_drafts()
     if _missing(photos, materials, config):
         catalogues.check()
-    _tell(catalogues)
+    _warn_of_trouble(catalogues)
     return sum(catalogues.bad_records.values())
 
 
 def _missing(photos: CollectedPhotos, materials: tuple[str, ...], config: CollectConfig) -> int:
-    """How many photos are wanted."""
+    """Return how many photos are missing."""
     return sum(max(0, config.photos - photos.kept(material)) for material in materials)
 
 
 def _catalogues(web: Web, config: CollectConfig) -> Catalogues:
-    largest = Largest(config.max_megapixels, config.max_whole_megapixels, config.web.max_bytes)
     built: dict[str, Catalogue] = {
         "openverse": Openverse(web, config.openverse, config.licences),
-        "commons": Commons(web, config.commons, config.licences, largest),
+        "commons": Commons(web, config.commons, _rules(config)),
     }
     return Catalogues([built[name] for name in dict.fromkeys(config.sources)])
 
 
 def _known(photos: CollectedPhotos, dataset: PreparedDataset, config: CollectConfig) -> KnownPhotos:
-    """Val and test photos, and what is in the folder; that is decoded where ``pretrain`` will look for it."""
+    """Return val and test photos and those in the folder, decoded to where ``pretrain`` will look for them."""
     judged = judged_photos(dataset)
     found = (path for path, error in files_below(photos.folder) if error is None)
     names = sorted(
@@ -178,7 +175,7 @@ def _known(photos: CollectedPhotos, dataset: PreparedDataset, config: CollectCon
     if not names:
         return KnownPhotos(judged, PhotoRows([(judged, [])]), [], config.near_duplicate_distance)
     like = PhotoCache(Path(), judged.side_px, MAX_MEGAPIXELS)
-    with progress_bar("Photos that are there", len(names)) as bar:
+    with progress_bar("Photos already there", len(names)) as bar:
         cache_folder = dataset.folder.parent / UNLABELLED_CACHE
         decoded = decode_folder(photos.folder, names, cache_folder, like, worker_count("auto"), bar.advance)
     rows = [row for row, problem in enumerate(decoded.problems) if not problem]
@@ -187,31 +184,31 @@ def _known(photos: CollectedPhotos, dataset: PreparedDataset, config: CollectCon
 
 
 class _Progress:
-    """How many were looked at, and how fast, behind a progress bar of those that were kept."""
+    """Shows how many photos were examined, and how fast, beside a progress bar of those that were kept."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
         self._began = time.monotonic()
-        self._looked_at = self._kept = 0
+        self._examined = self._kept = 0
 
     def after_each(self, kept: bool) -> None:
-        """A photo was kept or left out."""
-        self._looked_at += 1
+        """Count a photo that was kept or left out."""
+        self._examined += 1
         self._kept += kept
         self._bar.advance(int(kept))
-        rate = self._looked_at / (time.monotonic() - self._began)
-        self._bar.show(f"{self._kept:,} kept of {self._looked_at:,} looked at, {rate:.1f} photos/s")
+        rate = self._examined / (time.monotonic() - self._began)
+        self._bar.show(f"{self._kept:,} kept of {self._examined:,} examined, {rate:.1f} photos/s")
 
 
-def _tell(catalogues: Catalogues) -> None:
+def _warn_of_trouble(catalogues: Catalogues) -> None:
     for name, reason in catalogues.down.items():
-        warn(f"{name} could not be used to the end ({reason}). Call again later for what it may have.")
+        warn(f"{name} became unavailable ({reason}). Run the command again later for its other photos.")
     for name, count in catalogues.bad_records.items():
         warn(f"{name}: {count:,} records made no sense and were skipped.")
 
 
 def _write_lists(photos: CollectedPhotos) -> None:
-    """Not where nothing is to be listed, as where no catalogue could be asked."""
+    """Write ``collected.csv`` and ``ATTRIBUTION.md``, unless there is nothing to list."""
     photos.finish()
     if photos.list_path.exists():
         write_attribution(photos.folder, photos.kept_rows())

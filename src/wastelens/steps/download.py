@@ -1,4 +1,4 @@
-"""``download``: TACO's annotations and photos, as far as they can still be had, and a list of those that cannot."""
+"""``download``: TACO's annotations and photos as far as they are still available, and a list of those that are not."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wastelens.config.getting import DownloadConfig
-from wastelens.errors import AnnotationsError, ConfigError
+from wastelens.config.download import DownloadConfig
+from wastelens.errors import AnnotationsError, ConfigError, DatasetError
 from wastelens.getting.annotations import AnnotationsFile
-from wastelens.getting.archive import USUAL_BYTES, Archive, bytes_of_part, fetch_archive
-from wastelens.getting.fetching import PhotoFetcher, estimated_bytes
-from wastelens.getting.parallel import work_through
-from wastelens.getting.parameters import logged_parameters
-from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder
+from wastelens.getting.archive import MAX_BYTES, USUAL_BYTES, Archive
+from wastelens.getting.fetching import estimated_bytes, fetch_photos
+from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder, Summary, summarise
 from wastelens.getting.photo_list import WantedPhoto, wanted_photos
-from wastelens.getting.space import check_space
-from wastelens.getting.summary import Summary, summarise
+from wastelens.getting.preflight import check_space, logged_parameters
 from wastelens.system import interrupts
 from wastelens.system.console import Bar, progress_bar, say, table, warn
 from wastelens.system.locks import alone_in
 from wastelens.system.next_command import next_command
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.web.addresses import locate
+from wastelens.web.answers import size_text
 from wastelens.web.client import Web
-from wastelens.web.sizes import in_words
+from wastelens.web.errors import Unfetchable
+from wastelens.web.files import Part
 
 LICENCES = "licences.csv"
 FOLDER = "data_folder"  # the setting that chooses it
-NOTHING_TO_DO = "Nothing to fetch: every photo is there, or known not to be had."
+NOTHING_TO_DO = "Nothing to fetch: every photo is there, or known not to be available."
 MB = 10**6
 
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What ``download`` has brought: the folder, the run that tells of it, and what was logged there."""
+    """The result of ``download``: the folder, its run, and the metrics logged there."""
 
     folder: Path
     run_id: str
@@ -47,8 +46,8 @@ def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
     """Fetch what is not there yet.
 
     Raises:
-        InputError: no network, no room on the disk, no usable annotations, another process at it, or more photos
-            missing than ``max_problem_share``; what was fetched stays.
+        InputError: no network, no room on the disk, no usable annotations, another process in the folder, or more
+            photos missing than ``max_problem_share``; what was fetched is kept.
     """
     began = time.monotonic()
     _check_source(config)
@@ -60,7 +59,7 @@ def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
             get = _from_archive if config.source == "zenodo" else _from_web
             wanted = get(web, photos, annotations, config)
         photos.remove_placeholders(wanted)
-        photos.finish(wanted)
+        photos.finish()
         summary = summarise(wanted, photos)
         metrics = {**summary.metrics(), "seconds": time.monotonic() - began}
         _log(tracked, summary, photos, metrics)
@@ -74,20 +73,19 @@ def _check_source(config: DownloadConfig) -> None:
     if config.source == "zenodo" and (config.unofficial or config.size == "640"):
         what = "unofficial=true" if config.unofficial else "size=640"
         raise ConfigError(
-            f"source=zenodo has the official photos at their original size alone: give either it or {what}."
+            f"source=zenodo has only the official photos at their original size. Drop it, or drop {what}."
         )
 
 
 def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
     setting = "unofficial_url" if config.unofficial else "annotations_url"
-    annotations.ask(web, str(getattr(config, setting)), setting)
+    annotations.fetch(web, str(getattr(config, setting)), setting)
     wanted = _wanted(annotations, config)
     missing = _missing(wanted, photos, config)
     _check_space_for(missing, photos, lambda photo: min(estimated_bytes(photo, config.size), config.web.max_bytes))
     if missing:
         with progress_bar("Photos", len(missing)) as bar:
-            fetch, show = PhotoFetcher(web, photos), _Rate(bar).photo
-            work_through(missing, fetch, workers=config.workers, after_each=show, give_up=web.close)
+            fetch_photos(missing, photos, web, config.workers, _Rate(bar).photo)
     else:
         say(NOTHING_TO_DO)
     return wanted
@@ -96,10 +94,10 @@ def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, confi
 def _check_space_for(
     missing: list[WantedPhoto], photos: PhotoFolder, size_bytes: Callable[[WantedPhoto], float]
 ) -> None:
-    """For those that have to come, less what they take the place of; size_bytes: about how large a photo will be."""
+    """Check the room for photos to fetch, less the files they replace; size_bytes: estimates the size of one."""
     to_come = [photo for photo in missing if photos.has_to_come(photo)]
     needed = sum(max(0.0, size_bytes(photo) - photos.bytes_there(photo)) for photo in to_come)
-    check_space(photos.folder, needed, f"The {len(to_come):,} photos that are to come", FOLDER)
+    check_space(photos.folder, needed, f"The photos to fetch ({len(to_come):,})", FOLDER)
 
 
 def _from_archive(
@@ -110,7 +108,7 @@ def _from_archive(
         return _wanted(annotations, config)
     with contextlib.closing(Archive(_fetched_archive(web, photos, config), config.web.max_bytes)) as packed:
         packed.unpack_annotations(draft := photos.unfinished("annotations.json"))
-        annotations.take(draft, config.archive_url)
+        annotations.take(draft, config.archive_url, "archive_url")
         wanted = _wanted(annotations, config)
         missing = _missing(wanted, photos, config)
         _check_space_for(missing, photos, packed.bytes_of)
@@ -124,14 +122,25 @@ def _from_archive(
 
 def _fetched_archive(web: Web, photos: PhotoFolder, config: DownloadConfig) -> Path:
     target = photos.unfinished("archive.zip")
-    if not target.exists():  # otherwise an earlier call was interrupted while it was unpacked
-        there = bytes_of_part(config.archive_url, target)
+    if not target.exists():  # otherwise an earlier run was interrupted while unpacking it
+        part = Part(target)
+        there = part.size_bytes() if part.version(config.archive_url) else 0
         check_space(photos.folder, max(0, 2 * USUAL_BYTES - there), "The archive and its photos", FOLDER)
-        already = f", of which {in_words(there)} are there" if there else ""
-        say(f"Fetching {locate(config.archive_url).shown}, about {in_words(USUAL_BYTES)}{already}.")
+        already = f", of which {size_text(there)} are there" if there else ""
+        say(f"Fetching {locate(config.archive_url).shown}, about {size_text(USUAL_BYTES)}{already}.")
         with progress_bar("Archive, MB", USUAL_BYTES // MB) as bar:
-            fetch_archive(web, config.archive_url, target, _Rate(bar, there).add)
+            _fetch_archive(web, config.archive_url, target, _Rate(bar, there).add)
     return target
+
+
+def _fetch_archive(web: Web, url: str, target: Path, progress: Callable[[int], None]) -> None:
+    try:
+        web.fetch_file(url, target, max_bytes=MAX_BYTES, progress=progress)
+    except Unfetchable as error:
+        raise DatasetError(
+            f'The archive is not available: {error}. Try again later, another URL with set="archive_url=URL", or '
+            "source=web."
+        ) from None
 
 
 def _wanted(annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
@@ -144,7 +153,7 @@ def _missing(wanted: list[WantedPhoto], photos: PhotoFolder, config: DownloadCon
 
 
 def _is_complete(photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> bool:
-    """Whether there are annotations, and nothing to do about any of their photos."""
+    """Tell whether there are annotations, and nothing to do for any of their photos."""
     try:
         return not _missing(_wanted(annotations, config), photos, config)
     except AnnotationsError:
@@ -152,7 +161,7 @@ def _is_complete(photos: PhotoFolder, annotations: AnnotationsFile, config: Down
 
 
 class _Rate:
-    """How fast it goes, behind a progress bar; there: bytes of one large file that came before."""
+    """Shows the speed beside a progress bar; there: bytes of one large file that were fetched before."""
 
     def __init__(self, bar: Bar, there: int = 0) -> None:
         self._bar = bar
@@ -162,7 +171,7 @@ class _Rate:
         bar.advance(there // MB)
 
     def photo(self, size_bytes: int) -> None:
-        """A photo has ended, for which so many bytes were fetched."""
+        """Count a photo and the bytes that were fetched for it."""
         self._photos += 1
         self._bytes += size_bytes
         seconds = time.monotonic() - self._began
@@ -170,7 +179,7 @@ class _Rate:
         self._bar.show(f"{self._photos / seconds:.1f} photos/s, {self._bytes / seconds / MB:.1f} MB/s")
 
     def add(self, size_bytes: int) -> None:
-        """So many bytes more of one large file."""
+        """Count more bytes of one large file."""
         before = self._there + self._bytes
         self._bytes += size_bytes
         self._bar.advance((before + size_bytes) // MB - before // MB)
@@ -191,13 +200,13 @@ def _report(summary: Summary, photos: PhotoFolder) -> None:
     table(f"{photos.folder}: photos by licence", ["licence", "photos", "MB"], rows)
     if summary.missing:
         reasons = [[reason, f"{count:,}"] for reason, count in summary.missing.most_common()]
-        table("Photos that are not to be had", ["reason", "photos"], reasons)
-        say(f"{photos.list_path} lists every photo: what it is, or why it is not there.")
+        table("Photos that are not available", ["reason", "photos"], reasons)
+        say(f"{photos.list_path} lists every photo, and why one is missing.")
 
 
 def _say_what_next(summary: Summary, config: DownloadConfig, folder: Path) -> None:
     if failed := summary.of_status[FAILED]:
-        warn(f"{failed:,} photos may still be had: call again for them.")
+        warn(f"{failed:,} photos may become available: run the command again for them.")
     dataset = folder if config.unofficial else "taco"
     command = next_command("prepare", {"dataset": dataset}, config.data_folder)
     say(f"{summary.of_status[DONE]:,} of {summary.photos:,} photos in {folder}. Next: {command}", "green")

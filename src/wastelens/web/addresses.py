@@ -1,7 +1,7 @@
-"""Which addresses may be visited: public ones, and what the user named; redirects are judged like first addresses.
+"""Which addresses may be visited: public ones, and hosts that the user allows. Redirects are judged the same way.
 
-The names are looked up here, once, and the connection then goes to exactly the address that was judged: a second
-look-up could answer differently.
+Names are resolved here, once, and the connection then goes to exactly the address that was judged: a second lookup
+could give another one.
 """
 
 from __future__ import annotations
@@ -18,33 +18,24 @@ from dataclasses import dataclass
 import urllib3
 from urllib3.util import parse_url
 
-from wastelens.web.errors import Passing, Unfetchable
-from wastelens.web.manners import Patience
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+from wastelens.web.errors import TemporaryFailure, Unfetchable
+from wastelens.web.limits import Cancellation
 
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_.-]{1,253}|[0-9a-f:.]+")
+_HOST_AND_PORT = re.compile(r"([^:]+|\[.+\]):([0-9]{1,5})")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_LOCAL_NAMES = (
-    "localhost",
-    "local",
-    "localdomain",
-    "internal",
-    "intranet",
-    "lan",
-    "home",
-    "corp",
-    "private",
-    "home.arpa",
+_LOCAL_DOMAINS = (
+    *(".localhost", ".local", ".localdomain", ".internal", ".intranet"),
+    *(".lan", ".home", ".corp", ".private", ".home.arpa"),
 )
-_ADDRESSES_TRIED = 4
+_MOST_ADDRESSES = 4
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a URL points to.
+    """A URL in its parts.
 
     Attributes:
         scheme: ``http`` or ``https``.
@@ -59,14 +50,19 @@ class Location:
     target: str
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.host, self.port
+
+    @property
     def netloc(self) -> str:
-        """The host as in a URL or a ``Host`` header, with its port if it is an unusual one."""
+        """The host as in a URL or a ``Host`` header, with its port unless that is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """The whole, without fragment."""
+        """The whole URL, without a fragment."""
         return f"{self.scheme}://{self.netloc}{self.target}"
 
     @property
@@ -76,97 +72,79 @@ class Location:
 
 
 def locate(url: str) -> Location:
-    """Take a URL apart.
+    """Split a URL into its parts.
 
     Raises:
-        Unfetchable: no URL, another scheme than http and https, or a user name or password in it.
+        Unfetchable: not a URL, a scheme other than http and https, or a user name or password in it.
     """
     try:
         parsed = parse_url(url.strip())
     except urllib3.exceptions.HTTPError:
-        raise Unfetchable("an address", "not a valid address", lasting=True) from None
+        raise Unfetchable("an address", "not a valid address", permanent=True) from None
     host = (parsed.host or "").strip("[]").rstrip(".").lower()
     if parsed.scheme not in _PORTS:
-        raise Unfetchable(host or "an address", "refused: only http and https are fetched", lasting=True)
+        raise Unfetchable(host or "an address", "refused: only http and https are fetched", permanent=True)
     if not _HOST.fullmatch(host):
-        raise Unfetchable("an address", "not a valid address: no usable host", lasting=True)
+        raise Unfetchable("an address", "not a valid address: no usable host", permanent=True)
     if parsed.auth is not None:
-        raise Unfetchable(host, "refused: a user name or password in the address", lasting=True)
+        raise Unfetchable(host, "refused: a user name or password in the address", permanent=True)
     return Location(parsed.scheme, host, parsed.port or _PORTS[parsed.scheme], parsed.request_uri)
 
 
 class Gate:
-    """Judges where to go.
+    """Decides which addresses may be visited.
 
     Parameters:
         hosts: ``name`` (its ports 80 and 443) or ``name:port``, allowed whatever their addresses are.
     """
 
     def __init__(self, hosts: tuple[str, ...]) -> None:
-        self._allowed = {pair for host in hosts for pair in _allowed_ports(host)}
+        self._allowed = {place for host in hosts for place in _allowed_places(host)}
         self._known: dict[tuple[str, int], tuple[str, ...]] = {}
 
-    def addresses(self, location: Location, seconds: float, patience: Patience) -> tuple[str, ...]:
-        """The addresses to connect to, the likeliest first; looked up once, until `forget`.
+    def addresses(self, location: Location, seconds: float, cancellation: Cancellation) -> tuple[str, ...]:
+        """Return the addresses to connect to, in the order to try them; resolved once, until all are dropped.
 
         Raises:
             Unfetchable: one of them is not public.
-            Passing: the name cannot be looked up now.
+            TemporaryFailure: the name cannot be resolved now.
         """
-        key = (location.host, location.port)
-        if key not in self._known:
-            found = _look_up_within(location, seconds, patience)
-            if key not in self._allowed:
+        if location.place not in self._known:
+            found = _look_up_within(location, seconds, cancellation)
+            if location.place not in self._allowed:
                 for address in found:
                     _judge(address, location)
-            self._known[key] = _both_kinds_in_turn(found)[:_ADDRESSES_TRIED]
-        return self._known[key]
+            self._known[location.place] = _alternate_families(found)[:_MOST_ADDRESSES]
+        return self._known[location.place]
 
-    def try_last(self, location: Location, address: str) -> None:
-        """Nobody answers at an address: the next connection begins with the others."""
-        key = (location.host, location.port)
-        others = [other for other in self._known.get(key, ()) if other != address]
-        self._known[key] = (*others, address)
-
-    def forget(self, location: Location) -> None:
-        """Look the name up anew next time: nothing answered at its addresses."""
-        self._known.pop((location.host, location.port), None)
+    def drop(self, location: Location, address: str) -> None:
+        """Leave out an address that does not answer; once none is left, the name is resolved again."""
+        left = tuple(other for other in self._known.pop(location.place, ()) if other != address)
+        if left:
+            self._known[location.place] = left
 
     def judge_name(self, location: Location) -> None:
-        """Judge what a proxy will look up: literal addresses in any spelling, and names of local networks.
+        """Judge a host that a proxy will resolve: literal addresses in any spelling, and names of local networks.
 
         Raises:
             Unfetchable: not public, as far as the name tells.
         """
-        if (location.host, location.port) in self._allowed:
+        if location.place in self._allowed:
             return
         if address := literal_address(location.host):
             _judge(address, location)
-        elif is_local_name(location.host):
+        elif "." not in location.host or f".{location.host}".endswith(_LOCAL_DOMAINS):
             raise _refused(location, location.host)
 
 
-def _allowed_ports(host: str) -> list[tuple[str, int]]:
-    name, port = _split_port(host.lower())
-    name = name.strip("[]").rstrip(".")
-    return [(name, int(port))] if port else [(name, usual) for usual in _PORTS.values()]
-
-
-def _split_port(host: str) -> tuple[str, str]:
-    name, colon, port = host.rpartition(":")
-    alone = (
-        not colon or not port.isdecimal() or (":" in name and not name.endswith("]"))
-    )  # an IPv6 address without port
-    return (host, "") if alone else (name, port)
-
-
-def is_local_name(host: str) -> bool:
-    """Whether a name means something in local networks only."""
-    return "." not in host or any(host == name or host.endswith(f".{name}") for name in _LOCAL_NAMES)
+def _allowed_places(host: str) -> list[tuple[str, int]]:
+    matched = _HOST_AND_PORT.fullmatch(host)
+    name, ports = (matched[1], [int(matched[2])]) if matched else (host, list(_PORTS.values()))
+    return [(name.lower().strip("[]").rstrip("."), port) for port in ports]
 
 
 def literal_address(host: str) -> str:
-    """The address that a host is, however it is spelt (``127.1``, ``0x7f000001``, ``::1``); empty if it is a name."""
+    """Return a host's address if it is one, in any spelling (``127.1``, ``0x7f000001``, ``::1``); empty for a name."""
     if ":" in host:
         return host
     if not _NUMBER.fullmatch(host.rpartition(".")[2]):
@@ -174,36 +152,33 @@ def literal_address(host: str) -> str:
     try:
         return socket.inet_ntoa(socket.inet_aton(host))
     except OSError:
-        return "0.0.0.0"  # a number at its end and yet no address: nobody's name, and not to be left to a proxy
+        return "0.0.0.0"  # ends in a number but is not an address: never a name, and not to be left to a proxy
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is an address of this very machine."""
+    """Tell whether a host is an address of this machine."""
     address = literal_address(host)
     return bool(address) and ipaddress.ip_address(address).is_loopback
 
 
 def is_public(address: str) -> bool:
-    """Whether an address belongs to the internet at large; also where it wraps an IPv4 address that has to."""
+    """Tell whether an address belongs to the public internet.
+
+    An IPv6 address that wraps an IPv4 address counts as that: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
+    """
     try:
         judged = ipaddress.ip_address(address)
-    except ValueError:  # as with a zone, which only local addresses have
+    except ValueError:  # for example with a zone, which only local addresses have
         return False
-    inner = _wrapped(judged)
-    if inner is not None:
-        return is_public(str(inner))
-    local = judged.is_private or judged.is_loopback or judged.is_link_local or judged.is_unspecified
-    site_local = isinstance(judged, ipaddress.IPv6Address) and judged.is_site_local
-    return judged.is_global and not (local or site_local or judged.is_multicast or judged.is_reserved)
-
-
-def _wrapped(address: IpAddress) -> ipaddress.IPv4Address | None:
-    """The IPv4 address within an IPv6 one: mapped (RFC 4291), NAT64 (RFC 6052) or 6to4 (RFC 3056)."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
+    if isinstance(judged, ipaddress.IPv6Address):
+        inner = judged.ipv4_mapped or judged.sixtofour
+        if judged in _NAT64:
+            inner = ipaddress.IPv4Address(int(judged) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+        if judged.is_site_local:
+            return False
+    return judged.is_global and not (judged.is_multicast or judged.is_reserved)
 
 
 def _judge(address: str, location: Location) -> None:
@@ -212,27 +187,27 @@ def _judge(address: str, location: Location) -> None:
 
 
 def _refused(location: Location, address: str) -> Unfetchable:
-    return Unfetchable(location.shown, f"refused: {address} is no public address", lasting=True, limit="hosts")
+    return Unfetchable(location.shown, f"refused: {address} is not a public address", permanent=True, limit="hosts")
 
 
-def _both_kinds_in_turn(addresses: tuple[str, ...]) -> tuple[str, ...]:
-    """IPv6 and IPv4 in turn, beginning with the system's choice (RFC 8305, section 4): one of them may lead nowhere."""
+def _alternate_families(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Alternate IPv6 and IPv4, beginning with the system's choice (RFC 8305, section 4): one may lead nowhere."""
     chosen = [address for address in addresses if (":" in address) == (":" in addresses[0])]
     others = [address for address in addresses if address not in chosen]
     return tuple(address for pair in itertools.zip_longest(chosen, others) for address in pair if address)
 
 
-def _look_up_within(location: Location, seconds: float, patience: Patience) -> tuple[str, ...]:
-    """Look a name up in a thread of its own: without a network that takes the system as long as it likes."""
+def _look_up_within(location: Location, seconds: float, cancellation: Cancellation) -> tuple[str, ...]:
+    """Resolve a name in a thread of its own, as the system may take minutes for it without a network."""
     answers: queue.SimpleQueue[tuple[str, ...] | Exception] = queue.SimpleQueue()
     asking = threading.Thread(target=lambda: answers.put(_look_up(location)), daemon=True)
     asking.start()
     until = time.monotonic() + seconds
     while asking.is_alive() and time.monotonic() < until:
-        patience.check()
+        cancellation.check()
         asking.join(0.05)
     if answers.empty():
-        raise Passing("its name cannot be looked up: no answer", unreached=True)
+        raise TemporaryFailure("its name cannot be resolved: no answer", unreached=True)
     answer = answers.get()
     if isinstance(answer, Exception):
         raise answer
@@ -243,7 +218,7 @@ def _look_up(location: Location) -> tuple[str, ...] | Exception:
     try:
         found = socket.getaddrinfo(location.host, location.port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        return Unfetchable(location.shown, "not a valid address: no usable host", lasting=True)
+        return Unfetchable(location.shown, "not a valid address: no usable host", permanent=True)
     except OSError as error:
-        return Passing(f"its name cannot be looked up: {error.strerror or 'no answer'}", unreached=True)
+        return TemporaryFailure(f"its name cannot be resolved: {error.strerror or 'no answer'}", unreached=True)
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,200 +1,152 @@
-"""What a server answers, read with care: nothing in it is believed before it is checked."""
+"""Answers of servers, read with care: nothing in them is believed before it is checked."""
 
 from __future__ import annotations
 
 import contextlib
 import email.utils
 import re
-import time
 import zlib
-from collections.abc import Callable, Iterator
-from http import HTTPStatus
+from collections.abc import Iterator
+from http.client import responses
 
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import HTTPError, InvalidHeader
 
 from wastelens.web.addresses import Location
-from wastelens.web.errors import Limit, Passing, Unfetchable
-from wastelens.web.sizes import in_words
+from wastelens.web.connections import Connections
+from wastelens.web.errors import TemporaryFailure, Unfetchable
 
-_PIECE = 1 << 16
-_SLOWEST_BYTES = 1 << 13  # within each read timeout; slower ones would keep a thread for days
-_SMALL = 1 << 12
+_PIECE_BYTES = 1 << 16
+_SMALL_BYTES = 1 << 12
 _ETAG = re.compile(r'(W/)?"[!#-~]{0,200}"')
-_KIND = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+-]+")
-_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_UNTYPED = ("", "application/octet-stream", "binary/octet-stream")  # as S3 has it where nobody said what it is
 
 
 class Answer:
-    """A response that has begun.
+    """A response whose head has been read.
 
     Attributes:
         location: where it comes from, after all redirects.
         status: the HTTP status.
+        encoding: how the body is compressed; empty: not at all.
+        etag: the server's name for this version; empty: none, or not a valid one.
     """
 
-    def __init__(
-        self,
-        response: BaseHTTPResponse,
-        location: Location,
-        read_timeout_s: float,
-        reason: Callable[[HTTPError, Location], Exception],
-        reading: Callable[[BaseHTTPResponse], contextlib.AbstractContextManager[None]],
-    ) -> None:
+    def __init__(self, response: BaseHTTPResponse, location: Location, connections: Connections) -> None:
         self._response = response
-        self._read_timeout_s = read_timeout_s
-        self._reason = reason
-        self._reading = reading
+        self._connections = connections
         self.location = location
         self.status = response.status
-
-    @property
-    def content_type(self) -> str:
-        """Lower case, without parameters; empty: none, or none that could be one."""
-        kind = self._header("Content-Type").partition(";")[0].strip().lower()[:100]
-        return kind if _KIND.fullmatch(kind) else ""
-
-    @property
-    def etag(self) -> str:
-        """The server's name for this version; empty: none, or none that could be one."""
-        etag = self._header("ETag").strip()
-        return etag if _ETAG.fullmatch(etag) else ""
+        self.encoding = self._header("Content-Encoding").lower().replace("identity", "")
+        etag = self._header("ETag")
+        self.etag = etag if _ETAG.fullmatch(etag) else ""
 
     @property
     def validator(self) -> str:
-        """What names this version so exactly that its rest can be asked for (RFC 9110, 13.1.5); empty: nothing does."""
+        """A header that names this version exactly enough to request its rest (RFC 9110, 13.1.5); empty: none."""
         if self.etag and not self.etag.startswith("W/"):
             return self.etag
-        modified = self._header("Last-Modified").strip()
+        modified = self._header("Last-Modified")
         usable = modified.isascii() and modified.isprintable() and email.utils.parsedate(modified)
         return modified if usable else ""
 
     @property
     def promised_bytes(self) -> int | None:
-        """How many bytes this answer has, as the server says."""
-        length = self._header("Content-Length").strip()
+        """The length of the body as the server states it."""
+        length = self._header("Content-Length")
         return int(length) if _LENGTH.fullmatch(length) else None
 
-    def part_of(self) -> tuple[int, int, int | None] | None:
-        """First byte, last byte and the whole file's size (None: not told) of an answer that is a part."""
-        found = _RANGE.fullmatch(self._header("Content-Range").strip().lower())
+    @property
+    def range(self) -> tuple[int, int, int | None] | None:
+        """First byte, last byte and the whole file's size (None: not stated) of a partial answer."""
+        found = _RANGE.fullmatch(self._header("Content-Range"))
         if found is None:
             return None
         first, last, total = found.groups()
         return int(first), int(last), None if total == "*" else int(total)
 
     def check_status(self, *usable: int) -> None:
-        """Raises Unfetchable where the status is none of these."""
+        """Raise Unfetchable unless the status is one of these."""
         if self.status not in usable:
-            raise Unfetchable(self.location.shown, status_words(self.status), lasting=True, status=self.status)
+            raise Unfetchable(self.location.shown, status_text(self.status), permanent=True, status=self.status)
 
-    def check_kind(self, kinds: tuple[str, ...]) -> None:
-        """Raises Unfetchable where the content type begins with none of these, if there are any."""
-        kind = self.content_type
-        if kinds and kind not in _UNTYPED and not kind.startswith(kinds):
-            what = f"a web page ({kind})" if kind == "text/html" else kind
-            raise self.refused(f"{what} instead of {' or '.join(kinds)}")
-
-    def check_not_compressed(self) -> None:
-        """Raises Unfetchable where the file is not sent as it is: that was not asked for, and could be a bomb."""
-        if self._encoding() not in ("", "identity"):
-            raise self.refused("sent compressed, which was not asked for")
+    def check_encoding(self, *usable: str) -> None:
+        """Raise Unfetchable if the body is compressed in another way, which was not requested and may be a bomb."""
+        if self.encoding not in ("", *usable):
+            raise Unfetchable(self.location.shown, "sent compressed although that was not requested", permanent=True)
 
     def check_size(self, size_bytes: int, most_bytes: int) -> None:
-        """Raises Unfetchable where that is too much."""
+        """Raise Unfetchable if that is too much."""
         if size_bytes > most_bytes:
-            reason = f"too large: {in_words(size_bytes)}, at most {in_words(most_bytes)} are taken"
-            raise self.refused(reason, "max_bytes")
-
-    def refused(self, reason: str, limit: Limit = "") -> Unfetchable:
-        """The error that says that this is of no use, and will not be, unless that limit is set otherwise."""
-        return Unfetchable(self.location.shown, reason, lasting=True, limit=limit)
+            reason = f"too large: {size_text(size_bytes)}, the limit is {size_text(most_bytes)}"
+            raise Unfetchable(self.location.shown, reason, permanent=True, limit="max_bytes")
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it is sent, as it comes in.
+        """Yield the body as it is sent, piece by piece.
 
         Raises:
-            Passing: the connection broke, is silent for too long, or is a trickle.
+            TemporaryFailure: the connection broke, or is silent or slow for too long.
         """
-        window_ends, came = time.monotonic() + self._read_timeout_s, 0
-        while piece := self._read():
+        while piece := self._connections.read(self._response, self.location, _PIECE_BYTES):
             yield piece
-            came += len(piece)
-            if time.monotonic() > window_ends:
-                if came < _SLOWEST_BYTES:
-                    raise Passing(f"less than {_SLOWEST_BYTES >> 10} kB within {self._read_timeout_s:g} s")
-                window_ends, came = time.monotonic() + self._read_timeout_s, 0
 
     def content(self, most_bytes: int) -> bytearray:
-        """The whole body, decompressed.
+        """Return the whole body, decompressed.
 
         Raises:
-            Passing: as `pieces` does.
-            Unfetchable: it has more bytes than that, compressed or not, or is compressed in another way than gzip.
+            TemporaryFailure: as for `pieces`, or the compression is damaged.
+            Unfetchable: more bytes than that, compressed or not, or compressed otherwise than by gzip.
         """
-        if self._encoding() not in ("", "identity", "gzip", "x-gzip"):
-            raise self.refused("compressed in a way that was not asked for")
+        self.check_encoding("gzip", "x-gzip")
         content = bytearray()
-        for piece in self._decompressed(most_bytes):
+        for piece in self._decompressed(most_bytes) if self.encoding else self.pieces():
             content += piece
             self.check_size(len(content), most_bytes)
         return content
 
     def _decompressed(self, most_bytes: int) -> Iterator[bytes]:
-        if "gzip" not in self._encoding():
-            yield from self.pieces()
-            return
+        """Yield the body decompressed; urllib3's own decoder limits neither what a piece holds nor what is empty."""
         inflated = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        came = 0
+        received = 0
         try:
             for piece in self.pieces():
-                came += len(piece)
-                self.check_size(came, most_bytes)
+                received += len(piece)
+                self.check_size(received, most_bytes)
                 yield inflated.decompress(piece, most_bytes + 1)  # a small piece may be a large bomb
-                if inflated.eof:  # what follows is of no use, and may be without end
+                if inflated.eof:  # whatever follows is useless, and may be endless
                     return
         except zlib.error:
-            raise Passing("its compression is damaged") from None
-        raise Passing("the connection broke off")
-
-    def _read(self) -> bytes:
-        try:
-            with self._reading(self._response):
-                return self._response.read1(_PIECE, decode_content=False) or b""
-        except TimeoutError:
-            raise Passing("no answer in time") from None
-        except HTTPError as error:
-            raise self._reason(error, self.location) from None
-
-    def _encoding(self) -> str:
-        return self._header("Content-Encoding").strip().lower()
+            raise TemporaryFailure("its compression is damaged") from None
+        raise TemporaryFailure("the connection broke off")
 
     def _header(self, name: str) -> str:
-        return self._response.headers.get(name, "")
+        return self._response.headers.get(name, "").strip()
 
 
 def leave(response: BaseHTTPResponse) -> None:
-    """End a response. What is small and here already is read, so that its connection can serve again."""
-    if response.length_remaining is not None and response.length_remaining <= _SMALL:
-        with contextlib.suppress(HTTPError):
-            response.read1(_SMALL, decode_content=False)
+    """End a response; a short rest is read, so that its connection can serve again."""
+    if response.length_remaining is not None and response.length_remaining <= _SMALL_BYTES:
+        with contextlib.suppress(HTTPError, TemporaryFailure):
+            response.read1(_SMALL_BYTES, decode_content=False)
     response.close()
 
 
 def retry_after_s(response: BaseHTTPResponse) -> float:
-    """How long the server asks to be left alone, in seconds, told as such or as a date; 0: it does not."""
-    told = response.headers.get("Retry-After", "")[:60]
+    """Return the pause that the server asks for, in seconds, stated as such or as a date; 0 if it asks for none."""
     try:
-        return Retry().parse_retry_after(told)
+        return Retry().parse_retry_after(response.headers.get("Retry-After", "")[:60])
     except (InvalidHeader, ValueError, OverflowError):
         return 0.0
 
 
-def status_words(status: int) -> str:
-    """A status with the standard's words for it, never the server's own."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"status {status}"
+def status_text(status: int) -> str:
+    """Return a status with the standard's phrase for it, never the server's own."""
+    return f"{status} {responses.get(status, 'Unknown Status')}"
+
+
+def size_text(size_bytes: float) -> str:
+    """Return ``2.6 GB``, ``31.4 MB``, or ``0.01 MB``."""
+    if size_bytes >= 1e9:
+        return f"{size_bytes / 1e9:,.1f} GB"
+    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e6:.3g} MB"

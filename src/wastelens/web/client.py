@@ -1,97 +1,78 @@
-"""Fetches files and API answers from other people's servers, politely and without being led astray."""
+"""Fetches files and API answers from other people's servers, politely and safely."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
+import random
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin
 
 from urllib3 import BaseHTTPResponse
 
-from wastelens.config.getting import WebConfig
+from wastelens.config.web import WebConfig
 from wastelens.web.addresses import Gate, Location, locate
-from wastelens.web.answers import Answer, leave, retry_after_s, status_words
+from wastelens.web.answers import Answer, leave, retry_after_s, status_text
 from wastelens.web.connections import Connections
-from wastelens.web.errors import NoNetwork, Passing, Unchanged, Unfetchable
-from wastelens.web.files import Fetched, FileWish, finish, receive
-from wastelens.web.manners import Backoff, HostManners, Patience
-from wastelens.web.network import Network
-from wastelens.web.partial import Part
+from wastelens.web.errors import NoNetwork, TemporaryFailure, Unfetchable
+from wastelens.web.files import Fetched, Part, receive
+from wastelens.web.limits import Cancellation, HostLimits
 
 __all__ = ["Fetched", "Web"]
 
 MOST_REDIRECTS = 10
 MOST_ATTEMPTS = 50
 MOST_JSON_BYTES = 32_000_000
-FIRST_CONTACT_S = 5.5  # a dead first name server alone takes five
-NEXT_CONTACT_S = 1.0
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_MAY_PASS = (408, 425, 429)
-_WILL_NOT_PASS = (501, 505)  # what a server cannot do at all; its other troubles, 5xx, may pass
-_FROM_BETWEEN = (407, 511)  # a proxy's, or a network's that asks for a log-in: they say nothing of the file
-_LEFT_ALONE = (429, 503)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TEMPORARY = (408, 425, 429)  # and 5xx, except for what a server cannot do at all:
+_UNSUPPORTED = (501, 505)
+_FROM_BETWEEN = (407, 511)  # from a proxy, or a network that asks for a log-in: they say nothing about the file
+_OVERLOADED = (429, 503)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What is asked; ``seconds_between``: from one such request to the host to the next."""
+class Web(contextlib.AbstractContextManager["Web"]):
+    """The web client of a process, shared by its threads; a context manager.
 
-    url: str
-    headers: Mapping[str, str]
-    seconds_between: float = 0.0
-
-
-class Web:
-    """The web, for all threads of a process together: a context manager.
-
-    Where threads fetch, open it within their pool, ``with ThreadPoolExecutor() as pool, Web(…) as web``: then what they
-    wait for ends before the pool waits for them.
+    If threads fetch, open it within their pool, ``with ThreadPoolExecutor() as pool, Web(…) as web``: then their
+    waiting ends before the pool waits for them.
 
     Parameters:
-        manners: how many requests, how often, how patiently.
-        hosts: ``name`` (its ports 80 and 443) or ``name:port`` that may be visited though they are not public.
-        contact: an e-mail address or a page, for the servers' owners.
+        config: how many requests, how often, how many attempts.
+        hosts: ``name`` (its ports 80 and 443) or ``name:port`` that may be visited even if they are not public.
+        contact: an e-mail address or a page, told to the servers' owners.
         seed: of the jitter.
     """
 
     def __init__(
-        self, manners: WebConfig, *, hosts: tuple[str, ...] = (), contact: str = "", seed: int | None = None
+        self, config: WebConfig, *, hosts: tuple[str, ...] = (), contact: str = "", seed: int | None = None
     ) -> None:
-        self._config = manners
-        self._patience = Patience()
-        self._backoff = Backoff(manners, seed)
-        self._network = Network()
-        self._connections = Connections(manners, Gate(hosts), self._patience, self._network)
-        self._of_host: defaultdict[str, HostManners] = defaultdict(lambda: HostManners(manners, self._patience))
+        self._config = config
+        self._cancellation = Cancellation()
+        self._random = random.Random(seed)
+        self._connections = Connections(config, Gate(hosts), self._cancellation)
+        self._network = self._connections.network
+        self._limits: defaultdict[str, HostLimits] = defaultdict(lambda: HostLimits(config, self._cancellation))
         self._lock = threading.Lock()
-        self._first_contact_until = 0.0
         self._user_agent = f"Wastelens/{_own_version()} ({contact or 'no contact given'}) urllib3/{version('urllib3')}"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End all waiting and fetching, also in other threads, which meet a `Closed`."""
-        self._patience.close()
+        """End all waiting and fetching; other threads get a `Closed`."""
+        self._cancellation.close()
         self._connections.close()
 
     def fetch_file(
@@ -99,32 +80,30 @@ class Web:
         url: str,
         target: Path,
         *,
-        kinds: tuple[str, ...] = (),
         max_bytes: int | None = None,
         progress: Callable[[int], None] = lambda received: None,
     ) -> Fetched:
-        """Fetch a file as it is, in pieces; on its way it is ``TARGET.part``, and goes on from there after a cut.
+        """Fetch a file unchanged, in pieces; until it is whole it is ``TARGET.part``, which is resumed after a cut.
 
         Parameters:
-            kinds: the beginnings of content types that will do, as in ``image/``; empty: any.
-            max_bytes: a longer file is cut off and not kept; None: the config's.
-            progress: is told how many bytes have come in since the last time.
+            max_bytes: a longer file is cut off and not kept; None: the config's limit.
+            progress: called with the number of bytes received since the last call.
 
         Raises:
-            Unfetchable: it is not to be had, or not as it was asked for.
-            NoNetwork: nobody at all can be reached, or nobody any more.
+            Unfetchable: the file is not available, or not as requested.
+            NoNetwork: no host at all can be reached, or none any more.
             OSError: it cannot be written.
         """
         limit = self._config.max_bytes if max_bytes is None else max_bytes
-        return self._fetch(FileWish(url, Part(target), kinds, limit, progress))
-
-    def fetch_if_changed(self, url: str, target: Path, etag: str, *, max_bytes: int | None = None) -> Fetched | None:
-        """Fetch a file as `fetch_file` does, unless it is still the version of this ETag; then None."""
-        limit = self._config.max_bytes if max_bytes is None else max_bytes
+        part = Part(target)
         try:
-            return self._fetch(FileWish(url, Part(target), (), limit, lambda received: None, etag))
-        except Unchanged:
-            return None
+            return self._retry(url, lambda: self._file_once(url, part, limit, progress), part.size_bytes)
+        except (Unfetchable, OSError) as error:
+            if error.permanent if isinstance(error, Unfetchable) else error.errno in _DISK_FULL:
+                part.discard()
+            raise
+        finally:
+            part.discard_unless_resumable(url)
 
     def fetch_json(
         self,
@@ -133,152 +112,125 @@ class Web:
         *,
         seconds_between: float = 0.0,
     ) -> Any:
-        """Fetch an API's answer, of 32 MB at most once it is decompressed.
+        """Fetch an API's JSON answer of at most 32 MB, decompressed.
 
         Parameters:
             parameters: of the query.
-            seconds_between: at least so long from one such request to this host to the next.
+            seconds_between: the pause between such requests to one host.
 
         Raises:
-            Unfetchable: it is not to be had, or is no JSON.
-            NoNetwork: nobody at all can be reached, or nobody any more.
+            Unfetchable: the answer is not available, or not JSON.
+            NoNetwork: no host at all can be reached, or none any more.
         """
         asked = f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
-        request = _Request(asked, {"Accept": "application/json", "Accept-Encoding": "gzip"}, seconds_between)
-        content = self._patiently(asked, lambda until: self._content_once(request, until))
+        content = self._retry(asked, lambda: self._content_once(asked, seconds_between))
         try:
             return json.loads(content)
         except (ValueError, RecursionError):
-            raise Unfetchable(locate(asked).shown, "the answer is no JSON", lasting=False) from None
+            raise Unfetchable(locate(asked).shown, "the answer is not JSON", permanent=False) from None
 
-    def _patiently(self, url: str, attempt: Callable[[float], Result], grown: Callable[[], int] = lambda: 0) -> Result:
-        """Attempt until it works, until there were too many failures in a row, or until it is clear that it cannot.
+    def _retry(self, url: str, attempt: Callable[[], Result], received: Callable[[], int] = lambda: 0) -> Result:
+        """Attempt until it works, until too many attempts in a row failed, or until it is clear that none will work.
+
+        Waits grow exponentially, with full jitter: uniform in [0, base · 2^(n-1)] after n failures (Brooker,
+        Exponential Backoff And Jitter, AWS Architecture Blog).
 
         Parameters:
-            attempt: gets the time until when a first contact has to be made, in monotonic seconds.
-            grown: how much there is so far; failures count anew where that is more than ever.
+            received: returns how much has arrived; when it grows, the count of failures starts again.
         """
-        until = self._contact_until()
-        most, failures, attempts = grown(), 0, 0
-        while True:
-            attempts += 1
+        most, failures = received(), 0
+        for attempts in itertools.count(1):
             try:
-                return attempt(until)
-            except Passing as failure:
-                self._patience.check()
-                failures = 0 if grown() > most else failures + 1
-                most = max(most, grown())
-                last = attempts == MOST_ATTEMPTS or failures >= self._config.attempts
-                self._give_up(url, failure, last, late=time.monotonic() >= until)
-                seconds = self._backoff.seconds(max(1, failures))
-                if failure.unreached and not self._network.reached_anybody:
-                    seconds = min(seconds, until - time.monotonic())
-            self._patience.wait(seconds)
+                return attempt()
+            except TemporaryFailure as failure:
+                self._cancellation.check()
+                failures = 0 if received() > most else failures + 1
+                most = max(most, received())
+                self._give_up(url, failure, last=attempts == MOST_ATTEMPTS or failures >= self._config.attempts)
+                longest = self._config.backoff_s * 2 ** max(0, failures - 1)
+                seconds = self._random.uniform(0, min(longest, self._config.longest_wait_s))
+                if failure.unreached and not self._network.reached:
+                    seconds = min(seconds, self._network.first_contact_s())
+            self._cancellation.wait(seconds)
+        raise AssertionError
 
-    def _contact_until(self) -> float:
-        """Until when a host has to answer while nobody has, in monotonic seconds: without a network all are silent."""
-        now = time.monotonic()
-        with self._lock:
-            self._first_contact_until = self._first_contact_until or now + FIRST_CONTACT_S
-            return max(self._first_contact_until, now + NEXT_CONTACT_S)
-
-    def _give_up(self, url: str, failure: Passing, last: bool, *, late: bool) -> None:
-        """Raise what a failure comes to, if no further attempt is to be made."""
+    def _give_up(self, url: str, failure: TemporaryFailure, *, last: bool) -> None:
+        """Raise the final error if no further attempt is to be made."""
         location = locate(url)
-        if failure.unreached and not self._network.reached_anybody and (last or late):
+        if failure.unreached and not self._network.reached and (last or self._network.first_contact_s() <= 0):
             raise NoNetwork(location.host, failure.reason) from None
-        if failure.unreached and self._network.reached_anybody and self._network.is_gone():
-            raise NoNetwork(location.host, f"{failure.reason}, nor can those who answered before") from None
+        if failure.unreached and self._network.reached and self._network.is_gone():
+            raise NoNetwork(location.host, f"{failure.reason}, and hosts that answered before are gone") from None
         if last:
-            raise Unfetchable(location.shown, failure.reason, lasting=False) from None
+            raise Unfetchable(location.shown, failure.reason, permanent=False) from None
 
     @contextlib.contextmanager
-    def _answer(self, request: _Request, until: float) -> Iterator[Answer]:
-        """The answer, after redirects, each judged like a first address; its host's slot is kept meanwhile."""
-        location = locate(request.url)
+    def _answer(self, url: str, headers: Mapping[str, str], seconds_between: float = 0.0) -> Iterator[Answer]:
+        """Yield the answer after redirects, each judged like a first address; hold its host's slot meanwhile."""
+        location = locate(url)
+        headers = {"User-Agent": self._user_agent, **headers}
         seen: set[str] = set()
         while True:
             seen.add(location.url)
-            host = self._manners_of(location)
-            with (
-                host.visit(location.shown, request.seconds_between),
-                self._response(request, location, until) as response,
-            ):
-                self._heed(response, location, host)
+            with self._lock:
+                limits = self._limits[location.netloc]
+            with contextlib.ExitStack() as opened:
+                opened.enter_context(limits.request(location.shown, seconds_between))
+                response = self._connections.get(location, headers)
+                opened.callback(leave, response)
+                self._heed(response, location, limits)
                 if response.status not in _REDIRECTS:
-                    by = self._connections
-                    yield Answer(response, location, self._config.read_timeout_s, by.reason, by.reading)
+                    yield Answer(response, location, self._connections)
                     return
                 location = _redirected(location, response, seen)
 
-    @contextlib.contextmanager
-    def _response(self, request: _Request, location: Location, until: float) -> Iterator[BaseHTTPResponse]:
-        headers = {"User-Agent": self._user_agent, **request.headers}
-        response = self._connections.get(location, headers, until)
-        try:
-            yield response
-        finally:
-            leave(response)
-
-    def _heed(self, response: BaseHTTPResponse, location: Location, host: HostManners) -> None:
-        """Do as a server asks that wants to be left alone for a while, and raise what its status means."""
+    def _heed(self, response: BaseHTTPResponse, location: Location, limits: HostLimits) -> None:
+        """Pause if the server asks for it, and raise if its status means that there is no answer."""
         seconds = retry_after_s(response)
-        if response.status in _LEFT_ALONE:
-            host.asked_to_wait(seconds)
-            host.check_open(location.shown)
-        elif seconds <= self._config.longest_wait_s:  # as MediaWiki does with status 200
-            host.asked_to_wait(seconds)
+        if response.status in _OVERLOADED:
+            limits.pause(seconds)
+            limits.check_open(location.shown)
+        elif seconds <= self._config.longest_wait_s:  # MediaWiki sends it with status 200
+            limits.pause(seconds)
         if response.status in _FROM_BETWEEN:
-            raise Unfetchable(location.shown, status_words(response.status), lasting=False, status=response.status)
-        if response.status in _MAY_PASS or (response.status // 100 == 5 and response.status not in _WILL_NOT_PASS):
-            raise Passing(status_words(response.status))
+            raise Unfetchable(location.shown, status_text(response.status), permanent=False, status=response.status)
+        if response.status in _TEMPORARY or (response.status // 100 == 5 and response.status not in _UNSUPPORTED):
+            raise TemporaryFailure(status_text(response.status))
 
-    def _manners_of(self, location: Location) -> HostManners:
-        with self._lock:
-            return self._of_host[location.netloc]
-
-    def _content_once(self, request: _Request, until: float) -> bytearray:
-        with self._answer(request, until) as answer:
+    def _content_once(self, url: str, seconds_between: float) -> bytearray:
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+        with self._answer(url, headers, seconds_between) as answer:
             answer.check_status(200)
             return answer.content(MOST_JSON_BYTES)
 
-    def _fetch(self, wish: FileWish) -> Fetched:
-        try:
-            return self._patiently(wish.url, lambda until: self._file_once(wish, until), wish.part.size_bytes)
-        except Unfetchable as error:
-            if error.lasting:
-                wish.part.discard()
-            raise
-        except OSError as error:
-            if error.errno in _FULL:
-                wish.part.discard()
-            raise
-        finally:
-            wish.part.discard_unless_of_use(wish.url)
-
-    def _file_once(self, wish: FileWish, until: float) -> Fetched:
-        begun = wish.begun()
-        if begun is not None and wish.is_whole(begun):
-            return finish(wish, begun)
-        with self._answer(_Request(wish.url, wish.headers(begun)), until) as answer:
-            return receive(wish, begun, answer, self._patience)
+    def _file_once(self, url: str, part: Part, max_bytes: int, progress: Callable[[int], None]) -> Fetched:
+        begun = part.version(url)
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
+        if begun is not None:
+            headers |= {"Range": f"bytes={part.size_bytes()}-", "If-Range": begun.validator}
+        with self._answer(url, headers) as answer:
+            return receive(url, part, begun, answer, max_bytes, progress)
 
 
 def _redirected(location: Location, response: BaseHTTPResponse, seen: set[str]) -> Location:
-    """Where a redirect leads to; raises Unfetchable where it must not, or leads nowhere."""
+    """Return the location that a redirect leads to; raise Unfetchable if it must not be followed."""
+
+    def refusal(reason: str) -> Unfetchable:
+        return Unfetchable(location.shown, reason, permanent=True)
+
     to = response.headers.get("Location", "")
     if not to:
-        raise Unfetchable(location.shown, f"{status_words(response.status)}, but not where to", lasting=True)
+        raise refusal(f"{status_text(response.status)} without a Location")
     try:
         following = locate(urljoin(location.url, to))
     except ValueError:
-        raise Unfetchable(location.shown, "redirected to what is no address", lasting=True) from None
+        raise refusal("redirected to an invalid address") from None
     if location.scheme == "https" and following.scheme == "http":
-        raise Unfetchable(location.shown, "refused: redirected from https to http", lasting=True)
+        raise refusal("refused: redirected from https to http")
     if following.url in seen:
-        raise Unfetchable(location.shown, "redirected in a circle", lasting=True)
+        raise refusal("redirected in a loop")
     if len(seen) > MOST_REDIRECTS:
-        raise Unfetchable(location.shown, f"redirected more than {MOST_REDIRECTS} times", lasting=True)
+        raise refusal(f"redirected more than {MOST_REDIRECTS} times")
     return following
 
 

@@ -1,246 +1,274 @@
-"""Connections to exactly the addresses that were judged, or to a proxy where the environment names one."""
+"""Connections to exactly the addresses that were judged, or to a proxy if the environment names one."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import ssl
 import threading
 import time
-import weakref
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
 import urllib3
-from urllib3 import BaseHTTPResponse, HTTPResponse
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import BaseHTTPResponse
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     NewConnectionError,
-    ProtocolError,
     ProxyError,
     ReadTimeoutError,
     SSLError,
 )
-from urllib3.util import parse_url
+from urllib3.util import parse_url, wait_for_read
 
-from wastelens.config.getting import WebConfig
+from wastelens.config.web import WebConfig
 from wastelens.errors import InputError
 from wastelens.web.addresses import Gate, Location, is_loopback, literal_address
-from wastelens.web.deadlines import Deadlines, shut
-from wastelens.web.errors import Passing, Unfetchable
-from wastelens.web.manners import Patience
-from wastelens.web.network import Network
+from wastelens.web.errors import TemporaryFailure, Unfetchable
+from wastelens.web.limits import Cancellation
 
 AnyManager = TypeVar("AnyManager", bound=urllib3.PoolManager)
 
-_NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
-_HOSTS_REMEMBERED = 32  # connections that are kept open go to so many addresses at most,
-_KEPT_OPEN = 64  # and so many to each, which may be that of several hosts
+FIRST_CONTACT_S = 5.5  # a dead first name server alone takes five
+GONE_AFTER_S = 20.0  # switching to another network may take as long
+GONE_AFTER_FAILURES = 10
+_NEXT_CONTACT_S = 1.0
+_PROBE_S = 3.0
 _SHORTEST_TIMEOUT_S = 0.2
+_SLOWEST_BYTES = 1 << 13  # within each read timeout; a slower server would keep a thread busy for days
+_SLICE_S = 0.1
+_NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
+_POOLS = {"num_pools": 32, "maxsize": 64}  # connections are kept open to 32 addresses, 64 to each
+
+
+class Network:
+    """Tells, for all threads together, whether there is a network at all.
+
+    A host that cannot be reached may be gone itself, and so may all the hosts at the end of a list. So once nobody has
+    answered for a while, hosts that did answer before are probed: the network is gone if none of them can be reached.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answered: deque[tuple[str, int]] = deque(maxlen=3)
+        self._failures, self._since = 0, 0.0
+        self._first_contact_until = 0.0
+
+    @property
+    def reached(self) -> bool:
+        """Whether any host has answered so far."""
+        return bool(self._answered)
+
+    def first_contact_s(self) -> float:
+        """Return how many seconds are left until the first host has to have answered; the first call starts them."""
+        now = time.monotonic()
+        with self._lock:
+            self._first_contact_until = self._first_contact_until or now + FIRST_CONTACT_S
+            return self._first_contact_until - now
+
+    def answered(self, place: tuple[str, int]) -> None:
+        """Record that an address and port have answered."""
+        with self._lock:
+            self._failures = 0
+            if place not in self._answered:
+                self._answered.append(place)
+
+    def is_gone(self) -> bool:
+        """Record a host that cannot be reached; tell whether none can be reached any more (takes seconds at most)."""
+        with self._lock:
+            now = time.monotonic()
+            self._since = self._since if self._failures else now
+            self._failures += 1
+            if self._failures < GONE_AFTER_FAILURES or now - self._since < GONE_AFTER_S:
+                return False
+            places = list(self._answered)
+        if not any(_is_reachable(place) for place in places):
+            return True
+        with self._lock:
+            self._failures = 0
+        return False
+
+
+def _is_reachable(place: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(place, _PROBE_S).close()
+    except OSError as error:
+        return isinstance(error, ConnectionError)  # a host that refuses is there
+    return True
+
+
+class _Impatient:
+    """Mixin for sockets: a wait for bytes ends when it is cancelled, and when they only drip.
+
+    A socket's own timeout starts again with every byte, which a hostile server may send one at a time.
+    """
+
+    cancellation: Cancellation
+    window_s: float
+    _window_ends = _received = 0.0
+
+    def sendall(self, *arguments: Any) -> None:
+        self._window_ends, self._received = time.monotonic() + self.window_s, 0
+        super().sendall(*arguments)  # type: ignore[misc]  # of the socket that this is mixed into
+
+    def recv_into(self, *arguments: Any) -> int:
+        self._wait_for_bytes()
+        received: int = super().recv_into(*arguments)  # type: ignore[misc]
+        self._received += received
+        return received
+
+    def _wait_for_bytes(self) -> None:
+        one: Any = self
+        silent_until = time.monotonic() + (one.gettimeout() or 0.0)
+        while not (isinstance(one, ssl.SSLSocket) and one.pending()) and not wait_for_read(one, _SLICE_S):
+            self.cancellation.check()
+            if time.monotonic() > silent_until:
+                raise TimeoutError
+        self.cancellation.check()
+        if time.monotonic() > self._window_ends:
+            if self._received < _SLOWEST_BYTES:
+                raise TemporaryFailure(f"less than {_SLOWEST_BYTES >> 10} kB within {self.window_s:g} s")
+            self._window_ends, self._received = time.monotonic() + self.window_s, 0
 
 
 class Connections:
-    """Opens responses; urllib3 keeps their connections open for the next ones."""
+    """Opens responses; urllib3 keeps their connections open for later requests."""
 
-    def __init__(self, config: WebConfig, gate: Gate, patience: Patience, network: Network) -> None:
+    def __init__(self, config: WebConfig, gate: Gate, cancellation: Cancellation) -> None:
         self._config = config
-        self._network = network
         self._gate = gate
-        self._patience = patience
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._socket_of: weakref.WeakKeyDictionary[object, socket.socket] = weakref.WeakKeyDictionary()
-        self._deadlines = Deadlines()
+        self._cancellation = cancellation
+        self.network = Network()
         self._lock = threading.Lock()
-        self._tls = ssl.create_default_context()
-        self._tls.load_verify_locations(certifi.where())  # for systems that have no certificates of their own
-        self._direct = self._remembering(urllib3.PoolManager(**self._pool_settings()))
+        impatient = {"cancellation": cancellation, "window_s": config.read_timeout_s}
+        self._socket_type = type("Socket", (_Impatient, socket.socket), impatient)
+        tls = ssl.create_default_context()
+        tls.sslsocket_class = type("SecureSocket", (_Impatient, ssl.SSLSocket), impatient)
+        tls.load_verify_locations(certifi.where())  # for systems without certificates of their own
+        self._settings: dict[str, Any] = {**_POOLS, "ssl_context": tls}
+        self._direct = self._impatient(urllib3.PoolManager(**self._settings))
         self._proxies: dict[str, urllib3.ProxyManager] = {}
-        self._closed = False
 
     def close(self) -> None:
-        """Break off all connections, also those that other threads read from."""
+        """Close all connections that are not in use."""
         with self._lock:
-            self._closed = True
-            open_sockets, managers = list(self._sockets), [self._direct, *self._proxies.values()]
-        self._deadlines.close()
-        for one in open_sockets:
-            shut(one)
+            managers = [self._direct, *self._proxies.values()]
         for manager in managers:
             manager.clear()
 
-    def get(self, location: Location, headers: Mapping[str, str], until: float) -> BaseHTTPResponse:
-        """Ask for a location, follow nothing, read nothing yet.
-
-        Parameters:
-            until: as long as nobody at all has answered, connecting takes no longer than this, in monotonic seconds.
+    def get(self, location: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
+        """Request a location without following redirects; only the head of the response is read.
 
         Raises:
-            Unfetchable: it may not be visited, or its certificate is not to be trusted.
-            Passing: no answer.
+            Unfetchable: it may not be visited, or its certificate is not trusted.
+            TemporaryFailure: no answer.
         """
         proxy = _proxy_for(location)
         try:
-            return self._by_proxy(proxy, location, headers, until) if proxy else self._by(location, headers, until)
+            return self._get_by_proxy(proxy, location, headers) if proxy else self._get_directly(location, headers)
         except HTTPError as error:
-            raise self.reason(error, location) from None
+            raise self._translated(error, location) from None
 
-    def reading(self, response: BaseHTTPResponse) -> contextlib.AbstractContextManager[None]:
-        """Within it, a piece of a response is read; raises TimeoutError where that has taken far too long."""
-        with self._lock:
-            connection = self._socket_of.get(response)
-        if connection is None:
-            return contextlib.nullcontext()
-        return self._deadlines.within(self._longest_s(), connection)
+    def read(self, response: BaseHTTPResponse, location: Location, most_bytes: int) -> bytes:
+        """Read a piece of a response's body as it was sent; empty at its end.
 
-    def _longest_s(self) -> float:
-        """Silence ends a wait after the read timeout, a byte now and then after this time."""
-        return 2 * self._config.read_timeout_s
+        Raises:
+            TemporaryFailure: the connection broke, or is silent or slow for too long.
+        """
+        try:
+            return response.read1(most_bytes, decode_content=False) or b""
+        except HTTPError as error:
+            raise self._translated(error, location) from None
 
-    def reason(self, error: HTTPError, location: Location) -> Passing | Unfetchable:
-        """What one of urllib3's errors means to us, without anything the server could have written into it."""
-        if isinstance(error, ProxyError | NewConnectionError | ConnectTimeoutError):
-            return _unconnected(error, location)
+    def _translated(self, error: HTTPError, location: Location) -> TemporaryFailure | Unfetchable:
+        """Translate an error of urllib3, without any text that comes from the server."""
+        if isinstance(error, ProxyError):
+            variable = _proxy_variable(location)
+            return TemporaryFailure(f"the proxy in {variable} refuses or cannot be reached", unreached=True)
+        if isinstance(error, NewConnectionError):
+            number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+            return TemporaryFailure("connection failed", unreached=number in _NO_ROUTE)
+        if isinstance(error, ConnectTimeoutError):
+            return TemporaryFailure("connection timed out", unreached=True)
         if isinstance(error, ReadTimeoutError):
-            return Passing(f"no answer within {self._config.read_timeout_s:g} s")
+            return TemporaryFailure(f"no answer within {self._config.read_timeout_s:g} s")
         if isinstance(error, SSLError) and isinstance(error.args[0], ValueError):
-            return Unfetchable(location.shown, "its certificate is not to be trusted", lasting=False)
-        if isinstance(error, SSLError | ProtocolError):
-            return Passing("the connection broke off")
-        return Passing("no valid answer")
+            return Unfetchable(location.shown, "its certificate is not trusted", permanent=False)
+        return TemporaryFailure("the connection broke off")
 
-    def _by(self, location: Location, headers: Mapping[str, str], until: float) -> BaseHTTPResponse:
-        """Ask at one address after the other, until one can be connected to."""
-        addresses = self._gate.addresses(location, self._connect_s(until), self._patience)
-        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            self._patience.check()
-            try:
-                return self._at(address, location, headers, self._connect_s(until, left))
-            except (NewConnectionError, ConnectTimeoutError):
-                self._gate.try_last(location, address)
-                if left == 1:
-                    self._gate.forget(location)
-                    raise
-        raise Passing("its name leads nowhere", unreached=True)
-
-    def _at(self, address: str, location: Location, headers: Mapping[str, str], connect_s: float) -> BaseHTTPResponse:
-        named = {"server_hostname": location.host, "assert_hostname": location.host}
+    def _get_directly(self, location: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
+        """Try one address after the other until one can be connected to."""
+        addresses = self._gate.addresses(location, self._connect_s(), self._cancellation)
+        tls = {"server_hostname": location.host, "assert_hostname": location.host}
         if location.scheme == "http" or literal_address(location.host):
-            named = {}
-        pool = self._direct.connection_from_host(address, location.port, location.scheme, pool_kwargs=named)
+            tls = {}
         headers = {"Host": location.netloc, **headers}
-        response = pool.urlopen("GET", location.target, headers=headers, **self._asking(connect_s))
-        self._network.answered((address, location.port))
-        return response
+        for tried, address in enumerate(addresses, 1):
+            self._cancellation.check()
+            options = self._options(self._connect_s(len(addresses) - tried + 1))
+            pool = self._direct.connection_from_host(address, location.port, location.scheme, pool_kwargs=tls)
+            try:
+                response = pool.urlopen("GET", location.target, headers=headers, **options)
+            except (NewConnectionError, ConnectTimeoutError):
+                self._gate.drop(location, address)
+                if tried == len(addresses):
+                    raise
+            else:
+                self.network.answered((address, location.port))
+                return response
+        raise TemporaryFailure("its name has no address", unreached=True)
 
-    def _by_proxy(self, proxy: str, location: Location, headers: Mapping[str, str], until: float) -> BaseHTTPResponse:
+    def _get_by_proxy(self, proxy: str, location: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
         self._gate.judge_name(location)
-        manager = self._manager_of(proxy, location)
-        asking = self._asking(self._connect_s(until))
-        response = manager.urlopen("GET", location.url, headers=dict(headers), **asking)
-        if manager.proxy is not None and manager.proxy.host:
-            self._network.answered((manager.proxy.host, manager.proxy.port or 80))
-        return response
-
-    def _asking(self, connect_s: float) -> dict[str, Any]:
-        return {
-            "redirect": False,
-            "retries": False,
-            "preload_content": False,
-            "decode_content": False,
-            "timeout": urllib3.Timeout(connect=connect_s, read=self._config.read_timeout_s),
-        }
-
-    def _connect_s(self, until: float, addresses: int = 1) -> float:
-        """How long connecting may take; a first contact's time is shared by so many addresses."""
-        longest = self._config.connect_timeout_s
-        if self._network.reached_anybody:
-            return longest
-        return min(longest, max(_SHORTEST_TIMEOUT_S, (until - time.monotonic()) / addresses))
-
-    def _manager_of(self, proxy: str, location: Location) -> urllib3.ProxyManager:
         with self._lock:
             if proxy not in self._proxies:
-                manager = _proxy_manager(proxy, location, self._pool_settings())
-                self._proxies[proxy] = self._remembering(manager)
-            return self._proxies[proxy]
+                self._proxies[proxy] = self._impatient(_proxy_manager(proxy, location, self._settings))
+            manager = self._proxies[proxy]
+        response = manager.urlopen("GET", location.url, headers=dict(headers), **self._options(self._connect_s()))
+        if manager.proxy is not None and manager.proxy.host:
+            self.network.answered((manager.proxy.host, manager.proxy.port or 80))
+        return response
 
-    def _pool_settings(self) -> dict[str, Any]:
-        return {"num_pools": _HOSTS_REMEMBERED, "maxsize": _KEPT_OPEN, "ssl_context": self._tls}
+    def _options(self, connect_s: float) -> dict[str, Any]:
+        timeout = urllib3.Timeout(connect=connect_s, read=self._config.read_timeout_s)
+        raw = {"redirect": False, "retries": False, "preload_content": False, "decode_content": False}
+        return {**raw, "timeout": timeout}
 
-    def _remembering(self, manager: AnyManager) -> AnyManager:
-        """Let every socket be known here, so that `close` and deadlines can wake those who read from it."""
+    def _connect_s(self, addresses: int = 1) -> float:
+        """Return how long connecting may take; this many addresses share the time of a first contact."""
+        longest = self._config.connect_timeout_s
+        if self.network.reached:
+            return longest
+        left = max(self.network.first_contact_s(), _NEXT_CONTACT_S) / addresses
+        return min(longest, max(_SHORTEST_TIMEOUT_S, left))
 
-        def remember(connection: HTTPConnection) -> None:
-            if isinstance(connection.sock, socket.socket):
-                with self._lock:
-                    self._sockets.add(connection.sock)
-                    late = self._closed
-                if late:  # another thread was on its way here when all was closed
-                    shut(connection.sock)
+    def _impatient(self, manager: AnyManager) -> AnyManager:
+        """Let a manager's plain connections use our sockets, as the TLS context does for the others."""
+        socket_type = self._socket_type
 
-        def head(connection: HTTPConnection, read: Callable[[], HTTPResponse]) -> HTTPResponse:
-            wire = connection.sock
-            if not isinstance(wire, socket.socket):  # TLS within TLS, to a proxy that is the user's own
-                return read()
-            with contextlib.ExitStack() as if_late:
-                with self._deadlines.within(self._longest_s(), wire):
-                    response = read()
-                    if_late.callback(response.close)
-                if_late.pop_all()
-            with self._lock:
-                self._socket_of[response] = wire
-            return response
+        class Connection(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                if isinstance(self.sock, socket.socket):
+                    timeout = self.sock.gettimeout()
+                    self.sock = socket_type(fileno=self.sock.detach())
+                    self.sock.settimeout(timeout)
 
-        manager.pool_classes_by_scheme = _pool_classes(remember, head)
+        class Pool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        manager.pool_classes_by_scheme = {"http": Pool, "https": urllib3.HTTPSConnectionPool}
         return manager
 
 
-def _unconnected(error: HTTPError, location: Location) -> Passing:
-    if isinstance(error, ProxyError):
-        return Passing(f"the proxy of {_environment_name(location)} does not let through", unreached=True)
-    if isinstance(error, NewConnectionError):
-        number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
-        return Passing("cannot be connected to", unreached=number in _NO_WAY)
-    return Passing("cannot be connected to in time", unreached=True)
-
-
-def _pool_classes(
-    remember: Callable[[HTTPConnection], None],
-    head: Callable[[HTTPConnection, Callable[[], HTTPResponse]], HTTPResponse],
-) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    class Connection(HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            remember(self)
-
-        def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 has it so
-            return head(self, super().getresponse)
-
-    class SecureConnection(HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            remember(self)
-
-        def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 has it so
-            return head(self, super().getresponse)
-
-    class Pool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class SecurePool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = SecureConnection
-
-    return {"http": Pool, "https": SecurePool}
-
-
 def _proxy_for(location: Location) -> str:
-    """The proxy that the environment names for a location; empty: none. Loopback is never asked of a proxy."""
+    """Return the proxy that the environment names for a location; empty: none, as always for loopback."""
     if location.host == "localhost" or is_loopback(location.host):
         return ""
     proxies = getproxies()
@@ -248,17 +276,17 @@ def _proxy_for(location: Location) -> str:
     return "" if not proxy or proxy_bypass(f"{location.host}:{location.port}") else proxy
 
 
-def _environment_name(location: Location) -> str:
+def _proxy_variable(location: Location) -> str:
     return f"{location.scheme.upper()}_PROXY"
 
 
 def _proxy_manager(proxy: str, location: Location, settings: Mapping[str, Any]) -> urllib3.ProxyManager:
-    """Raises InputError where the environment names a proxy that is none; its password stays out of the message."""
+    """Return a manager for a proxy; raise InputError if it is not an HTTP proxy, without repeating its password."""
     address = proxy if "://" in proxy else f"http://{proxy}"
     try:
         parsed = parse_url(address)
         headers = urllib3.make_headers(proxy_basic_auth=unquote(parsed.auth)) if parsed.auth else None
         return urllib3.ProxyManager(parsed._replace(auth=None).url, proxy_headers=headers, **settings)
     except (HTTPError, ValueError):
-        name = _environment_name(location)
-        raise InputError(f"{name} names no HTTP proxy. Write {name}=http://HOST:PORT, or unset it.") from None
+        name = _proxy_variable(location)
+        raise InputError(f"{name} is not an HTTP proxy. Write {name}=http://HOST:PORT, or unset it.") from None

@@ -1,4 +1,4 @@
-"""Why something from the web is not to be had."""
+"""Errors of the web client."""
 
 from __future__ import annotations
 
@@ -9,54 +9,50 @@ from wastelens.errors import InputError, WastelensError
 Limit = Literal["", "hosts", "max_bytes"]
 
 
-class Unfetchable(WastelensError):  # noqa: N818  a state of the world, no fault of the input
-    """An address that gives nothing that could be used.
+class Unfetchable(WastelensError):  # noqa: N818  a state of the world, not a fault of the input
+    """A URL that gives nothing usable.
 
     Attributes:
-        reason: a few words, without the address.
-        lasting: asking again is of no use, as with a page that is gone, a refused address or a file that is too large;
-            otherwise the next call may have more luck.
-        limit: what the user could set otherwise, and it might be had; empty: nothing.
-        status: the HTTP status, where that is the reason; otherwise 0.
+        reason: a few words, without the URL.
+        permanent: asking again is useless, as for a page that is gone, a refused address or a file that is too large;
+            otherwise a later run may succeed.
+        limit: the setting that would allow it with another value; empty if none would.
+        status: the HTTP status if that is the reason, otherwise 0.
     """
 
-    def __init__(self, place: str, reason: str, *, lasting: bool, limit: Limit = "", status: int = 0) -> None:
+    def __init__(self, place: str, reason: str, *, permanent: bool, limit: Limit = "", status: int = 0) -> None:
         self.reason = reason
-        self.lasting = lasting
+        self.permanent = permanent
         self.limit = limit
         self.status = status
         super().__init__(f"{place}: {reason}")
 
 
 class NoNetwork(InputError):  # noqa: N818  as above
-    """Nobody at all can be reached.
+    """No host at all can be reached.
 
     Attributes:
-        fact: who could not be reached and why, for what goes on without.
+        fact: which host could not be reached and why, for callers that continue without it.
     """
 
     def __init__(self, host: str, reason: str) -> None:
         self.fact = f"{host}: {reason}"
         super().__init__(
-            f"No network: '{host}' cannot be reached ({reason}). Connect to the internet, set HTTPS_PROXY if there is "
-            "a proxy, and call again; what is there already stays."
+            f"No network: '{host}' cannot be reached ({reason}). Connect to the internet, set HTTPS_PROXY if you use "
+            "a proxy, and run the command again; everything fetched so far is kept."
         )
 
 
-class Closed(WastelensError):  # noqa: N818  no error at all
-    """Raised in the threads that still fetch or wait when the ``Web`` is closed: nobody wants their answer any more."""
+class Closed(WastelensError):  # noqa: N818  not an error
+    """Raised in threads that still fetch or wait when the ``Web`` is closed."""
 
 
-class Unchanged(Exception):  # noqa: N818  never leaves the package
-    """The file is still the version that was not to be sent again."""
-
-
-class Passing(Exception):  # noqa: N818  never leaves the package
-    """An attempt failed, and the next one may not.
+class TemporaryFailure(Exception):  # noqa: N818  never leaves the package
+    """A failed attempt; the next one may succeed.
 
     Attributes:
         reason: a few words.
-        unreached: nobody answered at all, as without a network.
+        unreached: no host answered, as without a network.
     """
 
     def __init__(self, reason: str, *, unreached: bool = False) -> None:

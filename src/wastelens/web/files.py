@@ -1,16 +1,94 @@
-"""One attempt to receive a file: begun anew or gone on with, checked at each step, never whole in memory."""
+"""Files on their way: ``NAME.part``, and beside it in ``NAME.part.json`` the version that it is a part of.
+
+The note is removed before the part gets its final name, so that a kill never leaves a note beside a whole file; a part
+without a note is fetched again from its start.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 from wastelens.web.answers import Answer
-from wastelens.web.errors import Passing, Unchanged
-from wastelens.web.manners import Patience
-from wastelens.web.partial import Part, Version
+from wastelens.web.errors import TemporaryFailure
+
+
+@dataclass(frozen=True)
+class Version:
+    """The version of a file that a part belongs to.
+
+    Attributes:
+        url: the URL that was requested.
+        validator: a strong ETag or a Last-Modified, to request the rest of exactly this version; empty: none.
+        total: the whole file's size in bytes, if the server has stated it.
+    """
+
+    url: str
+    validator: str
+    total: int | None
+
+
+class Part:
+    """The part of a file that has arrived."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._path = target.with_name(f"{target.name}.part")
+        self._note = target.with_name(f"{target.name}.part.json")
+
+    def size_bytes(self) -> int:
+        """Return how many bytes have arrived."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._path.stat().st_size
+        return 0
+
+    def version(self, url: str) -> Version | None:
+        """Return the version of the part if it can be resumed from this URL."""
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, LookupError):
+            note = json.loads(self._note.read_bytes())
+            version = Version(note["url"], note["validator"], note["total"])
+            fits = version.total is None or self.size_bytes() <= version.total
+            if version.url == url and fits and version.validator and self.size_bytes() > 0:
+                return version
+        return None
+
+    def begin(self, version: Version) -> BinaryIO:
+        """Open an empty part for a version."""
+        self.discard()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("wb")
+        if version.validator:
+            self._note.write_text(json.dumps(asdict(version)), encoding="utf-8")  # torn by a kill, it is ignored
+        return file
+
+    def resume(self) -> BinaryIO:
+        """Open the part to append to it."""
+        return self._path.open("ab")
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self._note.unlink(missing_ok=True)
+        os.replace(self._path, self._target)
+
+    def discard(self) -> None:
+        """Remove the part and its note."""
+        self._note.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
+
+    def discard_unless_resumable(self, url: str) -> None:
+        """Remove a part that cannot be resumed."""
+        if self.version(url) is None:
+            self.discard()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of what has arrived, in hexadecimal."""
+        return sha256_of(self._path)
 
 
 @dataclass(frozen=True)
@@ -20,107 +98,61 @@ class Fetched:
     Attributes:
         size_bytes: of the file.
         sha256: of its content, in hexadecimal.
-        etag: the server's name for this version; may be empty.
     """
 
     size_bytes: int
     sha256: str
-    etag: str
 
 
-@dataclass(frozen=True)
-class FileWish:
-    """A file that is asked for, and what will do.
+def receive(
+    url: str, part: Part, begun: Version | None, answer: Answer, max_bytes: int, progress: Callable[[int], None]
+) -> Fetched:
+    """Read an answer to its end, never whole in memory, and give the file its name.
 
-    Attributes:
-        kinds: beginnings of content types; empty: any.
-        max_bytes: more are not taken.
-        progress: is told how many bytes have come in since the last time.
-        known_etag: of the version that is of no interest; empty: any is.
-    """
-
-    url: str
-    part: Part
-    kinds: tuple[str, ...]
-    max_bytes: int
-    progress: Callable[[int], None]
-    known_etag: str = ""
-
-    def begun(self) -> Version | None:
-        """The version that the part is of, if one can go on with it."""
-        return self.part.version(self.url)
-
-    def is_whole(self, begun: Version) -> bool:
-        """Whether nothing is missing of the part, as after a kill right before the end."""
-        size_bytes = self.part.size_bytes()
-        return size_bytes == begun.total and size_bytes <= self.max_bytes
-
-    def headers(self, begun: Version | None) -> dict[str, str]:
-        """What to ask with; begun: the version that the part is of."""
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
-        if begun is not None:
-            headers |= {"Range": f"bytes={self.part.size_bytes()}-", "If-Range": begun.validator}
-        if self.known_etag:
-            headers["If-None-Match"] = self.known_etag
-        return headers
-
-
-def receive(wish: FileWish, begun: Version | None, answer: Answer, patience: Patience) -> Fetched:
-    """Read an answer to its end, and give the file its name.
+    Args:
+        url: the URL that was requested.
+        part: where the file is put together.
+        begun: the version of the part whose rest was requested; None: the whole file was.
+        answer: to read.
+        max_bytes: the largest acceptable size.
+        progress: called with the number of bytes received since the last call.
 
     Raises:
-        Unfetchable: not what was asked for, or too large.
-        Passing: broken off, or a part that does not fit.
-        Unchanged: it is the version that is known.
+        Unfetchable: not an acceptable answer, or too large.
+        TemporaryFailure: broken off, or a part that does not fit.
     """
-    if answer.status == 304 and wish.known_etag:
-        wish.part.discard()
-        raise Unchanged
-    if answer.status == 416 and begun is not None:
-        wish.part.discard()
-        raise Passing("there is less than before")
-    answer.check_status(200, 206)
-    answer.check_not_compressed()
-    answer.check_kind(wish.kinds)
-    goes_on = answer.status == 206
-    total = _total_of_part(wish, begun, answer) if goes_on else answer.promised_bytes
-    answer.check_size(total or 0, wish.max_bytes)
-    version = begun if goes_on and begun is not None else Version(wish.url, answer.etag, answer.validator, total)
-    digest = wish.part.digest() if goes_on else hashlib.sha256()
-    _write(wish, version, answer, digest, patience, goes_on=goes_on)
-    if total is not None and wish.part.size_bytes() != total:
-        raise Passing("another length than was promised")
-    return finish(wish, version, digest)
-
-
-def finish(wish: FileWish, version: Version, digest: Any = None) -> Fetched:
-    """Give a whole file its name; digest: its SHA-256, if it is known."""
-    digest = digest or wish.part.digest()
-    size_bytes = wish.part.size_bytes()
-    wish.part.finish()
-    return Fetched(size_bytes, digest.hexdigest(), version.etag)
-
-
-def _total_of_part(wish: FileWish, begun: Version | None, answer: Answer) -> int | None:
-    """The whole file's size, if this is the rest of what there is; otherwise that is given up, and asked for anew."""
-    part = answer.part_of()
-    if begun is not None and part is not None:
-        first, last, total = part
-        fits = first == wish.part.size_bytes() and total in (last + 1, None)
-        same = total in (begun.total, None) or begun.total is None
-        if fits and same and answer.etag in ("", begun.etag):
-            return begun.total or total
-    wish.part.discard()
-    raise Passing("a part that does not fit to what was there")
-
-
-def _write(wish: FileWish, version: Version, answer: Answer, digest: Any, patience: Patience, *, goes_on: bool) -> None:
-    with wish.part.go_on() if goes_on else wish.part.begin(version) as file:
-        size_bytes = wish.part.size_bytes() if goes_on else 0
+    resumed = begun is not None and answer.status == 206
+    if begun is not None and (answer.status == 416 or (resumed and not _fits(begun, part, answer))):
+        part.discard()
+        raise TemporaryFailure("the rest does not fit the part that is there")
+    answer.check_status(206 if resumed else 200)
+    answer.check_encoding()
+    total = begun.total if begun is not None and resumed else answer.promised_bytes
+    answer.check_size(total or 0, max_bytes)
+    size_bytes = part.size_bytes() if resumed else 0
+    with part.resume() if resumed else part.begin(Version(url, answer.validator, total)) as file:
         for piece in answer.pieces():
-            patience.check()
             size_bytes += len(piece)
-            answer.check_size(size_bytes, wish.max_bytes)
+            answer.check_size(size_bytes, max_bytes)
             file.write(piece)
-            digest.update(piece)
-            wish.progress(len(piece))
+            progress(len(piece))
+    if total not in (None, size_bytes):
+        raise TemporaryFailure("the length is not the promised one")
+    fetched = Fetched(size_bytes, part.sha256())
+    part.finish()
+    return fetched
+
+
+def _fits(begun: Version, part: Part, answer: Answer) -> bool:
+    """Tell whether a partial answer is the rest of the version that the part belongs to."""
+    first, last, total = answer.range or (-1, -1, None)
+    whole = first == part.size_bytes() and total in (last + 1, None)
+    same_size = None in (total, begun.total) or total == begun.total
+    same_etag = not begun.validator.startswith('"') or answer.etag in ("", begun.validator)
+    return whole and same_size and same_etag
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

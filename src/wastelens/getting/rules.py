@@ -1,8 +1,9 @@
-"""Which photos are collected: what a catalogue says of them is judged first, then the file that came."""
+"""Which photos are collected: the catalogue's description of one is judged first, then the file itself."""
 
 from __future__ import annotations
 
 import io
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +14,14 @@ from wastelens.data.annotations.labels import misfit
 from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
 from wastelens.web.errors import Limit, Unfetchable
 
-# A JPEG from some telephones and stereo cameras is an MPO: a second picture follows the photo, and nobody reads it.
+# Some telephones' and stereo cameras' JPEGs are MPO: a second picture follows the photo, and is never read.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 _READERS = ("JPEG", "PNG", "WEBP", "TIFF")
-KINDS = ("image/jpeg", "image/png", "image/webp", "image/tiff")
-NO_PHOTO = "neither JPEG, PNG, WebP nor TIFF"
-# The settings that reasons hang on: with others, a photo that was left out may be taken after all.
-LICENCES, MIN_SIDE, MAX_MEGAPIXELS = "licences", "min_side_px", "max_megapixels"
-MAX_WHOLE_MEGAPIXELS = "max_whole_megapixels"
-MAX_BYTES, HOSTS, NEAR_DUPLICATE_DISTANCE = "web.max_bytes", "hosts", "near_duplicate_distance"
-_OF_CATALOGUE = (LICENCES, MIN_SIDE, MAX_MEGAPIXELS)  # what a list knows of a photo is enough to judge again
-_OF_LIMIT: dict[Limit, str] = {"": "", "hosts": HOSTS, "max_bytes": MAX_BYTES}
-# Files are held in memory, and some formats are decoded whole: one at a time is enough of that. All in one thread, as
-# what several have freed, the C library keeps for each of them.
+TYPES = ("image/jpeg", "image/png", "image/webp", "image/tiff")
+NOT_A_PHOTO = "neither JPEG, PNG, WebP nor TIFF"
+_SETTING_OF_LIMIT: dict[Limit, str] = {"": "", "hosts": "hosts", "max_bytes": "web.max_bytes"}
+# Files are held in memory, and some formats are decoded whole, so only one is decoded at a time. Always by the same
+# thread, as the C library keeps freed memory for each thread.
 _decoder = ThreadPoolExecutor(1, "decoder")
 
 
@@ -34,8 +30,8 @@ class Reason:
     """Why a photo is left out.
 
     Attributes:
-        text: the kind of reason first, then its particulars behind a colon or in brackets.
-        setting: the name of the setting that it hangs on; empty: none.
+        text: the kind of reason, then its details after a colon or in brackets.
+        setting: the setting that it depends on; with another value, the photo may be taken after all. Empty: none.
     """
 
     text: str
@@ -43,21 +39,21 @@ class Reason:
 
     @classmethod
     def of(cls, error: Unfetchable) -> Reason:
-        """Why a photo could not be fetched."""
-        return cls(error.reason, _OF_LIMIT[error.limit])
+        """Return why a photo could not be fetched."""
+        return cls(error.reason, _SETTING_OF_LIMIT[error.limit])
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is wanted, by the names of the settings.
+    """Which photos are wanted; the attributes are named like the settings.
 
     Attributes:
-        licences: codes of those that may be taken.
+        licences: codes of the allowed licences.
         min_side_px: of the shorter side.
         max_megapixels: of the photo.
-        max_whole_megapixels: of one whose format can only be decoded whole.
+        max_whole_megapixels: of a photo whose format can only be decoded whole.
         max_bytes: of its file.
-        hosts: those that may be visited though they are not public.
+        hosts: those that may be visited even if they are not public.
         near_duplicate_distance: bits of the perceptual hash that may differ.
     """
 
@@ -70,49 +66,41 @@ class Rules:
     near_duplicate_distance: int
 
     def reason_against(self, licence: str, size: tuple[int, int]) -> Reason | None:
-        """Why a photo is left out; None: it is not. Size: width and height in pixels, or zeros if not known."""
+        """Return why a photo is left out, or None; size: width and height in pixels, or zeros if unknown."""
         if licence not in self.licences:
-            return Reason(f"licence: {licence or 'not told'}, which is not among those allowed", LICENCES)
+            return Reason(f"licence: {licence or 'not stated'}, which is not allowed", "licences")
         width, height = size
         if width and height and min(size) < self.min_side_px:
-            text = f"too few pixels: {width} x {height}, the shorter side must have {self.min_side_px}"
-            return Reason(text, MIN_SIDE)
+            text = f"too few pixels: {width} x {height}, the shorter side needs {self.min_side_px}"
+            return Reason(text, "min_side_px")
         if width * height > self.max_megapixels * 1e6:
-            text = f"too many pixels: {width} x {height}, at most {self.max_megapixels:g} megapixels are taken"
-            return Reason(text, MAX_MEGAPIXELS)
+            text = f"too many pixels: {width} x {height}, the limit is {self.max_megapixels:g} megapixels"
+            return Reason(text, "max_megapixels")
         return None
 
     def reason_against_whole(self, kind: str, size: tuple[int, int]) -> Reason | None:
-        """The same of a photo whose format, ``PNG``, can only be decoded whole."""
+        """Return why a photo is left out whose format, such as ``PNG``, can only be decoded whole, or None."""
         width, height = size
         if width * height <= self.max_whole_megapixels * 1e6:
             return None
-        most = f"at most {self.max_whole_megapixels:g} megapixels are taken of what is decoded whole"
-        return Reason(f"too many pixels: {width} x {height} as {kind}, {most}", MAX_WHOLE_MEGAPIXELS)
+        limit = f"the limit for what is decoded whole is {self.max_whole_megapixels:g} megapixels"
+        return Reason(f"too many pixels: {width} x {height} as {kind}, {limit}", "max_whole_megapixels")
+
+    def is_too_large(self, mime: str, size: tuple[int, int], size_bytes: int) -> bool:
+        """Tell whether a file that a catalogue describes exceeds a limit; formats other than JPEG are decoded whole."""
+        whole = mime != "image/jpeg" and self.reason_against_whole(mime, size) is not None
+        return whole or math.prod(size) > self.max_megapixels * 1e6 or size_bytes > self.max_bytes
 
     def decided_by(self, setting: str) -> str:
-        """A setting with its value, ``web.max_bytes=500``, which ``still_against`` understands; empty: none."""
-        values = {
-            LICENCES: " ".join(self.licences),
-            MIN_SIDE: self.min_side_px,
-            MAX_MEGAPIXELS: f"{self.max_megapixels:g}",
-            MAX_WHOLE_MEGAPIXELS: f"{self.max_whole_megapixels:g}",
-            MAX_BYTES: self.max_bytes,
-            HOSTS: " ".join(sorted(self.hosts)),
-            NEAR_DUPLICATE_DISTANCE: self.near_duplicate_distance,
-        }
-        return f"{setting}={values[setting]}" if setting in values else ""
-
-    def still_against(self, decided_by: str, licence: str, size: tuple[int, int]) -> bool:
-        """Whether a photo need not be looked at again that was left out by such a setting, or by none."""
-        setting = decided_by.partition("=")[0]
-        if setting in _OF_CATALOGUE:
-            return self.reason_against(licence, size) is not None
-        return decided_by == self.decided_by(setting)
+        """Return a setting with its present value, ``web.max_bytes=500``; empty if there is no setting."""
+        if not setting:
+            return ""
+        value = getattr(self, setting.removeprefix("web."))
+        return f"{setting}={' '.join(sorted(value)) if isinstance(value, tuple) else format(value, '.12g')}"
 
 
 class UnwantedPhotoError(BadPhotoError):
-    """A photo that the rules are against; size: width and height in pixels."""
+    """A photo that the rules exclude; size: width and height in pixels."""
 
     def __init__(self, reason: Reason, size: tuple[int, int]) -> None:
         super().__init__(reason.text)
@@ -127,7 +115,7 @@ class CollectedPhoto:
     Attributes:
         pixels_0_255: uint8 RGB (side, side, 3), upright.
         size: width and height of the file's photo, upright, in pixels.
-        suffix: of its format, whatever its address ended on.
+        suffix: of its format, whatever its URL ends in.
     """
 
     pixels_0_255: Photo
@@ -141,25 +129,25 @@ def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: t
     Args:
         path: the file.
         side_px: of the square that the pixels fill.
-        rules: what is wanted.
+        rules: which photos are wanted.
         licence: the photo's.
-        told: the width and height that a catalogue tells, of this file or of another size of it, upright or as stored;
-            zeros: it does not.
+        told: the width and height that a catalogue states, of this file or of another size of it, upright or as stored;
+            zeros: it states none.
 
     Raises:
         UnwantedPhotoError: too small or too large.
-        BadPhotoError: no photo of a usable format, damaged, animated, or of another shape than was told.
+        BadPhotoError: not a photo of a usable format, damaged, animated, or of another shape than stated.
     """
-    outcome = _decoder.submit(_outcome, path, side_px, rules, licence, told).result()
+    outcome = _decoder.submit(_photo_or_error, path, side_px, rules, licence, told).result()
     if isinstance(outcome, BadPhotoError):
         raise outcome
     return outcome
 
 
-def _outcome(
+def _photo_or_error(
     path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]
 ) -> CollectedPhoto | BadPhotoError:
-    """The photo, or why there is none: an error that holds nothing of the file any more, as its traceback would."""
+    """Return the photo, or an error without its traceback, which would keep the file in memory."""
     try:
         return _decoded(read_photo(path), side_px, rules, licence, told)
     except BadPhotoError as error:
@@ -186,13 +174,13 @@ def _decoded(content: bytes, side_px: int, rules: Rules, licence: str, told: tup
 
 
 def _header(content: bytes) -> tuple[str, tuple[int, int], int, bool]:
-    """Format, stored width and height, number of frames or pages, and whether it can be decoded part by part."""
-    Image.MAX_IMAGE_PIXELS = None  # only the header is read, and the rules know a limit; decoding sets its own
+    """Return format, stored width and height, number of frames or pages, and whether it can be decoded in parts."""
+    Image.MAX_IMAGE_PIXELS = None  # only the header is read, and the rules have a limit; decoding sets its own
     try:
         with Image.open(io.BytesIO(content), formats=_READERS) as header:
             in_parts = header.format in ("JPEG", "MPO") and "progressive" not in header.info
             return str(header.format), header.size, int(getattr(header, "n_frames", 1)), in_parts
     except UnidentifiedImageError:
-        raise BadPhotoError(NO_PHOTO) from None
-    except Exception as error:  # what decoders raise over broken files is without end
+        raise BadPhotoError(NOT_A_PHOTO) from None
+    except Exception as error:  # decoders raise anything over broken files
         raise BadPhotoError(f"damaged image file ({' '.join(str(error).split())[:120]})") from None

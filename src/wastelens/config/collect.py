@@ -1,0 +1,38 @@
+"""Settings of ``collect``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from wastelens.config.base import Config, NameList, listed
+from wastelens.config.web import FetchingConfig
+
+Licence = Literal["cc0", "pdm", "by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd"]
+
+
+class ApiConfig(Config):
+    """A catalogue of photos that is searched through its documented API."""
+
+    url: str
+    seconds_between_requests: float = Field(ge=0)
+
+
+class CollectConfig(FetchingConfig):
+    """Photos without labels, by search terms; every key is explained in ``conf/collect.yaml``."""
+
+    dataset: str
+    folder: str
+    materials: NameList
+    photos: int = Field(ge=1)
+    sources: Annotated[tuple[Literal["openverse", "commons"], ...], BeforeValidator(listed), Field(min_length=1)]
+    licences: Annotated[tuple[Licence, ...], BeforeValidator(listed), Field(min_length=1)]
+    min_side_px: int = Field(ge=16)
+    max_megapixels: float = Field(gt=0)
+    max_whole_megapixels: float = Field(gt=0)
+    near_duplicate_distance: int = Field(ge=0, le=7)
+    terms: Mapping[str, NameList]
+    openverse: ApiConfig
+    commons: ApiConfig
