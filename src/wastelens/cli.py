@@ -185,7 +185,7 @@ ENTRY_POINTS: dict[str, tuple[str, tuple[Parameter, ...]]] = {
     ),
     "explain": (
         "Where a model looks: Grad-CAM and SHAP of its decisions, scored against the outlines of the litter.",
-        (_DATASET, *_EXPLAIN, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="samples=100"')),
+        (_DATASET, *_EXPLAIN, _SEED, _CONFIG, replace(_SET, help='any other key, as in set="shap.samples=100"')),
     ),
     "study": (
         "Does a change help? Models x factors x seeds x folds, compared in pairs, with one verdict.",

@@ -13,7 +13,8 @@ from wastelens.data.annotations.coco import read_coco
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.tables import TestTable
 from wastelens.explain.examination import Clock, Examination
-from wastelens.explain.methods.gradcam import GRADCAM, GRADCAM_PLUS_PLUS, GradientMaps, ScoreCam
+from wastelens.explain.methods.gradcam import GradientMaps, gradcam, gradcam_plus_plus
+from wastelens.explain.methods.scorecam import ScoreCam
 from wastelens.explain.methods.shap_gradients import ExpectedGradients
 from wastelens.explain.scoring.scores import score_frame, summarise
 from wastelens.models.initialisers import randomised_copy
@@ -26,7 +27,7 @@ PHOTOS = 12
 
 
 def reader(keras: Any, weight: float) -> Any:
-    """Reads the patch alone: its brightness is the evidence for both materials (weight 0: for neither)."""
+    """Build a network that reads the patch alone: its brightness is evidence for both materials (weight 0: neither)."""
     inputs = keras.Input((SIDE_PX, SIDE_PX, 3))
     convolution = keras.layers.Conv2D(1, 1, name="brightness")
     x = keras.layers.Rescaling(1 / 255)(inputs)
@@ -52,7 +53,7 @@ def outlines(tmp_path: Any) -> AnnotatedOutlines:
 
 
 def examined(keras: Any, model: Any, outlines: AnnotatedOutlines) -> pd.DataFrame:
-    """scores.csv of dim photos, each with a bright aluminium object where the network reads."""
+    """Return scores.csv of dim photos, each with a bright aluminium object where the network reads."""
     rng = np.random.default_rng(0)
     bright = rng.integers(0, 60, (PHOTOS, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     bright[:, *PATCH] = rng.integers(200, 250, (PHOTOS, 8, 8, 3), dtype=np.uint8)
@@ -60,8 +61,8 @@ def examined(keras: Any, model: Any, outlines: AnnotatedOutlines) -> pd.DataFram
 
     def methods(network: Any) -> dict[str, Any]:
         return {
-            "gradcam": GradientMaps(network, "patch", GRADCAM),
-            "gradcam_plus_plus": GradientMaps(network, "patch", GRADCAM_PLUS_PLUS),
+            "gradcam": GradientMaps(network, "patch", gradcam),
+            "gradcam_plus_plus": GradientMaps(network, "patch", gradcam_plus_plus),
             "scorecam": ScoreCam(network, "patch", channels=4),
             "shap": ExpectedGradients(network, dark, samples=4, seed=0),
         }

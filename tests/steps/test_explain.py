@@ -28,16 +28,17 @@ from tests.factories import (
 )
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
+from wastelens.config.explanation_methods import MethodInputs
 from wastelens.data.prepared.dataset import load_prepared
 from wastelens.errors import ConfigError, DatasetError, RunError
 from wastelens.explain.examination import Clock
 from wastelens.explain.methods.evidence import Evidence, without_sum
-from wastelens.explain.page import pictures
+from wastelens.explain.page.gallery import GalleryWriter
 from wastelens.steps import explain, prepare, pretrain, train
 
 TINY = (
-    "samples=4 background_photos=2 evaluations=10 channels=4 steps=2 randomised_photos=1 batch_size=4 "
-    "bootstrap_resamples=100"
+    "shap.samples=4 shap.background_photos=2 shap_partition.evaluations=10 scorecam.channels=4 steps=2 "
+    "randomised_photos=1 batch_size=4 bootstrap_resamples=100"
 )
 FOUR_METHODS = ("gradcam", "gradcam_plus_plus", "scorecam", "shap")
 LEARNER = "network.learner.epochs=1"
@@ -142,15 +143,10 @@ class StandIn:
         """For those who watch."""
 
 
-def cheaply(
-    root: Path, tracker: MemoryTracker, settings: str = "", method: Any = None, figure: Any = None, **parameters: str
-) -> MemoryRun:
-    """``explained`` by the stand-in, or another method, which goes by the name of shap; figures are not drawn."""
+def cheaply(root: Path, tracker: MemoryTracker, settings: str = "", method: Any = None, **parameters: str) -> MemoryRun:
+    """Explain by the stand-in or another method, under the name of shap."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(explain, "build_methods", lambda *arguments, **options: {"shap": method or StandIn()})
-        patch.setattr(
-            "wastelens.explain.page.pictures.photo_figure", figure or (lambda *arguments, **options: b"figure")
-        )
         return explained(root, tracker, f"randomised_photos=0 {settings}", **{"methods": "shap", **parameters})
 
 
@@ -222,14 +218,15 @@ def test_adds_everything_to_the_models_own_run(
 
     photos = photos_of(run)
     assert len(photos) == 3
-    figures = {f"{method}/{photo}.png" for method in FOUR_METHODS for photo in photos}
-    assert files_of(run) == {"index.html", "scores.csv", "settings.json", *figures}
-    for name in figures:
-        assert (run.folder / "explanations" / name).read_bytes().startswith(b"\x89PNG")
+    assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
     page = page_of(run)
     assert [words for words in (run.id, run.name, *photos) if words not in page] == []
     settings = json.loads((run.folder / "explanations" / "settings.json").read_text())
-    assert (settings["methods"], settings["layer"], settings["samples"]) == (list(FOUR_METHODS), "block1_pool", 4)
+    assert (settings["methods"], settings["layer"], settings["shap"]) == (
+        list(FOUR_METHODS),
+        "block1_pool",
+        {"samples": 4, "background_photos": 2},
+    )
     added = {key: value for key, value in run.tags.items() if key not in tags}
     assert set(added) == {"explained_by", "explained_layer", "explained_split", "explanations"}
     assert (added["explained_by"], added["explained_layer"]) == (", ".join(FOUR_METHODS), "block1_pool")
@@ -310,9 +307,9 @@ def test_a_second_call_replaces_all_that_the_first_left(
     run = model("base")
     first, second = sorted(split_of(prepared_folder, "test"))[:2]
     explained(prepared_folder, tracker, methods="gradcam", file_names=first)
-    assert files_of(run) == {"index.html", "scores.csv", "settings.json", f"gradcam/{first}.png"}
+    (run.folder / "explanations" / "left").write_text("by an earlier version")
     cheaply(prepared_folder, tracker, file_names=second)
-    assert files_of(run) == {"index.html", "scores.csv", "settings.json", f"shap/{second}.png"}
+    assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
     assert photos_of(run) == [second]
     assert first not in page_of(run)
     assert (run.tags["explained_by"], run.tags["explained_layer"]) == ("shap", "")
@@ -554,14 +551,14 @@ def test_chosen_photos(prepared_folder: Path, tracker: MemoryTracker, model: Mak
 def test_chosen_photos_that_are_not_there(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
     model("base")
     known = min(split_of(prepared_folder, "test"))
-    near = rf"file_names: '{known}g' is no photo of split=test of litter\. Did you mean '{known}'\?"
+    near = rf"file_names: '{known}g' is not a photo in split=test of litter\. Did you mean '{known}'\?"
     refused(ConfigError, near, prepared_folder, tracker, file_names=f"{known},{known}g")
-    far = r"'§' is no photo of split=test.*labels\.csv of"
+    far = r"'§' is not a photo in split=test.*The names are in .*litter/labels\.csv"
     refused(ConfigError, far, prepared_folder, tracker, file_names="§")
     of_train = min(split_of(prepared_folder, "train"))
     refused(
         ConfigError,
-        f"'{of_train}' is no photo of split=test of litter. It is in split=train",
+        f"'{of_train}' is not a photo in split=test of litter. It is in split=train",
         prepared_folder,
         tracker,
         file_names=of_train,
@@ -573,19 +570,19 @@ def test_the_runs_own_fold_tells_the_photos(
 ) -> None:
     backgrounds = []
 
-    def spy(*arguments: Any, background: Any, **options: Any) -> Any:
-        backgrounds.append(background)
+    def spy(network: Any, names: Any, config: Any, inputs: MethodInputs) -> Any:
+        backgrounds.append(inputs.training_photos(20))
         return {"shap": StandIn()}
 
     monkeypatch.setattr(explain, "build_methods", spy)
     model("base of fold 1")
-    chosen = "samples=20 background_photos=20"
+    chosen = "shap.samples=20 shap.background_photos=20"
     run = explained(prepared_folder, tracker, chosen, photos="100", methods="shap")
     dataset = load_prepared(prepared_folder / "data" / "prepared" / "litter")
     fold, whole = dataset.split(1), dataset.split(0)
     assert set(photos_of(run)) == set(fold.test.file_names) != set(whole.test.file_names)
     assert set(photos_of(run)) == set(pd.read_csv(run.folder / "predictions_test.csv")["file_name"])
-    # Nothing of val or test stands for "nothing in particular".
+    # No photo of val or test is in the background.
     learnt = {dataset.photos[row].tobytes() for row in fold.train.frame["photo_index"]}
     drawn = [{photo.tobytes() for photo in one} for one in backgrounds]
     assert len(drawn[0]) == 20
@@ -640,7 +637,7 @@ def test_without_outlines_localisation_is_left_out_and_that_is_said(
     assert {"explain_gradcam_insertion", "explain_shap_deletion", "explain_shap_additivity_error"} <= set(run.metrics)
     sentence = "No outlines of litter here: localisation scores are left out."
     printed, page = " ".join(capsys.readouterr().out.split()), page_of(run)
-    note = f"Left out of localisation, as their material has no usable outline: {len(labelled)}."
+    note = f"Left out of localisation because their material has no usable outline: {len(labelled)}."
     for words in (sentence, note):
         assert words in printed
         assert words in page
@@ -694,7 +691,7 @@ def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
     assert rest["localised"].all()
     assert run.metrics["explain_shap_energy"] == pytest.approx(rest["energy"].mean(), abs=1e-6)
     assert "explain_shap_energy_plastic" not in run.metrics
-    note = f"Left out of localisation, as their outlines cover more than half of the photo: {covered}."
+    note = f"Left out of localisation because their outlines cover more than half of the photo: {covered}."
     assert note in capsys.readouterr().out
     assert note in page_of(run)
     assert page_of(run).count("its outlines cover more than half of the photo") >= covered
@@ -715,7 +712,7 @@ def test_a_photo_gone_since_prepare_is_shown_from_the_cache(
     contents = {"damaged": photo.read_bytes()[:300], "replaced": image_bytes(np.full((60, 400, 3), 255, np.uint8))}
     photo.unlink() if fate == "deleted" else photo.write_bytes(contents[fate])
     cheaply(own_copy, tracker, run_id=run.id, file_names=f"{gone},{kept}")
-    note = f"Photo files that are not what was prepared any more: 1 (the first, {gone}: "
+    note = f"Photo files missing or changed since prepare: 1 (the first, {gone}: "
     assert note in capsys.readouterr().out
     assert note in page_of(run)
     assert {f"shap/{gone}.png", f"shap/{kept}.png"} < files_of(run)
@@ -746,8 +743,8 @@ def test_annotations_that_are_not_those_of_prepare(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("samples=7", ["samples=7 is no multiple of background_photos=2"]),
-        ("background_photos=3", ["samples=4 is no multiple of background_photos=3"]),
+        ("shap.samples=7", ["samples=7 is no multiple of background_photos=2"]),
+        ("shap.background_photos=3", ["samples=4 is no multiple of background_photos=3"]),
         ("methods=shap,gradcam,shap", ["methods=shap,gradcam,shap names one of them twice; name each once"]),
         ("methods=gradcm", ["'methods'", "'gradcam', 'gradcam_plus_plus', 'scorecam', 'shap'", "not 'gradcm'"]),
         ("methods=[]", ["'methods'", "at least 1 item"]),
@@ -768,9 +765,9 @@ def test_more_background_photos_than_training_photos(
     prepared_folder: Path, tracker: MemoryTracker, model: Make
 ) -> None:
     model("base")
-    match = r"background_photos=41, but litter has 40 training photos\. Give 40 or less"
-    refused(ConfigError, match, prepared_folder, tracker, "samples=41 background_photos=41")
-    run = explained(prepared_folder, tracker, "samples=40 background_photos=40", photos="1", methods="shap")
+    match = r"shap\.background_photos=41, but litter has 40 training photos\. Give 40 or less"
+    refused(ConfigError, match, prepared_folder, tracker, "shap.samples=41 shap.background_photos=41")
+    run = explained(prepared_folder, tracker, "shap.samples=40 shap.background_photos=40", photos="1", methods="shap")
     assert "explain_shap_insertion" in run.metrics
 
 
@@ -783,34 +780,34 @@ def test_stopped_in_the_middle_it_leaves_the_run_as_it_was(
     run = model("base")
     cheaply(prepared_folder, tracker, photos="2")
     before = state_of(run)
-    drawn = []
+    add, added = GalleryWriter.add, []
 
     def stopping(*arguments: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
-    def stopping_at_the_second(*arguments: Any, **options: Any) -> bytes:
-        drawn.append(arguments)
-        if len(drawn) == 2:
+    def stopping_at_the_second(*arguments: Any) -> None:
+        added.append(arguments)
+        if len(added) == 2:
             raise KeyboardInterrupt
-        return b"figure"
+        add(*arguments)
 
     (tmp_path / "temporary").mkdir()
-    places: dict[tuple[Any, str], dict[str, Any]] = {
-        (pictures, "photo_figure"): {"figure": stopping_at_the_second},
-        (explain, "summarise"): {},
-        (explain, "header"): {},
-        (pd.DataFrame, "to_csv"): {},
+    places: dict[tuple[Any, str], Any] = {
+        (GalleryWriter, "add"): stopping_at_the_second,
+        (explain, "summarise"): stopping,
+        (explain, "header"): stopping,
+        (pd.DataFrame, "to_csv"): stopping,
     }
-    for (owner, name), options in places.items():
+    for (owner, name), stop in places.items():
         with monkeypatch.context() as patch:
-            patch.setattr(owner, name, stopping)
+            patch.setattr(owner, name, stop)
             patch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
             with pytest.raises(KeyboardInterrupt):
-                cheaply(prepared_folder, tracker, "seed=3", **options)
+                cheaply(prepared_folder, tracker, "seed=3")
         assert state_of(run) == before, name
         assert run.status == "FINISHED"
         assert list((tmp_path / "temporary").iterdir()) == []
-    assert len(drawn) == 2
+    assert len(added) == 2
 
 
 def test_an_error_in_the_middle_leaves_the_run_as_it_was_and_the_next_call_works(

@@ -19,7 +19,7 @@ def photos(count: int, seed: int) -> Any:
 
 
 def classifier(keras: Any, hidden: int = 0) -> tuple[Any, Any]:
-    """A network, linear or with a curved layer, and the weights of the linear one (pixels, materials)."""
+    """Build a network, linear or with a curved layer; also return the linear one's weights (pixels, materials)."""
     inputs = keras.Input((SIDE_PX, SIDE_PX, 3))
     x = keras.layers.Flatten()(inputs)
     rng = np.random.default_rng(5)
@@ -57,7 +57,7 @@ def test_partition_values_of_a_linear_network(keras: Any) -> None:
     model, weights = classifier(keras)
     seen = photos(2, 0)
     pairs = np.array([(0, 0), (1, 2), (1, 1)])
-    found = PartitionShap(model, evaluations=4000, batch_size=100)(seen, pairs)
+    found = PartitionShap(model, evaluations=4000)(seen, pairs)
     import shap  # now without its warnings
 
     masker = shap.maskers.Image("blur(1,1)", (SIDE_PX, SIDE_PX, 3))

@@ -336,7 +336,7 @@ def test_an_empty_map_says_that_it_is(tmp_path: Path) -> None:
     pairs = [a_pair(empty=frozenset({"gradcam"})), a_pair("paper", empty=frozenset({"shap"}), localised=False)]
     page = written(tmp_path, [(a_photo(), pairs)])
     notes = [text for text in page.said("p") if "empty map" in text]
-    assert notes == ["an empty map: the same everywhere, and scored as chance", "an empty map: the same everywhere"]
+    assert notes == ["an empty map: the same everywhere, scored as chance", "an empty map: the same everywhere"]
 
 
 def test_scores_as_they_are_written() -> None:
@@ -366,7 +366,7 @@ def test_a_pair_that_is_none_is_refused_and_changes_nothing(tmp_path: Path) -> N
     nothing = a_pair(label=False, decision=False)
     with GalleryWriter(tmp_path) as writer:
         writer.add(a_photo(), [a_pair()])
-        with pytest.raises(ValueError, match="plastic is neither"):
+        with pytest.raises(ValueError, match="neither annotated nor predicted"):
             writer.add(a_photo("b.jpg"), [a_pair("paper"), nothing])
         page = Page(writer.finish(a_header()))
     assert page.said("output") == ["1 of 1 shown"]

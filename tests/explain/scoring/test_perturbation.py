@@ -1,4 +1,4 @@
-"""Insertion and deletion against closed forms, and the randomised-weights check against scipy."""
+"""Insertion and deletion against closed forms."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from scipy import stats
 
 from wastelens.explain.scoring.perturbation import BLUR_SHARE, areas, perturbed, softened
-from wastelens.explain.scoring.randomisation import rank_correlation
 
 SIDE = 24
 
@@ -131,29 +129,3 @@ def test_what_does_not_fit_is_refused(photo):
     for stages in (np.zeros(0), np.zeros(3), np.zeros((2, 2))):
         with pytest.raises(ValueError, match="stages"):
             areas(stages)
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_rank_correlation_is_spearmans(seed, ties):
-    rng = np.random.default_rng(seed)
-    a, b = rng.normal(size=(2, 6, 7))
-    b += rng.uniform(-2, 2) * a
-    if ties:
-        a, b = np.maximum(a, 0), np.round(b)
-    assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a.ravel(), b.ravel()).statistic, abs=1e-12)
-
-
-def test_rank_correlation_knows_only_the_order():
-    cells = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32)
-    assert rank_correlation(cells, np.exp(cells)) == pytest.approx(1)
-    assert rank_correlation(cells, -cells) == pytest.approx(-1)
-    assert rank_correlation(cells, cells) <= 1
-
-
-def test_rank_correlation_with_a_constant_is_undefined():
-    cells = np.arange(6.0).reshape(2, 3)
-    assert np.isnan(rank_correlation(cells, np.zeros((2, 3))))
-    assert np.isnan(rank_correlation(np.full((2, 3), 0.1), cells))
-    with pytest.raises(ValueError, match="compared"):
-        rank_correlation(cells, cells.T)

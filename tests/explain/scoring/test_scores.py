@@ -10,7 +10,15 @@ import pandas as pd
 import pytest
 
 from wastelens.evaluation.bootstrap import interval, multiplicities
-from wastelens.explain.scoring.scores import COLUMNS, METHOD_TITLES, SCORES, PairScores, score_frame, summarise
+from wastelens.explain.scoring.scores import (
+    COLUMNS,
+    SCORES,
+    PairScores,
+    method_titles,
+    outcome_of,
+    score_frame,
+    summarise,
+)
 
 MATERIALS = ("glass", "paper")
 NAN = float("nan")
@@ -230,17 +238,20 @@ def test_sentences_say_what_the_interval_allows(energy, words):
     assert f"times the energy that chance would put on the litter, {words}, " in method
     assert method.endswith("points at it in 100 % of 40 cases (chance 10 %).")
     assert control.startswith("Centre of the photo (control): 2.10 [")
-    assert "without a look" not in control
+    assert "ignores its content" not in control
 
 
 @pytest.mark.parametrize(
     ("energy", "words"),
-    [(2.5, "more than the centre"), (2.02, "not told apart from the centre"), (1.5, "less than the centre")],
+    [(2.5, "more than"), (2.02, "not distinguishable from"), (1.5, "less than")],
 )
 def test_sentences_set_maps_beside_the_centre(energy, words):
     rows = spread_rows(energy, "gradcam", spread=0.4) + spread_rows(2.0, "centre", spread=0.1)
     method, _ = summary(rows, ("gradcam", "centre")).sentences()
-    assert f"{words} of the photo without a look at it (2.00; difference {energy - 2:+.2f} [" in method
+    assert (
+        f", {words} a blob in the middle of the photo that ignores its content (2.00; difference {energy - 2:+.2f} ["
+        in method
+    )
 
 
 def test_sentences_without_the_control_or_of_one_case():
@@ -278,7 +289,15 @@ def test_no_pairs_at_all_are_counted_as_none():
 
 
 def test_every_method_has_a_title():
-    assert set(METHOD_TITLES) == {"gradcam", "gradcam_plus_plus", "scorecam", "shap", "shap_partition", "centre"}
-    for method in METHOD_TITLES:
+    assert set(method_titles()) == {"gradcam", "gradcam_plus_plus", "scorecam", "shap", "shap_partition", "centre"}
+    for method in method_titles():
         (sentence,) = summary([pair(method=method)], (method,)).sentences()
-        assert sentence.lower().startswith(METHOD_TITLES[method].lower())
+        assert sentence.lower().startswith(method_titles()[method].lower())
+
+
+def test_outcomes_follow_from_label_and_decision() -> None:
+    assert outcome_of(label=True, decision=True) == "right"
+    assert outcome_of(label=True, decision=False) == "missed"
+    assert outcome_of(label=False, decision=True) == "false_alarm"
+    with pytest.raises(ValueError, match="neither annotated nor predicted"):
+        outcome_of(label=False, decision=False)
