@@ -20,7 +20,15 @@ from PIL import Image
 from tests import factories
 
 from wastelens.data.annotations.outlines import DrawnOutline
-from wastelens.explain.page.gallery import GalleryHeader, GalleryWriter, ShownPair, ShownPhoto, SummaryRow, tile_scores
+from wastelens.explain.page.gallery import (
+    GalleryHeader,
+    GalleryWriter,
+    ShownPair,
+    ShownPhoto,
+    SummaryRow,
+    excerpt,
+    tile_scores,
+)
 from wastelens.figures.heatmap import heat_png
 
 MATERIALS = factories.MATERIALS
@@ -360,6 +368,22 @@ def test_photos_without_pairs_are_counted_and_not_stored(tmp_path: Path) -> None
     page = written(tmp_path, [(a_photo("a.jpg"), []), (a_photo("b.jpg"), [a_pair()])])
     assert "2 photos 1 pair of" in page.text
     assert page.content.count("data:image/jpeg") == 1
+
+
+def test_an_excerpt_holds_the_cards_of_these_photos_only(tmp_path: Path) -> None:
+    square = (DrawnOutline("plastic", (SQUARE,)),)
+    photos = [(a_photo(name, number, square), [a_pair(), a_pair("glass")]) for number, name in enumerate("abc")]
+    photos.append((a_photo(NASTY, 3), [a_pair()]))
+    whole = written(tmp_path, photos)
+    (tmp_path / "part.html").write_text(excerpt(whole.content, ["c", NASTY]), encoding="utf-8")
+    part = Page(tmp_path / "part.html")
+    assert [found["title"] for found in part.all("p", class_="file")] == ["c", "c", NASTY]
+    assert part.cards() == whole.cards()[4:]
+    assert part.all("img") == whole.all("img")[8:]
+    assert not {"script", "form", "dialog"} & {tag for tag, _ in part.elements}
+    rules = re.findall(r"^\.(p\d+)\{background-image:url\(data:image/jpeg;base64,", part.content, re.MULTILINE)
+    assert rules == ["p2", "p3"]
+    assert part.said("style")[0] == whole.said("style")[0]
 
 
 def test_a_pair_that_is_none_is_refused_and_changes_nothing(tmp_path: Path) -> None:
