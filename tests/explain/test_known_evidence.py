@@ -1,4 +1,4 @@
-"""Networks whose evidence is known by construction: methods and scores find it, and nothing where there is none."""
+"""Networks whose evidence is known by construction: methods and scores find it, and find none where there is none."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def examined(keras: Any, model: Any, outlines: AnnotatedOutlines) -> pd.DataFram
     return score_frame([scores for _, pairs in explained for pair in pairs for scores in pair.scores.values()])
 
 
-def test_what_reads_one_patch_is_seen_to_read_it(keras: Any, outlines: AnnotatedOutlines) -> None:
+def test_a_network_that_reads_one_patch_is_shown_to_read_it(keras: Any, outlines: AnnotatedOutlines) -> None:
     frame = examined(keras, reader(keras, weight=100.0), outlines)
     share = BOX[2] * BOX[3] / (WIDTH_PX * HEIGHT_PX)
     assert frame["area_share"].to_numpy() == pytest.approx(share)
@@ -110,7 +110,7 @@ def test_what_reads_one_patch_is_seen_to_read_it(keras: Any, outlines: Annotated
     assert "more than the centre of the photo" in summary.sentences()[0]
 
 
-def test_what_ignores_its_input_scores_as_chance(keras: Any, outlines: AnnotatedOutlines) -> None:
+def test_a_network_that_ignores_its_input_scores_as_chance(keras: Any, outlines: AnnotatedOutlines) -> None:
     frame = examined(keras, reader(keras, weight=0.0), outlines)
     share = BOX[2] * BOX[3] / (WIDTH_PX * HEIGHT_PX)
     constant = 1 / (1 + np.exp(1.0))
@@ -126,7 +126,7 @@ def test_what_ignores_its_input_scores_as_chance(keras: Any, outlines: Annotated
     assert (frame["outcome"] == "missed").all()
 
 
-def test_random_weights_are_others_and_the_statistics_stay(keras: Any) -> None:
+def test_random_weights_differ_and_the_statistics_stay(keras: Any) -> None:
     inputs = keras.Input((4, 4, 3))
     standardise = keras.layers.Normalization(name="standardise")
     x = keras.layers.Flatten()(standardise(inputs))

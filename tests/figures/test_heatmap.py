@@ -1,4 +1,4 @@
-"""Colours of evidence: what is shown of a map, how strongly, and in which colour."""
+"""Colours of evidence: the part of a map that is drawn, how strongly, and in which colour."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def random_map(height: int, width: int, signed: bool, seed: int = 0) -> npt.NDAr
 
 
 def overlaps(cells: int, values: int) -> npt.NDArray[np.float64]:
-    """Which share of each of the cells each of the values fills, (cells, values): the slow obvious answer."""
+    """Return the share of each cell that each value fills, (cells, values): the slow obvious answer."""
     shares = np.zeros((cells, values))
     for cell in range(cells):
         start, end = cell * values / cells, (cell + 1) * values / cells
@@ -54,7 +54,7 @@ def test_large_maps_are_averaged_by_area(height: int, width: int) -> None:
 
 
 @given(height=SIDES, width=SIDES, signed=st.booleans())
-def test_what_is_averaged_stays_as_it_is(height: int, width: int, signed: bool) -> None:
+def test_averaging_twice_changes_nothing(height: int, width: int, signed: bool) -> None:
     once = averaged(random_map(height, width, signed))
     np.testing.assert_array_equal(averaged(once), once)
 
@@ -131,7 +131,7 @@ def test_maps_without_evidence_or_not_finite_are_transparent(signed: bool) -> No
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("shape", [(5, 5), (1, 3), (160, 160), (60, 30)])
-def test_the_png_holds_the_colours_of_what_is_shown(signed: bool, shape: tuple[int, int]) -> None:
+def test_the_png_holds_the_colours_of_the_drawn_map(signed: bool, shape: tuple[int, int]) -> None:
     evidence = random_map(*shape, signed)
     shown = shown_map(evidence, signed=signed)
     content = heat_png(evidence, signed=signed)
@@ -152,7 +152,7 @@ def test_the_colour_bar_runs_from_one_end_to_the_other(signed: bool) -> None:
 
 
 def test_rims_stand_out_from_every_materials_colour() -> None:
-    """At a contrast of 3, which WCAG 2.1 (1.4.11) wants of graphics."""
+    """The contrast is at least 3, which WCAG 2.1 (1.4.11) demands of graphics."""
 
     def luminance(colour: str) -> float:
         parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]

@@ -1,4 +1,4 @@
-"""The step ``explain`` on small data: what it adds to a model's run, which photos and runs it takes, and what not."""
+"""The step ``explain`` on small data: its additions to a model's run, and its choice of photos and runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ Make = Callable[[str], MemoryRun]
 
 @pytest.fixture(scope="module")
 def trained(prepared_folder: Path) -> Make:
-    """A model of ``MODELS`` as a finished run, trained when it is first asked for."""
+    """Return a model of ``MODELS`` as a finished run, trained at its first use."""
     runs: dict[str, MemoryRun] = {}
 
     def of(name: str) -> MemoryRun:
@@ -92,7 +92,7 @@ def tracker() -> MemoryTracker:
 
 @pytest.fixture
 def model(tracker: MemoryTracker, trained: Make, tmp_path: Path) -> Make:
-    """Puts a copy of a trained run into the test's tracker, as a run of its own."""
+    """Return a function that puts a copy of a trained run into the test's tracker, as a run of its own."""
 
     def put(of: str = "base", **changed: Any) -> MemoryRun:
         original = trained(of)
@@ -110,7 +110,7 @@ def model(tracker: MemoryTracker, trained: Make, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def own_copy(prepared_folder: Path, tmp_path: Path) -> Path:
-    """The prepared dataset with the photos it was prepared from, to change; its digest, and so its runs, stay."""
+    """Copy the prepared dataset with its raw photos, to change them; its digest, and so its runs, stay."""
     shutil.copytree(prepared_folder, tmp_path / "own")
     moved_to(tmp_path / "own")
     return tmp_path / "own"
@@ -132,7 +132,7 @@ def explained(
 
 
 class StandIn:
-    """In place of a method, where maps do not matter: evidence where the photo is unlike its mean, in no time."""
+    """A fast stand-in for a method: evidence where the photo differs from its mean."""
 
     def __call__(self, photos: Any, pairs: Any) -> Evidence:
         self.called_with(photos)
@@ -140,7 +140,7 @@ class StandIn:
         return without_sum(unlike.astype(np.float32)[pairs[:, 0]] + pairs[:, 1, None, None].astype(np.float32))
 
     def called_with(self, photos: Any) -> None:
-        """For those who watch."""
+        """Do nothing; subclasses watch."""
 
 
 def cheaply(root: Path, tracker: MemoryTracker, settings: str = "", method: Any = None, **parameters: str) -> MemoryRun:
@@ -153,7 +153,7 @@ def cheaply(root: Path, tracker: MemoryTracker, settings: str = "", method: Any 
 def refused(
     error: type[Exception], match: str, root: Path, tracker: MemoryTracker, settings: str = "", **parameters: str
 ) -> None:
-    """``explain`` says why not, in one line, and adds nothing to any run."""
+    """Check that ``explain`` refuses in one line and adds nothing to any run."""
     before = [state_of(run) for run in tracker.runs]
     with pytest.raises(error, match=match) as caught:
         explained(root, tracker, settings, **parameters)
@@ -162,13 +162,13 @@ def refused(
 
 
 def state_of(run: MemoryRun) -> tuple[Any, ...]:
-    """All that a run is: status, metrics, tags, and every file with its content."""
+    """Return a run's whole state: status, metrics, tags, and every file with its content."""
     files = {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     return run.id, run.status, dict(run.metrics), dict(run.tags), dict(run.parameters), files
 
 
 def files_of(run: MemoryRun) -> set[str]:
-    """The artifacts that ``explain`` added, by their paths below explanations/."""
+    """Return the artifacts that ``explain`` added, by their paths below explanations/."""
     folder = run.folder / "explanations"
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
@@ -195,7 +195,7 @@ def split_of(root: Path, split: str) -> set[str]:
 
 
 def about(run: MemoryRun, **changed: object) -> None:
-    """Let a run say something else of what it was made from."""
+    """Change the config that a run was made from."""
     file = run.folder / "config.json"
     write_json(file, {**json.loads(file.read_text()), **changed})
 
@@ -211,7 +211,7 @@ def test_adds_everything_to_the_models_own_run(
     assert explained(prepared_folder, tracker, methods=",".join(FOUR_METHODS)) is run
     assert tracker.runs == [run]
     assert (run.status, run.parameters) == (status, parameters) == ("FINISHED", parameters)
-    # What the training left is there as it was.
+    # Everything from the training is unchanged.
     assert metrics.items() <= run.metrics.items()
     assert tags.items() <= run.tags.items()
     assert files.items() <= state_of(run)[-1].items()
@@ -301,7 +301,7 @@ def test_explains_what_is_annotated_and_what_the_model_says(
     assert pairs - unsure == said - unsure
 
 
-def test_a_second_call_replaces_all_that_the_first_left(
+def test_a_second_call_replaces_everything_of_the_first(
     prepared_folder: Path, tracker: MemoryTracker, model: Make
 ) -> None:
     run = model("base")
@@ -331,7 +331,7 @@ def test_same_seed_same_scores(prepared_folder: Path, tracker: MemoryTracker, mo
     assert one.metrics.keys() == other.metrics.keys()
 
 
-def test_no_check_against_random_weights_where_it_is_not_wanted(
+def test_no_check_against_random_weights_if_switched_off(
     prepared_folder: Path, tracker: MemoryTracker, model: Make
 ) -> None:
     model("base")
@@ -371,7 +371,7 @@ def test_takes_the_best_finished_model_of_this_dataset_by_val(
     assert "Warning: This model is collapsed" in said
 
 
-def test_the_run_that_is_named_comes_before_a_better_one(
+def test_a_named_run_is_preferred_to_a_better_one(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     better, named = model("base"), model("base")
@@ -458,7 +458,7 @@ def test_every_model_is_explained_by_what_fits_it(
 
 @pytest.mark.parametrize("name", ["dbn", "dense autoencoder"])
 @pytest.mark.parametrize("methods", ["gradcam", "shap,scorecam", "gradcam_plus_plus"])
-def test_class_activation_of_a_model_without_places_says_why_not_and_what_fits(
+def test_class_activation_of_a_model_without_convolutions_is_refused_with_a_fix(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, name: str, methods: str
 ) -> None:
     run = model(name)
@@ -565,7 +565,7 @@ def test_chosen_photos_that_are_not_there(prepared_folder: Path, tracker: Memory
     )
 
 
-def test_the_runs_own_fold_tells_the_photos(
+def test_the_photos_are_those_of_the_runs_own_fold(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backgrounds = []
@@ -594,14 +594,14 @@ def test_the_runs_own_fold_tells_the_photos(
 
 
 def adopt(run: MemoryRun, root: Path, dataset: str) -> None:
-    """Let a run be one of another dataset of the same materials."""
+    """Turn a run into one of another dataset of the same materials."""
     loaded = load_prepared(root / "data" / "prepared" / dataset)
     about(run, dataset=loaded.name, dataset_digest=loaded.digest)
     run.set_tags({"dataset": loaded.name, "dataset_digest": loaded.digest})
 
 
 def write_class_per_folder(folder: Path) -> None:
-    """A folder a category, one label a photo, no outlines; and a photo that shows nothing."""
+    """Write a folder per category, one label per photo, no outlines; and photos without any label."""
     whole = write_dataset(folder, batches=6, side=(48, 48))
     bare = {"segmentation": [], "bbox": [0, 0, 0, 0], "area": 0}
     annotations = [{**one, **bare} for one in whole["annotations"]]
@@ -621,7 +621,7 @@ def without_outlines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_without_outlines_localisation_is_left_out_and_that_is_said(
+def test_without_outlines_localisation_is_left_out_with_a_note(
     without_outlines: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = model("base")
@@ -644,7 +644,7 @@ def test_without_outlines_localisation_is_left_out_and_that_is_said(
     assert run.tags["explanations"] == sentence
 
 
-def test_a_photo_of_nothing_of_which_nothing_is_said(
+def test_a_photo_without_annotated_or_predicted_materials(
     without_outlines: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = model("base")
@@ -754,7 +754,7 @@ def test_annotations_that_are_not_those_of_prepare(
         ("method=shap", ["Unknown key 'method'", "Did you mean 'methods'?"]),
     ],
 )
-def test_settings_that_cannot_be(settings: str, words: list[str]) -> None:
+def test_invalid_settings(settings: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         config("explain", f"{TINY} {settings}")
     assert "\n" not in str(caught.value)
@@ -851,7 +851,9 @@ def test_maps_of_earlier_batches_are_not_kept(prepared_folder: Path, tracker: Me
     assert [one for one in kept if one() is not None] == []
 
 
-def test_only_a_batch_of_photos_is_in_hand_at_once(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+def test_only_a_batch_of_photos_is_in_memory_at_once(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
     sizes = []
 
     class Watched(StandIn):
@@ -863,7 +865,7 @@ def test_only_a_batch_of_photos_is_in_hand_at_once(prepared_folder: Path, tracke
     assert sizes == [4, 4, 2]
 
 
-def test_the_cost_a_photo_is_told_of_the_photos_that_were_explained(
+def test_the_cost_per_photo_counts_the_explained_photos(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model("base")

@@ -13,7 +13,7 @@ from wastelens.system.registry import Registry
 
 @dataclass(frozen=True)
 class MethodInputs:
-    """What a method may use besides the network and its own settings.
+    """Everything a method may use besides the network and its own settings.
 
     Attributes:
         layer: name of the layer whose map is drawn; empty where no chosen method draws one.

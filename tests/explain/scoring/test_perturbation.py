@@ -43,7 +43,7 @@ def test_a_plain_photo_stays_plain_and_within_its_range(value, side):
     arrays.arrays(np.float32, (5, 5), elements=st.sampled_from([-1.0, 0.0, 0.5, 2.0])),
     st.integers(1, 12),
 )
-def test_each_stage_changes_its_share_of_pixels_and_those_of_most_evidence(evidence, steps):
+def test_each_stage_changes_its_share_of_pixels_most_evidence_first(evidence, steps):
     black, white = np.zeros((5, 5, 3), np.uint8), np.full((5, 5, 3), 200, np.float32)
     stages = perturbed(black, white, evidence, steps)
     assert stages.shape == (2 * steps, 5, 5, 3)
@@ -60,7 +60,7 @@ def test_each_stage_changes_its_share_of_pixels_and_those_of_most_evidence(evide
             assert evidence[changed].min() >= evidence[~changed].max()
 
 
-def test_ties_are_broken_without_a_pattern_and_always_alike(photo):
+def test_ties_are_broken_at_random_and_always_alike(photo):
     blurred = np.full(photo.shape, 256, np.float32)
     stages = perturbed(photo, blurred, np.zeros((SIDE, SIDE), np.float32), 2)
     np.testing.assert_array_equal(stages, perturbed(photo, blurred, np.full((SIDE, SIDE), 7, np.float32), 2))
@@ -90,7 +90,7 @@ def test_areas_of_a_linear_model_are_those_of_cumulative_sums(photo, steps):
         assert other.deletion > found.deletion
 
 
-def test_a_model_that_reads_one_patch_falls_with_it_at_once():
+def test_a_model_that_reads_one_patch_loses_its_probability_with_it():
     photo = np.zeros((8, 8, 3), np.uint8)
     photo[:4, 4:] = 200
     blurred = np.zeros(photo.shape, np.float32)
@@ -116,7 +116,7 @@ def test_areas_stay_within_probabilities():
     assert all(0 <= value <= 1 for one in found for value in (one.insertion, one.deletion))
 
 
-def test_what_does_not_fit_is_refused(photo):
+def test_arguments_that_do_not_match_are_refused(photo):
     blurred, evidence = softened(photo), np.zeros((SIDE, SIDE), np.float32)
     for arguments in (
         (photo, blurred, evidence, 0),

@@ -1,4 +1,4 @@
-"""Means of the maps' scores: which pairs count, the bootstrap over photos, names of metrics, honest sentences."""
+"""Means of the maps' scores: the pairs that count, the bootstrap over photos, names of metrics, honest sentences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAN = float("nan")
 
 
 def pair(photo=0, material="glass", method="gradcam", **changes):
-    """A right pair whose outlines cover a tenth of the photo."""
+    """Return a right pair whose outlines cover a tenth of the photo."""
     right = PairScores(
         file_name=f"batch_1_{photo:06}.jpg",
         material=material,
@@ -65,7 +65,7 @@ def summary(rows, methods=("gradcam",), materials=MATERIALS, resamples=200, seed
 
 
 def random_rows(photos=30, methods=("gradcam", "shap"), seed=0):
-    """One or two materials a photo, some not localised, scores of both sorts missing here and there."""
+    """Draw one or two materials per photo, some not localised, with scores of both sorts missing here and there."""
     rng = np.random.default_rng(seed)
     rows = []
     for photo in range(photos):
@@ -79,7 +79,7 @@ def random_rows(photos=30, methods=("gradcam", "shap"), seed=0):
     return rows
 
 
-def test_the_table_has_a_row_a_pair_and_method():
+def test_the_table_has_a_row_per_pair_and_method():
     frame = score_frame([pair(probability=1 / 3, empty=True), unlocalised(1, outcome="missed", decision=False)])
     assert tuple(frame.columns) == COLUMNS
     first, second = (dict(row) for _, row in frame.iterrows())
@@ -91,7 +91,7 @@ def test_the_table_has_a_row_a_pair_and_method():
 
 
 def slow_value(row, score, rows):
-    """What a row says of a score, or NaN where it does not count."""
+    """Return a row's value of a score, or NaN where it does not count."""
     if score == "energy_over_centre":
         same = [one for one in rows if (one.file_name, one.material, one.method) == (*key(row), "centre")]
         counts = row.localised and row.method != "centre" and same
@@ -156,8 +156,8 @@ def test_the_tables_order_and_a_round_through_csv_change_nothing(tmp_path):
     assert metrics != pytest.approx(summary(frame, ("gradcam", "shap"), seed=1).metrics())
 
 
-def test_pairs_of_a_photo_come_and_go_together():
-    """Saying everything of a photo twice makes nothing surer."""
+def test_pairs_of_a_photo_are_resampled_together():
+    """Repeating a photo's pairs does not narrow the intervals."""
     once = [replace(row, material="glass") for row in random_rows(methods=("gradcam",))]
     once = list({row.file_name: row for row in once}.values())
     twice = once + [replace(row, material="paper") for row in once]
@@ -167,7 +167,7 @@ def test_pairs_of_a_photo_come_and_go_together():
         assert double.pairs == 2 * mean.pairs
 
 
-def test_what_is_not_localised_counts_only_for_the_other_scores():
+def test_pairs_not_localised_count_only_for_the_other_scores():
     covered = replace(pair(1, energy=1.1, insertion=0.9), localised=False, area_share=0.7)
     found = summary([pair(0, energy=3.0, insertion=0.5), covered]).means
     assert (found["gradcam", "energy"].estimate, found["gradcam", "energy"].pairs) == (3.0, 1)
@@ -211,7 +211,7 @@ def test_metrics_carry_their_names_and_are_finite():
     assert all(math.isfinite(value) for value in metrics.values())
 
 
-def test_only_the_methods_and_materials_asked_for_are_told():
+def test_only_the_given_methods_and_materials_are_summarised():
     metrics = summary(random_rows(), ("shap",), ("paper",)).metrics()
     assert any(name.startswith("explain_shap_energy_paper") for name in metrics)
     assert not any("gradcam" in name or "glass" in name for name in metrics)
@@ -245,7 +245,7 @@ def test_sentences_say_what_the_interval_allows(energy, words):
     ("energy", "words"),
     [(2.5, "more than"), (2.02, "not distinguishable from"), (1.5, "less than")],
 )
-def test_sentences_set_maps_beside_the_centre(energy, words):
+def test_sentences_compare_maps_with_the_centre(energy, words):
     rows = spread_rows(energy, "gradcam", spread=0.4) + spread_rows(2.0, "centre", spread=0.1)
     method, _ = summary(rows, ("gradcam", "centre")).sentences()
     assert (
@@ -260,7 +260,7 @@ def test_sentences_without_the_control_or_of_one_case():
 
 
 @pytest.mark.parametrize(("photos", "told"), [(9, False), (10, True)])
-def test_few_photos_allow_no_words(photos, told):
+def test_few_photos_allow_no_finding(photos, told):
     rows = spread_rows(3.0, "gradcam", spread=0.1, photos=photos) + spread_rows(2.0, "centre", 0.1, photos)
     sentence = summary(rows, ("gradcam", "centre")).sentences()[0]
     assert ("more than chance, more than the centre" in sentence) == told
@@ -274,7 +274,7 @@ def test_sentences_say_why_nothing_is_localised():
     assert covered == "No outlines that leave half of their photo free: localisation scores are left out."
 
 
-def test_without_outlines_there_is_nothing_to_tell_of_the_control():
+def test_without_outlines_the_control_has_no_scores():
     found = summary([unlocalised(method=method) for method in ("shap", "centre")], ("shap", "centre"))
     assert found.scored_methods == ("shap",)
     found = summary([pair(method=method) for method in ("shap", "centre")], ("shap", "centre"))
