@@ -406,7 +406,7 @@ def test_runs_that_do_not_fit(prepared_folder: Path, tracker: MemoryTracker, mod
         refused(RunError, match, prepared_folder, tracker)
         (run.folder / "config.json").write_text(whole)
     del run.metrics["threshold_glass"]
-    refused(RunError, "no threshold_glass.*Train it again", prepared_folder, tracker, run_id=run.id)
+    refused(RunError, "no threshold_glass.*Train the model again", prepared_folder, tracker, run_id=run.id)
 
 
 def test_a_pretrain_run_has_no_decisions_to_explain(prepared_folder: Path, tracker: MemoryTracker) -> None:
@@ -453,7 +453,7 @@ def test_every_model_is_explained_by_what_fits_it(
     shap = frame[frame["method"] == "shap"]
     assert (shap["additivity_error"] >= 0).all()
     assert shap["empty"].sum() == 0
-    assert {path.split("/")[0] for path in files_of(run) if path.endswith(".png")} == methods
+    assert set(re.findall(r'<figure data-method="(\w+)">', page_of(run))) == methods
 
 
 @pytest.mark.parametrize("name", ["dbn", "dense autoencoder"])
@@ -652,7 +652,7 @@ def test_a_photo_without_annotated_or_predicted_materials(
     labels = labels_of(without_outlines, "classes")
     nothing = labels[labels[list(MATERIALS)].sum(axis=1) == 0]
     split, name = next((row.split, row.Index) for row in nothing.itertuples())
-    run.metrics.update({f"threshold_{material}": 2.0 for material in MATERIALS})  # nothing is ever said
+    run.metrics.update({f"threshold_{material}": 2.0 for material in MATERIALS})  # nothing is ever predicted
     before = set(run.metrics)
     explained(without_outlines, tracker, dataset="classes", split=split, file_names=name)
     assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
@@ -661,7 +661,7 @@ def test_a_photo_without_annotated_or_predicted_materials(
     assert added == dict.fromkeys(
         ("explain_photos", "explain_pairs", "explain_covered_too_much", "explain_without_outline"), 0.0
     )
-    assert "Photos that show no material, and of which the model says none: 1." in capsys.readouterr().out
+    assert "Photos without any annotated or predicted material: 1." in capsys.readouterr().out
 
 
 def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
@@ -715,10 +715,10 @@ def test_a_photo_gone_since_prepare_is_shown_from_the_cache(
     note = f"Photo files missing or changed since prepare: 1 (the first, {gone}: "
     assert note in capsys.readouterr().out
     assert note in page_of(run)
-    assert {f"shap/{gone}.png", f"shap/{kept}.png"} < files_of(run)
+    assert set(re.findall(r'<p class="file" title="([^"]+)">', page_of(run))) == {gone, kept}
     # The scores are what the model saw: the cache.
     cheaply(prepared_folder, tracker, run_id=undisturbed.id, file_names=f"{gone},{kept}")
-    assert "not what was prepared" not in capsys.readouterr().out
+    assert "missing or changed since prepare" not in capsys.readouterr().out
     pd.testing.assert_frame_equal(scores_of(run), scores_of(undisturbed), atol=1e-4)
 
 

@@ -263,7 +263,7 @@ def test_sentences_without_the_control_or_of_one_case():
 def test_few_photos_allow_no_finding(photos, told):
     rows = spread_rows(3.0, "gradcam", spread=0.1, photos=photos) + spread_rows(2.0, "centre", 0.1, photos)
     sentence = summary(rows, ("gradcam", "centre")).sentences()[0]
-    assert ("more than chance, more than the centre" in sentence) == told
+    assert ("more than chance, more than a blob in the middle" in sentence) == told
     assert (f"from too few photos to tell ({photos})" in sentence) != told
     assert summary(rows, ("gradcam",)).means["gradcam", "energy"].photos == photos
 
