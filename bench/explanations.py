@@ -1,4 +1,4 @@
-"""Explanations beside their peers: Grad-CAM beside tf-keras-vis, expected gradients beside shap's own, memory."""
+"""Compare explanations with their peers: Grad-CAM with tf-keras-vis, expected gradients with shap's; and memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bench.measure import ROOT, Measurement, alternating, run_python
 from wastelens.config.files import load_config
 from wastelens.config.train import TrainConfig
 from wastelens.explain.methods.gradcam import GradientMaps
+from wastelens.explain.methods.gradcam import gradcam as gradcam_rule
 from wastelens.explain.methods.shap_gradients import ExpectedGradients
 from wastelens.models.freezing import logits_tensor
 from wastelens.models.registry import build_model
@@ -30,7 +31,8 @@ from wastelens.cli import prepare_environment, run_step
 os.chdir({folder!r})
 prepare_environment()
 values = dict(dataset="litter", run_id="", split="train", photos="{photos}", file_names="", methods="auto",
-              layer="auto", seed="0", config="", set="samples=4 background_photos=4 steps=3 randomised_photos=4")
+              layer="auto", seed="0", config="",
+              set="shap.samples=4 shap.background_photos=4 steps=3 randomised_photos=4")
 run_step("explain", values, set(values))
 """
 
@@ -46,7 +48,7 @@ def _in_batches(work: Callable[[Any], Any], photos: Any) -> list[Any]:
 
 
 def gradcam() -> list[Measurement]:
-    """All materials of 200 photos: ours, tf-keras-vis once a material, and the forward passes alone."""
+    """Compare, for all materials of 200 photos, ours, tf-keras-vis per material, and the forward passes alone."""
     import keras
 
     with warnings.catch_warnings():
@@ -59,7 +61,7 @@ def gradcam() -> list[Measurement]:
         path = Path(folder) / "photos.npy"
         np.save(path, np.random.default_rng(0).integers(0, 256, (PHOTOS, SIDE_PX, SIDE_PX, 3), dtype=np.uint8))
         photos = np.load(path, mmap_mode="r")
-        maps = GradientMaps(model, layer)
+        maps = GradientMaps(model, layer, gradcam_rule)
         visualisation = Gradcam(keras.Model(model.input, logits_tensor(model)), clone=False)
 
         def ours(some: Any) -> Any:
@@ -91,7 +93,7 @@ def gradcam() -> list[Measurement]:
         Measurement(
             what,
             f"{seconds:.2f} s",
-            f"{peer:.2f} s (tf-keras-vis, one call a material; largest difference {difference:.0e} of the maximum)",
+            f"{peer:.2f} s (tf-keras-vis, one call per material; largest difference {difference:.0e} of the maximum)",
             f"{peer / seconds:.1f}×",
             "≥ 4×, maps equal to 1e-4",
             peer / seconds >= 4 and difference < 1e-4,
@@ -108,7 +110,7 @@ def gradcam() -> list[Measurement]:
 
 
 def shap() -> Measurement:
-    """A network of two materials and eight photos by as many gradients, beside shap's GradientExplainer."""
+    """Compare ours and shap's GradientExplainer with equally many gradients, for two materials and eight photos."""
     import keras
 
     with warnings.catch_warnings():
@@ -137,8 +139,8 @@ def shap() -> Measurement:
     seconds, peer = alternating(2, lambda: method(photos, pairs), theirs)
     return Measurement(
         f"SHAP by {SAMPLES} gradients, {SHAP_PHOTOS} photos of {SIDE_PX} px × 2 materials, base model; error of sums",
-        f"{seconds / SHAP_PHOTOS:.2f} s a photo; {ours_error:.4f}",
-        f"{peer / SHAP_PHOTOS:.2f} s a photo; {their_error:.4f} (shap's GradientExplainer)",
+        f"{seconds / SHAP_PHOTOS:.2f} s per photo; {ours_error:.4f}",
+        f"{peer / SHAP_PHOTOS:.2f} s per photo; {their_error:.4f} (shap's GradientExplainer)",
         f"{peer / seconds:.1f}×; {their_error / ours_error:.1f}× the error",
         "–",
         seconds <= peer,
@@ -146,7 +148,7 @@ def shap() -> Measurement:
 
 
 def memory() -> Measurement:
-    """Peak memory of a process that explains 40 photos, and of one that explains five times as many."""
+    """Compare the peak memory of a process that explains 40 photos and of one that explains five times as many."""
     with tempfile.TemporaryDirectory() as folder:
         write_dataset(Path(folder) / "litter", batches=25, photos_per_batch=20, side=(160, 120))
         program = [sys.executable, str(ROOT / "src" / "wastelens")]
@@ -165,7 +167,7 @@ def memory() -> Measurement:
 
 
 def measure() -> list[Measurement]:
-    """All budgets of explanations."""
+    """Measure all budgets of explanations."""
     return [*gradcam(), shap(), memory()]
 
 

@@ -68,7 +68,7 @@ def test_spelled_out_defaults_change_nothing(step, calls):
         (["explain", "--methods", "gradcam, shap"], "methods", ("gradcam", "shap")),
         (["explain", "--file_names", "a.jpg,b c.jpg"], "file_names", ("a.jpg", "b c.jpg")),
         (["explain", "--file_names", ""], "file_names", ()),
-        (["explain", "--split", "val", "--photos", "7", "--set", "samples=100"], "photos", 7),
+        (["explain", "--split", "val", "--photos", "7", "--set", "shap.samples=100"], "photos", 7),
         (["explain", "--run_id", "abc"], "run_id", "abc"),
         (["study", "--models", "base, dbn", "--seeds", "4"], "models", ("base", "dbn")),
         (["study", "--factors", "loss=bce|focal,labels=10|100 %"], "factors", ("loss=bce|focal", "labels=10|100 %")),

@@ -168,9 +168,9 @@ def test_wrong_value_in_a_model_file_names_that_file(tmp_path):
         ("explain", "photos=0", "photos", "greater than or equal to 1"),
         ("explain", "split=tset", "split", "'test', 'val' or 'train'"),
         ("explain", "layer=''", "layer", "at least 1 character"),
-        ("explain", "background_photos=0", "background_photos", "greater than or equal to 1"),
+        ("explain", "shap.background_photos=0", "shap.background_photos", "greater than or equal to 1"),
         ("explain", "randomised_photos=-1", "randomised_photos", "greater than or equal to 0"),
-        ("main", "explain.samples=7", "explain", "samples=7 is no multiple of background_photos=10"),
+        ("main", "explain.shap.samples=7", "explain.shap", "samples=7 is no multiple of background_photos=10"),
         ("main", "explain.methods=gradcm", "explain.methods", "'shap_partition'"),
     ],
 )
@@ -404,7 +404,13 @@ def test_learners_and_models_that_cannot_be(step, settings, reason):
 
 @pytest.mark.parametrize(
     "settings",
-    ["samples=7", "background_photos=4", "samples=0", "methods=shap,shap", "methods=[gradcam,shap,gradcam]"],
+    [
+        "shap.samples=7",
+        "shap.background_photos=4",
+        "shap.samples=0",
+        "methods=shap,shap",
+        "methods=[gradcam,shap,gradcam]",
+    ],
 )
 def test_settings_of_explain_that_do_not_fit_together(settings):
     words = "no multiple of|greater than or equal|one of them twice"

@@ -1,4 +1,4 @@
-"""Networks whose evidence is known by construction: methods and scores find it, and nothing where there is none."""
+"""Networks whose evidence is known by construction: methods and scores find it, and find none where there is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from wastelens.data.annotations.coco import read_coco
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.tables import TestTable
 from wastelens.explain.examination import Clock, Examination
-from wastelens.explain.methods.gradcam import GRADCAM, GRADCAM_PLUS_PLUS, GradientMaps, ScoreCam
+from wastelens.explain.methods.gradcam import GradientMaps, gradcam, gradcam_plus_plus
+from wastelens.explain.methods.scorecam import ScoreCam
 from wastelens.explain.methods.shap_gradients import ExpectedGradients
 from wastelens.explain.scoring.scores import score_frame, summarise
 from wastelens.models.initialisers import randomised_copy
@@ -26,7 +27,7 @@ PHOTOS = 12
 
 
 def reader(keras: Any, weight: float) -> Any:
-    """Reads the patch alone: its brightness is the evidence for both materials (weight 0: for neither)."""
+    """Build a network that reads the patch alone: its brightness is evidence for both materials (weight 0: neither)."""
     inputs = keras.Input((SIDE_PX, SIDE_PX, 3))
     convolution = keras.layers.Conv2D(1, 1, name="brightness")
     x = keras.layers.Rescaling(1 / 255)(inputs)
@@ -52,7 +53,7 @@ def outlines(tmp_path: Any) -> AnnotatedOutlines:
 
 
 def examined(keras: Any, model: Any, outlines: AnnotatedOutlines) -> pd.DataFrame:
-    """scores.csv of dim photos, each with a bright aluminium object where the network reads."""
+    """Return scores.csv of dim photos, each with a bright aluminium object where the network reads."""
     rng = np.random.default_rng(0)
     bright = rng.integers(0, 60, (PHOTOS, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     bright[:, *PATCH] = rng.integers(200, 250, (PHOTOS, 8, 8, 3), dtype=np.uint8)
@@ -60,8 +61,8 @@ def examined(keras: Any, model: Any, outlines: AnnotatedOutlines) -> pd.DataFram
 
     def methods(network: Any) -> dict[str, Any]:
         return {
-            "gradcam": GradientMaps(network, "patch", GRADCAM),
-            "gradcam_plus_plus": GradientMaps(network, "patch", GRADCAM_PLUS_PLUS),
+            "gradcam": GradientMaps(network, "patch", gradcam),
+            "gradcam_plus_plus": GradientMaps(network, "patch", gradcam_plus_plus),
             "scorecam": ScoreCam(network, "patch", channels=4),
             "shap": ExpectedGradients(network, dark, samples=4, seed=0),
         }
@@ -83,7 +84,7 @@ def examined(keras: Any, model: Any, outlines: AnnotatedOutlines) -> pd.DataFram
     return score_frame([scores for _, pairs in explained for pair in pairs for scores in pair.scores.values()])
 
 
-def test_what_reads_one_patch_is_seen_to_read_it(keras: Any, outlines: AnnotatedOutlines) -> None:
+def test_a_network_that_reads_one_patch_is_shown_to_read_it(keras: Any, outlines: AnnotatedOutlines) -> None:
     frame = examined(keras, reader(keras, weight=100.0), outlines)
     share = BOX[2] * BOX[3] / (WIDTH_PX * HEIGHT_PX)
     assert frame["area_share"].to_numpy() == pytest.approx(share)
@@ -109,7 +110,7 @@ def test_what_reads_one_patch_is_seen_to_read_it(keras: Any, outlines: Annotated
     assert "more than the centre of the photo" in summary.sentences()[0]
 
 
-def test_what_ignores_its_input_scores_as_chance(keras: Any, outlines: AnnotatedOutlines) -> None:
+def test_a_network_that_ignores_its_input_scores_as_chance(keras: Any, outlines: AnnotatedOutlines) -> None:
     frame = examined(keras, reader(keras, weight=0.0), outlines)
     share = BOX[2] * BOX[3] / (WIDTH_PX * HEIGHT_PX)
     constant = 1 / (1 + np.exp(1.0))
@@ -125,7 +126,7 @@ def test_what_ignores_its_input_scores_as_chance(keras: Any, outlines: Annotated
     assert (frame["outcome"] == "missed").all()
 
 
-def test_random_weights_are_others_and_the_statistics_stay(keras: Any) -> None:
+def test_random_weights_differ_and_the_statistics_stay(keras: Any) -> None:
     inputs = keras.Input((4, 4, 3))
     standardise = keras.layers.Normalization(name="standardise")
     x = keras.layers.Flatten()(standardise(inputs))

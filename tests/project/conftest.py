@@ -34,7 +34,7 @@ def _fill(folder: Path) -> None:
     for name, widths in (("small", [4, 8]), ("smaller", [4])):
         network = f"{{kind: cnn, widths: {widths}, pooling: average_and_max, hidden: [], dropout: 0.0}}"
         (folder / f"{name}.yaml").write_text(f"network: {network}\n", encoding="utf-8")
-    few = "samples=10 background_photos=5 steps=3 randomised_photos=2 bootstrap_resamples=100"
+    few = "shap.samples=10 shap.background_photos=5 steps=3 randomised_photos=2 bootstrap_resamples=100"
     short = "train.fit.epochs=3 train.fit.batch_size=16 train.bootstrap_resamples=100 bootstrap_resamples=100"
     for command in (
         ("prepare", "--image_side_px", "32"),

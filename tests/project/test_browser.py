@@ -259,7 +259,7 @@ def test_the_artifact_tab_shows_the_gallery(gallery: Gallery, explained: Explain
     assert frame.is_displayed()
     assert frame.size["width"] > 300
     assert frame.size["height"] > 300
-    assert {"index.html", "scores.csv", "gradcam", "shap"} <= set(driver.find_element("tag name", "body").text.split())
+    assert {"index.html", "scores.csv", "settings.json"} <= set(driver.find_element("tag name", "body").text.split())
     driver.switch_to.frame(frame)
 
 

@@ -104,7 +104,7 @@ def test_unknown_option(tmp_path: Path) -> None:
         (["train", "--config", "mine.yaml"], ["'mine.yaml' cannot be read"]),
         (["explain", "--methods", "gradcm"], ["'methods' in the command line", "'gradcam'", "(not 'gradcm')"]),
         (["explain", "--photos", "0"], ["'photos' in the command line", "greater than or equal to 1"]),
-        (["explain", "--set", "samples=7"], ["samples=7 is no multiple of background_photos=10"]),
+        (["explain", "--set", "shap.samples=7"], ["samples=7 is no multiple of background_photos=10"]),
         (["explain", "--dataset", "nowhere"], ["dataset='nowhere' is neither"]),
         (["prepare", "--dataset", "nowhere"], ["dataset='nowhere' is neither", "nor a folder"]),
         (["prepare", "--dataset", "taco"], ["data/raw/taco/annotations.json", "dataset=sample"]),
@@ -238,7 +238,7 @@ def test_explain_adds_to_the_run_and_nothing_else(place: Place, trained: Any) ->
     refused = complaint(wastelens(*explain, "--layer", "nowhere", cwd=place.folder))
     assert "has no layer 'nowhere'" in refused
     assert not (place.artifacts(model) / "explanations").exists()
-    answer = ok(wastelens(*explain, "--set", "background_photos=2 steps=2", cwd=place.folder))
+    answer = ok(wastelens(*explain, "--set", "shap.background_photos=2 steps=2", cwd=place.folder))
     assert answer.stderr == ""
     assert f"Explaining run {model}, {trained.info.run_name}." in answer.stdout
     assert {run.info.run_id for run in place.runs()} == before

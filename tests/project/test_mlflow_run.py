@@ -268,7 +268,7 @@ def test_tune_and_train_with_the_best(project: Project, prepared: Any, workers: 
 @pytest.mark.slow
 def test_explain(project: Project, trained: Any) -> None:
     """What it finds is in the best model's own run, which stays as finished as it was; MLflow's own run is empty."""
-    tiny = "samples=2 background_photos=2 steps=2 randomised_photos=1 bootstrap_resamples=100"
+    tiny = "shap.samples=2 shap.background_photos=2 steps=2 randomised_photos=1 bootstrap_resamples=100"
     started = only(
         project.mlflow_run("-e", "explain", "-P", "dataset=my litter", "-P", "photos=2", "-P", f"set={tiny}")
     )
@@ -284,13 +284,10 @@ def test_explain(project: Project, trained: Any) -> None:
     assert best.data.tags["explained_by"] == ", ".join(methods)
     assert best.data.metrics["explain_photos"] == 2
     folder = project.folder / "mlruns" / "0" / best.info.run_id / "artifacts" / "explanations"
-    shown = sorted(set(pd.read_csv(folder / "scores.csv")["file_name"]))
-    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
-        *("index.html", "scores.csv", "settings.json"),
-        *(f"{method}/{name}.png" for method in methods for name in shown),
-    }
+    written = {"index.html", "scores.csv", "settings.json"}
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == written
     listed = project.client.list_artifacts(best.info.run_id, "explanations")
-    assert {Path(one.path).name for one in listed} == {"index.html", "scores.csv", "settings.json", *methods}
+    assert {Path(one.path).name for one in listed} == written
 
 
 @pytest.mark.slow

@@ -150,6 +150,8 @@ def test_every_yaml_of_conf_can_be_used(path: Path) -> None:
         step, parameter = named[kind]
         loaded = load_config(step, parameters={parameter: name})
         assert getattr(loaded, parameter) == name
+    elif kind == "explain":
+        assert read_yaml(path) == load_config("explain").model_dump()[name]
     elif name in STEP_CONFIGS:
         assert set(read_yaml(path)) <= set(STEP_CONFIGS[name].model_fields)
         load_config(name)

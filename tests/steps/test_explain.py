@@ -1,4 +1,4 @@
-"""The step ``explain`` on small data: what it adds to a model's run, which photos and runs it takes, and what not."""
+"""The step ``explain`` on small data: its additions to a model's run, and its choice of photos and runs."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ from tests.factories import (
 )
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
+from wastelens.config.explanation_methods import MethodInputs
 from wastelens.data.prepared.dataset import load_prepared
 from wastelens.errors import ConfigError, DatasetError, RunError
 from wastelens.explain.examination import Clock
 from wastelens.explain.methods.evidence import Evidence, without_sum
-from wastelens.explain.page import pictures
+from wastelens.explain.page.gallery import GalleryWriter
 from wastelens.steps import explain, prepare, pretrain, train
 
 TINY = (
-    "samples=4 background_photos=2 evaluations=10 channels=4 steps=2 randomised_photos=1 batch_size=4 "
-    "bootstrap_resamples=100"
+    "shap.samples=4 shap.background_photos=2 shap_partition.evaluations=10 scorecam.channels=4 steps=2 "
+    "randomised_photos=1 batch_size=4 bootstrap_resamples=100"
 )
 FOUR_METHODS = ("gradcam", "gradcam_plus_plus", "scorecam", "shap")
 LEARNER = "network.learner.epochs=1"
@@ -67,7 +68,7 @@ Make = Callable[[str], MemoryRun]
 
 @pytest.fixture(scope="module")
 def trained(prepared_folder: Path) -> Make:
-    """A model of ``MODELS`` as a finished run, trained when it is first asked for."""
+    """Return a model of ``MODELS`` as a finished run, trained at its first use."""
     runs: dict[str, MemoryRun] = {}
 
     def of(name: str) -> MemoryRun:
@@ -91,7 +92,7 @@ def tracker() -> MemoryTracker:
 
 @pytest.fixture
 def model(tracker: MemoryTracker, trained: Make, tmp_path: Path) -> Make:
-    """Puts a copy of a trained run into the test's tracker, as a run of its own."""
+    """Return a function that puts a copy of a trained run into the test's tracker, as a run of its own."""
 
     def put(of: str = "base", **changed: Any) -> MemoryRun:
         original = trained(of)
@@ -109,7 +110,7 @@ def model(tracker: MemoryTracker, trained: Make, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def own_copy(prepared_folder: Path, tmp_path: Path) -> Path:
-    """The prepared dataset with the photos it was prepared from, to change; its digest, and so its runs, stay."""
+    """Copy the prepared dataset with its raw photos, to change them; its digest, and so its runs, stay."""
     shutil.copytree(prepared_folder, tmp_path / "own")
     moved_to(tmp_path / "own")
     return tmp_path / "own"
@@ -131,7 +132,7 @@ def explained(
 
 
 class StandIn:
-    """In place of a method, where maps do not matter: evidence where the photo is unlike its mean, in no time."""
+    """A fast stand-in for a method: evidence where the photo differs from its mean."""
 
     def __call__(self, photos: Any, pairs: Any) -> Evidence:
         self.called_with(photos)
@@ -139,25 +140,20 @@ class StandIn:
         return without_sum(unlike.astype(np.float32)[pairs[:, 0]] + pairs[:, 1, None, None].astype(np.float32))
 
     def called_with(self, photos: Any) -> None:
-        """For those who watch."""
+        """Do nothing; subclasses watch."""
 
 
-def cheaply(
-    root: Path, tracker: MemoryTracker, settings: str = "", method: Any = None, figure: Any = None, **parameters: str
-) -> MemoryRun:
-    """``explained`` by the stand-in, or another method, which goes by the name of shap; figures are not drawn."""
+def cheaply(root: Path, tracker: MemoryTracker, settings: str = "", method: Any = None, **parameters: str) -> MemoryRun:
+    """Explain by the stand-in or another method, under the name of shap."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(explain, "build_methods", lambda *arguments, **options: {"shap": method or StandIn()})
-        patch.setattr(
-            "wastelens.explain.page.pictures.photo_figure", figure or (lambda *arguments, **options: b"figure")
-        )
         return explained(root, tracker, f"randomised_photos=0 {settings}", **{"methods": "shap", **parameters})
 
 
 def refused(
     error: type[Exception], match: str, root: Path, tracker: MemoryTracker, settings: str = "", **parameters: str
 ) -> None:
-    """``explain`` says why not, in one line, and adds nothing to any run."""
+    """Check that ``explain`` refuses in one line and adds nothing to any run."""
     before = [state_of(run) for run in tracker.runs]
     with pytest.raises(error, match=match) as caught:
         explained(root, tracker, settings, **parameters)
@@ -166,13 +162,13 @@ def refused(
 
 
 def state_of(run: MemoryRun) -> tuple[Any, ...]:
-    """All that a run is: status, metrics, tags, and every file with its content."""
+    """Return a run's whole state: status, metrics, tags, and every file with its content."""
     files = {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     return run.id, run.status, dict(run.metrics), dict(run.tags), dict(run.parameters), files
 
 
 def files_of(run: MemoryRun) -> set[str]:
-    """The artifacts that ``explain`` added, by their paths below explanations/."""
+    """Return the artifacts that ``explain`` added, by their paths below explanations/."""
     folder = run.folder / "explanations"
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
@@ -199,7 +195,7 @@ def split_of(root: Path, split: str) -> set[str]:
 
 
 def about(run: MemoryRun, **changed: object) -> None:
-    """Let a run say something else of what it was made from."""
+    """Change the config that a run was made from."""
     file = run.folder / "config.json"
     write_json(file, {**json.loads(file.read_text()), **changed})
 
@@ -215,21 +211,22 @@ def test_adds_everything_to_the_models_own_run(
     assert explained(prepared_folder, tracker, methods=",".join(FOUR_METHODS)) is run
     assert tracker.runs == [run]
     assert (run.status, run.parameters) == (status, parameters) == ("FINISHED", parameters)
-    # What the training left is there as it was.
+    # Everything from the training is unchanged.
     assert metrics.items() <= run.metrics.items()
     assert tags.items() <= run.tags.items()
     assert files.items() <= state_of(run)[-1].items()
 
     photos = photos_of(run)
     assert len(photos) == 3
-    figures = {f"{method}/{photo}.png" for method in FOUR_METHODS for photo in photos}
-    assert files_of(run) == {"index.html", "scores.csv", "settings.json", *figures}
-    for name in figures:
-        assert (run.folder / "explanations" / name).read_bytes().startswith(b"\x89PNG")
+    assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
     page = page_of(run)
     assert [words for words in (run.id, run.name, *photos) if words not in page] == []
     settings = json.loads((run.folder / "explanations" / "settings.json").read_text())
-    assert (settings["methods"], settings["layer"], settings["samples"]) == (list(FOUR_METHODS), "block1_pool", 4)
+    assert (settings["methods"], settings["layer"], settings["shap"]) == (
+        list(FOUR_METHODS),
+        "block1_pool",
+        {"samples": 4, "background_photos": 2},
+    )
     added = {key: value for key, value in run.tags.items() if key not in tags}
     assert set(added) == {"explained_by", "explained_layer", "explained_split", "explanations"}
     assert (added["explained_by"], added["explained_layer"]) == (", ".join(FOUR_METHODS), "block1_pool")
@@ -304,15 +301,15 @@ def test_explains_what_is_annotated_and_what_the_model_says(
     assert pairs - unsure == said - unsure
 
 
-def test_a_second_call_replaces_all_that_the_first_left(
+def test_a_second_call_replaces_everything_of_the_first(
     prepared_folder: Path, tracker: MemoryTracker, model: Make
 ) -> None:
     run = model("base")
     first, second = sorted(split_of(prepared_folder, "test"))[:2]
     explained(prepared_folder, tracker, methods="gradcam", file_names=first)
-    assert files_of(run) == {"index.html", "scores.csv", "settings.json", f"gradcam/{first}.png"}
+    (run.folder / "explanations" / "left").write_text("by an earlier version")
     cheaply(prepared_folder, tracker, file_names=second)
-    assert files_of(run) == {"index.html", "scores.csv", "settings.json", f"shap/{second}.png"}
+    assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
     assert photos_of(run) == [second]
     assert first not in page_of(run)
     assert (run.tags["explained_by"], run.tags["explained_layer"]) == ("shap", "")
@@ -334,7 +331,7 @@ def test_same_seed_same_scores(prepared_folder: Path, tracker: MemoryTracker, mo
     assert one.metrics.keys() == other.metrics.keys()
 
 
-def test_no_check_against_random_weights_where_it_is_not_wanted(
+def test_no_check_against_random_weights_if_switched_off(
     prepared_folder: Path, tracker: MemoryTracker, model: Make
 ) -> None:
     model("base")
@@ -374,7 +371,7 @@ def test_takes_the_best_finished_model_of_this_dataset_by_val(
     assert "Warning: This model is collapsed" in said
 
 
-def test_the_run_that_is_named_comes_before_a_better_one(
+def test_a_named_run_is_preferred_to_a_better_one(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     better, named = model("base"), model("base")
@@ -409,7 +406,7 @@ def test_runs_that_do_not_fit(prepared_folder: Path, tracker: MemoryTracker, mod
         refused(RunError, match, prepared_folder, tracker)
         (run.folder / "config.json").write_text(whole)
     del run.metrics["threshold_glass"]
-    refused(RunError, "no threshold_glass.*Train it again", prepared_folder, tracker, run_id=run.id)
+    refused(RunError, "no threshold_glass.*Train the model again", prepared_folder, tracker, run_id=run.id)
 
 
 def test_a_pretrain_run_has_no_decisions_to_explain(prepared_folder: Path, tracker: MemoryTracker) -> None:
@@ -456,12 +453,12 @@ def test_every_model_is_explained_by_what_fits_it(
     shap = frame[frame["method"] == "shap"]
     assert (shap["additivity_error"] >= 0).all()
     assert shap["empty"].sum() == 0
-    assert {path.split("/")[0] for path in files_of(run) if path.endswith(".png")} == methods
+    assert set(re.findall(r'<figure data-method="(\w+)">', page_of(run))) == methods
 
 
 @pytest.mark.parametrize("name", ["dbn", "dense autoencoder"])
 @pytest.mark.parametrize("methods", ["gradcam", "shap,scorecam", "gradcam_plus_plus"])
-def test_class_activation_of_a_model_without_places_says_why_not_and_what_fits(
+def test_class_activation_of_a_model_without_convolutions_is_refused_with_a_fix(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, name: str, methods: str
 ) -> None:
     run = model(name)
@@ -554,38 +551,38 @@ def test_chosen_photos(prepared_folder: Path, tracker: MemoryTracker, model: Mak
 def test_chosen_photos_that_are_not_there(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
     model("base")
     known = min(split_of(prepared_folder, "test"))
-    near = rf"file_names: '{known}g' is no photo of split=test of litter\. Did you mean '{known}'\?"
+    near = rf"file_names: '{known}g' is not a photo in split=test of litter\. Did you mean '{known}'\?"
     refused(ConfigError, near, prepared_folder, tracker, file_names=f"{known},{known}g")
-    far = r"'§' is no photo of split=test.*labels\.csv of"
+    far = r"'§' is not a photo in split=test.*The names are in .*litter/labels\.csv"
     refused(ConfigError, far, prepared_folder, tracker, file_names="§")
     of_train = min(split_of(prepared_folder, "train"))
     refused(
         ConfigError,
-        f"'{of_train}' is no photo of split=test of litter. It is in split=train",
+        f"'{of_train}' is not a photo in split=test of litter. It is in split=train",
         prepared_folder,
         tracker,
         file_names=of_train,
     )
 
 
-def test_the_runs_own_fold_tells_the_photos(
+def test_the_photos_are_those_of_the_runs_own_fold(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backgrounds = []
 
-    def spy(*arguments: Any, background: Any, **options: Any) -> Any:
-        backgrounds.append(background)
+    def spy(network: Any, names: Any, config: Any, inputs: MethodInputs) -> Any:
+        backgrounds.append(inputs.training_photos(20))
         return {"shap": StandIn()}
 
     monkeypatch.setattr(explain, "build_methods", spy)
     model("base of fold 1")
-    chosen = "samples=20 background_photos=20"
+    chosen = "shap.samples=20 shap.background_photos=20"
     run = explained(prepared_folder, tracker, chosen, photos="100", methods="shap")
     dataset = load_prepared(prepared_folder / "data" / "prepared" / "litter")
     fold, whole = dataset.split(1), dataset.split(0)
     assert set(photos_of(run)) == set(fold.test.file_names) != set(whole.test.file_names)
     assert set(photos_of(run)) == set(pd.read_csv(run.folder / "predictions_test.csv")["file_name"])
-    # Nothing of val or test stands for "nothing in particular".
+    # No photo of val or test is in the background.
     learnt = {dataset.photos[row].tobytes() for row in fold.train.frame["photo_index"]}
     drawn = [{photo.tobytes() for photo in one} for one in backgrounds]
     assert len(drawn[0]) == 20
@@ -597,14 +594,14 @@ def test_the_runs_own_fold_tells_the_photos(
 
 
 def adopt(run: MemoryRun, root: Path, dataset: str) -> None:
-    """Let a run be one of another dataset of the same materials."""
+    """Turn a run into one of another dataset of the same materials."""
     loaded = load_prepared(root / "data" / "prepared" / dataset)
     about(run, dataset=loaded.name, dataset_digest=loaded.digest)
     run.set_tags({"dataset": loaded.name, "dataset_digest": loaded.digest})
 
 
 def write_class_per_folder(folder: Path) -> None:
-    """A folder a category, one label a photo, no outlines; and a photo that shows nothing."""
+    """Write a folder per category, one label per photo, no outlines; and photos without any label."""
     whole = write_dataset(folder, batches=6, side=(48, 48))
     bare = {"segmentation": [], "bbox": [0, 0, 0, 0], "area": 0}
     annotations = [{**one, **bare} for one in whole["annotations"]]
@@ -624,7 +621,7 @@ def without_outlines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_without_outlines_localisation_is_left_out_and_that_is_said(
+def test_without_outlines_localisation_is_left_out_with_a_note(
     without_outlines: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = model("base")
@@ -640,14 +637,14 @@ def test_without_outlines_localisation_is_left_out_and_that_is_said(
     assert {"explain_gradcam_insertion", "explain_shap_deletion", "explain_shap_additivity_error"} <= set(run.metrics)
     sentence = "No outlines of litter here: localisation scores are left out."
     printed, page = " ".join(capsys.readouterr().out.split()), page_of(run)
-    note = f"Left out of localisation, as their material has no usable outline: {len(labelled)}."
+    note = f"Left out of localisation because their material has no usable outline: {len(labelled)}."
     for words in (sentence, note):
         assert words in printed
         assert words in page
     assert run.tags["explanations"] == sentence
 
 
-def test_a_photo_of_nothing_of_which_nothing_is_said(
+def test_a_photo_without_annotated_or_predicted_materials(
     without_outlines: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = model("base")
@@ -655,7 +652,7 @@ def test_a_photo_of_nothing_of_which_nothing_is_said(
     labels = labels_of(without_outlines, "classes")
     nothing = labels[labels[list(MATERIALS)].sum(axis=1) == 0]
     split, name = next((row.split, row.Index) for row in nothing.itertuples())
-    run.metrics.update({f"threshold_{material}": 2.0 for material in MATERIALS})  # nothing is ever said
+    run.metrics.update({f"threshold_{material}": 2.0 for material in MATERIALS})  # nothing is ever predicted
     before = set(run.metrics)
     explained(without_outlines, tracker, dataset="classes", split=split, file_names=name)
     assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
@@ -664,7 +661,7 @@ def test_a_photo_of_nothing_of_which_nothing_is_said(
     assert added == dict.fromkeys(
         ("explain_photos", "explain_pairs", "explain_covered_too_much", "explain_without_outline"), 0.0
     )
-    assert "Photos that show no material, and of which the model says none: 1." in capsys.readouterr().out
+    assert "Photos without any annotated or predicted material: 1." in capsys.readouterr().out
 
 
 def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
@@ -694,7 +691,7 @@ def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
     assert rest["localised"].all()
     assert run.metrics["explain_shap_energy"] == pytest.approx(rest["energy"].mean(), abs=1e-6)
     assert "explain_shap_energy_plastic" not in run.metrics
-    note = f"Left out of localisation, as their outlines cover more than half of the photo: {covered}."
+    note = f"Left out of localisation because their outlines cover more than half of the photo: {covered}."
     assert note in capsys.readouterr().out
     assert note in page_of(run)
     assert page_of(run).count("its outlines cover more than half of the photo") >= covered
@@ -715,13 +712,13 @@ def test_a_photo_gone_since_prepare_is_shown_from_the_cache(
     contents = {"damaged": photo.read_bytes()[:300], "replaced": image_bytes(np.full((60, 400, 3), 255, np.uint8))}
     photo.unlink() if fate == "deleted" else photo.write_bytes(contents[fate])
     cheaply(own_copy, tracker, run_id=run.id, file_names=f"{gone},{kept}")
-    note = f"Photo files that are not what was prepared any more: 1 (the first, {gone}: "
+    note = f"Photo files missing or changed since prepare: 1 (the first, {gone}: "
     assert note in capsys.readouterr().out
     assert note in page_of(run)
-    assert {f"shap/{gone}.png", f"shap/{kept}.png"} < files_of(run)
+    assert set(re.findall(r'<p class="file" title="([^"]+)">', page_of(run))) == {gone, kept}
     # The scores are what the model saw: the cache.
     cheaply(prepared_folder, tracker, run_id=undisturbed.id, file_names=f"{gone},{kept}")
-    assert "not what was prepared" not in capsys.readouterr().out
+    assert "missing or changed since prepare" not in capsys.readouterr().out
     pd.testing.assert_frame_equal(scores_of(run), scores_of(undisturbed), atol=1e-4)
 
 
@@ -746,8 +743,8 @@ def test_annotations_that_are_not_those_of_prepare(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("samples=7", ["samples=7 is no multiple of background_photos=2"]),
-        ("background_photos=3", ["samples=4 is no multiple of background_photos=3"]),
+        ("shap.samples=7", ["samples=7 is no multiple of background_photos=2"]),
+        ("shap.background_photos=3", ["samples=4 is no multiple of background_photos=3"]),
         ("methods=shap,gradcam,shap", ["methods=shap,gradcam,shap names one of them twice; name each once"]),
         ("methods=gradcm", ["'methods'", "'gradcam', 'gradcam_plus_plus', 'scorecam', 'shap'", "not 'gradcm'"]),
         ("methods=[]", ["'methods'", "at least 1 item"]),
@@ -757,7 +754,7 @@ def test_annotations_that_are_not_those_of_prepare(
         ("method=shap", ["Unknown key 'method'", "Did you mean 'methods'?"]),
     ],
 )
-def test_settings_that_cannot_be(settings: str, words: list[str]) -> None:
+def test_invalid_settings(settings: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         config("explain", f"{TINY} {settings}")
     assert "\n" not in str(caught.value)
@@ -768,9 +765,9 @@ def test_more_background_photos_than_training_photos(
     prepared_folder: Path, tracker: MemoryTracker, model: Make
 ) -> None:
     model("base")
-    match = r"background_photos=41, but litter has 40 training photos\. Give 40 or less"
-    refused(ConfigError, match, prepared_folder, tracker, "samples=41 background_photos=41")
-    run = explained(prepared_folder, tracker, "samples=40 background_photos=40", photos="1", methods="shap")
+    match = r"shap\.background_photos=41, but litter has 40 training photos\. Give 40 or less"
+    refused(ConfigError, match, prepared_folder, tracker, "shap.samples=41 shap.background_photos=41")
+    run = explained(prepared_folder, tracker, "shap.samples=40 shap.background_photos=40", photos="1", methods="shap")
     assert "explain_shap_insertion" in run.metrics
 
 
@@ -783,34 +780,34 @@ def test_stopped_in_the_middle_it_leaves_the_run_as_it_was(
     run = model("base")
     cheaply(prepared_folder, tracker, photos="2")
     before = state_of(run)
-    drawn = []
+    add, added = GalleryWriter.add, []
 
     def stopping(*arguments: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
-    def stopping_at_the_second(*arguments: Any, **options: Any) -> bytes:
-        drawn.append(arguments)
-        if len(drawn) == 2:
+    def stopping_at_the_second(*arguments: Any) -> None:
+        added.append(arguments)
+        if len(added) == 2:
             raise KeyboardInterrupt
-        return b"figure"
+        add(*arguments)
 
     (tmp_path / "temporary").mkdir()
-    places: dict[tuple[Any, str], dict[str, Any]] = {
-        (pictures, "photo_figure"): {"figure": stopping_at_the_second},
-        (explain, "summarise"): {},
-        (explain, "header"): {},
-        (pd.DataFrame, "to_csv"): {},
+    places: dict[tuple[Any, str], Any] = {
+        (GalleryWriter, "add"): stopping_at_the_second,
+        (explain, "summarise"): stopping,
+        (explain, "header"): stopping,
+        (pd.DataFrame, "to_csv"): stopping,
     }
-    for (owner, name), options in places.items():
+    for (owner, name), stop in places.items():
         with monkeypatch.context() as patch:
-            patch.setattr(owner, name, stopping)
+            patch.setattr(owner, name, stop)
             patch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
             with pytest.raises(KeyboardInterrupt):
-                cheaply(prepared_folder, tracker, "seed=3", **options)
+                cheaply(prepared_folder, tracker, "seed=3")
         assert state_of(run) == before, name
         assert run.status == "FINISHED"
         assert list((tmp_path / "temporary").iterdir()) == []
-    assert len(drawn) == 2
+    assert len(added) == 2
 
 
 def test_an_error_in_the_middle_leaves_the_run_as_it_was_and_the_next_call_works(
@@ -854,7 +851,9 @@ def test_maps_of_earlier_batches_are_not_kept(prepared_folder: Path, tracker: Me
     assert [one for one in kept if one() is not None] == []
 
 
-def test_only_a_batch_of_photos_is_in_hand_at_once(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
+def test_only_a_batch_of_photos_is_in_memory_at_once(
+    prepared_folder: Path, tracker: MemoryTracker, model: Make
+) -> None:
     sizes = []
 
     class Watched(StandIn):
@@ -866,7 +865,7 @@ def test_only_a_batch_of_photos_is_in_hand_at_once(prepared_folder: Path, tracke
     assert sizes == [4, 4, 2]
 
 
-def test_the_cost_a_photo_is_told_of_the_photos_that_were_explained(
+def test_the_cost_per_photo_counts_the_explained_photos(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model("base")

@@ -20,8 +20,8 @@ TINY = (
     "train.network.widths=[4,8] models.autoencoder.network.learner.widths=[4,8] "
     "models.autoencoder.network.learner.epochs=1 models.dbn.network.learner.hidden_units=[12,6] "
     "models.dbn.network.learner.epochs=1 models.vgg16.weights=none models.vgg16.network.hidden=[8,4] "
-    "cluster.k=3 cluster.draws=5 explain.photos=2 explain.samples=2 explain.background_photos=2 explain.steps=2 "
-    "explain.randomised_photos=1"
+    "cluster.k=3 cluster.draws=5 explain.photos=2 explain.shap.samples=2 explain.shap.background_photos=2 "
+    "explain.steps=2 explain.randomised_photos=1"
 )
 
 
@@ -102,8 +102,11 @@ def test_what_cluster_would_refuse_stops_it_before_any_training(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ("explain.background_photos=50 explain.samples=50", "background_photos=50, but litter has 40 training photos"),
-        ("explain.file_names=nowhere.jpg", r"'nowhere\.jpg' is no photo of split=test"),
+        (
+            "explain.shap.background_photos=50 explain.shap.samples=50",
+            "background_photos=50, but litter has 40 training photos",
+        ),
+        ("explain.file_names=nowhere.jpg", r"'nowhere\.jpg' is not a photo in split=test"),
         ("explain.run_id=nowhere", "no run 'nowhere'"),
     ],
 )

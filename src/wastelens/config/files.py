@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from wastelens.config.base import Config, as_text, plain_boolean
+from wastelens.config.explain import methods_with_settings
 from wastelens.config.main import MainConfig
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.steps import STEP_CONFIGS
@@ -142,8 +143,11 @@ def config_file_says(step: str, config_file: str) -> dict[str, str]:
 
 
 def read_shipped(step: str) -> Tree:
-    """What ``conf/<step>.yaml`` says, for a step of the main job below its name."""
-    return read_yaml(conf_folder() / f"{step}.yaml")
+    """Return what ``conf/<step>.yaml`` says; for ``explain``, with each method's ``conf/explain/<method>.yaml``."""
+    tree = read_yaml(conf_folder() / f"{step}.yaml")
+    if step == "explain":
+        tree |= {name: read_yaml(conf_folder() / step / f"{name}.yaml") for name in methods_with_settings()}
+    return tree
 
 
 def _given(step: str, parameters: Mapping[str, str], config_file: str, settings: str) -> Iterator[Layer]:

@@ -1,1 +1,1 @@
-"""Explanations: maps of evidence by several methods, and what they are worth against the outlines of the litter."""
+"""Explanations: maps of evidence by several methods, scored against the outlines of the litter."""

@@ -1,4 +1,4 @@
-"""Explain photos a few at a time: maps by every method, and what each map is worth."""
+"""Explain photos in batches: draw a map by every method, and score each map."""
 
 from __future__ import annotations
 
@@ -8,37 +8,35 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.tables import LabelTable
-from wastelens.explain.methods.evidence import Evidence, Method, Photos
+from wastelens.explain.methods.evidence import Evidence, Method
 from wastelens.explain.scoring.frames import grid_shape, to_grid
 from wastelens.explain.scoring.localisation import COVERED_TOO_MUCH, centre_map, is_empty, localise
 from wastelens.explain.scoring.masks import material_coverage
 from wastelens.explain.scoring.perturbation import PerturbationAreas, areas, perturbed, softened
-from wastelens.explain.scoring.randomisation import rank_correlation
-from wastelens.explain.scoring.scores import CONTROL, PairScores
+from wastelens.explain.scoring.scores import CONTROL, PairScores, outcome_of
+from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray, PhotoArray
 
-Map = npt.NDArray[np.float32]
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class ExplainedPair:
-    """One material of one photo.
+    """One material of one photo, with its maps and their scores.
 
     Attributes:
         maps: method → float32 (height, width) over the square photo.
-        scores: method, and the control → its row of scores.csv.
+        scores: method or control → its row of scores.csv.
     """
 
-    maps: Mapping[str, Map]
+    maps: Mapping[str, Float32Array]
     scores: Mapping[str, PairScores]
 
     @property
     def about(self) -> PairScores:
-        """What is the same in every row: photo, material, outcome, probability, threshold, area."""
+        """A row whose photo, material, outcome, probability, threshold and area hold for every method."""
         return self.scores[CONTROL]
 
 
@@ -52,25 +50,25 @@ class Examination:
         randomised: the same methods on the same network with random weights.
         materials: in the order of the network's outputs.
         thresholds: (materials,).
-        outlines: where the litter is.
+        outlines: of the annotated litter.
         steps: of insertion and deletion.
-        randomised_photos: how many photos, spread evenly, are explained by the random weights too; the check is of the
-            method and the network rather than of a photo, and costs as much as the explanation.
+        randomised_photos: how many photos, spread evenly, are also explained with random weights; that check is about
+            the method and the network rather than about a photo, and costs as much as the explanation.
     """
 
     network: Any
     methods: Mapping[str, Method]
     randomised: Mapping[str, Method]
     materials: Sequence[str]
-    thresholds: npt.NDArray[np.float64]
+    thresholds: FloatArray
     outlines: AnnotatedOutlines
     steps: int
     randomised_photos: int
 
     def explain(
-        self, table: LabelTable, photos: Photos, batch_size: int, clock: Clock
+        self, table: LabelTable, photos: PhotoArray, batch_size: int, clock: Clock
     ) -> Iterator[tuple[int, list[ExplainedPair]]]:
-        """Each row of the table with its explained materials: those annotated, and those that the model says.
+        """Yield each row of the table with its explained materials: those annotated and those predicted.
 
         Only ``batch_size`` photos and their maps are in memory at once. ``photos`` is the dataset's whole cache.
         """
@@ -79,11 +77,11 @@ class Examination:
         checked[np.linspace(0, len(table) - 1, min(self.randomised_photos, len(table))).round().astype(np.intp)] = True
         for start in range(0, len(table), batch_size):
             rows = np.arange(start, min(start + batch_size, len(table)))
-            some = photos[places[rows]]
-            yield from zip(rows.tolist(), self._batch(table.take(rows), some, checked[rows], clock), strict=True)
+            batch = photos[places[rows]]
+            yield from zip(rows.tolist(), self._batch(table.take(rows), batch, checked[rows], clock), strict=True)
 
     def _batch(
-        self, table: LabelTable, photos: Photos, checked: npt.NDArray[np.bool_], clock: Clock
+        self, table: LabelTable, photos: PhotoArray, checked: BoolArray, clock: Clock
     ) -> list[list[ExplainedPair]]:
         probabilities = np.asarray(self.network.predict_on_batch(photos), dtype=np.float64)
         pairs = np.argwhere(table.labels.astype(bool) | (probabilities >= self.thresholds))
@@ -118,15 +116,11 @@ class Examination:
         return explained
 
     def _correlations(
-        self,
-        evidence: Mapping[str, Evidence],
-        photos: Photos,
-        pairs: npt.NDArray[np.intp],
-        checked: npt.NDArray[np.bool_],
-    ) -> dict[str, npt.NDArray[np.float64]]:
-        """Method → likeness of each pair's map to that of random weights, 0 to 1; NaN for photos not checked.
+        self, evidence: Mapping[str, Evidence], photos: PhotoArray, pairs: IndexArray, checked: BoolArray
+    ) -> dict[str, FloatArray]:
+        """Correlate each pair's map with that of random weights: method → (pairs,), 0 to 1; NaN if not checked.
 
-        The absolute rank correlation: a head of random weights turns signed maps over as often as not.
+        The sign is dropped, since a head of random weights inverts signed maps as often as not.
         """
         correlations = {name: np.full(len(pairs), np.nan) for name in evidence}
         rows = np.flatnonzero(checked[pairs[:, 0]])
@@ -140,13 +134,13 @@ class Examination:
         return correlations
 
     def _about(self, file_name: str, material: int, label: int, probability: float) -> PairScores:
-        """A row of scores.csv as far as no method matters to it."""
+        """Return a row of scores.csv with all that does not depend on a method."""
         decision = bool(probability >= self.thresholds[material])
         return PairScores(
             file_name=file_name,
             material=self.materials[material],
             method="",
-            outcome="false_alarm" if not label else "right" if decision else "missed",
+            outcome=outcome_of(label=bool(label), decision=decision),
             label=bool(label),
             decision=decision,
             probability=float(probability),
@@ -156,8 +150,8 @@ class Examination:
             empty=False,
         )
 
-    def _against_outlines(self, about: PairScores, maps: Mapping[str, Map]) -> dict[str, dict[str, Any]]:
-        """How well each map, and the control, finds the material's outlines, where there are any to be found."""
+    def _against_outlines(self, about: PairScores, maps: Mapping[str, Float32Array]) -> dict[str, dict[str, Any]]:
+        """Score each map and the control against the material's outlines, if it has usable ones."""
         image = self.outlines.image(about.file_name)
         outlines = self.outlines.of(about.file_name) if about.label else []
         shape = grid_shape(image.width, image.height)
@@ -172,10 +166,30 @@ class Examination:
         found = {name: localise(one, coverage) for name, one in on_grid.items()}
         return {name: {**asdict(one), "localised": True, "pointing_chance": area_share} for name, one in found.items()}
 
-    def _perturbed(self, photo: Photos, blurred: Map, material: int, evidence: Map) -> PerturbationAreas:
-        """What the probability does as the map's pixels go, and come."""
+    def _perturbed(
+        self, photo: PhotoArray, blurred: Float32Array, material: int, evidence: Float32Array
+    ) -> PerturbationAreas:
+        """Measure how the probability falls and rises as the map's pixels are blurred and restored."""
         stages = perturbed(photo, blurred, to_grid(evidence, photo.shape[:2]), self.steps)
         return areas(np.asarray(self.network.predict_on_batch(stages))[:, material])
+
+
+def rank_correlation(a: Float32Array, b: Float32Array) -> float:
+    """Return Spearman's rank correlation of all cells of two maps, -1 to 1; NaN if one is constant.
+
+    Compared with the map of random weights, near 0 the map depends on what the model has learnt; near 1 it shows the
+    photo (its edges, its middle) and not the model (Adebayo et al. 2018, "Sanity checks for saliency maps", NeurIPS).
+
+    Raises:
+        ValueError: different shapes.
+    """
+    from scipy.stats import rankdata
+
+    if a.shape != b.shape:
+        raise ValueError(f"maps of {a.shape} and {b.shape} cells cannot be compared")
+    ranks = [rankdata(cells.ravel()) - (cells.size + 1) / 2 for cells in (a, b)]
+    spread = np.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1]))
+    return float(ranks[0] @ ranks[1] / spread) if spread > 0 else NAN
 
 
 class Clock:
@@ -186,11 +200,11 @@ class Clock:
         self._since = time.monotonic()
 
     def lap(self, name: str) -> None:
-        """All time since the last lap was for this."""
+        """Add all time since the last lap to this kind of work."""
         now = time.monotonic()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
         self._since = now
 
     def per_photo(self, photos: int) -> str:
-        """``gradcam 0.004, shap 0.310 s a photo``."""
-        return ", ".join(f"{name} {spent / photos:.3f}" for name, spent in self.seconds.items()) + " s a photo"
+        """Return the cost per photo as text: ``gradcam 0.004, shap 0.310 s/photo``."""
+        return ", ".join(f"{name} {spent / photos:.3f}" for name, spent in self.seconds.items()) + " s/photo"

@@ -1,9 +1,8 @@
-"""Colours of what lies over a photo: a map of evidence, the bar that says what its colours mean, outlines' rims.
+"""Colours of everything drawn over a photo: maps of evidence, their colour bar, the rims of outlines.
 
-Maps of one sign run from transparent over violet and orange to yellow (matplotlib's plasma: even steps of lightness,
-which colour-blind readers tell apart too). Signed maps are red where they speak for a material and blue where they
-speak against it. A map is scaled by its own largest values: colours compare places in one map, not one map with
-another.
+Maps of one sign run from transparent through violet and orange to yellow (matplotlib's plasma: even steps of
+lightness, which colour-blind readers can tell apart too). Signed maps are red for evidence for a material and blue for
+evidence against it. Each map is scaled by its own largest values: colours compare places within a map, not maps.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-FloatMap = npt.NDArray[np.float32]
+from wastelens.system.arrays import Float32Array
+
 Pixels = npt.NDArray[np.uint8]
 
 SHOWN_CELLS = 48
@@ -26,26 +26,21 @@ _PLASMA = bytes.fromhex(
     " F0F921"
 )
 _AGAINST, _FOR = (0, 110, 255), (255, 0, 72)
-_LEVELS = 64  # a side of the scale: a palette takes four bytes a colour in every file, and more is not seen
+_LEVELS = 64  # per side of the scale: a palette takes four bytes per colour in every file; more cannot be seen
 _MOST_OPAQUE = 225.0  # of 255: the photo stays visible under the strongest evidence
-_DARK_BELOW = 0.28  # relative luminance: which of a palette's colours are lost on dark photos
+_DARK_BELOW = 0.28  # relative luminance below which a colour is lost on dark photos
 
 
-def is_signed(evidence: FloatMap) -> bool:
-    """Whether any value speaks against the material."""
-    return bool((_finite(evidence) < 0).any())
+def shown_map(evidence: Float32Array, *, signed: bool) -> Float32Array:
+    """Return the map as it is drawn, float32 of at most 48 cells per side; scores never use it.
 
-
-def shown_map(evidence: FloatMap, *, signed: bool) -> FloatMap:
-    """What is shown of a map, float32 of at most 48 cells a side; scores never use it.
-
-    Larger maps are averaged over blocks: signed maps of photo resolution are noise otherwise. Maps of one sign come
+    Larger maps are averaged over blocks, since signed maps of photo resolution look like noise. Maps of one sign come
     from coarse layers and then grow smoothly to 48 cells (bilinear, half-pixel centres, edges held). Values that are
     not finite count as no evidence.
 
     Args:
         evidence: (h, w), any size.
-        signed: whether values below zero speak against the material; otherwise they count as none.
+        signed: whether negative values are evidence against the material; otherwise they count as no evidence.
     """
     cells = averaged(evidence)
     if signed:
@@ -54,40 +49,39 @@ def shown_map(evidence: FloatMap, *, signed: bool) -> FloatMap:
     return np.asarray(cv2.resize(np.maximum(cells, 0), size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def averaged(evidence: FloatMap) -> FloatMap:
-    """A map averaged by area to at most 48 cells a side, float32; smaller ones stay as they are."""
+def averaged(evidence: Float32Array) -> Float32Array:
+    """Average a map by area to at most 48 cells per side, float32; smaller ones stay unchanged."""
     height, width = evidence.shape
     size = (min(width, SHOWN_CELLS), min(height, SHOWN_CELLS))
     return np.asarray(cv2.resize(_finite(evidence), size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def scale_of(evidence: FloatMap, *, signed: bool | None = None) -> float:
-    """The value that gets the strongest colour: the maximum, or 99.5 % of the absolute values of a signed map.
+def scale_of(evidence: Float32Array, *, signed: bool) -> float:
+    """Return the value that gets the strongest colour: the maximum, or the 99.5 % quantile of a signed map's |values|.
 
     Args:
         evidence: (h, w).
-        signed: None: as the values are.
+        signed: as in :func:`shown_map`.
     """
     values = _finite(evidence)
-    if is_signed(values) if signed is None else signed:
+    if signed:
         return float(np.quantile(np.abs(values), SIGNED_QUANTILE))
     return max(0.0, float(values.max()))
 
 
-def heat_rgba(evidence: FloatMap, scale: float, *, signed: bool | None = None) -> Pixels:
-    """A map's colours and opacity, uint8 (h, w, 4); no evidence is transparent.
+def heat_rgba(evidence: Float32Array, scale: float, *, signed: bool) -> Pixels:
+    """Return a map's colours and opacity, uint8 (h, w, 4); no evidence is transparent.
 
     Args:
         evidence: (h, w).
-        scale: what gets the strongest colour; zero: nothing is coloured.
-        signed: None: as the values are.
+        scale: value that gets the strongest colour; zero: nothing is coloured.
+        signed: as in :func:`shown_map`.
     """
-    two_sided = is_signed(evidence) if signed is None else signed
-    return np.asarray(_table(two_sided)[_levels(evidence, scale, two_sided)], dtype=np.uint8)
+    return np.asarray(_table(signed)[_levels(evidence, scale, signed)], dtype=np.uint8)
 
 
-def heat_png(evidence: FloatMap, *, signed: bool) -> bytes:
-    """What is shown of a map as a small palette PNG with transparency, to be stretched over its photo."""
+def heat_png(evidence: Float32Array, *, signed: bool) -> bytes:
+    """Draw a map as a small palette PNG with transparency, to be stretched over its photo."""
     from PIL import Image
 
     shown = shown_map(evidence, signed=signed)
@@ -100,39 +94,32 @@ def heat_png(evidence: FloatMap, *, signed: bool) -> bytes:
 
 
 def colour_bar(signed: bool, width: int, height: int) -> Pixels:
-    """The colours from left to right as `heat_rgba` gives them, uint8 (height, width, 4); see the ends' names."""
+    """Draw the colours of `heat_rgba` from left to right, uint8 (height, width, 4); `bar_ends` names the ends."""
     ramp = np.linspace(-1.0 if signed else 0.0, 1.0, width, dtype=np.float32)
     return heat_rgba(np.tile(ramp, (height, 1)), 1.0, signed=signed)
 
 
-def laid_over(photo: Pixels, rgba: Pixels) -> Pixels:
-    """Colours of the photo's size over it, uint8 (h, w, 3)."""
-    opacity = rgba[..., 3:].astype(np.float32) / 255
-    mixed = photo + opacity * (rgba[..., :3].astype(np.float32) - photo)
-    return np.asarray(np.rint(mixed), dtype=np.uint8)
-
-
 def bar_ends(signed: bool) -> tuple[str, str]:
-    """What the left and the right end of the colour bar mean."""
+    """Return the meaning of the left and the right end of the colour bar."""
     return SIGNED_ENDS if signed else ONE_SIGN_ENDS
 
 
 def rim_colour(colour: str) -> str:
-    """What surrounds an outline of this colour, both ``#RRGGBB``, so that it is seen on dark and on bright photos.
+    """Return the colour around an outline of this colour, both ``#RRGGBB``, visible on dark and on bright photos.
 
-    A light rim for dark colours and a dark one for light colours, by WCAG 2's relative luminance.
+    The rim is light for dark colours and dark for light colours, by WCAG 2's relative luminance.
     """
     parts = np.frombuffer(bytes.fromhex(colour.removeprefix("#")), dtype=np.uint8) / 255
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     return "#FFFFFF" if float(linear @ (0.2126, 0.7152, 0.0722)) < _DARK_BELOW else "#000000"
 
 
-def _finite(evidence: FloatMap) -> FloatMap:
+def _finite(evidence: Float32Array) -> Float32Array:
     return np.nan_to_num(np.asarray(evidence, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _levels(evidence: FloatMap, scale: float, signed: bool) -> npt.NDArray[np.uint8]:
-    """Places in the table of colours, uint8 (h, w)."""
+def _levels(evidence: Float32Array, scale: float, signed: bool) -> Pixels:
+    """Return each cell's index into the table of colours, uint8 (h, w)."""
     values = _finite(evidence).astype(np.float64)
     shares = values / scale if scale > 0 else np.zeros_like(values)
     shares = np.clip(shares, -1.0 if signed else 0.0, 1.0)
@@ -141,7 +128,7 @@ def _levels(evidence: FloatMap, scale: float, signed: bool) -> npt.NDArray[np.ui
 
 
 def _table(signed: bool) -> Pixels:
-    """RGBA of every level, uint8 (levels, 4): 64 from none to most, or 127 from against over none to for."""
+    """Return the RGBA of every level, uint8 (levels, 4): 64 from none to most, or 127 from against to for."""
     shares = np.linspace(0, 1, _LEVELS)
     opacity = _MOST_OPAQUE * shares
     if not signed:

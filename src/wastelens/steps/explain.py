@@ -1,31 +1,33 @@
-"""``explain``: where a model looks, shown photo by photo and scored against the outlines of the litter."""
+"""``explain``: show where a model looks, photo by photo, and score it against the outlines of the litter."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.config.explain import ExplainConfig
+from wastelens.config.explanation_methods import MethodInputs
 from wastelens.data.annotations.outlines import AnnotatedOutlines, read_outlines
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError, RunError, did_you_mean
 from wastelens.experiment.finished_runs import BEST_BY, FinishedRun, best_model, find_run, network_of
+from wastelens.explain.chosen_methods import build_methods, check_methods, chosen_layer, fitting_methods
 from wastelens.explain.examination import Clock, Examination
-from wastelens.explain.methods.registry import build_methods, fitting_methods, layer_of
-from wastelens.explain.page.pictures import Pictures
-from wastelens.explain.page.report import header, notes_on, table_rows
+from wastelens.explain.page.gallery import GalleryWriter, ShownPhoto
+from wastelens.explain.page.report import header, notes_on, shown_pair, table_rows
 from wastelens.explain.page.shown_photos import ShownPhotos
 from wastelens.explain.scoring.scores import CONTROL, PairScores, Summary, score_frame, summarise
 from wastelens.models.backend import load_backend
 from wastelens.models.initialisers import randomised_copy
+from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar, say, table, warn
 from wastelens.tracking.tracker import Run, Tracker, to_json
 
@@ -34,7 +36,7 @@ ARTIFACTS = "explanations"
 
 @dataclass(frozen=True)
 class Explanations:
-    """What ``explain`` added to a model run."""
+    """The explanations that were added to a model run."""
 
     run_id: str
     summary: Summary
@@ -44,8 +46,8 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
     """Explain a model's decisions on some photos, score the explanations, and log both into the model's own run.
 
     Raises:
-        InputError: there is no such prepared dataset or model run, its network is gone, a photo, layer or method cannot
-            be had, or the annotations have changed since the dataset was prepared.
+        InputError: there is no such prepared dataset, model run, photo, layer or method; the run's network is gone; or
+            the annotations have changed since the dataset was prepared.
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     found = _model_run(config, tracker, dataset)
@@ -57,18 +59,10 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
     methods = list(examination.methods)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        pictures = Pictures(
-            folder,
-            photos=shown,
-            outlines=outlines,
-            methods=methods,
-            materials=dataset.materials,
-            split=config.split,
-        )
-        with pictures:
-            summary = _summary(config, dataset, methods, _explain(config, examination, photos, dataset, pictures))
+        with GalleryWriter(folder) as gallery:
+            summary = _summary(config, dataset, methods, _explain(config, examination, photos, dataset, shown, gallery))
             notes = notes_on(summary, chosen=len(photos), gone=shown.gone)
-            pictures.finish(header(summary, found.stored.name, found.id, dataset, config.split, notes))
+            gallery.finish(header(summary, found.stored.name, found.id, dataset, config.split, notes))
         used = {**config.model_dump(mode="json"), "run_id": found.id, "methods": methods, "layer": layer}
         (folder / "scores.csv").write_text(summary.frame.to_csv(index=False), encoding="utf-8")
         (folder / "settings.json").write_text(to_json(used), encoding="utf-8")
@@ -79,45 +73,45 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
 
 
 def check(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset, fold: int) -> None:
-    """Look, before any training, whether what is to be explained can be had for a model of this dataset and fold.
+    """Check, before any training, that a model of this dataset and fold can be explained with this config.
 
     Raises:
-        InputError: there is no such run, photo, or number of background photos, or the annotations have changed.
+        InputError: there is no such run or photo, a method needs more training photos, or the annotations have changed.
     """
     if config.run_id:
         fold = int(find_run(tracker, config.run_id, dataset, None, ["train"]).config["fold"])
     _chosen_photos(config, dataset, fold)
-    _background_rows(config, dataset, fold)
+    check_methods(config, len(dataset.split(fold).train), dataset.name)
     read_outlines(dataset)
 
 
 def _model_run(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset) -> FinishedRun:
-    """The run that was named, or the best; says which."""
+    """Find the named run, or the best one, and say which."""
     found = find_run(tracker, config.run_id or best_model(tracker, dataset), dataset, None, ["train"])
     stored = found.stored
     chosen = "" if config.run_id else f", the best of {dataset.name} by {BEST_BY} ({stored.metrics[BEST_BY]:.3f})"
     say(f"Explaining run {found.id}, {stored.name}{chosen}.")
     if stored.tags.get("collapsed") == "true":
-        warn("This model is collapsed: it says the same of nearly every photo, and its maps explain little.")
+        warn("This model is collapsed: it predicts the same for nearly every photo, so its maps explain little.")
     missing = [name for name in dataset.materials if f"threshold_{name}" not in stored.metrics]
     if missing:
-        raise RunError(f"Run {found.id} has no threshold_{missing[0]}: it is of another version. Train it again.")
+        raise RunError(f"Run {found.id} has no threshold_{missing[0]}: another version made it. Train the model again.")
     return found
 
 
 def _chosen_photos(config: ExplainConfig, dataset: PreparedDataset, fold: int) -> LabelTable:
-    """The photos to explain, of the split that the model was trained on, in the order of their names.
+    """Choose the photos to explain, in the order of their names, from the dataset as split for the model.
 
     Raises:
-        ConfigError: a file name that is not in the split.
+        ConfigError: a file name is not in the split.
     """
     tables: dict[str, LabelTable] = vars(dataset.split(fold))
     names = tables[config.split].file_names
     for name in set(config.file_names) - set(names):
         elsewhere = [split for split, table in tables.items() if name in table.file_names]
         hint = f" It is in split={elsewhere[0]}." if elsewhere else did_you_mean(name, names)
-        hint = hint or f" The names are in labels.csv of {dataset.folder}."
-        raise ConfigError(f"file_names: '{name}' is no photo of split={config.split} of {dataset.name}.{hint}")
+        hint = hint or f" The names are in {dataset.folder / 'labels.csv'}."
+        raise ConfigError(f"file_names: '{name}' is not a photo in split={config.split} of {dataset.name}.{hint}")
     if config.file_names:
         rows = [names.index(name) for name in sorted(set(config.file_names))]
     else:
@@ -129,18 +123,18 @@ def _chosen_photos(config: ExplainConfig, dataset: PreparedDataset, fold: int) -
 def _examination(
     config: ExplainConfig, dataset: PreparedDataset, found: FinishedRun, outlines: AnnotatedOutlines
 ) -> tuple[Examination, str]:
-    """The network with its methods, and the layer that is drawn."""
+    """Prepare the network and its methods; also return the layer whose map is drawn."""
     network = network_of(found)
+    fold = int(found.config["fold"])
+    check_methods(config, len(dataset.split(fold).train), dataset.name)
     names = fitting_methods(network, config.methods)
-    layer = layer_of(network, names, config.layer)
-    background = dataset.photos[_background_rows(config, dataset, int(found.config["fold"]))]
+    layer = chosen_layer(network, names, config.layer)
+    inputs = MethodInputs(layer, partial(_training_photos, config, dataset, fold), config.seed)
     thresholds = [found.stored.metrics[f"threshold_{material}"] for material in dataset.materials]
     examination = Examination(
         network=network,
-        methods=build_methods(network, names, config, layer=layer, background=background),
-        randomised=build_methods(
-            randomised_copy(network, config.seed), names, config, layer=layer, background=background
-        ),
+        methods=build_methods(network, names, config, inputs),
+        randomised=build_methods(randomised_copy(network, config.seed), names, config, inputs),
         materials=dataset.materials,
         thresholds=np.array(thresholds),
         outlines=outlines,
@@ -150,16 +144,12 @@ def _examination(
     return examination, layer
 
 
-def _background_rows(config: ExplainConfig, dataset: PreparedDataset, fold: int) -> npt.NDArray[np.intp]:
-    """Where in the cache the training photos are that stand for "nothing in particular": (background photos,)."""
+def _training_photos(config: ExplainConfig, dataset: PreparedDataset, fold: int, number: int) -> PhotoArray:
+    """Draw training photos, in the order of the cache: uint8 (number, side, side, 3)."""
     rows = dataset.split(fold).train.frame["photo_index"].to_numpy(dtype=np.intp)
-    if config.background_photos > len(rows):
-        raise ConfigError(
-            f"background_photos={config.background_photos}, but {dataset.name} has {len(rows)} training photos. Give "
-            f"{len(rows)} or less."
-        )
-    drawn = np.random.default_rng([config.seed, 1]).choice(rows, config.background_photos, replace=False)
-    return np.sort(drawn)
+    drawn = np.random.default_rng([config.seed, 1]).choice(rows, number, replace=False)
+    photos: PhotoArray = dataset.photos[np.sort(drawn)]
+    return photos
 
 
 def _explain(
@@ -167,17 +157,20 @@ def _explain(
     examination: Examination,
     photos: LabelTable,
     dataset: PreparedDataset,
-    pictures: Pictures,
+    shown: ShownPhotos,
+    gallery: GalleryWriter,
 ) -> list[PairScores]:
-    """Every photo into the pictures; returns the scores."""
+    """Explain every photo, add it to the gallery, and return the scores."""
     clock, rows = Clock(), list[PairScores]()
     with progress_bar("Explaining", len(photos)) as bar:
         explained = examination.explain(photos, dataset.photos, config.batch_size, clock)
         for done, (row, pairs) in enumerate(explained, start=1):
             if pairs:
-                pictures.draw(photos.file_names[row], pairs)
+                name = photos.file_names[row]
+                photo = ShownPhoto(name, shown[name], examination.outlines.drawn(name), config.split)
+                gallery.add(photo, [shown_pair(pair) for pair in pairs])
                 rows += [scores for pair in pairs for scores in pair.scores.values()]
-                clock.lap("pictures")
+                clock.lap("page")
             computed = min(-(-done // config.batch_size) * config.batch_size, len(photos))
             bar.advance()
             bar.show(clock.per_photo(computed))
@@ -197,9 +190,9 @@ def _summary(
 
 
 def _log(tracked: Run, found: FinishedRun, summary: Summary, folder: Path, used: Mapping[str, Any]) -> None:
-    """Everything at once, in place of what an earlier call left; metrics and tags when the files are there.
+    """Replace everything that an earlier call logged: first the files, then metrics and tags.
 
-    A metric cannot be removed: one of an earlier call that this one has not becomes NaN.
+    Metrics cannot be removed, so those that only the earlier call logged become NaN.
     """
     tracked.replace_folder(folder, ARTIFACTS)
     earlier = [name for name in found.stored.metrics if name.startswith("explain_")]
@@ -216,9 +209,9 @@ def _log(tracked: Run, found: FinishedRun, summary: Summary, folder: Path, used:
 
 def _report(summary: Summary, notes: Sequence[str], found: FinishedRun, tracker: Tracker) -> None:
     columns, rows = table_rows(summary)
-    table("Do the maps find the litter? (1 = chance for energy; in brackets: 95 % intervals)", columns, rows)
+    table("Do the maps find the litter? (energy: 1 is chance; in brackets: 95 % intervals)", columns, rows)
     for note in notes:
         say(note)
     for sentence in summary.sentences():
         say(sentence, "bold")
-    say(f"Read them: {ARTIFACTS}/index.html among the artifacts of run {found.id}. {tracker.finished_hint()}", "green")
+    say(f"The page: {ARTIFACTS}/index.html in the artifacts of run {found.id}. {tracker.finished_hint()}", "green")

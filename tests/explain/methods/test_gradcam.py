@@ -1,4 +1,4 @@
-"""Class activation maps: equal to tf-keras-vis', found by construction, and refused where a network knows no places."""
+"""Class activation maps: equal to those of tf-keras-vis, and refused for networks without convolutions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import pytest
 from tests.factories import config
 
 from wastelens.errors import ConfigError
-from wastelens.explain.methods.gradcam import GRADCAM, GRADCAM_PLUS_PLUS, GradientMaps, ScoreCam
+from wastelens.explain.methods.gradcam import GradientMaps, gradcam, gradcam_plus_plus
+from wastelens.explain.methods.scorecam import ScoreCam
 from wastelens.models.freezing import logits_tensor
 from wastelens.models.registry import build_model
 from wastelens.models.spatial import choose_layer, spatial_layers
 
 MATERIALS = 3
+RULES = {"gradcam": gradcam, "gradcam_plus_plus": gradcam_plus_plus}
 BASE = "network.widths=[4,6,8]"
 
 
 def network(model: str = "base", settings: str = BASE, side_px: int = 32) -> Any:
-    """A network with weights of some size everywhere, so that no map is empty for lack of them."""
+    """Build a network whose weights all differ from 0, so that no map is empty."""
     built = build_model(
         config("train", settings, model=model).network, image_side_px=side_px, outputs=MATERIALS, seed=1
     )
@@ -40,9 +42,9 @@ def every_pair(count: int = 3) -> Any:
 
 
 def visualised(method: str, model: Any, layer: str, material: int, seen: Any, **options: Any) -> Any:
-    """The same maps by tf-keras-vis, one call a material."""
+    """Return the same maps drawn by tf-keras-vis, with one call per material."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tf-keras-vis 0.8 uses what SciPy has renamed
+        warnings.simplefilter("ignore")  # tf-keras-vis 0.8 uses deprecated names of SciPy
         import tf_keras_vis.gradcam
         import tf_keras_vis.gradcam_plus_plus
         import tf_keras_vis.scorecam
@@ -68,7 +70,7 @@ def scaled(maps: Any) -> Any:
     return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
-@pytest.mark.parametrize("method", [GRADCAM, GRADCAM_PLUS_PLUS])
+@pytest.mark.parametrize("method", RULES)
 @pytest.mark.parametrize(
     ("model", "settings", "side_px", "layer"),
     [
@@ -84,7 +86,7 @@ def test_gradient_maps_are_those_of_tf_keras_vis(
     built = network(model, settings, side_px)
     chosen = choose_layer(built, layer)
     seen = photos(side_px=side_px)
-    ours = GradientMaps(built, chosen, method)(seen, every_pair())
+    ours = GradientMaps(built, chosen, RULES[method])(seen, every_pair())
     assert np.isnan(ours.additivity_error).all()
     logits = keras.Model(built.input, logits_tensor(built))
     for material in range(MATERIALS):
@@ -92,7 +94,7 @@ def test_gradient_maps_are_those_of_tf_keras_vis(
         maps = ours.maps[material::MATERIALS]
         assert maps.shape == theirs.shape == (3, *built.get_layer(chosen).output.shape[1:3])
         assert np.ptp(theirs) > 0
-        if method == GRADCAM:
+        if method == "gradcam":
             np.testing.assert_allclose(maps, theirs, atol=1e-4 * np.abs(theirs).max())
         # Grad-CAM++: but for exp(logit), the same factor at every place
         np.testing.assert_allclose(scaled(maps), scaled(theirs), atol=1e-4)
@@ -101,7 +103,7 @@ def test_gradient_maps_are_those_of_tf_keras_vis(
 def test_score_cam_is_that_of_tf_keras_vis(keras: Any) -> None:
     """On a map as large as the photo, since the two enlarge smaller ones differently.
 
-    tf-keras-vis takes the softmax of what a network gives; that of (logit, 0) is the probability that we take, less
+    tf-keras-vis takes the softmax of a network's output; that of (logit, 0) is our probability, from which we subtract
     that of a black photo.
     """
     inputs = keras.Input((12, 12, 3))
@@ -109,7 +111,7 @@ def test_score_cam_is_that_of_tf_keras_vis(keras: Any) -> None:
     x = keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="conv")(x)
     logits = keras.layers.Dense(MATERIALS, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
     model = keras.Model(inputs, keras.layers.Activation("sigmoid")(logits))
-    # Channels that speak for a material, against it, and both.
+    # Channels for a material, against it, and both.
     head = np.array([[3.0, -3, 3], [3, -3, -1], [2, -2, 2], [2, -2, -1], [1, -1, 3]])
     model.get_layer("logits").set_weights([head, np.zeros(MATERIALS)])
     seen = photos(2, 12)
@@ -126,20 +128,20 @@ def test_score_cam_is_that_of_tf_keras_vis(keras: Any) -> None:
         assert material or not np.allclose(fewer[material::MATERIALS], theirs, atol=1e-3 * theirs.max())
 
 
-def test_slopes_of_next_to_nothing_still_give_finite_maps(keras: Any) -> None:
+def test_tiny_gradients_still_give_finite_maps(keras: Any) -> None:
     built = network()
     head = built.get_layer("logits")
     head.set_weights([one * 1e-25 for one in head.get_weights()])
-    for method in (GRADCAM, GRADCAM_PLUS_PLUS):
-        assert np.isfinite(GradientMaps(built, "block2_pool", method)(photos(), every_pair()).maps).all()
+    for rule in RULES.values():
+        assert np.isfinite(GradientMaps(built, "block2_pool", rule)(photos(), every_pair()).maps).all()
 
 
 def test_pairs_choose_among_the_maps(keras: Any) -> None:
     built = network()
-    every = GradientMaps(built, "block2_pool")(photos(), every_pair()).maps
+    every = GradientMaps(built, "block2_pool", gradcam)(photos(), every_pair()).maps
     some = np.array([(2, 0), (0, 1), (0, 2)])
     np.testing.assert_array_equal(
-        GradientMaps(built, "block2_pool")(photos(), some).maps, every[some[:, 0] * MATERIALS + some[:, 1]]
+        GradientMaps(built, "block2_pool", gradcam)(photos(), some).maps, every[some[:, 0] * MATERIALS + some[:, 1]]
     )
 
 
@@ -149,8 +151,8 @@ def test_mixed_precision_gives_maps_in_float32(keras: Any) -> None:
         built = network()
     finally:
         keras.config.set_dtype_policy("float32")
-    for method in (GRADCAM, GRADCAM_PLUS_PLUS):
-        maps = GradientMaps(built, "block2_pool", method)(photos(), every_pair()).maps
+    for rule in RULES.values():
+        maps = GradientMaps(built, "block2_pool", rule)(photos(), every_pair()).maps
         assert maps.dtype == np.float32
         assert np.isfinite(maps).all()
 

@@ -1,4 +1,4 @@
-"""SHAP values: exact on linear networks, close to shap's own explainer, and their sums as far off as they say."""
+"""SHAP values: exact on linear networks, close to shap's own explainer, and with the sums' true errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def photos(count: int, seed: int) -> Any:
 
 
 def classifier(keras: Any, hidden: int = 0) -> tuple[Any, Any]:
-    """A network, linear or with a curved layer, and the weights of the linear one (pixels, materials)."""
+    """Build a network, linear or with a curved layer; also return the linear one's weights (pixels, materials)."""
     inputs = keras.Input((SIDE_PX, SIDE_PX, 3))
     x = keras.layers.Flatten()(inputs)
     rng = np.random.default_rng(5)
@@ -57,7 +57,7 @@ def test_partition_values_of_a_linear_network(keras: Any) -> None:
     model, weights = classifier(keras)
     seen = photos(2, 0)
     pairs = np.array([(0, 0), (1, 2), (1, 1)])
-    found = PartitionShap(model, evaluations=4000, batch_size=100)(seen, pairs)
+    found = PartitionShap(model, evaluations=4000)(seen, pairs)
     import shap  # now without its warnings
 
     masker = shap.maskers.Image("blur(1,1)", (SIDE_PX, SIDE_PX, 3))
@@ -70,7 +70,7 @@ def test_partition_values_of_a_linear_network(keras: Any) -> None:
 
 
 def test_curved_networks_agree_with_shaps_own_explainer(keras: Any) -> None:
-    """Theirs from 1,500 draws at random, ours from 40 even steps: against one background photo they are the same."""
+    """Compare theirs from 1,500 random draws with ours from 40 even steps, which agree for one background photo."""
     model, _ = classifier(keras, hidden=6)
     seen, background = photos(2, 0), photos(1, 1)
     pairs = np.array([(photo, material) for photo in range(2) for material in range(MATERIALS)])
@@ -90,7 +90,7 @@ def test_curved_networks_agree_with_shaps_own_explainer(keras: Any) -> None:
         assert ours.maps[number].sum() == pytest.approx(expected.sum(), rel=0.05, abs=0.15)  # they draw at random
 
 
-def test_the_additivity_error_is_what_is_missing(keras: Any) -> None:
+def test_the_additivity_error_is_the_missing_sum(keras: Any) -> None:
     model, _ = classifier(keras, hidden=6)
     seen, background = photos(4, 0), photos(5, 1)
     few = ExpectedGradients(model, background, samples=5, seed=0)(seen, PAIRS)
@@ -104,7 +104,7 @@ def test_the_additivity_error_is_what_is_missing(keras: Any) -> None:
     assert few.additivity_error.max() > 0.01
 
 
-def test_every_background_photo_is_met_at_every_part_of_the_way() -> None:
+def test_every_background_photo_is_drawn_at_every_part_of_the_way() -> None:
     alphas = _even_alphas(4, 3, np.random.default_rng(0))
     assert sorted(alphas) == pytest.approx((np.arange(12) + 0.5) / 12)
     for photo in range(4):

@@ -1,4 +1,4 @@
-"""The page of explanations: what it says, that it carries everything itself, and what writing it leaves behind."""
+"""The page of explanations: its content, that it is self-contained, and that failures leave nothing behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from PIL import Image
 from tests import factories
 
 from wastelens.data.annotations.outlines import DrawnOutline
-from wastelens.explain.page.gallery import GalleryHeader, GalleryWriter, ShownPair, ShownPhoto, SummaryRow, tile_scores
+from wastelens.explain.page.gallery import (
+    GalleryHeader,
+    GalleryWriter,
+    ShownPair,
+    ShownPhoto,
+    SummaryRow,
+    excerpt,
+    tile_scores,
+)
 from wastelens.figures.heatmap import heat_png
 
 MATERIALS = factories.MATERIALS
@@ -32,7 +40,7 @@ VOID = {"meta", "link", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """The page's elements with their attributes, texts by the element they stand in; fails where tags do not match."""
+    """The page's elements with their attributes, and its texts with their elements; fails if tags do not match."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -60,7 +68,7 @@ class Page(HTMLParser):
             self.texts.append((self._open[-1] if self._open else "", data.strip()))
 
     def all(self, tag: str, **attributes: str) -> list[dict[str, Any]]:
-        """Attributes of the elements of this tag that have these among theirs."""
+        """Return the attributes of the elements with this tag that have all these attributes."""
         wanted = {name.rstrip("_"): value for name, value in attributes.items()}
         return [found for name, found in self.elements if name == tag and wanted.items() <= found.items()]
 
@@ -131,7 +139,7 @@ def written(
     return Page(path)
 
 
-def test_a_card_says_what_the_model_made_of_a_material(tmp_path: Path) -> None:
+def test_a_card_shows_the_outcome_for_a_material(tmp_path: Path) -> None:
     pairs = [a_pair(), a_pair("other_objects", "missed", probability=0.125), a_pair("glass", "false_alarm")]
     page = written(tmp_path, [(a_photo(), pairs)])
     cards = page.cards()
@@ -149,7 +157,7 @@ def test_a_card_says_what_the_model_made_of_a_material(tmp_path: Path) -> None:
     assert {card["tabindex"] for card in cards} == {"0"}
 
 
-def test_cards_keep_the_order_in_which_photos_came(tmp_path: Path) -> None:
+def test_cards_keep_the_order_of_the_photos(tmp_path: Path) -> None:
     names = ["c.jpg", "a.jpg", "b.jpg"]
     page = written(tmp_path, [(a_photo(name), [a_pair(), a_pair("paper")]) for name in names])
     assert [found["title"] for found in page.all("p", class_="file")] == [name for name in names for _ in range(2)]
@@ -170,7 +178,7 @@ def test_each_map_is_a_picture_with_a_text_and_its_own_colours(tmp_path: Path) -
         assert content == heat_png(pair.overlays[method], signed=method == "shap")
 
 
-def test_a_signed_map_without_anything_against_has_the_colours_of_its_bar(tmp_path: Path) -> None:
+def test_a_signed_map_without_negative_values_has_the_colours_of_its_bar(tmp_path: Path) -> None:
     evidence = np.eye(4, dtype=np.float32)
     page = written(tmp_path, [(a_photo(), [a_pair(overlays={"shap": evidence})])])
     (image,) = page.all("img")
@@ -180,7 +188,7 @@ def test_a_signed_map_without_anything_against_has_the_colours_of_its_bar(tmp_pa
     assert {"against", "for"} <= set(page.said("span"))
 
 
-def test_each_photo_is_stored_once_and_opens_as_one(tmp_path: Path) -> None:
+def test_each_photo_is_stored_once_and_can_be_opened(tmp_path: Path) -> None:
     photos = [a_photo(f"{number}.jpg", number) for number in range(3)]
     page = written(tmp_path, [(photo, [a_pair(), a_pair("paper"), a_pair("glass")]) for photo in photos])
     rules = re.findall(r"\.p(\d+)\{background-image:url\(data:image/jpeg;base64,([^)]*)\)\}", page.content)
@@ -193,7 +201,7 @@ def test_each_photo_is_stored_once_and_opens_as_one(tmp_path: Path) -> None:
     assert frames == [f"frame p{number}" for number in (0, 1, 2) for _ in range(9)]
 
 
-def test_outlines_lie_where_they_lie_in_the_photo_and_this_materials_are_marked(tmp_path: Path) -> None:
+def test_outlines_are_at_their_place_and_this_materials_are_marked(tmp_path: Path) -> None:
     outlines = [DrawnOutline("plastic", (SQUARE, np.empty((0, 2)))), DrawnOutline("paper", (TRIANGLE,))]
     page = written(tmp_path, [(a_photo(outlines=outlines), [a_pair(), a_pair("paper")])])
     assert {found["viewbox"] for found in page.all("svg", class_="outlines")} == {"0 0 1000 750"}
@@ -209,7 +217,7 @@ def test_outlines_lie_where_they_lie_in_the_photo_and_this_materials_are_marked(
     assert "1 plastic 1 paper" in page.text
 
 
-def test_outlines_lose_only_points_that_nobody_would_see(tmp_path: Path) -> None:
+def test_outlines_lose_only_invisible_points(tmp_path: Path) -> None:
     angles = np.linspace(0, 2 * np.pi, 3000, endpoint=False)
     circle = 0.5 + 0.4 * np.column_stack([np.cos(angles), np.sin(angles)])
     page = written(tmp_path, [(a_photo(outlines=[DrawnOutline("plastic", (circle,))]), [a_pair()])])
@@ -222,7 +230,7 @@ def test_outlines_lose_only_points_that_nobody_would_see(tmp_path: Path) -> None
     assert np.abs(radii - 0.4).max() < 0.004
 
 
-def test_materials_that_the_header_does_not_name_have_a_colour_of_their_own(tmp_path: Path) -> None:
+def test_materials_missing_in_the_header_have_a_colour_of_their_own(tmp_path: Path) -> None:
     photo = a_photo(outlines=[DrawnOutline("rust", (SQUARE,))])
     page = written(tmp_path, [(photo, [a_pair("wood")])])
     places = {page.cards()[0]["data-material"], page.all("polygon")[0]["class"].removeprefix("m")}
@@ -231,7 +239,7 @@ def test_materials_that_the_header_does_not_name_have_a_colour_of_their_own(tmp_
     assert len(colours) == len(set(colours)) == len(MATERIALS) + 2
 
 
-def test_whatever_names_hold_is_text(tmp_path: Path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     header = a_header(
         title=NASTY,
         run_id=NASTY,
@@ -255,7 +263,7 @@ def test_whatever_names_hold_is_text(tmp_path: Path) -> None:
     assert len(page.all("script")) == 1
 
 
-def test_names_that_are_no_unicode_are_written_all_the_same(tmp_path: Path) -> None:
+def test_names_that_are_not_unicode_are_written_too(tmp_path: Path) -> None:
     page = written(tmp_path, [(a_photo("\udcff.jpg"), [a_pair()])])
     assert page.all("p", class_="file")[0]["title"] == "?.jpg"
 
@@ -295,7 +303,7 @@ def test_the_summary_comes_first(tmp_path: Path) -> None:
     assert "1 photo 1 pair of photo and material" in page.text
 
 
-def test_filters_offer_what_there_is(tmp_path: Path) -> None:
+def test_filters_offer_what_is_on_the_page(tmp_path: Path) -> None:
     pairs = [a_pair(), a_pair("paper"), a_pair("paper", "missed")]
     page = written(tmp_path, [(a_photo(), pairs)])
     options = page.said("option")
@@ -309,7 +317,7 @@ def test_filters_offer_what_there_is(tmp_path: Path) -> None:
     assert "hidden" in page.all("form")[0]  # shown by the script: without it, nothing filters
 
 
-def test_without_any_energy_there_is_nothing_to_sort_by_it(tmp_path: Path) -> None:
+def test_without_any_energy_sorting_by_it_is_not_offered(tmp_path: Path) -> None:
     scores: Mapping[str, Mapping[str, float]] = {"gradcam": {"energy": math.nan, "insertion": 0.5}}
     pair = a_pair(scores=scores, localised=False, note="no outlines here")
     page = written(tmp_path, [(a_photo(), [pair])])
@@ -322,7 +330,7 @@ def test_without_any_energy_there_is_nothing_to_sort_by_it(tmp_path: Path) -> No
     assert "energy" not in page.said("dt")
 
 
-def test_scores_of_methods_without_a_map_are_told_too(tmp_path: Path) -> None:
+def test_scores_of_methods_without_a_map_are_shown_too(tmp_path: Path) -> None:
     page = written(tmp_path, [(a_photo(), [a_pair(scores={"centre": {"energy": 2.25}})])])
     assert "centre of the photo energy 2.25×" in page.text
 
@@ -332,14 +340,14 @@ def test_energy_below_chance_is_marked(tmp_path: Path) -> None:
     assert len(page.all("dd", class_="below")) == 1  # of SHAP
 
 
-def test_an_empty_map_says_that_it_is(tmp_path: Path) -> None:
+def test_an_empty_map_is_labelled_as_empty(tmp_path: Path) -> None:
     pairs = [a_pair(empty=frozenset({"gradcam"})), a_pair("paper", empty=frozenset({"shap"}), localised=False)]
     page = written(tmp_path, [(a_photo(), pairs)])
     notes = [text for text in page.said("p") if "empty map" in text]
-    assert notes == ["an empty map: the same everywhere, and scored as chance", "an empty map: the same everywhere"]
+    assert notes == ["an empty map: the same everywhere, scored as chance", "an empty map: the same everywhere"]
 
 
-def test_scores_as_they_are_written() -> None:
+def test_scores_are_formatted() -> None:
     scores = {"additivity_error": 0.01234, "energy": 2.346, "randomised": -0.0001, "iou": math.nan, "unknown": 1.0}
     assert tile_scores(scores) == [
         ("energy", "energy", "2.35×"),
@@ -362,18 +370,34 @@ def test_photos_without_pairs_are_counted_and_not_stored(tmp_path: Path) -> None
     assert page.content.count("data:image/jpeg") == 1
 
 
-def test_a_pair_that_is_none_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+def test_an_excerpt_holds_the_cards_of_these_photos_only(tmp_path: Path) -> None:
+    square = (DrawnOutline("plastic", (SQUARE,)),)
+    photos = [(a_photo(name, number, square), [a_pair(), a_pair("glass")]) for number, name in enumerate("abc")]
+    photos.append((a_photo(NASTY, 3), [a_pair()]))
+    whole = written(tmp_path, photos)
+    (tmp_path / "part.html").write_text(excerpt(whole.content, ["c", NASTY]), encoding="utf-8")
+    part = Page(tmp_path / "part.html")
+    assert [found["title"] for found in part.all("p", class_="file")] == ["c", "c", NASTY]
+    assert part.cards() == whole.cards()[4:]
+    assert part.all("img") == whole.all("img")[8:]
+    assert not {"script", "form", "dialog"} & {tag for tag, _ in part.elements}
+    rules = re.findall(r"^\.(p\d+)\{background-image:url\(data:image/jpeg;base64,", part.content, re.MULTILINE)
+    assert rules == ["p2", "p3"]
+    assert part.said("style")[0] == whole.said("style")[0]
+
+
+def test_a_pair_without_an_outcome_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     nothing = a_pair(label=False, decision=False)
     with GalleryWriter(tmp_path) as writer:
         writer.add(a_photo(), [a_pair()])
-        with pytest.raises(ValueError, match="plastic is neither"):
+        with pytest.raises(ValueError, match="neither annotated nor predicted"):
             writer.add(a_photo("b.jpg"), [a_pair("paper"), nothing])
         page = Page(writer.finish(a_header()))
     assert page.said("output") == ["1 of 1 shown"]
     assert len(page.cards()) == 1
 
 
-def test_a_failure_leaves_the_page_that_was_there(tmp_path: Path) -> None:
+def test_a_failure_leaves_the_earlier_page(tmp_path: Path) -> None:
     before = written(tmp_path, [(a_photo("old.jpg"), [a_pair()])]).content
 
     def fails_midway() -> None:
@@ -399,7 +423,7 @@ def test_a_failure_between_photos_leaves_nothing(tmp_path: Path) -> None:
 
 
 def natural(seed: int) -> npt.NDArray[np.uint8]:
-    """A picture with the spectrum of photos: its amplitudes fall with the frequency (Field 1987)."""
+    """Draw a picture with the spectrum of photos, whose amplitudes fall with the frequency (Field 1987)."""
     rng = np.random.default_rng(seed)
     frequencies = np.hypot(np.fft.fftfreq(240)[:, None], np.fft.rfftfreq(320)[None]) + 1 / 320
     spectrum = np.fft.rfft2(rng.normal(size=(3, 240, 320))) / frequencies

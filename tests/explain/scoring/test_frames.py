@@ -1,4 +1,4 @@
-"""From the network's square back to the photo: places, and values that are neither lost nor made."""
+"""Mapping the network's square back to the photo: places are right, and values stay within their range."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_photos_without_a_size_have_no_grid(size):
 
 
 def slow_axis(values, target):
-    """One axis: the mean over each cell's extent where it shrinks, between the nearest centres where it grows."""
+    """Resize one axis: by the mean over each cell's extent if it shrinks, between the nearest centres if it grows."""
     size = len(values)
     out = []
     for cell in range(target):
@@ -88,7 +88,7 @@ def test_growing_maps_agree_with_opencv():
 @pytest.mark.parametrize(
     ("cells", "shape"), [(np.zeros(4), (2, 2)), (np.zeros((0, 3)), (2, 2)), (np.ones((2, 2)), (0, 2))]
 )
-def test_what_is_no_map_is_refused(cells, shape):
+def test_anything_but_a_map_is_refused(cells, shape):
     with pytest.raises(ValueError, match="cannot be stretched"):
         to_grid(cells, shape)
 

@@ -1,4 +1,4 @@
-"""Scores of a map against outlines: as slow loops have them, and at chance where the map knows nothing."""
+"""Scores of a map against outlines: equal to slow loops, and at chance for maps without information."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ shapes = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
 @st.composite
 def cases(draw):
-    """Evidence with many ties and both signs, and the coverage of its cells."""
+    """Draw evidence with many ties and both signs, and the coverage of its cells."""
     shape = draw(shapes)
     evidence = draw(arrays.arrays(np.float32, shape, elements=st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 1.5, 7.0])))
     coverage = draw(arrays.arrays(np.float32, shape, elements=st.sampled_from([0.0, 0.125, 0.5, 1.0])))
@@ -24,7 +24,7 @@ def cases(draw):
 
 
 def slow_iou(evidence, coverage):
-    """Every threshold, every cell: (best, all)."""
+    """Try every threshold on every cell: (best, all)."""
     scores = {}
     for threshold in sorted(set(evidence.ravel().tolist())):
         intersection = selected = 0.0
@@ -63,7 +63,7 @@ def test_scores_are_those_of_slow_loops(case):
 
 
 def ring(rows=48, columns=64):
-    """The outlines of a disc, with partly covered cells at its rim."""
+    """Return the coverage of a disc, with partly covered cells at its rim."""
     y, x = np.ogrid[:rows, :columns]
     return np.clip(10.5 - np.hypot(y - 20, x - 40), 0, 1).astype(np.float32)
 
@@ -119,7 +119,7 @@ def test_evidence_against_the_material_does_not_count():
         (np.ones((2, 3)), np.zeros((2, 3)), "cover nothing"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(evidence, coverage, message):
+def test_maps_that_cannot_be_scored_are_refused(evidence, coverage, message):
     with pytest.raises(ValueError, match=message):
         localise(evidence.astype(np.float32), coverage.astype(np.float32))
 

@@ -30,7 +30,7 @@ def usable(segmentation, image=PHOTO, crowd=0, material="glass"):
 
 
 def blob(seed, size=(HEIGHT, WIDTH)):
-    """A ragged mask, uint8 (height, width)."""
+    """Draw a ragged mask, uint8 (height, width)."""
     rng = np.random.default_rng(seed)
     rows, columns = np.ogrid[: size[0], : size[1]]
     radius = np.hypot(rows - rng.uniform(0, size[0]), columns - rng.uniform(0, size[1]))
@@ -50,7 +50,7 @@ def uncompressed(mask):
 
 
 def union(segmentations, height=HEIGHT, width=WIDTH):
-    """pycocotools' masks, decoded one by one and joined by logical or: bool (height, width)."""
+    """Decode pycocotools' masks one by one and join them by logical or: bool (height, width)."""
     joined = np.zeros((height, width), dtype=bool)
     for one in segmentations:
         parts = one if isinstance(one, list) else [one]
@@ -66,7 +66,7 @@ def union(segmentations, height=HEIGHT, width=WIDTH):
 
 
 def averaged(mask, shape):
-    """Each axis repeated so often that cells are whole blocks of it."""
+    """Average a mask whose axes are repeated until cells are whole blocks."""
     cells = mask.astype(float)
     for axis, count in enumerate(shape):
         fine = np.moveaxis(np.repeat(cells, count, axis=axis), axis, 0)
@@ -114,8 +114,8 @@ def test_any_mask_is_averaged_exactly(height, width, seed, density, rows, column
     np.testing.assert_allclose(coverage, averaged(mask, (rows, columns)), atol=1e-6)
 
 
-def test_runs_as_long_as_photos_have_them():
-    """Counts of five and more pieces of five bits, and differences between them that are negative."""
+def test_runs_as_long_as_in_photos():
+    """Decode counts of five and more pieces of five bits, and negative differences between them."""
     mask = np.zeros((3000, 2000), dtype=np.uint8, order="F")
     mask[1000:1800, 700:900], mask[0, 1500], mask[5:9, 1990:] = 1, 1, 1
     image = Image(0, "a.jpg", 2000, 3000)

@@ -1,4 +1,4 @@
-"""Means of the maps' scores: which pairs count, the bootstrap over photos, names of metrics, honest sentences."""
+"""Means of the maps' scores: the pairs that count, the bootstrap over photos, names of metrics, honest sentences."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ import pandas as pd
 import pytest
 
 from wastelens.evaluation.bootstrap import interval, multiplicities
-from wastelens.explain.scoring.scores import COLUMNS, METHOD_TITLES, SCORES, PairScores, score_frame, summarise
+from wastelens.explain.scoring.scores import (
+    COLUMNS,
+    SCORES,
+    PairScores,
+    method_titles,
+    outcome_of,
+    score_frame,
+    summarise,
+)
 
 MATERIALS = ("glass", "paper")
 NAN = float("nan")
 
 
 def pair(photo=0, material="glass", method="gradcam", **changes):
-    """A right pair whose outlines cover a tenth of the photo."""
+    """Return a right pair whose outlines cover a tenth of the photo."""
     right = PairScores(
         file_name=f"batch_1_{photo:06}.jpg",
         material=material,
@@ -57,7 +65,7 @@ def summary(rows, methods=("gradcam",), materials=MATERIALS, resamples=200, seed
 
 
 def random_rows(photos=30, methods=("gradcam", "shap"), seed=0):
-    """One or two materials a photo, some not localised, scores of both sorts missing here and there."""
+    """Draw one or two materials per photo, some not localised, with scores of both sorts missing here and there."""
     rng = np.random.default_rng(seed)
     rows = []
     for photo in range(photos):
@@ -71,7 +79,7 @@ def random_rows(photos=30, methods=("gradcam", "shap"), seed=0):
     return rows
 
 
-def test_the_table_has_a_row_a_pair_and_method():
+def test_the_table_has_a_row_per_pair_and_method():
     frame = score_frame([pair(probability=1 / 3, empty=True), unlocalised(1, outcome="missed", decision=False)])
     assert tuple(frame.columns) == COLUMNS
     first, second = (dict(row) for _, row in frame.iterrows())
@@ -83,7 +91,7 @@ def test_the_table_has_a_row_a_pair_and_method():
 
 
 def slow_value(row, score, rows):
-    """What a row says of a score, or NaN where it does not count."""
+    """Return a row's value of a score, or NaN where it does not count."""
     if score == "energy_over_centre":
         same = [one for one in rows if (one.file_name, one.material, one.method) == (*key(row), "centre")]
         counts = row.localised and row.method != "centre" and same
@@ -148,8 +156,8 @@ def test_the_tables_order_and_a_round_through_csv_change_nothing(tmp_path):
     assert metrics != pytest.approx(summary(frame, ("gradcam", "shap"), seed=1).metrics())
 
 
-def test_pairs_of_a_photo_come_and_go_together():
-    """Saying everything of a photo twice makes nothing surer."""
+def test_pairs_of_a_photo_are_resampled_together():
+    """Repeating a photo's pairs does not narrow the intervals."""
     once = [replace(row, material="glass") for row in random_rows(methods=("gradcam",))]
     once = list({row.file_name: row for row in once}.values())
     twice = once + [replace(row, material="paper") for row in once]
@@ -159,7 +167,7 @@ def test_pairs_of_a_photo_come_and_go_together():
         assert double.pairs == 2 * mean.pairs
 
 
-def test_what_is_not_localised_counts_only_for_the_other_scores():
+def test_pairs_not_localised_count_only_for_the_other_scores():
     covered = replace(pair(1, energy=1.1, insertion=0.9), localised=False, area_share=0.7)
     found = summary([pair(0, energy=3.0, insertion=0.5), covered]).means
     assert (found["gradcam", "energy"].estimate, found["gradcam", "energy"].pairs) == (3.0, 1)
@@ -203,7 +211,7 @@ def test_metrics_carry_their_names_and_are_finite():
     assert all(math.isfinite(value) for value in metrics.values())
 
 
-def test_only_the_methods_and_materials_asked_for_are_told():
+def test_only_the_given_methods_and_materials_are_summarised():
     metrics = summary(random_rows(), ("shap",), ("paper",)).metrics()
     assert any(name.startswith("explain_shap_energy_paper") for name in metrics)
     assert not any("gradcam" in name or "glass" in name for name in metrics)
@@ -230,17 +238,20 @@ def test_sentences_say_what_the_interval_allows(energy, words):
     assert f"times the energy that chance would put on the litter, {words}, " in method
     assert method.endswith("points at it in 100 % of 40 cases (chance 10 %).")
     assert control.startswith("Centre of the photo (control): 2.10 [")
-    assert "without a look" not in control
+    assert "ignores its content" not in control
 
 
 @pytest.mark.parametrize(
     ("energy", "words"),
-    [(2.5, "more than the centre"), (2.02, "not told apart from the centre"), (1.5, "less than the centre")],
+    [(2.5, "more than"), (2.02, "not distinguishable from"), (1.5, "less than")],
 )
-def test_sentences_set_maps_beside_the_centre(energy, words):
+def test_sentences_compare_maps_with_the_centre(energy, words):
     rows = spread_rows(energy, "gradcam", spread=0.4) + spread_rows(2.0, "centre", spread=0.1)
     method, _ = summary(rows, ("gradcam", "centre")).sentences()
-    assert f"{words} of the photo without a look at it (2.00; difference {energy - 2:+.2f} [" in method
+    assert (
+        f", {words} a blob in the middle of the photo that ignores its content (2.00; difference {energy - 2:+.2f} ["
+        in method
+    )
 
 
 def test_sentences_without_the_control_or_of_one_case():
@@ -249,10 +260,10 @@ def test_sentences_without_the_control_or_of_one_case():
 
 
 @pytest.mark.parametrize(("photos", "told"), [(9, False), (10, True)])
-def test_few_photos_allow_no_words(photos, told):
+def test_few_photos_allow_no_finding(photos, told):
     rows = spread_rows(3.0, "gradcam", spread=0.1, photos=photos) + spread_rows(2.0, "centre", 0.1, photos)
     sentence = summary(rows, ("gradcam", "centre")).sentences()[0]
-    assert ("more than chance, more than the centre" in sentence) == told
+    assert ("more than chance, more than a blob in the middle" in sentence) == told
     assert (f"from too few photos to tell ({photos})" in sentence) != told
     assert summary(rows, ("gradcam",)).means["gradcam", "energy"].photos == photos
 
@@ -263,7 +274,7 @@ def test_sentences_say_why_nothing_is_localised():
     assert covered == "No outlines that leave half of their photo free: localisation scores are left out."
 
 
-def test_without_outlines_there_is_nothing_to_tell_of_the_control():
+def test_without_outlines_the_control_has_no_scores():
     found = summary([unlocalised(method=method) for method in ("shap", "centre")], ("shap", "centre"))
     assert found.scored_methods == ("shap",)
     found = summary([pair(method=method) for method in ("shap", "centre")], ("shap", "centre"))
@@ -278,7 +289,15 @@ def test_no_pairs_at_all_are_counted_as_none():
 
 
 def test_every_method_has_a_title():
-    assert set(METHOD_TITLES) == {"gradcam", "gradcam_plus_plus", "scorecam", "shap", "shap_partition", "centre"}
-    for method in METHOD_TITLES:
+    assert set(method_titles()) == {"gradcam", "gradcam_plus_plus", "scorecam", "shap", "shap_partition", "centre"}
+    for method in method_titles():
         (sentence,) = summary([pair(method=method)], (method,)).sentences()
-        assert sentence.lower().startswith(METHOD_TITLES[method].lower())
+        assert sentence.lower().startswith(method_titles()[method].lower())
+
+
+def test_outcomes_follow_from_label_and_decision() -> None:
+    assert outcome_of(label=True, decision=True) == "right"
+    assert outcome_of(label=True, decision=False) == "missed"
+    assert outcome_of(label=False, decision=True) == "false_alarm"
+    with pytest.raises(ValueError, match="neither annotated nor predicted"):
+        outcome_of(label=False, decision=False)

@@ -1,1 +1,1 @@
-"""Explanation methods: each gives a map of evidence for one material on one photo."""
+"""Explanation methods, a file each: maps of evidence for one material in one photo."""

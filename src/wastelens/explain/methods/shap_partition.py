@@ -1,33 +1,50 @@
-"""SHAP values of regions by shap's partition explainer: no gradient, only photos with parts blurred."""
+"""SHAP values of rectangles by shap's partition explainer, which needs no gradient: it blurs parts of the photo."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import Field
 
-from wastelens.explain.methods.evidence import Evidence, Index, Photos
+from wastelens.config.explanation_methods import METHODS, MethodConfig, MethodInputs
+from wastelens.explain.methods.evidence import Evidence
 from wastelens.models.freezing import logits_tensor
+from wastelens.system.arrays import Array, FloatArray, IndexArray, PhotoArray
+
+_PASS_PHOTOS = 50  # masked copies per forward pass
+
+
+@METHODS.register("shap_partition")
+class PartitionShapConfig(MethodConfig):
+    """Settings of SHAP by partition: ``conf/explain/shap_partition.yaml``."""
+
+    title: ClassVar[str] = "SHAP (partition)"
+    signed: ClassVar[bool] = True
+
+    evaluations: int = Field(ge=10)
+
+    def build(self, network: Any, inputs: MethodInputs) -> PartitionShap:
+        """Return the method, ready for this network."""
+        return PartitionShap(network, evaluations=self.evaluations)
 
 
 class PartitionShap:
     """Owen values of ever smaller rectangles of the photo (Lundberg & Lee 2017; shap's ``PartitionExplainer``).
 
-    What is masked is blurred; one set of masked photos serves all materials. The sums are exact by construction.
+    Masked parts are blurred; one set of masked copies serves all materials. The sums are exact by construction.
 
     Args:
         model: flat, as ``models.registry`` makes it.
-        evaluations: masked photos a photo, at most.
-        batch_size: masked photos at once.
+        evaluations: largest number of masked copies per photo.
     """
 
-    def __init__(self, model: Any, *, evaluations: int, batch_size: int) -> None:
+    def __init__(self, model: Any, *, evaluations: int) -> None:
         import keras
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # shap 0.51 uses of matplotlib and numba what will once be gone
+            warnings.simplefilter("ignore")  # shap 0.51 uses deprecated parts of matplotlib and numba
             import shap
 
         self._network = keras.Model(model.input, logits_tensor(model))
@@ -35,9 +52,9 @@ class PartitionShap:
         blur_px = max(1, side_px // 5)
         self._masker = shap.maskers.Image(f"blur({blur_px},{blur_px})", (side_px, side_px, 3))
         self._explainer = shap.PartitionExplainer(self._logits, self._masker)
-        self._options = {"max_evals": evaluations, "batch_size": batch_size, "silent": True}
+        self._options = {"max_evals": evaluations, "batch_size": _PASS_PHOTOS, "silent": True}
 
-    def __call__(self, photos: Photos, pairs: Index) -> Evidence:
+    def __call__(self, photos: PhotoArray, pairs: IndexArray) -> Evidence:
         wanted = np.unique(pairs[:, 0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -49,5 +66,5 @@ class PartitionShap:
         errors = np.abs(values.sum(axis=(1, 2, 3)) - (logits - base))
         return Evidence(values.sum(axis=-1).astype(np.float32), errors)
 
-    def _logits(self, photos: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def _logits(self, photos: Array) -> FloatArray:
         return np.asarray(self._network.predict_on_batch(np.asarray(photos, dtype=np.float32)), dtype=np.float64)

@@ -1,1 +1,1 @@
-"""The page of explanations and the pictures on it."""
+"""The page of explanations."""

@@ -15,14 +15,14 @@
   const ticked = (name) => Boolean(field(name)?.checked);
   const energyOf = (card) => facts.get(card).energies[value("method")];
 
-  const fits = (card) => {
+  const matches = (card) => {
     const { material, outcome } = facts.get(card);
     return (!value("material") || material === value("material"))
       && (!value("outcome") || outcome === value("outcome"))
       && (!ticked("misplaced") || (outcome === "right" && energyOf(card) < 1));
   };
 
-  // Cards whose energy is not known stand last, whichever way it is sorted.
+  // Cards without a known energy come last in either order.
   const keys = {
     "probability": (card) => -facts.get(card).probability,
     "energy-up": (card) => energyOf(card) ?? Infinity,
@@ -38,7 +38,7 @@
     if (order.some((card, place) => card !== grid.children[place])) grid.append(...order);
     let shown = 0;
     for (const card of order) {
-      card.hidden = !fits(card);
+      card.hidden = !matches(card);
       shown += card.hidden ? 0 : 1;
     }
     form.querySelector("output").textContent = `${shown} of ${order.length} shown`;

@@ -1,6 +1,6 @@
-"""The page of explanations: one file that carries everything it shows, written photo by photo.
+"""The page of explanations: one self-contained file, written photo by photo.
 
-It is read in the artifact tab of MLflow, a sandboxed frame: scripts run, and nothing else can be fetched or stored.
+It is read in the artifact tab of MLflow, a sandboxed frame: scripts run, but nothing can be fetched or stored.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import io
 import math
 import os
 import pickle
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from html import unescape
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.annotations.outlines import DrawnOutline
+from wastelens.explain.scoring.scores import OUTCOMES, Outcome, outcome_of
 from wastelens.figures.heatmap import averaged, bar_ends, colour_bar, heat_png, rim_colour
 from wastelens.figures.style import label_text, material_colours
-
-Outcome = Literal["right", "missed", "false_alarm"]
+from wastelens.system.arrays import Float32Array, FloatArray, PhotoArray
 
 PAGE = "index.html"
-OUTCOMES: tuple[Outcome, ...] = ("right", "missed", "false_alarm")
-# Score → its name on a tile, how it is written (z: zero has no sign).
+# Score → its name on a tile, its format (z: zero has no sign).
 TILE_SCORES: dict[str, tuple[str, str]] = {
     "energy": ("energy", "{:z.2f}×"),
     "pointing": ("pointing", "{:z.2f}"),
@@ -43,13 +43,13 @@ TILE_SCORES: dict[str, tuple[str, str]] = {
 }
 _JPEG_QUALITY = 72
 _OUTLINE_SIDE = 1000  # coordinates of the longer side: whole numbers are fine enough, and short
-_OUTLINE_TOLERANCE = 1.0  # of these: points that nobody would see are left out
-_DECIMALS = 4  # of the numbers that the page sorts and filters by
+_OUTLINE_TOLERANCE = 1.0  # of these; drops points too close to the line to be seen
+_DECIMALS = 4  # of the numbers by which the page sorts and filters
 
 
 @dataclass(frozen=True)
 class ShownPhoto:
-    """A photo as people see it.
+    """A photo as it is shown.
 
     Attributes:
         file_name: as in the dataset's labels.
@@ -59,25 +59,25 @@ class ShownPhoto:
     """
 
     file_name: str
-    photo: npt.NDArray[np.uint8]
+    photo: PhotoArray
     outlines: Sequence[DrawnOutline]
     split: str
 
 
 @dataclass(frozen=True)
 class ShownPair:
-    """A material in a photo, annotated or said by the model, with the evidence for it.
+    """A material in a photo, annotated or predicted, with the evidence for it.
 
     Attributes:
         material: its name.
         label: whether it is annotated.
-        decision: whether the model says it is there.
+        decision: whether the model predicts it.
         probability: in [0, 1].
-        threshold: from which on the model says so, in [0, 1].
+        threshold: smallest probability that counts as a decision, in [0, 1].
         overlays: method → evidence map, float32 (h, w) over the square photo.
-        scores: method → score → value; may miss some, or hold NaN.
+        scores: method → score → value; scores may be missing or NaN.
         localised: whether maps were compared with outlines.
-        note: why not, or nothing.
+        note: why not, or empty.
         empty: methods whose maps are the same everywhere.
     """
 
@@ -86,7 +86,7 @@ class ShownPair:
     decision: bool
     probability: float
     threshold: float
-    overlays: Mapping[str, npt.NDArray[np.float32]]
+    overlays: Mapping[str, Float32Array]
     scores: Mapping[str, Mapping[str, float]]
     localised: bool
     note: str = ""
@@ -94,19 +94,15 @@ class ShownPair:
 
     @property
     def outcome(self) -> Outcome:
-        """What the model made of it.
+        """Whether the model is right, misses the material, or raises a false alarm.
 
         Raises:
-            ValueError: neither annotated nor said by the model.
+            ValueError: neither annotated nor predicted.
         """
-        if not (self.label or self.decision):
-            raise ValueError(f"{self.material} is neither annotated nor said by the model: it has no outcome")
-        if not self.decision:
-            return "missed"
-        return "right" if self.label else "false_alarm"
+        return outcome_of(label=self.label, decision=self.decision)
 
     def energy(self, method: str) -> float:
-        """The method's evidence on the outlines over what chance puts there; NaN where that is not known."""
+        """Return the method's energy on the outlines, 1 being chance; NaN where it is not known."""
         return float(self.scores.get(method, {}).get("energy", math.nan))
 
 
@@ -116,10 +112,10 @@ class SummaryRow:
 
     Attributes:
         score: its name.
-        title: as people read it.
+        title: its name on the page.
         explanation: in a sentence or two.
         better: which values are good; empty where that depends.
-        cells: one a column, such as ``1.82 [1.41, 2.30]``; may be empty.
+        cells: one per column, such as ``1.82 [1.41, 2.30]``; may be empty.
     """
 
     score: str
@@ -131,20 +127,20 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class GalleryHeader:
-    """What the page says above the photos.
+    """The part of the page above the photos.
 
     Attributes:
         title: of the run.
         run_id: of the run.
         dataset: its name.
         split: of the photos.
-        sentences: what the scores come to, plain text.
-        columns: the methods' titles, those of the table.
+        sentences: findings, plain text.
+        columns: the titles of the table's methods.
         rows: of the table.
         notes: what was left out, how often, and why.
-        materials: all of the dataset, in its order, which gives their colours.
+        materials: all of the dataset, in its order, which determines their colours.
         methods: name → title.
-        signed: names of the methods whose maps speak for and against.
+        signed: names of the methods whose maps also show evidence against a material.
     """
 
     title: str
@@ -162,7 +158,7 @@ class GalleryHeader:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A photo and its pairs as they wait on the disk, in tens of kilobytes."""
+    """A photo and its pairs while they wait on the disk, tens of kilobytes."""
 
     photo: ShownPhoto  # its pixels are in `jpeg`
     jpeg: bytes
@@ -172,18 +168,18 @@ class _Kept:
 
 @dataclass
 class _Counts:
-    """What the filters offer."""
+    """Counts of everything on the page, for its filters."""
 
     photos: int = 0
     pairs: int = 0
-    tiles: int = 1  # of the card with most of them
+    tiles: int = 1  # of the card with the most tiles
     outlined: set[str] = field(default_factory=set)  # materials
     materials: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     with_energy: set[str] = field(default_factory=set)  # methods
 
     def add(self, photo: ShownPhoto, pairs: Sequence[ShownPair]) -> None:
-        outcomes = [pair.outcome for pair in pairs]  # first: it refuses what has none
+        outcomes = [pair.outcome for pair in pairs]  # first, since it refuses pairs without an outcome
         self.photos += 1
         self.outlined.update(outline.material for outline in photo.outlines)
         self.outcomes.update(outcomes)
@@ -195,24 +191,24 @@ class _Counts:
 
 
 class GalleryWriter:
-    """Writes the page while photos come in; what waits for the end is on the disk, so that memory does not grow.
+    """Writes the page as photos are added; photos wait on the disk, so that memory does not grow.
 
-    As a context manager it leaves no half a page behind when something fails. A photo is gone from memory when `add`
-    returns, and the file it waits in has no name: not even a killed process leaves it behind.
+    Used as a context manager, it leaves no partial page behind when something fails. A photo is gone from memory when
+    `add` returns, and it waits in a file without a name, which not even a killed process leaves behind.
     """
 
     def __init__(self, folder: Path) -> None:
-        """folder: of the page; made where it is missing."""
+        """Start a page in a folder, which is created if missing."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._waiting: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._counts = _Counts()
 
     def add(self, photo: ShownPhoto, pairs: Sequence[ShownPair]) -> None:
-        """A photo and its materials, in the order of the page; a photo without any is only counted.
+        """Add a photo and its materials at the end of the page; a photo without any is only counted.
 
         Raises:
-            ValueError: a pair that is neither annotated nor said by the model.
+            ValueError: a pair that is neither annotated nor predicted.
         """
         self._counts.add(photo, pairs)
         if not pairs:
@@ -223,7 +219,7 @@ class GalleryWriter:
         pickle.dump(_Kept(bare, _jpeg(photo.photo), (width, height), kept), self._waiting)
 
     def finish(self, header: GalleryHeader) -> Path:
-        """Write the page; returns its path. Nothing can be added after that."""
+        """Write the page and return its path. Nothing can be added afterwards."""
         page, part = self._folder / PAGE, self._part
         with part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
             file.writelines(self._pieces(header))
@@ -232,7 +228,7 @@ class GalleryWriter:
         return page
 
     def close(self) -> None:
-        """Remove what is not finished."""
+        """Remove everything unfinished."""
         self._waiting.close()
         self._part.unlink(missing_ok=True)
 
@@ -251,7 +247,7 @@ class GalleryWriter:
     def _pieces(self, header: GalleryHeader) -> Iterator[str]:
         counts = self._counts
         names = [*header.materials, *sorted((counts.materials.keys() | counts.outlined) - set(header.materials))]
-        look = _Look(header, names)
+        builder = _CardBuilder(header, names)
         colours = material_colours(names)
         pieces: Iterator[str] = _template().generate(
             header=header,
@@ -263,12 +259,12 @@ class GalleryWriter:
             energy_methods=[name for name in header.methods if name in counts.with_energy],
             bars=[_bar(signed) for signed in (False, True)],
             photos=(_photo_rule(number, kept) for number, kept in enumerate(self._read())),
-            cards=(card for number, kept in enumerate(self._read()) for card in look.cards(number, kept)),
+            cards=(card for number, kept in enumerate(self._read()) for card in builder.cards(number, kept)),
         )
         return pieces
 
     def _read(self) -> Iterator[_Kept]:
-        """What waits, one after another; it may be read several times."""
+        """Yield the waiting photos; can be called several times."""
         place, end = 0, self._waiting.seek(0, os.SEEK_END)
         while place < end:
             self._waiting.seek(place)
@@ -277,8 +273,8 @@ class GalleryWriter:
             yield kept
 
 
-class _Look:
-    """How photos become cards: titles, colours and outlines of one page."""
+class _CardBuilder:
+    """Turns photos into cards, with the titles, colours and outlines of one page."""
 
     def __init__(self, header: GalleryHeader, materials: Sequence[str]) -> None:
         self._titles = dict(header.methods)
@@ -286,7 +282,7 @@ class _Look:
         self._places = {material: place for place, material in enumerate(materials)}
 
     def cards(self, number: int, kept: _Kept) -> Iterator[dict[str, Any]]:
-        """A card a pair, as the template takes it."""
+        """Yield a card per pair, as the template expects it."""
         width, height = kept.size
         view = (_OUTLINE_SIDE * width / max(kept.size), _OUTLINE_SIDE * height / max(kept.size))
         outlines = [(one.material, points) for one in kept.photo.outlines for points in _polygons(one, np.array(view))]
@@ -302,7 +298,7 @@ class _Look:
                 "material": self._places[pair.material],
                 "energies": self._energies(pair),
                 "outlined": self._outlined(kept.photo),
-                # this material's outlines lie over the others
+                # this material's outlines are drawn over the others
                 "outlines": sorted(
                     ((self._places[name], name == pair.material, points) for name, points in outlines),
                     key=lambda outline: outline[1],
@@ -312,7 +308,7 @@ class _Look:
             }
 
     def _outlined(self, photo: ShownPhoto) -> list[tuple[int, str, int]]:
-        """Place, name and number of objects of each material that has outlines, in the materials' order."""
+        """Return place, name and number of objects of each outlined material, in the materials' order."""
         objects = Counter(outline.material for outline in photo.outlines if outline.polygons)
         return sorted((self._places[material], material, number) for material, number in objects.items())
 
@@ -339,7 +335,7 @@ class _Look:
 
 
 def tile_scores(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    """A pair's scores as they are written: name, name as people read it, value; without those that are not known."""
+    """Return the known scores of a pair as text: name, name on the tile, value."""
     return [
         (name, title, form.format(scores[name]))
         for name, (title, form) in TILE_SCORES.items()
@@ -347,12 +343,30 @@ def tile_scores(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _small(overlays: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    """No larger than what is shown."""
+def excerpt(page: str, file_names: Collection[str]) -> str:
+    """Return a page with the cards of these photos only, without filters or scripts.
+
+    Args:
+        page: HTML written by `GalleryWriter`.
+        file_names: of the photos to keep.
+    """
+    head = page.partition("<body>")[0]
+    cards = [
+        card
+        for card in re.findall(r'<article class="card .*?</article>', page, re.DOTALL)
+        if unescape(re.findall(r'<p class="file" title="([^"]*)"', card)[0]) in file_names
+    ]
+    photos = set(re.findall(r'class="frame (p\d+)"', "".join(cards)))
+    head = re.sub(r"^\.(p\d+)\{.*\}\n", lambda rule: rule[0] if rule[1] in photos else "", head, flags=re.MULTILINE)
+    return f'{head}<body>\n<div class="cards">\n{"".join(cards)}\n</div>\n</body>\n</html>\n'
+
+
+def _small(overlays: Mapping[str, Float32Array]) -> dict[str, Float32Array]:
+    """Shrink maps to the size at which they are shown."""
     return {method: averaged(evidence) for method, evidence in overlays.items()}
 
 
-def _jpeg(photo: npt.NDArray[np.uint8]) -> bytes:
+def _jpeg(photo: PhotoArray) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -360,8 +374,8 @@ def _jpeg(photo: npt.NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _polygons(outline: DrawnOutline, view: npt.NDArray[np.float64]) -> list[str]:
-    """Points as SVG writes them, in whole numbers; what is smaller than a line is left out."""
+def _polygons(outline: DrawnOutline, view: FloatArray) -> list[str]:
+    """Return polygons as SVG points, in whole numbers; those smaller than a line are left out."""
     found = []
     for polygon in outline.polygons:
         points = np.rint(np.clip(polygon, 0, 1) * view).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Where the litter is: the share of each grid cell that a material's outlines cover."""
+"""Rasterise outlines: the share of each grid cell that a material's outlines cover."""
 
 from __future__ import annotations
 
@@ -6,32 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.annotations.coco import LARGEST_MASK_PX, Image, Outline
-
-Coverage = npt.NDArray[np.float32]
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from wastelens.system.arrays import Float32Array, FloatArray, IntArray
 
 
 def material_coverage(
     outlines: Sequence[tuple[Outline, str]], image: Image, material: str, shape: tuple[int, int]
-) -> Coverage:
-    """The share of each cell that lies inside the union of one material's outlines; crowds are litter too.
+) -> Float32Array:
+    """Return the share of each cell inside the union of one material's outlines; crowds are litter too.
 
-    Outlines are drawn by pycocotools at the annotated size, then averaged by area. No mask is ever unpacked to a byte
-    a pixel: the average is taken from the run lengths, exactly.
+    Outlines are drawn by pycocotools at the annotated size, then averaged by area. No mask is ever unpacked to one
+    byte per pixel: the average is computed from the run lengths, exactly.
 
     Args:
         outlines: usable outlines with their materials (``AnnotatedOutlines.of``).
         image: the photo as annotated.
-        material: the one asked for.
+        material: the material whose outlines count.
         shape: (rows, columns) of the grid over the photo.
 
     Returns:
-        float32 (rows, columns) in 0 to 1; all zeros where the material has no outline, or only ones that are too small
-        to cover any pixel's centre.
+        float32 (rows, columns) in 0 to 1; all zeros if the material has no outline, or only ones too small to cover any
+        pixel's centre.
     """
     from pycocotools import mask
 
@@ -43,16 +39,16 @@ def material_coverage(
 
 
 def _drawn_size(image: Image) -> tuple[int, int]:
-    """(height, width) to draw at: as annotated, or smaller where that is beyond any camera.
+    """Return the (height, width) to draw at: as annotated, or smaller where no camera takes photos that large.
 
-    Such sizes have polygons only: ``coco.outline`` takes no run-length encoding of them.
+    Such sizes have polygons only: ``coco.outline`` accepts no run-length encoding for them.
     """
     shrunk = min(1.0, (LARGEST_MASK_PX / (image.width * image.height)) ** 0.5)
     return max(1, int(image.height * shrunk)), max(1, int(image.width * shrunk))
 
 
 def _encoded(outline: Outline, image: Image, size: tuple[int, int]) -> list[Any]:
-    """Run-length encodings of an outline's parts, as pycocotools has them."""
+    """Return the run-length encodings of an outline's parts, in pycocotools' format."""
     from pycocotools import mask
 
     if outline.rle is not None:
@@ -63,11 +59,11 @@ def _encoded(outline: Outline, image: Image, size: tuple[int, int]) -> list[Any]
 
 
 def _run_lengths(counts: bytes) -> IntArray:
-    """COCO's text of a mask as runs of pixels outside, inside, outside ... , column by column: int64 (runs,).
+    """Decode COCO's mask text to runs of pixels outside, inside, outside …, column by column: int64 (runs,).
 
-    Each number stands in pieces of five bits, the lowest first; a bit of 32 says that more follow, the highest of the
-    last piece is the sign. From the fourth number on they are differences to the last but one (maskApi.c of
-    pycocotools, rleFrString).
+    Each number is stored in pieces of five bits, lowest first; the bit of 32 marks that more pieces follow, and the
+    highest bit of the last piece is the sign. From the fourth number on, each is the difference from the one two
+    before it (maskApi.c of pycocotools, rleFrString).
     """
     pieces = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(pieces & 32 == 0)
@@ -80,8 +76,8 @@ def _run_lengths(counts: bytes) -> IntArray:
     return numbers
 
 
-def _averaged(runs: IntArray, size: tuple[int, int], shape: tuple[int, int]) -> Coverage:
-    """The average by area of the mask that runs tell, from its (height, width) to (rows, columns)."""
+def _averaged(runs: IntArray, size: tuple[int, int], shape: tuple[int, int]) -> Float32Array:
+    """Average a mask, given as runs, by area from its (height, width) to (rows, columns)."""
     (height, width), (rows, columns) = size, shape
     of_columns = _inside_columns(runs, size, rows)
     before = np.concatenate([np.zeros((1, rows)), np.cumsum(of_columns, axis=0)])
@@ -93,9 +89,9 @@ def _averaged(runs: IntArray, size: tuple[int, int], shape: tuple[int, int]) -> 
 
 
 def _inside_columns(runs: IntArray, size: tuple[int, int], rows: int) -> FloatArray:
-    """How many pixels, and parts of pixels, of each column are inside in each row of the grid: (width, rows).
+    """Count the inside pixels, and parts of pixels, of each column in each row of the grid: (width, rows).
 
-    Along the run lengths that number grows piecewise linearly: by one a pixel inside, by nothing outside.
+    Along the run lengths that count grows piecewise linearly: by one per pixel inside, by nothing outside.
     """
     height, width = size
     some = np.flatnonzero(runs)

@@ -1,4 +1,4 @@
-"""What the probability does as a map's pixels are taken away, or given back: insertion and deletion.
+"""Insertion and deletion: how the probability changes as a map's pixels are restored or blurred.
 
 Petsiuk, Das & Saenko 2018, "RISE: Randomized Input Sampling for Explanation of Black-box Models", §4.2. They delete
 to grey; a hole with sharp edges is evidence of its own, so here pixels change between the photo and a blurred copy.
@@ -13,10 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Photo = npt.NDArray[np.uint8]
-Pixels = npt.NDArray[np.float32]
-Evidence = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.intp]
+from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
 
 BLUR_SHARE = 0.1
 
@@ -26,39 +23,39 @@ class PerturbationAreas:
     """Areas under the probability against the share of pixels changed, both in 0 to 1.
 
     Attributes:
-        insertion: as the photo comes back, most evidence first; higher is better.
-        deletion: as the photo goes, most evidence first; lower is better.
+        insertion: while the blurred photo gets its pixels back, most evidence first; higher is better.
+        deletion: while the photo's pixels are blurred, most evidence first; lower is better.
     """
 
     insertion: float
     deletion: float
 
 
-def softened(photo: Photo) -> Pixels:
-    """A photo (side, side, 3) under a Gaussian blur, a tenth of the side wide; float32, 0–255.
+def softened(photo: PhotoArray) -> Float32Array:
+    """Blur a photo (side, side, 3) by a Gaussian, a tenth of the side wide; returns float32, 0–255.
 
-    Litter is gone from it, light and colour of the scene are left.
+    The litter disappears; light and colour of the scene remain.
     """
     blurred = cv2.GaussianBlur(photo.astype(np.float32), (0, 0), sigmaX=BLUR_SHARE * len(photo))
     return np.clip(np.asarray(blurred, dtype=np.float32), 0, 255)  # the kernel's weights round
 
 
-def perturbed(photo: Photo, blurred: Pixels, evidence: Evidence, steps: int) -> Pixels:
-    """The stages whose probabilities ``areas`` takes.
+def perturbed(photo: PhotoArray, blurred: Float32Array, evidence: Float32Array, steps: int) -> Float32Array:
+    """Return the stages of insertion and deletion, whose probabilities ``areas`` takes.
 
     Args:
         photo: uint8 (side, side, 3).
         blurred: its softened copy, (side, side, 3).
-        evidence: (side, side); a pixel against the material ranks below one that says nothing. Equal ones rank in a
-            fixed order without a pattern: by rows, a constant map would wipe the photo from its top.
-        steps: in which pixels change, at least 1.
+        evidence: (side, side); a pixel against the material ranks below a neutral one. Ties rank in a fixed random
+            order: in the order of rows, a constant map would wipe the photo from the top.
+        steps: number of steps in which pixels change, at least 1.
 
     Returns:
-        float32 (2 * steps, side, side, 3), 0–255: the photo, the blurred photo, the deletion after 1 ... steps - 1
+        float32 (2 * steps, side, side, 3), 0–255: the photo, the blurred photo, the deletion after 1 … steps - 1
         steps, the insertion likewise.
 
     Raises:
-        ValueError: no step, sizes that do not fit, or evidence that is not a number.
+        ValueError: no step, sizes that do not match, or evidence that is not a number.
     """
     if steps < 1 or not photo.shape == blurred.shape == (*evidence.shape, 3) or np.isnan(evidence).any():
         raise ValueError(f"{steps} steps from {photo.shape} to {blurred.shape} by evidence of {evidence.shape}")
@@ -72,8 +69,8 @@ def perturbed(photo: Photo, blurred: Pixels, evidence: Evidence, steps: int) -> 
     return stages
 
 
-def _ranks(evidence: Evidence) -> IntArray:
-    """Each pixel's place, from 0 for the most evidence: (side, side)."""
+def _ranks(evidence: Float32Array) -> IndexArray:
+    """Rank the pixels, from 0 for the most evidence: (side, side)."""
     shuffled = _shuffled(evidence.size)
     rank = np.empty(evidence.size, dtype=np.intp)
     rank[shuffled[np.argsort(-evidence.ravel()[shuffled], kind="stable")]] = np.arange(evidence.size)
@@ -81,15 +78,15 @@ def _ranks(evidence: Evidence) -> IntArray:
 
 
 @lru_cache(maxsize=4)
-def _shuffled(pixels: int) -> IntArray:
+def _shuffled(pixels: int) -> IndexArray:
     return np.random.default_rng(0).permutation(pixels)
 
 
 def areas(probabilities: npt.ArrayLike) -> PerturbationAreas:
-    """Areas by the trapezoid rule, from the probability of each stage of ``perturbed``: (2 * steps,).
+    """Compute the areas by the trapezoid rule from the probability of each stage of ``perturbed``, (2 * steps,).
 
     Raises:
-        ValueError: not the number of stages that any number of steps has.
+        ValueError: an odd number of stages, or fewer than two.
     """
     stages = np.asarray(probabilities, dtype=np.float64)
     if stages.ndim != 1 or len(stages) < 2 or len(stages) % 2:

@@ -1,4 +1,4 @@
-"""What the maps are worth: a row a photo, material and method, and what they come to over all photos."""
+"""Scores of the maps: one row per photo, material and method, and a summary over all photos."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from wastelens.config.explanation_methods import METHODS, method_names
 from wastelens.evaluation.bootstrap import interval, multiplicities
 from wastelens.explain.scoring.localisation import COVERED_TOO_MUCH
+from wastelens.system.arrays import FloatArray, IndexArray
 
-FloatArray = npt.NDArray[np.float64]
 Outcome = Literal["right", "missed", "false_alarm"]
 
+OUTCOMES: tuple[Outcome, ...] = ("right", "missed", "false_alarm")
 CONTROL = "centre"
-METHOD_TITLES = {
-    "gradcam": "Grad-CAM",
-    "gradcam_plus_plus": "Grad-CAM++",
-    "scorecam": "Score-CAM",
-    "shap": "SHAP (expected gradients)",
-    "shap_partition": "SHAP (partition)",
-    CONTROL: "centre of the photo (control)",
-}
-# Those against the outlines, then the others; the order of tables.
+# Scores against the outlines, in the order of tables; below, all scores.
 LOCALISATION_SCORES = (
     "energy",
     "energy_over_centre",
@@ -36,29 +29,47 @@ LOCALISATION_SCORES = (
     "right_label_wrong_place",
 )
 SCORES = (*LOCALISATION_SCORES, "insertion", "deletion", "randomised", "additivity_error", "empty")
-FEWEST_PHOTOS = 10  # an interval over fewer holds what it should too seldom to be put into words
+FEWEST_PHOTOS = 10  # with fewer, intervals contain the true value too rarely to be worded as findings
 _DECIMALS = 6
 _KEYS = ["file_name", "material"]  # of a pair
 
 
+def method_titles() -> dict[str, str]:
+    """Return name → title of every explanation method and of the control, in the order of tables."""
+    return {name: METHODS[name].title for name in method_names()} | {CONTROL: "centre of the photo (control)"}
+
+
+def outcome_of(*, label: bool, decision: bool) -> Outcome:
+    """Return the outcome of a material that is annotated (label), predicted (decision), or both.
+
+    Raises:
+        ValueError: neither annotated nor predicted.
+    """
+    if not (label or decision):
+        raise ValueError("a material that is neither annotated nor predicted has no outcome")
+    if not decision:
+        return "missed"
+    return "right" if label else "false_alarm"
+
+
 @dataclass(frozen=True)
 class PairScores:
-    """How one method explains one material in one photo: a row of scores.csv. NaN where a score is not defined.
+    """How well one method explains one material in one photo: a row of scores.csv. NaN where a score is not defined.
 
     Attributes:
         file_name: the photo's flat name.
         material: the one explained.
-        method: a key of ``METHOD_TITLES``.
+        method: the method's name, or ``CONTROL``.
         outcome: right (label and decision), missed (label only) or false_alarm (decision only).
         label: whether the material is annotated.
-        decision: whether the model says that it is there.
-        probability: that the model gives it.
-        threshold: from which the model says so.
+        decision: whether the model predicts the material.
+        probability: predicted by the model.
+        threshold: smallest probability that counts as a decision.
         area_share: the outlines' share of the photo; NaN without a usable outline.
         localised: whether the row counts for the scores against the outlines.
         empty: whether the map is the same everywhere.
         energy, pointing, iou, iou_threshold: see ``Localisation``.
-        pointing_chance: the pointing of a map that knows nothing.
+        pointing_chance: the expected pointing of a random place.
         insertion, deletion: see ``PerturbationAreas``.
         randomised: absolute rank correlation with the map of random weights.
         additivity_error: how far a SHAP map's sum is from what it should explain.
@@ -92,7 +103,7 @@ _NUMBERS = [name for name in COLUMNS[COLUMNS.index("probability") :] if name not
 
 
 def score_frame(rows: Sequence[PairScores]) -> pd.DataFrame:
-    """scores.csv: a row a photo, material and method; flags as 0/1, numbers rounded to 6 decimals."""
+    """Return the table of scores.csv: a row per photo, material and method; flags as 0/1, numbers with 6 decimals."""
     frame = pd.DataFrame([asdict(row) for row in rows], columns=list(COLUMNS))
     kinds = dict.fromkeys(_FLAGS, "int64") | dict.fromkeys(_NUMBERS, "float64")
     return frame.astype(kinds).round(dict.fromkeys(_NUMBERS, _DECIMALS))
@@ -100,7 +111,7 @@ def score_frame(rows: Sequence[PairScores]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class MeanScore:
-    """A mean over pairs of photo and material, its 95 % interval by bootstrap over photos, and how many there are."""
+    """A mean over pairs of photo and material, its 95 % interval by bootstrap over photos, and the numbers of both."""
 
     estimate: float
     low: float
@@ -109,7 +120,7 @@ class MeanScore:
     photos: int
 
     def against(self, value: float, above: str, below: str, neither: str) -> str:
-        """Words for where the interval lies, with as much caution as few photos demand."""
+        """Return the words for where the interval lies, or that there are too few photos to tell."""
         if self.photos < FEWEST_PHOTOS:
             return f"from too few photos to tell ({self.photos})"
         return above if self.low > value else below if self.high < value else neither
@@ -117,13 +128,13 @@ class MeanScore:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the explanations of a model are worth.
+    """Mean scores of a model's explanations.
 
     Attributes:
         frame: scores.csv.
         methods: in the order of tables.
-        means: (method, score) → mean over the pairs where the score is defined; none where it never is.
-        by_material: (method, score, material) → the same of one material.
+        means: (method, score) → mean over the pairs for which the score is defined; missing where there are none.
+        by_material: (method, score, material) → the same for one material.
     """
 
     frame: pd.DataFrame
@@ -132,7 +143,10 @@ class Summary:
     by_material: Mapping[tuple[str, str, str], float]
 
     def metrics(self) -> dict[str, float]:
-        """For MLflow: ``explain_<method>_<score>`` with ``_low`` and ``_high``, then with each material, and counts."""
+        """Return MLflow's metrics.
+
+        ``explain_<method>_<score>`` with ``_low`` and ``_high``, ``explain_<method>_<score>_<material>``, and counts.
+        """
         metrics = {f"explain_{name}": float(count) for name, count in self._counts().items()}
         for (method, score), mean in self.means.items():
             name = f"explain_{method}_{score}"
@@ -143,7 +157,7 @@ class Summary:
 
     @property
     def scored_methods(self) -> tuple[str, ...]:
-        """The methods of which there is anything to tell: without outlines, the control is none."""
+        """The methods with at least one score: without outlines, the control has none."""
         scored = {method for method, _ in self.means}
         return tuple(method for method in self.methods if method in scored)
 
@@ -158,7 +172,7 @@ class Summary:
         }
 
     def sentences(self) -> list[str]:
-        """What may be said of each method, a line each; the control last."""
+        """Return the finding on each method in a sentence, the control last."""
         needed = ("energy", "pointing", "pointing_chance")
         shown = [method for method in self.methods if all((method, score) in self.means for score in needed)]
         if shown:
@@ -168,7 +182,7 @@ class Summary:
         return ["No outlines of litter here: localisation scores are left out."]
 
     def _sentence(self, method: str) -> str:
-        title = METHOD_TITLES.get(method, method)
+        title = method_titles().get(method, method)
         energy, pointing = self.means[method, "energy"], self.means[method, "pointing"]
         chance = self.means[method, "pointing_chance"].estimate
         chance_in_words = energy.against(1, "more than chance", "less than chance", "which chance may explain")
@@ -181,15 +195,15 @@ class Summary:
         )
 
     def _against_centre(self, method: str) -> str:
-        """What a map adds to pointing at the middle of every photo, with the words that the interval allows."""
+        """Return the comparison with the control in words that the interval allows; empty where there is none."""
         gain, control = self.means.get((method, "energy_over_centre")), self.means.get((CONTROL, "energy"))
         if gain is None or control is None:
             return ""
         if gain.photos < FEWEST_PHOTOS:
             return ""
-        words = gain.against(0, "more than", "less than", "not told apart from")
+        words = gain.against(0, "more than", "less than", "not distinguishable from")
         return (
-            f", {words} the centre of the photo without a look at it ({control.estimate:.2f}; difference "
+            f", {words} a blob in the middle of the photo that ignores its content ({control.estimate:.2f}; difference "
             f"{gain.estimate:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}])"
         )
 
@@ -201,15 +215,15 @@ def _percent(share: float) -> str:
 def summarise(
     frame: pd.DataFrame, *, materials: Sequence[str], methods: Sequence[str], seed: int, resamples: int
 ) -> Summary:
-    """Means over pairs with their intervals; the rows' order does not matter.
+    """Average the scores over pairs, with intervals; the order of the rows does not matter.
 
-    Photos are resampled with all their pairs, since the pairs of a photo are alike, and every method meets the same
+    Photos are resampled with all their pairs, since the pairs of a photo are alike, and all methods share the same
     resamples.
 
     Args:
-        frame: scores.csv, fresh or read again.
-        materials: whose means are wanted.
-        methods: the same.
+        frame: scores.csv, as made by ``score_frame`` or read from the file.
+        materials: to average over separately.
+        methods: to average, in the order of tables.
         seed: of the bootstrap.
         resamples: of the bootstrap, at least 1.
     """
@@ -228,7 +242,7 @@ def summarise(
 
 
 def _defined_scores(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns ``SCORES``, float64, NaN where a row does not count: shares are means of 0 and 1."""
+    """Return the columns ``SCORES``, float64, NaN where a row does not count; shares become means of 0 and 1."""
     energy = frame["energy"]
     right = (frame["label"] == 1) & (frame["decision"] == 1)
     scores = frame.reindex(columns=list(SCORES)).astype(np.float64)
@@ -242,7 +256,7 @@ def _defined_scores(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _energy_of_centre(frame: pd.DataFrame) -> pd.Series[float]:
-    """The control's energy in each row's pair; NaN in the control's own rows, and where there is none."""
+    """Return the control's energy for each row's pair; NaN in the control's own rows, and where there is none."""
     control = frame[frame["method"] == CONTROL].set_index(_KEYS)["energy"]
     beside = control.reindex(pd.MultiIndex.from_frame(frame[_KEYS])).to_numpy(dtype=np.float64)
     return pd.Series(beside, index=frame.index).where(frame["method"] != CONTROL)
@@ -270,8 +284,8 @@ def _means(
     return means
 
 
-def _totals(scores: FloatArray, photo_of: npt.NDArray[np.intp], photos: int) -> tuple[FloatArray, FloatArray]:
-    """Sums of the defined scores (rows, scores) in each photo, and how many are defined; both (photos, scores)."""
+def _totals(scores: FloatArray, photo_of: IndexArray, photos: int) -> tuple[FloatArray, FloatArray]:
+    """Sum the defined scores (rows, scores) of each photo, and count them; both results (photos, scores)."""
     sums, counts = np.zeros((photos, scores.shape[1])), np.zeros((photos, scores.shape[1]))
     defined = ~np.isnan(scores)
     np.add.at(sums, photo_of, np.where(defined, scores, 0.0))
