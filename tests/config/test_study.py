@@ -12,7 +12,7 @@ from tests.factories import config
 from wastelens.config.files import load_config
 from wastelens.config.study import Factor, key_of, parse_factor
 from wastelens.errors import ConfigError
-from wastelens.steps.study import command_of
+from wastelens.studies.plan import command_of
 
 
 def refusal(step: str = "study", settings: str = "", config_file: object = "", **parameters: str) -> str:

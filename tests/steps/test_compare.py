@@ -17,7 +17,7 @@ from wastelens.config.train import TrainConfig
 from wastelens.errors import ConfigError, RunError, StoreUnreachable
 from wastelens.experiment import train_one as train_one_module
 from wastelens.steps import compare, train
-from wastelens.studies.report import StudyContents
+from wastelens.studies.contents import StudyContents
 
 PHOTOS, GROUPS = 30, 6
 PAIRED_BY_ORDER = "The runs of a fold are paired in their order, not by seed: their seeds differ."

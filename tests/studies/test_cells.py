@@ -23,7 +23,7 @@ from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError, ConfigError
 from wastelens.preparing.training_rows import training_rows
 from wastelens.studies.cells import Cell, check_factors, configuration_key, plan_cells
-from wastelens.studies.places import Place
+from wastelens.studies.results import Place
 from wastelens.training.schedules import learning_rate
 
 PHOTOS, COPIES, BATCH = 60, 10, 8

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
-Verdict = Literal["helps", "hurts", "undecided"]
+ChangeVerdict = Literal["helps", "hurts", "undecided"]
 
 SIGNIFICANCE = 0.05
 
@@ -34,7 +34,7 @@ def holm(p_values: npt.ArrayLike) -> FloatArray:
     return answer
 
 
-def verdict_of(difference: float, p_adjusted: float) -> Verdict:
+def verdict_of(difference: float, p_adjusted: float) -> ChangeVerdict:
     """Helps or hurts where the adjusted p value is below 0.05; undecided otherwise, and where it is NaN."""
     if math.isnan(p_adjusted) or p_adjusted >= SIGNIFICANCE:
         return "undecided"

@@ -15,7 +15,7 @@ import pandas as pd
 from wastelens.evaluation.bootstrap import multiplicities
 from wastelens.evaluation.metrics import checked_labels, checked_probabilities, mean_of_defined
 from wastelens.evaluation.metrics import per_material_average_precision as average_precisions
-from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, Verdict, holm, verdict_of
+from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, ChangeVerdict, holm, verdict_of
 from wastelens.evaluation.spread import ModelPart, Spread, model_part, spread_of, student
 
 FloatArray = npt.NDArray[np.float64]
@@ -155,7 +155,7 @@ class Difference:
         return not math.isnan(self.training_variance)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ChangeVerdict:
         """Whether the change helps, after correction for the number of comparisons.
 
         With one seed a fold it is undecided whatever the numbers: what other seeds would change is in no

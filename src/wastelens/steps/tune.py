@@ -14,7 +14,7 @@ from wastelens.experiment.train_one import check_weights
 from wastelens.studies.cell_work import train_cells
 from wastelens.studies.cells import Cell, configuration_key
 from wastelens.studies.claims import Claims
-from wastelens.studies.places import Place
+from wastelens.studies.results import Place
 from wastelens.system.console import say, warn
 from wastelens.tracking.patient import PatientTracker
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
