@@ -18,9 +18,7 @@ NASTY = """<b>"a" & 'b'</b> </style> $x$ ]]> -- ゴミ"""
 ARMS = [("false", "augment=false"), ("true", "augment=true")]
 
 
-def line(
-    name: str, difference: float, low: float = np.nan, high: float = np.nan, *, pooled: bool = False
-) -> ForestLine:
+def line(name: str, difference: float, low: float = np.nan, high: float = np.nan, pooled: bool = False) -> ForestLine:
     return ForestLine(name, difference, low, high, "undecided", f"{difference:+.3f}", pooled)
 
 
@@ -59,7 +57,7 @@ def test_one_wide_interval_does_not_shrink_all_others() -> None:
 
 
 def curves(epochs: dict[str, list[int]]) -> pd.DataFrame:
-    """A cell for each entry of an arm, of so many epochs, with random losses."""
+    """A cell for each entry of an arm, of that many epochs, with random losses."""
     rng = np.random.default_rng(3)
     cells = [
         pd.DataFrame({"arm": arm, "epoch": range(1, last + 1), "val_loss": rng.random(last), "loss": rng.random(last)})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 420  # of every figure; in units of the SVG, about pixels on the screen
-_CHART_HEIGHT, _LEGEND_ROW, _FOREST_ROW, _FOREST_FRAME = 235, 15, 38, 56
+_CHART_HEIGHT, _LEGEND_ROW, _FOREST_ROW, _FOREST_FRAME = 250, 17, 38, 48
 _SMALL, _TEXT, _TITLE = 11, 12, 13  # font sizes in the same units
 _NAME_LETTERS = 28
 _CUT_AT = 3.0  # times the median reach: a wider interval would shrink all others to points
@@ -86,7 +86,7 @@ def forest(name: str, lines: Sequence[ForestLine], sides: tuple[str, str], reach
         sides: the arms that are better left and right of zero.
         reach: of the axis on either side of zero; an interval beyond it ends in an arrowhead.
     """
-    figure, axes = _blank(_FOREST_FRAME + _FOREST_ROW * len(lines))
+    figure, axes = _blank(_FOREST_FRAME + _FOREST_ROW * len(lines), (8, 8, 24, 20))
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(lines) - 0.6, -0.75)
     axes.set_yticks([])
@@ -150,7 +150,7 @@ def lines_with_bands(
     ]
     if not drawn:
         return None
-    figure, axes = _blank(_CHART_HEIGHT + _LEGEND_ROW * len(arms))
+    figure, axes = _blank(_CHART_HEIGHT + _LEGEND_ROW * len(arms), (58, 8, 44 + _LEGEND_ROW * len(arms), 26))
     for colour, column, bands in drawn:
         _draw_line(axes, bands, colour, dashed=column != columns[0])
     axes.set_title(shortened(title, 50), loc="left", fontsize=_TITLE, weight="bold", color=COLOURS["ink"])
@@ -191,7 +191,9 @@ def _draw_legend(figure: Figure, names: Sequence[str]) -> None:
         Line2D([], [], color=COLOURS[f"a{place % _ARM_COLOURS}"], linewidth=3, label=shortened(name, 60))
         for place, name in enumerate(names)
     ]
-    legend = figure.legend(handles=handles, loc="outside lower left", frameon=False, fontsize=_TEXT, borderpad=0.1)
+    legend = figure.legend(
+        handles=handles, loc="lower left", frameon=False, fontsize=_TEXT, borderpad=0, labelspacing=0.2
+    )
     for text in legend.get_texts():
         text.set_color(COLOURS["ink"])
 
@@ -219,11 +221,13 @@ def _variable(names: Mapping[str, str], colour: str) -> str:
     return f"var(--{names[colour]})" if colour in names else colour
 
 
-def _blank(height: int) -> tuple[Figure, Axes]:
+def _blank(height: int, margins: tuple[int, int, int, int]) -> tuple[Figure, Axes]:
+    """Return an empty figure with fixed margins left, right, bottom and top: a layout engine would draw it twice."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")  # SVG has 72 units to the inch
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(WIDTH / 72, height / 72))  # SVG has 72 units to the inch
+    left, right, bottom, top = margins
+    axes = figure.add_axes((left / WIDTH, bottom / height, 1 - (left + right) / WIDTH, 1 - (bottom + top) / height))
     axes.tick_params(length=0, labelsize=_TEXT, labelcolor=COLOURS["muted"])
     axes.spines["bottom"].set_color(COLOURS["muted"])
     for label in (axes.xaxis.label, axes.yaxis.label):

@@ -510,6 +510,6 @@ def _remarks(row: Row) -> str:
     said = {
         "collapsed": row["collapsed"],
         "below the control": row["below_strongest_control"],
-        "not surely above it": not row["above_controls"] and not row["below_strongest_control"],
+        "not reliably above it": not row["above_controls"] and not row["below_strongest_control"],
     }
     return ", ".join(text for text, is_so in said.items() if is_so)
