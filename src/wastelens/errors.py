@@ -45,7 +45,7 @@ class RunError(InputError):
     """A named MLflow run cannot be used for what was asked."""
 
 
-class StudyStoreError(InputError):
+class SearchStoreError(InputError):
     """The database that keeps the trials of a tuning does not answer, or cannot be used."""
 
 

@@ -34,8 +34,8 @@ from wastelens.steps import tune
 from wastelens.training.checkpoint import Progress
 from wastelens.training.schedules import learning_rate
 from wastelens.tuning import report as tuning_report
+from wastelens.tuning import retraining, trial, trial_work, trial_workers
 from wastelens.tuning import space as tuning_space
-from wastelens.tuning import trial, trial_work, trial_workers
 from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
 
@@ -422,7 +422,7 @@ def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
     assert (stopped.tags["stopped"], len(stopped.first_values)) == ("timeout", 1)
     assert first.retrained is None
     until_epoch(monkeypatch, played, None)
-    monkeypatch.setattr(tune, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
+    monkeypatch.setattr(retraining, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
     done = SimpleNamespace(run=SimpleNamespace(id="retrained"), metrics={})
     second = tune.run(asked(prepared_folder, "timed", retrain="true"), tracker)
     assert [state for state, _ in states(tracker)] == ["COMPLETE", "PRUNED", "COMPLETE"]
@@ -440,7 +440,7 @@ def test_half_of_the_defaults_is_not_what_trials_are_measured_by(
     assert [run.status for run in trials_of(tracker)] == ["KILLED"]
     until_epoch(monkeypatch, played, None)
     found = tune.run(asked(prepared_folder, "halved"), tracker).found
-    assert found.standing.done == found.standing.complete == 3
+    assert found.progress.done == found.progress.complete == 3
     assert found.defaults_value == pytest.approx(0.1)
     assert found.best_value >= found.defaults_value
 
@@ -477,7 +477,7 @@ def test_a_trial_that_was_ended_from_without_is_done_again(
         tune.run(asked(prepared_folder, study), tracker)
     assert tracker.runs[0].status == status
     found = tune.run(asked(prepared_folder, study), tracker).found
-    assert (found.standing.complete, found.standing.done) == (3, 3)
+    assert (found.progress.complete, found.progress.done) == (3, 3)
     (lost,) = (run for run in trials_of(tracker) if run.id in told)
     reason = trial.INTERRUPTED if status == "KILLED" else LOST
     assert (lost.status, lost.tags["state"], lost.tags["error"]) == (status, "FAILED", reason)
@@ -494,14 +494,14 @@ def test_a_lost_run_that_somebody_deleted_stops_nothing(prepared_folder: Path, p
     with pytest.raises(KeyboardInterrupt):
         tune.run(asked(prepared_folder, "deleted"), tracker)
     tracker.runs.remove(trials_of(tracker)[1])
-    assert tune.run(asked(prepared_folder, "deleted"), tracker).found.standing.complete == 3
+    assert tune.run(asked(prepared_folder, "deleted"), tracker).found.progress.complete == 3
 
 
 def test_trials_is_the_total(prepared_folder: Path, played: Played, capsys: pytest.CaptureFixture[str]) -> None:
     tracker = MemoryTracker()
     for total, done in (("2", 2), ("4", 4), ("3", 4)):
         found = tune.run(asked(prepared_folder, "total", trials=total), tracker).found
-        assert (found.standing.complete, len(played.begun)) == (done, done)
+        assert (found.progress.complete, len(played.begun)) == (done, done)
     assert len([run for run in tracker.runs if run.tags.get("step") == "tune"]) == 1
     assert len({str(one.schedule) for one in played.begun}) == 4
     said = capsys.readouterr().out
@@ -523,7 +523,7 @@ def test_fewer_trials_than_an_interrupted_study_was_begun_with(
     with pytest.raises(KeyboardInterrupt):
         tune.run(asked(prepared_folder, "fewer", trials="6"), tracker)
     found = tune.run(asked(prepared_folder, "fewer", trials="3"), tracker).found
-    assert (found.standing.done, len(played.begun)) == (3, 4)
+    assert (found.progress.done, len(played.begun)) == (3, 4)
     assert "Trials: 3 of 3 done" in capsys.readouterr().out
     assert table_of(tracker)["state"].tolist() == ["COMPLETE", "COMPLETE", "FAILED", "COMPLETE"]
 

@@ -49,9 +49,7 @@ class Predictions:
     def __post_init__(self) -> None:
         labels, _ = checked_probabilities(self.labels, self.probabilities)
         if checked_labels(self.decisions).shape != labels.shape:
-            raise ValueError(
-                f"labels have shape {labels.shape}, decisions {np.shape(self.decisions)}"
-            )
+            raise ValueError(f"labels have shape {labels.shape}, decisions {np.shape(self.decisions)}")
         if np.shape(self.groups) != labels.shape[:1] or len(self.file_names) != len(labels):
             raise ValueError(f"{len(labels)} rows of labels need as many file names and groups")
         if len(set(self.file_names)) != len(labels):
@@ -365,7 +363,7 @@ def _scored(pairs: Sequence[Pair], names: npt.NDArray[np.str_], drawn: npt.NDArr
 
 
 def _metrics(run: Predictions, weights: npt.NDArray[np.int32]) -> FloatArray:
-    """Return macro AP, macro F1, each material's AP under weights (resamples, n): (resamples, 2 + m), NaN if undefined."""
+    """Return macro AP, macro F1, each material's AP under weights (resamples, n): (resamples, 2 + m), NaN if unknown."""
     ap = average_precisions(run.labels, run.probabilities, weights)
     hits, claimed, present = (
         weights @ table.astype(np.int32) for table in (run.labels & run.decisions, run.decisions, run.labels)

@@ -23,7 +23,7 @@ def identity_of(config: TuneConfig, space: Space, dataset_digest: str) -> dict[s
     return {
         "model": Path(config.model).stem,
         "dataset": dataset_digest,
-        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid has a fixed combination for each place
+        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid fixes the values of each place
         "space": json.dumps({key: one.model_dump() for key, one in sorted(space.parameters.items())}, sort_keys=True),
         "train": space.defaults.model_dump_json(exclude=unlike),
     }

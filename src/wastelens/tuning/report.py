@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from wastelens.config.base import flatten
 from wastelens.config.tune import COMPLETE, TuneConfig
+from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.figures import tuning as figures
-from wastelens.system.console import say, table
+from wastelens.system.console import say, table, warn
 from wastelens.system.next_command import next_command
-from wastelens.tracking.tracker import Run, StoredRun, Tracker
+from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
+from wastelens.tuning.database import holds_password
 from wastelens.tuning.identity import search_name
 from wastelens.tuning.results import SearchResults, config_file, importances
 from wastelens.tuning.space import Space
@@ -24,6 +27,51 @@ from wastelens.tuning.trials import TrialStore
 
 BEST_FILE = "best.yaml"
 _SHOWN, _COLUMNS = 5, 6
+
+
+def say_plan(config: TuneConfig, space: Space, store: TrialStore) -> None:
+    """Announce the search, and warn of a password in the parameters and of a grid smaller than requested."""
+    done = store.progress().done
+    before = f" ({done} of them done before)" if done else ""
+    if done > store.asked:
+        before = f" requested ({done} are done already, so none is started)"
+    say(
+        f"Search '{search_name(config)}': {store.asked} trials{before} of {len(space.parameters)} parameters of "
+        f"{config.model}, sampler {config.sampler}, pruner {config.pruner}, "
+        f"{space.defaults.fit.epochs} epochs at most each. The first tries the defaults."
+    )
+    if holds_password(config):
+        warn(
+            "The parameter 'storage' contains a password, and mlflow run shows parameters in its log and its run. "
+            "Remove the password and set PGPASSWORD instead."
+        )
+    if store.asked < config.trials:
+        warn(f"The grid has {store.asked} combinations; there will be fewer than {config.trials} trials.")
+
+
+def log_settings(shared: Run, config: TuneConfig, dataset: PreparedDataset, space: Space) -> None:
+    """Log the settings of the search; if it is resumed, the tags hold the latest."""
+    shared.log_parameters(
+        {
+            "dataset": config.dataset,
+            "model": config.model,
+            "sampler": config.sampler,
+            "pruner": config.pruner,
+            "seed": config.seed,
+            **{f"train.{key}": value for key, value in flatten(config.train).items()},
+        }
+    )
+    shared.set_tags(
+        {
+            "step": "tune",
+            "study_name": search_name(config),
+            "model": Path(config.model).stem,
+            "dataset": dataset.name,
+            "dataset_digest": dataset.digest,
+            "trials": config.trials,
+        }
+    )
+    shared.log_text(to_json(config.space), "space.json")
 
 
 def log_report(
@@ -87,7 +135,9 @@ def _short(text: str) -> str:
     return text
 
 
-def say_report(run_id: str, found: SearchResults, retrained: StoredRun | None, config: TuneConfig, tracker: Tracker) -> None:
+def say_report(
+    run_id: str, found: SearchResults, retrained: StoredRun | None, config: TuneConfig, tracker: Tracker
+) -> None:
     """Print the closing table, the verdict, and the next command."""
     best = _best_first(found).head(_SHOWN)
     varied = list(found.best)[:_COLUMNS]

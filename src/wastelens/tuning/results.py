@@ -16,7 +16,7 @@ from wastelens.config.files import merge
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
 from wastelens.tuning.database import database_errors
 from wastelens.tuning.space import Space, Values, nested
-from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, Standing, TrialStore, is_lost
+from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, SearchProgress, TrialStore, is_lost
 
 LOST = "it ended with its worker and is repeated"
 LEFT_ALONE = "its workers died repeatedly, so it is not repeated again"
@@ -34,7 +34,7 @@ class SearchResults:
     """The results of a search.
 
     Attributes:
-        standing: the number of trials by outcome.
+        progress: the number of trials by outcome.
         table: a row per trial, in order, including lost ones.
         best: the best trial's values; the defaults where no trial was better.
         best_value: its val_macro_ap.
@@ -42,7 +42,7 @@ class SearchResults:
         best_is_defaults: whether no trial was better than the defaults.
     """
 
-    standing: Standing
+    progress: SearchProgress
     table: pd.DataFrame
     best: Values
     best_value: float
@@ -52,9 +52,9 @@ class SearchResults:
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the search's run."""
         counts = {
-            "trials_complete": self.standing.complete,
-            "trials_pruned": self.standing.pruned,
-            "trials_failed": self.standing.failed,
+            "trials_complete": self.progress.complete,
+            "trials_pruned": self.progress.pruned,
+            "trials_failed": self.progress.failed,
             "epochs": float(self.table["epochs"].sum()),
             "best_val_macro_ap": self.best_value,
         }
@@ -64,8 +64,8 @@ class SearchResults:
     def sentence(self) -> str:
         """Return the verdict of the search, which is based on val."""
         counts = (
-            f"{self.standing.done} trials: {self.standing.complete} complete, {self.standing.pruned} pruned, "
-            f"{self.standing.failed} failed"
+            f"{self.progress.done} trials: {self.progress.complete} complete, {self.progress.pruned} pruned, "
+            f"{self.progress.failed} failed"
         )
         if self.best_is_defaults:
             return f"{counts}. None was better than the defaults, with val_macro_ap {self.best_value:.3f}."
@@ -80,8 +80,8 @@ class SearchResults:
 
 def search_results(store: TrialStore, space: Space) -> SearchResults | None:
     """Return the results so far; None before a trial is complete."""
-    standing = store.standing()
-    best = standing.best
+    progress = store.progress()
+    best = progress.best
     if best is None or best.value is None:
         return None
     trials = sorted([*store.trials(), *store.lost()], key=lambda trial: trial.number)
@@ -89,7 +89,7 @@ def search_results(store: TrialStore, space: Space) -> SearchResults | None:
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and store.is_defaults(trial)]
     defaults_value = max((float(trial.value or 0.0) for trial in complete), default=None)
     return SearchResults(
-        standing=standing,
+        progress=progress,
         table=trials_table(trials, store, space),
         best=store.values(best if defaults_value != best.value else complete[0]),
         best_value=float(best.value),
@@ -162,7 +162,15 @@ def config_file(found: SearchResults, name: str, model: str, fixed: Mapping[str,
     """
     tree = merge(fixed, nested(found.best))
     head = (
-        f"# The best of {found.standing.done} trials of the search '{name}', by val_macro_ap ({found.best_value:.4f}).\n"
+        f"# Best of {found.progress.done} trials of the search '{name}', by val_macro_ap ({found.best_value:.4f}).\n"
         f"#   {command}\n"
     )
     return head + yaml.safe_dump({"model": model, **tree}, sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def why_none(store: TrialStore) -> str:
+    """Say why no trial is complete."""
+    errors = [trial.user_attrs[ERROR] for trial in store.trials() if ERROR in trial.user_attrs]
+    if errors:
+        return f"The last one failed: {errors[-1]}"
+    return "Give it more time (timeout=)."

@@ -36,7 +36,7 @@ class _EndedEarly(WastelensError):  # noqa: N818  not an error: a way out of the
 
 
 class DefaultsNotDone(WastelensError):  # noqa: N818  a state, not an error
-    """The time limit ended the trial of the defaults: the next call repeats it, as half a trial is useless as baseline."""
+    """The time limit ended the trial of the defaults: the next call repeats it, as all others are judged by it."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Trials:
         return progress
 
     def _pretrained(self, start: Start, trial_run: str) -> Start:
-        """Return a start with the encoder that the settings require: of a finished run with equal settings, if there is one."""
+        """Add the encoder that the settings require, from a finished run with equal settings if there is one."""
         if start.config.pretrained != "auto":
             return start
         wanted = start.config.pretraining()

@@ -16,7 +16,7 @@ from wastelens.tracking.tracker import Tracker
 from wastelens.tuning.results import LEFT_ALONE, LOST
 from wastelens.tuning.space import Space
 from wastelens.tuning.trial import STATE, TRIAL_RUN, DefaultsNotDone, Trials
-from wastelens.tuning.trials import ERROR, RUN_ID, Standing, TrialStore, is_lost
+from wastelens.tuning.trials import ERROR, RUN_ID, SearchProgress, TrialStore, is_lost
 
 _MINUTE_S = 60.0
 
@@ -66,19 +66,19 @@ class Teller:
         self._store = store
         self._clock = clock
         self._began = time.monotonic()
-        self._done_before = store.standing().done
+        self._done_before = store.progress().done
         self._told = ""
 
-    def line(self, standing: Standing) -> str:
+    def line(self, progress: SearchProgress) -> str:
         """Return the line: trials done, pruned and failed, the best so far, and the time left."""
         # If earlier calls asked for more trials, more may be done than this call asks for.
-        asked = f" of {self._store.asked}" if standing.done <= self._store.asked else ""
-        line = f"Trials: {standing.done}{asked} done"
-        if standing.done:
-            line += f" ({standing.pruned} pruned, {standing.failed} failed)"
-        if standing.best is not None and standing.best.value is not None:
-            line += f", best val_macro_ap {standing.best.value:.3f} (trial {standing.best.number})"
-        return f"{line}{self._time_left(standing.done)}."
+        asked = f" of {self._store.asked}" if progress.done <= self._store.asked else ""
+        line = f"Trials: {progress.done}{asked} done"
+        if progress.done:
+            line += f" ({progress.pruned} pruned, {progress.failed} failed)"
+        if progress.best is not None and progress.best.value is not None:
+            line += f", best val_macro_ap {progress.best.value:.3f} (trial {progress.best.number})"
+        return f"{line}{self._time_left(progress.done)}."
 
     def _time_left(self, done: int) -> str:
         elapsed = time.monotonic() - self._began
@@ -92,10 +92,10 @@ class Teller:
 
     def say_if_changed(self) -> None:
         """Print the line unless nothing has changed since the last one."""
-        standing = self._store.standing()
-        state = f"{standing.done} {standing.best.number if standing.best else ''}"
+        progress = self._store.progress()
+        state = f"{progress.done} {progress.best.number if progress.best else ''}"
         if state != self._told:
-            say(self.line(standing), "bold")
+            say(self.line(progress), "bold")
             self._told = state
 
 

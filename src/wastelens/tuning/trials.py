@@ -111,11 +111,12 @@ class TrialStore:
 
     def _agree(self, identity: Mapping[str, str], began: bool) -> None:
         """Store the identity of a new search; for an existing one, check that it is equal."""
+        name = self.optuna_study.study_name
         if began:
             self.optuna_study.set_user_attr(_IDENTITY, {**identity, _ID: uuid.uuid4().hex})
         elif any(_PLACE not in trial.user_attrs for trial in self.optuna_study.get_trials(deepcopy=False)):
             raise ConfigError(
-                f"The study '{self.optuna_study.study_name}' in {shown_address(self.config).removeprefix('The ')} was made "
+                f"The study '{name}' in {shown_address(self.config).removeprefix('The ')} was made "
                 "by another program. Give this search another name: study=NAME."
             )
         deadline = time.monotonic() + _READY_S
@@ -125,8 +126,7 @@ class TrialStore:
             self.optuna_study.set_user_attr(_IDENTITY, {**identity, _ID: uuid.uuid4().hex})
         elif other := identity_difference(known, identity):
             raise ConfigError(
-                f"The search '{self.optuna_study.study_name}' was started with another {other}. Give this one another name: "
-                "study=NAME."
+                f"The search '{name}' was started with another {other}. Give this one another name: study=NAME."
             )
 
     @property
@@ -135,7 +135,7 @@ class TrialStore:
         return str(self.optuna_study.user_attrs[_IDENTITY][_ID])
 
     def _enqueue_open_places(self) -> None:
-        """Enqueue a trial for each open place without one, or with lost ones only; safe while other processes do the same.
+        """Enqueue a trial for each open place that has none, or only lost ones; safe while other processes do the same.
 
         This process starts only these: if others asked for more trials, the rest of the queue is theirs.
         """
@@ -181,7 +181,7 @@ class TrialStore:
             self.optuna_study.enqueue_trial(stored, user_attrs=dict(attributes))
 
     def fail_dead_local_trials(self) -> None:
-        """Fail the trials whose workers on this machine died; the heartbeat handles other machines, but takes longer."""
+        """Fail the trials whose workers on this machine died; the heartbeat does so for other machines, later."""
         for trial in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if self._is_dead(trial):
                 with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
