@@ -363,7 +363,7 @@ def _scored(pairs: Sequence[Pair], names: npt.NDArray[np.str_], drawn: npt.NDArr
 
 
 def _metrics(run: Predictions, weights: npt.NDArray[np.int32]) -> FloatArray:
-    """Return macro AP, macro F1, each material's AP under weights (resamples, n): (resamples, 2 + m), NaN if unknown."""
+    """Return macro AP, macro F1, each material's AP under weights (resamples, n): (resamples, 2 + m), may be NaN."""
     ap = average_precisions(run.labels, run.probabilities, weights)
     hits, claimed, present = (
         weights @ table.astype(np.int32) for table in (run.labels & run.decisions, run.decisions, run.labels)

@@ -270,12 +270,12 @@ def _figures(contents: StudyContents) -> dict[str, tuple[str, Figure]]:
     forests = {
         f"forest-{metric}-{place}": (f"Differences in {title[0].lower()}{title[1:]}", figure)
         for title, metric in _METRICS
-        for place, figure in enumerate(_forests(contents, metric))
+        for place, figure in enumerate(forest_plots(contents, metric))
     }
     return forests | _ledger(contents) | _learning(contents)
 
 
-def _forests(contents: StudyContents, metric: str) -> Iterator[Figure]:
+def forest_plots(contents: StudyContents, metric: str) -> Iterator[Figure]:
     """Draw a forest plot for each compared level, all over the same axis."""
     frame = contents.comparisons[contents.comparisons["metric"] == metric]
     reach = figures.forest_reach(frame[["difference", "low", "high"]].to_numpy(np.float64))
