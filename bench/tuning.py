@@ -1,4 +1,4 @@
-"""``python -m bench.tuning``: epochs saved by pruning at equal trials, and the cost of storing trials; on the sample."""
+"""``python -m bench.tuning``: epochs saved by pruning at equal trials, and cost of storing trials, on the sample."""
 
 from __future__ import annotations
 
