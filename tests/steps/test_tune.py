@@ -404,7 +404,7 @@ def raises(error: type[BaseException]) -> float:
 
 
 def until_epoch(monkeypatch: pytest.MonkeyPatch, played: Played, limit: int | None) -> None:
-    """Let the time be up after so many epochs of all trials; None: never."""
+    """End the time after `limit` epochs of all trials; None: never."""
     epochs: list[int] = []
     value = played.value
     played.value = lambda settings, epoch: epochs.append(epoch) or value(settings, epoch)  # type: ignore[func-returns-value]
@@ -435,7 +435,7 @@ def test_half_of_the_defaults_is_not_what_trials_are_measured_by(
 ) -> None:
     tracker = MemoryTracker()
     until_epoch(monkeypatch, played, 1)
-    with pytest.raises(RunError, match=r"No trial of 'halved' was complete. Give it more time \(timeout\)."):
+    with pytest.raises(RunError, match=r"No trial of 'halved' was complete. Give it more time \(timeout=\)."):
         tune.run(asked(prepared_folder, "halved"), tracker)
     assert [run.status for run in trials_of(tracker)] == ["KILLED"]
     until_epoch(monkeypatch, played, None)
@@ -505,8 +505,8 @@ def test_trials_is_the_total(prepared_folder: Path, played: Played, capsys: pyte
     assert len([run for run in tracker.runs if run.tags.get("step") == "tune"]) == 1
     assert len({str(one.schedule) for one in played.begun}) == 4
     said = capsys.readouterr().out
-    assert "Study 'total': 4 trials (2 of them done before) of " in said
-    assert "Study 'total': 3 trials asked for (4 are done already, and none is begun) of " in said
+    assert "Search 'total': 4 trials (2 of them done before) of " in said
+    assert "Search 'total': 3 trials requested (4 are done already, so none is started) of " in said
     told = [line.partition(" done")[0] for line in said.splitlines() if line.startswith("Trials: ")]
     assert told == [
         *(f"Trials: {done} of 2" for done in range(3)),

@@ -263,7 +263,7 @@ def test_factors_that_a_training_knows() -> None:
         ({"factors": "freeze=0|["}, "", "Cannot read the value in 'freeze=[' of the factor freeze."),
         ({"models": "autoencoder"}, "train.network.widths=[4]", "Unknown key 'network.widths' in the section train."),
         ({}, "train.fit.epoch=3", "Unknown key 'fit.epoch' in the section train. Did you mean 'epochs'?"),
-        ({}, "train.resume=abc", "resume is not a setting of its cells; a study goes on when it is called again"),
+        ({}, "train.resume=abc", "resume is not a setting of its cells; a study resumes when it is run again"),
         ({}, "train.model=vgg16", "model is not a setting of its cells; write models beside train, not below it"),
         ({}, "train.seed=3", "seed is not a setting of its cells; write seeds beside train, not below it"),
         ({}, "train.data_folder=other", "data_folder is not a setting of its cells; write data_folder beside train"),

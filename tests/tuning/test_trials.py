@@ -504,7 +504,7 @@ def refusal(error: type[WastelensError], act: Callable[[], Any]) -> str:
         ({"digest": "1234567"}, "another dataset (digest; now 1234567)"),
         (
             {"space": {**SPACE, "augment": {"values": [True, False]}}},
-            "another space (augment.values not at all; now [True, False])",
+            "another space (augment.values missing; now [True, False])",
         ),
         (
             {"space": {**SPACE, "network": {"widths": {"values": [[8, 8], [24, 48, 64, 96, 128], [9] * 99]}}}},
@@ -514,12 +514,12 @@ def refusal(error: type[WastelensError], act: Callable[[], Any]) -> str:
         ({"space": STEPS, "sampler": "grid"}, "another sampler (tpe or random; now grid)"),
     ],
 )
-def test_another_study_under_the_same_name(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_another_search_of_the_same_name(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     opened(tmp_path, study="mine")
     message = refusal(ConfigError, lambda: opened(tmp_path, study="mine", **changes))
-    assert message.startswith("The study 'mine' was begun with ")
+    assert message.startswith("The search 'mine' was started with ")
     assert words in message
-    assert message.endswith(" Give this one a name of its own: study=NAME.")
+    assert message.endswith(" Give this one another name: study=NAME.")
     opened(tmp_path, study="another", **changes)
 
 
@@ -530,7 +530,7 @@ def test_what_may_differ_from_call_to_call(tmp_path: Path) -> None:
     assert len(states(opened(tmp_path / "elsewhere", storage=storage, **changes))) == 6
 
 
-def test_names_of_studies() -> None:
+def test_names_of_searches() -> None:
     assert search_name(config_of(study="mine")) == "mine"
     assert search_name(config_of(dataset="data/taco", model="of/mine.yaml")) == "mine on taco"
 
@@ -635,7 +635,7 @@ def test_another_programs_study_is_left_alone(tmp_path: Path) -> None:
     theirs = optuna.create_study(study_name="mine", storage=address)
     theirs.tell(theirs.ask(), 1.0)
     message = refusal(ConfigError, lambda: opened(tmp_path, storage=address, study="mine"))
-    assert "is another program's" in message
+    assert "was made by another program" in message
     assert not theirs.user_attrs
 
 
