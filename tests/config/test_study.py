@@ -1,4 +1,4 @@
-"""The settings of ``study`` and ``compare``: what can be asked for, and how a refusal names it."""
+"""The settings of ``study`` and ``compare``: valid values, and the messages of invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of ``tune`` and its search space as data: what can be asked for, and how a refusal names it."""
+"""The settings of ``tune`` and its search space as data: valid values, and the messages of invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paired comparisons: against the slow obvious answer, and whether their intervals hold what they promise."""
+"""Paired comparisons against the slow obvious answer, and the coverage of their intervals."""
 
 from __future__ import annotations
 

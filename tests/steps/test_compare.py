@@ -400,7 +400,8 @@ def test_runs_that_cannot_be_compared(tracker: MemoryTracker) -> None:
     with tracker.start("something else"):
         pass
     message = refused(tracker, good, tracker.runs[-1])
-    assert message == f"Run {tracker.runs[-1].id} is not a run of train, so it has no predictions to compare. Leave it out."
+    fact = f"Run {tracker.runs[-1].id} is not a run of train"
+    assert message == f"{fact}, so it has no predictions to compare. Leave it out."
     same = refused(tracker, good, finished(tracker, seed="1"), finished(tracker, fold="1"))
     assert same == (
         "These runs differ only in seed and fold: there is nothing to compare. Add a run with another setting."

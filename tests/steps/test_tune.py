@@ -1,4 +1,4 @@
-"""The step ``tune`` on small data: trials that never see test, what is left of them, and how a study goes on."""
+"""The step ``tune`` on small data: trials that never see test, their results, and resuming a search."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def whole(prepared_folder: Path) -> Whole:
     return Whole(asked_for, tracker, found[0], outputs[0], found[1], outputs[1], runs[0])
 
 
-def test_the_run_of_a_study_tells_all_of_it(whole: Whole) -> None:
+def test_the_run_of_a_search_has_all_of_its_results(whole: Whole) -> None:
     parent = whole.tracker.runs[0]
     assert (parent.id, parent.status, parent.parent) == (whole.tuned.run_id, "FINISHED", "")
     expected = {"model": "base", "sampler": "tpe", "pruner": "none", "seed": "0", "train.fit.epochs": "2"}
@@ -226,7 +226,7 @@ def test_asking_again_trains_nothing_and_says_the_same(whole: Whole) -> None:
     assert "Training" not in whole.said_again
 
 
-def test_what_is_said_is_said_once_and_true(whole: Whole) -> None:
+def test_output_is_true_and_not_repeated(whole: Whole) -> None:
     lines = [line for line in whole.said.splitlines() if line and line[0] not in "┏┡├└"]
     assert [line for line, count in Counter(lines).items() if count > 1 and not line.startswith("Training")] == []
     told = [line for line in lines if line.startswith("Trials: ")]
@@ -331,7 +331,7 @@ def test_how_trials_end(prepared_folder: Path, played: Played, capsys: pytest.Ca
     assert all(f"Trial {number} failed: {reason}" in said for number, reason in enumerate(reasons, 1))
 
 
-def test_what_is_wrong_with_the_defaults_is_told(prepared_folder: Path, played: Played) -> None:
+def test_an_error_in_the_defaults_is_reported(prepared_folder: Path, played: Played) -> None:
     def refuse(settings: TrainConfig, epoch: int) -> float:
         raise ConfigError("fold=9, but the dataset was prepared with folds=3.")
 
@@ -343,7 +343,7 @@ def test_what_is_wrong_with_the_defaults_is_told(prepared_folder: Path, played: 
     assert tracker.runs[0].status == "FAILED"
 
 
-def test_a_study_whose_trials_all_fail_tells_why(prepared_folder: Path, played: Played) -> None:
+def test_a_search_whose_trials_all_fail_says_why(prepared_folder: Path, played: Played) -> None:
     def refuse(settings: TrainConfig, epoch: int) -> float:
         raise MemoryError("no room")
 
@@ -430,7 +430,7 @@ def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
     assert second.retrained is done
 
 
-def test_half_of_the_defaults_is_not_what_trials_are_measured_by(
+def test_unfinished_defaults_are_no_baseline(
     prepared_folder: Path, played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
@@ -458,7 +458,7 @@ def test_a_clock_without_limit_is_never_up() -> None:
     [(KeyboardInterrupt(), "KILLED"), (OSError(errno.ENOSPC, "No space left on device"), "FAILED")],
     ids=["interrupted", "disk full"],
 )
-def test_a_trial_that_was_ended_from_without_is_done_again(
+def test_a_trial_that_was_interrupted_is_repeated(
     prepared_folder: Path, played: Played, error: BaseException, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
@@ -488,7 +488,7 @@ def test_a_trial_that_was_ended_from_without_is_done_again(
     assert tracker.runs[0].status == "FINISHED"
 
 
-def test_a_lost_run_that_somebody_deleted_stops_nothing(prepared_folder: Path, played: Played) -> None:
+def test_a_deleted_lost_run_stops_nothing(prepared_folder: Path, played: Played) -> None:
     tracker = MemoryTracker()
     played.value = lambda settings, epoch: 0.5 if len(played.begun) != 2 else raises(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -515,7 +515,7 @@ def test_trials_is_the_total(prepared_folder: Path, played: Played, capsys: pyte
     ]
 
 
-def test_fewer_trials_than_an_interrupted_study_was_begun_with(
+def test_fewer_trials_than_an_interrupted_search_started_with(
     prepared_folder: Path, played: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = MemoryTracker()
@@ -528,7 +528,7 @@ def test_fewer_trials_than_an_interrupted_study_was_begun_with(
     assert table_of(tracker)["state"].tolist() == ["COMPLETE", "COMPLETE", "FAILED", "COMPLETE"]
 
 
-def test_the_best_settings_of_each_study_have_a_file_of_their_own() -> None:
+def test_the_best_settings_of_each_search_have_their_own_file() -> None:
     plain = {"base on sample": "base-on-sample", "my study": "my-study", "2nd_try.b": "2nd_try.b"}
     alike = ["my-study", "my  study", "base-on-sample", "base on-sample", "base on été!", "base on été?"]
     files = {
@@ -616,7 +616,7 @@ def test_workers_share_the_cores(cores: int, workers: int) -> None:
     assert max(taken.values()) - min(taken.values()) <= 1
 
 
-def test_the_dead_are_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dead_workers_are_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     codes: list[int | None] = [None, -9, 0, None]
     processes: Any = [SimpleNamespace(exitcode=code) for code in codes]
     dead = trial_workers._told_of_the_dead(processes, set())

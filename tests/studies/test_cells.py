@@ -1,4 +1,4 @@
-"""The cells of a study: their order, their settings, and the keys by which they are recognised."""
+"""The cells of a study: order, settings, and the keys that identify them."""
 
 from __future__ import annotations
 

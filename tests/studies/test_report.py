@@ -1,4 +1,4 @@
-"""The report of a study: that its numbers are those of the frames, that it says what matters, and that it is safe."""
+"""The report of a study has the numbers of its tables, says what matters, and is safe to open."""
 
 from __future__ import annotations
 

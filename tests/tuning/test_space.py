@@ -1,4 +1,4 @@
-"""The search space of ``tune``: conditions, the defaults in it, grids, and what no training can be."""
+"""The search space of ``tune``: conditions, defaults, grids, and settings that cannot be trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trials of a study in a database: none runs twice, none is lost for good, and what ails it is said in one line."""
+"""The trials of a search in a database: none runs twice, none is lost, and problems are reported in one line."""
 
 from __future__ import annotations
 
@@ -416,7 +416,7 @@ def test_threads_that_open_a_study_at_once(tmp_path: Path, sampler: str, totals:
 
 
 def _leave_running(folder: Path, *, worker: str | None, began: str = "", heartbeat: str = "") -> None:
-    """A trial that runs for ever, of the worker of that name; began and heartbeat: as SQLite says when."""
+    """Add a trial that never ends, of the named worker; began and heartbeat: times as SQLite expressions."""
     with pytest.raises(KeyboardInterrupt):
         work(opened(folder, trials=2), lambda trial: (_ for _ in ()).throw(KeyboardInterrupt()))
     with sqlite3.connect(folder / "tuning.db") as database:
@@ -707,7 +707,7 @@ def test_a_transaction_on_sqlite_keeps_others_out_from_its_first_word(tmp_path: 
 def test_no_heartbeat_outlives_an_interrupt_at_the_wrong_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Optuna begins a thread and then notes that it has: between the two, an interrupt leaves the thread for ever."""
+    """Optuna starts a thread and then stores it: an interrupt in between leaves the thread running."""
     monkeypatch.setattr(database, "_HEARTBEAT_S", 1)
     begin = HeartbeatThread.start
     threads = []

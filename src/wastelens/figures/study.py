@@ -210,9 +210,8 @@ def svg(figure: Figure) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "wastelens"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser's fonts have it
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    drawn = file.getvalue()
-    drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
-    # In styles only: names are data, and may hold the code of a colour.
+    drawn = file.getvalue().partition("<svg")[2]
+    drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", f"<svg{drawn}", flags=re.DOTALL)
     names = {colour: name for name, colour in COLOURS.items()}
     return re.sub(r"(?<=: )#[0-9a-f]{6}(?=[;\"])", lambda found: _variable(names, found[0]), drawn)
 
