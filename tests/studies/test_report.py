@@ -393,7 +393,7 @@ def test_what_must_not_be_overlooked_is_counted_and_named(contents: StudyContent
         assert (
             "3 of 34 cells score below the strongest control (augment=false: 3 of 18, augment=true: 0 of 16)." in text
         )
-        assert "Of 36 planned cells 1 failed and 1 missing" in text
+        assert "36 planned cells: 1 failed and 1 missing;" in text
         assert "base, augment=false, seed 0, fold 1" in text
         assert "(augment=true against false, all models, 14 of 16 pairs)" in text
         assert "Cells were made by 2 versions of the code." in text

@@ -311,10 +311,10 @@ def cautions(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> lis
     found = [_unfinished(cells, factor)]
     if len(finished):
         found += [_collapsed(finished, comparisons, factor), _below_control(finished, factor)]
-    return found + _one_of_its_kind(macro_ap_rows(comparisons))
+    return found + _single_seed_or_fold(macro_ap_rows(comparisons))
 
 
-def _one_of_its_kind(rows: Sequence[Row]) -> list[Caution]:
+def _single_seed_or_fold(rows: Sequence[Row]) -> list[Caution]:
     """Warn of a single seed or fold: no interval covers how others would have turned out."""
     found = []
     if unknown := sum(not row["training_known"] for row in rows):
@@ -335,7 +335,7 @@ def _unfinished(cells: pd.DataFrame, factor: str) -> Caution:
     if not len(rest):
         return Caution(f"All {counted(len(cells), 'planned cell')} finished.", grave=False)
     counts = joined(f"{count} {status}" for status, count in rest["status"].value_counts().items())
-    text = f"Of {counted(len(cells), 'planned cell')} {counts}: their pairs are left out of the comparisons."
+    text = f"{counted(len(cells), 'planned cell')}: {counts}; their pairs are left out of the comparisons."
     return Caution(text, _named(rest, factor))
 
 
