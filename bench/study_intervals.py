@@ -1,4 +1,4 @@
-"""``python -m bench.study_intervals``: how often intervals of simulated studies hold the true effect on macro AP."""
+"""``python -m bench.study_intervals``: how often intervals of simulated studies cover the true effect on macro AP."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Bounds = tuple[float, float]
 
 
 def ours(pairs: list[Pair], rng: np.random.Generator) -> tuple[Bounds, bool]:
-    """The interval of :func:`wastelens.evaluation.paired.compare`, and whether its verdict is not undecided."""
+    """Return the interval of :func:`wastelens.evaluation.paired.compare`, and whether its verdict is not undecided."""
     differences = compare({"model": pairs}, MATERIALS, rng, RESAMPLES).differences
     found = next(each for each in differences if each.metric == MACRO_AP)
     return (found.low, found.high), found.verdict != "undecided"
 
 
 def joint_bootstrap(pairs: list[Pair], rng: np.random.Generator) -> Bounds:
-    """Groups and, in each fold, seeds drawn with replacement; percentiles of the mean."""
+    """Return percentiles of the mean, with groups and, in each fold, seeds drawn with replacement."""
     names = np.unique(np.concatenate([pair.first.groups for pair in pairs]))
     counts = multiplicities(len(names), RESAMPLES, rng)
     folds = []
@@ -67,33 +67,33 @@ def _resampled(pair: Pair, weights: npt.NDArray[np.int32]) -> npt.NDArray[np.flo
 
 
 def one_seed(pairs: list[Pair], rng: np.random.Generator) -> Bounds:
-    """The first pair alone, its photos drawn as if they were independent."""
+    """Return the interval of the first pair alone, with photos drawn as if they were independent."""
     first, second = pairs[0].first, pairs[0].second
     found = paired_difference(first.labels, second.probabilities, first.probabilities, rng, RESAMPLES)
     return found.low, found.high
 
 
 def generator(regime: Regime, purpose: int) -> np.random.Generator:
-    """Regimes draw apart from each other."""
+    """Return random numbers that differ between regimes."""
     return np.random.default_rng([purpose, *regime.name.encode()])
 
 
 @cache
 def true_effect(regime: Regime) -> float:
-    """The mean difference of many other studies."""
+    """Return the mean difference of many other studies."""
     rng = generator(regime, 1)
     return float(np.mean([drawn(regime, AT_ONCE, rng).effects() for _ in range(OTHER_STUDIES // AT_ONCE)]))
 
 
 def simulated(regime: Regime, rng: np.random.Generator) -> Iterator[list[Pair]]:
-    """The pairs of each study."""
+    """Yield the pairs of each study."""
     for _ in range(STUDIES // AT_ONCE):
         studies = drawn(regime, AT_ONCE, rng)
         yield from (studies.pairs(study)["model 0"] for study in range(AT_ONCE))
 
 
-def held(regime: Regime, bounds: Callable[[list[Pair], np.random.Generator], Bounds]) -> float:
-    """Share of the studies whose interval holds the true effect, in %."""
+def coverage_percent(regime: Regime, bounds: Callable[[list[Pair], np.random.Generator], Bounds]) -> float:
+    """Return the percentage of studies whose interval covers the true effect."""
     truth, rng = true_effect(regime), generator(regime, 2)
     within = [low <= truth <= high for low, high in (bounds(pairs, rng) for pairs in simulated(regime, rng))]
     return 100 * float(np.mean(within))
@@ -107,7 +107,9 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for regime in REGIMES:
         known = replace(regime, effect=0.4)
-        shares = [held(known, bounds) for bounds in (lambda *study: ours(*study)[0], joint_bootstrap, one_seed)]
+        shares = [
+            coverage_percent(known, bounds) for bounds in (lambda *study: ours(*study)[0], joint_bootstrap, one_seed)
+        ]
         rng = generator(regime, 3)
         wrong = 100 * float(np.mean([ours(pairs, rng)[1] for pairs in simulated(regime, rng)]))
         print(f"| {regime.name} | {' | '.join(f'{share:.1f} %' for share in shares)} | {wrong:.1f} % |", flush=True)

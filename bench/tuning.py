@@ -1,4 +1,4 @@
-"""``python -m bench.tuning``: what pruning saves at equal trials, and what keeping trials costs; on the sample."""
+"""``python -m bench.tuning``: epochs saved by pruning at equal trials, and cost of storing trials, on the sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDLE_TRIALS, IDLE_EPOCHS = 20, 30  # a trial of 30 s, at a second an epoch
 
 
 def main() -> None:
-    """Measure both in a folder of their own, and print the tables of results.md."""
+    """Measure both in a temporary folder, and print the tables of results.md."""
     prepare_environment()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -29,8 +29,8 @@ def main() -> None:
             epochs = f"{pruned[0]} | {whole[0]} | {pruned[0] / whole[0]:.2f}"
             best = f"{pruned[1]:.3f} | {whole[1]:.3f} | {pruned[1] - whole[1]:+.3f}"
             print(f"| {seed} | {epochs} | {best} |", flush=True)
-        cost_s = _cost_of_a_trial_s()
-        print(f"\nStorage and tracking: {cost_s:.2f} s a trial of {IDLE_EPOCHS} epochs, {cost_s / 30:.1%} of 30 s.")
+        cost_s = _cost_per_trial_s()
+        print(f"\nStorage and tracking: {cost_s:.2f} s per trial of {IDLE_EPOCHS} epochs, {cost_s / 30:.1%} of 30 s.")
 
 
 def _prepare() -> None:
@@ -43,7 +43,7 @@ def _prepare() -> None:
 
 
 def _tuned(seed: int, pruner: str, trials: int = TRIALS, settings: str = SETTINGS) -> tuple[int, float]:
-    """Epochs of all trials together, and the best val_macro_ap."""
+    """Return the epochs of all trials together, and the best val_macro_ap."""
     from wastelens.config.files import load_config
     from wastelens.steps import tune
     from wastelens.tracking.mlflow_tracker import MlflowTracker
@@ -56,8 +56,8 @@ def _tuned(seed: int, pruner: str, trials: int = TRIALS, settings: str = SETTING
     return int(found.table["epochs"].sum()), found.best_value
 
 
-def _cost_of_a_trial_s() -> float:
-    """Seconds a trial takes whose training takes none: what its storage, its run and its sampler cost."""
+def _cost_per_trial_s() -> float:
+    """Return the seconds per trial without training: the cost of its storage, run and sampler."""
     from wastelens.experiment import fitting
     from wastelens.training.checkpoint import Progress
     from wastelens.tuning.trial_work import do_trials
@@ -74,7 +74,7 @@ def _cost_of_a_trial_s() -> float:
         mock.patch("wastelens.tuning.trial.ready_to_train", _no_network),
         mock.patch("wastelens.tuning.trial.forget_networks"),
     ):
-        _tuned(0, "none", trials=1)  # libraries and databases are opened once a study
+        _tuned(0, "none", trials=1)  # libraries and databases are opened once per search
         taken: list[float] = []
         with mock.patch("wastelens.steps.tune.do_trials", _timed(do_trials, taken)):  # its report is drawn once
             _tuned(0, "hyperband", trials=IDLE_TRIALS)

@@ -1,4 +1,4 @@
-"""Studies whose true effect is known: scores of both arms are drawn, with effects of groups, photos and trainings."""
+"""Simulated studies with a known effect: scores of both arms, with effects of groups, photos and trainings."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SIGNAL = 1.2  # how far a material moves its score, in standard deviations of th
 
 @dataclass(frozen=True)
 class Regime:
-    """How a study is drawn.
+    """How to draw a study.
 
     Attributes:
         groups, folds, seeds, models: how many; each group is tested in one fold.
         effect: how much more signal the second arm has.
         by_training: standard deviation of the signal between trainings (arm, seed, fold).
         by_group: standard deviation of the signal between an arm's groups, the same for all its trainings.
-        own_noise: standard deviation of what photos do to one training alone; what they do to all has 1.
-        mean_size: photos a group.
+        own_noise: standard deviation of a photo's effect on one training alone; that of its effect on all is 1.
+        mean_size: mean number of photos per group.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Regime:
 
     @cached_property
     def group_of(self) -> npt.NDArray[np.int64]:
-        """The group of each photo; the largest is some four times the smallest."""
+        """The group of each photo; the largest has about four times as many as the smallest."""
         shares = np.geomspace(0.5, 2, self.groups)
         sizes = np.maximum(np.rint(shares / shares.mean() * self.mean_size), 1).astype(int)
         return np.repeat(np.arange(self.groups), sizes)
@@ -62,7 +62,7 @@ class Studies:
     scores: npt.NDArray[np.float64]
 
     def pairs(self, study: int) -> dict[str, list[Pair]]:
-        """What :func:`wastelens.evaluation.paired.compare` reads."""
+        """Return the pairs of a study, for :func:`wastelens.evaluation.paired.compare`."""
         return {
             f"model {model}": [
                 Pair(seed, fold, *(self._run(study, model, arm, seed, fold) for arm in (0, 1)))
@@ -80,7 +80,7 @@ class Studies:
         return Predictions(names, groups, self.labels[study, at], probabilities, probabilities >= 0.5)
 
     def effects(self) -> npt.NDArray[np.float64]:
-        """The difference in macro AP of each study, (N,), all models together."""
+        """Return the difference in macro AP of each study, (N,), over all models."""
         folds = []
         for fold in range(self.regime.folds):
             at = self.regime.fold_of == fold
@@ -96,7 +96,7 @@ class Studies:
 
 
 def drawn(regime: Regime, studies: int, rng: np.random.Generator) -> Studies:
-    """Studies that differ in photos, groups and trainings."""
+    """Draw studies that differ in photos, groups and trainings."""
     group_of, fold_of = regime.group_of, regime.fold_of
     photos, materials = len(group_of), len(PREVALENCE)
     shift = 0.5 * rng.normal(size=(studies, regime.groups, materials))[:, group_of]

@@ -13,7 +13,7 @@ Private ones and those that never leave their package are left out::
     │   ├── PreparedDatasetError      a prepared dataset is missing, unfinished or changed
     │   ├── RunError                  an MLflow run, or MLflow's store
     │   │   └── StoreUnreachable      MLflow's server does not answer
-    │   ├── StudyStoreError           Optuna's database
+    │   ├── SearchStoreError           Optuna's database
     │   ├── WorkersError              tuning.trial_workers: all worker processes died
     │   ├── NoNetwork                 web: no host can be reached
     │   └── NoCatalogue               getting.catalogues: no catalogue answers
@@ -73,8 +73,8 @@ class RunError(InputError):
     """An MLflow run, or MLflow's store, cannot be used as requested."""
 
 
-class StudyStoreError(InputError):
-    """The database that holds Optuna's trials does not answer or cannot be used."""
+class SearchStoreError(InputError):
+    """The database that holds the trials of a search does not answer or cannot be used."""
 
 
 class StoreUnreachable(RunError):  # noqa: N818  a state of the world, no fault of the input

@@ -1,4 +1,4 @@
-"""The settings of ``study`` and ``compare``: what can be asked for, and how a refusal names it."""
+"""The settings of ``study`` and ``compare``: valid values, and the messages of invalid ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.factories import config
 from wastelens.config.files import load_config
 from wastelens.config.study import Factor, key_of, parse_factor
 from wastelens.errors import ConfigError
-from wastelens.steps.study import command_of
+from wastelens.studies.plan import command_of
 
 
 def refusal(step: str = "study", settings: str = "", config_file: object = "", **parameters: str) -> str:
@@ -44,22 +44,22 @@ def test_factors_as_a_user_writes_them(text: str, name: str, key: str, levels: t
 @pytest.mark.parametrize(
     ("factors", "words"),
     [
-        ("augment", "'augment' is no factor; write it as in augment=false|true"),
-        ("=false|true", "is no factor"),
-        ("augment=", "is no factor"),
-        ("augment=false|", "is no factor"),
-        ("labels=10|%", "is no factor"),
+        ("augment", "'augment' is not a factor; write it as in augment=false|true"),
+        ("=false|true", "is not a factor"),
+        ("augment=", "is not a factor"),
+        ("augment=false|", "is not a factor"),
+        ("labels=10|%", "is not a factor"),
         ("labels=10|10%", "labels has a level twice (10|10%)"),
-        ("augment=true", "augment has one level only (true): a comparison needs two"),
+        ("augment=true", "augment has only one level (true): a comparison needs two"),
         ("augment=true|false|true", "augment has a level twice (true|false|true)"),
-        ("seed=1|2", "seed is no factor: a study sets it itself; set seeds"),
+        ("seed=1|2", "seed cannot be a factor: a study sets it itself; set seeds"),
         ("fold=1|2", "set folds"),
         ("model=base|dbn", "set models"),
         ("dataset=taco|sample", "set dataset"),
         ("data_folder=a|b", "set data_folder"),
         ("fit.steps_per_epoch=3|4", "set train.fit.steps_per_epoch"),
-        ("resume=a|b", "resume is no factor: a study sets it itself"),
-        ("fit.patience_epochs=3|4", "fit.patience_epochs is no factor: a study sets it itself"),
+        ("resume=a|b", "resume cannot be a factor: a study sets it itself"),
+        ("fit.patience_epochs=3|4", "fit.patience_epochs cannot be a factor: a study sets it itself"),
         ("augment=false|true,augment=true|false", "names a factor twice"),
         ("labels=10|100,labels_percent=25|50", "names a factor twice"),
         ("", "at least 1"),

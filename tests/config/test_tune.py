@@ -1,4 +1,4 @@
-"""The settings of ``tune`` and its search space as data: what can be asked for, and how a refusal names it."""
+"""The settings of ``tune`` and its search space as data: valid values, and the messages of invalid ones."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_characters_that_no_name_of_a_study_has(character: str) -> None:
         ("{low: 1, high: 9, log: true, step: 2}", "schedule.start: log and step cannot be combined"),
         (
             "{low: 1, high: 9, step: 0.5}",
-            "schedule.start: low and high are whole numbers, and step 0.5 is none; write low: 1.0",
+            "schedule.start: low and high are whole numbers, and step 0.5 is not; write low: 1.0",
         ),
         ("{low: 1, high: 9, step: 0}", "schedule.start.step: Input should be greater than 0"),
         ("{low: 1, high: 9, step: -1}", "schedule.start.step: Input should be greater than 0"),
@@ -164,15 +164,15 @@ def test_parameters_that_cannot_be(tmp_path: Path, parameter: str, words: str) -
 @pytest.mark.parametrize(
     ("space", "words"),
     [
-        ("{schedule.floor: null}", "schedule.floor is written with a point; write schedule: {floor: ...}."),
+        ("{schedule.floor: null}", "schedule.floor is written with a dot; write schedule: {floor: ...}."),
         (
             "{schedule.peak: {low: 0.001, high: 0.1}}",
-            "schedule.peak is written with a point; write schedule: {peak: ...}.",
+            "schedule.peak is written with a dot; write schedule: {peak: ...}.",
         ),
         ("{network.learner.noise: null}", "write network: {learner: {noise: ...}}."),
         (
             "{network: {learner.noise: null}}",
-            "network.learner.noise is written with a point; write learner: {noise: ...}.",
+            "network.learner.noise is written with a dot; write learner: {noise: ...}.",
         ),
     ],
 )
@@ -194,7 +194,7 @@ def test_keys_of_the_space_are_written_as_a_tree(tmp_path: Path, space: str, wor
         ),
         ("{dataset: taco}", "dataset is not a setting of its trials; write dataset beside train, not below it"),
         ("{data_folder: data}", "data_folder is not a setting of its trials; write data_folder beside"),
-        ("{resume: 0123456789abcdef}", "resume is not a setting of its trials; the study goes on by itself."),
+        ("{resume: 0123456789abcdef}", "resume is not a setting of its trials; a search resumes by itself."),
     ],
 )
 def test_settings_of_all_trials_that_are_not_the_trials(tmp_path: Path, train: str, words: str) -> None:
@@ -224,7 +224,7 @@ def test_a_space_without_parameters(tmp_path: Path) -> None:
     file = tmp_path / "none.yaml"
     gone = ", ".join(f"{key}: null" for key in config("tune").space)
     file.write_text(f"space: {{{gone}}}")
-    assert "is empty: name at least one parameter to be varied" in refusal(config_file=file)
+    assert "is empty: name at least one parameter to vary" in refusal(config_file=file)
 
 
 def test_the_shipped_space() -> None:

@@ -1,4 +1,4 @@
-"""Paired comparisons: against the slow obvious answer, and whether their intervals hold what they promise."""
+"""Paired comparisons against the slow obvious answer, and the coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -349,7 +349,7 @@ def test_a_photo_tested_in_two_folds_is_drawn_once():
 def test_runs_on_different_photos_are_no_pair():
     pair = small_study()["model 0"][0]
     fewer = pair.second.rows(range(len(pair.second.file_names) - 1))
-    with pytest.raises(ValueError, match=r"1 photos, .* were tested by one of the two runs only"):
+    with pytest.raises(ValueError, match=r"1 photos, .* were tested by only one of the two runs"):
         Pair(0, 0, pair.first, fewer)
 
 

@@ -1,4 +1,4 @@
-"""Figures of a tuning draw what they are given, also where there is little or much of it."""
+"""Figures of a search draw their data, also where there is little or much of it."""
 
 from __future__ import annotations
 

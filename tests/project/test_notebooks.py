@@ -234,7 +234,7 @@ def test_numbers_that_are_not_the_report_s_are_told(filled_store: Path, tmp_path
     assert "0 model runs of its own and 7 of other studies" in written
     same, total = re.findall(r"^([\d,]+) of ([\d,]+) numbers", written, re.MULTILINE)[0]
     assert 0 < int(same) < int(total)
-    assert "Of 8 planned cells 1 missing" in written
+    assert "8 planned cells: 1 missing" in written
     assert "augment=true against false, at labels=50" in written
     assert figures(outputs) == 3  # macro AP over the labels, too
 

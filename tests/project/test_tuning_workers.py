@@ -137,7 +137,7 @@ def test_three_workers_on_one_study_one_of_them_killed(workplace: Path, place: P
     assert runs[dead.number].data.tags["error"].startswith("it ended with its worker")
     assert {one.user_attrs["worker"].split(":")[1] for one in place.trials} == {str(one.pid) for one in workers}
 
-    # The best was trained once more, by one of the two that were left, and both told of the same.
+    # One of the two remaining workers retrained the best settings, and both reported the same.
     (retrained,) = place.runs("tags.step = 'train'")
     assert parent.data.tags["retrained_run"] == retrained.info.run_id
     assert "test_macro_ap" in retrained.data.metrics

@@ -17,10 +17,10 @@ from wastelens.config.train import TrainConfig
 from wastelens.errors import ConfigError, RunError, StoreUnreachable
 from wastelens.experiment import train_one as train_one_module
 from wastelens.steps import compare, train
-from wastelens.studies.report import StudyContents
+from wastelens.studies.contents import StudyContents
 
 PHOTOS, GROUPS = 30, 6
-PAIRED_BY_ORDER = "The runs of a fold are paired in their order, not by seed: their seeds differ."
+PAIRED_BY_ORDER = "The runs of a fold are paired in order, not by seed: their seeds differ."
 
 
 def compared(tracker: MemoryTracker, *runs: MemoryRun | str) -> StudyContents:
@@ -179,7 +179,7 @@ def test_arms_of_two_models_are_named_by_all_that_differs_but_their_networks(tra
     names = [difference(several)[name] for name in ("first", "second")]
     assert names == ["base augment=false fit.epochs=40 and 1 more", "dbn augment=true fit.epochs=3 and 1 more"]
     assert several.notes == [
-        "The arms, in their order, differ in 4 settings: "
+        "The arms, in order, differ in 4 settings: "
         "model=base|dbn; augment=false|true; fit.epochs=40|3; loss.kind=bce|focal.",
         "The arms are not trained equally long (fit.epochs): a difference may be due to that.",
     ]
@@ -327,7 +327,7 @@ def test_seeds_that_arms_share_are_paired_and_others_left_out_of_differences(tra
     assert (found["pairs"], found["seeds"]) == (2, 2)
     assert found["difference"] == pytest.approx(np.mean([of(second[n]) - of(first[n]) for n in (1, 2)]), abs=1e-12)
     assert contents.notes == [
-        "In the tables, but in no difference, as no other arm has a run to pair with: "
+        "In the tables but in no difference, as no other arm has a run to pair with: "
         f"{first[0].id} (seed 0, fold 0), {second[3].id} (seed 3, fold 0)."
     ]
     assert set(contents.cells["run_id"]) == {run.id for run in (*first.values(), *second.values())}
@@ -372,7 +372,7 @@ def test_only_folds_that_both_arms_have_are_paired(tracker: MemoryTracker) -> No
     found = difference(compared(tracker, first, second, third))
     assert found["difference"] == pytest.approx(of(third) - of(second), abs=1e-12)
     assert refused(tracker, first, third) == (
-        "No fold is shared by all settings, so no two runs share their test photos: false has [1]; true has [2]. "
+        "No fold is shared by all settings, so no two runs have the same test photos: false has [1]; true has [2]. "
         "Add runs."
     )
 
@@ -382,10 +382,10 @@ def test_runs_of_different_datasets_are_named(tracker: MemoryTracker) -> None:
     same = finished(tracker, augment="true")
     other = finished(tracker, dataset="two", mapping="predecessor", augment="true")
     message = refused(tracker, first, same, other)
-    assert message.startswith("These runs are not of one dataset: ")
-    assert f"run {first.id} is of litter (digest digest o, mapping default)" in message
-    assert f"run {other.id} is of litter (digest digest o, mapping predecessor)" in message
-    assert message.endswith("Compare runs of one digest.")
+    assert message.startswith("These runs are not on one dataset: ")
+    assert f"run {first.id} is on litter (digest digest o, mapping default)" in message
+    assert f"run {other.id} is on litter (digest digest o, mapping predecessor)" in message
+    assert message.endswith("Compare runs with the same digest.")
 
 
 def test_runs_that_cannot_be_compared(tracker: MemoryTracker) -> None:
@@ -400,10 +400,11 @@ def test_runs_that_cannot_be_compared(tracker: MemoryTracker) -> None:
     with tracker.start("something else"):
         pass
     message = refused(tracker, good, tracker.runs[-1])
-    assert message == f"Run {tracker.runs[-1].id} is no run of train, and has no predictions to compare. Leave it out."
+    fact = f"Run {tracker.runs[-1].id} is not a run of train"
+    assert message == f"{fact}, so it has no predictions to compare. Leave it out."
     same = refused(tracker, good, finished(tracker, seed="1"), finished(tracker, fold="1"))
     assert same == (
-        "These runs differ in nothing but seed and fold: there is nothing to compare. Add a run with another setting."
+        "These runs differ only in seed and fold: there is nothing to compare. Add a run with another setting."
     )
     (other.folder / "predictions_test.csv").unlink()
     assert refused(tracker, good, other).startswith(f"Run {other.id} has no predictions_test.csv: it was removed.")
@@ -436,7 +437,7 @@ def test_versions_of_the_code_are_told(tracker: MemoryTracker) -> None:
     notes = compared(tracker, first, second).notes
     assert notes == [
         "The runs were made by 2 versions of the code: see git_commit in study.csv.",
-        "Some runs were made by code with changes that no commit holds.",
+        "Some runs were made by code with uncommitted changes.",
     ]
     second.tags["git_commit"] = "a" * 40
     assert compared(tracker, first, second).notes == []

@@ -292,7 +292,7 @@ def test_a_study_stays_with_what_it_compares(
     message = str(caught.value)
     assert message.startswith("The study 'whole' of litter has ")
     assert said in message
-    assert message.endswith("Cells of both cannot be in one table: give this study a name of its own: study=NAME.")
+    assert message.endswith("Their cells do not belong in one table: give this study another name: study=NAME.")
     assert len(whole.tracker.runs) == before
     assert next(run for run in whole.tracker.runs if run.id == whole.found.run_id).status == "FINISHED"
 
@@ -532,17 +532,17 @@ def test_a_study_goes_on_only_with_the_dataset_it_began_with(
     whole: Whole, prepared_folder: Path, models: dict[str, str], tmp_path: Path
 ) -> None:
     settings = f"image_side_px=16 data_folder={tmp_path / 'data'}"
-    anew = prepare.run(config("prepare", settings, dataset=str(prepared_folder / "litter")), MemoryTracker()).dataset
+    again = prepare.run(config("prepare", settings, dataset=str(prepared_folder / "litter")), MemoryTracker()).dataset
     chosen = grid(prepared_folder, models, folds="0").model_copy(update={"data_folder": tmp_path / "data"})
     before = len(whole.tracker.runs)
     with pytest.raises(RunError) as caught:
         study.run(chosen, whole.tracker)
     digest = whole.tags["dataset_digest"]
     assert str(caught.value) == (
-        f"The study 'whole' has cells of litter as it was prepared before (digest {digest[:8]}; now "
-        f"{anew.digest[:8]}). Prepare it as it was then, or start a new study: study=NAME."
+        f"The study 'whole' has cells of an earlier preparation of litter (digest {digest[:8]}; now "
+        f"{again.digest[:8]}). Prepare it with the earlier settings, or start a new study: study=NAME."
     )
-    assert digest != anew.digest
+    assert digest != again.digest
     assert len(whole.tracker.runs) == before
 
 

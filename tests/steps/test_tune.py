@@ -1,4 +1,4 @@
-"""The step ``tune`` on small data: trials that never see test, what is left of them, and how a study goes on."""
+"""The step ``tune`` on small data: trials that never see test, their results, and resuming a search."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from wastelens.experiment.fitting import Start
 from wastelens.steps import tune
 from wastelens.training.checkpoint import Progress
 from wastelens.tuning import report as tuning_report
+from wastelens.tuning import retraining, trial, trial_work, trial_workers
 from wastelens.tuning import space as tuning_space
-from wastelens.tuning import trial, trial_work, trial_workers
 from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
 
@@ -148,7 +148,7 @@ def whole(prepared_folder: Path) -> Whole:
     return Whole(asked_for, tracker, found[0], outputs[0], found[1], outputs[1], runs[0])
 
 
-def test_the_run_of_a_study_tells_all_of_it(whole: Whole) -> None:
+def test_the_run_of_a_search_has_all_of_its_results(whole: Whole) -> None:
     parent = whole.tracker.runs[0]
     assert (parent.id, parent.status, parent.parent) == (whole.tuned.run_id, "FINISHED", "")
     expected = {"model": "base", "sampler": "tpe", "pruner": "none", "seed": "0", "train.fit.epochs": "2"}
@@ -225,7 +225,7 @@ def test_asking_again_trains_nothing_and_says_the_same(whole: Whole) -> None:
     assert "Training" not in whole.said_again
 
 
-def test_what_is_said_is_said_once_and_true(whole: Whole) -> None:
+def test_output_is_true_and_not_repeated(whole: Whole) -> None:
     lines = [line for line in whole.said.splitlines() if line and line[0] not in "┏┡├└"]
     assert [line for line, count in Counter(lines).items() if count > 1 and not line.startswith("Training")] == []
     told = [line for line in lines if line.startswith("Trials: ")]
@@ -330,7 +330,7 @@ def test_how_trials_end(prepared_folder: Path, played: Played, capsys: pytest.Ca
     assert all(f"Trial {number} failed: {reason}" in said for number, reason in enumerate(reasons, 1))
 
 
-def test_what_is_wrong_with_the_defaults_is_told(prepared_folder: Path, played: Played) -> None:
+def test_an_error_in_the_defaults_is_reported(prepared_folder: Path, played: Played) -> None:
     def refuse(settings: TrainConfig, epoch: int) -> float:
         raise ConfigError("fold=9, but the dataset was prepared with folds=3.")
 
@@ -342,7 +342,7 @@ def test_what_is_wrong_with_the_defaults_is_told(prepared_folder: Path, played: 
     assert tracker.runs[0].status == "FAILED"
 
 
-def test_a_study_whose_trials_all_fail_tells_why(prepared_folder: Path, played: Played) -> None:
+def test_a_search_whose_trials_all_fail_says_why(prepared_folder: Path, played: Played) -> None:
     def refuse(settings: TrainConfig, epoch: int) -> float:
         raise MemoryError("no room")
 
@@ -403,7 +403,7 @@ def raises(error: type[BaseException]) -> float:
 
 
 def until_epoch(monkeypatch: pytest.MonkeyPatch, played: Played, limit: int | None) -> None:
-    """Let the time be up after so many epochs of all trials; None: never."""
+    """End the time after `limit` epochs of all trials; None: never."""
     epochs: list[int] = []
     value = played.value
     played.value = lambda settings, epoch: epochs.append(epoch) or value(settings, epoch)  # type: ignore[func-returns-value]
@@ -421,7 +421,7 @@ def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
     assert (stopped.tags["stopped"], len(stopped.first_values)) == ("timeout", 1)
     assert first.retrained is None
     until_epoch(monkeypatch, played, None)
-    monkeypatch.setattr(tune, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
+    monkeypatch.setattr(retraining, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
     done = SimpleNamespace(run=SimpleNamespace(id="retrained"), metrics={})
     second = tune.run(asked(prepared_folder, "timed", retrain="true"), tracker)
     assert [state for state, _ in states(tracker)] == ["COMPLETE", "PRUNED", "COMPLETE"]
@@ -429,17 +429,17 @@ def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
     assert second.retrained is done
 
 
-def test_half_of_the_defaults_is_not_what_trials_are_measured_by(
+def test_unfinished_defaults_are_no_baseline(
     prepared_folder: Path, played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
     until_epoch(monkeypatch, played, 1)
-    with pytest.raises(RunError, match=r"No trial of 'halved' was complete. Give it more time \(timeout\)."):
+    with pytest.raises(RunError, match=r"No trial of 'halved' was complete. Give it more time \(timeout=\)."):
         tune.run(asked(prepared_folder, "halved"), tracker)
     assert [run.status for run in trials_of(tracker)] == ["KILLED"]
     until_epoch(monkeypatch, played, None)
     found = tune.run(asked(prepared_folder, "halved"), tracker).found
-    assert found.standing.done == found.standing.complete == 3
+    assert found.progress.done == found.progress.complete == 3
     assert found.defaults_value == pytest.approx(0.1)
     assert found.best_value >= found.defaults_value
 
@@ -457,7 +457,7 @@ def test_a_clock_without_limit_is_never_up() -> None:
     [(KeyboardInterrupt(), "KILLED"), (OSError(errno.ENOSPC, "No space left on device"), "FAILED")],
     ids=["interrupted", "disk full"],
 )
-def test_a_trial_that_was_ended_from_without_is_done_again(
+def test_a_trial_that_was_interrupted_is_repeated(
     prepared_folder: Path, played: Played, error: BaseException, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
@@ -476,7 +476,7 @@ def test_a_trial_that_was_ended_from_without_is_done_again(
         tune.run(asked(prepared_folder, study), tracker)
     assert tracker.runs[0].status == status
     found = tune.run(asked(prepared_folder, study), tracker).found
-    assert (found.standing.complete, found.standing.done) == (3, 3)
+    assert (found.progress.complete, found.progress.done) == (3, 3)
     (lost,) = (run for run in trials_of(tracker) if run.id in told)
     reason = trial.INTERRUPTED if status == "KILLED" else LOST
     assert (lost.status, lost.tags["state"], lost.tags["error"]) == (status, "FAILED", reason)
@@ -487,25 +487,25 @@ def test_a_trial_that_was_ended_from_without_is_done_again(
     assert tracker.runs[0].status == "FINISHED"
 
 
-def test_a_lost_run_that_somebody_deleted_stops_nothing(prepared_folder: Path, played: Played) -> None:
+def test_a_deleted_lost_run_stops_nothing(prepared_folder: Path, played: Played) -> None:
     tracker = MemoryTracker()
     played.value = lambda settings, epoch: 0.5 if len(played.begun) != 2 else raises(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         tune.run(asked(prepared_folder, "deleted"), tracker)
     tracker.runs.remove(trials_of(tracker)[1])
-    assert tune.run(asked(prepared_folder, "deleted"), tracker).found.standing.complete == 3
+    assert tune.run(asked(prepared_folder, "deleted"), tracker).found.progress.complete == 3
 
 
 def test_trials_is_the_total(prepared_folder: Path, played: Played, capsys: pytest.CaptureFixture[str]) -> None:
     tracker = MemoryTracker()
     for total, done in (("2", 2), ("4", 4), ("3", 4)):
         found = tune.run(asked(prepared_folder, "total", trials=total), tracker).found
-        assert (found.standing.complete, len(played.begun)) == (done, done)
+        assert (found.progress.complete, len(played.begun)) == (done, done)
     assert len([run for run in tracker.runs if run.tags.get("step") == "tune"]) == 1
     assert len({str(one.schedule) for one in played.begun}) == 4
     said = capsys.readouterr().out
-    assert "Study 'total': 4 trials (2 of them done before) of " in said
-    assert "Study 'total': 3 trials asked for (4 are done already, and none is begun) of " in said
+    assert "Search 'total': 4 trials (2 of them done before) of " in said
+    assert "Search 'total': 3 trials requested (4 are done already, so none is started) of " in said
     told = [line.partition(" done")[0] for line in said.splitlines() if line.startswith("Trials: ")]
     assert told == [
         *(f"Trials: {done} of 2" for done in range(3)),
@@ -514,7 +514,7 @@ def test_trials_is_the_total(prepared_folder: Path, played: Played, capsys: pyte
     ]
 
 
-def test_fewer_trials_than_an_interrupted_study_was_begun_with(
+def test_fewer_trials_than_an_interrupted_search_started_with(
     prepared_folder: Path, played: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker = MemoryTracker()
@@ -522,12 +522,12 @@ def test_fewer_trials_than_an_interrupted_study_was_begun_with(
     with pytest.raises(KeyboardInterrupt):
         tune.run(asked(prepared_folder, "fewer", trials="6"), tracker)
     found = tune.run(asked(prepared_folder, "fewer", trials="3"), tracker).found
-    assert (found.standing.done, len(played.begun)) == (3, 4)
+    assert (found.progress.done, len(played.begun)) == (3, 4)
     assert "Trials: 3 of 3 done" in capsys.readouterr().out
     assert table_of(tracker)["state"].tolist() == ["COMPLETE", "COMPLETE", "FAILED", "COMPLETE"]
 
 
-def test_the_best_settings_of_each_study_have_a_file_of_their_own() -> None:
+def test_the_best_settings_of_each_search_have_their_own_file() -> None:
     plain = {"base on sample": "base-on-sample", "my study": "my-study", "2nd_try.b": "2nd_try.b"}
     alike = ["my-study", "my  study", "base-on-sample", "base on-sample", "base on été!", "base on été?"]
     files = {
@@ -615,7 +615,7 @@ def test_workers_share_the_cores(cores: int, workers: int) -> None:
     assert max(taken.values()) - min(taken.values()) <= 1
 
 
-def test_the_dead_are_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dead_workers_are_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     codes: list[int | None] = [None, -9, 0, None]
     processes: Any = [SimpleNamespace(exitcode=code) for code in codes]
     dead = trial_workers._told_of_the_dead(processes, set())

@@ -1,4 +1,4 @@
-"""The cells of a study: their order, their settings, and the keys by which they are recognised."""
+"""The cells of a study: order, settings, and the keys that identify them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError, ConfigError
 from wastelens.preparing.training_rows import training_rows
 from wastelens.studies.cells import Cell, check_factors, configuration_key, plan_cells
-from wastelens.studies.places import Place
+from wastelens.studies.results import Place
 
 PHOTOS, COPIES, BATCH = 60, 10, 8
 TRAIN_ROWS = {0: 40, 1: 36, 2: 44}
@@ -262,7 +262,7 @@ def test_factors_that_a_training_knows() -> None:
         ({"factors": "freeze=0|["}, "", "Cannot read the value in 'freeze=[' of the factor freeze."),
         ({"models": "autoencoder"}, "train.network.widths=[4]", "'network.widths' in the section train is a"),
         ({}, "train.fit.epoch=3", "Unknown key 'fit.epoch' in the section train. Did you mean 'epochs'?"),
-        ({}, "train.resume=abc", "resume is not a setting of its cells; a study goes on when it is called again"),
+        ({}, "train.resume=abc", "resume is not a setting of its cells; a study resumes when it is run again"),
         ({}, "train.model=vgg16", "model is not a setting of its cells; write models beside train, not below it"),
         ({}, "train.seed=3", "seed is not a setting of its cells; write seeds beside train, not below it"),
         ({}, "train.data_folder=other", "data_folder is not a setting of its cells; write data_folder beside train"),

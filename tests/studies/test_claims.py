@@ -135,7 +135,7 @@ def test_what_failed_is_left_alone_in_this_session_and_tried_again_in_the_next(
         assert not standing.free
         assert not standing.taken
     standing = claims_of(tracker, shared, HERE).standing([task])
-    assert standing.free == {task.key: Offer(2)}  # anew: what failed is no run to go on with
+    assert standing.free == {task.key: Offer(2)}  # from the start: a failed run cannot be resumed
     assert not standing.failed
 
 

@@ -1,4 +1,4 @@
-"""What the cells of a study have come to, against plain loops; the differences without collapsed cells."""
+"""The results of a study's cells, against plain loops; the differences without collapsed cells."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sklearn.metrics import average_precision_score
 from wastelens.errors import RunError
 from wastelens.evaluation.multiple_comparisons import holm
 from wastelens.evaluation.paired import ALL_MODELS, Predictions
-from wastelens.studies.places import Place
 from wastelens.studies.results import (
     FAILED,
     FINISHED,
     MISSING,
+    Place,
     Result,
     cells_frame,
     comparisons_frame,

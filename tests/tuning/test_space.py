@@ -1,4 +1,4 @@
-"""The search space of ``tune``: conditions, the defaults in it, grids, and what no training can be."""
+"""The search space of ``tune``: conditions, defaults, grids, and settings that cannot be trained."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_a_choice_of_methods_decides_what_else_is_varied() -> None:
                 "balanced": {"values": [True, False], "when": {"cache_features": True}},
                 "seed": {"values": [1, 2]},
             },
-            "In the space of tune, the conditions of cache_features, balanced depend on each other. Break it.",
+            "In the space of tune, the conditions of cache_features, balanced depend on each other. Remove one.",
         ),
         (
             {"cache_features": {"values": [True, False], "when": {"cache_features": True}}},
@@ -230,12 +230,12 @@ def test_circles(tree: dict[str, Any], words: str) -> None:
         ({"seed": {"low": 1, "high": 2, "when": {"cache_features.p": True}}}, f"Unknown key 'cache_features.p' {HERE}"),
         (
             {"seed": {"low": 1, "high": 2, "when": {"schedule.kind": ["cosine", "exponental"]}}},
-            "In the space of tune, 'seed' is varied when schedule.kind is exponental, which it never is. "
+            "In the space of tune, 'seed' is varied when schedule.kind is exponental, which is not one of its values. "
             "Did you mean 'exponential'?",
         ),
         (
             {"seed": {"low": 1, "high": 2, "when": {"network.kind": 7}}},
-            "In the space of tune, 'seed' is varied when network.kind is 7, which it never is. "
+            "In the space of tune, 'seed' is varied when network.kind is 7, which is not one of its values. "
             "It is one of cnn, autoencoder, dbn, transfer.",
         ),
         *(
@@ -274,7 +274,7 @@ def test_parameters_that_cannot_be(tree: dict[str, Any], message: str) -> None:
 )
 def test_spaces_of_what_no_training_can_be(tree: dict[str, Any], words: tuple[str, ...]) -> None:
     message = refusal(tree)
-    assert message.startswith("The space of tune allows what no training can be. ")
+    assert message.startswith("The space of tune allows settings that cannot be trained. ")
     assert message.endswith(" Narrow the space.")
     assert len(message) < 400
     for word in words:
@@ -408,7 +408,7 @@ def test_a_grid_too_large_to_try() -> None:
         {"fit": {"patience_epochs": {"low": 1, "high": 4000000000}}, "cache_features": {"values": [True, False]}}
     )
     assert message == (
-        "sampler=grid has more than 10,000 combinations in this space. Take parameters out of it by null, or use "
+        "sampler=grid has more than 10,000 combinations in this space. Remove parameters from it by null, or use "
         "sampler=random."
     )
     assert len(space_of({"fit": {"patience_epochs": {"low": 1, "high": 10000}}}).grid()) == 10_000
@@ -418,7 +418,7 @@ def test_a_grid_too_large_to_try() -> None:
 def test_a_grid_over_every_number_between(log: bool) -> None:
     message = refusal({"network": {"dropout": {"low": 0.1, "high": 0.9, "log": log}}})
     assert message == (
-        "sampler=grid needs values or a step for 'network.dropout', which is any number from 0.1 to 0.9. Give it "
+        "sampler=grid needs values or a step for 'network.dropout', which can be any number from 0.1 to 0.9. Give it "
         "values, or use sampler=random."
     )
 

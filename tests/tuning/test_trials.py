@@ -1,4 +1,4 @@
-"""The trials of a study in a database: none runs twice, none is lost for good, and what ails it is said in one line."""
+"""The trials of a search in a database: none runs twice, none is lost, and problems are reported in one line."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from optuna.trial import Trial, TrialState
 from tests.factories import config
 
 from wastelens.config.tune import TuneConfig
-from wastelens.errors import ConfigError, StudyStoreError, WastelensError
+from wastelens.errors import ConfigError, SearchStoreError, WastelensError
 from wastelens.system.processes import name_of_this
 from wastelens.tuning import database
 from wastelens.tuning import trials as trials_module
-from wastelens.tuning.identity import study_name
+from wastelens.tuning.identity import search_name
 from wastelens.tuning.results import importances
 from wastelens.tuning.space import Space
 from wastelens.tuning.trials import ERROR, WORKER, TrialFailed, TrialStore
@@ -84,7 +84,7 @@ def work(store: TrialStore, objective: Objective | None = None) -> list[dict[str
 
 
 def states(store: TrialStore) -> list[str]:
-    return [trial.state.name for trial in store.study.get_trials()]
+    return [trial.state.name for trial in store.optuna_study.get_trials()]
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def _no_long_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_as_many_as_asked_for_the_defaults_first(tmp_path: Path) -> None:
     store = opened(tmp_path)
     tried = work(store)
-    standing = store.standing()
+    standing = store.progress()
     assert (len(tried), standing.complete, standing.done, states(store)) == (5, 5, 5, ["COMPLETE"] * 5)
     assert tried[0] == DEFAULTS
     assert [store.is_defaults(trial) for trial in store.trials()] == [True, False, False, False, False]
@@ -135,7 +135,7 @@ def test_fewer_trials_than_an_interrupted_study_was_begun_with(tmp_path: Path) -
     store = opened(tmp_path, trials=3)
     assert sorted(states(store)) == ["COMPLETE"] * 3 + ["FAIL"] + ["WAITING"] * 3
     assert len(work(opened(tmp_path, trials=8))) == 5
-    assert store.standing().done == store.standing().complete == 8
+    assert store.progress().done == store.progress().complete == 8
 
 
 def places_done(store: TrialStore) -> list[int]:
@@ -146,7 +146,7 @@ def test_trials_done_beyond_those_asked_for_count(tmp_path: Path) -> None:
     for number in (1, 4):  # the second goes on with 2 and 3, and would do 1 again last
         with pytest.raises(KeyboardInterrupt):
             work(opened(tmp_path, trials=6), stopped_at(number))
-    assert opened(tmp_path, trials=6).standing().done == 3
+    assert opened(tmp_path, trials=6).progress().done == 3
     assert work(opened(tmp_path, trials=3)) == []
     store = opened(tmp_path, trials=4)
     assert len(work(store)) == 1
@@ -230,7 +230,7 @@ def test_a_trial_that_fails_counts_and_the_next_goes_on(tmp_path: Path) -> None:
         return 0.5
 
     assert len(work(store, objective)) == 5
-    standing = store.standing()
+    standing = store.progress()
     assert (standing.complete, standing.pruned, standing.failed, standing.done) == (3, 1, 1, 5)
     assert store.lost() == []
     assert work(opened(tmp_path)) == []
@@ -252,14 +252,14 @@ def test_an_interrupted_trial_is_done_again(tmp_path: Path, error: type[BaseExce
     assert len(tried) == 3
     assert tried[0] == DEFAULTS
     assert [trial.number for trial in store.trials() if store.is_defaults(trial)] == [4]
-    assert store.standing().done == store.standing().complete == 3
+    assert store.progress().done == store.progress().complete == 3
 
 
 def test_the_best_of_equals_is_the_first(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    assert store.standing().best is None
+    assert store.progress().best is None
     work(store, lambda _: 0.5)
-    best = store.standing().best
+    best = store.progress().best
     assert best is not None
     assert best.number == 0
 
@@ -366,7 +366,7 @@ def test_three_processes_share_the_trials_and_one_is_killed(tmp_path: Path) -> N
     lines = [line.split() for line in log.read_text().splitlines()]
     numbers = [int(number) for number, _ in lines]
     assert len(numbers) == len(set(numbers)) == 12
-    assert store.standing().complete == store.standing().done == 12
+    assert store.progress().complete == store.progress().done == 12
     assert len({worker for _, worker in lines}) >= 2
     # Whether it was the third that met trial 3 is left to chance: only then was one lost.
     lost = [trial.number for trial in store.lost()]
@@ -383,7 +383,7 @@ def test_a_killed_workers_trial_is_done_again_at_once(tmp_path: Path) -> None:
     assert [trial.number for trial in store.lost()] == [0]
     assert work(store, lambda _: 0.5)[-1] == DEFAULTS  # it went to the end of the line
     assert time.monotonic() - began < 20  # by the heartbeat it would take two minutes
-    assert store.standing().done == store.standing().complete == 12
+    assert store.progress().done == store.progress().complete == 12
     assert [trial.number for trial in store.trials() if store.is_defaults(trial)] == [12]
 
 
@@ -416,7 +416,7 @@ def test_threads_that_open_a_study_at_once(tmp_path: Path, sampler: str, totals:
 
 
 def _leave_running(folder: Path, *, worker: str | None, began: str = "", heartbeat: str = "") -> None:
-    """A trial that runs for ever, of the worker of that name; began and heartbeat: as SQLite says when."""
+    """Add a trial that never ends, of the named worker; began and heartbeat: times as SQLite expressions."""
     with pytest.raises(KeyboardInterrupt):
         work(opened(folder, trials=2), lambda trial: (_ for _ in ()).throw(KeyboardInterrupt()))
     with sqlite3.connect(folder / "tuning.db") as database:
@@ -478,8 +478,8 @@ def test_a_trial_that_takes_its_worker_with_it_three_times_is_left_alone(tmp_pat
         database.close()
     store = opened(tmp_path, trials=2)
     assert states(store) == ["FAIL", "COMPLETE", "FAIL", "FAIL"]
-    assert store.standing().failed == 1
-    assert store.standing().done == 2
+    assert store.progress().failed == 1
+    assert store.progress().done == 2
     assert work(store) == []
 
 
@@ -504,7 +504,7 @@ def refusal(error: type[WastelensError], act: Callable[[], Any]) -> str:
         ({"digest": "1234567"}, "another dataset (digest; now 1234567)"),
         (
             {"space": {**SPACE, "cache_features": {"values": [True, False]}}},
-            "another space (cache_features.values not at all; now [True, False])",
+            "another space (cache_features.values missing; now [True, False])",
         ),
         (
             {"space": {**SPACE, "network": {"widths": {"values": [[8, 8], [24, 48, 64, 96, 128], [9] * 99]}}}},
@@ -514,12 +514,12 @@ def refusal(error: type[WastelensError], act: Callable[[], Any]) -> str:
         ({"space": STEPS, "sampler": "grid"}, "another sampler (tpe or random; now grid)"),
     ],
 )
-def test_another_study_under_the_same_name(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_another_search_of_the_same_name(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     opened(tmp_path, study="mine")
     message = refusal(ConfigError, lambda: opened(tmp_path, study="mine", **changes))
-    assert message.startswith("The study 'mine' was begun with ")
+    assert message.startswith("The search 'mine' was started with ")
     assert words in message
-    assert message.endswith(" Give this one a name of its own: study=NAME.")
+    assert message.endswith(" Give this one another name: study=NAME.")
     opened(tmp_path, study="another", **changes)
 
 
@@ -530,9 +530,9 @@ def test_what_may_differ_from_call_to_call(tmp_path: Path) -> None:
     assert len(states(opened(tmp_path / "elsewhere", storage=storage, **changes))) == 6
 
 
-def test_names_of_studies() -> None:
-    assert study_name(config_of(study="mine")) == "mine"
-    assert study_name(config_of(dataset="data/taco", model="of/mine.yaml")) == "mine on taco"
+def test_names_of_searches() -> None:
+    assert search_name(config_of(study="mine")) == "mine"
+    assert search_name(config_of(dataset="data/taco", model="of/mine.yaml")) == "mine on taco"
 
 
 # What ails a storage
@@ -553,7 +553,7 @@ def test_nobody_at_the_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     began = time.monotonic()
-    message = refusal(StudyStoreError, lambda: opened(tmp_path, storage=postgres(port)))
+    message = refusal(SearchStoreError, lambda: opened(tmp_path, storage=postgres(port)))
     assert message == (
         f"The storage postgresql://127.0.0.1:{port}/tuning does not answer (Connection refused). Start it, or choose "
         "another storage."
@@ -568,7 +568,7 @@ def test_a_server_that_takes_connections_and_says_nothing(
     monkeypatch.setattr(database, "_ANSWER_S", 2.0)
     monkeypatch.setattr(database, "_TABLES_S", 1.0)
     began = time.monotonic()
-    message = refusal(StudyStoreError, lambda: opened(tmp_path, storage=postgres(silent_port)))
+    message = refusal(SearchStoreError, lambda: opened(tmp_path, storage=postgres(silent_port)))
     assert message.startswith(f"The storage postgresql://127.0.0.1:{silent_port}/tuning: ")
     assert "timeout expired" in message
     assert message.endswith("Mend it, or choose another storage.")
@@ -578,11 +578,11 @@ def test_a_server_that_takes_connections_and_says_nothing(
 def test_no_driver(tmp_path: Path, silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_TABLES_S", 0.0)
     address = f"mysql+pymysql://user:{PASSWORD}@127.0.0.1:{silent_port}/tuning"
-    message = refusal(StudyStoreError, lambda: opened(tmp_path, storage=address))
+    message = refusal(SearchStoreError, lambda: opened(tmp_path, storage=address))
     assert message.startswith(
         f"The storage mysql://127.0.0.1:{silent_port}/tuning needs a driver that is not installed"
     )
-    message = refusal(StudyStoreError, lambda: opened(tmp_path, storage=f"nosuch://user:{PASSWORD}@127.0.0.1/tuning"))
+    message = refusal(SearchStoreError, lambda: opened(tmp_path, storage=f"nosuch://user:{PASSWORD}@127.0.0.1/tuning"))
     assert message.startswith("The storage nosuch://127.0.0.1/tuning")
     assert "nosuch" in message.removeprefix("The storage nosuch:")
 
@@ -617,7 +617,7 @@ def test_passwords_within_addresses(storage: str, *, holds: bool) -> None:
         with database.database_errors(known):
             raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception(f"refused: {PASSWORD if holds else '***'}"))
 
-    assert ": refused: ***. Mend it" in refusal(StudyStoreError, fail)
+    assert ": refused: ***. Mend it" in refusal(SearchStoreError, fail)
 
 
 @pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///:memory:"])
@@ -635,7 +635,7 @@ def test_another_programs_study_is_left_alone(tmp_path: Path) -> None:
     theirs = optuna.create_study(study_name="mine", storage=address)
     theirs.tell(theirs.ask(), 1.0)
     message = refusal(ConfigError, lambda: opened(tmp_path, storage=address, study="mine"))
-    assert "is another program's" in message
+    assert "was made by another program" in message
     assert not theirs.user_attrs
 
 
@@ -645,7 +645,7 @@ def test_files_that_are_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "folder").mkdir()
     other = {"folder": "unable to open database file", "text": "file is not a database", "text/x.db": "File exists"}
     for name, words in other.items():
-        message = refusal(StudyStoreError, lambda name=name: opened(tmp_path, storage=f"sqlite:///{tmp_path}/{name}"))
+        message = refusal(SearchStoreError, lambda name=name: opened(tmp_path, storage=f"sqlite:///{tmp_path}/{name}"))
         assert message == f"The storage sqlite:///{tmp_path}/{name}: {words}. Mend it, or choose another storage."
 
 
@@ -654,7 +654,7 @@ def test_a_database_of_another_release_of_optuna(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "tuning.db") as database:
         database.execute("UPDATE alembic_version SET version_num = 'v9.9.9'")
     database.close()
-    message = refusal(StudyStoreError, lambda: opened(tmp_path))
+    message = refusal(SearchStoreError, lambda: opened(tmp_path))
     assert message.startswith(f"The storage sqlite:///{tmp_path}/tuning.db: The runtime optuna version ")
 
 
@@ -667,7 +667,7 @@ def test_a_storage_that_fails_in_mid_study(tmp_path: Path) -> None:
         database.close()
         return 0.5
 
-    message = refusal(StudyStoreError, lambda: work(store, objective))
+    message = refusal(SearchStoreError, lambda: work(store, objective))
     assert "no such table: trial_values" in message
 
 
@@ -686,15 +686,15 @@ def test_optunas_hooks_are_still_called(tmp_path: Path, monkeypatch: pytest.Monk
     assert called == ["_create_new_trial", "_get_prepared_new_trial"]
     work(store)
     with pytest.raises(database.NoTrialLeft):
-        store.study.optimize(lambda _: 0.5, n_trials=1)
+        store.optuna_study.optimize(lambda _: 0.5, n_trials=1)
     assert states(store) == [TrialState.COMPLETE.name]
-    assert WORKER in store.study.get_trials()[0].user_attrs
+    assert WORKER in store.optuna_study.get_trials()[0].user_attrs
 
 
 def test_a_transaction_on_sqlite_keeps_others_out_from_its_first_word(tmp_path: Path) -> None:
     """Else two workers might both read that a trial waits, and both take it."""
     store = opened(tmp_path, trials=1)
-    engine = store.study._storage._backend.engine  # type: ignore[attr-defined]
+    engine = store.optuna_study._storage._backend.engine  # type: ignore[attr-defined]
     with engine.connect() as connection, sqlite3.connect(tmp_path / "tuning.db", timeout=0) as other:
         connection.execute(optuna.storages._rdb.models.TrialModel.__table__.select()).all()
         with pytest.raises(sqlite3.OperationalError, match="locked"):
@@ -707,7 +707,7 @@ def test_a_transaction_on_sqlite_keeps_others_out_from_its_first_word(tmp_path: 
 def test_no_heartbeat_outlives_an_interrupt_at_the_wrong_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Optuna begins a thread and then notes that it has: between the two, an interrupt leaves the thread for ever."""
+    """Optuna starts a thread and then stores it: an interrupt in between leaves the thread running."""
     monkeypatch.setattr(database, "_HEARTBEAT_S", 1)
     begin = HeartbeatThread.start
     threads = []

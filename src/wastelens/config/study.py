@@ -1,4 +1,4 @@
-"""The types of ``conf/study.yaml`` and ``conf/compare.yaml``: grids of training runs, and what is compared in them."""
+"""The types of ``conf/study.yaml`` and ``conf/compare.yaml``: grids of training runs, and comparisons between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from wastelens.config.base import LARGEST_SEED, Config, NameList, StudyName, auto_or_listed
 
-# What a user calls a key of conf/train.yaml that has a longer name there.
+# Short names of factors whose key in conf/train.yaml is longer.
 _FACTOR_KEYS = {"labels": "labels_percent", "loss": "loss.kind"}
 _OWN_KEYS = {
     "model": "models",
@@ -31,8 +31,8 @@ class Factor:
     """A setting that a study varies.
 
     Attributes:
-        name: as the user says it: ``augment``, ``labels``, ``loss``, ``mapping``, or a key of conf/train.yaml.
-        levels: what it is set to, as text; the first is what the others are compared with.
+        name: as given by the user: ``augment``, ``labels``, ``loss``, ``mapping``, or a key of conf/train.yaml.
+        levels: its values as text; the others are compared with the first.
     """
 
     name: str
@@ -40,42 +40,42 @@ class Factor:
 
     @property
     def key(self) -> str:
-        """The key of conf/train.yaml; ``mapping`` is none: it changes the dataset."""
+        """Its key in conf/train.yaml; ``mapping`` has none, as it changes the dataset."""
         return key_of(self.name)
 
 
 def key_of(factor: str) -> str:
-    """What ``conf/train.yaml`` calls a factor."""
+    """Return the key of a factor in ``conf/train.yaml``."""
     return _FACTOR_KEYS.get(factor, factor)
 
 
 def parse_factor(text: str) -> Factor:
-    """``"labels=10|25|50|100 %"`` as a factor.
+    """Parse a factor, such as ``"labels=10|25|50|100 %"``.
 
     Raises:
-        ValueError: no levels, one only, one twice, or a key that a study sets by other means.
+        ValueError: there are no levels, only one, or one twice, or a study sets the key by other means.
     """
     name, equals, levels_text = (part.strip() for part in text.partition("="))
     levels = tuple(level.strip().removesuffix("%").strip() for level in levels_text.split("|"))
     if not name or not equals or not all(levels):
-        raise ValueError(f"'{text}' is no factor; write it as in augment=false|true")
+        raise ValueError(f"'{text}' is not a factor; write it as in augment=false|true")
     if len(levels) < 2:
-        raise ValueError(f"{name} has one level only ({levels[0]}): a comparison needs two, as in augment=false|true")
+        raise ValueError(f"{name} has only one level ({levels[0]}): a comparison needs two, as in augment=false|true")
     if len(set(levels)) < len(levels):
         raise ValueError(f"{name} has a level twice ({levels_text})")
     if name in _OWN_KEYS:
         instead = f"; set {_OWN_KEYS[name]}" if _OWN_KEYS[name] else ""
-        raise ValueError(f"{name} is no factor: a study sets it itself{instead}")
+        raise ValueError(f"{name} cannot be a factor: a study sets it itself{instead}")
     return Factor(name, levels)
 
 
 def _folds(value: object) -> object:
-    """``auto``, a list, or a single number."""
+    """Accept ``auto``, a list, or a single number."""
     return [value] if isinstance(value, int) else auto_or_listed(value)
 
 
 class StudyConfig(Config):
-    """A grid of training runs, and what is compared in it; every key is explained in ``conf/study.yaml``."""
+    """A grid of training runs and their comparison; ``conf/study.yaml`` explains every key."""
 
     dataset: str
     data_folder: Path
@@ -110,9 +110,7 @@ class StudyConfig(Config):
     def _train(cls, train: dict[str, Any]) -> dict[str, Any]:
         if own := next((key for key in _OWN_KEYS if key in train), ""):
             beside = _OWN_KEYS[own]
-            instead = (
-                f"write {beside} beside train, not below it" if beside else "a study goes on when it is called again"
-            )
+            instead = f"write {beside} beside train, not below it" if beside else "a study resumes when it is run again"
             raise ValueError(f"{own} is not a setting of its cells; {instead}")
         return train
 
@@ -121,7 +119,7 @@ class StudyConfig(Config):
         if not self.folds:
             raise ValueError("folds is empty; give auto, or numbers as in folds=1,2,3")
         for factor in self.parsed_factors:
-            if _says(self.train, factor.key.split(".")):
+            if _contains_key(self.train, factor.key.split(".")):
                 raise ValueError(f"train.{factor.key} is set, but {factor.name} is a factor: remove one of them")
         return self
 
@@ -131,13 +129,13 @@ class StudyConfig(Config):
         return tuple(parse_factor(text) for text in self.factors)
 
 
-def _says(tree: object, path: list[str]) -> bool:
-    """Whether a tree holds a key."""
-    return not path or (isinstance(tree, Mapping) and path[0] in tree and _says(tree[path[0]], path[1:]))
+def _contains_key(tree: object, path: list[str]) -> bool:
+    """Return whether a tree holds a key."""
+    return not path or (isinstance(tree, Mapping) and path[0] in tree and _contains_key(tree[path[0]], path[1:]))
 
 
 class CompareConfig(Config):
-    """Finished runs compared in pairs; every key is explained in ``conf/compare.yaml``."""
+    """A comparison of finished runs in pairs; ``conf/compare.yaml`` explains every key."""
 
     run_ids: NameList
     bootstrap_resamples: int = Field(ge=100)

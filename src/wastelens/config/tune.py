@@ -1,4 +1,4 @@
-"""The types of ``conf/tune.yaml``: a search space as data, and how it is searched."""
+"""The types of ``conf/tune.yaml``: a search space as data, and how to search it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|)")
-SET_BY_TUNE = ("dataset", "data_folder", "model", "resume")  # keys of conf/train.yaml that trials have from tune itself
+SET_BY_TUNE = (
+    "dataset",
+    "data_folder",
+    "model",
+    "resume",
+)  # keys of conf/train.yaml that tune sets itself
 _KINDS = ({"values", "when"}, {"low", "high", "log", "step", "when"})
-
-
-COMPLETE, PRUNED, FAILED, RUNNING = "COMPLETE", "PRUNED", "FAILED", "RUNNING"  # as the table and the runs have them
+COMPLETE, PRUNED, FAILED, RUNNING = "COMPLETE", "PRUNED", "FAILED", "RUNNING"  # in the table and the tags of runs
 
 
 def _each(value: object) -> object:
-    """One value, or several that will do."""
+    """Accept one value or several alternatives."""
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
@@ -31,11 +34,11 @@ Conditions = dict[str, Annotated[tuple[Any, ...], BeforeValidator(_each)]]
 
 
 class ChoiceConfig(Config):
-    """A parameter that takes one of some values, of whatever type.
+    """A parameter that takes one of several values, of any type.
 
     Attributes:
-        values: what it can be.
-        when: key of the settings → values of it, under which this parameter is varied.
+        values: the possible ones.
+        when: key of the settings → its values under which this parameter is varied.
     """
 
     values: tuple[Any, ...] = Field(min_length=1)
@@ -44,19 +47,19 @@ class ChoiceConfig(Config):
     @field_validator("values")
     @classmethod
     def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        if any(value in values[:number] for number, value in enumerate(values)):  # 1 and 1.0, too, are one
+        if any(value in values[:number] for number, value in enumerate(values)):  # 1 equals 1.0
             raise ValueError("names a value twice")
         return values
 
 
 class RangeConfig(Config):
-    """A parameter that is a number of a range, both ends included.
+    """A parameter that takes a number in a range, including both ends.
 
     Attributes:
-        low, high: its ends; where both are whole numbers, so is every value.
-        log: whether it is varied evenly over orders of magnitude.
+        low, high: its ends; if both are whole numbers, so is every value.
+        log: whether it is sampled evenly on a logarithmic scale.
         step: distance between its values; None: any.
-        when: as of :class:`ChoiceConfig`.
+        when: as in :class:`ChoiceConfig`.
     """
 
     low: int | float
@@ -74,7 +77,7 @@ class RangeConfig(Config):
         if self.log and self.step is not None:
             raise ValueError("log and step cannot be combined")
         if self.whole and self.step is not None and not isinstance(self.step, int):
-            raise ValueError(f"low and high are whole numbers, and step {self.step:g} is none; write low: {self.low}.0")
+            raise ValueError(f"low and high are whole numbers, and step {self.step:g} is not; write low: {self.low}.0")
         return self
 
     @property
@@ -90,7 +93,7 @@ class RangeConfig(Config):
         return self.after(int((_exact(self.high) - _exact(self.low)) // _exact(self.step)))
 
     def after(self, steps: int) -> int | float:
-        """The value so many steps above low, as one would write it: 0.3 and not 0.30000000000000004."""
+        """Return the value `steps` steps above low, rounded as in decimal: 0.3, not 0.30000000000000004."""
         value = _exact(self.low) + steps * _exact(self.step or 1)
         return int(value) if self.whole else float(value)
 
@@ -103,11 +106,11 @@ def _exact(value: float) -> Decimal:
 
 
 def _parameters(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The parameters of a nested space, by their dotted keys; those that are null are none."""
+    """Yield the parameters of a nested space by dotted key, skipping those that are null."""
     for key, value in tree.items():
-        if "." in (name := str(key)):  # it would stand beside what is shipped of the same parameter, not lie over it
+        if "." in (name := str(key)):  # it would not override the shipped entry of the same parameter
             raise ValueError(
-                f"{prefix}{name} is written with a point; write {name.replace('.', ': {')}: ...{'}' * name.count('.')}"
+                f"{prefix}{name} is written with a dot; write {name.replace('.', ': {')}: ...{'}' * name.count('.')}"
             )
         if isinstance(value, Mapping) and (not value or set(value) & (_KINDS[0] | _KINDS[1])):
             yield f"{prefix}{key}", value
@@ -116,12 +119,12 @@ def _parameters(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         elif value is not None:
             raise ValueError(
                 f"{prefix}{key} is {value!r}; write {key}: {{values: [...]}} or {key}: {{low: ..., high: ...}}, or set "
-                "what is not varied in train"
+                "fixed values in train"
             )
 
 
 def taken_out(space: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted keys that are null in a nested space, and so no parameters."""
+    """Yield the dotted keys that are null in a nested space, and thus are not varied."""
     for key, value in space.items():
         if value is None:
             yield f"{prefix}{key}"
@@ -130,10 +133,10 @@ def taken_out(space: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
-    """One parameter of the space, checked.
+    """Return one parameter of the space, checked.
 
     Raises:
-        ValueError: neither values nor a range, or one that does not hold together.
+        ValueError: it has neither values nor a range, or an invalid one.
     """
     known = sorted(_KINDS[0] | _KINDS[1])
     if unknown := next((str(word) for word in said if word not in known), ""):
@@ -151,15 +154,15 @@ def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
         raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
     raise ValueError(
         f"{key} says {', '.join(given) or 'nothing'}; write {{values: [...]}} or {{low: ..., high: ...}}, the latter "
-        "with log or step, both with when; what is said too much is taken back by null, as in values: null"
+        "with log or step, both with when; remove a shipped key by null, as in values: null"
     )
 
 
 def _seconds(duration: str) -> float | None:
-    """``"90s"``, ``"30min"``, ``"8h"`` or a number of seconds; None where there is no limit.
+    """Return the seconds in ``"90s"``, ``"30min"``, ``"8h"`` or a plain number; None for ``"none"``.
 
     Raises:
-        ValueError: no such duration.
+        ValueError: it is not a duration.
     """
     if duration == "none":
         return None
@@ -170,14 +173,14 @@ def _seconds(duration: str) -> float | None:
 
 
 def _duration(value: object) -> str:
-    """A duration as it was written, after a look at whether it is one."""
+    """Check a duration and return it as written."""
     text = "none" if value is None else str(value).strip()
     _seconds(text)
     return text
 
 
 class TuneConfig(Config):
-    """Trials of one model's settings; every key is explained in ``conf/tune.yaml``."""
+    """Trials of one model's settings; ``conf/tune.yaml`` explains every key."""
 
     dataset: str
     data_folder: Path
@@ -200,7 +203,7 @@ class TuneConfig(Config):
     @classmethod
     def _train(cls, train: dict[str, Any]) -> dict[str, Any]:
         if own := next((key for key in SET_BY_TUNE if key in train), ""):
-            instead = "the study goes on by itself" if own == "resume" else f"write {own} beside train, not below it"
+            instead = "a search resumes by itself" if own == "resume" else f"write {own} beside train, not below it"
             raise ValueError(f"{own} is not a setting of its trials; {instead}")
         return train
 
@@ -208,12 +211,12 @@ class TuneConfig(Config):
     @classmethod
     def _space(cls, space: dict[str, Any]) -> dict[str, Any]:
         if not _checked(space):
-            raise ValueError("is empty: name at least one parameter to be varied")
+            raise ValueError("is empty: name at least one parameter to vary")
         return space
 
     @property
     def timeout_s(self) -> float | None:
-        """After how many seconds to end; None where there is no limit."""
+        """Time limit in seconds; None for no limit."""
         return _seconds(self.timeout)
 
     @property

@@ -15,11 +15,9 @@ import pandas as pd
 from wastelens.evaluation.bootstrap import multiplicities
 from wastelens.evaluation.metrics import checked_labels, checked_probabilities, mean_of_defined
 from wastelens.evaluation.metrics import per_material_average_precision as average_precisions
-from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, Verdict, holm, verdict_of
+from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, ChangeVerdict, holm, verdict_of
 from wastelens.evaluation.spread import ModelPart, Spread, model_part, spread_of, student
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+from wastelens.system.arrays import BoolArray, FloatArray, IntArray
 
 ALL_MODELS = "all models"
 MACRO_AP, MACRO_F1, AP = "macro_ap", "macro_f1", "ap_"
@@ -28,18 +26,18 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one run says of its n test photos and m materials.
+    """The predictions of one run for its n test photos and m materials.
 
     Attributes:
-        file_names: the photos, (n,), each once.
-        groups: which photos belong together (batch or scene), (n,).
-        labels: what they show, bool (n, m).
+        file_names: of the photos, (n,), each once.
+        groups: batch or scene of each photo, (n,).
+        labels: materials shown, bool (n, m).
         probabilities: in [0, 1], (n, m).
-        decisions: what the run claims at its own thresholds, bool (n, m).
+        decisions: materials predicted at the run's own thresholds, bool (n, m).
 
     Raises:
-        ValueError: shapes that do not fit, a photo twice, labels or decisions other than 0 and 1, values that
-            are no probabilities.
+        ValueError: shapes do not match, a photo occurs twice, labels or decisions are not 0 and 1, or values are
+            not probabilities.
     """
 
     file_names: Sequence[str]
@@ -51,14 +49,14 @@ class Predictions:
     def __post_init__(self) -> None:
         labels, _ = checked_probabilities(self.labels, self.probabilities)
         if checked_labels(self.decisions).shape != labels.shape:
-            raise ValueError(f"labels are {labels.shape}, the decisions {np.shape(self.decisions)}")
+            raise ValueError(f"labels have shape {labels.shape}, decisions {np.shape(self.decisions)}")
         if np.shape(self.groups) != labels.shape[:1] or len(self.file_names) != len(labels):
             raise ValueError(f"{len(labels)} rows of labels need as many file names and groups")
         if len(set(self.file_names)) != len(labels):
-            raise ValueError("a photo is there twice; give each file name once")
+            raise ValueError("a photo occurs twice; give each file name once")
 
     def rows(self, order: Sequence[int]) -> Predictions:
-        """These photos, in this order."""
+        """Return the predictions for these photos, in this order."""
         names = [self.file_names[row] for row in order]
         return Predictions(
             names, self.groups[order], self.labels[order], self.probabilities[order], self.decisions[order]
@@ -67,13 +65,13 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs on the same photos, trained with the same seed and fold: what the change did there.
+    """Two runs on the same photos, trained with the same seed and fold, without and with the change.
 
-    The second's rows are brought into the first's order by file name. Labels may differ (where the change is
-    the mapping of categories to materials): each run is scored on its own. Groups are those of the first.
+    The rows of the second are put in the order of the first by file name. Labels may differ (where the change is the
+    mapping of categories to materials): each run is scored on its own. Groups are those of the first.
 
     Raises:
-        ValueError: the runs were tested on different photos, or on different numbers of materials.
+        ValueError: the runs were tested on different photos or different numbers of materials.
     """
 
     seed: int
@@ -86,11 +84,11 @@ class Pair:
         apart = set(wanted) ^ set(self.second.file_names)
         if apart:
             raise ValueError(
-                f"seed {self.seed}, fold {self.fold}: {len(apart)} photos, {min(apart)} among them, were tested by "
-                "one of the two runs only; pair runs on the same photos"
+                f"seed {self.seed}, fold {self.fold}: {len(apart)} photos, such as {min(apart)}, were tested by "
+                "only one of the two runs; pair runs on the same photos"
             )
         if np.shape(self.first.labels) != np.shape(self.second.labels):
-            raise ValueError(f"seed {self.seed}, fold {self.fold}: the two runs know different numbers of materials")
+            raise ValueError(f"seed {self.seed}, fold {self.fold}: the two runs have different numbers of materials")
         row_of = {name: row for row, name in enumerate(self.second.file_names)}
         object.__setattr__(self, "second", self.second.rows([row_of[name] for name in wanted]))
 
@@ -100,16 +98,16 @@ class Difference:
     """Second minus first of one metric, for one model or for all.
 
     Attributes:
-        model, metric: of what.
-        first_mean, second_mean, difference: mean over folds of the mean over seeds; models weigh alike.
+        model, metric: what was compared.
+        first_mean, second_mean, difference: mean over folds of the mean over seeds, with equal weight for each model.
         low, high: the 95 % interval of the difference, within [-1, 1]; NaN where there are too few groups of photos,
             and where the difference is the same in every resample.
         p_value: of the test that there is no difference (Student's t); NaN where there is no interval.
         p_adjusted: the same, corrected for the number of comparisons (:func:`correct_together`).
-        undecided: how many comparisons that are corrected together are undecided.
+        undecided: how many of the comparisons corrected together are undecided.
         spread: variance and degrees of freedom.
-        pairs, seeds, folds, groups, photos: how many distinct ones went in (groups and photos of a material's
-            average precision: those that show it).
+        pairs, seeds, folds, groups, photos: numbers of distinct ones (groups and photos of a material's average
+            precision: those that show it).
     """
 
     model: str
@@ -131,35 +129,35 @@ class Difference:
 
     @property
     def standard_error(self) -> float:
-        """Of the difference."""
+        """Standard error of the difference."""
         return math.sqrt(self.spread.variance)
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Of the standard error."""
+        """Degrees of freedom of the standard error."""
         return self.spread.degrees
 
     @property
     def photo_variance(self) -> float:
-        """How much other photos would change the difference."""
+        """Variance of the difference due to other photos."""
         return self.spread.photos
 
     @property
     def training_variance(self) -> float:
-        """How much other seeds would beyond that; NaN with one seed a fold, where it cannot be known."""
+        """Variance due to other seeds beyond that; NaN with one seed per fold, where it is unknown."""
         return self.spread.training
 
     @property
     def training_known(self) -> bool:
-        """Whether any fold has two seeds, so that something is known of what other seeds would change."""
+        """Whether any fold has two seeds, so that the effect of other seeds is known."""
         return not math.isnan(self.training_variance)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ChangeVerdict:
         """Whether the change helps, after correction for the number of comparisons.
 
-        With one seed a fold it is undecided whatever the numbers: what other seeds would change is in no
-        interval then, and of simulated changes that do nothing a third had a p value below 0.05.
+        With one seed per fold it is undecided whatever the numbers: no interval then covers the effect of other seeds,
+        and a third of simulated changes without effect had a p value below 0.05.
         """
         if not self.training_known:
             return "undecided"
@@ -168,12 +166,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All differences that a change makes: models (and all together) x metrics."""
+    """All differences of a change: models (and all together) x metrics."""
 
     differences: list[Difference]
 
     def frame(self) -> pd.DataFrame:
-        """One row a difference; ``seeds_needed`` is NaN where no number of seeds would decide it."""
+        """Return a row per difference; ``seeds_needed`` is NaN where no number of seeds would decide it."""
         return pd.DataFrame([_row(one) for one in self.differences], columns=list(COLUMNS))
 
 
@@ -209,13 +207,13 @@ def _row(difference: Difference) -> list[Any]:
 
 
 def seeds_needed(difference: Difference) -> int | None:
-    """How many seeds a fold would decide it, were the estimate to stay; those there are where it is decided.
+    """Return how many seeds per fold would decide a comparison if the estimate stays; the present number if decided.
 
-    It is then the next that Holm's correction decides: its p value counts as often as there are undecided ones.
+    It would then be the next that Holm's correction decides: its p value is multiplied by the number of undecided ones.
 
     Returns:
-        None where not even 1,000 seeds would (photos are missing, not seeds), and where it cannot be told: with one
-        seed a fold, or without an interval.
+        None where not even 1,000 seeds would (photos are missing, not seeds), and where it is unknown: with one seed
+        per fold, or without an interval.
     """
     if difference.verdict != "undecided":
         return difference.seeds
@@ -234,42 +232,43 @@ def _decided_by(difference: Difference, seeds: int) -> bool:
 def compare(
     pairs: Mapping[str, Sequence[Pair]], materials: Sequence[str], rng: np.random.Generator, resamples: int = 1000
 ) -> Comparison:
-    """What the second runs do better than the first: for each model and, if there are several, for all together.
+    """Compare the second runs with the first: for each model and, if there are several, for all together.
 
-    The difference is T, the mean over folds of the mean over seeds. Two things could have made it another:
+    The difference is T, the mean over folds of the mean over seeds. Two things could have changed it:
 
     1. Other test photos. Photos of one group resemble each other, so whole groups are resampled (Field & Welsh
-       2007, JRSS B 69), the same draw for all seeds, arms, folds and models; a fold weighs what was drawn of
-       it, since other groups could have made up the folds. The variance of T over resamples is corrected by
-       (G / (G - 1))², G the effective number of groups. It holds what photos do to all trainings and to each alone.
-    2. Other seeds. The variance between the seeds of a fold, less the part of it that resampled photos
-       explain already, divided by the number of trainings; 0 where it would be negative.
+       2007, JRSS B 69), with the same draw for all seeds, arms, folds and models; a fold is weighted by its drawn
+       share, since other groups could have made up the folds. The variance of T over resamples is corrected by
+       (G / (G - 1))², with G the effective number of groups. It covers the effect of photos on all trainings and on
+       each alone.
+    2. Other seeds. The variance between the seeds of a fold, minus the part that resampled photos already explain,
+       divided by the number of trainings; 0 where it would be negative.
 
-    Photos and trainings are crossed as rows and columns are: variances of both add up, and what both share is
-    counted once (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29). Drawing rows and columns together
-    would count it up to three times (Owen 2007, Ann. Appl. Stat. 1), and few seeds too little. The interval is
-    T ± t·sqrt(variance), its degrees of freedom by Satterthwaite 1946 (:class:`Spread`).
+    Photos and trainings are crossed like rows and columns: their variances add up, and what they share is counted
+    once (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29). Drawing rows and columns together would count it
+    up to three times (Owen 2007, Ann. Appl. Stat. 1), and few seeds too little. The interval is T ± t·sqrt(variance),
+    with degrees of freedom by Satterthwaite 1946 (:class:`Spread`).
 
-    Measured on simulated studies (``python -m bench.study_intervals``): the intervals hold the true effect in 95
-    to 97 % of cases with 24 groups, in 96 to 97 % with 8 to 11; verdicts on no effect are wrong in 3 to 6 %. With
-    one seed a fold, where trainings count as if they were all alike, it is 67 %: there is no verdict then.
+    Measured on simulated studies (``python -m bench.study_intervals``): the intervals cover the true effect in 95 to
+    97 % of cases with 24 groups, in 96 to 97 % with 8 to 11; verdicts without an effect are wrong in 3 to 6 %. With
+    one seed per fold, where trainings count as if they were all alike, coverage is 67 %: there is no verdict then.
 
-    All this is of other test photos and other seeds, on these training photos, which all seeds of a fold share.
-    What other training photos would do to one arm and not to the other shows only between folds, and is in no
-    variance: where arms without a difference had such an effect (standard deviation 0.3, that of seeds 0.1 to 0.3),
-    p was below 0.05 in 19 to 36 % of 1,000 simulated studies of one fold, and in 12 to 14 % of those of four.
+    All this holds for other test photos and other seeds, on these training photos, which all seeds of a fold share.
+    The effect of other training photos on one arm and not the other shows only between folds, and is in no variance:
+    where arms without a difference had such an effect (standard deviation 0.3, that of seeds 0.1 to 0.3), p was below
+    0.05 in 19 to 36 % of 1,000 simulated studies with one fold, and in 12 to 14 % of those with four.
 
     A material without a positive in a fold has no average precision there and is left out, as in
-    :func:`wastelens.evaluation.metrics.macro_average_precision`. For a material only groups that show it count.
+    :func:`wastelens.evaluation.metrics.macro_average_precision`. For a material, only groups that show it count.
 
     Args:
-        pairs: of each model, one a seed and fold.
+        pairs: of each model, one per seed and fold.
         materials: names of the m label columns.
         rng: for the bootstrap.
         resamples: bootstrap resamples.
 
     Raises:
-        ValueError: no pair, a seed and fold twice, or labels that do not fit the materials.
+        ValueError: there is no pair, a seed and fold occurs twice, or labels do not match the materials.
     """
     _check(pairs, len(materials))
     names = np.unique(np.concatenate([pair.first.groups for of_model in pairs.values() for pair in of_model]))
@@ -292,7 +291,7 @@ def _check(pairs: Mapping[str, Sequence[Pair]], materials: int) -> None:
     for model, of_model in pairs.items():
         cells = {(pair.seed, pair.fold) for pair in of_model}
         if not cells or len(cells) < len(of_model):
-            raise ValueError(f"{model}: give at least one pair, and one only for each seed and fold")
+            raise ValueError(f"{model}: give at least one pair, and only one for each seed and fold")
         if any(pair.first.labels.shape[1] != materials for pair in of_model):
             raise ValueError(f"{model}: {materials} materials need as many columns of labels")
     if not pairs:
@@ -300,11 +299,11 @@ def _check(pairs: Mapping[str, Sequence[Pair]], materials: int) -> None:
 
 
 def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same comparisons with p values corrected for all of them together (Holm 1979).
+    """Return the comparisons with p values corrected for all of them together (Holm 1979).
 
-    There are three families, each of them over all models and comparisons: macro AP, macro F1, and the
-    materials' average precisions. :func:`compare` corrects within one comparison; where a study makes several
-    (augmentation with 10 % of the labels, with 25 %, …), correct them together.
+    There are three families, each over all models and comparisons: macro AP, macro F1, and the average precisions of
+    materials. :func:`compare` corrects within one comparison; where a study makes several (augmentation with 10 % of
+    the labels, with 25 %, …), correct them together.
     """
     everything = [one for comparison in comparisons for one in comparison.differences]
     families = np.array([AP if one.metric.startswith(AP) else one.metric for one in everything], dtype=str)
@@ -327,14 +326,14 @@ class _Scored:
     pairs: Sequence[Pair]
     arms: FloatArray  # (k, 2, P)
     resampled: FloatArray  # (k, resamples, P)
-    drawn: FloatArray  # share of the pair's photos, copies counted, (resamples, P)
+    drawn: FloatArray  # share of the pair's photos, counting copies, (resamples, P)
 
     def defined(self, column: int) -> list[int]:
-        """The pairs in which this metric has a value."""
+        """Return the pairs in which a metric has a value."""
         return [int(row) for row in np.flatnonzero(~np.isnan(self.arms[column]).any(axis=0))]
 
     def part(self, column: int) -> ModelPart | None:
-        """What this model adds to the difference in one metric; None where no pair has a value."""
+        """Return this model's contribution to the difference in one metric; None where no pair has a value."""
         rows = self.defined(column)
         folds = np.array([self.pairs[row].fold for row in rows], dtype=np.int64)
         return (
@@ -345,7 +344,13 @@ class _Scored:
 
 
 def _scored(pairs: Sequence[Pair], names: npt.NDArray[np.str_], drawn: npt.NDArray[np.int32]) -> _Scored:
-    """names: all groups, sorted, (G,); drawn: how often each counts, first as it is, then in each resample."""
+    """Score a model's pairs.
+
+    Args:
+        pairs: of the model.
+        names: all groups, sorted, (G,).
+        drawn: how often each group counts, (1 + resamples, G): first once each, then in each resample.
+    """
     weights = [drawn[:, np.searchsorted(names, pair.first.groups)] for pair in pairs]
     arms = np.array(
         [
@@ -358,7 +363,7 @@ def _scored(pairs: Sequence[Pair], names: npt.NDArray[np.str_], drawn: npt.NDArr
 
 
 def _metrics(run: Predictions, weights: npt.NDArray[np.int32]) -> FloatArray:
-    """Macro AP, macro F1, each material's AP under weights (resamples, n): (resamples, 2 + m); NaN if undefined."""
+    """Return macro AP, macro F1, each material's AP under weights (resamples, n): (resamples, 2 + m), may be NaN."""
     ap = average_precisions(run.labels, run.probabilities, weights)
     hits, claimed, present = (
         weights @ table.astype(np.int32) for table in (run.labels & run.decisions, run.decisions, run.labels)
@@ -369,8 +374,8 @@ def _metrics(run: Predictions, weights: npt.NDArray[np.int32]) -> FloatArray:
     return np.column_stack([mean_of_defined(ap), f1, ap])
 
 
-def _group_sizes(pairs: Sequence[Pair]) -> npt.NDArray[np.int64]:
-    """Distinct photos a group, then those of them that show each material: (1 + m, groups)."""
+def _group_sizes(pairs: Sequence[Pair]) -> IntArray:
+    """Count the distinct photos per group, then those that show each material: (1 + m, groups)."""
     files, groups, shown = (
         np.concatenate(parts)
         for parts in zip(
@@ -388,10 +393,8 @@ def _group_sizes(pairs: Sequence[Pair]) -> npt.NDArray[np.int64]:
     return sizes.T
 
 
-def _difference(
-    model: str, metric: str, column: int, models: Sequence[_Scored], sizes: npt.NDArray[np.int64]
-) -> Difference:
-    """One metric's difference, the mean over ``models``; ``sizes``: photos a group that count for it."""
+def _difference(model: str, metric: str, column: int, models: Sequence[_Scored], sizes: IntArray) -> Difference:
+    """Return the difference in one metric, the mean over `models`; sizes: photos per group that count for it."""
     parts = [part for part in (one.part(column) for one in models) if part is not None]
     pairs = [one.pairs[row] for one in models for row in one.defined(column)]
     first, second = np.mean([part.means for part in parts], axis=0).tolist() if parts else (math.nan, math.nan)

@@ -1,4 +1,4 @@
-"""By how much a difference between trained models could have come out otherwise: other test photos, other seeds."""
+"""Variance of a difference between trained models: how other test photos and other seeds would change it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from wastelens.evaluation.metrics import mean_of_defined
+from wastelens.system.arrays import BoolArray, FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-
-# Two groups of 22 and 14 photos are 1.9 equal ones. With fewer the interval reaches beyond ±1 (simulated), and
-# Student's t with so few degrees of freedom beyond any difference.
+# Two groups of 22 and 14 photos count as 1.9 equal ones. With fewer, the interval reaches beyond ±1 (simulated), and
+# Student's t with so few degrees of freedom exceeds any difference.
 _FEWEST_GROUPS = 1.9
-_NOTHING = 1e-18  # a variance that rounding alone makes of numbers up to 1
+_NOTHING = 1e-18  # variance that rounding alone causes in numbers up to 1
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The variance of a difference and what it is made of.
+    """The variance of a difference, and its components.
 
     Attributes:
-        photos: how much other test photos would change the difference; NaN where there are too few groups of them.
-        training: how much other seeds would beyond that; NaN with one seed a fold, where it cannot be known
+        photos: how much other test photos would change the difference; NaN where there are too few groups.
+        training: how much other seeds would change it beyond that; NaN with one seed per fold, where it is unknown
             and counts as 0.
-        interaction: the part of ``photos`` that more seeds reduce: photos that suit one training and not another.
+        interaction: the part of ``photos`` that more seeds reduce, from photos that suit one training and not another.
         photo_degrees, training_degrees: degrees of freedom of ``photos`` and of the variance between seeds.
         cells: pairs of model and fold.
     """
@@ -43,17 +40,17 @@ class Spread:
 
     @property
     def variance(self) -> float:
-        """Of the difference: other test photos and other seeds together."""
+        """The variance of the difference, for other test photos and other seeds together."""
         return self.photos + (0.0 if math.isnan(self.training) else self.training)
 
     @property
     def degrees(self) -> float:
         """Degrees of freedom of the variance (Satterthwaite 1946, Biometrics Bulletin 2).
 
-        ``training`` is what is left of the variance between seeds without ``interaction``, so it is as uncertain
-        as the whole. Where nothing is left, few seeds may resemble each other by chance: half of what photos
-        explain counts as that uncertain. Both were found by simulation: with ``training`` as certain as its
-        size, intervals of 3 seeds in one fold hold the truth in 91 % of cases where trainings differ much.
+        ``training`` is the variance between seeds minus ``interaction``, so it is as uncertain as the whole. Where
+        nothing remains, a few seeds may resemble each other by chance: half of what photos explain counts as that
+        uncertain. Both rules were found by simulation: with ``training`` as certain as its size, intervals of 3 seeds
+        in one fold cover the truth in 91 % of cases where trainings differ much.
         """
         if math.isnan(self.training) or not self.variance:
             return self.photo_degrees
@@ -62,7 +59,7 @@ class Spread:
         return max(self.variance**2 / below, min(self.photo_degrees, self.training_degrees))
 
     def with_times_the_seeds(self, factor: float) -> Spread:
-        """What it would be with so many times the seeds a fold."""
+        """Return the spread expected with `factor` times the seeds per fold."""
         return replace(
             self,
             photos=max(self.photos - self.interaction, 0.0) + self.interaction / factor,
@@ -74,15 +71,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class ModelPart:
-    """What one model adds to a difference, and to its variance.
+    """The contribution of one model to a difference and its variance.
 
     Attributes:
-        means: of both arms, (2,): over folds of the mean over seeds.
-        resampled: of the difference, (resamples,).
+        means: of both arms, (2,): mean over folds of the mean over seeds.
+        resampled: the difference in each resample, (resamples,).
         between_seeds: variance between trainings on the same photos; NaN where no fold has two seeds.
-        interaction: the part of it that photos make, before correction for their number.
+        interaction: the part of it due to photos, before correction for their number.
         training_degrees: degrees of freedom of ``between_seeds``.
-        seeds: of each fold.
+        seeds: number of seeds in each fold.
     """
 
     means: FloatArray
@@ -90,24 +87,24 @@ class ModelPart:
     between_seeds: float
     interaction: float
     training_degrees: int
-    seeds: npt.NDArray[np.int64]
+    seeds: IntArray
 
     @property
     def left_in_mean(self) -> float:
-        """How much of one training's variance is left in the mean over folds of the mean over seeds."""
+        """The share of one training's variance that remains in the mean over folds of the mean over seeds."""
         return float((1 / self.seeds).mean() / len(self.seeds))
 
 
-def model_part(arms: FloatArray, draws: FloatArray, drawn: FloatArray, fold_of: npt.NDArray[np.int64]) -> ModelPart:
-    """Components of one model's difference in one metric.
+def model_part(arms: FloatArray, draws: FloatArray, drawn: FloatArray, fold_of: IntArray) -> ModelPart:
+    """Compute the contribution of one model to the difference in one metric.
 
-    All folds are taken to have the same variance between seeds.
+    The variance between seeds is assumed to be the same in all folds.
 
     Args:
-        arms: what each pair scores, (2, P).
-        draws: the difference in each resample, (resamples, P); NaN where there is no such number.
-        drawn: the share of each pair's photos that a resample draws, copies counted, (resamples, P).
-        fold_of: (P,).
+        arms: scores of each pair, (2, P).
+        draws: the difference in each resample, (resamples, P); NaN where undefined.
+        drawn: the share of each pair's photos that a resample draws, counting copies, (resamples, P).
+        fold_of: fold of each pair, (P,).
     """
     folds = [fold_of == fold for fold in np.unique(fold_of)]
     seeds = np.array([fold.sum() for fold in folds], dtype=np.int64)
@@ -119,7 +116,7 @@ def model_part(arms: FloatArray, draws: FloatArray, drawn: FloatArray, fold_of: 
 
 
 def _over_folds(values: FloatArray, drawn: FloatArray, folds: Sequence[BoolArray]) -> FloatArray:
-    """Mean over folds of the mean over seeds, (..., P) → (...); a fold weighs what was drawn of it."""
+    """Return the mean over folds of the mean over seeds, (..., P) → (...); folds are weighted by their drawn share."""
     means = np.stack([mean_of_defined(values[..., fold]) for fold in folds], axis=-1)
     weights = np.stack([drawn[..., fold].mean(axis=-1) for fold in folds], axis=-1)
     weights[np.isnan(means)] = 0
@@ -130,7 +127,7 @@ def _over_folds(values: FloatArray, drawn: FloatArray, folds: Sequence[BoolArray
 
 
 def _between_seeds(differences: FloatArray, draws: FloatArray) -> FloatArray:
-    """Sum of squares between the S seeds of a fold: what it is, and what photos alone would make it; (2,)."""
+    """Return the sum of squares between the S seeds of a fold, and the part expected from photos alone, (2,)."""
     seeds = len(differences)
     usable = draws[~np.isnan(draws).any(axis=1)]
     if len(usable) < 2:
@@ -139,18 +136,18 @@ def _between_seeds(differences: FloatArray, draws: FloatArray) -> FloatArray:
     return np.array([seeds * differences.var(), by_photos])
 
 
-def spread_of(parts: Sequence[ModelPart], group_sizes: npt.NDArray[np.int64]) -> Spread:
-    """Join the models' parts: they share the draws of photos; each has trainings of its own.
+def spread_of(parts: Sequence[ModelPart], group_sizes: IntArray) -> Spread:
+    """Combine the models' parts: they share the draws of photos, but not the trainings.
 
-    Groups of unequal size tell as much as fewer equal ones, G = (Σn)² / Σn² of them. Of a mean's variance,
-    resampling G groups shows (G - 1) / G. Average precision compares photos with photos, each of them drawn,
-    and shows less (92 % after that correction, in simulated studies of 24 groups): so the square is taken. That
-    R resamples are not all there are takes some degrees of freedom, too. Fewer than about two equal groups tell
-    nothing of others. A model of which nothing is known of what seeds do is taken to vary as the others do.
+    Groups of unequal size are worth G = (Σn)² / Σn² equal ones. Resampling G groups shows (G - 1) / G of a mean's
+    variance. Average precision compares photos with photos, both of them drawn, and shows less (intervals cover 92 %
+    after that correction, in simulated studies of 24 groups), so the square is taken. The limited number of resamples
+    R costs some degrees of freedom too. Fewer than about two equal groups say nothing about others. A model with an
+    unknown variance between seeds is assumed to vary like the others.
 
     Args:
         parts: of each model.
-        group_sizes: photos of each group, (groups,); 0 for one that does not count.
+        group_sizes: number of photos in each group, (groups,); 0 for a group that does not count.
     """
     if not parts:
         return Spread(math.nan, math.nan, 0.0, math.nan, 0, 0)
@@ -175,7 +172,7 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: npt.NDArray[np.int64]) ->
 
 
 def _filled(components: FloatArray) -> FloatArray:
-    """Each model's variance between seeds and the part of photos in it, (models, 2); the unknown as the mean."""
+    """Replace unknown rows of (models, 2), variance between seeds and its part due to photos, by the others' mean."""
     unknown = np.isnan(components[:, 0])
     if not unknown.all():
         components[unknown] = components[~unknown].mean(axis=0)
@@ -183,10 +180,10 @@ def _filled(components: FloatArray) -> FloatArray:
 
 
 def student(difference: float, spread: Spread) -> tuple[float, float, float]:
-    """The 95 % interval's ends and the p value of no difference, by Student's t.
+    """Return the ends of the 95 % interval and the p value of no difference, by Student's t.
 
-    Both metrics lie in [0, 1], so the interval of their difference ends at -1 and 1. All are NaN where the variance
-    is unknown, and where it is 0: what is the same in every resample of a few photos is no proof of anything.
+    Both metrics are in [0, 1], so the interval of their difference is cut at -1 and 1. All are NaN where the variance
+    is unknown, and where it is 0: a difference that is the same in every resample of a few photos proves nothing.
     """
     if math.isnan(spread.variance) or spread.variance < _NOTHING:
         return math.nan, math.nan, math.nan

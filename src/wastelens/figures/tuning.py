@@ -1,7 +1,7 @@
-"""Figures of a tuning: what its trials came to, which parameters mattered, and the learning rates they tried.
+"""Figures of a search: the results of its trials, which parameters mattered, and the learning rates they tried.
 
-Each is a free-standing matplotlib ``Figure`` of a table with a row a trial: ``state``, ``val_macro_ap``, ``defaults``
-and a column a parameter, empty where it was not varied.
+Each is a free-standing matplotlib ``Figure`` of a table with a row per trial: ``state``, ``val_macro_ap``,
+``defaults`` and one column for each parameter, empty where it was not varied.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from wastelens.config.base import as_text
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, ChoiceConfig, ParameterConfig
 from wastelens.figures.style import SMALL_PT, TEXT_PT, blank_figure, keep_sides, name_rows, shortened, write_title
+from wastelens.system.arrays import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _GREEN, _GREY, _PALE = "#0072B2", "#D55E00", "#009E73", "#595959", "#B8B8B8"
 _NOT_VARIED = "not varied"
 _NOT_VARIED_AT = -0.08  # below the axes' ends, which are 0 and 1
-_MARKERS = {PRUNED: "v", COMPLETE: "o"}  # those of more weight are drawn later, over the others
+_MARKERS = {PRUNED: "v", COMPLETE: "o"}  # drawn in this order: the more important ones on top
 _COLUMNS = 4
 _LETTERS = 18
-_LETTERS_A_ROW = 36
+_LETTERS_PER_ROW = 36
 
 
 def optimisation_history(table: pd.DataFrame) -> Figure:
-    """Every trial's val_macro_ap in the order they began, and the best so far of those that were complete."""
+    """Draw the val_macro_ap of every trial in order of start, and the best complete one so far."""
     from matplotlib.ticker import MaxNLocator
 
     figure = blank_figure(9.5, 4.6)
@@ -61,12 +61,12 @@ def optimisation_history(table: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     keep_sides(axes, ["left", "bottom"])
     axes.legend(fontsize=TEXT_PT, frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-    write_title(axes, "What each trial came to")
+    write_title(axes, "Result of each trial")
     return figure
 
 
 def parameter_importances(importances: Mapping[str, float]) -> Figure:
-    """How much of the variance of val_macro_ap each parameter explains; they add up to 1."""
+    """Draw how much of the variance of val_macro_ap each parameter explains; the shares add up to 1."""
     names = list(importances)
     figure = blank_figure(9.5, 1.2 + 0.3 * len(names))
     axes = figure.add_subplot()
@@ -81,7 +81,7 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
 
 
 def slices(table: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> Figure:
-    """val_macro_ap over the values of each parameter, complete and pruned trials."""
+    """Draw val_macro_ap over the values of each parameter, for complete and pruned trials."""
     scored = _scored(table)
     shown = _varied(scored, parameters)
     rows = math.ceil(len(shown) / _COLUMNS)
@@ -104,7 +104,7 @@ def slices(table: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> Fi
 
 
 def parallel_coordinates(table: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> Figure:
-    """A line a complete trial through its values of all parameters; the better, the darker."""
+    """Draw a line for each complete trial through its values of all parameters; better trials are darker."""
     from matplotlib import colormaps
 
     complete = table[table["state"] == COMPLETE].sort_values("val_macro_ap")
@@ -139,7 +139,7 @@ def parallel_coordinates(table: pd.DataFrame, parameters: Mapping[str, Parameter
 
 
 def learning_rates(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """The measured learning rate at the end of each epoch; curves: what a trial is called → its epochs."""
+    """Draw the measured learning rate at the end of each epoch; curves: name of a trial → its epochs."""
     from matplotlib.ticker import MaxNLocator
 
     figure = blank_figure(9.5, 4.6)
@@ -159,12 +159,12 @@ def learning_rates(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Figur
 
 
 def _scored(table: pd.DataFrame) -> pd.DataFrame:
-    """The trials that came to a value: complete ones, and pruned ones with the best of the epochs that they had."""
+    """Return the trials that have a value: complete ones, and pruned ones with the best of their epochs."""
     return table[table["val_macro_ap"].notna() & table["state"].isin(list(_MARKERS))]
 
 
 def _varied(trials: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> list[str]:
-    """The parameters that any of these trials has a value of."""
+    """Return the parameters for which any of these trials has a value."""
     return [key for key in parameters if (trials[key] != "").any()]
 
 
@@ -174,7 +174,7 @@ def _colours(trials: pd.DataFrame) -> list[str]:
 
 
 def _write_beside(axes: Axes, position: float, share: float, text: str) -> None:
-    """A value at the right of its axis, on white: lines meet just there."""
+    """Write a value to the right of its axis, on white, as lines meet there."""
     axes.text(
         position + 0.04,
         share,
@@ -188,7 +188,7 @@ def _write_beside(axes: Axes, position: float, share: float, text: str) -> None:
 
 
 class _Scale:
-    """Where a parameter's values stand on an axis: numbers by size, others at equal distances in the space's order."""
+    """The positions of a parameter's values on an axis: numbers by size, others evenly in the order of the space."""
 
     def __init__(self, texts: pd.Series[str], parameter: ParameterConfig) -> None:
         self._number = not isinstance(parameter, ChoiceConfig)
@@ -202,15 +202,15 @@ class _Scale:
         else:
             self._low, self._high = 0.0, float(len(self._names) - 1)
 
-    def positions(self, texts: pd.Series[str]) -> npt.NDArray[np.float64]:
-        """On the axis."""
+    def positions(self, texts: pd.Series[str]) -> FloatArray:
+        """Return the positions of values on the axis."""
         if not self._number:
             return np.array([self._names.index(text) for text in texts], dtype=float)
         numbers = texts.astype(float).to_numpy()
         return np.asarray(np.log10(numbers) if self._log else numbers, dtype=float)
 
-    def shares(self, texts: pd.Series[str]) -> npt.NDArray[np.float64]:
-        """From 0 to 1 of the axis; below where the parameter was not varied."""
+    def shares(self, texts: pd.Series[str]) -> FloatArray:
+        """Return positions as shares of the axis, 0 to 1; below 0 where the parameter was not varied."""
         shares = np.full(len(texts), _NOT_VARIED_AT)
         varied = (texts != "").to_numpy()
         width = self._high - self._low
@@ -219,7 +219,7 @@ class _Scale:
         return shares
 
     def labels(self) -> list[tuple[float, str]]:
-        """Share of the axis and what is written there."""
+        """Return the labels of the axis: share and text."""
         if self._number:
             ends = [self._low, self._high] if self._high > self._low else [self._low]
             return [(number if len(ends) > 1 else 0.5, self._text(end)) for number, end in enumerate(ends)]
@@ -240,7 +240,7 @@ class _Scale:
             axes.set_xlim(-0.5, len(names) - 0.5)
             for label in axes.get_xticklabels():
                 label.set_parse_math(False)  # names are data: a $ in them starts no formula
-            if max(len(name) for name in names) * len(names) > _LETTERS_A_ROW:
+            if max(len(name) for name in names) * len(names) > _LETTERS_PER_ROW:
                 axes.tick_params(axis="x", labelrotation=20)
         elif self._log:
             ticks = np.unique(np.linspace(self._low, self._high, 3))

@@ -1,4 +1,4 @@
-"""The cells of a study: every training that its grid asks for, with its whole configuration."""
+"""The cells of a study: every training in its grid, with its whole configuration."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.preparing.training_rows import training_rows
-from wastelens.studies.places import Place, spoken
+from wastelens.studies.results import Place, levels_text
 from wastelens.system.digests import file_digest
 
-# Where things lie, and what is no setting of the training: another folder makes no other result, nor do more resamples.
+# Locations, and settings that do not change the training: the result depends neither on the folder nor on resamples.
 _NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples")
-_UNUSED_WHERE = {  # setting and its value → beginnings of the settings that then do nothing
+_UNUSED_WHERE = {  # setting and its value → prefixes of the settings that then have no effect
     ("balanced", "false"): ("balance_target",),
     ("fine_tune.epochs", "0"): ("fine_tune.freeze", "fine_tune.learning_rate"),
     ("schedule.warmup_epochs", "0.0"): ("schedule.start",),
@@ -41,7 +41,7 @@ class Cell:
         place: in the grid.
         config: all its settings.
         key: a digest of those settings and of the dataset: two trainings with the same key are the same.
-        encoder_key: the key of the pretraining that it starts from, which cells share; "" where there is none.
+        encoder_key: the key of the pretraining that it starts from, which cells can share; "" where there is none.
     """
 
     place: Place
@@ -51,15 +51,15 @@ class Cell:
 
 
 def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> list[Cell]:
-    """Every cell of the grid, those of a pair beside each other, whole seeds first.
+    """Return every cell of the grid, seed by seed, with the cells of a pair next to each other.
 
     Args:
         config: the study's.
-        datasets: level of the factor ``mapping`` → dataset; one under "" where there is no such factor.
+        datasets: level of the factor ``mapping`` → dataset; a single one under "" without that factor.
 
     Raises:
-        ConfigError: no such model, settings that do not go together, or two levels that mean the same.
-        BalanceError: too few labels to be balanced.
+        ConfigError: an unknown model, settings that contradict each other, or two levels with the same effect.
+        BalanceError: too few labels to balance.
     """
     base = next(iter(datasets.values()))
     folds = folds_of(config, base)
@@ -69,15 +69,15 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
     ]
     resolved = [(*one, _settings(config, *one)) for one in grid]
     seeds = range(config.seed, config.seed + config.seeds)
-    # Balancing takes long: once for each kind of training rows.
+    # Balancing is slow: do it once for each kind of training rows.
     kinds = {_rows_of(dataset, settings): (dataset, settings) for _, _, dataset, settings in resolved}
     for dataset, settings in kinds.values():
         _check_balance(dataset, settings, folds, seeds)
-    # Over all folds of that kind, chosen or not, and for the first seed: a study that is extended keeps its budget.
+    # Over all folds, chosen or not, and for the first seed: a study that is extended keeps its budget.
     alike = range(1, int(base.manifest["split"]["folds"]) + 1) if max(folds) else [0]
     steps = max(_longest_pass(dataset, settings, alike, config.seed) for dataset, settings in kinds.values())
     cells = [
-        _cell(model, levels, dataset, _trained_so(settings, steps, seed, fold))
+        _cell(model, levels, dataset, _with_budget(settings, steps, seed, fold))
         for seed, fold, (model, levels, dataset, settings) in product(seeds, folds, resolved)
     ]
     _check_distinct(cells)
@@ -91,36 +91,40 @@ def _cell(model: str, levels: Mapping[str, str], dataset: PreparedDataset, confi
 
 
 def _check_distinct(cells: Sequence[Cell]) -> None:
-    """A training compared with itself would be one more comparison that all others are corrected for."""
+    """Refuse a training compared with itself: it would count as one more comparison to correct for.
+
+    Raises:
+        ConfigError: two cells are the same training.
+    """
     seen: dict[tuple[str, str], Cell] = {}
     for cell in cells:
         twin = seen.setdefault((cell.place.stratum, cell.key), cell)
         if twin is not cell and twin.place.model == cell.place.model:
             raise ConfigError(
-                f"'{twin.place.label}' and '{cell.place.label}' are the same training, so that there is nothing to "
+                f"'{twin.place.label}' and '{cell.place.label}' are the same training, so there is nothing to "
                 "compare. Remove a level, or set what it depends on in train."
             )
 
 
 def folds_of(config: StudyConfig, dataset: PreparedDataset) -> list[int]:
-    """The folds that are trained on: those asked for, all that were prepared, or the one split (0).
+    """Return the folds to train on: those requested, all that were prepared, or the one split (0).
 
     Raises:
-        ConfigError: the dataset was prepared without one of them.
+        ConfigError: the dataset was not prepared with one of them.
     """
     prepared = int(dataset.manifest["split"]["folds"])
     if config.folds == "auto":
         return list(range(1, prepared + 1)) or [0]
     if beyond := [fold for fold in config.folds if fold > prepared]:
         raise ConfigError(
-            f"folds={beyond[0]}, but {dataset.name} was prepared with folds={prepared}. Prepare it with more, or leave "
+            f"folds={beyond[0]}, but {dataset.name} was prepared with folds={prepared}. Prepare it with more, or use "
             "folds=auto."
         )
     return sorted(set(config.folds))
 
 
 def _levels(factors: Sequence[Factor]) -> Iterator[dict[str, str]]:
-    """All combinations, with the compared factor changing fastest."""
+    """Yield all combinations, with the compared factor changing fastest."""
     names = [factor.name for factor in factors]
     for others in product(*(factor.levels for factor in factors[1:])):
         for level in factors[0].levels:
@@ -128,13 +132,13 @@ def _levels(factors: Sequence[Factor]) -> Iterator[dict[str, str]]:
 
 
 def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], dataset: PreparedDataset) -> TrainConfig:
-    """The settings of a combination, before its seed and fold are known."""
+    """Return the settings of a combination, before its seed and fold are set."""
     layers: list[Layer] = [
         ("the section train", dict(config.train)),
         ("the study", {"model": model, "dataset": config.dataset, "data_folder": str(config.data_folder)}),
     ]
     if MAPPING in levels:
-        # The relabelled dataset lies in a data folder of its own, and is known by its photos' folder.
+        # The relabelled dataset is in its own data folder, and is identified by its photos' folder.
         own_folder = {"dataset": dataset.manifest["source"], "data_folder": str(dataset.folder.parent.parent)}
         layers.append((f"the factor {MAPPING}", own_folder))
     # A factor that is a kind goes over the settings of single kinds, which do not count under the others.
@@ -143,7 +147,7 @@ def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], datase
     try:
         return train_config_of(layers)
     except ConfigError as error:
-        raise ConfigError(f"{model} {spoken(levels)}: {error}") from None
+        raise ConfigError(f"{model} {levels_text(levels)}: {error}") from None
 
 
 def _is_kind(factor: str) -> bool:
@@ -151,10 +155,10 @@ def _is_kind(factor: str) -> bool:
 
 
 def check_factors(factors: Sequence[Factor]) -> None:
-    """Find a factor that no training knows, by name.
+    """Refuse an unknown factor.
 
     Raises:
-        ConfigError: neither a key of ``conf/train.yaml`` nor labels, loss or mapping.
+        ConfigError: a factor is neither a key of ``conf/train.yaml`` nor labels, loss or mapping.
     """
     keys = [*TrainConfig.model_fields, AUGMENT, *SHORT_KEYS]
     known = ["labels", "loss", MAPPING, *keys]
@@ -167,7 +171,7 @@ def check_factors(factors: Sequence[Factor]) -> None:
 
 
 def _rows_of(dataset: PreparedDataset, settings: TrainConfig) -> tuple[object, ...]:
-    """What decides, besides seed and fold, which rows a training learns from, and in how many steps."""
+    """Return what determines, besides seed and fold, which rows a training learns from and in how many steps."""
     return (
         dataset.digest,
         settings.balanced,
@@ -178,10 +182,10 @@ def _rows_of(dataset: PreparedDataset, settings: TrainConfig) -> tuple[object, .
 
 
 def _check_balance(dataset: PreparedDataset, settings: TrainConfig, folds: Sequence[int], seeds: Sequence[int]) -> None:
-    """Find a share of the labels that cannot be balanced before hours of training; each seed draws its own.
+    """Refuse a share of the labels that cannot be balanced before hours of training; each seed draws its own share.
 
     Raises:
-        BalanceError: too few labels to be balanced.
+        BalanceError: too few labels to balance.
     """
     if settings.balanced and (settings.labels_percent < 100 or settings.balance_target != "auto"):
         for seed, fold in product(seeds if settings.labels_percent < 100 else seeds[:1], folds):
@@ -189,16 +193,16 @@ def _check_balance(dataset: PreparedDataset, settings: TrainConfig, folds: Seque
 
 
 def _longest_pass(dataset: PreparedDataset, settings: TrainConfig, folds: Sequence[int], seed: int) -> int:
-    """Steps of a pass over the training rows, in the fold that has most of them.
+    """Return the steps of a pass over the training rows, in the fold that has most of them.
 
     Raises:
-        BalanceError: too few labels to be balanced.
+        BalanceError: too few labels to balance.
     """
     return math.ceil(max(_rows(dataset, settings, fold, seed) for fold in folds) / settings.fit.batch_size)
 
 
 def _rows(dataset: PreparedDataset, settings: TrainConfig, fold: int, seed: int) -> int:
-    """How many training rows there are."""
+    """Return the number of training rows."""
     return len(
         training_rows(
             dataset,
@@ -211,8 +215,8 @@ def _rows(dataset: PreparedDataset, settings: TrainConfig, fold: int, seed: int)
     )
 
 
-def _trained_so(settings: TrainConfig, steps_per_epoch: int, seed: int, fold: int) -> TrainConfig:
-    """A cell's settings: its seed and fold, the budget of all, and no early end."""
+def _with_budget(settings: TrainConfig, steps_per_epoch: int, seed: int, fold: int) -> TrainConfig:
+    """Return a cell's settings: its seed and fold, the budget that all cells share, and no early stopping."""
     steps = settings.fit.steps_per_epoch
     never = settings.fit.epochs + settings.fine_tune.epochs
     limits = {"steps_per_epoch": steps_per_epoch if steps == "auto" else steps, "patience_epochs": never}
@@ -221,10 +225,10 @@ def _trained_so(settings: TrainConfig, steps_per_epoch: int, seed: int, fold: in
 
 
 def settings_in_effect(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted keys and values as text of all settings that make a result; what the others leave unused is left out.
+    """Return all settings that affect the result, dotted key → text; settings without effect are left out.
 
     Args:
-        config: of ``train`` or ``pretrain``, as they write it into ``config.json``.
+        config: of ``train`` or ``pretrain``, as written to ``config.json``.
     """
     settings = flatten({key: value for key, value in config.items() if key not in _NO_SETTINGS})
     unused = tuple(
@@ -237,8 +241,8 @@ def settings_in_effect(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def configuration_key(config: TrainConfig | PretrainConfig, dataset: PreparedDataset) -> str:
-    """A digest of all settings that make a result, and of the dataset; a file of weights counts by its content."""
-    # In one order, as a transform's parameters may come in any.
+    """Return a digest of all settings that affect the result and of the dataset; a weights file counts by content."""
+    # Sorted, as the parameters of a transform can be in any order.
     ordered = json.loads(json.dumps(config.model_dump(mode="json"), sort_keys=True))
     settings = settings_in_effect(ordered)
     if isinstance(config, TrainConfig):
@@ -248,7 +252,7 @@ def configuration_key(config: TrainConfig | PretrainConfig, dataset: PreparedDat
 
 
 def _content(weights: str) -> str:
-    """``imagenet`` and ``none`` as they are, and so a file that is not there: whoever loads it says so."""
+    """Return ``imagenet``, ``none`` and missing files unchanged (loading them fails clearly), else a file's digest."""
     file = Path(weights)
     if weights in ("imagenet", "none") or not file.is_file():
         return weights
@@ -257,5 +261,5 @@ def _content(weights: str) -> str:
 
 @lru_cache
 def _digest(file: Path, changed_ns: int) -> str:
-    """Of a file that has not changed since; every cell of a study asks for it."""
+    """Return a file's digest, cached until the file changes: every cell of a study needs it."""
     return file_digest(file)

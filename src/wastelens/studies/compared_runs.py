@@ -1,22 +1,42 @@
-"""The runs that ``compare`` is given: checked against each other, and sorted into arms by their settings."""
+"""The runs that ``compare`` is given: checked against each other, sorted into arms by their settings, and paired."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from wastelens.config.study import CompareConfig
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.experiment.finished_runs import about_run
 from wastelens.studies.cells import settings_in_effect
+from wastelens.studies.contents import StudyContents, notes_on_code
+from wastelens.studies.findings import SEVERAL
+from wastelens.studies.results import Place, Result, cells_frame, comparisons_frame, curves_frame, result_of
+from wastelens.system.next_command import next_command
 from wastelens.tracking.tracker import StoredRun, Tracker
 
-_REPLICATES = ("seed", "fold")  # runs that differ in these alone are one arm
+_REPLICATES = ("seed", "fold")  # runs that differ only in these are one arm
+# Prefix of settings → the setting that they follow from: they are listed only where that one is equal.
+_FOLLOW_FROM = {"network.": "model", "augmentation.transforms": "augment_policy", "pretraining.": "mixed_precision"}
+_LENGTH = ("fit.batch_size", "fit.epochs", "fit.steps_per_epoch", "fine_tune.epochs")  # set the length of a training
+_PASS = ("balanced", "labels_percent")  # set the length of an epoch that is one pass over the training rows
+_UNSET = "unset"
+_NAMED = 3  # settings spelled out in the name of an arm
+_LONGEST_VALUE = 40  # characters, in that name
+_PAIRED_BY_ORDER = "The runs of a fold are paired in order, not by seed: their seeds differ."
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A run to compare: what the store has of it, what it wrote of itself, and its settings as text."""
+class ComparedRun:
+    """A run to compare.
+
+    Attributes:
+        stored: the run in the store.
+        about: what it wrote about itself.
+        settings: dotted key → text.
+    """
 
     stored: StoredRun
     about: Mapping[str, Any]
@@ -34,30 +54,31 @@ class Compared:
 
     @property
     def seed(self) -> int:
-        """Of the training."""
+        """The seed of its training."""
         return int(self.about["config"]["seed"])
 
 
-def finished_run(tracker: Tracker, run_id: str) -> Compared:
-    """A run of ``train`` that has finished.
+def finished_run(tracker: Tracker, run_id: str) -> ComparedRun:
+    """Return a finished run of ``train``.
 
     Raises:
-        RunError: it has not, there is none of this id, or it is one of another step.
+        RunError: it is unfinished, unknown, or a run of another step.
     """
     stored = tracker.stored(run_id)
     about = about_run(stored)
     if about.get("step") != "train":
-        raise RunError(f"Run {run_id} is no run of train, and has no predictions to compare. Leave it out.")
+        raise RunError(f"Run {run_id} is not a run of train, so it has no predictions to compare. Leave it out.")
     if stored.status != "FINISHED":
         raise RunError(f"Run {run_id} is not finished ({stored.status}). Wait, resume it, or leave it out.")
-    return Compared(stored, about, _settings(about["config"], tracker))
+    return ComparedRun(stored, about, _settings(about["config"], tracker))
 
 
 def _settings(config: Mapping[str, Any], tracker: Tracker) -> dict[str, str]:
-    """All that makes an arm, as text; what is not used does not count.
+    """Return the settings that define an arm, as text; settings without effect do not count.
 
-    Of an encoder its settings count, not which run made it: each seed starts from an encoder of its own. They are
-    training's own where it pretrained by itself, and those of the run that ``pretrained`` names where it names one.
+    An encoder counts by its settings, not by the run that made it: each seed starts from its own encoder. They are
+    in the training's own settings where it pretrained by itself, and in those of the run named by ``pretrained``
+    otherwise.
     """
     pretrained = config.get("pretrained", "none")
     encoder = config if pretrained == "auto" else _encoder(tracker, pretrained) if pretrained != "none" else {}
@@ -74,7 +95,7 @@ def _settings(config: Mapping[str, Any], tracker: Tracker) -> dict[str, str]:
 
 
 def _encoder(tracker: Tracker, run_id: str) -> Mapping[str, Any]:
-    """The settings of a run of ``pretrain``; empty where it is gone."""
+    """Return the settings of a run of ``pretrain``; empty where the run is gone."""
     try:
         about = about_run(tracker.stored(run_id))
     except StoreUnreachable:
@@ -84,25 +105,25 @@ def _encoder(tracker: Tracker, run_id: str) -> Mapping[str, Any]:
     return dict(about["config"]) if about.get("step") == "pretrain" else {}
 
 
-def check_same_dataset(runs: Sequence[Compared]) -> None:
-    """Numbers on other photos, or of other labels, say nothing about each other.
+def check_same_dataset(runs: Sequence[ComparedRun]) -> None:
+    """Refuse runs on different photos or labels: their numbers say nothing about each other.
 
     Raises:
-        RunError: these are of more than one dataset digest.
+        RunError: they have more than one dataset digest.
     """
     kinds = {str(one.about["dataset_digest"]): one for one in reversed(runs)}
     if len(kinds) > 1:
         described = [
-            f"run {one.id} is of {one.about['dataset']} (digest {digest[:8]}, mapping "
+            f"run {one.id} is on {one.about['dataset']} (digest {digest[:8]}, mapping "
             f"{one.stored.tags.get('mapping', 'unknown')})"
             for digest, one in reversed(kinds.items())
         ]
-        raise RunError(f"These runs are not of one dataset: {'; '.join(described)}. Compare runs of one digest.")
+        raise RunError(f"These runs are not on one dataset: {'; '.join(described)}. Compare runs with the same digest.")
 
 
-def newest(runs: Sequence[Compared], tracker: Tracker) -> tuple[list[Compared], list[str]]:
-    """The runs, of those of the same settings, seed and fold only the newest; and a note on the others."""
-    same: dict[tuple[Any, ...], list[Compared]] = {}
+def newest(runs: Sequence[ComparedRun], tracker: Tracker) -> tuple[list[ComparedRun], list[str]]:
+    """Return only the newest of runs with the same settings, seed and fold, and a note on the others."""
+    same: dict[tuple[Any, ...], list[ComparedRun]] = {}
     for one in runs:
         same.setdefault((*sorted(one.settings.items()), one.fold, one.seed), []).append(one)
     if len(same) == len(runs):
@@ -115,18 +136,160 @@ def newest(runs: Sequence[Compared], tracker: Tracker) -> tuple[list[Compared], 
     return [one for one in runs if one.id in kept], [note]
 
 
-def sorted_into_arms(runs: Sequence[Compared]) -> list[list[Compared]]:
-    """The runs of each configuration, by fold and seed; the first run's configuration first.
+def sorted_into_arms(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
+    """Return the runs of each configuration by fold and seed, starting with the first run's configuration.
 
     Raises:
-        RunError: there is one configuration only.
+        RunError: there is only one configuration.
     """
-    arms: dict[tuple[tuple[str, str], ...], list[Compared]] = {}
+    arms: dict[tuple[tuple[str, str], ...], list[ComparedRun]] = {}
     for one in runs:
         arms.setdefault(tuple(sorted(one.settings.items())), []).append(one)
     if len(arms) < 2:
         raise RunError(
-            "These runs differ in nothing but seed and fold: there is nothing to compare. Add a run with another "
-            "setting."
+            "These runs differ only in seed and fold: there is nothing to compare. Add a run with another setting."
         )
     return [sorted(arm, key=lambda one: (one.fold, one.seed)) for arm in arms.values()]
+
+
+def differing_settings(arms: Sequence[Sequence[ComparedRun]]) -> list[str]:
+    """Return the settings in which arms differ, the model first; not those that follow from another setting."""
+    settings = [arm[0].settings for arm in arms]
+    keys = sorted({key for one in settings for key in one})
+    found = [key for key in keys if _differs(key, settings)]
+    # Where nothing else differs, settings that another version did not know tell the arms apart.
+    found = found or [key for key in keys if not all(key in one for one in settings)]
+    return sorted(found, key=lambda key: key != "model")
+
+
+def _differs(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether arms with a setting have different values of it while the setting it follows from is equal."""
+    leader = next((leader for beginning, leader in _FOLLOW_FROM.items() if key.startswith(beginning)), "")
+    values: dict[str | None, set[str]] = {}
+    for one in settings:
+        if key in one:
+            values.setdefault(one.get(leader), set()).add(one[key])
+    return any(len(of_leader) > 1 for of_leader in values.values())
+
+
+def name_arms(arms: Sequence[Sequence[ComparedRun]], differing: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the compared factor and each arm's level of it: the one setting that differs, or all of them."""
+    settings = [arm[0].settings for arm in arms]
+    if len(differing) == 1:
+        factor, names = differing[0], [one.get(differing[0], _UNSET) for one in settings]
+    else:
+        factor, names = SEVERAL, [_name(one, differing) for one in settings]
+    return factor, [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
+
+
+def _name(settings: Mapping[str, str], differing: Sequence[str]) -> str:
+    """Return ``dbn augment=true fit.epochs=9 and 2 more``."""
+    said = [f"{'' if key == 'model' else f'{key}='}{_short(settings[key])}" for key in differing if key in settings]
+    more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    return " ".join(said[:_NAMED]) + more
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 1]}…"
+
+
+def notes_on_settings(arms: Sequence[Sequence[ComparedRun]], differing: Sequence[str]) -> list[str]:
+    """Note all that differs where names may not show it, and where arms are not trained equally long."""
+    settings = [arm[0].settings for arm in arms]
+    notes = []
+    if len(differing) > 1:
+        values = "; ".join(f"{key}={'|'.join(one.get(key, _UNSET) for one in settings)}" for key in differing)
+        notes.append(f"The arms, in order, differ in {len(differing)} settings: {values}.")
+    passes = any(one.get("fit.steps_per_epoch") == "auto" for one in settings)
+    if length := [key for key in differing if key in _LENGTH or (passes and key in _PASS)]:
+        notes.append(f"The arms are not trained equally long ({', '.join(length)}): a difference may be due to that.")
+    return notes
+
+
+def seeds_of_partners(arms: Mapping[str, Sequence[ComparedRun]]) -> dict[str, int]:
+    """Return run id → seed of the first arm's run that it is paired with, for the other arms' paired runs.
+
+    Raises:
+        RunError: the arms share no fold.
+    """
+    folds = {name: {one.fold for one in arm} for name, arm in arms.items()}
+    if not set.intersection(*folds.values()):
+        described = "; ".join(f"{name} has {sorted(of_arm)}" for name, of_arm in folds.items())
+        raise RunError(
+            f"No fold is shared by all settings, so no two runs have the same test photos: {described}. Add runs."
+        )
+    first, *others = arms.values()
+    partners: dict[str, int] = {}
+    for arm in others:
+        for fold in {one.fold for one in arm}:
+            partners |= _partners_in_fold(*([one for one in of if one.fold == fold] for of in (first, arm)))
+    return partners
+
+
+def _partners_in_fold(first: Sequence[ComparedRun], other: Sequence[ComparedRun]) -> dict[str, int]:
+    """Pair runs by seed; in their order where they share no seed."""
+    seeds = [one.seed for one in first]
+    shared = {one.id: one.seed for one in other if one.seed in seeds}
+    return shared or {one.id: seed for one, seed in zip(other, seeds, strict=False)}
+
+
+def notes_on_pairs(arms: Sequence[Sequence[ComparedRun]], partners: Mapping[str, int]) -> list[str]:
+    """Note where runs are paired in their order, and which are in no pair."""
+    first, *rest = arms
+    others = [one for arm in rest for one in arm]
+    paired = [one for one in others if one.id in partners]
+    places = {(one.fold, partners[one.id]) for one in paired}
+    alone = [one for one in first if (one.fold, one.seed) not in places]
+    alone += [one for one in others if one.id not in partners]
+    named = ", ".join(f"{one.id} (seed {one.seed}, fold {one.fold})" for one in alone)
+    by_order = any(partners[one.id] != one.seed for one in paired)
+    return [
+        *([_PAIRED_BY_ORDER] if by_order else []),
+        *([f"In the tables but in no difference, as no other arm has a run to pair with: {named}."] if alone else []),
+    ]
+
+
+def results_in_places(
+    factor: str, names: Sequence[str], arms: Sequence[Sequence[ComparedRun]], partners: Mapping[str, int]
+) -> list[Result]:
+    """Return the results of the runs, each in its place."""
+    everyone = [(name, one) for name, arm in zip(names, arms, strict=True) for one in arm]
+    models = {one.settings["model"] for _, one in everyone}
+    model = Path(models.pop()).stem if len(models) == 1 else "the runs"
+    materials = tuple(arms[0][0].about["materials"])
+    results = [
+        result_of(one.stored, Place(model, {factor: name}, one.seed, one.fold), materials) for name, one in everyone
+    ]
+    return [replace(one, paired_seed=partners.get(one.run_id)) for one in results]
+
+
+def comparison_contents(
+    config: CompareConfig,
+    runs: Sequence[ComparedRun],
+    factor: str,
+    names: Sequence[str],
+    results: Sequence[Result],
+    notes: Sequence[str],
+) -> StudyContents:
+    """Return the contents of the comparison's report."""
+    about = runs[0].about
+    materials = tuple(about["materials"])
+    return StudyContents(
+        title=f"Comparison of {len(runs)} runs on {about['dataset']}",
+        factor=factor,
+        first=names[0],
+        cells=cells_frame(results, materials),
+        comparisons=comparisons_frame(
+            results, names, materials, seed=config.seed, resamples=config.bootstrap_resamples
+        ),
+        curves=curves_frame(results),
+        settings={
+            "dataset": f"{about['dataset']}, digest {str(about['dataset_digest'])[:16]}",
+            "photos": f"of {about['image_side_px']} px",
+            "runs": ", ".join(config.run_ids),
+            "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
+            "command": next_command("compare", {"run_ids": ",".join(config.run_ids)}),
+        },
+        materials=materials,
+        notes=[*notes, *notes_on_code(results)],
+    )

@@ -1,7 +1,8 @@
-"""What the cells of a study have come to: their table, their learning curves, and the differences between arms."""
+"""Results of a study's cells: their table, their learning curves, and the differences between arms."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 
 from wastelens.errors import RunError
 from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP, Comparison, Pair, Predictions, compare, correct_together
-from wastelens.studies.places import Place
+from wastelens.tracking.tracker import StoredRun
 
 FINISHED, FAILED, MISSING = "finished", "failed", "missing"
 PREDICTIONS = "predictions_test.csv"
@@ -32,9 +33,56 @@ _METRICS = (
 _WITHOUT = ("pairs", "difference", "low", "high")
 
 
+def levels_text(levels: Mapping[str, str]) -> str:
+    """Return ``augment=true labels=10``."""
+    return " ".join(f"{name}={level}" for name, level in levels.items())
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a training in a study's grid of models, levels of factors, seeds and folds.
+
+    Attributes:
+        model: its name.
+        levels: factor → level, the compared factor first.
+        seed, fold: of the training.
+    """
+
+    model: str
+    levels: Mapping[str, str]
+    seed: int
+    fold: int
+
+    @property
+    def arm(self) -> str:
+        """The level of the compared factor."""
+        return next(iter(self.levels.values()))
+
+    @property
+    def stratum(self) -> str:
+        """The levels of all other factors: ``labels=10``; empty where there are none."""
+        return ", ".join(f"{name}={level}" for name, level in list(self.levels.items())[1:])
+
+    @property
+    def label(self) -> str:
+        """``base augment=true seed 0 fold 1``."""
+        return f"{self.model} {levels_text(self.levels)} seed {self.seed} fold {self.fold}"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The place as columns of a table."""
+        return {
+            "model": self.model,
+            "arm": self.arm,
+            "stratum": self.stratum,
+            "seed": self.seed,
+            "fold": self.fold,
+        }
+
+
 @dataclass(frozen=True)
 class Result:
-    """What one training has come to.
+    """The result of one training.
 
     Attributes:
         place: in the study's grid.
@@ -42,9 +90,9 @@ class Result:
         run_id: its run, or "".
         metrics, tags: of that run.
         predictions: of its test photos; None where it has not finished.
-        history: a row an epoch, with ``epoch`` and those of CURVES that were logged.
-        pretraining_minutes: this training's part of the pretraining that it shares with others.
-        paired_seed: of the first arm's run that it is paired with, where that has another seed; None: its own seed.
+        history: a row per epoch, with ``epoch`` and those of CURVES that were logged.
+        pretraining_minutes: this training's share of the pretraining that it has in common with others.
+        paired_seed: the seed of the first arm's run that it is paired with, where it differs; None: its own seed.
     """
 
     place: Place
@@ -59,23 +107,23 @@ class Result:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the run was found to say nothing about photos."""
+        """Whether the run says the same of every photo."""
         return self.tags.get("collapsed") == "true"
 
 
 def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> Predictions:
-    """A run's predictions_test.csv.
+    """Read a run's predictions_test.csv.
 
     Raises:
-        RunError: it is of an earlier version, or of other materials.
+        RunError: it was written by an earlier version, or for other materials.
     """
     frame = pd.read_csv(file, dtype={"file_name": str, "group": str}, keep_default_na=False)
     columns = {kind: [f"{kind}_{material}" for material in materials] for kind in ("label", "probability", "decision")}
     lacking = {"file_name", "group", *(name for names in columns.values() for name in names)} - set(frame.columns)
     if lacking:
         raise RunError(
-            f"{PREDICTIONS} of run {run_id} has no column '{min(lacking)}': it is of an earlier version of Wastelens, "
-            "or of other materials. Train it again."
+            f"{PREDICTIONS} of run {run_id} has no column '{min(lacking)}': it was written by an earlier version of "
+            "Wastelens, or for other materials. Train it again."
         )
     return Predictions(
         file_names=[str(name) for name in frame["file_name"]],
@@ -86,8 +134,32 @@ def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> Predi
     )
 
 
+def result_of(stored: StoredRun, place: Place, materials: Sequence[str], pretraining_minutes: float = 0.0) -> Result:
+    """Read the numbers, predictions and learning curves of a finished run.
+
+    Raises:
+        RunError: its predictions are missing, or of an earlier version.
+    """
+    run_id = stored.run.id
+    with tempfile.TemporaryDirectory() as folder:
+        file = stored.run.download(PREDICTIONS, Path(folder))
+        if file is None:
+            raise RunError(f"Run {run_id} has no {PREDICTIONS}: it was removed. Delete the run and train again.")
+        predictions = read_predictions(file, materials, run_id)
+    return Result(
+        place,
+        FINISHED,
+        run_id,
+        stored.metrics,
+        stored.tags,
+        predictions,
+        stored.run.metric_history(CURVES),
+        pretraining_minutes,
+    )
+
+
 def cells_frame(results: Sequence[Result], materials: Sequence[str]) -> pd.DataFrame:
-    """study.csv: a row a planned training; numbers are NaN where it has not finished."""
+    """Return study.csv: a row per planned training; numbers are NaN where it has not finished."""
     return pd.DataFrame([_cell_row(result, materials) for result in results])
 
 
@@ -114,7 +186,7 @@ def _cell_row(result: Result, materials: Sequence[str]) -> dict[str, Any]:
 
 
 def curves_frame(results: Sequence[Result]) -> pd.DataFrame:
-    """A row a finished training and epoch, with those of CURVES that were logged."""
+    """Return curves.csv: a row per finished training and epoch, with those of CURVES that were logged."""
     rows = [
         {**result.place.columns, "epoch": row["epoch"], **{name: row.get(name, np.nan) for name in CURVES}}
         for result in results
@@ -127,10 +199,10 @@ def curves_frame(results: Sequence[Result]) -> pd.DataFrame:
 def comparisons_frame(
     results: Sequence[Result], arms: Sequence[str], materials: Sequence[str], *, seed: int, resamples: int
 ) -> pd.DataFrame:
-    """comparisons.csv: each arm against the first, for every combination of the other factors.
+    """Return comparisons.csv: each arm against the first, for every combination of the other factors.
 
-    A row a combination, arm, model and metric, corrected for the number of comparisons of each metric over the
-    whole study; for macro AP beside it the difference without the pairs of which a run has collapsed.
+    It has a row per combination, arm, model and metric, corrected for the number of comparisons of each metric over
+    the whole study; for macro AP also the difference without the pairs in which a run collapsed.
     """
     strata = list(dict.fromkeys(result.place.stratum for result in results))
     contrasts = [(stratum, second) for stratum in strata for second in arms[1:]]
@@ -159,14 +231,14 @@ def _columns(frame: pd.DataFrame) -> list[str]:
 
 @dataclass(frozen=True)
 class _RunPair:
-    """A pair, and whether both of its runs are sound."""
+    """A pair, and whether neither of its runs collapsed."""
 
     pair: Pair
     sound: bool
 
 
 def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list[_RunPair]]:
-    """Model → its pairs: runs of both arms that share seed (or are paired as if they did) and fold."""
+    """Return each model's pairs: runs of both arms that share seed (or are paired as if they did) and fold."""
     pairs: dict[str, list[_RunPair]] = {}
     seconds = {_twin(result): result for result in results if result.place.arm == second}
     for one in results:
@@ -179,7 +251,7 @@ def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list
 
 
 def _twin(result: Result) -> tuple[str, int, int]:
-    """What two runs of a pair share."""
+    """Return what two runs of a pair share: model, seed and fold."""
     place = result.place
     return place.model, place.seed if result.paired_seed is None else result.paired_seed, place.fold
 
@@ -199,7 +271,7 @@ def _compare(
 def _labelled(
     frame: pd.DataFrame, pairs: Mapping[str, Sequence[_RunPair]], materials: Sequence[str], seed: int, resamples: int
 ) -> pd.DataFrame:
-    """The frame with the differences of macro AP without collapsed pairs; the same numbers where there are none."""
+    """Add the differences of macro AP without collapsed pairs; the same numbers where nothing collapsed."""
     sound = _sound(pairs)
     if all(one.sound for of_model in pairs.values() for one in of_model):
         rest = frame
@@ -208,7 +280,7 @@ def _labelled(
     else:
         rest = frame.iloc[:0]
     rest = rest[rest["metric"] == MACRO_AP].set_index("model")
-    if len(rest) == 1:  # a single model is all that is left of all models
+    if len(rest) == 1:  # of all models, only one is left
         rest = pd.concat([rest, rest.set_axis([ALL_MODELS])])
     answer = frame.copy()
     wanted = answer["metric"] == MACRO_AP

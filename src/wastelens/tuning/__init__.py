@@ -1,1 +1,1 @@
-"""Trials of a model's settings: the space they come from, where they are kept, what they have come to."""
+"""Searches for a model's best settings: the search space, the store of trials, and their results."""

@@ -18,7 +18,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from wastelens.config.tune import TuneConfig
-from wastelens.errors import ConfigError, StudyStoreError, WastelensError
+from wastelens.errors import ConfigError, SearchStoreError, WastelensError
 from wastelens.system.passwords import HIDDEN, passwords_in
 
 TURN = "turn"  # the attribute by which a trial is known that is put in line: two with the same are one
@@ -91,7 +91,7 @@ def database_errors(config: TuneConfig) -> Iterator[None]:
     """Say in one line what ails the database, without the password that its address may hold.
 
     Raises:
-        StudyStoreError: it does not answer, or cannot be used.
+        SearchStoreError: it does not answer, or cannot be used.
     """
     try:
         yield
@@ -106,7 +106,7 @@ def database_errors(config: TuneConfig) -> Iterator[None]:
         for password in passwords_in(_address(config)):
             reason = reason.replace(password, HIDDEN)
         reason = reason[:160].rstrip(".")
-        raise StudyStoreError(f"{shown_address(config)}: {reason}. Mend it, or choose another storage.") from None
+        raise SearchStoreError(f"{shown_address(config)}: {reason}. Mend it, or choose another storage.") from None
 
 
 def _address(config: TuneConfig) -> sqlalchemy.URL:
@@ -148,7 +148,7 @@ def open_storage(config: TuneConfig) -> DealtStorage:
     """The database, with its tables.
 
     Raises:
-        StudyStoreError: it does not answer in time, or there is no driver for it.
+        SearchStoreError: it does not answer in time, or there is no driver for it.
     """
     address = _address(config)
     if address.get_backend_name() == "sqlite":
@@ -172,7 +172,7 @@ def open_storage(config: TuneConfig) -> DealtStorage:
                     grace_period=config.worker_timeout_s,
                 )
         except ImportError as error:
-            raise StudyStoreError(
+            raise SearchStoreError(
                 f"{shown_address(config)} needs a driver that is not installed: {error}. Install it, or choose another "
                 "one."
             ) from None
@@ -184,7 +184,7 @@ def open_storage(config: TuneConfig) -> DealtStorage:
                 raise
             time.sleep(_BETWEEN_ATTEMPTS_S)
         except RuntimeError as error:  # Optuna's, of tables that another release of it has made
-            raise StudyStoreError(f"{shown_address(config)}: {' '.join(str(error).split())}") from None
+            raise SearchStoreError(f"{shown_address(config)}: {' '.join(str(error).split())}") from None
     raise AssertionError
 
 
@@ -192,7 +192,7 @@ def _make_folder(config: TuneConfig, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyStoreError(
+        raise SearchStoreError(
             f"{shown_address(config)}: {error.strerror}. Mend it, or choose another storage."
         ) from None
 
@@ -207,6 +207,6 @@ def _check_answers(config: TuneConfig, address: sqlalchemy.URL) -> None:
             pass
     except OSError as error:
         reason = error.strerror or str(error) or "no answer"
-        raise StudyStoreError(
+        raise SearchStoreError(
             f"{shown_address(config)} does not answer ({reason}). Start it, or choose another storage."
         ) from None

@@ -1,4 +1,4 @@
-"""What a study of trials is called and is of: by these it is known again when it goes on."""
+"""The name and identity of a search, by which it is recognised when it is resumed."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from wastelens.config.tune import TuneConfig
 from wastelens.tuning.space import Space
 
 
-def study_name(config: TuneConfig) -> str:
-    """What Optuna's study is called."""
+def search_name(config: TuneConfig) -> str:
+    """Return the name of the search, which is that of Optuna's study."""
     return config.study or f"{Path(config.model).stem} on {Path(config.dataset).name}"
 
 
 def identity_of(config: TuneConfig, space: Space, dataset_digest: str) -> dict[str, str]:
-    """What the trials of one study have in common."""
+    """Return the settings that all trials of a search share."""
     unlike = {"dataset", "data_folder", "resume"}
     return {
         "model": Path(config.model).stem,
         "dataset": dataset_digest,
-        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid has a combination for each place
+        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid fixes the values of each place
         "space": json.dumps({key: one.model_dump() for key, one in sorted(space.parameters.items())}, sort_keys=True),
         "train": space.defaults.model_dump_json(exclude=unlike),
     }
 
 
-def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """In what two studies differ, in few words: the first such part; empty where they are of the same."""
+def identity_difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Describe the first difference between two identities; "" where they are equal."""
     for key, value in now.items():
         if before.get(key) != value:
             return f"{key} ({_of_parts(before.get(key, ''), value)})"
@@ -38,12 +38,12 @@ def difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _of_parts(before: str, now: str) -> str:
-    """In what they differ: the first key where they are trees."""
-    with contextlib.suppress(ValueError, AttributeError):  # a digest is no tree
+    """Describe how two values differ: by the first differing key where they are trees."""
+    with contextlib.suppress(ValueError, AttributeError):  # a digest is not a tree
         one, other = (flatten(json.loads(text)) for text in (before, now))
         for key in {**one, **other}:
             if one.get(key) != other.get(key):
-                return f"{key} {_short(one.get(key, 'not at all'))}; now {_short(other.get(key, 'not at all'))}"
+                return f"{key} {_short(one.get(key, 'missing'))}; now {_short(other.get(key, 'missing'))}"
     return f"{_short(before)}; now {_short(now)}"
 
 

@@ -1,4 +1,4 @@
-"""What ``tune`` leaves behind and says: the table of trials, figures, the best settings as a config file."""
+"""The report of ``tune``: the plan, the table of trials, figures, and the best settings as a config file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from wastelens.config.base import flatten
 from wastelens.config.tune import COMPLETE, TuneConfig
+from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.figures import tuning as figures
-from wastelens.system.console import say, table
+from wastelens.system.console import say, table, warn
 from wastelens.system.next_command import next_command
-from wastelens.tracking.tracker import Run, StoredRun, Tracker
-from wastelens.tuning.identity import study_name
-from wastelens.tuning.results import Found, config_file, importances
+from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
+from wastelens.tuning.database import holds_password
+from wastelens.tuning.identity import search_name
+from wastelens.tuning.results import SearchResults, config_file, importances
 from wastelens.tuning.space import Space
 from wastelens.tuning.trials import TrialStore
 
@@ -26,11 +29,56 @@ BEST_FILE = "best.yaml"
 _SHOWN, _COLUMNS = 5, 6
 
 
+def say_plan(config: TuneConfig, space: Space, store: TrialStore) -> None:
+    """Announce the search, and warn of a password in the parameters and of a grid smaller than requested."""
+    done = store.progress().done
+    before = f" ({done} of them done before)" if done else ""
+    if done > store.asked:
+        before = f" requested ({done} are done already, so none is started)"
+    say(
+        f"Search '{search_name(config)}': {store.asked} trials{before} of {len(space.parameters)} parameters of "
+        f"{config.model}, sampler {config.sampler}, pruner {config.pruner}, "
+        f"{space.defaults.fit.epochs} epochs at most each. The first tries the defaults."
+    )
+    if holds_password(config):
+        warn(
+            "The parameter 'storage' contains a password, and mlflow run shows parameters in its log and its run. "
+            "Remove the password and set PGPASSWORD instead."
+        )
+    if store.asked < config.trials:
+        warn(f"The grid has {store.asked} combinations; there will be fewer than {config.trials} trials.")
+
+
+def log_settings(shared: Run, config: TuneConfig, dataset: PreparedDataset, space: Space) -> None:
+    """Log the settings of the search; if it is resumed, the tags hold the latest."""
+    shared.log_parameters(
+        {
+            "dataset": config.dataset,
+            "model": config.model,
+            "sampler": config.sampler,
+            "pruner": config.pruner,
+            "seed": config.seed,
+            **{f"train.{key}": value for key, value in flatten(config.train).items()},
+        }
+    )
+    shared.set_tags(
+        {
+            "step": "tune",
+            "study_name": search_name(config),
+            "model": Path(config.model).stem,
+            "dataset": dataset.name,
+            "dataset_digest": dataset.digest,
+            "trials": config.trials,
+        }
+    )
+    shared.log_text(to_json(config.space), "space.json")
+
+
 def log_report(
-    shared: Run, found: Found, store: TrialStore, space: Space, config: TuneConfig, tracker: Tracker
+    shared: Run, found: SearchResults, store: TrialStore, space: Space, config: TuneConfig, tracker: Tracker
 ) -> None:
-    """Everything that can be seen of a study in its run."""
-    name = study_name(config)
+    """Log the results of a search in its run, and write the best settings to a file."""
+    name = search_name(config)
     file = best_file(config)
     text = config_file(found, name, config.model, config.train, train_command(config))
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +88,7 @@ def log_report(
     shared.log_metrics(found.metrics())
     shared.set_tags({"verdict": found.sentence()})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that few trials make it inaccurate, once for every parameter
+        warnings.simplefilter("ignore", UserWarning)  # repeated for every parameter: few trials are inaccurate
         known = importances(store)
     drawn = {
         "optimisation_history": figures.optimisation_history(found.table),
@@ -53,8 +101,8 @@ def log_report(
         shared.log_figure(figure, f"figures/{title}.png")
 
 
-def _curves(found: Found, tracker: Tracker) -> Mapping[str, list[dict[str, float]]]:
-    """The learning rates of the best and the worst complete trial, and of the defaults; a trial may be several."""
+def _curves(found: SearchResults, tracker: Tracker) -> Mapping[str, list[dict[str, float]]]:
+    """Return the learning rates of the best and worst complete trials and the defaults; these can coincide."""
     ordered = _best_first(found)
     chosen = {"best": ordered.head(1), "worst": ordered.tail(1), "defaults": ordered[ordered["defaults"]]}
     named: dict[int, list[str]] = {}
@@ -74,21 +122,23 @@ def _curves(found: Found, tracker: Tracker) -> Mapping[str, list[dict[str, float
     return curves
 
 
-def _best_first(found: Found) -> pd.DataFrame:
-    """The complete trials; of equally good ones the defaults first, then the earlier."""
+def _best_first(found: SearchResults) -> pd.DataFrame:
+    """Return the complete trials, best first; among equals the defaults first, then the earlier."""
     complete = found.table[found.table["state"] == COMPLETE]
     return complete.sort_values(["val_macro_ap", "defaults", "trial"], ascending=[False, False, True])
 
 
 def _short(text: str) -> str:
-    """A number without the digits that nobody reads; they are in the file."""
+    """Return a number rounded to three digits; the file has all of them."""
     with contextlib.suppress(ValueError):
         return f"{float(text):.3g}" if "." in text or "e" in text else text
     return text
 
 
-def say_report(run_id: str, found: Found, retrained: StoredRun | None, config: TuneConfig, tracker: Tracker) -> None:
-    """The closing table, the verdict, and what to type next."""
+def say_report(
+    run_id: str, found: SearchResults, retrained: StoredRun | None, config: TuneConfig, tracker: Tracker
+) -> None:
+    """Print the closing table, the verdict, and the next command."""
     best = _best_first(found).head(_SHOWN)
     varied = list(found.best)[:_COLUMNS]
     rows = [
@@ -101,7 +151,7 @@ def say_report(run_id: str, found: Found, retrained: StoredRun | None, config: T
     if retrained is not None and "test_macro_ap" in retrained.metrics:
         metrics = retrained.metrics
         say(
-            f"Trained once more, on test: macro AP {metrics['test_macro_ap']:.3f} "
+            f"Retrained with these, test macro AP {metrics['test_macro_ap']:.3f} "
             f"[{metrics['test_macro_ap_low']:.3f}, {metrics['test_macro_ap_high']:.3f}], run {retrained.run.id}."
         )
     say(f"All trials, figures and {BEST_FILE} are in run {run_id}. See it: {tracker.finished_hint()}")
@@ -109,14 +159,14 @@ def say_report(run_id: str, found: Found, retrained: StoredRun | None, config: T
 
 
 def best_file(config: TuneConfig) -> Path:
-    """Where the best settings lie on this machine."""
-    name = study_name(config)
+    """Return the path of the best settings on this machine."""
+    name = search_name(config)
     plain = re.sub(r"[^\w.-]+", "-", name)
-    if plain.replace("-", " ") != name:  # the name of another study may come to the same
+    if plain.replace("-", " ") != name:  # another name may give the same file name
         plain += f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
     return config.data_folder / "tuned" / f"{plain}.yaml"
 
 
 def train_command(config: TuneConfig) -> str:
-    """What to type to train with the best settings."""
+    """Return the command that trains with the best settings."""
     return next_command("train", {"dataset": config.dataset, "config": best_file(config)}, config.data_folder)

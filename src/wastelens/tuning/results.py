@@ -1,4 +1,4 @@
-"""What the trials of a study have come to: a table, the best settings as a config file, sentences."""
+"""Results of a search: a table of its trials, the best settings as a config file, and its verdict."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from wastelens.config.files import merge
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
 from wastelens.tuning.database import database_errors
 from wastelens.tuning.space import Space, Values, nested
-from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, Standing, TrialStore, is_lost
+from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, SearchProgress, TrialStore, is_lost
 
-LOST = "it ended with its worker, and is done again"
-LEFT_ALONE = "it ended with its worker again and again, and is left alone"
+LOST = "it ended with its worker and is repeated"
+LEFT_ALONE = "its workers died repeatedly, so it is not repeated again"
 _STATES = {
     TrialState.COMPLETE: COMPLETE,
     TrialState.PRUNED: PRUNED,
@@ -30,19 +30,19 @@ _FEWEST_FOR_IMPORTANCES = 4
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a study has found.
+class SearchResults:
+    """The results of a search.
 
     Attributes:
-        standing: how many trials ended how.
-        table: a row a trial, in their order; lost ones too.
-        best: the best trial's values; those of the defaults where no trial was better.
+        progress: the number of trials by outcome.
+        table: a row per trial, in order, including lost ones.
+        best: the best trial's values; the defaults where no trial was better.
         best_value: its val_macro_ap.
-        defaults_value: that of the defaults; None where their trial is not complete.
-        best_is_defaults: whether no trial was better than they.
+        defaults_value: val_macro_ap of the defaults; None where their trial is not complete.
+        best_is_defaults: whether no trial was better than the defaults.
     """
 
-    standing: Standing
+    progress: SearchProgress
     table: pd.DataFrame
     best: Values
     best_value: float
@@ -50,11 +50,11 @@ class Found:
     best_is_defaults: bool
 
     def metrics(self) -> dict[str, float]:
-        """For the study's run."""
+        """Return the metrics of the search's run."""
         counts = {
-            "trials_complete": self.standing.complete,
-            "trials_pruned": self.standing.pruned,
-            "trials_failed": self.standing.failed,
+            "trials_complete": self.progress.complete,
+            "trials_pruned": self.progress.pruned,
+            "trials_failed": self.progress.failed,
             "epochs": float(self.table["epochs"].sum()),
             "best_val_macro_ap": self.best_value,
         }
@@ -62,10 +62,10 @@ class Found:
         return {**counts, **known}
 
     def sentence(self) -> str:
-        """The verdict of the study, which is one on val."""
+        """Return the verdict of the search, which is based on val."""
         counts = (
-            f"{self.standing.done} trials: {self.standing.complete} complete, {self.standing.pruned} pruned, "
-            f"{self.standing.failed} failed"
+            f"{self.progress.done} trials: {self.progress.complete} complete, {self.progress.pruned} pruned, "
+            f"{self.progress.failed} failed"
         )
         if self.best_is_defaults:
             return f"{counts}. None was better than the defaults, with val_macro_ap {self.best_value:.3f}."
@@ -73,23 +73,23 @@ class Found:
             "" if self.defaults_value is None else f", {self.best_value - self.defaults_value:+.3f} over the defaults"
         )
         return (
-            f"{counts}. Best val_macro_ap {self.best_value:.3f}{gain}. It was chosen by val, where it therefore looks "
-            "better than it is: test tells."
+            f"{counts}. Best val_macro_ap {self.best_value:.3f}{gain}. It was chosen on val, so it looks better there "
+            "than it is: test decides."
         )
 
 
-def found_by(store: TrialStore, space: Space) -> Found | None:
-    """What a study has found so far; None before a trial is complete."""
-    standing = store.standing()
-    best = standing.best
+def search_results(store: TrialStore, space: Space) -> SearchResults | None:
+    """Return the results so far; None before a trial is complete."""
+    progress = store.progress()
+    best = progress.best
     if best is None or best.value is None:
         return None
     trials = sorted([*store.trials(), *store.lost()], key=lambda trial: trial.number)
-    # A pruned one has a value, too, in Optuna: of fewer epochs.
+    # Optuna gives pruned trials a value too, of fewer epochs.
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and store.is_defaults(trial)]
     defaults_value = max((float(trial.value or 0.0) for trial in complete), default=None)
-    return Found(
-        standing=standing,
+    return SearchResults(
+        progress=progress,
         table=trials_table(trials, store, space),
         best=store.values(best if defaults_value != best.value else complete[0]),
         best_value=float(best.value),
@@ -99,7 +99,7 @@ def found_by(store: TrialStore, space: Space) -> Found | None:
 
 
 def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space) -> pd.DataFrame:
-    """A row a trial: how it ended, its value, its epochs and minutes, its run, and its parameters' values as text."""
+    """Return a row per trial: state, value, epochs, minutes, run, and the values of its parameters as text."""
     rows = [
         {
             "trial": trial.number,
@@ -120,14 +120,14 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
 
 
 def _error(trial: FrozenTrial) -> str:
-    """Why it failed, if it did."""
+    """Return why a trial failed, if it did."""
     if is_lost(trial):
         return LOST
     return str(trial.user_attrs.get(ERROR, LEFT_ALONE if trial.state is TrialState.FAIL else ""))
 
 
 def _value(trial: FrozenTrial) -> float | None:
-    """Its value, or the best so far where it was ended early."""
+    """Return the value of a trial, or its best so far where it was ended early."""
     if trial.state is TrialState.COMPLETE:
         return trial.value
     return max(trial.intermediate_values.values(), default=None)
@@ -138,31 +138,39 @@ def _texts(values: Mapping[str, Any], space: Space) -> dict[str, str]:
 
 
 def importances(store: TrialStore) -> dict[str, float]:
-    """How much of the variance of val_macro_ap each parameter explains, the most first; empty after too few trials.
+    """Return the share of the variance of val_macro_ap that each parameter explains, largest first; {} for few trials.
 
-    By PED-ANOVA (Watanabe et al. 2023), which also takes parameters that only some trials have.
+    Computed by PED-ANOVA (Watanabe et al. 2023), which supports parameters that only some trials have.
     """
     complete = [trial for trial in store.trials() if trial.state is TrialState.COMPLETE]
     if len({trial.value for trial in complete}) < _FEWEST_FOR_IMPORTANCES:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     with database_errors(store.config):
-        return dict(optuna.importance.get_param_importances(store.study, evaluator=evaluator))
+        return dict(optuna.importance.get_param_importances(store.optuna_study, evaluator=evaluator))
 
 
-def config_file(found: Found, name: str, model: str, fixed: Mapping[str, Any], command: str) -> str:
-    """The best settings as a file that ``train -P config=`` takes.
+def config_file(found: SearchResults, name: str, model: str, fixed: Mapping[str, Any], command: str) -> str:
+    """Return the best settings as a file for ``train -P config=``.
 
     Args:
-        found: by the study.
-        name: of the study.
+        found: results of the search.
+        name: of the search.
         model: that was tuned.
         fixed: keys of conf/train.yaml that all its trials had.
-        command: to train with it.
+        command: to train with the file.
     """
     tree = merge(fixed, nested(found.best))
     head = (
-        f"# The best of {found.standing.done} trials of the study '{name}', by val_macro_ap ({found.best_value:.4f}).\n"
+        f"# Best of {found.progress.done} trials of the search '{name}', by val_macro_ap ({found.best_value:.4f}).\n"
         f"#   {command}\n"
     )
     return head + yaml.safe_dump({"model": model, **tree}, sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def why_none(store: TrialStore) -> str:
+    """Say why no trial is complete."""
+    errors = [trial.user_attrs[ERROR] for trial in store.trials() if ERROR in trial.user_attrs]
+    if errors:
+        return f"The last one failed: {errors[-1]}"
+    return "Give it more time (timeout=)."

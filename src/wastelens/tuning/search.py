@@ -1,4 +1,4 @@
-"""How a space is searched: what chooses a trial's values, how it keeps them, and what ends hopeless trials early."""
+"""The search strategy: the sampler of a trial's values, their form in the store, and the pruner of hopeless trials."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from wastelens.config.tune import ChoiceConfig, ParameterConfig, TuneConfig
 from wastelens.tuning.space import Space, Values
 
-_REDUCTION = 3  # of those that train on, one in so many does at each rung (Li et al. 2018, section 3)
+_REDUCTION = 3  # one in this many trials passes each rung (Li et al. 2018, section 3)
 
 
 class SamplerByTrial(optuna.samplers.BaseSampler):
-    """Chooses the values of trials that are not made to try any; a grid chooses none.
+    """Chooses the values of trials without preset ones; with a grid, all values are preset.
 
-    Each trial has random numbers of its own: were they each process's, a study that goes on, or a worker on another
-    machine, would draw the same values again.
+    Each trial has its own random numbers: if each process had them, a resumed search or a worker on another machine
+    would draw the same values again.
     """
 
     def __init__(self, config: TuneConfig) -> None:
@@ -54,7 +54,7 @@ class SamplerByTrial(optuna.samplers.BaseSampler):
 
 
 def _sampler(config: TuneConfig, number: int) -> optuna.samplers.BaseSampler:
-    """What chooses the values of the trial of this number."""
+    """Return the sampler for the trial of this number."""
     seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -64,7 +64,7 @@ def _sampler(config: TuneConfig, number: int) -> optuna.samplers.BaseSampler:
 
 
 def suggested(trial: Trial, key: str, parameter: ParameterConfig) -> Any:
-    """The value of a parameter that a trial is to try."""
+    """Return the value of a parameter for a trial to try."""
     if isinstance(parameter, ChoiceConfig):
         choices = [as_stored(parameter, value) for value in parameter.values]
         return _as_meant(parameter, trial.suggest_categorical(key, choices))
@@ -75,26 +75,26 @@ def suggested(trial: Trial, key: str, parameter: ParameterConfig) -> Any:
 
 
 def tried(trial: FrozenTrial, parameters: Mapping[str, ParameterConfig]) -> Values:
-    """What a trial has tried, by the parameters' keys."""
+    """Return the values that a trial tried, by parameter key."""
     return {key: _as_meant(one, trial.params[key]) for key, one in parameters.items() if key in trial.params}
 
 
 def as_stored(parameter: ParameterConfig, value: Any) -> Any:
-    """A value as Optuna's storage takes it, which knows neither lists nor trees."""
+    """Return a value in the form that Optuna's storage accepts: it supports neither lists nor trees."""
     if isinstance(parameter, ChoiceConfig) and isinstance(value, list | tuple | Mapping):
         return json.dumps(value, sort_keys=True)
     return value
 
 
 def _as_meant(parameter: ParameterConfig, stored: Any) -> Any:
-    """The value that Optuna's storage holds so."""
+    """Return the value that is stored in this form."""
     if isinstance(parameter, ChoiceConfig):
         return next(value for value in parameter.values if as_stored(parameter, value) == stored)
     return stored
 
 
 def pruner_of(config: TuneConfig, space: Space) -> optuna.pruners.BasePruner:
-    """What ends hopeless trials; its unit is the epoch."""
+    """Return the pruner that ends hopeless trials; its unit is the epoch."""
     if config.pruner == "none":
         return optuna.pruners.NopPruner()
     if config.pruner == "median":
@@ -105,7 +105,7 @@ def pruner_of(config: TuneConfig, space: Space) -> optuna.pruners.BasePruner:
 
 
 def may_prune_at(epoch: int, config: TuneConfig) -> bool:
-    """Whether the pruner can end a trial at this epoch; where it cannot, asking would only read the database."""
+    """Return whether the pruner can end a trial at this epoch; if not, there is no need to read the database."""
     if config.pruner != "hyperband":
         return config.pruner == "median"
     rung = config.pruner_first_epoch

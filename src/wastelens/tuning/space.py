@@ -1,4 +1,4 @@
-"""The search space of ``conf/tune.yaml``: from values of its parameters to a training's settings, and all of them."""
+"""The search space of ``conf/tune.yaml``: its parameters, and the training settings that their values make."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Values = dict[str, Any]  # dotted key of conf/train.yaml → value
 Choose = Callable[[str, ParameterConfig], Any]
 
 _OWN_KEYS = (*SET_BY_TUNE, "bootstrap_resamples", "seed", "fold")
-_DRAWS = 300  # of settings with every number at an end of its range: any two ends that do not go together are met
+_DRAWS = 300  # of settings with every number at an end of its range: enough to meet any two ends that conflict
 _LARGEST_GRID = 10_000
-_NETWORK_BY_NAME = "network.method"  # a key whose value brings a file of other settings
+_NETWORK_BY_NAME = "network.method"  # a key whose value loads a file of other settings
 
 
 class Space:
-    """Every training that trials may try.
+    """The trainings that trials can try.
 
     Attributes:
-        parameters: dotted key → how it is varied, those on which others depend first.
+        parameters: dotted key → how it is varied, with dependencies first.
         defaults: the settings without any trial: those of ``train`` with the same fixed keys.
     """
 
@@ -36,8 +36,8 @@ class Space:
         """Read the space.
 
         Raises:
-            ConfigError: keys that no training knows or that tune sets itself, values that none takes, conditions in a
-                circle, or settings within the space that do not go together.
+            ConfigError: keys that are unknown or set by tune itself, invalid values, circular conditions, or settings
+                within the space that conflict.
         """
         self._layers: list[Layer] = [
             ("the section train", dict(config.train)),
@@ -52,15 +52,15 @@ class Space:
         self._check()
 
     def settings(self, values: Mapping[str, Any]) -> TrainConfig:
-        """The training's settings where parameters have these values.
+        """Return the settings of a training with these parameter values.
 
         Raises:
-            ConfigError: they do not go together.
+            ConfigError: they conflict.
         """
         return train_config_of([*self._layers, ("the space", nested(values))])
 
     def walk(self, choose: Choose) -> Values:
-        """Choose a value for each parameter whose conditions hold, those on which others depend first."""
+        """Choose a value for each parameter whose conditions hold, with dependencies first."""
         chosen: Values = {}
         for key, parameter in self.parameters.items():
             if self._holds(parameter.when, chosen):
@@ -68,25 +68,25 @@ class Space:
         return chosen
 
     def default_values(self) -> Values:
-        """The defaults' values of those parameters whose range they lie in."""
+        """Return the defaults of those parameters whose range contains them."""
         return {
-            key: _as_the_space_has_it(parameter, value)
+            key: _spelled_as_in(parameter, value)
             for key, parameter in self.parameters.items()
             if self._holds(parameter.when, {}) and contains(parameter, value := _at(self._default_tree, key))
         }
 
     def grid(self) -> list[Values]:
-        """Every combination.
+        """Return every combination of values.
 
         Raises:
-            ConfigError: a parameter with endlessly many values, or more combinations than anybody will try.
+            ConfigError: a parameter has infinitely many values, or there are more than 10,000 combinations.
         """
         combinations: list[Values] = []
         for values in self._combinations(list(self.parameters.items()), {}):
             combinations.append(values)
             if len(combinations) > _LARGEST_GRID:
                 raise ConfigError(
-                    f"sampler=grid has more than {_LARGEST_GRID:,} combinations in this space. Take parameters out of "
+                    f"sampler=grid has more than {_LARGEST_GRID:,} combinations in this space. Remove parameters from "
                     "it by null, or use sampler=random."
                 )
         return combinations
@@ -107,7 +107,7 @@ class Space:
         return all(_text(_set_at(tree, chosen, key)) in {_text(one) for one in values} for key, values in when.items())
 
     def _tree_with(self, method: Any) -> dict[str, Any]:
-        """The defaults, but for what a method brings."""
+        """Return the default settings with the network file of a method."""
         if str(method) not in self._trees:
             self._trees[str(method)] = _tree(self.settings({_NETWORK_BY_NAME: method}))
         return self._trees[str(method)]
@@ -122,12 +122,12 @@ class Space:
                 self.settings(values)
             except ConfigError as error:
                 raise ConfigError(
-                    f"The space of tune allows what no training can be. {error} Narrow the space."
+                    f"The space of tune allows settings that cannot be trained. {error} Narrow the space."
                 ) from None
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as the tree that a config file holds."""
+    """Return dotted keys as a tree, as in a config file."""
     tree: dict[str, Any] = {}
     for key, value in values.items():
         *path, last = key.split(".")
@@ -139,7 +139,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def contains(parameter: ParameterConfig, value: object) -> bool:
-    """Whether a parameter can have a value."""
+    """Return whether a parameter can have a value."""
     if isinstance(parameter, ChoiceConfig):
         return _text(value) in {_text(one) for one in parameter.values}
     if isinstance(value, bool) or not isinstance(value, int | float) or (parameter.whole and value != int(value)):
@@ -151,21 +151,21 @@ def contains(parameter: ParameterConfig, value: object) -> bool:
 
 
 def _in_order(parameters: Mapping[str, ParameterConfig]) -> dict[str, ParameterConfig]:
-    """Those on which others depend first, otherwise in the order of the file."""
+    """Return the parameters with dependencies first, otherwise in the order of the file."""
     ordered: dict[str, ParameterConfig] = {}
     left = dict(parameters)
     while left:
         ready = next((key for key, one in left.items() if not _decided_by(left, key, one)), None)
         if ready is None:
             raise ConfigError(
-                f"In the space of tune, the conditions of {', '.join(left)} depend on each other. Break it."
+                f"In the space of tune, the conditions of {', '.join(left)} depend on each other. Remove one."
             )
         ordered[ready] = left.pop(ready)
     return ordered
 
 
 def _decided_by(left: Mapping[str, ParameterConfig], key: str, parameter: ParameterConfig) -> bool:
-    """Whether one of those that are left decides if this one is varied."""
+    """Return whether one of the remaining parameters decides if this one is varied."""
     by_name = key != _NETWORK_BY_NAME and _NETWORK_BY_NAME in left
     return any(
         any(part in left for part in _itself_and_above(name)) or (by_name and name.startswith("network."))
@@ -181,17 +181,17 @@ def _check_key(key: str, parameter: ParameterConfig) -> None:
         if options and (wrong := next((value for value in values if str(value) not in known), None)) is not None:
             hint = did_you_mean(str(wrong), known) or f" It is one of {', '.join(known)}."
             raise ConfigError(
-                f"In the space of tune, '{key}' is varied when {name} is {wrong}, which it never is.{hint}"
+                f"In the space of tune, '{key}' is varied when {name} is {wrong}, which is not one of its values.{hint}"
             )
     if key in _OWN_KEYS:
         raise ConfigError(f"'{key}' cannot be in the space of tune, which sets it itself.")
 
 
 def _annotations(key: str) -> list[Any]:
-    """The types of a dotted key, of which networks and learners of different kinds have several.
+    """Return the types of a dotted key: several where networks or learners of different kinds have it.
 
     Raises:
-        ConfigError: no training has such a key, of whatever kind its network is.
+        ConfigError: no kind of training has this key.
     """
     here: list[Any] = [TrainConfig]
     for part in key.split("."):
@@ -205,7 +205,7 @@ def _annotations(key: str) -> list[Any]:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The config classes of a type, which may be one of several."""
+    """Yield the config classes in a type, which may be a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
@@ -218,7 +218,7 @@ def _steps(key: str, parameter: ParameterConfig) -> Iterator[Any]:
         return
     if parameter.step is None and (parameter.log or not parameter.whole):
         raise ConfigError(
-            f"sampler=grid needs values or a step for '{key}', which is any number from {parameter.low:g} to "
+            f"sampler=grid needs values or a step for '{key}', which can be any number from {parameter.low:g} to "
             f"{parameter.high:g}. Give it values, or use sampler=random."
         )
     steps = 0
@@ -228,7 +228,7 @@ def _steps(key: str, parameter: ParameterConfig) -> Iterator[Any]:
 
 
 def _end_of(parameter: ParameterConfig, rng: np.random.Generator) -> Any:
-    """A value, or an end of a range, at random."""
+    """Return a random value, or a random end of a range."""
     if isinstance(parameter, RangeConfig):
         return (parameter.low, parameter.top)[rng.integers(2)]
     return parameter.values[rng.integers(len(parameter.values))]
@@ -239,7 +239,7 @@ def _tree(config: TrainConfig) -> dict[str, Any]:
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; None where there is none."""
+    """Return the value of a dotted key; None where it is missing."""
     branch: Any = tree
     for part in key.split("."):
         branch = branch.get(part) if isinstance(branch, Mapping) else None
@@ -247,13 +247,13 @@ def _at(tree: Mapping[str, Any], key: str) -> Any:
 
 
 def _itself_and_above(key: str) -> list[str]:
-    """A dotted key and those that it is part of, the nearest first."""
+    """Return a dotted key and its parents, nearest first."""
     parts = key.split(".")
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
 
 
 def _set_at(tree: Mapping[str, Any], chosen: Values, key: str) -> Any:
-    """The value of a key where these are chosen, perhaps as part of a larger value, over a tree."""
+    """Return the value of a key: chosen, alone or as part of a larger value, or else from the tree."""
     for above in _itself_and_above(key):
         value = chosen.get(above) if above == key else _at(chosen.get(above, {}), key.removeprefix(f"{above}."))
         if value is not None:
@@ -261,15 +261,15 @@ def _set_at(tree: Mapping[str, Any], chosen: Values, key: str) -> Any:
     return _at(tree, key)
 
 
-def _as_the_space_has_it(parameter: ParameterConfig, value: Any) -> Any:
-    """A value that a parameter can have, spelled as there: 32 and 32.0 are the same."""
+def _spelled_as_in(parameter: ParameterConfig, value: Any) -> Any:
+    """Return a value as the parameter spells it: 32 and 32.0 are equal."""
     if isinstance(parameter, RangeConfig):
         return int(value) if parameter.whole else float(value)
     return next(one for one in parameter.values if _text(one) == _text(value))
 
 
 def _text(value: object) -> str:
-    """A value as it is compared: 1 and 1.0 are the same, true is no number."""
+    """Return a value as text for comparison: 1 equals 1.0, and true is not a number."""
     if isinstance(value, bool | str):
         return as_text(value)
     if isinstance(value, int | float):

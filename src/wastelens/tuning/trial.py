@@ -1,4 +1,4 @@
-"""One trial of ``tune``: a training on train and val alone, in a run below the study's, ended early where hopeless."""
+"""One trial of ``tune``: a training on train and val alone, in a child run of the search, ended early if hopeless."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ from wastelens.tuning.space import Space, Values
 from wastelens.tuning.trials import ERROR, RUN_ID, STOPPED, TrialFailed, TrialStore
 
 STATE, TRIAL_RUN = "state", "trial_run"
-INTERRUPTED = "it was interrupted: the next call does it again"
-_CELL = "cell"  # by which studies, too, know an encoder
+INTERRUPTED = "it was interrupted: the next call repeats it"
+_CELL = "cell"  # studies recognise an encoder by it too
 _LONGEST_REASON = 500
 
 
-class _EndedEarly(WastelensError):  # noqa: N818  no error: a way out of the training loop
-    """The pruner or the clock ended a trial."""
+class _EndedEarly(WastelensError):  # noqa: N818  not an error: a way out of the training loop
+    """The pruner or the time limit ended a trial."""
 
 
-class DefaultsNotDone(WastelensError):  # noqa: N818  a state, no error
-    """The clock ended the trial of the defaults: the next call does it again, as nothing is better than half of it."""
+class DefaultsNotDone(WastelensError):  # noqa: N818  a state, not an error
+    """The time limit ended the trial of the defaults: the next call repeats it, as all others are judged by it."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Does the trials of a study.
+    """Runs the trials of a search.
 
     Attributes:
-        space: that they come from.
-        store: that deals them out.
+        space: of the trials' values.
+        store: that hands trials out.
         dataset: that they train on.
         tracker: where their runs go.
-        study: the id of the study's run.
-        time_is_up: whether a trial is to end after this epoch.
+        search_run: the id of the search's run.
+        time_is_up: returns whether a trial has to end after this epoch.
     """
 
     space: Space
     store: TrialStore
     dataset: PreparedDataset
     tracker: Tracker
-    study: str
+    search_run: str
     time_is_up: Callable[[], bool]
 
     def run(self, trial: Trial) -> float:
-        """Train what the trial suggests; returns the best val_macro_ap.
+        """Train with the suggested values and return the best val_macro_ap.
 
         Raises:
             TrialPruned: it was ended early.
-            TrialFailed: it came to nothing; the study goes on.
-            DefaultsNotDone: it is that of the defaults, and the time is up.
-            ConfigError: not even the defaults can be trained.
+            TrialFailed: it failed; the search goes on.
+            DefaultsNotDone: it is the trial of the defaults, and the time is up.
+            ConfigError: even the defaults cannot be trained.
         """
         defaults = self.store.is_defaults(trial)
         values = self.store.suggest(trial)
@@ -77,7 +77,7 @@ class Trials:
                 tracked.log_parameters(values)
                 return self._watched(trial, values, tracked)
         except EndsLater:
-            self.tracker.finish(trial.user_attrs[RUN_ID], "KILLED")  # as MLflow's own storage for Optuna has it
+            self.tracker.finish(trial.user_attrs[RUN_ID], "KILLED")  # like MLflow's own storage for Optuna
             raise (DefaultsNotDone if defaults else TrialPruned) from None
         finally:
             forget_networks()
@@ -85,7 +85,7 @@ class Trials:
     def _tags(self, trial: Trial) -> dict[str, object]:
         return {
             "step": "trial",
-            "study": self.study,
+            "study": self.search_run,
             "trial": trial.number,
             "defaults": self.store.is_defaults(trial),
             STATE: RUNNING,
@@ -95,7 +95,7 @@ class Trials:
         }
 
     def _watched(self, trial: Trial, values: Values, tracked: Run) -> float:
-        """Train, and say how that ended."""
+        """Train, and log how the trial ended."""
         started = time.monotonic()
         try:
             config = self.space.settings(values)
@@ -106,7 +106,7 @@ class Trials:
             tracked.set_tags({STATE: PRUNED, **trial.user_attrs.get(STOPPED, {})})
             raise EndsLater from None
         except KeyboardInterrupt:
-            with contextlib.suppress(RunError):  # where MLflow's store is away, the next call tells it
+            with contextlib.suppress(RunError):  # if MLflow's store is unreachable, the next call logs it
                 tracked.set_tags({STATE: FAILED, ERROR: INTERRUPTED})
             raise
         except Exception as error:
@@ -115,7 +115,7 @@ class Trials:
             reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
             trial.set_user_attr(ERROR, reason)
             tracked.set_tags({STATE: FAILED, ERROR: reason})
-            warn(f"Trial {trial.number} failed: {reason} The study goes on.")
+            warn(f"Trial {trial.number} failed: {reason} The search goes on.")
             raise TrialFailed(reason) from None
         closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
         minutes = (time.monotonic() - started) / 60
@@ -131,7 +131,7 @@ class Trials:
 
         def after_epoch(epoch: int, best_value: float) -> None:
             trial.report(best_value, epoch)
-            if epoch == epochs:  # Hyperband would prune it even then, and it is complete
+            if epoch == epochs:  # it is complete, but Hyperband would still prune it
                 return
             if not self.store.is_defaults(trial) and self.store.should_prune(trial, epoch):
                 raise _EndedEarly
@@ -143,7 +143,7 @@ class Trials:
         return progress
 
     def _pretrained(self, start: Start, trial_run: str) -> Start:
-        """The start from an encoder, where the settings ask for one: a finished run's of the same settings, if any."""
+        """Add the encoder that the settings require, from a finished run with equal settings if there is one."""
         if start.config.pretrained != "auto":
             return start
         wanted = start.config.pretraining()
@@ -155,7 +155,7 @@ class Trials:
 
 
 def _is_of_this_trial(error: Exception, *, defaults: bool) -> bool:
-    """Whether other settings may do better; what is wrong with the defaults' is wrong with all."""
+    """Return whether other settings may work; a wrong configuration of the defaults affects every trial."""
     if isinstance(error, ConfigError):
         return not defaults
     return isinstance(error, NonFiniteLossError | BalanceError | MemoryError) or is_out_of_memory(error)

@@ -1,4 +1,4 @@
-"""Trials one after another in this process, and what is said of them meanwhile."""
+"""Trials one after another in this process, with lines on their progress."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from wastelens.tracking.tracker import Tracker
 from wastelens.tuning.results import LEFT_ALONE, LOST
 from wastelens.tuning.space import Space
 from wastelens.tuning.trial import STATE, TRIAL_RUN, DefaultsNotDone, Trials
-from wastelens.tuning.trials import ERROR, RUN_ID, Standing, TrialStore, is_lost
+from wastelens.tuning.trials import ERROR, RUN_ID, SearchProgress, TrialStore, is_lost
 
 _MINUTE_S = 60.0
 
 
 class Clock:
-    """The wall clock of a call."""
+    """The time limit of a call."""
 
     def __init__(self, seconds: float | None) -> None:
         self._until = None if seconds is None else time.monotonic() + seconds
 
     def is_up(self) -> bool:
-        """Whether the time is over."""
+        """Return whether the time is over."""
         return self._until is not None and time.monotonic() >= self._until
 
     def left(self) -> float | None:
-        """Seconds; None where there is no limit."""
+        """Return the seconds left; None for no limit."""
         return None if self._until is None else max(self._until - time.monotonic(), 0.0)
 
 
@@ -41,12 +41,12 @@ def do_trials(
     store: TrialStore,
     dataset: PreparedDataset,
     tracker: Tracker,
-    study: str,
+    search_run: str,
     clock: Clock,
 ) -> None:
-    """Do trials in this process until none is left, and say after each how far the study is."""
+    """Run trials in this process until none is left, and report progress after each."""
     load_backend()
-    trials = Trials(space, store, dataset, tracker, study, clock.is_up)
+    trials = Trials(space, store, dataset, tracker, search_run, clock.is_up)
     told = Teller(store, clock)
 
     def one(trial: Trial) -> float:
@@ -60,25 +60,25 @@ def do_trials(
 
 
 class Teller:
-    """Says how far a study is, in a line, whenever that has changed."""
+    """Reports the progress of a search in a line, whenever it has changed."""
 
     def __init__(self, store: TrialStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._began = time.monotonic()
-        self._done_before = store.standing().done
+        self._done_before = store.progress().done
         self._told = ""
 
-    def line(self, standing: Standing) -> str:
-        """Trials done, pruned and failed, the best so far, the time left."""
-        # Of a study of which more was asked before, more may be done than now is asked for.
-        asked = f" of {self._store.asked}" if standing.done <= self._store.asked else ""
-        line = f"Trials: {standing.done}{asked} done"
-        if standing.done:
-            line += f" ({standing.pruned} pruned, {standing.failed} failed)"
-        if standing.best is not None and standing.best.value is not None:
-            line += f", best val_macro_ap {standing.best.value:.3f} (trial {standing.best.number})"
-        return f"{line}{self._time_left(standing.done)}."
+    def line(self, progress: SearchProgress) -> str:
+        """Return the line: trials done, pruned and failed, the best so far, and the time left."""
+        # If earlier calls asked for more trials, more may be done than this call asks for.
+        asked = f" of {self._store.asked}" if progress.done <= self._store.asked else ""
+        line = f"Trials: {progress.done}{asked} done"
+        if progress.done:
+            line += f" ({progress.pruned} pruned, {progress.failed} failed)"
+        if progress.best is not None and progress.best.value is not None:
+            line += f", best val_macro_ap {progress.best.value:.3f} (trial {progress.best.number})"
+        return f"{line}{self._time_left(progress.done)}."
 
     def _time_left(self, done: int) -> str:
         elapsed = time.monotonic() - self._began
@@ -91,16 +91,16 @@ class Teller:
         return f", about {left / _MINUTE_S:.0f} min left" if left >= _MINUTE_S else f", about {left:.0f} s left"
 
     def say_if_changed(self) -> None:
-        """Say the line, unless nothing has happened since the last one."""
-        standing = self._store.standing()
-        state = f"{standing.done} {standing.best.number if standing.best else ''}"
+        """Print the line unless nothing has changed since the last one."""
+        progress = self._store.progress()
+        state = f"{progress.done} {progress.best.number if progress.best else ''}"
         if state != self._told:
-            say(self.line(standing), "bold")
+            say(self.line(progress), "bold")
             self._told = state
 
 
 def end_lost_runs(store: TrialStore, tracker: Tracker) -> None:
-    """The runs of trials that ended with their workers, and of their pretrainings, do not stay RUNNING for ever."""
+    """End the runs of trials whose workers died, and of their pretrainings, which would stay RUNNING."""
     for trial in store.ended_with_workers():
         if run_id := trial.user_attrs.get(RUN_ID):
             _end_lost_run(run_id, tracker, LOST if is_lost(trial) else LEFT_ALONE)
@@ -118,5 +118,5 @@ def _end_lost_run(run_id: str, tracker: Tracker, reason: str) -> None:
         return
     if stored.tags.get(STATE) != FAILED:
         stored.run.set_tags({STATE: FAILED, ERROR: reason})
-    if stored.status not in ("FAILED", "KILLED"):  # FINISHED, too: by a worker that was taken for dead, and woke up
+    if stored.status not in ("FAILED", "KILLED"):  # FINISHED too, by a worker that was presumed dead and woke up
         tracker.finish(run_id, "FAILED")

@@ -55,7 +55,7 @@ def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: 
             interrupts.check()
             time.sleep(_LOOK_S)
             dead |= _told_of_the_dead(processes, dead)
-            standing = store.standing()
+            standing = store.progress()
             done = min(standing.done, store.asked)
             bar.advance(done - shown)
             shown = done
@@ -63,8 +63,8 @@ def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: 
     told.say_if_changed()
     dead |= _told_of_the_dead(processes, dead)  # the last of them may have died since
     with database_errors(config):
-        store.fail_the_dead_of_here()
-        left = store.asked - store.standing().done
+        store.fail_dead_local_trials()
+        left = store.asked - store.progress().done
     if left > 0 and len(dead) == len(processes):
         raise WorkersError(f"All workers died, and {left} trials are left. The same command goes on with them.")
 

@@ -1,4 +1,4 @@
-"""A study in words: numbers as people read them, the verdict, what would decide it, and what must not be overlooked."""
+"""The findings of a study in words: numbers as text, the verdict, what would decide it, checks and warnings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, Verdict
+from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, ChangeVerdict
 from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP
 from wastelens.studies.results import FINISHED
 
@@ -18,17 +18,17 @@ Row = Mapping[Hashable, Any]
 UNKNOWN = "–"
 SEVERAL = "settings"  # the factor's name where arms differ in several settings
 _NAMED_IN_A_LINE = 5
-_ONE_SEED = "one seed a fold tells nothing of other trainings"
+_ONE_SEED = "one seed per fold says nothing about other trainings"
 _SAME_FLOOR = 1e-9  # floors of the same labels differ by rounding alone
 
 
 @dataclass(frozen=True)
-class Statement:
-    """What one comparison has shown.
+class Finding:
+    """The finding of one comparison.
 
     Attributes:
-        text: the finding with its numbers, one sentence.
-        verdict: helps, hurts, undecided; or empty where nothing could be compared.
+        text: one sentence with its numbers.
+        verdict: helps, hurts or undecided; empty where nothing could be compared.
         decider: what would decide it; empty where it is decided.
     """
 
@@ -39,12 +39,12 @@ class Statement:
 
 @dataclass(frozen=True)
 class Caution:
-    """Something that must not be overlooked, or that was looked for and is not there.
+    """The outcome of a check: a warning, or a note that all is well.
 
     Attributes:
         text: one or two sentences.
-        cells: those that it is about, with their run ids.
-        grave: whether there is something.
+        cells: names and run ids of the cells concerned.
+        grave: whether it is a warning.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Caution:
 
     @property
     def line(self) -> str:
-        """The text, and the first few cells by name."""
+        """The text, followed by the names of the first few cells."""
         if not self.cells:
             return self.text
         names = [name for name, _ in self.cells[:_NAMED_IN_A_LINE]]
@@ -62,33 +62,38 @@ class Caution:
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
-    """A frame's rows, column → value."""
+    """Return the rows of a frame, column → value."""
     return list(frame.to_dict("records"))
 
 
 def macro_ap_rows(comparisons: pd.DataFrame) -> list[Row]:
-    """The comparisons that the verdict is about."""
+    """Return the comparisons on macro AP, which the verdict is about."""
     return rows_of(comparisons[comparisons["metric"] == MACRO_AP])
 
 
 def number(value: float, decimals: int = 3) -> str:
-    """``0.312``, or a dash where it is not known; zero has no sign."""
+    """Return ``0.312``, or a dash where the value is unknown; zero has no sign."""
     return f"{value:z,.{decimals}f}" if _known(value) else UNKNOWN
 
 
 def signed(value: float) -> str:
-    """``+0.012``, or a dash where it is not known."""
+    """Return ``+0.012``, or a dash where the value is unknown."""
     return f"{value:+z.3f}" if _known(value) else UNKNOWN
 
 
 def difference(row: Row, prefix: str = "") -> str:
-    """``+0.012 [-0.004, +0.028]``, or why there is no interval; prefix: of the columns, as ``without_collapsed_``."""
+    """Return ``+0.012 [-0.004, +0.028]``, or the reason why there is no interval.
+
+    Args:
+        row: of the comparisons.
+        prefix: of the columns to read, such as ``without_collapsed_``.
+    """
     value, low, high = (row[f"{prefix}{name}"] for name in ("difference", "low", "high"))
     if not _known(value):
         return UNKNOWN
     if _known(low) and _known(high):
         return f"{signed(value)} [{signed(low)}, {signed(high)}]"
-    # the standard error is that of all pairs; what there is without collapsed ones is not known here
+    # The standard error is that of all pairs; it says nothing about the pairs without collapsed cells.
     reason = "" if prefix else f": {_no_interval(row)}"
     return f"{signed(value)} (no interval{reason})"
 
@@ -98,74 +103,77 @@ def _no_interval(row: Row) -> str:
 
 
 def p_value(value: float) -> str:
-    """``0.041``, or ``< 0.001``, or a dash."""
+    """Return ``0.041``, or ``< 0.001``, or a dash where it is unknown."""
     if not _known(value):
         return UNKNOWN
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def counted(count: float, what: str) -> str:
-    """``1 seed``, ``3 seeds``."""
+    """Return ``1 seed`` or ``3 seeds``."""
     return f"{int(count):,} {what}{'' if count == 1 else 's'}"
 
 
 def joined(parts: Iterable[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
     *most, last = parts
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def arm_name(factor: str, level: object) -> str:
-    """``augment=true``; where arms differ in several settings, the level spells them out itself."""
+    """Return ``augment=true``; where arms differ in several settings, the level itself spells them out."""
     return str(level) if factor == SEVERAL else f"{factor}={level}"
 
 
 def cell_name(row: Row, factor: str) -> str:
-    """``vgg16, augment=true, labels_percent=10, seed 3, fold 2``."""
+    """Return ``vgg16, augment=true, labels_percent=10, seed 3, fold 2``."""
     parts = (row["model"], arm_name(factor, row["arm"]), row["stratum"], f"seed {row['seed']}", f"fold {row['fold']}")
     return ", ".join(part for part in parts if part)
 
 
 def contrast_name(row: Row, factor: str) -> str:
-    """``augment=true against false, at labels_percent=10``."""
+    """Return ``augment=true against false, at labels_percent=10``."""
     at = f", at {row['stratum']}" if row["stratum"] else ""
     return f"{arm_name(factor, row['second'])} against {row['first']}{at}"
 
 
 def seeds_to_decide(row: Row) -> str:
-    """How many seeds would decide an undecided comparison, for a table; a dash where that cannot be told."""
+    """Return how many seeds would decide an undecided comparison, for a table; a dash where that is unknown."""
     if row["verdict"] != "undecided" or not _known(row["low"]) or not row["training_known"]:
         return UNKNOWN
     if _known(row["seeds_needed"]):
         return f"{_needed(row)} instead of {int(row['seeds'])}"
-    return "none would do" if row["difference"] else UNKNOWN
+    return "none" if row["difference"] else UNKNOWN
 
 
 def decider(row: Row) -> str:
-    """What would decide an undecided comparison; empty where it is decided."""
+    """Say what would decide an undecided comparison; "" where it is decided."""
     if row["verdict"] != "undecided":
         return ""
     if not row["training_known"]:
-        return f"It is undecided whatever p says: {_ONE_SEED}; run at least 3."
-    if row["difference"] == 0:  # no number of anything makes a finding of it
+        return f"Undecided whatever p says: {_ONE_SEED}; run at least 3."
+    if row["difference"] == 0:  # no number of seeds or photos would change that
         return ""
     if not _known(row["low"]):
-        return "So few groups of photos say nothing of other photos: test photos of more groups would decide it."
+        return (
+            "There are too few groups of photos to judge other photos by: test photos from more groups would decide it."
+        )
     if _known(row["seeds_needed"]):
-        return f"About {_needed(row)} seeds instead of {int(row['seeds'])} would decide it, if the difference stays so."
-    return "No number of seeds would decide it: the photos are too few; more folds or photos would."
+        seeds = f"{_needed(row)} seeds instead of {int(row['seeds'])}"
+        return f"About {seeds} would decide it if the difference stays the same."
+    return "No number of seeds would decide it: there are too few photos; more folds or photos would."
 
 
-def statement(row: Row, factor: str) -> Statement:
-    """The finding on test macro AP over all models, or on the only one."""
+def statement(row: Row, factor: str) -> Finding:
+    """Return the finding on test macro AP over all models, or on the only model."""
     scope = f"over {ALL_MODELS}" if row["model"] == ALL_MODELS else f"for {row['model']}"
     size = f"{counted(row['seeds'], 'seed')} x {counted(row['folds'], 'fold')}, {counted(row['groups'], 'group')} of"
     text = f"{contrast_name(row, factor)}: {row['verdict']} {scope}: test macro AP {difference(row)}, {size} photos."
-    return Statement(text, row["verdict"], decider(row))
+    return Finding(text, row["verdict"], decider(row))
 
 
-def model_statements(comparisons: pd.DataFrame) -> list[Statement]:
-    """A finding a model, in a sentence that follows the verdict; nothing where the verdict is on models alone."""
+def model_statements(comparisons: pd.DataFrame) -> list[Finding]:
+    """Return a finding for each model, to follow the verdict; none where the verdict is about single models already."""
     rows = _model_rows(comparisons)
     of_models = [
         [row for row in rows if row["model"] == model] for model in dict.fromkeys(row["model"] for row in rows)
@@ -173,10 +181,10 @@ def model_statements(comparisons: pd.DataFrame) -> list[Statement]:
     return [_of_model(found[0]) if len(found) == 1 else _of_many(found) for found in of_models]
 
 
-def _of_model(row: Row) -> Statement:
+def _of_model(row: Row) -> Finding:
     means = f"from {number(row['first_mean'])} to {number(row['second_mean'])}"
     numbers = f"{difference(row)}, {means}, p adjusted {p_value(row['p_adjusted'])}, {counted(row['pairs'], 'pair')}"
-    return Statement(
+    return Finding(
         f"{row['model']}: {row['verdict']}: {numbers}; {_short_decider(row)}".rstrip("; ") + ".", row["verdict"]
     )
 
@@ -190,31 +198,31 @@ def _short_decider(row: Row) -> str:
     return "no number of seeds would decide it" if not _known(row["seeds_needed"]) else f"seeds to decide: {seeds}"
 
 
-def _of_many(rows: Sequence[Row]) -> Statement:
-    return Statement(f"{rows[0]['model']}: {_tally(rows)}.", _common(rows))
+def _of_many(rows: Sequence[Row]) -> Finding:
+    return Finding(f"{rows[0]['model']}: {_tally(rows)}.", _common(rows))
 
 
 def _tally(rows: Sequence[Row]) -> str:
-    """``helps in 1 and undecided in 3 of 4 comparisons``."""
-    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in get_args(Verdict)}
+    """Return ``helps in 1 and undecided in 3 of 4 comparisons``."""
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in get_args(ChangeVerdict)}
     found = joined(f"{verdict} in {count}" for verdict, count in counts.items() if count)
     return f"{found} of {counted(len(rows), 'comparison')}"
 
 
 def _common(rows: Sequence[Row]) -> str:
-    """The verdict that all rows share, or undecided."""
+    """Return the verdict that all rows share, or undecided."""
     verdicts_found = {row["verdict"] for row in rows}
     return str(verdicts_found.pop()) if len(verdicts_found) == 1 else "undecided"
 
 
 def main_rows(comparisons: pd.DataFrame) -> list[Row]:
-    """Of each contrast and stratum the row on test macro AP that stands for it: all models, or those there are."""
+    """Return, for each contrast and stratum, its row on test macro AP: that of all models, or else of each model."""
     pooled = _pooled(comparisons)
     return [row for row in macro_ap_rows(comparisons) if row["model"] == ALL_MODELS or _contrast(row) not in pooled]
 
 
 def _model_rows(comparisons: pd.DataFrame) -> list[Row]:
-    """The rows on test macro AP that `main_rows` leaves out."""
+    """Return the rows on test macro AP that `main_rows` leaves out."""
     pooled = _pooled(comparisons)
     return [row for row in macro_ap_rows(comparisons) if row["model"] != ALL_MODELS and _contrast(row) in pooled]
 
@@ -227,47 +235,53 @@ def _contrast(row: Row) -> tuple[str, str]:
     return row["stratum"], row["second"]
 
 
-def verdicts(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> list[Statement]:
-    """The verdict: one statement, or, where there are several contrasts or strata, a summary and one of each."""
+def verdicts(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> list[Finding]:
+    """Return the verdict: one finding, or, for several contrasts or strata, a summary followed by one for each."""
     rows = main_rows(comparisons)
     statements = [statement(row, factor) for row in rows]
     if not rows:
         finished = int((cells["status"] == FINISHED).sum())
         fact = f"{finished} of {counted(len(cells), 'cell')} finished, and no two of them differ in {factor} alone"
-        return [Statement(f"Nothing can be said of {factor} yet: {fact}. Run the study again to fill the gaps.", "")]
+        return [Finding(f"Nothing can be said about {factor} yet: {fact}. Run the study again to fill the gaps.", "")]
     if len(rows) == 1:
         return statements
     seconds = joined(dict.fromkeys(str(row["second"]) for row in rows))
     scope = f"over {ALL_MODELS}, " if all(row["model"] == ALL_MODELS for row in rows) else ""
     text = f"{arm_name(factor, seconds)} against {rows[0]['first']}: {scope}{_tally(rows)} of test macro AP."
-    return [Statement(text, _common(rows)), *statements]
+    return [Finding(text, _common(rows)), *statements]
 
 
 def controls_warning(cells: pd.DataFrame) -> str:
-    """What the verdict has to begin with where most cells are not above the controls; empty otherwise."""
+    """Return the warning that precedes the verdict where most cells are not above the controls; "" otherwise."""
     finished = cells[cells["status"] == FINISHED]
     not_above = int((~finished["above_controls"].astype(bool)).sum())
     if 2 * not_above <= len(finished):
         return ""
     return (
-        f"{not_above} of {counted(len(finished), 'cell')} are not surely above the strongest control: the difference "
-        "is one between models that may not have looked at the litter."
+        f"{not_above} of {counted(len(finished), 'cell')} are not reliably above the strongest control: the difference "
+        "is between models that may not have looked at the litter."
     )
 
 
 def tasks_warning(cells: pd.DataFrame, factor: str, arms: Sequence[str]) -> str:
-    """What stands beside the verdict where the arms, the first one first, have other labels; empty otherwise."""
+    """Return the warning beside the verdict where the arms have different labels; "" otherwise.
+
+    Args:
+        cells: of the study.
+        factor: the compared one.
+        arms: its levels, starting with the one that the others are compared with.
+    """
     apart = [text for arm in arms[1:] if (text := _floors_apart(cells, factor, arms[0], arm))]
     if not apart:
         return ""
     return (
-        "The arms have other labels: part of the difference is one between tasks, not between trainings. What says the "
-        f"same of every photo scores a macro AP of {'; '.join(apart)}."
+        "The arms have different labels: part of the difference is between tasks, not between trainings. A predictor "
+        f"that says the same of every photo scores a macro AP of {'; '.join(apart)}."
     )
 
 
 def _floors_apart(cells: pd.DataFrame, factor: str, first: str, second: str) -> str:
-    """``0.268 with mapping=taco and 0.274 with mapping=other (+0.006)``; empty where each fold's floors are equal."""
+    """Return ``0.268 with mapping=taco and 0.274 with mapping=other (+0.006)``; "" where each fold has equal floors."""
     floors = cells.pivot_table("floor_macro_ap", ["stratum", "fold"], "arm")
     if not {first, second} <= set(floors):
         return ""
@@ -280,28 +294,28 @@ def _floors_apart(cells: pd.DataFrame, factor: str, first: str, second: str) -> 
 
 
 def correction(comparisons: pd.DataFrame) -> str:
-    """For how many comparisons the verdicts are corrected, and what that means for the intervals."""
+    """Say for how many comparisons the verdicts are corrected, and what that means for the intervals."""
     made = sum(_known(row["p_value"]) for row in macro_ap_rows(comparisons))
     if not made:
         return ""
     return (
         f"Verdicts on macro AP are corrected for {counted(made, 'comparison')} (Holm): p adjusted below "
-        f"{SIGNIFICANCE:g} helps or hurts, the rest is undecided. An interval is that of its "
-        "comparison alone: it may leave out zero and the verdict still be undecided."
+        f"{SIGNIFICANCE:g} helps or hurts, the rest is undecided. Intervals are not "
+        "corrected: one may exclude zero while the verdict is still undecided."
     )
 
 
 def cautions(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> list[Caution]:
-    """What must not be overlooked: collapsed and missing cells, those that controls beat, too few seeds or folds."""
+    """Check for missing and collapsed cells, cells that controls beat, and too few seeds or folds."""
     finished = cells[cells["status"] == FINISHED]
     found = [_unfinished(cells, factor)]
     if len(finished):
         found += [_collapsed(finished, comparisons, factor), _below_control(finished, factor)]
-    return found + _one_of_its_kind(macro_ap_rows(comparisons))
+    return found + _single_seed_or_fold(macro_ap_rows(comparisons))
 
 
-def _one_of_its_kind(rows: Sequence[Row]) -> list[Caution]:
-    """One seed, or one fold: what others would have come to is in no interval."""
+def _single_seed_or_fold(rows: Sequence[Row]) -> list[Caution]:
+    """Warn of a single seed or fold: no interval covers how others would have turned out."""
     found = []
     if unknown := sum(not row["training_known"] for row in rows):
         undecided = f"{unknown} of {counted(len(rows), 'comparison')} of test macro AP undecided whatever p says"
@@ -310,7 +324,7 @@ def _one_of_its_kind(rows: Sequence[Row]) -> list[Caution]:
         found.append(
             Caution(
                 "One fold: the intervals hold for other test photos and other seeds of this one set of training "
-                "photos. What other training photos would change is in none of them: train on several folds."
+                "photos. None of them covers the effect of other training photos: train on several folds."
             )
         )
     return found
@@ -321,7 +335,7 @@ def _unfinished(cells: pd.DataFrame, factor: str) -> Caution:
     if not len(rest):
         return Caution(f"All {counted(len(cells), 'planned cell')} finished.", grave=False)
     counts = joined(f"{count} {status}" for status, count in rest["status"].value_counts().items())
-    text = f"Of {counted(len(cells), 'planned cell')} {counts}: the comparisons leave out their pairs."
+    text = f"{counted(len(cells), 'planned cell')}: {counts}; their pairs are left out of the comparisons."
     return Caution(text, _named(rest, factor))
 
 
@@ -335,7 +349,7 @@ def _collapsed(finished: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -
 
 
 def lost_pairs(row: Row) -> int:
-    """How many pairs of a comparison have a collapsed cell."""
+    """Return how many pairs of a comparison have a collapsed cell."""
     left = row["without_collapsed_pairs"]
     return int(row["pairs"] - left) if _known(left) else 0
 
@@ -354,10 +368,10 @@ def _below_control(finished: pd.DataFrame, factor: str) -> Caution:
     unsure = int((~finished["above_controls"].astype(bool)).sum())
     total = counted(len(finished), "cell")
     doubt = (
-        f"{unsure} of {total} are not surely above it: they collapsed, or the interval of their gain over it reaches "
+        f"{unsure} of {total} are not reliably above it: they collapsed, or the interval of their gain over it reaches "
         "down to zero."
         if unsure
-        else f"All {total} are surely above it."
+        else f"All {total} are reliably above it."
     )
     if not flagged.any():
         return Caution(f"No cell scores below its strongest control. {doubt}", grave=unsure > 0)
