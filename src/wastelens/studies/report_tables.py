@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from wastelens.evaluation.paired import ALL_MODELS, AP
-from wastelens.figures.style import spoken
+from wastelens.figures.style import label_text
 from wastelens.studies import findings
 from wastelens.studies.contents import StudyContents
 from wastelens.studies.findings import UNKNOWN, Row, number
@@ -90,7 +90,7 @@ def material_tables(contents: StudyContents) -> list[ReportTable]:
         models = sorted({model: None for model, _ in rows}, key=lambda model: model != ALL_MODELS)
         metrics = [f"{AP}{material}" for material in contents.materials]
         body = [
-            [spoken(metric.removeprefix(AP)), *(_material_cell(rows.get((model, metric))) for model in models)]
+            [label_text(metric.removeprefix(AP)), *(_material_cell(rows.get((model, metric))) for model in models)]
             for metric in metrics
         ]
         marks = frozenset(
