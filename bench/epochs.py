@@ -17,11 +17,12 @@ from wastelens.config.train import TrainConfig
 from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.data.photos.cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.prepared.tables import TrainTable
-from wastelens.models.registry import build_model
 from wastelens.system.machine import worker_count
 from wastelens.training.checkpoint import Progress
-from wastelens.training.fit import _on_logits, _train_epoch, build_optimizer
+from wastelens.training.fit import build_optimizer, compiled_on_logits
+from wastelens.training.loop import Batches, TrainingLoop
 from wastelens.training.losses import build_loss
+from wastelens.training.schedules import learning_rate
 
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
 SIDE_PX = 160
@@ -30,8 +31,20 @@ BATCH = 32
 
 
 def _compiled(config: TrainConfig, side_px: int) -> Any:
-    model = build_model(config.network, image_side_px=side_px, outputs=len(MATERIALS), seed=0)
-    return _on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
+    model = config.network.build(image_side_px=side_px, outputs=len(MATERIALS), seed=0)
+    return compiled_on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
+
+
+def _train(trained: Any, batches: Batches, config: TrainConfig, progress: Progress) -> None:
+    TrainingLoop(
+        trained,
+        batches,
+        config.fit,
+        rate=lambda at: learning_rate(config.schedule, at, 1000),
+        measure=lambda: (0.0, {}),
+        watcher=Silent(),
+        remedy="",
+    ).train_epoch(progress)
 
 
 def _table(count: int) -> TrainTable:
@@ -67,7 +80,7 @@ def against_memory() -> list[Measurement]:
             epoch = iter(range(1000))
 
             def ours(batches: TrainingBatches = batches, epoch: Any = epoch) -> None:
-                _train_epoch(trained, batches, Progress(next(epoch)), config.schedule, 1000, Silent())
+                _train(trained, batches, config, Progress(next(epoch)))
 
             ours()
             in_memory()
@@ -119,7 +132,7 @@ def against_predecessor() -> list[Measurement]:
             trained.fit(flow, epochs=1, verbose=0)
 
         def ours() -> None:
-            _train_epoch(trained, batches, Progress(), config.schedule, 10, Silent())
+            _train(trained, batches, config, Progress())
 
         ours()
         predecessor()

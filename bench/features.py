@@ -14,11 +14,12 @@ from wastelens.config.files import load_config
 from wastelens.config.train import TrainConfig
 from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.models.freezing import freeze, frozen_cut, split_model
-from wastelens.models.registry import build_model
 from wastelens.training.checkpoint import Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
-from wastelens.training.fit import Batches, _on_logits, _train_epoch, build_optimizer
+from wastelens.training.fit import build_optimizer, compiled_on_logits
+from wastelens.training.loop import Batches, TrainingLoop
 from wastelens.training.losses import build_loss
+from wastelens.training.schedules import learning_rate
 
 SIDE_PX = 128
 PHOTOS = 192
@@ -28,12 +29,20 @@ LIVE_EPOCHS = 2
 
 
 def _compiled(model: Any, config: TrainConfig) -> Any:
-    return _on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
+    return compiled_on_logits(model, build_optimizer(config.optimizer), build_loss(config.loss))
 
 
 def _train(trained: Any, batches: Batches, config: TrainConfig, epochs: int) -> None:
     for epoch in range(epochs):
-        _train_epoch(trained, batches, Progress(epochs_done=epoch), config.schedule, EPOCHS, Silent())
+        TrainingLoop(
+            trained,
+            batches,
+            config.fit,
+            rate=lambda at: learning_rate(config.schedule, at, EPOCHS),
+            measure=lambda: (0.0, {}),
+            watcher=Silent(),
+            remedy="",
+        ).train_epoch(Progress(epochs_done=epoch))
 
 
 def measure() -> list[Measurement]:
@@ -44,7 +53,7 @@ def measure() -> list[Measurement]:
     """
     config = load_config("train", parameters={"model": "vgg16"}, settings="weights=none")
     assert isinstance(config, TrainConfig)
-    model = build_model(config.network, image_side_px=SIDE_PX, outputs=6, seed=0)
+    model = config.network.build(image_side_px=SIDE_PX, outputs=6, seed=0)
     freeze(model, 1.0)
     features_model, head_model = split_model(model, str(frozen_cut(model)))
     table = _table(PHOTOS)

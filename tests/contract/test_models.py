@@ -1,4 +1,4 @@
-"""One contract that every model keeps; a new ``conf/model/*.yaml`` is held to it without a change here."""
+"""The contract that every model keeps; it covers a new ``conf/model/*.yaml`` without a change here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from tests.factories import config, photo_array
 
 from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError
-from wastelens.models.registry import build_model
 from wastelens.training.losses import binary_cross_entropy
 
 SIDE = 32
@@ -39,7 +38,7 @@ def network(request, keras):
 
 
 def built(network, outputs=OUTPUTS, seed=0, side=SIDE):
-    return build_model(network, image_side_px=side, outputs=outputs, seed=seed)
+    return network.build(image_side_px=side, outputs=outputs, seed=seed)
 
 
 def predicted(model, photos):

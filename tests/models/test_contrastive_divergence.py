@@ -15,7 +15,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 from wastelens.errors import DatasetError, NonFiniteLossError
 from wastelens.models import rbm
-from wastelens.models.contrastive_divergence import ContrastiveDivergence, _Draws
+from wastelens.models.contrastive_divergence import ContrastiveDivergence, _Draws, train_machine
 from wastelens.models.rbm import RestrictedBoltzmannMachine
 
 PLAIN = "learner.momentum=0 learner.weight_decay=0 learner.sparsity_target=0"
@@ -36,7 +36,7 @@ def rows(count=50, components=12, seed=0):
 
 
 def trained(data, hidden=5, seed=0, visible="bernoulli", **settings):
-    return RestrictedBoltzmannMachine(hidden, visible).fit(data, learner(**settings), seed=seed)
+    return train_machine(RestrictedBoltzmannMachine(hidden, visible), data, learner(**settings), seed=seed)
 
 
 def sigmoid(x):
@@ -200,7 +200,8 @@ def test_every_row_is_seen_once_also_in_the_last_short_batch():
 
 def test_reconstruction_error_is_the_mean_square_and_falls():
     data, errors = rows(200), []
-    RestrictedBoltzmannMachine(8).fit(
+    train_machine(
+        RestrictedBoltzmannMachine(8),
         data,
         learner(learning_rate=0.2, epochs=20),
         seed=0,
@@ -272,8 +273,12 @@ def test_bfloat16_learns_as_much(visible):
     rate = 0.1 if visible == "bernoulli" else 0.01
     scores = []
     for mixed in (False, True):
-        m = RestrictedBoltzmannMachine(8, visible).fit(
-            data, learner(learning_rate=rate, epochs=20), seed=0, mixed_precision=mixed
+        m = train_machine(
+            RestrictedBoltzmannMachine(8, visible),
+            data,
+            learner(learning_rate=rate, epochs=20),
+            seed=0,
+            mixed_precision=mixed,
         )
         assert m.kernel_.dtype == np.float32
         scores.append(m.pseudo_likelihood(np.tile(data, (20, 1)), np.random.default_rng(0)).mean())

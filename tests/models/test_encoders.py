@@ -7,12 +7,11 @@ import pytest
 from tests.factories import config
 
 from wastelens.data.photos.shrink import shrink
-from wastelens.models.autoencoders import build_autoencoder
-from wastelens.models.belief_network import set_dense_weights, set_visible_statistics
 from wastelens.models.dbn import DeepBeliefNetwork
-from wastelens.models.encoders import build_encoder, build_encoder_network, copy_weights
-from wastelens.models.features import feature_network, features_of
+from wastelens.models.encoders import build_encoder, copy_weights, set_dense_weights, set_visible_statistics
+from wastelens.models.features import feature_network, predict_in_batches
 from wastelens.models.precision import multiplies_bfloat16, precision
+from wastelens.training.autoencoder_learning import build_autoencoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
@@ -76,7 +75,7 @@ def test_the_unrolled_network_gives_the_stacks_activations(keras, method, visibl
     # And so within the network that is fine-tuned.
     network_config = config("train", f"network.method={method}", model="dbn").network
     network_config = network_config.model_copy(update={"learner": how})
-    network = build_encoder_network(network_config, image_side_px=8, outputs=4, seed=5)
+    network = network_config.build(image_side_px=8, outputs=4, seed=5)
     copy_weights(encoder, network)
     top = keras.Model(network.input, network.get_layer(f"rbm{len(how.layers) - 1}").output)
     np.testing.assert_allclose(predicted(top, pictures), stack.transform(pictures), atol=1e-5)
@@ -93,12 +92,12 @@ def test_features_of_an_encoder_are_its_pooled_code_and_of_a_classifier_what_it_
     encoder = build_encoder(learner("conv_autoencoder"), image_side_px=16, seed=0)
     pictures = photos(70, 16)
     rows = np.arange(69, -1, -1)
-    features = features_of(feature_network(encoder), pictures, rows)
+    features = predict_in_batches(feature_network(encoder), pictures, rows)
     code = predicted(encoder, pictures[rows])
     np.testing.assert_allclose(features, np.concatenate([code.mean(axis=(1, 2)), code.max(axis=(1, 2))], 1), atol=1e-4)
     network_config = config("train", "network.method=dense_autoencoder network.hidden=[6]", model="autoencoder").network
-    classifier = build_encoder_network(network_config, image_side_px=16, outputs=4, seed=0)
-    assert features_of(feature_network(classifier), pictures, rows).shape == (70, 6)
+    classifier = network_config.build(image_side_px=16, outputs=4, seed=0)
+    assert predict_in_batches(feature_network(classifier), pictures, rows).shape == (70, 6)
 
 
 def test_precision_holds_inside_only(keras, monkeypatch, capsys):
@@ -111,7 +110,7 @@ def test_precision_holds_inside_only(keras, monkeypatch, capsys):
     monkeypatch.setattr("wastelens.models.precision.multiplies_bfloat16", lambda: False)
     with precision(True) as policy:
         assert policy == "float32"
-    assert "going on in float32" in capsys.readouterr().out
+    assert "using float32" in capsys.readouterr().out
 
 
 def test_processors_flags_are_read(keras, tmp_path, monkeypatch):

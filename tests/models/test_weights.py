@@ -16,11 +16,10 @@ import h5py
 import numpy as np
 import pytest
 
-from wastelens.config.networks import TransferConfig
 from wastelens.errors import ConfigError
 from wastelens.models import weights as weights_module
 from wastelens.models.freezing import backbone_layers
-from wastelens.models.transfer import build_transfer
+from wastelens.models.networks.transfer import TransferConfig
 from wastelens.models.weights import (
     PROBE_LIMIT_S,
     backbone_digest,
@@ -38,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 def built(backbone, seed=0, **changes):
     settings = {"kind": "transfer", "pooling": "average", "hidden": (), "dropout": 0.2, **changes}
     config = TransferConfig(backbone=backbone, **settings)
-    return build_transfer(config, image_side_px=SIDE, outputs=3, seed=seed)
+    return config.build(image_side_px=SIDE, outputs=3, seed=seed)
 
 
 def bare(keras, backbone):
@@ -255,8 +254,8 @@ def broken_files(folder, good):
     return {
         **dict.fromkeys(("truncated.weights.h5", "start.h5", "text.h5", "empty.h5"), "cannot be read as weights"),
         **dict.fromkeys(("text.keras", "text_inside.keras", "lying.h5", "linking.h5"), "cannot be read as weights"),
-        "folder.h5": "is no file",
-        "weights.pkl": "unknown kind",
+        "folder.h5": "is not a file",
+        "weights.pkl": "unknown file type",
         "nothing.h5": "holds no layers' weights",
         "other.keras": "no model.weights.h5 in the archive",
         "bomb.keras": "unpacks to",
@@ -324,7 +323,7 @@ def test_imagenet_without_an_answer_stops_soon(keras_folder, monkeypatch):
     with silent_server() as url:
         redirect_imagenet(monkeypatch, url)
         begun = time.monotonic()
-        with pytest.raises(ConfigError, match=r"vgg16 cannot be had: .*weights=FILE .*weights=none") as caught:
+        with pytest.raises(ConfigError, match=r"vgg16 are not available: .*weights=FILE .*weights=none") as caught:
             check_weights_available("vgg16", "imagenet")
         assert time.monotonic() - begun < 5
     assert url in str(caught.value)
@@ -342,7 +341,7 @@ def test_imagenet_with_a_hanging_name_lookup_stops_soon(keras_folder, monkeypatc
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     begun = time.monotonic()
-    with pytest.raises(ConfigError, match=r"cannot be had: no answer within 0\.3 s"):
+    with pytest.raises(ConfigError, match=r"are not available: no answer within 0\.3 s"):
         check_weights_available("efficientnetv2b0", "imagenet")
     assert time.monotonic() - begun < 5
     done.set()
@@ -353,7 +352,7 @@ def test_imagenet_behind_a_closed_door(keras_folder, monkeypatch):
     with silent_server() as url:
         pass
     redirect_imagenet(monkeypatch, url)
-    with pytest.raises(ConfigError, match=r"cannot be had: .*refused"):
+    with pytest.raises(ConfigError, match=r"are not available: .*refused"):
         check_weights_available("vgg16", "imagenet")
 
 
@@ -361,7 +360,7 @@ def test_a_failing_download_is_one_line(keras_folder, monkeypatch, vgg16, capsys
     with silent_server() as url:
         pass
     redirect_imagenet(monkeypatch, url)
-    assert_refused(vgg16, "vgg16", "imagenet", "cannot be had: URL fetch failure")
+    assert_refused(vgg16, "vgg16", "imagenet", "are not available: URL fetch failure")
     assert socket.getdefaulttimeout() is None
 
 
@@ -387,5 +386,5 @@ def test_half_a_download_in_keras_cache_is_none(keras_folder, monkeypatch):
     cached, _ = imagenet_source("vgg16")
     cached.parent.mkdir()
     cached.write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(ConfigError, match="cannot be had"):
+    with pytest.raises(ConfigError, match="are not available"):
         check_weights_available("vgg16", "imagenet")

@@ -98,5 +98,5 @@ def test_what_is_refused(prepared_folder: Path, tracker: MemoryTracker) -> None:
     other = clustered(prepared_folder, tracker)
     with pytest.raises(RunError, match="no network to use here"):
         clustered(prepared_folder, tracker, run_id=other.id)
-    with pytest.raises(RunError, match="learnt from fold=0"):
+    with pytest.raises(RunError, match="was trained on fold=0"):
         clustered(prepared_folder, tracker, run_id=tracker.runs[0].id, fold="1")

@@ -53,7 +53,7 @@ def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.Captu
     scores = [by_name[name].metrics["test_macro_ap"] for name in models]
     assert comparison["test_macro_ap"].tolist() == pytest.approx(scores)
     printed = capsys.readouterr().out
-    assert "What was learnt" in printed
+    assert "Results" in printed
     assert json.dumps("base plain seed 0")[1:-1] in printed
     assert_explains_the_best(parent, [by_name[name] for name in models], printed)
 
@@ -70,7 +70,7 @@ def assert_explains_the_best(parent: MemoryRun, models: list[MemoryRun], printed
     assert [run.id for run in models if (run.folder / "explanations").exists()] == [best.id]
     words = " ".join(printed.split())
     assert f"Where it looks: explanations/index.html among the artifacts of run {best.id}." in words
-    assert words.index("What was learnt") < words.rindex(" ".join(best.tags["explanations"].split()))
+    assert words.index("Results") < words.rindex(" ".join(best.tags["explanations"].split()))
 
 
 def test_methods_that_do_not_fit_the_best_model_lose_nothing(
@@ -87,7 +87,7 @@ def test_methods_that_do_not_fit_the_best_model_lose_nothing(
 
 @pytest.mark.parametrize(
     ("settings", "match"),
-    [("cluster.k=500", "k=500 clusters of 40 training photos"), ("cluster.run_id=nowhere", "no run 'nowhere'")],
+    [("cluster.k=500", "k=500 is more than the 40 training photos"), ("cluster.run_id=nowhere", "no run 'nowhere'")],
 )
 def test_what_cluster_would_refuse_stops_it_before_any_training(tmp_path: Path, settings: str, match: str) -> None:
     write_dataset(tmp_path / "litter", side=(48, 48))

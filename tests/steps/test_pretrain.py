@@ -13,7 +13,7 @@ from tests.factories import config, write_photo
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import DatasetError, NonFiniteLossError, RunError
-from wastelens.experiment import pretrain_one
+from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import pretrain
 
 METHODS = {
@@ -79,15 +79,15 @@ def test_the_encoder_is_a_model_of_photos(prepared_folder: Path, method: str) ->
 
 
 def interrupted_in(monkeypatch: pytest.MonkeyPatch, epoch_to_die_in: int) -> Any:
-    original = pretrain_one._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
         if epoch == epoch_to_die_in:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(pretrain_one._Watcher, "batch_done", dying)
-    return lambda: monkeypatch.setattr(pretrain_one._Watcher, "batch_done", original)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
+    return lambda: monkeypatch.setattr(EpochWatcher, "batch_done", original)
 
 
 @pytest.mark.parametrize("method", ["conv_autoencoder", "dbn"])

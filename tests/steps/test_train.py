@@ -16,6 +16,7 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetError, RunError
 from wastelens.experiment import fitting
+from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import train
 from wastelens.training import fit as fit_module
 
@@ -134,22 +135,22 @@ def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
 ) -> None:
     whole = trained(prepared_folder, "fit.epochs=4")
     tracker = MemoryTracker()
-    original = fitting._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def interrupted(self: Any, epoch: int) -> None:
         if epoch == 3:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(fitting._Watcher, "batch_done", interrupted)
+    monkeypatch.setattr(EpochWatcher, "batch_done", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, "fit.epochs=4", tracker)
     said = capsys.readouterr().out
-    assert f"Go on with: mlflow run . -e train --env-manager local -P dataset={prepared_folder / 'litter'}" in said
+    assert f"Resume it: mlflow run . -e train --env-manager local -P dataset={prepared_folder / 'litter'}" in said
     assert f"-P resume={tracker.runs[0].id} -P 'set=data_folder=" in said
     assert tracker.runs[0].status == "KILLED"
     assert sorted(tracker.runs[0].history) == [1, 2]
-    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
     resumed = trained(prepared_folder, "fit.epochs=4", tracker, resume=tracker.runs[0].id)
     assert resumed.status == "FINISHED"
     assert len(tracker.runs) == 1
@@ -210,7 +211,7 @@ def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
     tracker = MemoryTracker()
     with tracker.start("prepare"):
         pass
-    with pytest.raises(RunError, match="is no run of the step train"):
+    with pytest.raises(RunError, match="is not a train run, so train cannot resume it"):
         trained(prepared_folder, tracker=tracker, resume=tracker.runs[0].id)
     assert (tracker.runs[0].status, tracker.runs[0].name) == ("FINISHED", "prepare")
     finished = trained(prepared_folder, "fit.epochs=1", tracker)

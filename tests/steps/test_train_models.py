@@ -13,7 +13,7 @@ from tests.factories import config, slim_vgg, write_dataset
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, RunError
-from wastelens.experiment import fitting
+from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import prepare, pretrain, train
 
 TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
@@ -30,7 +30,7 @@ SMALL_VGG = "network.hidden=[8,4]"
 @pytest.fixture(autouse=True)
 def _slim_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
     """VGG16 by name, an eighth as wide."""
-    monkeypatch.setattr("wastelens.models.transfer.keras_backbone", slim_vgg)
+    monkeypatch.setattr("wastelens.models.backbones.vgg.Vgg16.build", slim_vgg)
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +98,18 @@ def test_interrupted_it_goes_on_with_the_pretraining_it_has(
     learner = "network.learner.widths=[4,8] network.learner.epochs=2"
     whole = trained(prepared_folder, learner, model="autoencoder")
     tracker = MemoryTracker()
-    module: Any = pretrain if dies_in == "pretraining" else fitting
-    original = module._Watcher.batch_done
+    module = "pretrain_one" if dies_in == "pretraining" else "fitting"
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
-        if epoch == 2:
+        if epoch == 2 and self.summary.__module__.endswith(module):
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(module._Watcher, "batch_done", dying)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, learner, tracker, model="autoencoder")
-    monkeypatch.setattr(module._Watcher, "batch_done", original)
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
     resumed = trained(prepared_folder, learner, tracker, model="autoencoder", resume=tracker.runs[0].id)
     assert [run.status for run in tracker.runs] == ["FINISHED", "FINISHED"]
     for epoch in (1, 2):
@@ -212,7 +212,7 @@ def test_killed_in_either_phase_it_goes_on_in_that_phase(
     phases = f"{SMALL_VGG} fine_tune.epochs=2 fine_tune.freeze=block5_conv2 fine_tune.learning_rate=0.001"
     whole = trained(prepared_folder, phases, model="vgg16", weights="none")
     tracker = MemoryTracker()
-    original = fitting._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
         if epoch == dies_in_epoch:
@@ -221,11 +221,11 @@ def test_killed_in_either_phase_it_goes_on_in_that_phase(
 
     # Small networks too are saved after every epoch here.
     monkeypatch.setattr("wastelens.training.checkpoint.CheckpointKeeper.SHARE_OF_TIME", 1.0)
-    monkeypatch.setattr(fitting._Watcher, "batch_done", dying)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, phases, tracker, model="vgg16", weights="none")
     assert sorted(tracker.runs[0].history) == list(range(1, dies_in_epoch))
-    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
     resumed = trained(prepared_folder, phases, tracker, model="vgg16", weights="none", resume=tracker.runs[0].id)
     assert sorted(resumed.history)[:4] == [1, 2, 3, 4]
     assert resumed.history[4]["loss"] == pytest.approx(whole.history[4]["loss"], rel=1e-3)
@@ -253,24 +253,22 @@ def test_weights_from_a_file_of_an_earlier_run(prepared_folder: Path, tmp_path: 
 
 
 def test_resuming_with_other_weights(prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wastelens.models.registry import build_model
-
     network = config("train", SMALL_VGG, model="vgg16").network
     file = tmp_path / "vgg.weights.h5"
-    build_model(network, image_side_px=32, outputs=6, seed=1).save_weights(file)
+    network.build(image_side_px=32, outputs=6, seed=1).save_weights(file)
     tracker = MemoryTracker()
-    original = fitting._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
         if epoch == 2:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(fitting._Watcher, "batch_done", dying)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", weights=str(file))
-    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
-    build_model(network, image_side_px=32, outputs=6, seed=2).save_weights(file)
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
+    network.build(image_side_px=32, outputs=6, seed=2).save_weights(file)
     with pytest.raises(RunError, match="are not those that run"):
         trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", resume=tracker.runs[0].id)
     assert tracker.runs[0].status == "KILLED"

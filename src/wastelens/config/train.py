@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from wastelens.config.augmentation import AugmentationConfig
 from wastelens.config.base import LARGEST_SEED, Config
+from wastelens.config.kinds import one_of
 from wastelens.config.losses import LossConfig
-from wastelens.config.networks import EncoderNetworkConfig, NetworkConfig, TransferConfig
+from wastelens.config.networks import NETWORKS, EncoderNetworkConfig, NetworkConfig
 from wastelens.config.optimizers import OptimizerConfig
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.schedules import ScheduleConfig
+
+# Any registered kind; to the type checker, what all kinds share.
+if TYPE_CHECKING:
+    AnyNetwork = NetworkConfig
+else:
+    AnyNetwork = one_of(NETWORKS)
 
 
 class FitConfig(Config):
@@ -50,7 +57,7 @@ class TrainConfig(Config):
     dataset: str
     data_folder: Path
     model: str
-    network: NetworkConfig
+    network: AnyNetwork
     pretrained: str
     unlabelled: str
     max_problem_share: float = Field(ge=0, lt=1)
@@ -78,12 +85,11 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _fitting_together(self) -> TrainConfig:
-        encoder = isinstance(self.network, EncoderNetworkConfig)
-        if self.pretrained != "none" and not encoder:
+        if self.pretrained != "none" and not isinstance(self.network, EncoderNetworkConfig):
             raise ValueError(f"pretrained={self.pretrained}, but model={self.model} has no encoder to pretrain")
         if self.unlabelled and self.pretrained != "auto":
             raise ValueError("unlabelled is for pretraining: it needs pretrained=auto, or the step pretrain")
-        if self.weights != "none" and not isinstance(self.network, TransferConfig):
+        if self.weights != "none" and not self.network.takes_weights:
             raise ValueError(f"weights={self.weights}, but only transfer models take weights; use weights=none")
         if self.views and not self.augment:
             raise ValueError("views are of augmented photos: they need augment=true")
@@ -95,7 +101,7 @@ class TrainConfig(Config):
         return self.augmentation.strengthened(self.augment_strength)
 
     def pretraining(self, resume: str = "") -> PretrainConfig:
-        """How the encoder is learnt that ``pretrained=auto`` asks for."""
+        """Return the settings of the pretraining that ``pretrained=auto`` asks for."""
         assert isinstance(self.network, EncoderNetworkConfig)
         return PretrainConfig(
             dataset=self.dataset,

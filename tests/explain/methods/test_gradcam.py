@@ -1,4 +1,4 @@
-"""Class activation maps: equal to tf-keras-vis', found by construction, and refused where a network knows no places."""
+"""Class activation maps: equal to tf-keras-vis', found by construction, and refused without a spatial layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tests.factories import config
 from wastelens.errors import ConfigError
 from wastelens.explain.methods.gradcam import GRADCAM, GRADCAM_PLUS_PLUS, GradientMaps, ScoreCam
 from wastelens.models.freezing import logits_tensor
-from wastelens.models.registry import build_model
 from wastelens.models.spatial import choose_layer, spatial_layers
 
 MATERIALS = 3
@@ -21,9 +20,8 @@ BASE = "network.widths=[4,6,8]"
 
 def network(model: str = "base", settings: str = BASE, side_px: int = 32) -> Any:
     """A network with weights of some size everywhere, so that no map is empty for lack of them."""
-    built = build_model(
-        config("train", settings, model=model).network, image_side_px=side_px, outputs=MATERIALS, seed=1
-    )
+    network = config("train", settings, model=model).network
+    built = network.build(image_side_px=side_px, outputs=MATERIALS, seed=1)
     rng = np.random.default_rng(0)
     for layer in built.layers:
         if "norm" in layer.name or layer.name == "logits":
@@ -172,9 +170,10 @@ def test_the_last_layer_that_knows_places() -> None:
         ("nothing_like_it", "has no layer 'nothing_like_it'. Its last map is block2_pool."),
         (
             "logits",
-            "layer=logits of base_cnn knows no places: no map of a convolution. Use layer=auto, which is block2_pool.",
+            "layer=logits of base_cnn is not spatial: its output is no feature map. "
+            "Use layer=auto, which is block2_pool.",
         ),
-        ("rescale", "layer=rescale of base_cnn knows no places"),
+        ("rescale", "layer=rescale of base_cnn is not spatial"),
     ],
 )
 def test_layers_that_cannot_be_drawn(layer: str, words: str) -> None:
@@ -191,5 +190,5 @@ def test_layers_that_cannot_be_drawn(layer: str, words: str) -> None:
     ],
 )
 def test_a_network_without_convolutions_says_what_fits_it(model: str, settings: str) -> None:
-    with pytest.raises(ConfigError, match=r"has no convolution .* Use methods=shap, which fits every network"):
+    with pytest.raises(ConfigError, match=r"has no convolution .* Use methods=shap, which works with every network"):
         choose_layer(network(model, settings))

@@ -12,7 +12,6 @@ from tests.factories import config
 
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.figures.pretraining import filter_grid, learning_curves, picture_grid, rebuilt_rows
-from wastelens.training.learning import build_learning
 from wastelens.training.visible_photos import visible_photos
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -53,7 +52,7 @@ def learning_of(tmp_path, method, settings, seed=0):
     learner = config("pretrain", settings, method=method).learner
     train, val = (PhotoRows([(smooth_photos(count, at), np.arange(count))]) for count, at in ((128, 1), (40, 2)))
     seen = visible_photos(train, val, learner, labelled=len(train), folder=tmp_path, seed=seed)
-    return build_learning(learner, seen, seed=seed, mixed_precision=False, folder=tmp_path)
+    return learner.learning(seen, seed=seed, mixed_precision=False, folder=tmp_path)
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "masking", "salt_and_pepper"])
