@@ -100,7 +100,7 @@ def against_memory() -> list[Measurement]:
 
 
 def against_predecessor() -> list[Measurement]:
-    """A small network's epoch on full-size photos: Keras' ImageDataGenerator decodes them anew each time."""
+    """A small network's epoch on full-size photos: Keras' ImageDataGenerator decodes them again each time."""
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     config = load_config("train", settings="network.widths=[16,32] network.pooling=average")

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 @pytest.fixture(params=MODELS)
 def network(request, keras):
-    """A model's config."""
+    """Return a model's config."""
     return config("train", MODELS[request.param]).network
 
 
@@ -46,7 +46,7 @@ def predicted(model, photos):
 
 
 def without_dropout(model):
-    """The model with nothing left to chance in a step, stochastic depth included."""
+    """Return the model without any randomness in a step, stochastic depth included."""
     for layer in model.layers:
         if hasattr(layer, "rate"):
             layer.rate = 0.0
@@ -59,7 +59,7 @@ def batch(photos=8):
 
 
 def losses(keras, model, steps):
-    """The training loss before each of some steps on one batch."""
+    """Return the training loss before each of some steps on one batch."""
     trained = keras.Model(model.input, model.get_layer("logits").output)
     optimizer = keras.optimizers.SGD(0.01)
     trained.compile(optimizer=optimizer, loss=binary_cross_entropy, run_eagerly=True)
@@ -120,7 +120,7 @@ def test_probabilities_are_the_sigmoid_of_the_logits(network, keras):
     assert logits.dtype == np.float32
 
 
-def test_graph_is_flat_and_its_layers_have_names_of_their_own(network, keras):
+def test_graph_is_flat_and_its_layer_names_are_fixed(network, keras):
     layers = built(network).layers
     assert not [layer.name for layer in layers if isinstance(layer, keras.Model)]
     assert [layer.name for layer in layers] == [layer.name for layer in built(network).layers]

@@ -81,7 +81,7 @@ def test_arrays_round_trip(visible, tmp_path):
 
 
 @pytest.mark.parametrize("stop_after", range(1, 7))
-def test_resumed_training_equals_undisturbed(stop_after):
+def test_resumed_training_equals_uninterrupted(stop_after):
     """Stopped within a layer, between two, and at the end."""
     expected = stack(settings="learner.persistent=true")
     stopped = LayerwiseTraining(DeepBeliefNetwork((6, 5, 4)), rows(), learner("learner.persistent=true"), SEED)
@@ -112,7 +112,7 @@ def test_callback_hears_every_epoch_of_every_layer():
     assert all(metrics["reconstruction_error"] > 0 for *_, metrics in heard)
 
 
-def test_training_anew_forgets_the_old_weights():
+def test_training_again_forgets_the_old_weights():
     network = stack()
     old = network.weights()
     network.fit(rows(), learner("learner.learning_rate=0.02"), seed=SEED)
@@ -121,7 +121,7 @@ def test_training_anew_forgets_the_old_weights():
 
 
 def mapped_files(folder):
-    """How many files of a folder this process has mapped, with a name or without."""
+    """Count the files of a folder that this process has mapped, with a name or without."""
     return sum(str(folder) in line for line in Path("/proc/self/maps").read_text().splitlines())
 
 

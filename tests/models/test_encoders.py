@@ -1,4 +1,4 @@
-"""Encoders: autoencoders of any size, the stack unrolled, weights taken over by name, features for clusters."""
+"""Encoders: autoencoders of any size, unrolled stacks, weights copied by name, features to cluster."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_autoencoder_rebuilds_photos_of_any_side(keras, method, side):
     assert rebuilt.dtype == np.float32
     assert rebuilt.min() >= 0
     assert rebuilt.max() <= 1
-    # The other way round through the encoder's widths: the code is the narrowest.
+    # The code is the narrowest layer.
     assert predicted(made.encoder, pictures).shape[-1] == (5 if method == "dense_autoencoder" else 8)
 
 
@@ -81,14 +81,14 @@ def test_the_unrolled_network_gives_the_stacks_activations(keras, method, visibl
     np.testing.assert_allclose(predicted(top, pictures), stack.transform(pictures), atol=1e-5)
 
 
-def test_weights_of_another_shape_are_not_taken_over(keras):
+def test_weights_of_another_shape_are_refused(keras):
     source = build_encoder(learner("rbm"), image_side_px=16, seed=0)
     target = build_encoder(learner("rbm", "learner.hidden_units=8"), image_side_px=16, seed=0)
     with pytest.raises(ValueError, match=r"rbm0|shape"):
         copy_weights(source, target)
 
 
-def test_features_of_an_encoder_are_its_pooled_code_and_of_a_classifier_what_it_decides_by(keras):
+def test_features_are_an_encoders_pooled_code_or_the_input_of_a_classifiers_last_layer(keras):
     encoder = build_encoder(learner("conv_autoencoder"), image_side_px=16, seed=0)
     pictures = photos(70, 16)
     rows = np.arange(69, -1, -1)

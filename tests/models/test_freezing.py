@@ -112,7 +112,7 @@ def test_block_1_is_not_block_10(keras):
         ("logits", "The head always learns"),
     ],
 )
-def test_a_name_that_nothing_has(vgg16, name, hint):
+def test_unknown_names_are_refused(vgg16, name, hint):
     before = [layer.trainable for layer in vgg16.layers]
     with pytest.raises(ConfigError, match=hint) as caught:
         freeze(vgg16, name)

@@ -44,7 +44,7 @@ def photos_0_255():
     return photo_array(2, SIDE).astype(np.float32)
 
 
-def test_vgg16_sees_what_its_own_preprocessing_makes(keras):
+def test_vgg16_preprocessing_equals_kerass(keras):
     model = built("vgg16")
     known = np.zeros((1, SIDE, SIDE, 3), np.float32)
     known[..., 0], known[..., 2] = 255, 10
@@ -54,7 +54,7 @@ def test_vgg16_sees_what_its_own_preprocessing_makes(keras):
     np.testing.assert_allclose(tensor_of(keras, model, "rescale", photos), expected, atol=1e-4)
 
 
-def test_efficientnet_sees_what_keras_own_layers_make(keras):
+def test_efficientnet_preprocessing_equals_kerass(keras):
     model = built("efficientnetv2b0")
     theirs = keras.applications.EfficientNetV2B0(include_top=False, weights=None, input_shape=(SIDE, SIDE, 3))
     before = theirs.get_layer("stem_conv").input

@@ -1,4 +1,4 @@
-"""Weights of every kind of file that Keras writes, what does not fit or is broken, and machines without a network."""
+"""Weights: every kind of file that Keras writes, misfits, damaged files, and machines without a network."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def built(backbone, seed=0, **changes):
 
 
 def bare(keras, backbone):
-    """Keras' own model, as somebody else would save it."""
+    """Return Keras' own model, as somebody else would save it."""
     build = keras.applications.VGG16 if backbone == "vgg16" else keras.applications.EfficientNetV2B0
     return build(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
 
 
 def assert_loaded(model, donor, digest):
-    """The backbone has the donor's weights, and the digest says so."""
+    """Assert that the backbone has the donor's weights, and that the digest says so."""
     for layer in backbone_layers(model):
         for ours, theirs in zip(layer.get_weights(), donor.get_layer(layer.name).get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -56,7 +56,7 @@ def assert_loaded(model, donor, digest):
 
 
 def assert_refused(model, backbone, path, match):
-    """Loading stops with one line, and nothing in the network has changed."""
+    """Assert that loading stops with one line and changes nothing in the network."""
     before = [weight.copy() for weight in model.get_weights()]
     with pytest.raises(ConfigError, match=match) as caught:
         load_backbone_weights(model, backbone, str(path))
@@ -77,7 +77,7 @@ def vgg16(keras):
 
 @pytest.fixture(scope="module")
 def vgg16_weights(keras, tmp_path_factory):
-    """A .weights.h5 of Keras 3, and the model that it is of."""
+    """Return a .weights.h5 of Keras 3, and its model."""
     path = tmp_path_factory.mktemp("weights") / "vgg16.weights.h5"
     donor = bare(keras, "vgg16")
     donor.save_weights(path)
@@ -217,7 +217,7 @@ def test_the_first_layer_that_does_not_fit_is_named(keras, vgg16, efficientnet, 
     assert_refused(vgg16, "vgg16", unbiased, "'block2_conv2' has 1 arrays in the file and 2 in the network")
 
 
-def test_numbers_that_are_none_are_refused(vgg16, vgg16_weights, tmp_path):
+def test_arrays_that_are_not_finite_numbers_are_refused(vgg16, vgg16_weights, tmp_path):
     layers = legacy_layers(vgg16_weights[1], scoped)
     spoiled = layers[-2][1][1][1].copy()
     spoiled[3] = np.nan
@@ -228,7 +228,7 @@ def test_numbers_that_are_none_are_refused(vgg16, vgg16_weights, tmp_path):
 
 
 def broken_files(folder, good):
-    """Every broken file's name and what is said of it."""
+    """Return the name of every broken file and the message about it."""
     content = good.read_bytes()
     (folder / "truncated.weights.h5").write_bytes(content[: len(content) // 2])
     (folder / "start.h5").write_bytes(content[:100])
@@ -284,7 +284,7 @@ def test_nothing_in_a_file_is_run(keras, vgg16, tmp_path):
 
 @pytest.fixture
 def keras_folder(keras, monkeypatch, tmp_path):
-    """An empty folder where Keras keeps what it downloads."""
+    """Return an empty folder as Keras' download cache."""
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     monkeypatch.setenv("no_proxy", "*")  # or a proxy would answer for the addresses below
     return tmp_path
@@ -292,7 +292,7 @@ def keras_folder(keras, monkeypatch, tmp_path):
 
 @contextlib.contextmanager
 def silent_server():
-    """An address that takes connections and never answers."""
+    """Yield an address that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/weights.h5"
 

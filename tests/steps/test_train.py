@@ -1,4 +1,4 @@
-"""The step ``train`` on small data: what it logs, that it resumes, and what it refuses."""
+"""The step ``train`` on small data: its logs, resuming, and refusals."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_exported_files_rebuild_the_network(prepared_folder: Path) -> None:
     np.testing.assert_allclose(rebuilt.predict_on_batch(photos), saved.predict_on_batch(photos), atol=1e-6)
 
 
-def test_so_many_steps_an_epoch_of_a_share_of_the_labels(
+def test_fixed_steps_per_epoch_with_a_share_of_the_labels(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []  # epoch, photos
@@ -130,7 +130,7 @@ def test_same_seed_same_curve_and_another_seed_another(prepared_folder: Path) ->
     assert abs(first - other) > 1e-6
 
 
-def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = trained(prepared_folder, "fit.epochs=4")
@@ -205,7 +205,7 @@ def test_a_dataset_of_the_same_name_from_elsewhere_is_refused(prepared_folder: P
         trained(tmp_path)
 
 
-def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
+def test_runs_that_cannot_be_resumed(prepared_folder: Path) -> None:
     with pytest.raises(RunError, match="There is no run 'nowhere'"):
         trained(prepared_folder, resume="nowhere")
     tracker = MemoryTracker()

@@ -25,7 +25,7 @@ def _backend():
 
 
 class Recorder:
-    """A watcher that keeps what it is told."""
+    """A watcher that records everything."""
 
     def __init__(self):
         self.epochs, self.batches = {}, 0
@@ -39,7 +39,7 @@ class Recorder:
 
 
 def smooth_photos(count, seed=0):
-    """Photos with structure: each a smooth blend of two colours."""
+    """Return photos with structure: each a smooth blend of two colours."""
     rng = np.random.default_rng(seed)
     ends = rng.integers(0, 256, (2, count, 1, 1, 3))
     weight = np.linspace(0, 1, SIDE)[None, :, None, None] * np.ones((count, 1, SIDE, 1))
