@@ -294,7 +294,7 @@ def test_gaussian_units_learn():
 
 def test_weights_that_run_away_name_the_epoch_and_the_fix():
     data = np.random.default_rng(0).normal(0, 1, (200, 12)).astype(np.float32)
-    with pytest.raises(NonFiniteLossError, match=r"after epoch \d+: try a learner.learning_rate below 1000"):
+    with pytest.raises(NonFiniteLossError, match=r"after epoch \d+: set a learner.learning_rate below 1000"):
         trained(data, visible="gaussian", learning_rate=1000, epochs=50)
 
 

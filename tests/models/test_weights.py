@@ -200,12 +200,12 @@ def test_the_digest_is_of_the_backbone_alone(vgg16):
 
 def test_the_first_layer_that_does_not_fit_is_named(keras, vgg16, efficientnet, vgg16_weights, tmp_path):
     path, donor = vgg16_weights
-    assert_refused(efficientnet, "efficientnetv2b0", path, "layer 'stem_conv' is missing in the file")
+    assert_refused(efficientnet, "efficientnetv2b0", path, "layer 'stem_conv' is missing from the file")
     layers = legacy_layers(donor, scoped)
     names = [name for name, _ in layers]
     at = names.index("block2_conv2")
     lacking = write_legacy(tmp_path / "lacking.h5", layers[:at])
-    assert_refused(vgg16, "vgg16", lacking, "layer 'block2_conv2' is missing in the file")
+    assert_refused(vgg16, "vgg16", lacking, "layer 'block2_conv2' is missing from the file")
     wide = [*layers]
     wide[at] = ("block2_conv2", [("block2_conv2/kernel:0", np.zeros((3, 3, 128, 4))), layers[at][1][1]])
     wide[at + 2] = (names[at + 2], [])
@@ -224,7 +224,7 @@ def test_arrays_that_are_not_finite_numbers_are_refused(vgg16, vgg16_weights, tm
     layers[-2] = (layers[-2][0], [layers[-2][1][0], (layers[-2][1][1][0], spoiled)])
     assert_refused(vgg16, "vgg16", write_legacy(tmp_path / "nan.h5", layers), "'block5_conv3' .* not finite")
     layers[-2] = (layers[-2][0], [layers[-2][1][0], (layers[-2][1][1][0], np.full(spoiled.shape, b"x"))])
-    assert_refused(vgg16, "vgg16", write_legacy(tmp_path / "text.h5", layers), "does not hold numbers")
+    assert_refused(vgg16, "vgg16", write_legacy(tmp_path / "text.h5", layers), "has no numbers")
 
 
 def broken_files(folder, good):
@@ -256,7 +256,7 @@ def broken_files(folder, good):
         **dict.fromkeys(("text.keras", "text_inside.keras", "lying.h5", "linking.h5"), "cannot be read as weights"),
         "folder.h5": "is not a file",
         "weights.pkl": "unknown file type",
-        "nothing.h5": "holds no layers' weights",
+        "nothing.h5": "has no layers with weights",
         "other.keras": "no model.weights.h5 in the archive",
         "bomb.keras": "unpacks to",
         "missing.h5": "does not exist",

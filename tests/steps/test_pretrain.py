@@ -167,7 +167,7 @@ def test_runs_that_cannot_be_resumed(prepared_folder: Path) -> None:
         pretrained(prepared_folder, "rbm", tracker=tracker, resume=finished.id)
     with tracker.start("else"):
         pass
-    with pytest.raises(RunError, match="no run of the step pretrain"):
+    with pytest.raises(RunError, match="not a pretrain run, so pretrain cannot resume it"):
         pretrained(prepared_folder, "rbm", tracker=tracker, resume=tracker.runs[-1].id)
 
 

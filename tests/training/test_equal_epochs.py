@@ -1,4 +1,4 @@
-"""Epochs of equally many steps: the same stream of batches, cut elsewhere."""
+"""Epochs of a fixed number of steps: the same stream of batches, cut elsewhere."""
 
 from __future__ import annotations
 
