@@ -27,7 +27,8 @@ import mlflow, pandas as pd
 model = mlflow.pyfunc.load_model(sys.argv[1])
 import wastelens
 answer = model.predict(pd.read_pickle(sys.argv[2]))
-print(json.dumps({"code": wastelens.__file__, "answer": answer.to_dict(orient="list") if hasattr(answer, "columns") else answer.tolist()}))
+plain = answer.to_dict(orient="list") if isinstance(answer, pd.DataFrame) else answer.tolist()
+print(json.dumps({"code": wastelens.__file__, "answer": plain}))
 """
 
 
