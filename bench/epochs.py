@@ -1,4 +1,4 @@
-"""A training epoch from the prepared dataset, compared with tensors in memory and the predecessor's pipeline."""
+"""A training epoch from the prepared dataset, against tensors in memory and against the predecessor's pipeline."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from wastelens.config.train import TrainConfig
 from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.data.photos.cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.prepared.tables import TrainTable
-from wastelens.models.registry import build_model
 from wastelens.system.machine import worker_count
 from wastelens.training.checkpoint import Progress
-from wastelens.training.fit import _on_logits, _train_epoch
+from wastelens.training.fit import compiled_on_logits
+from wastelens.training.loop import Batches, TrainingLoop
 
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
 SIDE_PX = 160
@@ -29,8 +29,20 @@ BATCH = 32
 
 
 def _compiled(config: TrainConfig, side_px: int) -> Any:
-    model = build_model(config.network, image_side_px=side_px, outputs=len(MATERIALS), seed=0)
-    return _on_logits(model, config.optimizer.build(), config.loss.__call__)
+    model = config.network.build(image_side_px=side_px, outputs=len(MATERIALS), seed=0)
+    return compiled_on_logits(model, config.optimizer.build(), config.loss.__call__)
+
+
+def _train(trained: Any, batches: Batches, config: TrainConfig, progress: Progress) -> None:
+    TrainingLoop(
+        trained,
+        batches,
+        config.fit,
+        rate=lambda at: config.schedule.learning_rate(at, 1000),
+        measure=lambda: (0.0, {}),
+        watcher=Silent(),
+        remedy="",
+    ).train_epoch(progress)
 
 
 def _table(count: int) -> TrainTable:
@@ -42,7 +54,7 @@ def _table(count: int) -> TrainTable:
 
 
 def against_memory() -> list[Measurement]:
-    """Compare our loop on a memory-mapped cache with the same steps on tensors already in memory."""
+    """Our loop from a memory-mapped cache on disk, and the same steps on tensors that are in memory already."""
     import tensorflow as tf
 
     config = load_config("train", parameters={"augment": "true"})
@@ -66,7 +78,7 @@ def against_memory() -> list[Measurement]:
             epoch = iter(range(1000))
 
             def ours(batches: TrainingBatches = batches, epoch: Any = epoch) -> None:
-                _train_epoch(trained, batches, Progress(next(epoch)), config.schedule, 1000, Silent())
+                _train(trained, batches, config, Progress(next(epoch)))
 
             ours()
             in_memory()
@@ -86,7 +98,7 @@ def against_memory() -> list[Measurement]:
 
 
 def against_predecessor() -> list[Measurement]:
-    """Compare a small network's epoch with Keras' ImageDataGenerator, which decodes the photos again each epoch."""
+    """A small network's epoch on full-size photos: Keras' ImageDataGenerator decodes them again each time."""
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     config = load_config("train", settings="network.widths=[16,32] network.pooling=average")
@@ -118,7 +130,7 @@ def against_predecessor() -> list[Measurement]:
             trained.fit(flow, epochs=1, verbose=0)
 
         def ours() -> None:
-            _train_epoch(trained, batches, Progress(), config.schedule, 10, Silent())
+            _train(trained, batches, config, Progress())
 
         ours()
         predecessor()
@@ -137,5 +149,5 @@ def against_predecessor() -> list[Measurement]:
 
 
 def measure() -> list[Measurement]:
-    """Measure all epoch budgets."""
+    """All epoch budgets."""
     return [*against_memory(), *against_predecessor()]

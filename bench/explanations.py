@@ -20,7 +20,6 @@ from wastelens.explain.methods.gradcam import GradientMaps
 from wastelens.explain.methods.gradcam import gradcam as gradcam_rule
 from wastelens.explain.methods.shap_gradients import ExpectedGradients
 from wastelens.models.freezing import logits_tensor
-from wastelens.models.registry import build_model
 from wastelens.models.spatial import choose_layer
 
 SIDE_PX, PHOTOS, MATERIALS, BATCH = 128, 200, 6, 32
@@ -40,7 +39,7 @@ run_step("explain", values, set(values))
 def _network(materials: int = MATERIALS) -> Any:
     config = load_config("train", parameters={"model": "base"})
     assert isinstance(config, TrainConfig)
-    return build_model(config.network, image_side_px=SIDE_PX, outputs=materials, seed=0)
+    return config.network.build(image_side_px=SIDE_PX, outputs=materials, seed=0)
 
 
 def _in_batches(work: Callable[[Any], Any], photos: Any) -> list[Any]:

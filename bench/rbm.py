@@ -1,4 +1,4 @@
-"""An epoch of contrastive divergence beside scikit-learn's, and beside the matrix products it cannot do without."""
+"""An epoch of contrastive divergence beside scikit-learn's, and beside its unavoidable matrix products."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.measure import Measurement, alternating
 from wastelens.config.files import load_config
-from wastelens.config.networks import RbmConfig
 from wastelens.config.pretrain import PretrainConfig
-from wastelens.models.contrastive_divergence import ContrastiveDivergence
+from wastelens.models.contrastive_divergence import ContrastiveDivergence, train_machine
 from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
+from wastelens.system.arrays import Float32Array
+from wastelens.training.learners.boltzmann import RbmConfig
 
 ROWS, COMPONENTS, HIDDEN, BATCH = 2000, 4096, 256, 64
 EPOCHS = 10
 WHAT = f"one CD-1 epoch, {ROWS:,} × {COMPONENTS:,} → {HIDDEN}, batch {BATCH}"
 
-Array = npt.NDArray[np.float32]
 
-
-def rows() -> Array:
-    """Binary pictures of 64 × 64: a few bright discs each, on specks."""
+def rows() -> Float32Array:
+    """Draw binary pictures of 64 × 64: a few bright discs each, over specks."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:64, :64]
     pictures = rng.random((ROWS, 64, 64)) < 0.03
@@ -46,12 +44,12 @@ def _config() -> RbmConfig:
     return config.learner
 
 
-def _trained(config: RbmConfig, data: Array, mixed_precision: bool = False) -> RestrictedBoltzmannMachine:
-    machine = RestrictedBoltzmannMachine(HIDDEN)
-    return machine.fit(data, config.model_copy(update={"epochs": EPOCHS}), seed=0, mixed_precision=mixed_precision)
+def _trained(config: RbmConfig, data: Float32Array, mixed_precision: bool = False) -> RestrictedBoltzmannMachine:
+    config = config.model_copy(update={"epochs": EPOCHS})
+    return train_machine(RestrictedBoltzmannMachine(HIDDEN), data, config, seed=0, mixed_precision=mixed_precision)
 
 
-def _epoch(config: RbmConfig, data: Array, mixed_precision: bool = False) -> Callable[[], object]:
+def _epoch(config: RbmConfig, data: Float32Array, mixed_precision: bool = False) -> Callable[[], object]:
     machine = RestrictedBoltzmannMachine(HIDDEN)
     machine.initialise(visible_statistics(data, "bernoulli"), seed=0)
     training = ContrastiveDivergence(machine, config, seed=0, mixed_precision=mixed_precision)
@@ -66,8 +64,8 @@ def _peer(config: RbmConfig, epochs: int) -> Any:
     return BernoulliRBM(HIDDEN, learning_rate=rate, batch_size=BATCH, n_iter=epochs, random_state=0)
 
 
-def _pseudo_likelihood(machine: RestrictedBoltzmannMachine, data: Array) -> float:
-    """Nats a row, the mean of ten random components each."""
+def _pseudo_likelihood(machine: RestrictedBoltzmannMachine, data: Float32Array) -> float:
+    """Return nats per row, estimated from ten random components each."""
     rng = np.random.default_rng(0)
     return float(np.mean([machine.pseudo_likelihood(data, rng).mean() for _ in range(10)]))
 
@@ -80,11 +78,13 @@ def _of_peer(peer: Any) -> RestrictedBoltzmannMachine:
         "visible_mean": np.zeros(COMPONENTS),
         "visible_scale": np.ones(COMPONENTS),
     }
-    return RestrictedBoltzmannMachine.from_arrays({"hidden_units": HIDDEN}, arrays)
+    machine = RestrictedBoltzmannMachine(HIDDEN)
+    machine.set_weights(arrays)
+    return machine
 
 
-def _products(data: Array) -> Callable[[], object]:
-    """The five matrix products of CD-1 over the same batches, and nothing else, as a TensorFlow graph."""
+def _products(data: Float32Array) -> Callable[[], object]:
+    """Run only the five matrix products of CD-1 over the same batches, as a TensorFlow graph."""
     import tensorflow as tf
 
     held = tf.constant(data)
@@ -107,7 +107,7 @@ def _products(data: Array) -> Callable[[], object]:
 
 
 def against_scikit_learn() -> Measurement:
-    """Time of an epoch, and what ten of them reach at the same learning rate."""
+    """Compare the time of an epoch, and the result of ten at the same learning rate."""
     config, data = _config(), rows()
     peer = _peer(config, 1)
     seconds, peers = alternating(4, _epoch(config, data), lambda: peer.fit(data))
@@ -124,7 +124,7 @@ def against_scikit_learn() -> Measurement:
 
 
 def against_products() -> Measurement:
-    """What is spent on anything but the products."""
+    """Measure the overhead over the matrix products."""
     data = rows()
     seconds, products = alternating(10, _epoch(_config(), data), _products(data))
     return Measurement(
@@ -138,7 +138,7 @@ def against_products() -> Measurement:
 
 
 def in_bfloat16() -> Measurement:
-    """Mixed precision; wanted only where the processor has units for such products."""
+    """Measure mixed precision; required only where the processor has units for such products."""
     config, data = _config(), rows()
     peer = _peer(config, 1)
     seconds, peers = alternating(4, _epoch(config, data, mixed_precision=True), lambda: peer.fit(data))
@@ -149,7 +149,7 @@ def in_bfloat16() -> Measurement:
         f"{seconds:.3f} s; {reached:.0f} nats (float32: {single:.0f})",
         f"{peers:.3f} s (scikit-learn's BernoulliRBM in float32)",
         f"{peers / seconds:.1f}×",
-        "≥ 4×" if wanted else "≥ 4× with AMX, which this processor has not",
+        "≥ 4×" if wanted else "≥ 4× with AMX, which this processor lacks",
         peers / seconds >= 4 or not wanted,
     )
 
@@ -160,7 +160,7 @@ def _multiplies_bfloat16() -> bool:
 
 
 def measure() -> list[Measurement]:
-    """All budgets of restricted Boltzmann machines."""
+    """Measure all budgets of restricted Boltzmann machines."""
     return [against_scikit_learn(), against_products(), in_bfloat16()]
 
 

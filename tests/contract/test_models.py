@@ -1,4 +1,4 @@
-"""One contract that every model keeps; a new ``conf/model/*.yaml`` is held to it without a change here."""
+"""The contract that every model keeps; it covers a new ``conf/model/*.yaml`` without a change here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from tests.factories import config, photo_array
 
 from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError
-from wastelens.models.registry import build_model
 from wastelens.training.losses import binary_cross_entropy
 
 SIDE = 32
@@ -34,12 +33,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 @pytest.fixture(params=MODELS)
 def network(request, keras):
-    """A model's config."""
+    """Return a model's config."""
     return config("train", MODELS[request.param]).network
 
 
 def built(network, outputs=OUTPUTS, seed=0, side=SIDE):
-    return build_model(network, image_side_px=side, outputs=outputs, seed=seed)
+    return network.build(image_side_px=side, outputs=outputs, seed=seed)
 
 
 def predicted(model, photos):
@@ -47,7 +46,7 @@ def predicted(model, photos):
 
 
 def without_dropout(model):
-    """The model with nothing left to chance in a step, stochastic depth included."""
+    """Return the model without any randomness in a step, stochastic depth included."""
     for layer in model.layers:
         if hasattr(layer, "rate"):
             layer.rate = 0.0
@@ -60,7 +59,7 @@ def batch(photos=8):
 
 
 def losses(keras, model, steps):
-    """The training loss before each of some steps on one batch."""
+    """Return the training loss before each of some steps on one batch."""
     trained = keras.Model(model.input, model.get_layer("logits").output)
     optimizer = keras.optimizers.SGD(0.01)
     trained.compile(optimizer=optimizer, loss=binary_cross_entropy, run_eagerly=True)
@@ -121,7 +120,7 @@ def test_probabilities_are_the_sigmoid_of_the_logits(network, keras):
     assert logits.dtype == np.float32
 
 
-def test_graph_is_flat_and_its_layers_have_names_of_their_own(network, keras):
+def test_graph_is_flat_and_its_layer_names_are_fixed(network, keras):
     layers = built(network).layers
     assert not [layer.name for layer in layers if isinstance(layer, keras.Model)]
     assert [layer.name for layer in layers] == [layer.name for layer in built(network).layers]

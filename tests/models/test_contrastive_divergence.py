@@ -15,7 +15,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 from wastelens.errors import DatasetError, NonFiniteLossError
 from wastelens.models import rbm
-from wastelens.models.contrastive_divergence import ContrastiveDivergence, _Draws
+from wastelens.models.contrastive_divergence import ContrastiveDivergence, _Draws, train_machine
 from wastelens.models.rbm import RestrictedBoltzmannMachine
 
 PLAIN = "learner.momentum=0 learner.weight_decay=0 learner.sparsity_target=0"
@@ -28,7 +28,7 @@ def learner(**settings):
 
 
 def rows(count=50, components=12, seed=0):
-    """Binary rows of four kinds with a little noise."""
+    """Return binary rows of four kinds with a little noise."""
     rng = np.random.default_rng(seed)
     kinds = rng.random((4, components)) < 0.5
     flips = rng.random((count, components)) < 0.05
@@ -36,7 +36,7 @@ def rows(count=50, components=12, seed=0):
 
 
 def trained(data, hidden=5, seed=0, visible="bernoulli", **settings):
-    return RestrictedBoltzmannMachine(hidden, visible).fit(data, learner(**settings), seed=seed)
+    return train_machine(RestrictedBoltzmannMachine(hidden, visible), data, learner(**settings), seed=seed)
 
 
 def sigmoid(x):
@@ -44,7 +44,7 @@ def sigmoid(x):
 
 
 def one_step(m, data, copies, **settings):
-    """What one batch of many copies of the data adds to kernel, visible and hidden bias, at learning rate 1."""
+    """Return the change of kernel, visible and hidden bias by one batch of many copies, at learning rate 1."""
     before = [array.copy() for array in (m.kernel_, m.visible_bias_, m.hidden_bias_)]
     batch = np.tile(data, (copies, 1))
     settings = {"learning_rate": 1, "batch_size": len(batch), **settings}
@@ -54,7 +54,7 @@ def one_step(m, data, copies, **settings):
 
 
 def enumerated_cd1(m, data):
-    """The gradient that CD-1 with visible means expects: all hidden states, each with its probability."""
+    """Return the expected gradient of CD-1 with visible means: all hidden states, each with its probability."""
     kernel, visible, hidden = np.zeros_like(m.kernel_), np.zeros_like(m.visible_bias_), np.zeros_like(m.hidden_bias_)
     for v in data:
         p = sigmoid(v @ m.kernel_ + m.hidden_bias_)
@@ -143,7 +143,7 @@ def test_no_random_numbers_are_drawn_twice():
 @pytest.mark.parametrize(
     "settings", ["", "learner.momentum=0.5 learner.weight_decay=0.01", f"{ALL} learner.momentum=0.5"]
 )
-def test_resumed_training_equals_undisturbed(settings):
+def test_resumed_training_equals_uninterrupted(settings):
     data = rows()
     how = config("pretrain", f"{PLAIN} learner.batch_size=16 {settings}", method="rbm").learner
     whole, first, second = (RestrictedBoltzmannMachine(5) for _ in range(3))
@@ -162,7 +162,7 @@ def test_resumed_training_equals_undisturbed(settings):
 
 
 class Watched:
-    """An array that remembers the longest slice it was asked for."""
+    """An array that records the longest slice taken of it."""
 
     def __init__(self, data):
         self.data, self.shape, self.dtype, self.longest = data, data.shape, data.dtype, 0
@@ -188,7 +188,7 @@ def test_pixels_from_a_file_in_chunks_equal_floats_in_memory(tmp_path, monkeypat
 
 
 def test_every_row_is_seen_once_also_in_the_last_short_batch():
-    """Without hidden units' help the visible bias moves by what each batch lacks: rows missed would show."""
+    """Without the hidden units, the visible bias follows each batch's residual: missed rows would show."""
     data = np.zeros((5, 3), np.float32)
     data[2] = 1
     m = machine(components=3, hidden=2, spread=0)
@@ -200,7 +200,8 @@ def test_every_row_is_seen_once_also_in_the_last_short_batch():
 
 def test_reconstruction_error_is_the_mean_square_and_falls():
     data, errors = rows(200), []
-    RestrictedBoltzmannMachine(8).fit(
+    train_machine(
+        RestrictedBoltzmannMachine(8),
         data,
         learner(learning_rate=0.2, epochs=20),
         seed=0,
@@ -211,7 +212,7 @@ def test_reconstruction_error_is_the_mean_square_and_falls():
     assert errors[-1] < 0.6 * errors[0]
 
 
-def test_persistent_chain_goes_on_and_is_part_of_the_state():
+def test_persistent_chain_continues_and_is_part_of_the_state():
     m = RestrictedBoltzmannMachine(5)
     training = ContrastiveDivergence(m, learner(persistent="true"), seed=0)
     training.epoch(rows(), 0)
@@ -247,7 +248,7 @@ def test_sparsity_target_moves_the_mean_activity():
 
 
 def test_weight_decay_is_that_of_every_batch():
-    """With nothing to learn from one epoch of 40 batches, twice the decay at momentum 0.5, as Hinton's comes to."""
+    """With nothing to learn in an epoch of 40 batches, the decay doubles at momentum 0.5, as in Hinton's formula."""
     data = np.full((40, 3), 0.5, np.float32)
     for momentum, strength in ((0, 1), (0.5, 2)):
         m = machine(components=3, hidden=2, spread=0)
@@ -272,8 +273,12 @@ def test_bfloat16_learns_as_much(visible):
     rate = 0.1 if visible == "bernoulli" else 0.01
     scores = []
     for mixed in (False, True):
-        m = RestrictedBoltzmannMachine(8, visible).fit(
-            data, learner(learning_rate=rate, epochs=20), seed=0, mixed_precision=mixed
+        m = train_machine(
+            RestrictedBoltzmannMachine(8, visible),
+            data,
+            learner(learning_rate=rate, epochs=20),
+            seed=0,
+            mixed_precision=mixed,
         )
         assert m.kernel_.dtype == np.float32
         scores.append(m.pseudo_likelihood(np.tile(data, (20, 1)), np.random.default_rng(0)).mean())
@@ -289,7 +294,7 @@ def test_gaussian_units_learn():
 
 def test_weights_that_run_away_name_the_epoch_and_the_fix():
     data = np.random.default_rng(0).normal(0, 1, (200, 12)).astype(np.float32)
-    with pytest.raises(NonFiniteLossError, match=r"after epoch \d+: try a learner.learning_rate below 1000"):
+    with pytest.raises(NonFiniteLossError, match=r"after epoch \d+: set a learner.learning_rate below 1000"):
         trained(data, visible="gaussian", learning_rate=1000, epochs=50)
 
 

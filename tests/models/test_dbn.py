@@ -15,6 +15,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 from wastelens.errors import ConfigError
 from wastelens.models import dbn, rbm
+from wastelens.models.contrastive_divergence import train_machine
 from wastelens.models.dbn import DeepBeliefNetwork, LayerwiseTraining, layer_seed
 from wastelens.models.rbm import RestrictedBoltzmannMachine
 
@@ -38,8 +39,8 @@ def stack(units=(6, 5, 4), visible="bernoulli", data=None, settings="learner.lea
 def test_stack_is_its_layers_trained_by_hand():
     network, seen = stack(), rows()
     for layer, units in enumerate((6, 5, 4)):
-        machine = RestrictedBoltzmannMachine(units).fit(
-            seen, learner("learner.learning_rate=0.02"), seed=layer_seed(SEED, layer)
+        machine = train_machine(
+            RestrictedBoltzmannMachine(units), seen, learner("learner.learning_rate=0.02"), seed=layer_seed(SEED, layer)
         )
         assert network.machines[layer].kernel_ == pytest.approx(machine.kernel_, abs=1e-5)
         seen = machine.transform(seen)
@@ -51,7 +52,7 @@ def test_stack_is_its_layers_trained_by_hand():
 
 def test_one_machine_is_a_stack_of_one():
     network = stack((6,))
-    machine = RestrictedBoltzmannMachine(6).fit(rows(), learner("learner.learning_rate=0.02"), seed=SEED)
+    machine = train_machine(RestrictedBoltzmannMachine(6), rows(), learner("learner.learning_rate=0.02"), seed=SEED)
     assert network.transform(rows()) == pytest.approx(machine.transform(rows()), abs=1e-6)
     one, other = (m.sample(rows(), 2, np.random.default_rng(0)) for m in (network, machine))
     assert np.array_equal(one, other)
@@ -68,18 +69,19 @@ def test_dense_weights_give_the_stacks_activations(visible):
 
 
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
-def test_config_and_arrays_round_trip(visible, tmp_path):
+def test_arrays_round_trip(visible, tmp_path):
     network = stack(visible=visible)
     np.savez(tmp_path / "dbn.npz", **network.weights())
     with np.load(tmp_path / "dbn.npz") as arrays:
-        again = DeepBeliefNetwork.from_arrays(network.get_config(), arrays)
-    assert again.get_config() == network.get_config()
+        again = DeepBeliefNetwork(network.hidden_units, visible)
+        for layer, machine in enumerate(again.machines):
+            machine.set_weights({name: arrays[f"{layer}_{name}"] for name in rbm.ARRAYS})
     assert [m.visible for m in again.machines] == [visible, "bernoulli", "bernoulli"]
     assert np.array_equal(again.reconstruct(rows()), network.reconstruct(rows()))
 
 
 @pytest.mark.parametrize("stop_after", range(1, 7))
-def test_resumed_training_equals_undisturbed(stop_after):
+def test_resumed_training_equals_uninterrupted(stop_after):
     """Stopped within a layer, between two, and at the end."""
     expected = stack(settings="learner.persistent=true")
     stopped = LayerwiseTraining(DeepBeliefNetwork((6, 5, 4)), rows(), learner("learner.persistent=true"), SEED)
@@ -110,7 +112,7 @@ def test_callback_hears_every_epoch_of_every_layer():
     assert all(metrics["reconstruction_error"] > 0 for *_, metrics in heard)
 
 
-def test_training_anew_forgets_the_old_weights():
+def test_training_again_forgets_the_old_weights():
     network = stack()
     old = network.weights()
     network.fit(rows(), learner("learner.learning_rate=0.02"), seed=SEED)
@@ -119,7 +121,7 @@ def test_training_anew_forgets_the_old_weights():
 
 
 def mapped_files(folder):
-    """How many files of a folder this process has mapped, with a name or without."""
+    """Count the files of a folder that this process has mapped, with a name or without."""
     return sum(str(folder) in line for line in Path("/proc/self/maps").read_text().splitlines())
 
 

@@ -1,4 +1,4 @@
-"""Encoders: autoencoders of any size, the stack unrolled, weights taken over by name, features for clusters."""
+"""Encoders: unrolled stacks, weights copied by name, features to cluster."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import numpy as np
 import pytest
 from tests.factories import config
 
-from wastelens.data.photos.shrink import shrink
-from wastelens.models.autoencoders import build_autoencoder
-from wastelens.models.belief_network import set_dense_weights, set_visible_statistics
 from wastelens.models.dbn import DeepBeliefNetwork
-from wastelens.models.encoders import build_encoder, build_encoder_network, copy_weights
-from wastelens.models.features import feature_network, features_of
+from wastelens.models.encoders import build_encoder, copy_weights, set_dense_weights, set_visible_statistics
+from wastelens.models.features import feature_network, predict_in_batches
 from wastelens.models.precision import multiplies_bfloat16, precision
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 SMALL = {
-    "dense_autoencoder": "learner.side_px=8 learner.hidden_units=[9,5]",
     "conv_autoencoder": "learner.widths=[4,6,8]",
     "rbm": "learner.side_px=8 learner.hidden_units=7",
     "dbn": "learner.side_px=8 learner.hidden_units=[7,5,3]",
@@ -36,32 +32,6 @@ def predicted(model, pictures):
     return np.asarray(model(pictures.astype("float32"), training=False))
 
 
-@pytest.mark.parametrize("method", ["dense_autoencoder", "conv_autoencoder"])
-@pytest.mark.parametrize("side", [8, 15, 33, 64])
-def test_an_autoencoder_rebuilds_photos_of_any_side(keras, method, side):
-    made = build_autoencoder(learner(method), image_side_px=side, seed=0)
-    pictures = photos(2, made.side_px)
-    rebuilt = predicted(made.network, pictures)
-    assert rebuilt.shape == pictures.shape
-    assert rebuilt.dtype == np.float32
-    assert rebuilt.min() >= 0
-    assert rebuilt.max() <= 1
-    # The other way round through the encoder's widths: the code is the narrowest.
-    assert predicted(made.encoder, pictures).shape[-1] == (5 if method == "dense_autoencoder" else 8)
-
-
-@pytest.mark.parametrize("method", ["dense_autoencoder", "conv_autoencoder"])
-def test_the_encoder_of_shrunk_photos_is_that_of_whole_ones(keras, method):
-    config_ = learner(method)
-    made = build_autoencoder(config_, image_side_px=32, seed=0)
-    encoder = build_encoder(config_, image_side_px=32, seed=1)
-    copied = copy_weights(made.encoder, encoder)
-    assert copied
-    pictures = photos(3, 32)
-    seen = pictures if method == "conv_autoencoder" else shrink(pictures, config_.side_px)
-    np.testing.assert_allclose(predicted(encoder, pictures), predicted(made.encoder, seen), atol=0.02)
-
-
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize("method", ["rbm", "dbn"])
 def test_the_unrolled_network_gives_the_stacks_activations(keras, method, visible):
@@ -76,29 +46,29 @@ def test_the_unrolled_network_gives_the_stacks_activations(keras, method, visibl
     # And so within the network that is fine-tuned.
     network_config = config("train", f"network.method={method}", model="dbn").network
     network_config = network_config.model_copy(update={"learner": how})
-    network = build_encoder_network(network_config, image_side_px=8, outputs=4, seed=5)
+    network = network_config.build(image_side_px=8, outputs=4, seed=5)
     copy_weights(encoder, network)
     top = keras.Model(network.input, network.get_layer(f"rbm{len(how.layers) - 1}").output)
     np.testing.assert_allclose(predicted(top, pictures), stack.transform(pictures), atol=1e-5)
 
 
-def test_weights_of_another_shape_are_not_taken_over(keras):
+def test_weights_of_another_shape_are_refused(keras):
     source = build_encoder(learner("rbm"), image_side_px=16, seed=0)
     target = build_encoder(learner("rbm", "learner.hidden_units=8"), image_side_px=16, seed=0)
     with pytest.raises(ValueError, match=r"rbm0|shape"):
         copy_weights(source, target)
 
 
-def test_features_of_an_encoder_are_its_pooled_code_and_of_a_classifier_what_it_decides_by(keras):
+def test_features_are_an_encoders_pooled_code_or_the_input_of_a_classifiers_last_layer(keras):
     encoder = build_encoder(learner("conv_autoencoder"), image_side_px=16, seed=0)
     pictures = photos(70, 16)
     rows = np.arange(69, -1, -1)
-    features = features_of(feature_network(encoder), pictures, rows)
+    features = predict_in_batches(feature_network(encoder), pictures, rows)
     code = predicted(encoder, pictures[rows])
     np.testing.assert_allclose(features, np.concatenate([code.mean(axis=(1, 2)), code.max(axis=(1, 2))], 1), atol=1e-4)
     network_config = config("train", "network.method=dense_autoencoder network.hidden=[6]", model="autoencoder").network
-    classifier = build_encoder_network(network_config, image_side_px=16, outputs=4, seed=0)
-    assert features_of(feature_network(classifier), pictures, rows).shape == (70, 6)
+    classifier = network_config.build(image_side_px=16, outputs=4, seed=0)
+    assert predict_in_batches(feature_network(classifier), pictures, rows).shape == (70, 6)
 
 
 def test_precision_holds_inside_only(keras, monkeypatch, capsys):
@@ -111,7 +81,7 @@ def test_precision_holds_inside_only(keras, monkeypatch, capsys):
     monkeypatch.setattr("wastelens.models.precision.multiplies_bfloat16", lambda: False)
     with precision(True) as policy:
         assert policy == "float32"
-    assert "going on in float32" in capsys.readouterr().out
+    assert "using float32" in capsys.readouterr().out
 
 
 def test_processors_flags_are_read(keras, tmp_path, monkeypatch):

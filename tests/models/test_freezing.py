@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from tests.factories import photo_array
 
-from wastelens.config.networks import CnnConfig, TransferConfig
 from wastelens.errors import ConfigError
-from wastelens.models.cnn import build_cnn
 from wastelens.models.freezing import backbone_layers, freeze, frozen_cut, logits_tensor, split_model
 from wastelens.models.head import is_head
-from wastelens.models.transfer import build_transfer
+from wastelens.models.networks.cnn import CnnConfig
+from wastelens.models.networks.transfer import TransferConfig
 from wastelens.training.losses import binary_cross_entropy
 
 SIDE = 32
@@ -24,8 +23,8 @@ def built(name, hidden=(), pooling="average_and_max"):
     head = {"pooling": pooling, "hidden": hidden, "dropout": 0.2}
     size = {"image_side_px": SIDE, "outputs": 3, "seed": 0}
     if name == "cnn":
-        return build_cnn(CnnConfig(kind="cnn", widths=(4, 8, 8), **head), **size)
-    return build_transfer(TransferConfig(kind="transfer", backbone=name, **head), **size)
+        return CnnConfig(kind="cnn", widths=(4, 8, 8), **head).build(**size)
+    return TransferConfig(kind="transfer", backbone=name, **head).build(**size)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +112,7 @@ def test_block_1_is_not_block_10(keras):
         ("logits", "The head always learns"),
     ],
 )
-def test_a_name_that_nothing_has(vgg16, name, hint):
+def test_unknown_names_are_refused(vgg16, name, hint):
     before = [layer.trainable for layer in vgg16.layers]
     with pytest.raises(ConfigError, match=hint) as caught:
         freeze(vgg16, name)

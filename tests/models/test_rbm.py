@@ -25,7 +25,9 @@ def machine(visible="bernoulli", components=4, hidden=3, seed=0, spread=1.0):
     gaussian = visible == "gaussian"
     weights["visible_mean"] = rng.normal(0, 1, components) if gaussian else np.zeros(components)
     weights["visible_scale"] = rng.uniform(0.5, 2, components) if gaussian else np.ones(components)
-    return RestrictedBoltzmannMachine.from_arrays({"hidden_units": hidden, "visible": visible}, weights)
+    made = RestrictedBoltzmannMachine(hidden, visible)
+    made.set_weights(weights)
+    return made
 
 
 def minus_energies(m, v):
@@ -41,13 +43,13 @@ def exact_free_energy(m, v):
 
 
 def exact_probabilities(m):
-    """Of each state of Bernoulli visible units."""
+    """Return the probability of each state of Bernoulli visible units."""
     weight = np.exp(-exact_free_energy(m, all_states(len(m.visible_bias_))))
     return weight / weight.sum()
 
 
 def gaussian_rows(m, rows=5, seed=1):
-    """Rows in the data's units, and standardised by hand."""
+    """Return rows in the data's units, and standardised by hand."""
     v = np.random.default_rng(seed).normal(0, 1, (rows, len(m.visible_bias_))).astype(np.float32)
     return v * m.visible_scale_ + m.visible_mean_, v
 
@@ -179,12 +181,12 @@ def test_uint8_are_pixels():
 
 
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
-def test_config_and_arrays_round_trip(visible, tmp_path):
+def test_arrays_round_trip(visible, tmp_path):
     m, x = machine(visible), all_states(4)
     np.savez(tmp_path / "m.npz", **m.weights())
     with np.load(tmp_path / "m.npz") as arrays:
-        again = RestrictedBoltzmannMachine.from_arrays(m.get_config(), arrays)
-    assert again.get_config() == m.get_config()
+        again = RestrictedBoltzmannMachine(m.hidden_units, visible)
+        again.set_weights(arrays)
     assert np.array_equal(again.free_energy(x), m.free_energy(x))
     assert np.array_equal(again.reconstruct(x), m.reconstruct(x))
 
@@ -226,14 +228,14 @@ def test_gaussian_units_are_standardised_and_a_constant_one_stays_finite():
         (np.zeros((0, 3), np.float32), "(0, 3)"),
     ],
 )
-def test_data_that_bernoulli_units_cannot_show_are_refused(data, words):
+def test_data_outside_the_range_of_bernoulli_units_are_refused(data, words):
     with pytest.raises(DatasetError) as caught:
         visible_statistics(data, "bernoulli")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_gaussian_units_refuse_what_is_not_finite():
+def test_gaussian_units_refuse_values_that_are_not_finite():
     with pytest.raises(DatasetError, match="not finite"):
         visible_statistics(np.array([[np.inf, 0]], np.float32), "gaussian")
 

@@ -1,4 +1,4 @@
-"""Weights of every kind of file that Keras writes, what does not fit or is broken, and machines without a network."""
+"""Weights: every kind of file that Keras writes, misfits, damaged files, and machines without a network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import h5py
 import numpy as np
 import pytest
 
-from wastelens.config.networks import TransferConfig
 from wastelens.errors import ConfigError
 from wastelens.models import weights as weights_module
 from wastelens.models.freezing import backbone_layers
-from wastelens.models.transfer import build_transfer
+from wastelens.models.networks.transfer import TransferConfig
 from wastelens.models.weights import (
     PROBE_LIMIT_S,
     backbone_digest,
@@ -38,17 +37,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 def built(backbone, seed=0, **changes):
     settings = {"kind": "transfer", "pooling": "average", "hidden": (), "dropout": 0.2, **changes}
     config = TransferConfig(backbone=backbone, **settings)
-    return build_transfer(config, image_side_px=SIDE, outputs=3, seed=seed)
+    return config.build(image_side_px=SIDE, outputs=3, seed=seed)
 
 
 def bare(keras, backbone):
-    """Keras' own model, as somebody else would save it."""
+    """Return Keras' own model, as somebody else would save it."""
     build = keras.applications.VGG16 if backbone == "vgg16" else keras.applications.EfficientNetV2B0
     return build(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
 
 
 def assert_loaded(model, donor, digest):
-    """The backbone has the donor's weights, and the digest says so."""
+    """Assert that the backbone has the donor's weights, and that the digest says so."""
     for layer in backbone_layers(model):
         for ours, theirs in zip(layer.get_weights(), donor.get_layer(layer.name).get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -57,7 +56,7 @@ def assert_loaded(model, donor, digest):
 
 
 def assert_refused(model, backbone, path, match):
-    """Loading stops with one line, and nothing in the network has changed."""
+    """Assert that loading stops with one line and changes nothing in the network."""
     before = [weight.copy() for weight in model.get_weights()]
     with pytest.raises(ConfigError, match=match) as caught:
         load_backbone_weights(model, backbone, str(path))
@@ -78,7 +77,7 @@ def vgg16(keras):
 
 @pytest.fixture(scope="module")
 def vgg16_weights(keras, tmp_path_factory):
-    """A .weights.h5 of Keras 3, and the model that it is of."""
+    """Return a .weights.h5 of Keras 3, and its model."""
     path = tmp_path_factory.mktemp("weights") / "vgg16.weights.h5"
     donor = bare(keras, "vgg16")
     donor.save_weights(path)
@@ -201,12 +200,12 @@ def test_the_digest_is_of_the_backbone_alone(vgg16):
 
 def test_the_first_layer_that_does_not_fit_is_named(keras, vgg16, efficientnet, vgg16_weights, tmp_path):
     path, donor = vgg16_weights
-    assert_refused(efficientnet, "efficientnetv2b0", path, "layer 'stem_conv' is missing in the file")
+    assert_refused(efficientnet, "efficientnetv2b0", path, "layer 'stem_conv' is missing from the file")
     layers = legacy_layers(donor, scoped)
     names = [name for name, _ in layers]
     at = names.index("block2_conv2")
     lacking = write_legacy(tmp_path / "lacking.h5", layers[:at])
-    assert_refused(vgg16, "vgg16", lacking, "layer 'block2_conv2' is missing in the file")
+    assert_refused(vgg16, "vgg16", lacking, "layer 'block2_conv2' is missing from the file")
     wide = [*layers]
     wide[at] = ("block2_conv2", [("block2_conv2/kernel:0", np.zeros((3, 3, 128, 4))), layers[at][1][1]])
     wide[at + 2] = (names[at + 2], [])
@@ -218,18 +217,18 @@ def test_the_first_layer_that_does_not_fit_is_named(keras, vgg16, efficientnet, 
     assert_refused(vgg16, "vgg16", unbiased, "'block2_conv2' has 1 arrays in the file and 2 in the network")
 
 
-def test_numbers_that_are_none_are_refused(vgg16, vgg16_weights, tmp_path):
+def test_arrays_that_are_not_finite_numbers_are_refused(vgg16, vgg16_weights, tmp_path):
     layers = legacy_layers(vgg16_weights[1], scoped)
     spoiled = layers[-2][1][1][1].copy()
     spoiled[3] = np.nan
     layers[-2] = (layers[-2][0], [layers[-2][1][0], (layers[-2][1][1][0], spoiled)])
     assert_refused(vgg16, "vgg16", write_legacy(tmp_path / "nan.h5", layers), "'block5_conv3' .* not finite")
     layers[-2] = (layers[-2][0], [layers[-2][1][0], (layers[-2][1][1][0], np.full(spoiled.shape, b"x"))])
-    assert_refused(vgg16, "vgg16", write_legacy(tmp_path / "text.h5", layers), "does not hold numbers")
+    assert_refused(vgg16, "vgg16", write_legacy(tmp_path / "text.h5", layers), "has no numbers")
 
 
 def broken_files(folder, good):
-    """Every broken file's name and what is said of it."""
+    """Return the name of every broken file and the message about it."""
     content = good.read_bytes()
     (folder / "truncated.weights.h5").write_bytes(content[: len(content) // 2])
     (folder / "start.h5").write_bytes(content[:100])
@@ -255,9 +254,9 @@ def broken_files(folder, good):
     return {
         **dict.fromkeys(("truncated.weights.h5", "start.h5", "text.h5", "empty.h5"), "cannot be read as weights"),
         **dict.fromkeys(("text.keras", "text_inside.keras", "lying.h5", "linking.h5"), "cannot be read as weights"),
-        "folder.h5": "is no file",
-        "weights.pkl": "unknown kind",
-        "nothing.h5": "holds no layers' weights",
+        "folder.h5": "is not a file",
+        "weights.pkl": "unknown file type",
+        "nothing.h5": "has no layers with weights",
         "other.keras": "no model.weights.h5 in the archive",
         "bomb.keras": "unpacks to",
         "missing.h5": "does not exist",
@@ -285,7 +284,7 @@ def test_nothing_in_a_file_is_run(keras, vgg16, tmp_path):
 
 @pytest.fixture
 def keras_folder(keras, monkeypatch, tmp_path):
-    """An empty folder where Keras keeps what it downloads."""
+    """Return an empty folder as Keras' download cache."""
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     monkeypatch.setenv("no_proxy", "*")  # or a proxy would answer for the addresses below
     return tmp_path
@@ -293,7 +292,7 @@ def keras_folder(keras, monkeypatch, tmp_path):
 
 @contextlib.contextmanager
 def silent_server():
-    """An address that takes connections and never answers."""
+    """Yield an address that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/weights.h5"
 
@@ -324,7 +323,7 @@ def test_imagenet_without_an_answer_stops_soon(keras_folder, monkeypatch):
     with silent_server() as url:
         redirect_imagenet(monkeypatch, url)
         begun = time.monotonic()
-        with pytest.raises(ConfigError, match=r"vgg16 cannot be had: .*weights=FILE .*weights=none") as caught:
+        with pytest.raises(ConfigError, match=r"vgg16 are not available: .*weights=FILE .*weights=none") as caught:
             check_weights_available("vgg16", "imagenet")
         assert time.monotonic() - begun < 5
     assert url in str(caught.value)
@@ -342,7 +341,7 @@ def test_imagenet_with_a_hanging_name_lookup_stops_soon(keras_folder, monkeypatc
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     begun = time.monotonic()
-    with pytest.raises(ConfigError, match=r"cannot be had: no answer within 0\.3 s"):
+    with pytest.raises(ConfigError, match=r"are not available: no answer within 0\.3 s"):
         check_weights_available("efficientnetv2b0", "imagenet")
     assert time.monotonic() - begun < 5
     done.set()
@@ -353,7 +352,7 @@ def test_imagenet_behind_a_closed_door(keras_folder, monkeypatch):
     with silent_server() as url:
         pass
     redirect_imagenet(monkeypatch, url)
-    with pytest.raises(ConfigError, match=r"cannot be had: .*refused"):
+    with pytest.raises(ConfigError, match=r"are not available: .*refused"):
         check_weights_available("vgg16", "imagenet")
 
 
@@ -361,7 +360,7 @@ def test_a_failing_download_is_one_line(keras_folder, monkeypatch, vgg16, capsys
     with silent_server() as url:
         pass
     redirect_imagenet(monkeypatch, url)
-    assert_refused(vgg16, "vgg16", "imagenet", "cannot be had: URL fetch failure")
+    assert_refused(vgg16, "vgg16", "imagenet", "are not available: URL fetch failure")
     assert socket.getdefaulttimeout() is None
 
 
@@ -387,5 +386,5 @@ def test_half_a_download_in_keras_cache_is_none(keras_folder, monkeypatch):
     cached, _ = imagenet_source("vgg16")
     cached.parent.mkdir()
     cached.write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(ConfigError, match="cannot be had"):
+    with pytest.raises(ConfigError, match="are not available"):
         check_weights_available("vgg16", "imagenet")

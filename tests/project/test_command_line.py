@@ -399,7 +399,7 @@ def test_a_kill_loses_one_epoch_at_most(place: Place, interrupted: Interrupted) 
     status, _, done = interrupted.after_kill
     assert status == -signal.SIGKILL
     assert interrupted.after_ctrl_c[2] < done < EPOCHS
-    said = next(line for line in interrupted.end.stdout.splitlines() if line.startswith("Going on with run"))
+    said = next(line for line in interrupted.end.stdout.splitlines() if line.startswith("Resuming run"))
     went_on_after = int(said.split(" after ")[1].split()[0])
     assert went_on_after >= done - 1
     steps = [one.step for one in place.client.get_metric_history(interrupted.run_id, "loss")]

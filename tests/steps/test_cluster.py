@@ -16,7 +16,7 @@ from wastelens.steps import cluster, pretrain, train
 
 @pytest.fixture(scope="module")
 def tracker(prepared_folder: Path) -> MemoryTracker:
-    """Holds a pretrain run and a train run."""
+    """Return a tracker with a pretrain run and a train run."""
     kept = MemoryTracker()
     where = f"data_folder={prepared_folder / 'data'}"
     dataset = str(prepared_folder / "litter")
@@ -59,7 +59,7 @@ def test_logs_everything_a_run_promises(
     assert run.tags["verdict"]
 
 
-def test_scores_photos_that_were_not_learnt_from(prepared_folder: Path, tracker: MemoryTracker) -> None:
+def test_scores_only_held_out_photos(prepared_folder: Path, tracker: MemoryTracker) -> None:
     run = clustered(prepared_folder, tracker, run_id=tracker.runs[0].id)
     labels = pd.read_csv(prepared_folder / "data" / "prepared" / "litter" / "labels.csv").set_index("file_name")
     scored = pd.read_csv(run.folder / "assignments_learned.csv")
@@ -88,7 +88,7 @@ def test_same_seed_same_clusters(prepared_folder: Path, tracker: MemoryTracker) 
     assert np.isfinite(list(first.values())).all()
 
 
-def test_what_is_refused(prepared_folder: Path, tracker: MemoryTracker) -> None:
+def test_refusals(prepared_folder: Path, tracker: MemoryTracker) -> None:
     before = len(tracker.runs)
     with pytest.raises(ConfigError, match="k=5000"):
         clustered(prepared_folder, tracker, k="5000")
@@ -98,5 +98,5 @@ def test_what_is_refused(prepared_folder: Path, tracker: MemoryTracker) -> None:
     other = clustered(prepared_folder, tracker)
     with pytest.raises(RunError, match="no network to use here"):
         clustered(prepared_folder, tracker, run_id=other.id)
-    with pytest.raises(RunError, match="learnt from fold=0"):
+    with pytest.raises(RunError, match="was trained on fold=0"):
         clustered(prepared_folder, tracker, run_id=tracker.runs[0].id, fold="1")

@@ -77,7 +77,7 @@ def trained(prepared_folder: Path) -> Make:
             small = f"fit.epochs=1 bootstrap_resamples=100 data_folder={prepared_folder / 'data'} {network}"
             tracker = MemoryTracker()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("wastelens.models.transfer.keras_backbone", slim_vgg)
+                patch.setattr("wastelens.models.backbones.vgg.Vgg16.build", slim_vgg)
                 train.run(config("train", small, dataset=str(prepared_folder / "litter"), **parameters), tracker)
             (runs[name],) = tracker.runs
         return runs[name]
@@ -398,7 +398,7 @@ def test_runs_that_do_not_fit(prepared_folder: Path, tracker: MemoryTracker, mod
     for match, changed in {
         r"another preparation \(bottles; here litter\)": {"dataset_digest": "other", "dataset": "bottles"},
         "other materials.*wood, stone": {"materials": ["wood", "stone"], "dataset_digest": "other"},
-        "64 px, this dataset's have 32 px": {"image_side_px": 64},
+        "64 px, but this dataset's have 32 px": {"image_side_px": 64},
         "no network to use here.*: train": {"step": "prepare"},
     }.items():
         about(run, **changed)
@@ -462,7 +462,7 @@ def test_class_activation_of_a_model_without_convolutions_is_refused_with_a_fix(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, name: str, methods: str
 ) -> None:
     run = model(name)
-    match = "no convolution whose map has more than one place.*methods=shap"
+    match = "no convolution with a map larger than 1 × 1.*methods=shap"
     refused(ConfigError, match, prepared_folder, tracker, run_id=run.id, methods=methods)
 
 
@@ -491,8 +491,8 @@ def test_the_layer_can_be_named(prepared_folder: Path, tracker: MemoryTracker, m
     [
         ("block0_rleu0", r"has no layer 'block0_rleu0'\. Did you mean 'block0_relu0'\?"),
         ("qqqqq", r"has no layer 'qqqqq'\. Its last map is block1_pool"),
-        ("logits", r"layer=logits of base_cnn knows no places.*layer=auto, which is block1_pool"),
-        ("rescale", r"layer=rescale of base_cnn knows no places"),
+        ("logits", r"layer=logits of base_cnn is not spatial.*layer=auto, which is block1_pool"),
+        ("rescale", r"layer=rescale of base_cnn is not spatial"),
     ],
 )
 def test_layers_that_cannot_be_drawn(

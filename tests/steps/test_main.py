@@ -53,13 +53,13 @@ def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.Captu
     scores = [by_name[name].metrics["test_macro_ap"] for name in models]
     assert comparison["test_macro_ap"].tolist() == pytest.approx(scores)
     printed = capsys.readouterr().out
-    assert "What was learnt" in printed
+    assert "Results" in printed
     assert json.dumps("base plain seed 0")[1:-1] in printed
     assert_explains_the_best(parent, [by_name[name] for name in models], printed)
 
 
 def assert_explains_the_best(parent: MemoryRun, models: list[MemoryRun], printed: str) -> None:
-    """The model that is best on val, a collapsed one only where all are, is explained in its own run; no other is."""
+    """Only the model that is best on val is explained, in its own run; a collapsed one only if all are."""
     best = max(models, key=lambda run: (run.tags["collapsed"] == "false", run.metrics["val_macro_ap"]))
     assert [run.id for run in models if "explained_by" in run.tags] == [best.id]
     assert parent.tags["best_run"] == best.id
@@ -70,7 +70,7 @@ def assert_explains_the_best(parent: MemoryRun, models: list[MemoryRun], printed
     assert [run.id for run in models if (run.folder / "explanations").exists()] == [best.id]
     words = " ".join(printed.split())
     assert f"Where it looks: explanations/index.html among the artifacts of run {best.id}." in words
-    assert words.index("What was learnt") < words.rindex(" ".join(best.tags["explanations"].split()))
+    assert words.index("Results") < words.rindex(" ".join(best.tags["explanations"].split()))
 
 
 def test_methods_that_do_not_fit_the_best_model_lose_nothing(
@@ -89,7 +89,7 @@ def test_methods_that_do_not_fit_the_best_model_lose_nothing(
     ("settings", "match"),
     [("cluster.k=500", "k=500 is more than the 40 training photos"), ("cluster.run_id=nowhere", "no run 'nowhere'")],
 )
-def test_what_cluster_would_refuse_stops_it_before_any_training(tmp_path: Path, settings: str, match: str) -> None:
+def test_settings_that_cluster_refuses_stop_it_before_any_training(tmp_path: Path, settings: str, match: str) -> None:
     write_dataset(tmp_path / "litter", side=(48, 48))
     folder = tmp_path / "data"
     text = f"prepare.data_folder={folder} train.data_folder={folder} {TINY} {settings}"
@@ -110,7 +110,7 @@ def test_what_cluster_would_refuse_stops_it_before_any_training(tmp_path: Path, 
         ("explain.run_id=nowhere", "no run 'nowhere'"),
     ],
 )
-def test_what_explain_would_refuse_stops_it_before_any_training(
+def test_settings_that_explain_refuses_stop_it_before_any_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, match: str
 ) -> None:
     def training(*arguments: Any) -> None:
@@ -143,7 +143,7 @@ def test_the_best_model_is_one_that_is_not_collapsed_where_there_is_one() -> Non
     assert (main._explaining(named, models).run_id, main._explaining(named, models).photos) == ("abc", 7)
 
 
-def test_weights_that_cannot_be_had_stop_it_before_any_work(tmp_path: Path) -> None:
+def test_unavailable_weights_stop_it_before_any_work(tmp_path: Path) -> None:
     write_dataset(tmp_path / "litter", side=(48, 48))
     folder = tmp_path / "data"
     settings = f"prepare.data_folder={folder} train.data_folder={folder} models.vgg16.weights={tmp_path / 'no.h5'}"

@@ -13,7 +13,7 @@ from tests.factories import config, write_photo
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import DatasetError, NonFiniteLossError, RunError
-from wastelens.experiment import pretrain_one
+from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import pretrain
 
 METHODS = {
@@ -79,30 +79,30 @@ def test_the_encoder_is_a_model_of_photos(prepared_folder: Path, method: str) ->
 
 
 def interrupted_in(monkeypatch: pytest.MonkeyPatch, epoch_to_die_in: int) -> Any:
-    original = pretrain_one._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
         if epoch == epoch_to_die_in:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(pretrain_one._Watcher, "batch_done", dying)
-    return lambda: monkeypatch.setattr(pretrain_one._Watcher, "batch_done", original)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
+    return lambda: monkeypatch.setattr(EpochWatcher, "batch_done", original)
 
 
 @pytest.mark.parametrize("method", ["conv_autoencoder", "dbn"])
-def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     whole = pretrained(prepared_folder, method)
     tracker = MemoryTracker()
     last = 4 if method == "dbn" else 2
-    mend = interrupted_in(monkeypatch, last)
+    repair = interrupted_in(monkeypatch, last)
     with pytest.raises(KeyboardInterrupt):
         pretrained(prepared_folder, method, tracker=tracker)
     assert tracker.runs[0].status == "KILLED"
     assert sorted(tracker.runs[0].history) == list(range(1, last))
-    mend()
+    repair()
     resumed = pretrained(prepared_folder, method, tracker=tracker, resume=tracker.runs[0].id)
     assert resumed.status == "FINISHED"
     assert len(tracker.runs) == 1
@@ -123,7 +123,7 @@ def test_gaussian_visible_units(prepared_folder: Path) -> None:
     assert np.isfinite(run.metrics["val_pseudo_likelihood"])
 
 
-def test_photos_without_labels_are_learnt_from_but_never_those_of_val_and_test(
+def test_unlabelled_photos_are_learned_from_but_never_those_of_val_and_test(
     prepared_folder: Path, tmp_path: Path
 ) -> None:
     own = pretrained(prepared_folder, "rbm")
@@ -160,27 +160,27 @@ def test_learning_that_diverges_fails_the_run(prepared_folder: Path, rate: str) 
     assert tracker.runs[0].status == "FAILED"
 
 
-def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
+def test_runs_that_cannot_be_resumed(prepared_folder: Path) -> None:
     tracker = MemoryTracker()
     finished = pretrained(prepared_folder, "rbm", tracker=tracker)
     with pytest.raises(RunError, match="is finished; there is nothing to resume"):
         pretrained(prepared_folder, "rbm", tracker=tracker, resume=finished.id)
     with tracker.start("else"):
         pass
-    with pytest.raises(RunError, match="no run of the step pretrain"):
+    with pytest.raises(RunError, match="not a pretrain run, so pretrain cannot resume it"):
         pretrained(prepared_folder, "rbm", tracker=tracker, resume=tracker.runs[-1].id)
 
 
-def test_resuming_with_other_photos_without_labels(
+def test_resuming_with_other_unlabelled_photos(
     prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         write_photo(tmp_path / "web" / f"{number}.jpg", seed=2000 + number)
     tracker = MemoryTracker()
-    mend = interrupted_in(monkeypatch, 2)
+    repair = interrupted_in(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         pretrained(prepared_folder, "rbm", tracker=tracker, unlabelled=str(tmp_path / "web"))
-    mend()
+    repair()
     write_photo(tmp_path / "web" / "new.jpg", seed=3000)
     with pytest.raises(RunError, match="are not those that run"):
         pretrained(prepared_folder, "rbm", tracker=tracker, resume=tracker.runs[0].id)

@@ -23,9 +23,9 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.paired import ALL_MODELS
-from wastelens.experiment import fitting
 from wastelens.experiment import pretrain_one as pretrain_one_module
 from wastelens.experiment import train_one as train_one_module
+from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import prepare, study
 from wastelens.steps.study import Studied
 from wastelens.studies import cell_work
@@ -39,7 +39,7 @@ STEPS: Counter[str] = Counter()  # run id and epoch → batches it has learnt fr
 @pytest.fixture(autouse=True, scope="module")
 def _only_what_is_compared() -> Iterator[None]:
     """Cells without figures and exported models, which tests of ``train`` are about; their batches are counted."""
-    original = fitting._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def counted(self: Any, epoch: int) -> None:
         STEPS[f"{self.tracked.id} {epoch}"] += 1
@@ -49,7 +49,7 @@ def _only_what_is_compared() -> Iterator[None]:
         patch.setattr(train_one_module, "verdict_figures", lambda *arguments: {})
         patch.setattr(train_one_module, "_log_model", lambda *arguments: None)
         patch.setattr(pretrain_one_module, "_log_model", lambda *arguments: None)
-        patch.setattr(fitting._Watcher, "batch_done", counted)
+        patch.setattr(EpochWatcher, "batch_done", counted)
         yield
 
 
@@ -402,7 +402,7 @@ LEFT_OUT = ("base", "true", 0)
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, chosen: Any, tracker: MemoryTracker, epoch: int) -> MemoryRun:
     """A study that Ctrl-C ends in this epoch of its only cell that is left; returns the cell's run."""
-    original = fitting._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, number: int) -> None:
         if number == epoch:
@@ -410,7 +410,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, chosen: Any, tracker: MemoryTra
         original(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting._Watcher, "batch_done", dying)
+        patch.setattr(EpochWatcher, "batch_done", dying)
         with pytest.raises(KeyboardInterrupt):
             study.run(chosen, tracker)
     (run,) = own_cells(tracker)
@@ -428,7 +428,7 @@ def test_an_interrupted_cell_goes_on_from_its_checkpoint(
     tracker = forked(whole, LEFT_OUT)
     chosen = small(prepared_folder, models)
     killed = interrupted(monkeypatch, chosen, tracker, epoch=2)
-    assert "Go on with" not in capsys.readouterr().out, "the study goes on, not a training of its own"
+    assert "Resume it" not in capsys.readouterr().out, "the study goes on, not a training of its own"
     STEPS.clear()
     found = study.run(chosen, tracker)
     assert (killed.status, killed.tags["attempt"]) == ("FINISHED", "2")

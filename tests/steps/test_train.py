@@ -1,4 +1,4 @@
-"""The step ``train`` on small data: what it logs, that it resumes, and what it refuses."""
+"""The step ``train`` on small data: its logs, resuming, and refusals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetError, RunError
 from wastelens.experiment import fitting
+from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import train
 from wastelens.training import fit as fit_module
 from wastelens.training.losses import BinaryCrossEntropy
@@ -79,7 +80,7 @@ def test_exported_files_rebuild_the_network(prepared_folder: Path) -> None:
     np.testing.assert_allclose(rebuilt.predict_on_batch(photos), saved.predict_on_batch(photos), atol=1e-6)
 
 
-def test_so_many_steps_an_epoch_of_a_share_of_the_labels(
+def test_fixed_steps_per_epoch_with_a_share_of_the_labels(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []  # epoch, photos
@@ -130,27 +131,27 @@ def test_same_seed_same_curve_and_another_seed_another(prepared_folder: Path) ->
     assert abs(first - other) > 1e-6
 
 
-def test_an_interrupted_run_goes_on_and_equals_an_undisturbed_one(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = trained(prepared_folder, "fit.epochs=4")
     tracker = MemoryTracker()
-    original = fitting._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def interrupted(self: Any, epoch: int) -> None:
         if epoch == 3:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(fitting._Watcher, "batch_done", interrupted)
+    monkeypatch.setattr(EpochWatcher, "batch_done", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, "fit.epochs=4", tracker)
     said = capsys.readouterr().out
-    assert f"Go on with: mlflow run . -e train --env-manager local -P dataset={prepared_folder / 'litter'}" in said
+    assert f"Resume it: mlflow run . -e train --env-manager local -P dataset={prepared_folder / 'litter'}" in said
     assert f"-P resume={tracker.runs[0].id} -P 'set=data_folder=" in said
     assert tracker.runs[0].status == "KILLED"
     assert sorted(tracker.runs[0].history) == [1, 2]
-    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
     resumed = trained(prepared_folder, "fit.epochs=4", tracker, resume=tracker.runs[0].id)
     assert resumed.status == "FINISHED"
     assert len(tracker.runs) == 1
@@ -205,13 +206,13 @@ def test_a_dataset_of_the_same_name_from_elsewhere_is_refused(prepared_folder: P
         trained(tmp_path)
 
 
-def test_resuming_what_cannot_be_resumed(prepared_folder: Path) -> None:
+def test_runs_that_cannot_be_resumed(prepared_folder: Path) -> None:
     with pytest.raises(RunError, match="There is no run 'nowhere'"):
         trained(prepared_folder, resume="nowhere")
     tracker = MemoryTracker()
     with tracker.start("prepare"):
         pass
-    with pytest.raises(RunError, match="is no run of the step train"):
+    with pytest.raises(RunError, match="is not a train run, so train cannot resume it"):
         trained(prepared_folder, tracker=tracker, resume=tracker.runs[0].id)
     assert (tracker.runs[0].status, tracker.runs[0].name) == ("FINISHED", "prepare")
     finished = trained(prepared_folder, "fit.epochs=1", tracker)

@@ -1,4 +1,4 @@
-"""The step ``train`` with the models that start from something: encoders, and networks trained on other photos."""
+"""The step ``train`` with models that start from learned weights: encoders, and backbones trained on other photos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.factories import config, slim_vgg, write_dataset
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, RunError
-from wastelens.experiment import fitting
+from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import prepare, pretrain, train
 
 TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
@@ -29,13 +29,13 @@ SMALL_VGG = "network.hidden=[8,4]"
 
 @pytest.fixture(autouse=True)
 def _slim_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VGG16 by name, an eighth as wide."""
-    monkeypatch.setattr("wastelens.models.transfer.keras_backbone", slim_vgg)
+    """Make VGG16 an eighth as wide."""
+    monkeypatch.setattr("wastelens.models.backbones.vgg.Vgg16.build", slim_vgg)
 
 
 @pytest.fixture(scope="module")
 def encoders(prepared_folder: Path) -> tuple[MemoryTracker, dict[str, MemoryRun]]:
-    """A tracker that holds a pretrain run of each method."""
+    """Return a tracker with a pretrain run of each method, and the runs."""
     tracker = MemoryTracker()
     runs = {}
     for method, learner in LEARNERS.items():
@@ -78,7 +78,7 @@ def test_starts_from_the_encoder_of_a_run(
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_pretrains_by_itself_below_its_run(prepared_folder: Path) -> None:
+def test_pretrains_in_a_nested_run(prepared_folder: Path) -> None:
     tracker = MemoryTracker()
     learner = "network.learner.widths=[4,8] network.learner.epochs=1"
     run = trained(prepared_folder, learner, tracker, model="autoencoder")
@@ -92,24 +92,24 @@ def test_pretrains_by_itself_below_its_run(prepared_folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dies_in", ["pretraining", "training"])
-def test_interrupted_it_goes_on_with_the_pretraining_it_has(
+def test_after_an_interruption_it_reuses_its_pretraining(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
 ) -> None:
     learner = "network.learner.widths=[4,8] network.learner.epochs=2"
     whole = trained(prepared_folder, learner, model="autoencoder")
     tracker = MemoryTracker()
-    module: Any = pretrain if dies_in == "pretraining" else fitting
-    original = module._Watcher.batch_done
+    module = "pretrain_one" if dies_in == "pretraining" else "fitting"
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
-        if epoch == 2:
+        if epoch == 2 and self.summary.__module__.endswith(module):
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(module._Watcher, "batch_done", dying)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, learner, tracker, model="autoencoder")
-    monkeypatch.setattr(module._Watcher, "batch_done", original)
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
     resumed = trained(prepared_folder, learner, tracker, model="autoencoder", resume=tracker.runs[0].id)
     assert [run.status for run in tracker.runs] == ["FINISHED", "FINISHED"]
     for epoch in (1, 2):
@@ -148,7 +148,7 @@ def test_encoders_that_cannot_be_used(
     (dbn.folder / "config.json").write_text(json.dumps(about))
 
 
-def test_features_computed_once_give_what_the_live_path_gives(prepared_folder: Path) -> None:
+def test_cached_features_give_the_same_results_as_the_live_path(prepared_folder: Path) -> None:
     folder = prepared_folder / "data" / "prepared" / "litter" / "features"
     still = f"{SMALL_VGG} network.dropout=0.0"
     before = set(folder.glob("*.npy"))
@@ -166,7 +166,7 @@ def test_features_computed_once_give_what_the_live_path_gives(prepared_folder: P
 
 
 @pytest.mark.slow
-def test_views_are_computed_once_too_and_mean_the_same_live(prepared_folder: Path) -> None:
+def test_cached_views_give_the_same_results_as_live_ones(prepared_folder: Path) -> None:
     still = f"{SMALL_VGG} network.dropout=0.0"
     views = {"augment": "true", "views": "2", "model": "vgg16", "weights": "none"}
     cached = trained(prepared_folder, still, **views)
@@ -174,12 +174,12 @@ def test_views_are_computed_once_too_and_mean_the_same_live(prepared_folder: Pat
     assert live.history[2]["loss"] == pytest.approx(cached.history[2]["loss"], abs=1e-4)
     small = "network.widths=[4,8]"
     fixed = trained(prepared_folder, small, augment="true", views="1")
-    anew = trained(prepared_folder, small, augment="true")
-    assert fixed.history[1]["loss"] != pytest.approx(anew.history[1]["loss"], rel=1e-9)
+    fresh = trained(prepared_folder, small, augment="true")
+    assert fixed.history[1]["loss"] != pytest.approx(fresh.history[1]["loss"], rel=1e-9)
 
 
 @pytest.mark.slow
-def test_a_stack_that_is_not_pretrained_sees_pixels_as_a_pretrained_one_does(
+def test_a_stack_from_scratch_standardises_pixels_as_a_pretrained_one(
     prepared_folder: Path, encoders: tuple[MemoryTracker, dict[str, MemoryRun]]
 ) -> None:
     tracker, runs = encoders
@@ -193,7 +193,7 @@ def test_a_stack_that_is_not_pretrained_sees_pixels_as_a_pretrained_one_does(
     assert np.ptp(network_of(control).get_layer("standardise").get_weights()[0]) > 0
 
 
-def test_a_second_phase_thaws_and_has_a_rate_of_its_own(prepared_folder: Path) -> None:
+def test_a_second_phase_thaws_and_has_its_own_learning_rate(prepared_folder: Path) -> None:
     phase = "fine_tune.epochs=1 fine_tune.freeze=block4 fine_tune.learning_rate=0.003"
     run = trained(prepared_folder, f"{SMALL_VGG} {phase}", model="vgg16", weights="none")
     assert sorted(run.history)[:3] == [1, 2, 3]
@@ -206,13 +206,13 @@ def test_a_second_phase_thaws_and_has_a_rate_of_its_own(prepared_folder: Path) -
 
 
 @pytest.mark.parametrize("dies_in_epoch", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_killed_in_either_phase_it_goes_on_in_that_phase(
+def test_killed_in_either_phase_it_resumes_in_that_phase(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in_epoch: int
 ) -> None:
     phases = f"{SMALL_VGG} fine_tune.epochs=2 fine_tune.freeze=block5_conv2 fine_tune.learning_rate=0.001"
     whole = trained(prepared_folder, phases, model="vgg16", weights="none")
     tracker = MemoryTracker()
-    original = fitting._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
         if epoch == dies_in_epoch:
@@ -221,11 +221,11 @@ def test_killed_in_either_phase_it_goes_on_in_that_phase(
 
     # Small networks too are saved after every epoch here.
     monkeypatch.setattr("wastelens.training.checkpoint.CheckpointKeeper.SHARE_OF_TIME", 1.0)
-    monkeypatch.setattr(fitting._Watcher, "batch_done", dying)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, phases, tracker, model="vgg16", weights="none")
     assert sorted(tracker.runs[0].history) == list(range(1, dies_in_epoch))
-    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
     resumed = trained(prepared_folder, phases, tracker, model="vgg16", weights="none", resume=tracker.runs[0].id)
     assert sorted(resumed.history)[:4] == [1, 2, 3, 4]
     assert resumed.history[4]["loss"] == pytest.approx(whole.history[4]["loss"], rel=1e-3)
@@ -253,24 +253,22 @@ def test_weights_from_a_file_of_an_earlier_run(prepared_folder: Path, tmp_path: 
 
 
 def test_resuming_with_other_weights(prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wastelens.models.registry import build_model
-
     network = config("train", SMALL_VGG, model="vgg16").network
     file = tmp_path / "vgg.weights.h5"
-    build_model(network, image_side_px=32, outputs=6, seed=1).save_weights(file)
+    network.build(image_side_px=32, outputs=6, seed=1).save_weights(file)
     tracker = MemoryTracker()
-    original = fitting._Watcher.batch_done
+    original = EpochWatcher.batch_done
 
     def dying(self: Any, epoch: int) -> None:
         if epoch == 2:
             raise KeyboardInterrupt
         original(self, epoch)
 
-    monkeypatch.setattr(fitting._Watcher, "batch_done", dying)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
     with pytest.raises(KeyboardInterrupt):
         trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", weights=str(file))
-    monkeypatch.setattr(fitting._Watcher, "batch_done", original)
-    build_model(network, image_side_px=32, outputs=6, seed=2).save_weights(file)
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
+    network.build(image_side_px=32, outputs=6, seed=2).save_weights(file)
     with pytest.raises(RunError, match="are not those that run"):
         trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", resume=tracker.runs[0].id)
     assert tracker.runs[0].status == "KILLED"
@@ -294,7 +292,7 @@ def test_mixed_precision_trains_and_says_so(prepared_folder: Path, monkeypatch: 
         ("fine_tune.epochs=1 fine_tune.freeze=1.0", "fine_tune.freeze=1.0 freezes layer"),
     ],
 )
-def test_freezing_what_cannot_be_frozen(prepared_folder: Path, settings: str, match: str) -> None:
+def test_impossible_freezing_is_refused(prepared_folder: Path, settings: str, match: str) -> None:
     tracker = MemoryTracker()
     with pytest.raises(ConfigError, match=match):
         trained(prepared_folder, f"network.widths=[4,8] {settings}", tracker)

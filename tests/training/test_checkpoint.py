@@ -121,7 +121,7 @@ def test_kill_between_arrays_and_state_falls_back(run):
     assert_same(load_checkpoint(run), checkpoint(2))
 
 
-def test_keeper_goes_on_with_the_slot_that_is_not_the_newest(run):
+def test_keeper_continues_with_the_older_slot(run):
     CheckpointKeeper(run).offer(lambda: checkpoint(7))
     first = load_checkpoint(run)
     CheckpointKeeper(run, first).offer(lambda: checkpoint(8))

@@ -1,4 +1,4 @@
-"""Epochs of equally many steps: the same stream of batches, cut elsewhere."""
+"""Epochs of a fixed number of steps: the same stream of batches, cut elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wastelens.training.equal_epochs import EqualEpochs
 
 
 class _Passes:
-    """Batches that say which pass and which step of it they are."""
+    """Batches that name their pass and their step in it."""
 
     def __init__(self, length: int) -> None:
         self.length = length

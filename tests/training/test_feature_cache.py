@@ -63,7 +63,7 @@ EXPECTED = PHOTOS.mean(axis=(1, 2)).astype(np.float32)
 
 
 def computed(folder, model=None, photos=PHOTOS, key=KEY, **options):
-    """The features, and how many batches they took."""
+    """Return the features and the number of batches they took."""
     model = model or Means()
     return cached_features(model, photos, folder=folder, key=key, **options), model.batches
 
@@ -116,7 +116,7 @@ def empty(path):
 
 @pytest.mark.parametrize("harm", [cut, spoil, empty, Path.unlink])
 @pytest.mark.parametrize("ending", [".npy", ".json"])
-def test_what_is_not_whole_is_computed_anew(tmp_path, harm, ending):
+def test_incomplete_features_are_computed_again(tmp_path, harm, ending):
     computed(tmp_path)
     harm(the_file(tmp_path, ending))
     features, batches = computed(tmp_path)
@@ -141,7 +141,7 @@ def killed(folder, batch):
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
-    """The folder of a run killed at its third batch of four."""
+    """Return the folder of a run killed at its third batch of four."""
     folder = tmp_path_factory.mktemp("interrupted")
     killed(folder, 2)
     return folder
@@ -152,7 +152,7 @@ def folder(interrupted, tmp_path):
     return shutil.copytree(interrupted, tmp_path / "copy")
 
 
-def test_a_killed_run_goes_on_where_it_was(folder):
+def test_a_killed_run_continues_where_it_stopped(folder):
     assert not list(folder.glob("*.json"))
     counts = []
     features, batches = computed(folder, progress=counts.append)
@@ -176,7 +176,7 @@ def test_a_killed_run_goes_on_where_it_was(folder):
         (".partial.jsonl", spoil, 3),
     ],
 )
-def test_only_what_is_unharmed_is_gone_on_from(folder, ending, harm, left):
+def test_only_undamaged_batches_are_reused(folder, ending, harm, left):
     harm(the_file(folder, ending))
     features, batches = computed(folder)
     assert batches == left
@@ -293,7 +293,7 @@ def of(made, epoch):
 
 
 def numbered(count):
-    """Features that tell their row."""
+    """Return features that tell their row."""
     return np.arange(count, dtype=np.float32)[:, None] * np.ones((1, 2), dtype=np.float32)
 
 
@@ -313,7 +313,7 @@ def test_rows_come_in_the_order_of_the_live_batches():
 
 @pytest.fixture
 def train():
-    """Rows that repeat photos."""
+    """Return rows that repeat photos."""
     return table(TrainTable, ROWS, first_photo=10).take(np.array([0, 0, 0, 3, 3, 8, 22, 1]))
 
 
@@ -413,7 +413,7 @@ def test_training_on_the_cache_is_training_live(keras, tmp_path, augmented):
     assert np.abs(predictions(live, photos) - untrained).max() > 0.05  # it did learn something
 
 
-def test_features_of_any_shape_are_what_the_network_gives(keras, tmp_path):
+def test_features_of_any_shape_equal_the_networks_output(keras, tmp_path):
     photos = photo_array(70, SIDE)
     for flat in (False, True):
         _, features_model, _ = network(keras, flat=flat)

@@ -1,34 +1,135 @@
-"""The types of what networks are built of, and learners without labels: ``conf/model/`` and ``conf/pretrain/``."""
+"""Networks, and learners without labels: the settings and abilities that all their kinds share.
+
+Each kind is a class in a file of its own, which registers itself and holds the settings that only it has. These files
+import neither Keras nor NumPy at their top: the command line's help reads them.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from wastelens.config.base import Config
-from wastelens.config.kinds import kind_of
+from wastelens.system.registry import Registry
 
 Units = Annotated[int, Field(ge=1)]
 
+NETWORKS: Registry[type[NetworkConfig]] = Registry("network", "wastelens.models.networks")
+LEARNERS: Registry[type[LearnerConfig]] = Registry("learner", "wastelens.training.learners")
+
 
 class HeadConfig(Config):
-    """From a backbone's features to the materials: pool a map, dense layers, drop out."""
+    """From a backbone's features to the materials: pool the feature map, dense layers, dropout."""
 
     pooling: Literal["flatten", "average", "max", "average_and_max"]
     hidden: tuple[Units, ...]
     dropout: float = Field(ge=0, lt=1)
 
 
-class CnnConfig(HeadConfig):
-    """The compact convolutional base model: ``conf/model/base.yaml``."""
+class NetworkConfig(HeadConfig, ABC):
+    """A network that classifies photos: ``conf/model/*.yaml``."""
 
-    kind: Literal["cnn"]
-    widths: tuple[Units, ...] = Field(min_length=1)
+    kind: str
+
+    @abstractmethod
+    def build(self, *, image_side_px: int, outputs: int, seed: int) -> Any:
+        """Return the Keras network, flat and functional, with random weights that follow from the seed alone.
+
+        It takes photos float (batch, side, side, 3) in 0–255 and rescales them itself, returns probabilities float32
+        (batch, outputs), and has a layer ``logits`` before them.
+        """
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether ``weights`` can name weights that were trained elsewhere."""
+        return False
+
+    def check_weights(self, weights: str) -> None:
+        """Find out before any long work whether weights are available.
+
+        Raises:
+            ConfigError: they are not.
+        """
+
+    def load_weights(self, model: Any, weights: str) -> str:
+        """Load weights into a model that :meth:`build` returned, and return the digest of its backbone's weights.
+
+        Raises:
+            ConfigError: they are not available, cannot be read or do not fit.
+        """
+        raise NotImplementedError(f"networks of kind {self.kind} take no weights")
+
+
+class LearnerConfig(Config, ABC):
+    """Learning from photos without labels: ``conf/pretrain/*.yaml``.
+
+    Attributes:
+        network_kind: the kind of network that starts from the encoder, which is also the model's name.
+    """
+
+    network_kind: ClassVar[str]
+    kind: str
+
+    @abstractmethod
+    def encode(self, photos_0_255: Any, seeds: Iterator[int]) -> Any:
+        """Apply the encoder's layers to photos (batch, side, side, 3) in 0–255; return the code, a map or vectors."""
+
+    @abstractmethod
+    def learning(self, photos: Any, *, seed: int, mixed_precision: bool, folder: Path) -> Any:
+        """Return the ``training.learners.Learning`` that teaches the encoder.
+
+        Args:
+            photos: ``training.visible_photos.VisiblePhotos``.
+            seed: for weights, order, noise and sampling.
+            mixed_precision: multiply in bfloat16.
+            folder: where large intermediate results take their space.
+        """
+
+    def visible_side_px(self, image_side_px: int) -> int:
+        """Return the side of the photos that the learner sees, in pixels."""
+        return image_side_px
+
+    def standardise(self, network: Any, photos: Any, folder: Path) -> None:
+        """Set the pixel statistics of an encoder that was not pretrained, as pretraining would have.
+
+        Args:
+            network: has the layers of :meth:`encode`.
+            photos: ``data.batches.photo_rows.PhotoRows`` of the training photos.
+            folder: where shrunk photos take their space.
+        """
+
+
+class EncoderNetworkConfig(NetworkConfig, ABC):
+    """A network that starts from an encoder, which was learned without labels.
+
+    Attributes:
+        method: name of the pretraining method, the file ``conf/pretrain/<method>.yaml``.
+        learner: settings of the encoder.
+    """
+
+    method: str
+    learner: LearnerConfig
+
+    @field_validator("learner")
+    @classmethod
+    def _of_this_network(cls, learner: LearnerConfig, info: ValidationInfo) -> LearnerConfig:
+        kind = info.data.get("kind", "")
+        if learner.network_kind != kind:
+            raise ValueError(f"the kind must be one of {', '.join(learners_for(kind))}")
+        return learner
+
+
+def learners_for(network_kind: str) -> list[str]:
+    """Return the kinds of learners whose encoder a kind of network can start from."""
+    return [kind for kind, learner in LEARNERS.parts.items() if learner.network_kind == network_kind]
 
 
 class NoiseConfig(Config):
-    """What a denoising autoencoder sees instead of the clean photo."""
+    """Noise that a denoising autoencoder's input gets."""
 
     name: Literal["none", "gaussian", "masking", "salt_and_pepper"]
     strength: float = Field(ge=0, le=1)
@@ -40,34 +141,8 @@ class NoiseConfig(Config):
         return self
 
 
-class _AutoencoderConfig(Config):
-    """What all autoencoders share: noise on the input, and the fit."""
-
-    noise: NoiseConfig
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    patience_epochs: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-
-
-class DenseAutoencoderConfig(_AutoencoderConfig):
-    """Dense layers down to a code and back, on photos shrunk to ``side_px``."""
-
-    kind: Literal["dense_autoencoder"]
-    side_px: int = Field(ge=4, le=256)
-    hidden_units: tuple[Units, ...] = Field(min_length=1)
-
-
-class ConvAutoencoderConfig(_AutoencoderConfig):
-    """The base model's convolutions down to a map, and back."""
-
-    kind: Literal["conv_autoencoder"]
-    widths: tuple[Units, ...] = Field(min_length=1)
-
-
 class ContrastiveDivergenceConfig(Config):
-    """How restricted Boltzmann machines learn (Hinton 2010, "A practical guide to training RBMs")."""
+    """Training of restricted Boltzmann machines (Hinton 2010, "A practical guide to training RBMs")."""
 
     side_px: int = Field(ge=4, le=256)
     visible: Literal["bernoulli", "gaussian"]
@@ -81,75 +156,3 @@ class ContrastiveDivergenceConfig(Config):
     sparsity_cost: float = Field(ge=0)
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-
-
-class RbmConfig(ContrastiveDivergenceConfig):
-    """One restricted Boltzmann machine."""
-
-    kind: Literal["rbm"]
-    hidden_units: Units
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Hidden units of each layer."""
-        return (self.hidden_units,)
-
-
-class DbnConfig(ContrastiveDivergenceConfig):
-    """A greedy stack of restricted Boltzmann machines; ``epochs`` are each layer's."""
-
-    kind: Literal["dbn"]
-    hidden_units: tuple[Units, ...] = Field(min_length=1)
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """Hidden units of each layer."""
-        return self.hidden_units
-
-
-def _of_kind(*kinds: str) -> Discriminator:
-    known = ", ".join(kinds)
-    return Discriminator(kind_of, custom_error_type="kind", custom_error_message=f"the kind must be one of {known}")
-
-
-_DenseAutoencoder = Annotated[DenseAutoencoderConfig, Tag("dense_autoencoder")]
-_ConvAutoencoder = Annotated[ConvAutoencoderConfig, Tag("conv_autoencoder")]
-_Rbm = Annotated[RbmConfig, Tag("rbm")]
-_Dbn = Annotated[DbnConfig, Tag("dbn")]
-LearnerConfig = Annotated[
-    _DenseAutoencoder | _ConvAutoencoder | _Rbm | _Dbn,
-    _of_kind("dense_autoencoder", "conv_autoencoder", "rbm", "dbn"),
-]
-
-
-class AutoencoderNetworkConfig(HeadConfig):
-    """An autoencoder's encoder with a head: ``conf/model/autoencoder.yaml``."""
-
-    kind: Literal["autoencoder"]
-    method: str
-    learner: Annotated[_DenseAutoencoder | _ConvAutoencoder, _of_kind("dense_autoencoder", "conv_autoencoder")]
-
-
-class DbnNetworkConfig(HeadConfig):
-    """A stack of RBMs unrolled into a network, with a head: ``conf/model/dbn.yaml``."""
-
-    kind: Literal["dbn"]
-    method: str
-    learner: Annotated[_Rbm | _Dbn, _of_kind("rbm", "dbn")]
-
-
-class TransferConfig(HeadConfig):
-    """A network trained on other photos, with a head: ``conf/model/vgg16.yaml``, ``efficientnetv2.yaml``."""
-
-    kind: Literal["transfer"]
-    backbone: Literal["vgg16", "efficientnetv2b0", "efficientnetv2b1", "efficientnetv2b2", "efficientnetv2b3"]
-
-
-EncoderNetworkConfig = AutoencoderNetworkConfig | DbnNetworkConfig
-NetworkConfig = Annotated[
-    Annotated[CnnConfig, Tag("cnn")]
-    | Annotated[AutoencoderNetworkConfig, Tag("autoencoder")]
-    | Annotated[DbnNetworkConfig, Tag("dbn")]
-    | Annotated[TransferConfig, Tag("transfer")],
-    _of_kind("cnn", "autoencoder", "dbn", "transfer"),
-]

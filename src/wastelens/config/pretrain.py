@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -17,16 +18,23 @@ from wastelens.config.base import (
     Config,
     parameter,
 )
-from wastelens.config.networks import LearnerConfig
+from wastelens.config.kinds import one_of
+from wastelens.config.networks import LEARNERS, LearnerConfig
+
+# Any registered kind; to the type checker, what all kinds share.
+if TYPE_CHECKING:
+    AnyLearner = LearnerConfig
+else:
+    AnyLearner = one_of(LEARNERS)
 
 
 class PretrainConfig(Config):
-    """Learning from photos without their labels; every key is explained in ``conf/pretrain.yaml``."""
+    """Learning from photos without labels; every key is explained in ``conf/pretrain.yaml``."""
 
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
     method: str = parameter("{pretrain}: the file conf/pretrain/<method>.yaml")
-    learner: LearnerConfig
+    learner: AnyLearner
     unlabelled: str = parameter(UNLABELLED_HELP)
     max_problem_share: float = Field(ge=0, lt=1)
     fold: int = parameter(FOLD_HELP, ge=0)

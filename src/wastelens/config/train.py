@@ -29,7 +29,7 @@ from wastelens.config.kinds import (
     ScheduleConfig,
     one_of,
 )
-from wastelens.config.networks import EncoderNetworkConfig, NetworkConfig, TransferConfig
+from wastelens.config.networks import NETWORKS, EncoderNetworkConfig, NetworkConfig
 from wastelens.config.pretrain import PretrainConfig
 
 # Any registered kind; to the type checker, what all kinds share.
@@ -38,11 +38,15 @@ if TYPE_CHECKING:
     AnyLoss = LossConfig
     AnySchedule = ScheduleConfig
     AnyOptimizer = OptimizerConfig
+    AnyNetwork = NetworkConfig
 else:
     AnyAugmentation = one_of(AUGMENTATIONS)
     AnyLoss = one_of(LOSSES)
     AnySchedule = one_of(SCHEDULES)
     AnyOptimizer = one_of(OPTIMIZERS)
+    AnyNetwork = one_of(NETWORKS)
+
+# Any registered kind; to the type checker, what all kinds share.
 
 
 class FitConfig(Config):
@@ -79,7 +83,7 @@ class TrainConfig(Config):
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
     model: str = parameter("{model}: the file conf/model/<model>.yaml")
-    network: NetworkConfig
+    network: AnyNetwork
     pretrained: str = parameter(
         "autoencoder, dbn: auto, none, or the id of a pretrain run; empty: as the model's file says", default=""
     )
@@ -109,12 +113,11 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _fitting_together(self) -> TrainConfig:
-        encoder = isinstance(self.network, EncoderNetworkConfig)
-        if self.pretrained != "none" and not encoder:
+        if self.pretrained != "none" and not isinstance(self.network, EncoderNetworkConfig):
             raise ValueError(f"pretrained={self.pretrained}, but model={self.model} has no encoder to pretrain")
         if self.unlabelled and self.pretrained != "auto":
             raise ValueError("unlabelled is for pretraining: it needs pretrained=auto, or the step pretrain")
-        if self.weights != "none" and not isinstance(self.network, TransferConfig):
+        if self.weights != "none" and not self.network.takes_weights:
             raise ValueError(f"weights={self.weights}, but only transfer models take weights; use weights=none")
         return self
 
@@ -129,7 +132,7 @@ class TrainConfig(Config):
         return self.policy.views if self.policy else 0
 
     def pretraining(self, resume: str = "") -> PretrainConfig:
-        """How the encoder is learnt that ``pretrained=auto`` asks for."""
+        """Return the settings of the pretraining that ``pretrained=auto`` asks for."""
         assert isinstance(self.network, EncoderNetworkConfig)
         return PretrainConfig(
             dataset=self.dataset,

@@ -107,14 +107,6 @@ class Verdict:
             columns[f"decision_{material}"] = self.decisions[:, number].astype(int)
         return pd.DataFrame(columns)
 
-    def answer_frame(self, probabilities: FloatArray) -> pd.DataFrame:
-        """Return the served model's answer for probabilities (photos, materials)."""
-        answer: dict[str, object] = {}
-        for number, (material, threshold) in enumerate(self.thresholds.items()):
-            answer[f"probability_{material}"] = probabilities[:, number]
-            answer[f"decision_{material}"] = probabilities[:, number] >= threshold
-        return pd.DataFrame(answer)
-
 
 def judge(
     val_table: ValTable,

@@ -1,4 +1,4 @@
-"""Finished runs that others start from: found, checked against the dataset, and their networks read."""
+"""Finished runs that others start from: described, found, checked against the dataset, and their networks read."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wastelens.config.networks import EncoderNetworkConfig
+from wastelens.config.base import Config
+from wastelens.config.networks import EncoderNetworkConfig, learners_for
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
 from wastelens.system.next_command import next_command
-from wastelens.tracking.tracker import Run, StoredRun, Tracker
+from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 
 CONFIG_ARTIFACT = "config.json"
 ENCODER = "encoder/encoder.keras"
 EXPORT = ("export/architecture.json", "export/model.weights.h5")
 BEST_BY = "val_macro_ap"
-_METHODS = {"autoencoder": ("dense_autoencoder", "conv_autoencoder"), "dbn": ("rbm", "dbn")}
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run, fit for a dataset.
+    """A finished run that fits a dataset.
 
     Attributes:
-        id: the run's.
+        id: of the run.
         stored: the run.
-        step: the step that made it.
+        step: that made it.
         config: its settings, as the step wrote them.
     """
 
@@ -40,8 +40,17 @@ class FinishedRun:
     config: Mapping[str, Any]
 
 
+def describe_run(
+    tracked: Run, step: str, config: Config, dataset: PreparedDataset, more: Mapping[str, object] | None = None
+) -> None:
+    """Write what :func:`about_run` reads: step, settings, and the dataset that later runs must share."""
+    about = {"step": step, "config": config.model_dump(mode="json"), **usable_with(dataset), **(more or {})}
+    tracked.log_text(to_json(about), CONFIG_ARTIFACT)
+    tracked.set_tags({"step": step, "dataset": dataset.name, "dataset_digest": dataset.digest})
+
+
 def usable_with(dataset: PreparedDataset) -> dict[str, Any]:
-    """What must be the same where a run's network is used as where it was made."""
+    """Return the facts about a dataset that must be the same where a run's network is used as where it was made."""
     return {
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
@@ -51,12 +60,12 @@ def usable_with(dataset: PreparedDataset) -> dict[str, Any]:
 
 
 def about_run(stored: StoredRun) -> dict[str, Any]:
-    """What a run wrote of itself when it began; empty where it is none of a step that does."""
+    """Return what a run's step wrote about it at the start; empty if it wrote nothing."""
     with tempfile.TemporaryDirectory() as folder:
         file = stored.run.download(CONFIG_ARTIFACT, Path(folder))
         try:
             about = json.loads(file.read_text(encoding="utf-8")) if file else {}
-        except ValueError:  # damaged, and so no run to start from
+        except ValueError:  # damaged: not a run to start from
             return {}
     return about if isinstance(about, dict) else {}
 
@@ -64,11 +73,11 @@ def about_run(stored: StoredRun) -> dict[str, Any]:
 def find_run(
     tracker: Tracker, run_id: str, dataset: PreparedDataset, fold: int | None, steps: Sequence[str]
 ) -> FinishedRun:
-    """A finished run of one of some steps, on this dataset and fold (None: on any).
+    """Find a finished run of one of these steps, on this dataset and fold (None: any fold).
 
     Raises:
-        RunError: no such run, a deleted, unfinished or failed one, one of another step, or one on photos of another
-            size, other materials, or another split: what it has seen may be among the test photos here.
+        RunError: no such run; a deleted, unfinished or failed one; one of another step; or one on photos of another
+            size, other materials or another split: it may have seen photos that are test photos here.
     """
     stored = tracker.stored(run_id)
     about = about_run(stored)
@@ -79,16 +88,17 @@ def find_run(
             f"Run {run_id} is not finished (its status is {stored.status}). Wait, resume it, or run it again."
         )
     _check_fit(run_id, about, usable_with(dataset))
-    learnt_fold = about["config"]["fold"]
-    if fold is not None and learnt_fold != fold:
+    trained_fold = about["config"]["fold"]
+    if fold is not None and trained_fold != fold:
         raise RunError(
-            f"Run {run_id} learnt from fold={learnt_fold}, whose photos fold={fold} may test on. Give another run."
+            f"Run {run_id} was trained on fold={trained_fold}, which may include test photos of fold={fold}. Give "
+            "another run."
         )
     return FinishedRun(run_id, stored, about["step"], about["config"])
 
 
 def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
-    """The id of the dataset's finished ``train`` run that is best on val; a collapsed one only where all are.
+    """Return the id of the dataset's finished ``train`` run that is best on val; a collapsed one only if all are.
 
     Raises:
         RunError: there is none.
@@ -104,48 +114,48 @@ def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
     return max(scored, key=lambda one: (one.tags.get("collapsed") != "true", one.metrics[BEST_BY])).run.id
 
 
-def _check_fit(run_id: str, learnt: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    if learnt["image_side_px"] != here["image_side_px"]:
+def _check_fit(run_id: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    if there["image_side_px"] != here["image_side_px"]:
         raise RunError(
-            f"Run {run_id} learnt from photos of {learnt['image_side_px']} px, this dataset's have "
-            f"{here['image_side_px']} px. Prepare with image_side_px={learnt['image_side_px']}, or run it again."
+            f"Run {run_id} was trained on photos of {there['image_side_px']} px, but this dataset's have "
+            f"{here['image_side_px']} px. Prepare with image_side_px={there['image_side_px']}, or run it again."
         )
-    if learnt["materials"] != here["materials"]:
+    if there["materials"] != here["materials"]:
         raise RunError(
-            f"Run {run_id} is of a dataset with other materials ({', '.join(learnt['materials'])}; here "
+            f"Run {run_id} is of a dataset with other materials ({', '.join(there['materials'])}; here "
             f"{', '.join(here['materials'])}). Run it again on this dataset."
         )
-    if learnt["dataset_digest"] != here["dataset_digest"]:
+    if there["dataset_digest"] != here["dataset_digest"]:
         raise RunError(
-            f"Run {run_id} learnt from another preparation ({learnt['dataset']}; here {here['dataset']}): photos it "
-            "has seen may be among the test photos here. Run it on this one; for more photos, use unlabelled=FOLDER."
+            f"Run {run_id} was trained on another preparation ({there['dataset']}; here {here['dataset']}): it may "
+            "have seen photos that are test photos here. Run it on this one; for more photos, use unlabelled=FOLDER."
         )
 
 
 def with_learner_of(network: EncoderNetworkConfig, found: FinishedRun) -> EncoderNetworkConfig:
-    """The network for an encoder that was learnt: its layers are those of that pretrain run.
+    """Return the network with the encoder of a pretrain run: same method, same layers.
 
     Raises:
-        RunError: a stack of Boltzmann machines for a model of autoencoders, the other way round, or settings of
-            another version.
+        RunError: the network takes other encoders (Boltzmann machines for a model of autoencoders, or the reverse),
+            or the settings are of another version.
     """
     try:
-        learnt = PretrainConfig.model_validate(found.config)
+        pretraining = PretrainConfig.model_validate(found.config)
     except ValueError:
         raise RunError(f"Run {found.id} is of another version of Wastelens. Run pretrain again.") from None
-    if learnt.learner.kind not in _METHODS[network.kind]:
+    if pretraining.learner.network_kind != network.kind:
         raise RunError(
-            f"Run {found.id} is of method={learnt.method} ({learnt.learner.kind}), but this model takes: "
-            f"{', '.join(_METHODS[network.kind])}."
+            f"Run {found.id} is of method={pretraining.method} ({pretraining.learner.kind}), but this model takes: "
+            f"{', '.join(learners_for(network.kind))}."
         )
-    return network.model_copy(update={"method": learnt.method, "learner": learnt.learner})
+    return network.model_copy(update={"method": pretraining.method, "learner": pretraining.learner})
 
 
 def network_of(found: FinishedRun) -> Any:
-    """The run's network: of a pretrain run the encoder, photos in 0–255 → code; of a train run the whole.
+    """Return the run's network: the encoder of a pretrain run, photos in 0–255 → code; all of a train run's.
 
     Raises:
-        RunError: it is not there, or cannot be read.
+        RunError: it is missing or cannot be read.
     """
     import keras
 
@@ -166,5 +176,5 @@ def network_of(found: FinishedRun) -> Any:
 def _file(run: Run, path: str, folder: Path) -> Path:
     file = run.download(path, folder)
     if file is None:
-        raise RunError(f"Run {run.id} has no {path}: it was removed, or the store cannot be reached.")
+        raise RunError(f"Run {run.id} has no {path}: it was deleted, or the store is unreachable. Run it again.")
     return file

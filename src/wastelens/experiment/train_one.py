@@ -1,4 +1,4 @@
-"""Train one model as a run: fit it, evaluate it once on test, and log everything needed to believe it."""
+"""Train one model as a run: fit it, evaluate it once on test, and log the evidence."""
 
 from __future__ import annotations
 
@@ -10,35 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-
 from wastelens.config.base import flatten
-from wastelens.config.networks import TransferConfig
 from wastelens.config.train import TrainConfig
 from wastelens.data.annotations.sources import prepared_from
 from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, SplitTables
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.verdict import Verdict, judge
-from wastelens.experiment.finished_runs import CONFIG_ARTIFACT, usable_with
+from wastelens.experiment.finished_runs import describe_run
 from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
 from wastelens.experiment.resuming import checkpoint_of, settings_of_resumed, telling_how_to_resume
 from wastelens.figures.verdict import verdict_figures
+from wastelens.models.answer import answer_frame
 from wastelens.models.backend import load_backend
-from wastelens.models.export import (
-    SERVED_CODE,
-    SERVED_COLUMNS,
-    SERVED_SETTINGS,
-    export,
-    png_bytes,
-    served_package,
-    served_requirements,
-)
-from wastelens.models.weights import check_weights_available
+from wastelens.models.export import export, served_model
 from wastelens.system.digests import file_digest
-from wastelens.tracking.tracker import PyfuncModel, Run, Tracker, to_json
+from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, CheckpointKeeper, Progress
 from wastelens.training.fit import predict
 from wastelens.training.phases import Phase
@@ -48,7 +35,7 @@ CURVES = ["loss", "val_loss", "val_macro_ap", "learning_rate"]
 
 @dataclass(frozen=True)
 class Trained:
-    """What ``train`` made: a run, its verdict, and the pretrain run it started from, if from any."""
+    """A finished training: the run, its verdict, and the pretrain run it started from, if any."""
 
     run_id: str
     name: str
@@ -62,14 +49,14 @@ def train_one(
     """Train, evaluate and log one model.
 
     Args:
-        config: what to train, and how.
-        tracker: where the run goes.
-        tags: given to the run when it is opened.
-        name: of the run, where it is not to be that of :func:`run_name`.
+        config: of the training.
+        tracker: to open the run with.
+        tags: of the run, set when it is opened.
+        name: of the run; by default that of :func:`run_name`.
 
     Raises:
         InputError: there is no such prepared dataset, the run to resume or to start from cannot be used, or weights
-            cannot be had.
+            are not available.
         NonFiniteLossError: training diverged; the run is FAILED.
     """
     started = time.monotonic()
@@ -99,27 +86,27 @@ def train_one(
 
 
 def check_weights(models: Iterable[tuple[str, TrainConfig]], ways: str) -> None:
-    """See whether the weights of many trainings can be had: before hours of work, not after them.
+    """Check that the weights of many trainings are available: before hours of work, not after them.
 
     Args:
-        models: names, and what they are trained with.
-        ways: what else can be done about a model, whose name takes the place of ``{0}``.
+        models: names and settings.
+        ways: what else the user can do about a model, with ``{0}`` for its name.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: they are not.
     """
     asked = {(name, config.weights): config.network for name, config in models}
     for (name, weights), network in asked.items():
-        if isinstance(network, TransferConfig):
+        if network.takes_weights:
             load_backend()
             try:
-                check_weights_available(network.backbone, weights)
+                network.check_weights(weights)
             except ConfigError as error:
                 raise ConfigError(f"{error} {ways.format(name)}") from None
 
 
 def _check_same_start(tracker: Tracker, config: TrainConfig, start: Mapping[str, str]) -> None:
-    """A checkpoint holds what is trained, not what is frozen: that has to be what it was.
+    """Refuse to resume with other weights: a checkpoint holds the trained layers, not the frozen ones.
 
     Raises:
         RunError: the weights are not those that the run was started with.
@@ -133,15 +120,11 @@ def _check_same_start(tracker: Tracker, config: TrainConfig, start: Mapping[str,
 
 
 def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> None:
-    """Log what a new run is about."""
+    """Log a new run's settings and dataset."""
     tracked.log_parameters(flatten(config))
-    about = {"step": "train", "config": config.model_dump(mode="json"), **usable_with(dataset)}
-    tracked.log_text(to_json(about), CONFIG_ARTIFACT)
+    describe_run(tracked, "train", config, dataset)
     tracked.set_tags(
         {
-            "step": "train",
-            "dataset": dataset.name,
-            "dataset_digest": dataset.digest,
             "manifest_digest": file_digest(dataset.folder / MANIFEST),
             "materials_digest": dataset.manifest["files"]["materials.csv"],
             "model": config.model,
@@ -160,7 +143,7 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
 
 
 def _evaluate(phase: Phase, config: TrainConfig, dataset: PreparedDataset, tables: SplitTables) -> Verdict:
-    """Thresholds from val, then test, once."""
+    """Calibrate thresholds on val, then score test once."""
     return judge(
         tables.val,
         predict(phase.network, phase.inputs, tables.val),
@@ -181,9 +164,9 @@ def _log_results(
     verdict: Verdict,
     progress: Progress,
 ) -> None:
-    """Metrics, tags, figures, predictions and the model itself."""
+    """Log metrics, tags, figures, predictions and the model itself."""
     history = tracked.metric_history(CURVES)
-    # At the last epoch's step: val_macro_ap then ends on the value of the restored weights.
+    # At the last epoch's step, so that the curve of val_macro_ap ends at the value of the restored weights.
     closing = {**verdict.metrics(), "best_epoch": progress.best_epoch}
     tracked.log_metrics(closing, step=progress.epochs_done)
     tracked.set_tags(verdict.tags())
@@ -194,29 +177,15 @@ def _log_results(
 
 
 def _log_model(tracked: Run, model: Any, dataset: PreparedDataset, tables: SplitTables, verdict: Verdict) -> None:
-    """The model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files."""
-    example_photo = _first_photo(dataset.photos, tables)
+    """Log the model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files."""
+    first = tables.val.photo_index[:1]
+    photos = dataset.photos[first]
     side_px = int(dataset.manifest["cache"]["image_side_px"])
     with tempfile.TemporaryDirectory() as temporary:
-        files = export(model, Path(temporary), thresholds=verdict.thresholds, image_side_px=side_px)
-        tracked.log_file(files.network, "export")
-        tracked.log_file(files.architecture, "export")
-        tracked.log_file(files.weights, "export")
-        probabilities = np.asarray(model.predict_on_batch(example_photo[None]), dtype=np.float64)
-        tracked.log_model(
-            PyfuncModel(
-                code=SERVED_CODE,
-                files={"network": files.network, "decision_rule": files.decision_rule},
-                columns=SERVED_COLUMNS,
-                settings=SERVED_SETTINGS,
-                input_example=pd.DataFrame({"image": [png_bytes(example_photo)]}),
-                output_example=verdict.answer_frame(probabilities),
-                packages=served_package(Path(temporary)),
-                requirements=served_requirements(),
-            ),
-            "model",
-        )
-
-
-def _first_photo(photos: npt.NDArray[np.uint8], tables: SplitTables) -> npt.NDArray[np.uint8]:
-    return np.asarray(photos[int(tables.val.frame["photo_index"].iloc[0])])
+        folder = Path(temporary)
+        files = export(model, folder, thresholds=verdict.thresholds, image_side_px=side_px)
+        for file in (files.network, files.architecture, files.weights):
+            tracked.log_file(file, "export")
+        served = {"network": files.network, "decision_rule": files.decision_rule}
+        answer = answer_frame(model.predict_on_batch(photos), verdict.thresholds)
+        tracked.log_model(served_model(served, photos[0], answer, folder), "model")

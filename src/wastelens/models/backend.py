@@ -1,4 +1,4 @@
-"""Load Keras with TensorFlow behind it, without the pages of C++ notices that come before anything can mute them."""
+"""Load Keras on TensorFlow, without the pages of C++ notices that it prints before anything can mute them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from collections.abc import Iterator
 
 
 def load_backend() -> None:
-    """Import Keras and let TensorFlow look for devices; what they print to standard error shows only on failure."""
+    """Import Keras and let TensorFlow look for devices; show what they print to standard error only on failure."""
     if "keras" in sys.modules:
         return
     with _standard_error_held():
         import keras  # noqa: F401
         import tensorflow as tf
 
-        tf.get_logger().setLevel("ERROR")  # it warns of each new network that a graph is traced for
+        tf.get_logger().setLevel("ERROR")  # it warns about every new network that is traced
         for device in tf.config.list_physical_devices("GPU"):
-            # By itself TensorFlow takes all of a GPU's memory: a second process there would have none.
+            # By default TensorFlow takes all of a GPU's memory: a second process would have none.
             tf.config.experimental.set_memory_growth(device, True)
         tf.zeros(1)
 
 
 def forget_networks() -> None:
-    """Let go of all networks and their graphs: a process that trains one after another would keep them all."""
+    """Release all networks and their graphs, which would pile up in a process that trains one after another."""
     import keras
     from tensorflow.python.framework import ops
 
-    # TensorFlow keeps the gradient of each operation that has one of its own for ever, and by it the whole graph.
+    # TensorFlow keeps every custom gradient forever, and with it the whole graph.
     kept = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
     for name in [name for name in kept if name.startswith("CustomGradient-")]:
         del kept[name]
@@ -37,7 +37,7 @@ def forget_networks() -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether TensorFlow wanted more memory than there is."""
+    """Return whether TensorFlow ran out of memory."""
     import tensorflow as tf
 
     return isinstance(error, tf.errors.ResourceExhaustedError)

@@ -1,12 +1,13 @@
-"""Contrastive divergence: how restricted Boltzmann machines learn (Hinton 2002; the practice: Hinton 2010).
+"""Contrastive divergence, which trains restricted Boltzmann machines (Hinton 2002; in practice: Hinton 2010).
 
-An epoch is one TensorFlow graph for each 64 MiB of data. Its five matrix products are what must be done; the
-rest is kept small: probabilities instead of samples for visible units, both halves of the gradient as one product
+An epoch is one TensorFlow graph call for each 64 MiB of data. Its five matrix products are unavoidable; the rest is
+kept small: probabilities instead of samples for visible units, both halves of the gradient as one product
 of joined matrices, momentum in one pass over the kernel, weight decay in one pass every few batches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from wastelens.models.rbm import (
     n_visible,
     visible_statistics,
 )
+from wastelens.system.arrays import Array, Float32Array
 
-Arrays = list[npt.NDArray[Any]]
+Arrays = list[Array]
 
 _DECAY_EVERY = 32  # batches
 _ACTIVITY_MEMORY = 0.9  # of the hidden units' mean activity, from batch to batch (Hinton 2010, §11)
@@ -32,22 +34,22 @@ _SLOTS = ("kernel", "visible_bias", "hidden_bias")
 
 
 class ContrastiveDivergence:
-    """Trains one machine, an epoch a call.
+    """Trains one machine, one epoch per call.
 
     The gradient of a batch is ⟨v hᵀ⟩ of the data less ⟨v hᵀ⟩ after ``gibbs_steps`` steps of Gibbs sampling that
-    start at the data (CD-k) or go on from the batch before (``persistent``; Tieleman 2008), with probabilities for
+    start at the data (CD-k) or continue from the previous batch (``persistent``; Tieleman 2008), with probabilities for
     the last hidden units, and for visible ones unless ``sample_visible`` (Hinton 2010, §3). Then, for kernel and
     biases: velocity ← momentum · velocity + gradient; weights ← weights + learning_rate · velocity (§9).
 
-    Weight decay shrinks the kernel by learning_rate · weight_decay / (1 - momentum) a batch, which is what decay
-    within the gradient comes to (§10), every 32 batches at once. The sparsity target p adds sparsity_cost · (p - q)
-    to every hidden unit's input gradient, q being its running mean activity (§11).
+    Weight decay shrinks the kernel by learning_rate · weight_decay / (1 - momentum) per batch, which
+    equals decay within the gradient (§10), applied every 32 batches at once. The sparsity target p adds
+    sparsity_cost · (p - q) to every hidden unit's input gradient, q being its running mean activity (§11).
 
-    A machine without weights gets them from the first data. Randomness of an epoch comes from (seed, its number).
+    A machine without weights is initialised from the first data. An epoch's randomness follows from (seed, number).
 
     Args:
-        machine: is trained in place; up to date after each epoch.
-        config: how; ``epochs``, ``side_px`` and ``visible`` are not looked at.
+        machine: trained in place; up to date after each epoch.
+        config: ``epochs``, ``side_px`` and ``visible`` are ignored.
         seed: for weights, order and sampling.
         mixed_precision: activations and products in bfloat16, weights and their updates in float32.
     """
@@ -70,19 +72,19 @@ class ContrastiveDivergence:
     def epoch(self, data: Rows, epoch_number: int) -> dict[str, float]:
         """Train on all rows once, in random order.
 
-        Data beyond 64 MiB are read in chunks of neighbouring rows; chunks and the rows in each are shuffled. Less
-        is read once and held: an array that has been passed must not be changed, another one may be passed.
+        Data beyond 64 MiB are read in chunks of neighbouring rows; the chunks and the rows in each are shuffled.
+        Smaller data are read once and kept: do not change an array after passing it; passing another one is fine.
 
         Args:
             data: (rows, ...), see ``Rows``.
             epoch_number: from 0.
 
         Returns:
-            reconstruction_error: mean squared error a visible component (of Gaussian units: standardised) of
-            the batches as they were trained.
+            reconstruction_error: mean squared error per visible component (standardised, of Gaussian units) of the
+            batches while they were trained on.
 
         Raises:
-            DatasetError: of a machine without weights, see ``visible_statistics``.
+            DatasetError: see ``visible_statistics``; only for a machine without weights.
             NonFiniteLossError: weights that are not finite.
         """
         graph = self._ready(data)
@@ -99,12 +101,12 @@ class ContrastiveDivergence:
         return {"reconstruction_error": squared_error / (data.shape[0] * n_visible(data))}
 
     def state(self) -> Arrays:
-        """All that training needs to go on: epochs done, the machine's arrays, velocities, activity, chain."""
+        """Return all that training needs to continue: epochs done, machine, velocities, activity, chain."""
         assert self._graph is not None, "no epoch trained and nothing restored"
         return [np.array(self.epochs_done), *self.machine.weights().values(), *self._graph.memory()]
 
     def restore(self, state: Arrays) -> None:
-        """Go on from what ``state()`` gave: the machine gets its weights, and the next epoch is as if undisturbed."""
+        """Continue from what :meth:`state` returned, weights included, as if never interrupted."""
         self.epochs_done = int(state[0])
         weights, memory = state[1 : 1 + len(ARRAYS)], state[1 + len(ARRAYS) :]
         self.machine.set_weights(dict(zip(ARRAYS, weights, strict=True)))
@@ -119,7 +121,7 @@ class ContrastiveDivergence:
         return self._graph
 
     def _tensor(self, data: Rows, rows: slice) -> Any:
-        """Rows (rows, n_visible): pixels stay uint8, a quarter of the memory, until they are in a batch."""
+        """Return rows (rows, n_visible): pixels stay uint8, a quarter of the memory, until they are in a batch."""
         import tensorflow as tf
 
         if self._held is not None and self._held[0] is data:
@@ -135,12 +137,35 @@ class ContrastiveDivergence:
         if not (finite and np.isfinite(squared_error)):
             raise NonFiniteLossError(
                 f"The weights are no longer finite after epoch {epoch_number}: "
-                f"try a learner.learning_rate below {self._config.learning_rate:g}."
+                f"set a learner.learning_rate below {self._config.learning_rate:g}."
             )
 
 
+def train_machine(
+    machine: RestrictedBoltzmannMachine,
+    data: Rows,
+    config: ContrastiveDivergenceConfig,
+    *,
+    seed: int,
+    mixed_precision: bool = False,
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+) -> RestrictedBoltzmannMachine:
+    """Train a machine for ``config.epochs``, from new random weights, and return it.
+
+    ``on_epoch`` is called after each epoch with its number, from 0, and its metrics. The other arguments and the
+    errors are those of :class:`ContrastiveDivergence`.
+    """
+    machine.forget()
+    training = ContrastiveDivergence(machine, config, seed, mixed_precision=mixed_precision)
+    for number in range(config.epochs):
+        metrics = training.epoch(data, number)
+        if on_epoch:
+            on_epoch(number, metrics)
+    return machine
+
+
 class _Graph:
-    """The variables of one training, and the graph that changes them."""
+    """The variables of one training, and the graph that updates them."""
 
     def __init__(
         self, machine: RestrictedBoltzmannMachine, config: ContrastiveDivergenceConfig, seed: int, mixed: bool
@@ -159,7 +184,7 @@ class _Graph:
         self._graphs: dict[Any, Any] = {}
 
     def train(self, rows: Any, order: npt.NDArray[np.int32], key: int) -> float:
-        """One pass over a tensor (rows, n_visible), uint8 or float32; returns the sum of squared errors."""
+        """Pass once over a tensor (rows, n_visible), uint8 or float32; return the sum of squared errors."""
         tf = self._tf
         if rows.dtype not in self._graphs:
             taken = [tf.TensorSpec([None, rows.shape[1]], rows.dtype), tf.TensorSpec([None], tf.int32)]
@@ -181,7 +206,7 @@ class _Graph:
     def _remembered(self) -> list[Any]:
         return [*self._velocities.values(), self._activity, self._chain]
 
-    def _first_chain(self, hidden_units: int, seed: int) -> npt.NDArray[np.float32]:
+    def _first_chain(self, hidden_units: int, seed: int) -> Float32Array:
         particles = self._config.batch_size if self._config.persistent else 0
         return np.random.default_rng([seed]).integers(0, 2, (particles, hidden_units)).astype(np.float32)
 
@@ -196,12 +221,12 @@ class _Graph:
             self._decay(number, batches)
             return number + 1, squared_error
 
-        # double: a float32 sum of many batches loses what a batch adds
+        # double: a float32 sum over many batches loses what each adds
         start = (tf.constant(0), tf.constant(0.0, tf.float64))
         return tf.while_loop(lambda number, _: number < batches, body, start, parallel_iterations=1)[1]
 
     def _step(self, batch: Any, key: Any, number: Any) -> Any:
-        """Learn from one batch; returns its sum of squared errors."""
+        """Learn from one batch; return its sum of squared errors."""
         tf = self._tf
         kernel, visible_bias, hidden_bias = (tf.cast(self._weights[name], self._dtype) for name in _SLOTS)
         draws = _Draws(tf, key, number, self._config.gibbs_steps)
@@ -216,13 +241,13 @@ class _Graph:
         v = self._standardised(batch)
         h = up(v)
         mean, v1, h1 = self._negative_phase(h, up, down, draws)
-        # the persistent chain has nothing to do with this batch: rebuilding it costs a product more
+        # the persistent chain does not belong to this batch: rebuilding it costs one more product
         rebuilt = down(draws.binary(h)) if self._config.persistent else mean
         self._learn(v, h, v1, h1)
         return tf.cast(2 * tf.nn.l2_loss(tf.cast(v - rebuilt, tf.float32)), tf.float64)
 
     def _negative_phase(self, h: Any, up: Any, down: Any, draws: _Draws) -> tuple[Any, Any, Any]:
-        """Gibbs sampling from the batch or the chain: mean of the last visible units, those, and hidden ones."""
+        """Sample from the batch or chain; return the mean of the last visible units, those units, and hidden ones."""
         tf, config = self._tf, self._config
         sampled = tf.cast(self._chain, self._dtype) if config.persistent else draws.binary(h)
         for _ in range(config.gibbs_steps - 1):
@@ -235,7 +260,7 @@ class _Graph:
         return mean, v1, h1
 
     def _learn(self, v: Any, h: Any, v1: Any, h1: Any) -> None:
-        """Move the weights. Each row's share is put into the hidden units: there are fewer of them."""
+        """Update the weights. Each row's share multiplies the hidden units: there are fewer of them."""
         tf = self._tf
         shares = tf.cast(tf.concat([_even_shares(tf, h, -1.0), _even_shares(tf, h1, 1.0)], 0), self._dtype)
         hidden = tf.concat([self._encouraged(h), h1], 0) * shares
@@ -264,7 +289,7 @@ class _Graph:
         return draws.normal(mean) if self._gaussian else draws.binary(mean)
 
     def _encouraged(self, h: Any) -> Any:
-        """Hidden probabilities of the data, raised or lowered to what makes them as active as wanted."""
+        """Shift the hidden probabilities of the data towards the sparsity target."""
         tf, target = self._tf, self._config.sparsity_target
         if target == 0:
             return h
@@ -273,7 +298,7 @@ class _Graph:
         return h + tf.cast(self._config.sparsity_cost * (target - activity), h.dtype)
 
     def _decay(self, number: Any, batches: Any) -> None:
-        """Shrink the kernel for the batches since the last time."""
+        """Apply the weight decay of all batches since the last time."""
         tf, config = self._tf, self._config
         if config.weight_decay == 0:
             return
@@ -290,13 +315,13 @@ class _Graph:
 
 
 def _even_shares(tf: Any, rows: Any, total: float) -> Any:
-    """The same share for each row, (rows, 1), float32."""
+    """Return equal shares of a total for each row, (rows, 1), float32."""
     count = tf.shape(rows)[0]
     return tf.fill([count, 1], total / tf.cast(count, tf.float32))
 
 
 class _Draws:
-    """Random numbers of one batch, each drawn but once: a counter within (key of the chunk's pass, batch)."""
+    """Random numbers of one batch, none of them drawn twice: a counter within (key of the chunk's pass, batch)."""
 
     def __init__(self, tf: Any, key: Any, batch: Any, gibbs_steps: int) -> None:
         self._tf = tf
@@ -304,13 +329,13 @@ class _Draws:
         self._next = tf.cast(batch, tf.int64) * (2 * gibbs_steps + 2)
 
     def binary(self, probabilities: Any) -> Any:
-        """1 with the given probabilities, otherwise 0."""
+        """Draw 1 with the given probabilities, otherwise 0."""
         tf = self._tf
         uniform = tf.random.stateless_uniform(tf.shape(probabilities), self._seed())
         return tf.cast(uniform < tf.cast(probabilities, tf.float32), probabilities.dtype)
 
     def normal(self, mean: Any) -> Any:
-        """Gaussian with unit variance."""
+        """Draw from Gaussians with these means and unit variance."""
         tf = self._tf
         return mean + tf.cast(tf.random.stateless_normal(tf.shape(mean), self._seed()), mean.dtype)
 

@@ -1,4 +1,4 @@
-"""A trained network as files: for MLflow's pyfunc, and as architecture plus weights for any Keras."""
+"""Trained networks as files: for MLflow's pyfunc, and as architecture plus weights for any Keras."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
+
+from wastelens.system.arrays import Float32Array, PhotoArray
+from wastelens.tracking.tracker import PyfuncModel
 
 SERVED_CODE = Path(__file__).with_name("served.py")
-SERVED_ENCODER_CODE = Path(__file__).with_name("served_encoder.py")
 SERVED_COLUMNS = {"image": "binary", "path": "string"}
 SERVED_SETTINGS = {"allow_paths": False}
 _SERVED_MODULES = (
@@ -24,6 +26,8 @@ _SERVED_MODULES = (
     "data/photos/__init__.py",
     "data/photos/decode.py",
     "data/photos/requested.py",
+    "models/__init__.py",
+    "models/answer.py",
 )
 SERVED_PACKAGES = (
     "mlflow",
@@ -39,13 +43,13 @@ SERVED_PACKAGES = (
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A network's files.
+    """The files of a network.
 
     Attributes:
-        network: the whole network, ``.keras``.
-        architecture: its layers as json.
-        weights: its weights as h5.
-        decision_rule: materials, thresholds and input side as json.
+        network: all of it, ``.keras``.
+        architecture: its layers as JSON.
+        weights: its weights as HDF5.
+        decision_rule: materials, thresholds and input side as JSON.
     """
 
     network: Path
@@ -70,8 +74,31 @@ def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_s
     return files
 
 
-def served_package(folder: Path) -> Path:
-    """A ``wastelens`` package of just what a served model imports: the photo decoder, and what finds a row's photo."""
+def served_model(
+    files: Mapping[str, Path], photo_0_255: PhotoArray, answer: pd.DataFrame | Float32Array, folder: Path
+) -> PyfuncModel:
+    """Return a network as a model for MLflow, which takes photo files.
+
+    Args:
+        files: ``network``, a ``.keras`` file, and for a classifier its ``decision_rule``.
+        photo_0_255: an example, uint8 (side, side, 3).
+        answer: the model's answer to it.
+        folder: where the package that travels with the model is written.
+    """
+    return PyfuncModel(
+        code=SERVED_CODE,
+        files=files,
+        columns=SERVED_COLUMNS,
+        settings=SERVED_SETTINGS,
+        input_example=pd.DataFrame({"image": [_png_bytes(photo_0_255)]}),
+        output_example=answer,
+        packages=_served_package(folder),
+        requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_PACKAGES],
+    )
+
+
+def _served_package(folder: Path) -> Path:
+    """Write a ``wastelens`` package of only the modules that a served model imports."""
     package = SERVED_CODE.parent.parent
     target = folder / "wastelens"
     for name in _SERVED_MODULES:
@@ -80,13 +107,8 @@ def served_package(folder: Path) -> Path:
     return target
 
 
-def served_requirements() -> list[str]:
-    """What a served model needs, pinned to what it was trained with."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in SERVED_PACKAGES]
-
-
-def png_bytes(photo_0_255: npt.NDArray[np.uint8]) -> bytes:
-    """A photo, uint8 (height, width, 3), as a PNG file's bytes."""
+def _png_bytes(photo_0_255: PhotoArray) -> bytes:
+    """Encode a photo, uint8 (height, width, 3), as a PNG file."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Which layers learn: freeze a backbone, find where the frozen part ends, and split the network there."""
+"""Freeze a backbone, find where the frozen part ends, and split the network there."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from wastelens.models.head import is_head
 
 
 def backbone_layers(model: Any) -> list[Any]:
-    """The layers with weights that are not of the head, from the input on."""
+    """Return the layers with weights before the head, from the input on."""
     return [layer for layer in model.layers if layer.weights and not is_head(layer.name)]
 
 
 def freeze(model: Any, what: float | str) -> int:
-    """Freeze a backbone from the input on, let all the rest learn, and count the frozen layers with weights.
+    """Freeze a backbone from the input on, thaw the rest, and return the number of frozen layers with weights.
 
     A frozen part computes the same in training as in prediction (Kornblith, Shlens & Le 2019, §3, "fixed features"):
-    Keras runs its batch normalisation on the stored statistics, and the dropout of its residual branches (stochastic
-    depth, Huang et al. 2016) is switched off here until it is thawed. Compile after, not before.
+    Keras runs its batch normalisation on the stored statistics, and this function switches off the dropout of its
+    residual branches (stochastic depth, Huang et al. 2016) until they are thawed. Compile afterwards, not before.
 
     Args:
-        model: flat, with a head as ``models.head`` makes it.
-        what: the share, in [0, 1], of the backbone's layers with weights, half a layer counting as one; or the name
-            of the last frozen layer or block (``block4``: all of ``block4_…``, or of ``block4a_…``, ``block4b_…``).
+        model: flat, with a head from ``models.head``.
+        what: the share, in [0, 1], of the backbone's layers with weights, half a layer rounded up; or the name of
+            the last frozen layer or block (``block4``: all of ``block4_…``, or of ``block4a_…``, ``block4b_…``).
 
     Raises:
         ConfigError: the backbone has no layer or block of that name.
@@ -45,11 +45,11 @@ def freeze(model: Any, what: float | str) -> int:
 
 
 def frozen_cut(model: Any) -> str | None:
-    """The layer whose output can stand for the photo: as late as can be with nothing before it that learns.
+    """Return the last layer whose output can replace the photo as input, because nothing up to it learns.
 
-    Up to it, every layer with weights is frozen, no layer computes otherwise in training than in prediction, and all
-    that later layers read of the earlier ones is its output (residual branches do not cross it). None where no layer
-    with weights comes before.
+    Up to it, every layer with weights is frozen, no layer computes differently in training than in prediction, and
+    later layers read nothing of the earlier ones but its output (no residual branch crosses it). None if no layer with
+    weights comes before.
     """
     cut: str | None = None
     weighted = False
@@ -63,13 +63,13 @@ def frozen_cut(model: Any) -> str | None:
 
 
 def split_model(model: Any, layer_name: str) -> tuple[Any, Any]:
-    """A network as two that share its layers: photos → that layer's output, and this → probabilities.
+    """Split a network into two that share its layers: photos → that layer's output, and that output → probabilities.
 
-    Training the second trains ``model``. Take its logits from :func:`logits_tensor`: Keras' ``layer.output`` is of the
-    whole network, whichever of the two the layer is asked of.
+    Training the second trains ``model``. Get its logits from :func:`logits_tensor`: Keras' ``layer.output`` belongs to
+    the whole network, whichever of the two the layer comes from.
 
     Raises:
-        ValueError: later layers read more than that layer's output; those of :func:`frozen_cut` can be split at.
+        ValueError: later layers read more than that layer's output; the layer of :func:`frozen_cut` always works.
     """
     import keras
 
@@ -81,13 +81,13 @@ def split_model(model: Any, layer_name: str) -> tuple[Any, Any]:
 
 
 def logits_tensor(model: Any) -> Any:
-    """What goes into the last layer of this very network, float32 (batch, outputs): its ``logits``."""
+    """Return the input of this very network's last layer, float32 (batch, outputs): its ``logits``."""
     history = model.output._keras_history
     return history.operation._inbound_nodes[history.node_index].input_tensors[0]
 
 
 def _frozen_by_name(model: Any, what: str) -> int:
-    """How many layers with weights there are up to the last layer of a name or block."""
+    """Count the layers with weights up to the last layer of a name or block."""
     names = list(takewhile(lambda name: not is_head(name), (layer.name for layer in model.layers)))
     of_block = re.compile(re.escape(what) + ("[a-z]?_" if what[-1:].isdigit() else "_"))
     matching = [number for number, name in enumerate(names) if name == what or of_block.match(name)]
@@ -107,7 +107,7 @@ def _near(what: str, model: Any, names: Sequence[str]) -> str:
 
 
 def _switch_dropout(layers: Sequence[Any], backbone: Sequence[Any], frozen: int) -> None:
-    """Off before the first layer that learns, and as built after it; the head's own dropout is left alone."""
+    """Switch dropout off before the first layer that learns, restore it after; leave the head's own dropout alone."""
     import keras
 
     learning = layers.index(backbone[frozen]) if frozen < len(backbone) else len(layers)
@@ -123,18 +123,18 @@ def _learns(layer: Any) -> bool:
 
 
 def _random_in_training(layer: Any) -> bool:
-    """Whether a layer that is frozen still computes otherwise in training: dropout, noise, augmentation."""
+    """Return whether a frozen layer still computes differently in training: dropout, noise, augmentation."""
     import keras
 
     if getattr(layer, "rate", None) == 0:
         return False
-    # Frozen batch normalisation keeps to its statistics; the others take the argument and do nothing with it here.
+    # Frozen batch normalisation uses its statistics; the others accept the argument and ignore it.
     alike = (keras.layers.BatchNormalization, keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Resizing)
     return "training" in inspect.signature(layer.call).parameters and not isinstance(layer, alike)
 
 
 def _layers_and_crossings(model: Any) -> Iterator[tuple[Any, bool]]:
-    """Each operation in its turn, and whether a later one reads what an earlier one gave, past this one."""
+    """Yield each operation in order, and whether a later one reads an earlier one's output, past this one."""
     import keras
 
     operations = model.operations

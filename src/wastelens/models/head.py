@@ -12,11 +12,11 @@ LOGITS = "logits"
 
 
 def classification_head(features: Any, config: HeadConfig, *, outputs: int, seeds: Iterator[int]) -> Any:
-    """Pool features, a map (batch, height, width, channels) or vectors, and give probabilities (batch, outputs).
+    """Pool features, a map (batch, height, width, channels) or vectors, and return probabilities (batch, outputs).
 
-    Dense layers follow by config, named ``head_dense0`` …; dropout stands after the first of them, or, where there is
-    none, before the materials. The layer ``logits`` before the sigmoid is what training and gradients use; both are
-    float32.
+    The dense layers of the config are named ``head_dense0`` …; dropout comes after the first of them or, without any,
+    before the materials. Training and gradients use the layer ``logits`` before the sigmoid; both are float32. The
+    base model pools by average and maximum: litter covers a hundredth of a photo, and an average alone drowns it.
     """
     import keras
     from keras import layers
@@ -37,7 +37,7 @@ def classification_head(features: Any, config: HeadConfig, *, outputs: int, seed
 
 
 def pooled(features: Any, pooling: str) -> Any:
-    """A map (batch, height, width, channels) as a vector: flatten, average, max, or average_and_max."""
+    """Pool a map (batch, height, width, channels) to vectors: flatten, average, max, or average_and_max."""
     from keras import layers
 
     def average() -> Any:
@@ -56,5 +56,5 @@ def pooled(features: Any, pooling: str) -> Any:
 
 
 def is_head(layer_name: str) -> bool:
-    """Whether a layer belongs to the head that learns a dataset's materials, and not to the backbone."""
+    """Return whether a layer belongs to the head, not to the backbone."""
     return layer_name.startswith(HEAD_PREFIX) or layer_name == LOGITS

@@ -1,20 +1,27 @@
-"""Random weights anew: each layer's own initialiser, from seeds that are known."""
+"""Random weights from known seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from wastelens.models.seeds import layer_seeds
+
+def layer_seeds(seed: int) -> Iterator[int]:
+    """Yield seeds for a network's layers without end, a different one for each."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    while True:
+        yield int(rng.integers(2**31))
 
 
-def initialise_anew(layers: Iterable[Any], seeds: Iterator[int]) -> None:
-    """Draw these layers' weights again, each from a seed of its own; those that are not random go back to the start."""
+def reinitialise(layers: Iterable[Any], seeds: Iterator[int]) -> None:
+    """Draw these layers' weights again by their own initialisers, each from its own seed; reset all other weights."""
     for layer in layers:
         for weight in layer.weights:
             initializer = _initializer(layer, weight.name)
             if initializer is None and weight.trainable:
-                raise ValueError(f"{layer.name} has no initialiser of its weight {weight.name}")
+                raise ValueError(f"{layer.name} has no initialiser for its weight {weight.name}")
             if initializer is None:
                 continue
             settings = initializer.get_config()
@@ -24,9 +31,9 @@ def initialise_anew(layers: Iterable[Any], seeds: Iterator[int]) -> None:
 
 
 def randomised_copy(model: Any, seed: int) -> Any:
-    """The same network with random weights in every layer that learns: what it knows without having learnt anything.
+    """Return the same network with random weights in every layer that learns: a model that has learned nothing.
 
-    Statistics of the pixels (``standardise``) are no knowledge of litter, and stay.
+    Pixel statistics (the layer ``standardise``) tell nothing about litter, and are copied.
     """
     import keras
 
@@ -35,13 +42,13 @@ def randomised_copy(model: Any, seed: int) -> Any:
     for layer in copy.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
-    learnt = (layer for layer in copy.layers if not isinstance(layer, keras.layers.Normalization))
-    initialise_anew(learnt, layer_seeds(seed))
+    learned = (layer for layer in copy.layers if not isinstance(layer, keras.layers.Normalization))
+    reinitialise(learned, layer_seeds(seed))
     return copy
 
 
 def _initializer(layer: Any, weight_name: str) -> Any:
-    """The initialiser of one of a layer's weights; None for what is no weight of the network (a dropout's seed)."""
+    """Return the initialiser of a layer's weight; None if it is not a weight of the network (a dropout's seed)."""
     names = {
         "kernel": ("kernel_initializer", "depthwise_initializer"),
         "depthwise_kernel": ("depthwise_initializer",),

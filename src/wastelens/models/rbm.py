@@ -1,4 +1,4 @@
-"""A restricted Boltzmann machine: what it has learnt, and what can be asked of it.
+"""A restricted Boltzmann machine: its weights, and the quantities computed from them.
 
 Energy, for visible units v, hidden units h in {0, 1}, kernel W and biases b, c (Hinton 2010, "A practical guide
 to training restricted Boltzmann machines", §2 and §13.2):
@@ -6,7 +6,7 @@ to training restricted Boltzmann machines", §2 and §13.2):
     Bernoulli, v in {0, 1}:   E(v, h) = -v·b - h·c - v·W·h
     Gaussian, v standardised: E(v, h) = ½ |v - b|² - h·c - v·W·h
 
-How it learns is in ``contrastive_divergence``.
+``contrastive_divergence`` trains it.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from wastelens.config.networks import ContrastiveDivergenceConfig
 from wastelens.errors import ConfigError, DatasetError, NonFiniteLossError
+from wastelens.system.arrays import Array, Float32Array, FloatArray, IndexArray
 
-Array = npt.NDArray[np.float32]
 Visible = Literal["bernoulli", "gaussian"]
 ARRAYS = ("kernel", "visible_bias", "hidden_bias", "visible_mean", "visible_scale")
 
 CHUNK_BYTES = 64 * 2**20  # of float32 rows in memory at once
-_SCALE_FLOOR = 0.01  # of the components' root mean square deviation: a pixel that never changes has none
-_GRID_POINTS = 4000  # standardised pixels reach from -3 to 3 or so; learned ones stay within some hundred steps
-_GRID_STEP = 0.5  # the trapezoidal rule on what a unit Gaussian has blurred errs by exp(-2 (pi / step)²) only
+_SCALE_FLOOR = (
+    0.01  # share of the components' root mean square deviation: a pixel that never changes has a deviation of 0
+)
+_GRID_POINTS = 4000  # standardised pixels range over about -3 to 3; learned ones stay within some hundred steps
+_GRID_STEP = 0.5  # after blurring by a unit Gaussian, the trapezoidal rule errs only by exp(-2 (pi / step)²)
 _GRID_MARGIN = 8.0  # standard deviations beyond the outermost mean
 
 
 class Rows(Protocol):
     """Rows of numbers, in memory or on disk: an array, or a memory map, (rows, ...).
 
-    uint8 are pixels in 0-255, of which a machine sees x / 255; anything else is taken as it is.
+    uint8 are pixels in 0-255, which a machine sees as x / 255; anything else is used unchanged.
     """
 
     @property
@@ -45,29 +45,26 @@ class Rows(Protocol):
     def __getitem__(self, rows: slice, /) -> Any: ...
 
 
-OnEpoch = Callable[[int, dict[str, float]], None]
-
-
 def n_visible(data: Rows) -> int:
-    """Components of a row."""
+    """Return the number of components per row."""
     return int(np.prod(data.shape[1:]))
 
 
 def chunk_rows(components: int, multiple: int = 1) -> int:
-    """Rows of float32 that fit into 64 MiB, a multiple of something, which is also the least."""
+    """Return how many rows of float32 fit into 64 MiB: a multiple of ``multiple``, and at least that."""
     return max(1, CHUNK_BYTES // (4 * components) // multiple) * multiple
 
 
-def chunks(data: Rows) -> Iterator[tuple[slice, Array]]:
-    """Which rows, and these rows as float32 (rows, n_visible), pixels in [0, 1]; no more than 64 MiB at once."""
+def chunks(data: Rows) -> Iterator[tuple[slice, Float32Array]]:
+    """Yield slices of rows, and those rows as float32 (rows, n_visible), pixels in [0, 1]; at most 64 MiB at once."""
     size = chunk_rows(n_visible(data))
     for start in range(0, data.shape[0], size):
         rows = slice(start, min(start + size, data.shape[0]))
         yield rows, as_floats(data[rows])
 
 
-def as_floats(rows: Any) -> Array:
-    """Rows (rows, ...) → float32 (rows, n_visible); uint8 0-255 → [0, 1]."""
+def as_floats(rows: Any) -> Float32Array:
+    """Flatten rows (rows, ...) to float32 (rows, n_visible); uint8 0-255 to [0, 1]."""
     flat = np.asarray(rows).reshape(len(rows), -1)
     floats = flat.astype(np.float32, copy=False)
     return floats / np.float32(255) if flat.dtype == np.uint8 else floats
@@ -75,21 +72,23 @@ def as_floats(rows: Any) -> Array:
 
 @dataclass(frozen=True)
 class VisibleStatistics:
-    """Of data (rows, n_visible): the number of rows, each component's mean and standard deviation, float64."""
+    """The number of rows of data (rows, n_visible), and each component's mean and standard deviation, float64."""
 
     rows: int
-    mean: npt.NDArray[np.float64]
-    deviation: npt.NDArray[np.float64]
+    mean: FloatArray
+    deviation: FloatArray
 
 
 def visible_statistics(data: Rows, visible: Visible) -> VisibleStatistics:
-    """Read all data once, a chunk at a time, and refuse what such visible units cannot show.
+    """Read all data once, chunk by chunk, and refuse values that such visible units cannot represent.
 
     Raises:
         DatasetError: no rows, numbers that are not finite, or outside [0, 1] for Bernoulli units.
     """
     if len(data.shape) < 2 or data.shape[0] == 0 or n_visible(data) == 0:
-        raise DatasetError(f"A machine learns from rows (rows, components), not from shape {tuple(data.shape)}.")
+        raise DatasetError(
+            f"A machine learns from rows (rows, components), not from shape {tuple(data.shape)}: give other data."
+        )
     mean = np.zeros(n_visible(data))
     squares = np.zeros_like(mean)
     for rows, x in chunks(data):
@@ -101,19 +100,19 @@ def visible_statistics(data: Rows, visible: Visible) -> VisibleStatistics:
     return VisibleStatistics(data.shape[0], mean, np.sqrt(squares / data.shape[0]))
 
 
-def _check_range(x: Array, visible: Visible) -> None:
-    low, high = x.min(), x.max()  # either is NaN where anything is
+def _check_range(x: Float32Array, visible: Visible) -> None:
+    low, high = x.min(), x.max()  # both are NaN if any value is
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise DatasetError(f"The data reach from {low:g} to {high:g}: leave out or mend rows that are not finite.")
+        raise DatasetError(f"The data range from {low:g} to {high:g}: leave out or fix rows that are not finite.")
     if visible == "bernoulli" and (low < 0 or high > 1):
         raise DatasetError(
-            f"The data reach from {low:g} to {high:g}, Bernoulli visible units from 0 to 1: "
+            f"The data range from {low:g} to {high:g}, but Bernoulli visible units from 0 to 1: "
             "scale the data to [0, 1] or set learner.visible=gaussian."
         )
 
 
 class RestrictedBoltzmannMachine:
-    """Visible units, hidden units, and a weight between any two of different kind.
+    """Visible units, hidden units, and a weight between every visible and every hidden unit.
 
     Attributes:
         hidden_units, visible: as given.
@@ -122,63 +121,33 @@ class RestrictedBoltzmannMachine:
         visible_mean_, visible_scale_: float32 (n_visible,), in the data's units. Gaussian units stand for
             v = (x - mean) / scale with unit variance (Hinton 2010, §13.2); for Bernoulli units 0 and 1: v = x.
 
-    Data x are (rows, ...) of any kind described at ``Rows``; they are read in chunks, so that memory does not
-    grow with a memory map. Methods other than ``fit`` raise DatasetError where x has other components than the
-    training data, AttributeError before ``fit``.
+    Data x are (rows, ...) of any kind that ``Rows`` describes, and are read in chunks, so that memory does not grow
+    with a memory map. Methods raise DatasetError if x has other components than the training data, and AttributeError
+    before training.
     """
 
-    kernel_: Array
-    visible_bias_: Array
-    hidden_bias_: Array
-    visible_mean_: Array
-    visible_scale_: Array
+    kernel_: Float32Array
+    visible_bias_: Float32Array
+    hidden_bias_: Float32Array
+    visible_mean_: Float32Array
+    visible_scale_: Float32Array
 
     def __init__(self, hidden_units: int, visible: Visible = "bernoulli") -> None:
         self.hidden_units = hidden_units
         self.visible = visible
 
-    def fit(
-        self,
-        data: Rows,
-        config: ContrastiveDivergenceConfig,
-        *,
-        seed: int,
-        mixed_precision: bool = False,
-        on_epoch: OnEpoch | None = None,
-    ) -> RestrictedBoltzmannMachine:
-        """Learn from data, from new random weights.
-
-        Args:
-            data: (rows, ...), see ``Rows``.
-            config: how to learn; what the visible units are is this machine's own, not the config's.
-            seed: the same gives the same weights, with the same threads.
-            mixed_precision: multiply in bfloat16.
-            on_epoch: called after each with its number, from 0, and its metrics.
-
-        Raises:
-            ConfigError: no hidden units. DatasetError: see ``visible_statistics``.
-            NonFiniteLossError: the learning rate is too high.
-        """
-        from wastelens.models.contrastive_divergence import ContrastiveDivergence
-
-        self.initialise(visible_statistics(data, self.visible), seed)
-        training = ContrastiveDivergence(self, config, seed, mixed_precision=mixed_precision)
-        for number in range(config.epochs):
-            metrics = training.epoch(data, number)
-            if on_epoch:
-                on_epoch(number, metrics)
-        return self
-
     def initialise(self, statistics: VisibleStatistics, seed: int) -> None:
-        """Weights to start from: kernel N(0, 0.01²), b = log(p / (1 - p)) of the data's means (Hinton 2010, §8.1).
+        """Draw initial weights: kernel N(0, 0.01²), b = log(p / (1 - p)) of the data's means (Hinton 2010, §8.1).
 
-        A component that is always 0 or 1 would have an infinite bias: p counts half a row of each value more.
+        A component that is always 0 or 1 would have an infinite bias, so p counts half an extra row of each value.
 
         Raises:
             ConfigError: no hidden units.
         """
         if self.hidden_units < 1:
-            raise ConfigError(f"learner.hidden_units is {self.hidden_units}: a machine needs 1 hidden unit or more.")
+            raise ConfigError(
+                f"learner.hidden_units is {self.hidden_units}, but a machine needs at least 1: give 1 or more."
+            )
         components = len(statistics.mean)
         kernel = np.random.default_rng(seed).normal(0, 0.01, (components, self.hidden_units))
         self.kernel_ = kernel.astype(np.float32)
@@ -193,79 +162,63 @@ class RestrictedBoltzmannMachine:
             p = (statistics.mean * statistics.rows + 0.5) / (statistics.rows + 1)
             self.visible_bias_ = np.log(p / (1 - p)).astype(np.float32)
 
-    def transform(self, x: Rows) -> Array:
-        """P(h = 1 | v) of each hidden unit: float32 (rows, hidden_units)."""
+    def transform(self, x: Rows) -> Float32Array:
+        """Return P(h = 1 | v) of each hidden unit: float32 (rows, hidden_units)."""
         return self._by_chunks(x, self.hidden_probabilities, (self.hidden_units,))
 
-    def reconstruct(self, x: Rows) -> Array:
-        """Up and down by probabilities and means: float32 (rows, n_visible) in x's own units, pixels in [0, 1]."""
+    def reconstruct(self, x: Rows) -> Float32Array:
+        """Go up and down by probabilities and means: float32 (rows, n_visible) in x's own units, pixels in [0, 1]."""
         return self._by_chunks(x, lambda v: self.down(self.hidden_probabilities(v)), (len(self.visible_bias_),))
 
-    def free_energy(self, x: Rows) -> Array:
-        """F(v) = -log Σ_h exp(-E(v, h)) in nats, float32 (rows,). Hinton 2010, §16.1."""
+    def free_energy(self, x: Rows) -> Float32Array:
+        """Return F(v) = -log Σ_h exp(-E(v, h)) in nats, float32 (rows,). Hinton 2010, §16.1."""
         return self._by_chunks(x, self._free_energy, ())
 
-    def pseudo_likelihood(self, x: Rows, rng: np.random.Generator) -> Array:
-        """Log pseudo-likelihood of each row in nats, float32 (rows,): an unbiased guess from one random component.
+    def pseudo_likelihood(self, x: Rows, rng: np.random.Generator) -> Float32Array:
+        """Estimate the log pseudo-likelihood of each row in nats, float32 (rows,), without bias, from one component.
 
-        n_visible · log p(v_i | all others), i drawn anew for each row. Bernoulli: log σ(F(v with 1 - v_i) - F(v)),
-        as scikit-learn's ``BernoulliRBM.score_samples`` has it (Marlin et al. 2010, §3.3). Gaussian: the log
+        n_visible · log p(v_i | all others), i drawn at random for each row. Bernoulli: log σ(F(v with 1 - v_i) - F(v)),
+        as in scikit-learn's ``BernoulliRBM.score_samples`` (Marlin et al. 2010, §3.3). Gaussian: the log
         density of the standardised v_i, by the trapezoidal rule.
         """
         conditional = self._log_density if self.visible == "gaussian" else self._log_probability
 
-        def estimate(v: Array) -> Array:
+        def estimate(v: Float32Array) -> Float32Array:
             component = rng.integers(0, v.shape[1], len(v))
-            scaled: Array = np.float32(v.shape[1]) * conditional(v, component)
+            scaled: Float32Array = np.float32(v.shape[1]) * conditional(v, component)
             return scaled
 
         return self._by_chunks(x, estimate, ())
 
-    def sample(self, start: Rows, gibbs_steps: int, rng: np.random.Generator) -> Array:
-        """Let chains walk from rows of data: each step draws h given v, then v given h.
+    def sample(self, start: Rows, gibbs_steps: int, rng: np.random.Generator) -> Float32Array:
+        """Run Gibbs chains from rows of data: each step draws h given v, then v given h.
 
         Returns:
             The chains' v, float32 (rows, n_visible), in x's own units; of Bernoulli units 0 or 1.
         """
 
-        def walk(v: Array) -> Array:
+        def walk(v: Float32Array) -> Float32Array:
             for _ in range(gibbs_steps):
                 v = self._sample_visible(self._sample_hidden(v, rng), rng)
             return v * self.visible_scale_ + self.visible_mean_
 
         return self._by_chunks(start, walk, (len(self.visible_bias_),))
 
-    def hidden_probabilities(self, v: Array) -> Array:
-        """P(h = 1 | v) for visible units v (rows, n_visible), Gaussian ones standardised, all at once."""
+    def hidden_probabilities(self, v: Float32Array) -> Float32Array:
+        """Return P(h = 1 | v) for visible units v (rows, n_visible), Gaussian ones standardised, all at once."""
         return _sigmoid(v @ self.kernel_ + self.hidden_bias_)
 
-    def down(self, hidden: Array) -> Array:
-        """Mean of the visible units given hidden (rows, hidden_units), in the data's own units, all at once."""
-        mean: Array = self._visible_mean(hidden) * self.visible_scale_ + self.visible_mean_
+    def down(self, hidden: Float32Array) -> Float32Array:
+        """Return the mean of the visible units given hidden (rows, hidden_units), in the data's units, all at once."""
+        mean: Float32Array = self._visible_mean(hidden) * self.visible_scale_ + self.visible_mean_
         return mean
 
-    def get_config(self) -> dict[str, Any]:
-        """What the constructor takes."""
-        return {"hidden_units": self.hidden_units, "visible": self.visible}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> RestrictedBoltzmannMachine:
-        """A machine without weights."""
-        return cls(**config)
-
-    def weights(self) -> dict[str, Array]:
-        """All that was learnt, by name, for ``numpy.savez``."""
+    def weights(self) -> dict[str, Float32Array]:
+        """Return all learned arrays by name, for ``numpy.savez``."""
         return {name: getattr(self, f"{name}_") for name in ARRAYS}
 
-    @classmethod
-    def from_arrays(cls, config: Mapping[str, Any], weights: Mapping[str, Array]) -> RestrictedBoltzmannMachine:
-        """The machine that ``get_config()`` and ``weights()`` came from, exactly."""
-        machine = cls.from_config(config)
-        machine.set_weights(weights)
-        return machine
-
-    def set_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Put back what ``weights()`` gave; arrays are copied."""
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Copy in what :meth:`weights` returned."""
         for name in ARRAYS:
             setattr(self, f"{name}_", np.array(weights[name], np.float32))
 
@@ -275,49 +228,51 @@ class RestrictedBoltzmannMachine:
         return hasattr(self, "kernel_")
 
     def forget(self) -> None:
-        """Be as new."""
+        """Delete the weights."""
         for name in ARRAYS:
             self.__dict__.pop(f"{name}_", None)
 
-    def _by_chunks(self, x: Rows, of_visible: Callable[[Array], Array], shape: tuple[int, ...]) -> Array:
+    def _by_chunks(
+        self, x: Rows, of_visible: Callable[[Float32Array], Float32Array], shape: tuple[int, ...]
+    ) -> Float32Array:
         if n_visible(x) != len(self.visible_bias_):
             raise DatasetError(
-                f"Rows of {n_visible(x)} components for a machine that learnt {len(self.visible_bias_)}."
+                f"The rows have {n_visible(x)} components, but the machine learned from {len(self.visible_bias_)}."
             )
         result = np.empty((x.shape[0], *shape), np.float32)
         for rows, chunk in chunks(x):
             result[rows] = of_visible(self._standardised(chunk))
         return result
 
-    def _standardised(self, x: Array) -> Array:
+    def _standardised(self, x: Float32Array) -> Float32Array:
         if self.visible == "bernoulli":
             return x
         return (x - self.visible_mean_) / self.visible_scale_
 
-    def _visible_mean(self, hidden: Array) -> Array:
-        mean: Array = hidden @ self.kernel_.T + self.visible_bias_
+    def _visible_mean(self, hidden: Float32Array) -> Float32Array:
+        mean: Float32Array = hidden @ self.kernel_.T + self.visible_bias_
         return mean if self.visible == "gaussian" else _sigmoid(mean)
 
-    def _sample_hidden(self, v: Array, rng: np.random.Generator) -> Array:
+    def _sample_hidden(self, v: Float32Array, rng: np.random.Generator) -> Float32Array:
         p = self.hidden_probabilities(v)
         return (rng.random(p.shape, np.float32) < p).astype(np.float32)
 
-    def _sample_visible(self, hidden: Array, rng: np.random.Generator) -> Array:
+    def _sample_visible(self, hidden: Float32Array, rng: np.random.Generator) -> Float32Array:
         mean = self._visible_mean(hidden)
         if self.visible == "gaussian":
             return mean + rng.standard_normal(mean.shape, np.float32)
         return (rng.random(mean.shape, np.float32) < mean).astype(np.float32)
 
-    def _free_energy(self, v: Array) -> Array:
-        energy: Array = -_softplus(v @ self.kernel_ + self.hidden_bias_).sum(axis=1)
+    def _free_energy(self, v: Float32Array) -> Float32Array:
+        energy: Float32Array = -_softplus(v @ self.kernel_ + self.hidden_bias_).sum(axis=1)
         if self.visible == "gaussian":
             energy += np.square(v - self.visible_bias_).sum(axis=1) / 2
         else:
             energy -= v @ self.visible_bias_
         return energy
 
-    def _log_probability(self, v: Array, component: npt.NDArray[np.intp]) -> Array:
-        """log p(v_i | others) of Bernoulli units: a flip moves the hidden units' input by one row of the kernel."""
+    def _log_probability(self, v: Float32Array, component: IndexArray) -> Float32Array:
+        """Return log p(v_i | others) of Bernoulli units: a flip moves the hidden input by one row of the kernel."""
         change = 1 - 2 * np.take_along_axis(v, component[:, None], axis=1)
         into_hidden = v @ self.kernel_ + self.hidden_bias_
         flipped = into_hidden + change * self.kernel_[component]
@@ -325,17 +280,16 @@ class RestrictedBoltzmannMachine:
         rise -= change[:, 0] * self.visible_bias_[component]
         return -_softplus(-rise)
 
-    def _log_density(self, v: Array, component: npt.NDArray[np.intp]) -> Array:
-        """log p(v_i | others) of Gaussian units: a mixture of 2^hidden Gaussians, its constant by quadrature."""
+    def _log_density(self, v: Float32Array, component: IndexArray) -> Float32Array:
+        """Return log p(v_i | others) of Gaussian units: a mixture of 2^hidden Gaussians, normalised by quadrature."""
         values = np.take_along_axis(v, component[:, None], axis=1)
         rest = v @ self.kernel_ + self.hidden_bias_ - values * self.kernel_[component]
         result = np.empty(len(v), np.float32)
         low, high = self._grid_ends()
         points = 1 + float(np.ceil((high - low).max() / _GRID_STEP))
-        if not points <= _GRID_POINTS:  # not finite either
+        if not points <= _GRID_POINTS:  # nor NaN
             raise NonFiniteLossError(
-                "The learning has diverged: a visible unit's weights have grown past all bounds. "
-                "Lower learner.learning_rate."
+                "Learning has diverged: a visible unit's weights grew without bound. Lower learner.learning_rate."
             )
         points = int(points)
         size = chunk_rows(self.hidden_units * (points + 1))
@@ -347,40 +301,40 @@ class RestrictedBoltzmannMachine:
             result[rows] = here[:, 0] - _log_sum_exp(at_grid) - np.log(_GRID_STEP)
         return result
 
-    def _grid_ends(self) -> tuple[Array, Array]:
-        """Between which values nearly all of each component's density lies, whatever the hidden units."""
+    def _grid_ends(self) -> tuple[Float32Array, Float32Array]:
+        """Return bounds on each component that contain nearly all of its density, whatever the hidden units."""
         low = self.visible_bias_ + np.minimum(self.kernel_, 0).sum(axis=1) - _GRID_MARGIN
         high = self.visible_bias_ + np.maximum(self.kernel_, 0).sum(axis=1) + _GRID_MARGIN
         return low, high
 
-    def _minus_energy(self, values: Array, rest: Array, component: npt.NDArray[np.intp]) -> Array:
-        """-F up to a constant of the row, for values (rows, points) of one component of each."""
+    def _minus_energy(self, values: Float32Array, rest: Float32Array, component: IndexArray) -> Float32Array:
+        """Return -F up to a constant per row, for values (rows, points) of one component of each."""
         into_hidden = rest[:, None] + values[:, :, None] * self.kernel_[component][:, None]
         distance = values - self.visible_bias_[component, None]
-        energy: Array = _softplus(into_hidden).sum(axis=2) - np.square(distance) / 2
+        energy: Float32Array = _softplus(into_hidden).sum(axis=2) - np.square(distance) / 2
         return energy
 
 
-def _floored(deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _floored(deviation: FloatArray) -> FloatArray:
     typical = np.sqrt(np.mean(deviation**2))
     return np.maximum(deviation, _SCALE_FLOOR * typical if typical > 0 else 1.0)
 
 
-def _sigmoid(x: Array) -> Array:
+def _sigmoid(x: Float32Array) -> Float32Array:
     from scipy.special import expit
 
-    result: Array = expit(x)
+    result: Float32Array = expit(x)
     return result
 
 
-def _softplus(x: Array) -> Array:
-    """log(1 + exp(x)) without overflow."""
-    result: Array = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+def _softplus(x: Float32Array) -> Float32Array:
+    """Return log(1 + exp(x)) without overflow."""
+    result: Float32Array = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
     return result
 
 
-def _log_sum_exp(x: Array) -> Array:
+def _log_sum_exp(x: Float32Array) -> Float32Array:
     from scipy.special import logsumexp
 
-    result: Array = logsumexp(x, axis=1)
+    result: Float32Array = logsumexp(x, axis=1)
     return result

@@ -1,6 +1,7 @@
-"""The model as MLflow serves it (models-from-code): image bytes in, a probability and a decision a material out.
+"""The model as MLflow serves it (models-from-code): photo files in; probabilities and decisions, or features, out.
 
-MLflow runs this file on loading; it needs no more of Wastelens than the photo decoder, which travels with it.
+MLflow runs this file on loading; of Wastelens it needs only the photo decoder and the form of the answer, which travel
+with it.
 """
 
 from __future__ import annotations
@@ -14,36 +15,39 @@ import numpy as np
 import pandas as pd
 
 from wastelens.data.photos.requested import requested_photos
+from wastelens.models.answer import answer_frame
 
 
-class LitterClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Rows with ``image`` (a photo file's bytes) → ``probability_<material>`` and ``decision_<material>``.
+class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Takes rows with ``image`` (a photo file's bytes) and returns one row for each.
+
+    A classifier, which comes with a decision rule, answers with ``probability_<material>`` and ``decision_<material>``;
+    an encoder with its features, float32 (rows, features).
 
     A row may give ``path`` instead of ``image``, but only where the model was loaded with
-    ``model_config={"allow_paths": True}``: otherwise whoever can call a served model could open the server's files.
+    ``model_config={"allow_paths": True}``: otherwise anyone who can call a served model could open the server's files.
     """
 
     def load_context(self, context: Any) -> None:
-        """Read the network and the decision rule."""
+        """Load the network and, if there is one, the decision rule."""
         import keras
 
         self._network = keras.saving.load_model(context.artifacts["network"], compile=False)
-        self._rule = json.loads(Path(context.artifacts["decision_rule"]).read_text(encoding="utf-8"))
+        rule = context.artifacts.get("decision_rule")
+        self._thresholds = json.loads(Path(rule).read_text(encoding="utf-8"))["thresholds"] if rule else None
         self._allow_paths = bool((context.model_config or {}).get("allow_paths", False))
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row a photo.
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
+        """Return one row per photo.
 
         Raises:
-            ValueError: a row that is no photo, or that gives a path where paths are not allowed.
+            ValueError: a row that is not a photo, or that gives a path where paths are not allowed.
         """
-        photos = requested_photos(model_input, int(self._rule["image_side_px"]), self._allow_paths)
-        probabilities = np.asarray(self._network.predict(photos, verbose=0), dtype=np.float64)
-        answer = {}
-        for column, (material, threshold) in enumerate(self._rule["thresholds"].items()):
-            answer[f"probability_{material}"] = probabilities[:, column]
-            answer[f"decision_{material}"] = probabilities[:, column] >= threshold
-        return pd.DataFrame(answer)
+        photos = requested_photos(model_input, int(self._network.input.shape[1]), self._allow_paths)
+        output = self._network.predict(photos, verbose=0)
+        if self._thresholds is None:
+            return np.asarray(output, dtype=np.float32)
+        return answer_frame(output, self._thresholds)
 
 
-mlflow.models.set_model(LitterClassifier())
+mlflow.models.set_model(ServedNetwork())

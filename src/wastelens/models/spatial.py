@@ -1,4 +1,4 @@
-"""Layers that know places: of which a class activation map can be drawn."""
+"""Spatial layers: those for which a class activation map can be drawn."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ AUTO = "auto"
 
 
 def spatial_layers(model: Any) -> list[str]:
-    """The layers whose output is a map (batch, height, width, channels) of more than one place, from input to output.
+    """Return the layers whose output is a map (batch, height, width, channels) larger than 1 × 1, from input to output.
 
-    From the first convolution on: what comes before it is the photo itself, scaled.
+    Only from the first convolution on: earlier layers hold the photo itself, scaled.
     """
     import keras
 
@@ -28,16 +28,16 @@ def spatial_layers(model: Any) -> list[str]:
 
 
 def choose_layer(model: Any, name: str = AUTO) -> str:
-    """The layer to draw maps of: the last that knows places, or the named one.
+    """Return the layer to draw maps for: the last spatial one, or the named one.
 
     Raises:
-        ConfigError: the network has none, or none of that name.
+        ConfigError: the network has no such layer.
     """
     layers = spatial_layers(model)
     if not layers:
         raise ConfigError(
-            f"The network {model.name} has no convolution whose map has more than one place, so there is no layer to "
-            "draw a class activation map of. Use methods=shap, which fits every network."
+            f"The network {model.name} has no convolution with a map larger than 1 × 1, so there is no layer to draw a "
+            "class activation map for. Use methods=shap, which works with every network."
         )
     if name == AUTO:
         return layers[-1]
@@ -45,7 +45,7 @@ def choose_layer(model: Any, name: str = AUTO) -> str:
         return name
     if name in (layer.name for layer in model.layers):
         raise ConfigError(
-            f"layer={name} of {model.name} knows no places: no map of a convolution. Use layer=auto, which is "
+            f"layer={name} of {model.name} is not spatial: its output is no feature map. Use layer=auto, which is "
             f"{layers[-1]}."
         )
     hint = did_you_mean(name, layers) or f" Its last map is {layers[-1]}."

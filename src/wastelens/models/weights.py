@@ -1,4 +1,4 @@
-"""Weights that others trained: whether they can be had, read without running anything, and put in place."""
+"""Weights trained elsewhere: check that they are available, read them without running any code, load them."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.errors import ConfigError
+from wastelens.models.backbone import BACKBONES
 from wastelens.models.freezing import backbone_layers
-from wastelens.models.transfer import backbone_smallest_side, keras_backbone
+from wastelens.system.arrays import Float32Array
 
-PROBE_LIMIT_S = 3.0  # for a name's lookup, a connection and the first answer together
+PROBE_LIMIT_S = 3.0  # for the name lookup, the connection and the first answer together
 SILENCE_LIMIT_S = 60.0  # between two pieces of a download
 SUFFIXES = (".h5", ".keras")  # .weights.h5 ends in .h5 too
 ARCHIVED_WEIGHTS = "model.weights.h5"
-LARGEST_EXPANSION = 100  # of a file in an archive: random-looking weights hardly shrink, bombs do
+LARGEST_EXPANSION = 100  # of a file in an archive: weights hardly compress, zip bombs do
 
-Arrays = list[npt.NDArray[np.float32]]
+Arrays = list[Float32Array]
 Stored = Mapping[str, Sequence[Any]]  # a layer's name → its h5py datasets, in Keras' order
 
 
 def check_weights_available(backbone: str, weights: str) -> None:
-    """Find out before any long work whether weights can be had; gives up on the network after 5 seconds.
+    """Find out before any long work whether weights are available; give up on the network after 5 seconds.
 
     Args:
         backbone: as in ``TransferConfig``.
         weights: ``none``, ``imagenet``, or a file: .h5, .weights.h5 or .keras.
 
     Raises:
-        ConfigError: there is no such file, or it holds no weights; or ImageNet's are neither in Keras' cache nor to
-            be had from where Keras gets them.
+        ConfigError: there is no such file, or it has no weights; or ImageNet's are neither in Keras' cache nor
+            available from its address.
     """
     if weights == "imagenet":
         _check_imagenet(backbone)
@@ -52,18 +52,18 @@ def check_weights_available(backbone: str, weights: str) -> None:
 
 
 def load_backbone_weights(model: Any, backbone: str, weights: str) -> str:
-    """Put weights into the backbone of a flat network, all or none of them, and return :func:`backbone_digest`.
+    """Load weights into the backbone of a flat network, all or none of them, and return :func:`backbone_digest`.
 
-    Files are Keras' own: weights (.weights.h5, and the .h5 of Keras 2), whole models (.h5, .keras), with or without
-    a top, and what a run exports. Layers are found by name; arrays are read as numbers and nothing is run.
+    Files are Keras' own: weights (.weights.h5, and the .h5 of Keras 2), whole models (.h5, .keras) with or without
+    a top, and files that a run exported. Layers are found by name; arrays are read as numbers, and no code is run.
 
     Args:
-        model: from ``models.transfer``.
+        model: from ``TransferConfig.build``.
         backbone: as in ``TransferConfig``.
         weights: ``none`` (changes nothing), ``imagenet``, or a file.
 
     Raises:
-        ConfigError: the weights cannot be had or read, or do not fit; names the first layer that does not.
+        ConfigError: the weights are unavailable, cannot be read or do not fit; names the first layer that does not.
     """
     if weights == "imagenet":
         _put(model, _imagenet_arrays(model, backbone))
@@ -76,7 +76,7 @@ def load_backbone_weights(model: Any, backbone: str, weights: str) -> str:
 
 
 def backbone_digest(model: Any) -> str:
-    """BLAKE2b of a backbone's layers' names, shapes and weights, 128 bits, in hexadecimal."""
+    """Return the BLAKE2b digest of a backbone's layer names, shapes and weights: 128 bits, in hexadecimal."""
     digest = blake2b(digest_size=16)
     for layer in backbone_layers(model):
         for number, weight in enumerate(layer.get_weights()):
@@ -86,14 +86,10 @@ def backbone_digest(model: Any) -> str:
 
 
 def imagenet_source(backbone: str) -> tuple[Path, str]:
-    """Where Keras keeps a backbone's ImageNet weights on this machine, and the address it gets them from."""
-    from keras.src.applications import efficientnet_v2, vgg16
+    """Return where Keras caches a backbone's ImageNet weights, and the address it gets them from."""
     from keras.src.backend.config import keras_home
 
-    if backbone == "vgg16":
-        url = str(vgg16.WEIGHTS_PATH_NO_TOP)
-    else:
-        url = f"{efficientnet_v2.BASE_WEIGHTS_PATH}{backbone.replace('v2b', 'v2-b')}_notop.h5"
+    url = BACKBONES[backbone].imagenet_url()
     home = Path(os.path.expanduser(keras_home()))
     if not os.access(home, os.W_OK):  # as keras.utils.get_file does
         home = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()) / ".keras"
@@ -106,18 +102,18 @@ def _check_imagenet(backbone: str) -> None:
         return
     problem = _probe(url)
     if problem:
-        raise _not_to_be_had(backbone, url, problem)
+        raise _unavailable(backbone, url, problem)
 
 
-def _not_to_be_had(backbone: str, url: str, problem: str) -> ConfigError:
+def _unavailable(backbone: str, url: str, problem: str) -> ConfigError:
     return ConfigError(
-        f"The ImageNet weights of {backbone} cannot be had: {problem}. Give them as a file, weights=FILE (get {url} "
-        "where there is a network), or train without them, weights=none freeze=0."
+        f"The ImageNet weights of {backbone} are not available: {problem}. Give them as a file, weights=FILE (download "
+        f"{url} elsewhere), or train without them, weights=none freeze=0."
     )
 
 
 def _probe(url: str) -> str:
-    """What keeps an address from answering, in a few words; nothing where it answers."""
+    """Return why an address does not answer, in a few words; an empty text if it answers."""
     problems: list[str] = []
 
     def ask() -> None:
@@ -127,7 +123,7 @@ def _probe(url: str) -> str:
         except (OSError, ValueError, HTTPException) as error:
             problems.append(_one_line(error))
 
-    # In a thread that may be left behind: no timeout of Python's covers the lookup of a name.
+    # In a thread that may be left behind: none of Python's timeouts covers a name lookup.
     thread = threading.Thread(target=ask, daemon=True, name="probe-imagenet-weights")
     thread.start()
     thread.join(PROBE_LIMIT_S)
@@ -135,17 +131,16 @@ def _probe(url: str) -> str:
 
 
 def _imagenet_arrays(model: Any, backbone: str) -> dict[str, Arrays]:
-    """Through Keras' own loader, which knows its files' digests."""
+    """Load them by Keras' own loader, which checks the digests of its files."""
     import keras
 
-    _, url = imagenet_source(backbone)
-    side_px = backbone_smallest_side(backbone)
+    part, (_, url) = BACKBONES[backbone], imagenet_source(backbone)
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE_LIMIT_S)  # Keras sets none, and a stalled download would stall for good
+    socket.setdefaulttimeout(SILENCE_LIMIT_S)  # Keras sets none: a stalled download would hang forever
     try:
-        donor = keras_backbone(backbone, keras.Input((side_px, side_px, 3)), weights="imagenet")
+        donor = part.build(keras.Input((part.smallest_side_px, part.smallest_side_px, 3)), weights="imagenet")
     except Exception as error:  # Keras raises a bare Exception where a download fails
-        raise _not_to_be_had(backbone, url, _one_line(error)) from None
+        raise _unavailable(backbone, url, _one_line(error)) from None
     finally:
         socket.setdefaulttimeout(before)
     return {layer.name: donor.get_layer(layer.name).get_weights() for layer in backbone_layers(model)}
@@ -157,7 +152,7 @@ def _put(model: Any, arrays: Mapping[str, Arrays]) -> None:
 
 
 def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, Arrays]:
-    """A file's arrays for each layer of the backbone, once all of them fit."""
+    """Return a file's arrays for each layer of the backbone, once all of them fit."""
     places = _places(model)
     chosen = {}
     for layer in backbone_layers(model):
@@ -166,7 +161,7 @@ def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, Arrays]
         if wanted != given:
             raise ConfigError(
                 f"The weights in {path} do not fit {model.name}: layer '{layer.name}' {_difference(wanted, given)}. "
-                f"Give weights of {model.name}, or choose the model that these are of."
+                f"Give weights of {model.name}, or choose the model that they belong to."
             )
         chosen[layer.name] = datasets
     return {name: [_array(dataset, name, path) for dataset in datasets] for name, datasets in chosen.items()}
@@ -174,29 +169,29 @@ def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, Arrays]
 
 def _difference(wanted: Sequence[tuple[int, ...]], given: Sequence[tuple[int, ...]]) -> str:
     if not given:
-        return "is missing in the file"
+        return "is missing from the file"
     if len(wanted) != len(given):
         return f"has {len(given)} arrays in the file and {len(wanted)} in the network"
     theirs, ours = next((theirs, ours) for theirs, ours in zip(given, wanted, strict=True) if theirs != ours)
     return f"has shape {theirs} in the file and {ours} in the network"
 
 
-def _array(dataset: Any, layer_name: str, path: Path) -> npt.NDArray[np.float32]:
+def _array(dataset: Any, layer_name: str, path: Path) -> Float32Array:
     if dataset.dtype.kind != "f":
-        raise ConfigError(f"{path} does not hold numbers for layer '{layer_name}': give a file of weights.")
+        raise ConfigError(f"{path} has no numbers for layer '{layer_name}': give a file of weights.")
     try:
         array = np.asarray(dataset[()], dtype=np.float32)
     except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from None
     if not np.isfinite(array).all():
-        raise ConfigError(f"Layer '{layer_name}' in {path} holds numbers that are not finite: give another file.")
+        raise ConfigError(f"Layer '{layer_name}' in {path} has numbers that are not finite: give another file.")
     return array
 
 
 def _places(model: Any) -> dict[str, str]:
-    """Where Keras 3 writes each layer: its class and its number among the layers of that class (Keras < 3.7: no name).
+    """Return where Keras 3 writes each layer: its class and its number in that class (before 3.7, without its name).
 
-    The same in a bare backbone and in ours, as our head adds no layer of the backbone's classes before it.
+    The places are the same in a bare backbone and in ours: the head adds no layer of the backbone's classes before it.
     """
     from keras.src.utils import naming
 
@@ -212,25 +207,25 @@ def _places(model: Any) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _stored_layers(path: Path) -> Iterator[Stored]:
-    """A file's layers, open for reading.
+    """Open a file's layers for reading.
 
     Raises:
-        ConfigError: not there, no file of weights, broken, or empty.
+        ConfigError: it is missing, not a file of weights, damaged or empty.
     """
     path = Path(os.path.expanduser(path))
     if not os.path.isfile(path):
-        fact = "is no file" if os.path.exists(path) else "does not exist"
+        fact = "is not a file" if os.path.exists(path) else "does not exist"
         raise ConfigError(f"weights={path} {fact}: give a {', '.join(SUFFIXES)} or .weights.h5 file, imagenet or none.")
     if path.suffix not in SUFFIXES:
-        raise ConfigError(f"weights={path} is of an unknown kind: give a .h5, .weights.h5 or .keras file.")
+        raise ConfigError(f"weights={path} has an unknown file type: give a .h5, .weights.h5 or .keras file.")
     with contextlib.ExitStack() as stack:
         try:
             source = _archived(path) if path.suffix == ".keras" else path
             stored = _layers_in(stack.enter_context(_opened(source)))
-        except Exception as error:  # h5py and zipfile raise all kinds for what is broken
+        except Exception as error:  # h5py and zipfile raise all kinds of exceptions for damaged files
             raise _unreadable(path, error) from None
         if not stored:
-            raise ConfigError(f"{path} holds no layers' weights: give a file that Keras saved.")
+            raise ConfigError(f"{path} has no layers with weights: give a file that Keras saved.")
         yield stored
 
 
@@ -259,7 +254,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _layers_in(file: Any) -> Stored:
-    """Each layer's datasets, of those that lie in this very file: links to other files are not followed."""
+    """Return each layer's datasets, if they are in this very file: links to other files are not followed."""
     import h5py
 
     groups, datasets = {}, {}
@@ -279,7 +274,7 @@ def _layers_in(file: Any) -> Stored:
 
 
 def _legacy_layers(root: str, attributes: Any, groups: Mapping[str, Any], datasets: Mapping[str, Any]) -> Stored:
-    """Keras 2: a group a layer, whose attribute ``weight_names`` lists its arrays in order.
+    """Read Keras 2: a group for each layer, whose attribute ``weight_names`` lists its arrays in order.
 
     A model nested as a layer has one group; its layers are told apart by the first part of their arrays' names.
     """
@@ -295,7 +290,7 @@ def _legacy_layers(root: str, attributes: Any, groups: Mapping[str, Any], datase
 
 
 def _texts(attributes: Any, name: str) -> list[str]:
-    """A list of texts; HDF5's attributes are small, so Keras cuts long lists into ``name0``, ``name1`` …"""
+    """Read a list of texts; HDF5's attributes are small, so Keras splits long lists into ``name0``, ``name1`` …"""
     pieces = [name] if name in attributes else []
     while name not in attributes and f"{name}{len(pieces)}" in attributes:
         pieces.append(f"{name}{len(pieces)}")
@@ -304,7 +299,7 @@ def _texts(attributes: Any, name: str) -> list[str]:
 
 
 def _current_layers(groups: Mapping[str, Any], datasets: Mapping[str, Any]) -> Stored:
-    """Keras 3: ``layers/conv2d_1/vars/0`` …, the layer's name an attribute of ``vars`` (before 3.7: nowhere)."""
+    """Read Keras 3: ``layers/conv2d_1/vars/0`` …; the layer's name is an attribute of ``vars`` (absent before 3.7)."""
     layers: dict[str, list[Any]] = {}
     for path, group in groups.items():
         if path.rpartition("/")[2] != "vars" or path.startswith("optimizer"):

@@ -1,14 +1,12 @@
-"""``cluster``: k-means on what a run has learnt, beside raw pixels and colours, compared with the materials."""
+"""``cluster``: k-means on a run's learned features, beside raw pixels and colours, compared with the materials."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from wastelens.config.base import flatten
@@ -24,30 +22,30 @@ from wastelens.evaluation.clustering import (
     cluster_features,
     verdict,
 )
-from wastelens.experiment.finished_runs import CONFIG_ARTIFACT, FinishedRun, find_run, network_of, usable_with
+from wastelens.experiment.finished_runs import FinishedRun, describe_run, find_run, network_of
 from wastelens.figures.clusters import cluster_map, k_choice, materials_per_cluster, nearest_photos, score_bars
 from wastelens.models.backend import load_backend
+from wastelens.system.arrays import Array, IndexArray
 from wastelens.system.console import progress_bar, say, table, warn
-from wastelens.tracking.tracker import Run, Tracker, to_json
+from wastelens.tracking.tracker import Run, Tracker
 
 LEARNED = "learned"
 _SAME = 1e-6
 _SPLITS = {"held_out": ("val", "test"), "all": ("train", "val", "test")}
-Index = npt.NDArray[np.intp]
-# Features of the photos at these rows of the cache, float (photos, features).
-Features = Callable[[Index], npt.NDArray[Any]]
+# Rows of the photo cache → features of these photos, float (photos, features).
+Features = Callable[[IndexArray], Array]
 
 
 @dataclass(frozen=True)
 class Clustered:
-    """What ``cluster`` made: a run, and what its clusters say."""
+    """A finished clustering: the run, and its verdict as a sentence."""
 
     run_id: str
     sentence: str
 
 
 def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
-    """Cluster the training photos by each kind of features, and compare the clusters of others with their materials.
+    """Cluster the training photos by each kind of features, and compare the clusters of other photos with their labels.
 
     Raises:
         InputError: there is no such prepared dataset, the run has no network, or k does not fit the photos.
@@ -68,11 +66,11 @@ def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
 
 
 def check(config: ClusterConfig, tracker: Tracker, dataset: PreparedDataset) -> FinishedRun | None:
-    """Look, before any work, whether the run and k fit the dataset; returns the run, if one is named.
+    """Check, before any work, that the run and k fit the dataset; return the run, if one is named.
 
     Raises:
         RunError: the run has no network, or is of another dataset or split.
-        ConfigError: k is larger than the training photos.
+        ConfigError: k is larger than the number of training photos.
     """
     photos = len(dataset.split(config.fold).train)
     k = config.k if isinstance(config.k, int) else config.k_range[0]
@@ -82,57 +80,55 @@ def check(config: ClusterConfig, tracker: Tracker, dataset: PreparedDataset) -> 
 
 
 def run_name(config: ClusterConfig, found: FinishedRun | None) -> str:
-    """``cluster dbn seed 0``."""
-    learnt = found.config["method" if found.step == "pretrain" else "model"] if found else "controls"
-    return f"cluster {learnt} seed {config.seed}"
+    """Return a name such as ``cluster dbn seed 0``."""
+    clustered = found.config["method" if found.step == "pretrain" else "model"] if found else "controls"
+    return f"cluster {clustered} seed {config.seed}"
 
 
 def _describe(tracked: Run, config: ClusterConfig, dataset: PreparedDataset, found: FinishedRun | None) -> None:
     tracked.log_parameters(flatten(config))
-    about = {"step": "cluster", "config": config.model_dump(mode="json"), **usable_with(dataset)}
-    tracked.log_text(to_json(about), CONFIG_ARTIFACT)
-    tags = {"step": "cluster", "dataset": dataset.name, "dataset_digest": dataset.digest, "seed": config.seed}
-    learnt = {"clustered_run": found.id, "clustered_step": found.step} if found else {}
-    tracked.set_tags({**tags, **learnt, "fold": config.fold})
+    describe_run(tracked, "cluster", config, dataset)
+    clustered = {"clustered_run": found.id, "clustered_step": found.step} if found else {}
+    tracked.set_tags({"seed": config.seed, **clustered, "fold": config.fold})
 
 
 def _tables(config: ClusterConfig, dataset: PreparedDataset) -> tuple[LabelTable, LabelTable]:
-    """The training photos, and those whose clusters are compared with their materials."""
+    """Return the training photos, and those whose clusters are compared with their materials."""
     parts = vars(dataset.split(config.fold))
     chosen = [parts[name].frame for name in _SPLITS.get(config.photos, (config.photos,))]
     return parts["train"], LabelTable(pd.concat(chosen, ignore_index=True), dataset.materials)
 
 
 def _features(dataset: PreparedDataset, found: FinishedRun | None) -> dict[str, Features]:
-    """What is clustered: what the run has learnt, and what needs no learning."""
+    """Return the features to cluster: those of the run, and the controls, which need no learning."""
     controls: dict[str, Features] = {
         name: partial(features, dataset.photos) for name, features in CONTROL_FEATURES.items()
     }
     if found is None:
         return controls
     load_backend()
-    from wastelens.models.features import feature_network, features_of
+    from wastelens.models.features import feature_network, predict_in_batches
 
     network = feature_network(network_of(found))
-    return {LEARNED: lambda index: features_of(network, dataset.photos, index), **controls}
+    return {LEARNED: lambda index: predict_in_batches(network, dataset.photos, index), **controls}
 
 
 def _clusters(
     config: ClusterConfig, train: LabelTable, scored: LabelTable, features: dict[str, Features]
 ) -> Iterator[FeatureClusters]:
-    """Each kind of features, what was learnt first: its k is the controls' too, as purity rises with k alone."""
+    """Cluster each kind of features, the learned ones first: the controls get the same k, as purity rises with k."""
     k = config.k
     with progress_bar("Clusters", len(features)) as bar:
         for name, of_photos in features.items():
             bar.show(name)
-            learnt_on = of_photos(_rows(train))
-            if np.ptp(learnt_on, axis=0).max(initial=0) < _SAME:
+            fitted_on = of_photos(train.photo_index)
+            if np.ptp(fitted_on, axis=0).max(initial=0) < _SAME:
                 warn(f"The {name} features are the same for every photo: there is nothing to cluster.")
                 continue
             one = cluster_features(
                 name,
-                learnt_on,
-                of_photos(_rows(scored)),
+                fitted_on,
+                of_photos(scored.photo_index),
                 scored.labels,
                 k=k,
                 k_range=config.k_range,
@@ -145,10 +141,6 @@ def _clusters(
             bar.advance()
 
 
-def _rows(photos: LabelTable) -> Index:
-    return photos.frame["photo_index"].to_numpy(dtype=np.intp)
-
-
 def _log_results(
     tracked: Run,
     clusters: Sequence[FeatureClusters],
@@ -157,7 +149,7 @@ def _log_results(
     sentence: str,
     seed: int,
 ) -> None:
-    """Metrics, inertia and silhouette of every k as steps, figures, and who went where."""
+    """Log metrics, inertia and silhouette of every k as steps, figures, and each photo's cluster."""
     for one in clusters:
         tracked.log_metrics(one.metrics())
         for tried in one.clustering.candidates:
@@ -183,5 +175,5 @@ def _report(clusters: Sequence[FeatureClusters], sentence: str) -> None:
         for one in clusters
     ]
     names = [name.replace("_", " ") for name in clusters[0].scores.scores]
-    table("Clusters against materials (in brackets: at random)", ["features", "k", *names], rows)
+    table("Clusters against materials (in brackets: random clusters)", ["features", "k", *names], rows)
     say(sentence)

@@ -1,4 +1,4 @@
-"""``main``: the whole job under one parent run, and a closing table that tells what was learnt."""
+"""``main``: the whole job under one parent run, with a closing table of the results."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from wastelens.tracking.tracker import Run, Tracker
 
 @dataclass(frozen=True)
 class Compared:
-    """One line of the closing table."""
+    """One row of the closing table."""
 
     trained: Trained
     minutes: float
 
 
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
-    """Prepare, pretrain and train every model, cluster what was learnt without labels, compare, explain the best."""
+    """Prepare; pretrain and train every model; compare them; cluster an encoder's features; explain the best model."""
     choose_source(config.prepare.dataset, config.prepare.data_folder)
     check_weights(
         config.models.items(),
@@ -43,7 +43,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         cluster.check(config.cluster, tracker, prepared.dataset)
         explain.check(config.explain, tracker, prepared.dataset, config.train.fold)
         compared = [_train(one, tracker) for one in config.models.values()]
-        _log_table(tracked, compared)
+        tracked.log_table(comparison_frame(compared), "comparison.csv")
         _log_best(tracked, compared)
         clustered = cluster.run(_clustering(config, compared), tracker)
         explained = _explain(_explaining(config, compared), tracker)
@@ -64,14 +64,14 @@ def _train(config: TrainConfig, tracker: Tracker) -> Compared:
 
 
 def _clustering(config: MainConfig, compared: list[Compared]) -> ClusterConfig:
-    """Clusters of the first encoder that was learnt without labels; without one, of the controls alone."""
+    """Return settings that cluster the features of the first pretrained encoder; without one, only the controls."""
     encoders = [one.trained.pretrained_run for one in compared if one.trained.pretrained_run]
     run_id = config.cluster.run_id or next(iter(encoders), "")
     return config.cluster.model_copy(update={"run_id": run_id})
 
 
 def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
-    """One row a model run: macro AP with its interval, macro F1, floors, the strongest control, minutes."""
+    """Return a row per model run: macro AP with its interval, macro F1, floors, the strongest control, minutes."""
     rows = []
     for one in compared:
         metrics = one.trained.verdict.metrics()
@@ -95,17 +95,13 @@ def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _log_table(tracked: Run, compared: list[Compared]) -> None:
-    tracked.log_table(comparison_frame(compared), "comparison.csv")
-
-
 def _explaining(config: MainConfig, compared: list[Compared]) -> ExplainConfig:
     run_id = config.explain.run_id or _best(compared).trained.run_id
     return config.explain.model_copy(update={"run_id": run_id})
 
 
 def _explain(config: ExplainConfig, tracker: Tracker) -> explain.Explanations | None:
-    """Explanations, if the methods fit the model that turned out best: a misfit is no reason to lose the whole job."""
+    """Explain the best model if the methods fit it: a misfit is no reason to lose the whole job."""
     try:
         return explain.run(config, tracker)
     except ConfigError as error:
@@ -114,7 +110,7 @@ def _explain(config: ExplainConfig, tracker: Tracker) -> explain.Explanations | 
 
 
 def _best(compared: list[Compared]) -> Compared:
-    """The model that is best on val, a collapsed one only where all are."""
+    """Return the model that is best on val; a collapsed one only if all are."""
 
     def merit(one: Compared) -> tuple[bool, float]:
         verdict = one.trained.verdict
@@ -124,7 +120,7 @@ def _best(compared: list[Compared]) -> Compared:
 
 
 def _log_best(tracked: Run, compared: list[Compared]) -> None:
-    """The parent carries the numbers of the run that was best on val, so that it sorts beside its children."""
+    """Give the parent the numbers of the run that is best on val, so that it sorts beside its children."""
     best = _best(compared)
     tracked.log_metrics(best.trained.verdict.metrics())
     tracked.set_tags({"best_run": best.trained.run_id, **best.trained.verdict.tags()})
@@ -145,7 +141,7 @@ def _report(compared: list[Compared], tracker: Tracker) -> None:
         for row in frame.itertuples(index=False)
     ]
     columns = ["model", "test macro AP [95 %]", "floor", "best control", "macro F1", "floor", "minutes"]
-    table("What was learnt", columns, rows)
+    table("Results", columns, rows)
     for one in compared:
         say(
             f"{one.trained.name}: {one.trained.verdict.sentence}",

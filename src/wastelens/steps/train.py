@@ -1,4 +1,4 @@
-"""``train``: one model on a prepared dataset, evaluated once on test, with everything needed to believe it."""
+"""``train``: train one model on a prepared dataset and evaluate it once on test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wastelens.tracking.tracker import Tracker
 
 
 def run(config: TrainConfig, tracker: Tracker) -> Trained:
-    """Train, evaluate and log one model, and say what to do next.
+    """Train, evaluate and log one model, and print what to do next.
 
     Raises:
         As :func:`train_one`.

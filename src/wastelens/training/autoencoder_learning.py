@@ -1,29 +1,61 @@
-"""Learning by rebuilding photos: an autoencoder, perhaps shown noisy ones."""
+"""Learning by rebuilding photos: an autoencoder, which may be shown noisy ones."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wastelens.config.networks import ConvAutoencoderConfig
 from wastelens.data.batches.noise import add_noise
 from wastelens.data.batches.pipeline import PhotoBatches
 from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
-from wastelens.models.autoencoders import AutoencoderConfig, build_autoencoder
 from wastelens.models.encoders import build_encoder, copy_weights
+from wastelens.models.features import predict_in_batches
+from wastelens.models.initialisers import layer_seeds
+from wastelens.system.arrays import Float32Array, PhotoArray
 from wastelens.training.checkpoint import Checkpoint, Progress
-from wastelens.training.fit import Watcher
-from wastelens.training.reconstruction import fit_autoencoder, rebuilt, squared_error
-from wastelens.training.visible_photos import VisiblePhotos
+from wastelens.training.learners.autoencoders import AutoencoderConfig
+from wastelens.training.loop import Batches, Measured, TrainingLoop, Watcher, compiled
+from wastelens.training.visible_photos import VisiblePhotos, squared_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@dataclass(frozen=True)
+class Autoencoder:
+    """A network and the half of it that encodes; they share their layers.
+
+    Attributes:
+        network: photos float (batch, side, side, 3) in 0–255 → the same photos in [0, 1].
+        encoder: the same photos → code, a map or vectors.
+        side_px: of the photos.
+    """
+
+    network: Any
+    encoder: Any
+    side_px: int
+
+
+def build_autoencoder(config: AutoencoderConfig, *, image_side_px: int, seed: int) -> Autoencoder:
+    """Return an autoencoder of photos at the size it sees: the dense one's input is shrunk already."""
+    import keras
+
+    side_px = config.visible_side_px(image_side_px)
+    seeds = layer_seeds(seed)
+    photos = keras.Input((side_px, side_px, 3), name="photo_0_255")
+    code = config.encode(photos, seeds)
+    rebuilt = config.decode(code, side_px, seeds)
+    return Autoencoder(
+        keras.Model(photos, rebuilt, name=config.kind), keras.Model(photos, code, name="encoder"), side_px
+    )
+
+
 class AutoencoderLearning:
-    """An autoencoder, perhaps shown noisy photos."""
+    """Trains an autoencoder, and keeps the epoch that rebuilds val best."""
 
     def __init__(self, config: AutoencoderConfig, photos: VisiblePhotos, seed: int) -> None:
         self._config = config
@@ -41,25 +73,45 @@ class AutoencoderLearning:
         self.steps = config.epochs * len(self._pairs)
 
     def fit(self, watcher: Watcher, resume_from: Checkpoint | None) -> Progress:
-        """Train to the best reconstruction of val."""
-        return fit_autoencoder(
-            self._autoencoder.network,
-            self._pairs,
-            config=self._config,
-            errors=self._errors,
+        """Train until the epochs are up or val is not rebuilt better for ``patience_epochs``; keep the best weights.
+
+        Returns:
+            The progress; ``best_value`` is minus the best error.
+
+        Raises:
+            NonFiniteLossError: a batch's loss or an error is not finite.
+        """
+        import keras
+
+        optimizer = keras.optimizers.AdamW(self._config.learning_rate, weight_decay=self._config.weight_decay)
+        loop = TrainingLoop(
+            compiled(self._autoencoder.network, optimizer, "mean_squared_error"),
+            _ScaledTargets(self._pairs),
+            self._config,
+            rate=lambda epoch: self._config.learning_rate,
+            measure=self._measure,
             watcher=watcher,
-            resume_from=resume_from,
+            remedy="Lower learner.learning_rate.",
         )
+        return loop.run(Progress(), resume_from)
+
+    def _measure(self) -> Measured:
+        errors = self._errors()
+        return -errors["val_reconstruction_error"], errors
 
     def _errors(self) -> dict[str, float]:
         wanted = {"": self._photos.train_sample, "val_": self._photos.val_sample}
         return {
-            f"{split}reconstruction_error": squared_error(rebuilt(self._autoencoder.network, shown), wanted[split])
+            f"{split}reconstruction_error": squared_error(self._rebuilt(shown), wanted[split])
             for split, shown in self._shown.items()
         }
 
+    def _rebuilt(self, photos: PhotoArray) -> Float32Array:
+        """Rebuild photos: float32 (n, side, side, 3) in [0, 1]."""
+        return predict_in_batches(self._autoencoder.network, photos, np.arange(len(photos)))
+
     def closing_metrics(self) -> dict[str, float]:
-        """Errors of the best weights, and of what they have to beat: the mean photo; of noisy photos, leaving them."""
+        """Return the errors of the best weights and of their floors: the mean photo, and noisy photos unchanged."""
         noisy = self._config.noise.name != "none"
         identity = squared_error(self._shown["val_"].astype(np.float32) / 255, self._photos.val_sample)
         return {
@@ -69,29 +121,38 @@ class AutoencoderLearning:
         }
 
     def encoder(self, image_side_px: int) -> Any:
-        """The encoder with its weights, on photos of the dataset's size."""
+        """Return the encoder with its weights, for photos of the dataset's size."""
         encoder = build_encoder(self._config, image_side_px=image_side_px, seed=self._seed)
         copy_weights(self._autoencoder.encoder, encoder)
         return encoder
 
     def figures(self) -> dict[str, Figure]:
-        """Photos of val beside what becomes of them, and what the first layer responds to."""
+        """Draw photos of val beside their reconstructions, and the filters of the first layer."""
         shown, photos = self._shown["val_"][:SHOWN_PHOTOS], self._photos.val_sample[:SHOWN_PHOTOS]
         noisy = {"as shown": shown} if self._config.noise.name != "none" else {}
-        rows: dict[str, Any] = {"photo": photos, **noisy, "rebuilt": rebuilt(self._autoencoder.network, shown)}
+        rows: dict[str, Any] = {"photo": photos, **noisy, "rebuilt": self._rebuilt(shown)}
+        filters = self._config.filters(self._autoencoder.encoder, self._autoencoder.side_px)
         return {
-            "reconstructions": rebuilt_rows(rows, "Photos of val, and what the autoencoder rebuilds of them"),
-            "filters": filter_grid(self._filters(), "What the units of the first layer respond to"),
+            "reconstructions": rebuilt_rows(rows, "Val photos and their reconstructions by the autoencoder"),
+            "filters": filter_grid(filters, "Filters of the first layer"),
         }
 
-    def _filters(self) -> Any:
-        if isinstance(self._config, ConvAutoencoderConfig):
-            return np.moveaxis(self._autoencoder.encoder.get_layer("block0_conv0").get_weights()[0], 3, 0)
-        side_px = self._autoencoder.side_px
-        return self._autoencoder.encoder.get_layer("encode0").get_weights()[0].T.reshape(-1, side_px, side_px, 3)
-
     def save(self, folder: Path) -> Path:
-        """The whole autoencoder as a file."""
+        """Save the whole autoencoder and return the file."""
         file = folder / "autoencoder.keras"
         self._autoencoder.network.save(file)
         return file
+
+
+class _ScaledTargets:
+    """Batches of (photos as shown, photos as wanted), both in 0–255, with the second scaled to [0, 1]."""
+
+    def __init__(self, pairs: Batches) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        for shown, wanted in self._pairs.epoch(epoch):
+            yield shown, wanted.astype(np.float32) / 255

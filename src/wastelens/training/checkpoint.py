@@ -1,4 +1,4 @@
-"""Checkpoints: everything an interrupted training needs to go on as if nothing had happened."""
+"""Checkpoints: everything an interrupted training needs to continue as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHECKPOINT_FOLDER = "checkpoint"
 
 
 class ArtifactStore(Protocol):
-    """Where checkpoints are kept: a run's artifacts."""
+    """The place of checkpoints: a run's artifacts."""
 
     def log_file(self, file: Path, folder: str = "") -> None: ...
     def download(self, path: str, into: Path) -> Path | None: ...
@@ -29,14 +29,14 @@ class ArtifactStore(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training has come.
+    """How far training has got.
 
     Attributes:
         epochs_done: finished epochs, of all phases together.
         best_epoch: the epoch (from 1) with the best value on val so far; 0 before the first.
-        best_value: that value: val_macro_ap, or whatever else is the better the higher.
-        phase: which part of the training this is, from 0: fine-tuning is the second, a stack has one a layer.
-        phase_began: finished epochs when it began.
+        best_value: that value: val_macro_ap, or anything else where higher is better.
+        phase: part of the training, from 0: fine-tuning is the second, a stack has one per layer.
+        phase_began: finished epochs when the phase began.
     """
 
     epochs_done: int = 0
@@ -46,13 +46,13 @@ class Progress:
     phase_began: int = 0
 
     def next_phase(self) -> Progress:
-        """The start of the phase after this one; the best so far stays the best."""
+        """Return the start of the next phase; the best so far stays the best."""
         return replace(self, phase=self.phase + 1, phase_began=self.epochs_done)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Progress with the arrays behind it: the network's, the optimizer's, and the best weights'.
+    """Progress with its arrays: the network, the optimizer and the best weights.
 
     ``number`` counts a run's checkpoints from 0.
     """
@@ -65,9 +65,9 @@ class Checkpoint:
 
 
 class CheckpointKeeper:
-    """Saves checkpoints after every epoch, unless that takes long: large networks take longer to write than to train.
+    """Saves a checkpoint after every epoch, but large networks less often: those take longer to write than to train.
 
-    Where one took more than half a second, the next may come once it is a twentieth of the time since.
+    After a save of more than half a second, the next waits until saving has taken at most 5 % of the time.
     """
 
     SHARE_OF_TIME = 0.05
@@ -79,7 +79,7 @@ class CheckpointKeeper:
         self._number = resumed.number + 1 if resumed else 0
 
     def offer(self, checkpoint: Callable[[], Checkpoint]) -> None:
-        """Save what ``checkpoint`` makes, unless the last one cost too much too recently."""
+        """Save the checkpoint that the function makes, unless the last one took too long too recently."""
         started = time.monotonic()
         if started < self._next_at:
             return
@@ -91,7 +91,7 @@ class CheckpointKeeper:
 
 
 def save_checkpoint(checkpoint: Checkpoint, store: ArtifactStore) -> None:
-    """Write a checkpoint into one of two slots; taken by turns, a kill in mid-write spoils at most the newer one."""
+    """Write a checkpoint into one of two alternating slots: a kill while writing spoils at most the newer one."""
     folder = f"{CHECKPOINT_FOLDER}/{SLOTS[checkpoint.number % len(SLOTS)]}"
     with tempfile.TemporaryDirectory() as temporary:
         arrays = Path(temporary) / "arrays.npz"
@@ -109,7 +109,7 @@ def _named(checkpoint: Checkpoint) -> dict[str, npt.NDArray[Any]]:
 
 
 def load_checkpoint(store: ArtifactStore) -> Checkpoint | None:
-    """The newest whole checkpoint, or None where there is none."""
+    """Return the newest complete checkpoint, or None."""
     with tempfile.TemporaryDirectory() as temporary:
         found = [_load_slot(store, slot, Path(temporary)) for slot in SLOTS]
     whole = [checkpoint for checkpoint in found if checkpoint is not None]

@@ -1,4 +1,4 @@
-"""Epochs of equally many steps, however many rows there are: what makes the budgets of two trainings the same."""
+"""Epochs of a fixed number of steps, whatever the number of rows, so that two trainings have the same budget."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from wastelens.training.fit import Batches
+from wastelens.training.loop import Batches
 
 
 class EqualEpochs:
-    """Pass after pass over the training rows, cut wherever so many steps are up.
+    """Consecutive passes over the training rows, cut into epochs of a fixed number of steps.
 
-    What an epoch gives depends on its number alone, so that a resumed run sees what an undisturbed one would have.
+    An epoch depends on its number alone, so that a resumed run sees the same batches as an uninterrupted one.
     """
 
     def __init__(self, batches: Batches, steps_per_epoch: int) -> None:
         self._batches = batches
         self._steps = steps_per_epoch
         self._ongoing: Iterator[tuple[Any, Any]] = iter(())
-        self._at = -1  # the step, counted from the very first, that the ongoing pass gives next
+        self._at = -1  # the next step of the ongoing pass, counted from the very first
 
     def __len__(self) -> int:
         return self._steps
 
     def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]:
-        """The batches of this epoch, counted from 0."""
+        """Yield the batches of this epoch, counted from 0."""
         first = epoch * self._steps
         if self._at != first:
             number, skipped = divmod(first, len(self._batches))

@@ -1,4 +1,4 @@
-"""The feature cache: what a frozen backbone makes of each photo, computed once, on disk; survives being killed."""
+"""The feature cache: a frozen backbone's features of each photo, computed once, on disk; survives being killed."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.data.batches.views import AugmentedViews
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import NonFiniteLossError
 from wastelens.system import interrupts
+from wastelens.system.arrays import Array, Float32Array, IndexArray, PhotoArray
 from wastelens.system.console import say
 from wastelens.system.digests import file_digest
 from wastelens.system.disk import reserve
 from wastelens.system.locks import in_turn
 
-Features = npt.NDArray[np.float32]
-
 BATCH_PHOTOS = 64
 KEPT = 4
-LAYOUT = 1  # of the files: another number, and what was computed before is computed anew
-# Keys of a network's config that change nothing of what it computes with given weights while it is frozen.
+LAYOUT = 1  # version of the files: a new number makes all features be computed again
+# Keys of a network's config that do not affect what it computes, given its weights, while it is frozen.
 _WITHOUT_EFFECT = re.compile(r"trainable|seed|compile_config|.*_(initializer|regularizer|constraint)")
 _OURS = re.compile(r"([0-9a-f]{32})\.(npy|json|partial\.npy|partial\.jsonl)(\.new)?")
 
 
 class Rows(Protocol):
-    """Photos of which rows can be asked for: an array, a memory-mapped one, ``AugmentedViews``."""
+    """Photos that can be sliced by row: an array, a memory-mapped one, ``AugmentedViews``."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.uint8]: ...
+    def __getitem__(self, rows: slice, /) -> PhotoArray: ...
 
 
 def cached_features(
@@ -49,29 +47,29 @@ def cached_features(
     folder: Path,
     key: Mapping[str, str | int | float],
     progress: Callable[[int], None] = lambda count: None,
-) -> Features:
-    """The features of all photos, float32 (photos, *feature shape), memory-mapped for reading; computed if need be.
+) -> Float32Array:
+    """Return the features of all photos, float32 (photos, *feature shape), memory-mapped; compute them if necessary.
 
-    A finished file of this key is taken as it is once its shape and its digest are found right; a corrupt one is
-    computed anew. A killed run goes on from its last whole batch. Of other keys only the newest files are kept, four
-    in all with this one (see :func:`prune`). Processes that share a folder compute one after another; where the
-    system has no file locks, do not share it.
+    A finished file of this key is used once its shape and digest are verified; a corrupt one is computed again. A
+    killed run continues after its last complete batch. Of other keys, only the last used files are kept, four in all
+    with this one (see :func:`prune`). Processes that share a folder compute one after another; do not share it where
+    the system has no file locks.
 
     Args:
         features_model: photos 0–255 (batch, side, side, 3) → features, frozen, of a fixed feature shape.
-        photos: row i of the features is of row i; with ``AugmentedViews``, as those count their rows.
-        folder: where the files go.
-        key: all that the features depend on: digests of photos, architecture and weights, dtype policy, and with
-            views their ``key``.
-        progress: called with the number of photos newly in place.
+        photos: row i of the features belongs to row i; ``AugmentedViews`` count their rows themselves.
+        folder: of the files.
+        key: everything the features depend on: digests of photos, architecture and weights, dtype policy, and the
+            ``key`` of views.
+        progress: called with the number of photos newly finished.
 
     Raises:
-        NonFiniteLossError: features that are not finite; names the row.
-        OSError: the disk is too full, found before anything is computed.
+        NonFiniteLossError: features that are not finite; the message names the row.
+        OSError: the disk is too full, which is found before anything is computed.
     """
     shape = (len(photos), *features_model.output_shape[1:])
     if not len(photos):
-        return np.empty(shape, dtype=np.float32)  # a file of no bytes cannot be mapped
+        return np.empty(shape, dtype=np.float32)  # an empty file cannot be mapped
     files = _Files(folder, _digest_of(key), shape)
     found = files.finished()
     if found is None:
@@ -85,10 +83,10 @@ def cached_features(
 
 
 def prune(folder: Path, *, keep: int, spare: str = "") -> None:
-    """Remove a folder's feature files but for the ``keep`` last used ones; those of the digest ``spare`` count apart.
+    """Remove a folder's feature files, except the ``keep`` last used and, besides, those of the digest ``spare``.
 
-    Half-computed ones go like finished ones. Other files are left alone. A file that a process has mapped stays
-    readable for it on Linux and macOS; Windows refuses to remove it, which is passed over.
+    Half-computed files go like finished ones; other files stay. A file that a process has mapped stays readable for it
+    on Linux and macOS; Windows refuses to remove it, which is ignored.
     """
     used: dict[str, float] = {}
     ours = [(path, match[1]) for path in folder.iterdir() if (match := _OURS.fullmatch(path.name))]
@@ -103,10 +101,10 @@ def prune(folder: Path, *, keep: int, spare: str = "") -> None:
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of one key: finished, ``.npy`` with a ``.json`` about it; before, a partial array with a journal.
+    """The files of one key: a finished ``.npy`` with a ``.json`` about it, or a partial array with a journal.
 
-    The journal has a line a batch in place: the digest of its bytes. So what a crash of the machine lost or spoiled
-    is found out, too.
+    The journal has a line for each finished batch, the digest of its bytes, so that data lost or damaged in a crash of
+    the machine are detected.
     """
 
     folder: Path
@@ -129,20 +127,20 @@ class _Files:
     def journal(self) -> Path:
         return self.folder / f"{self.digest}.partial.jsonl"
 
-    def finished(self) -> Features | None:
-        """The finished array, or None where it is not there, or not what was once finished."""
+    def finished(self) -> Float32Array | None:
+        """Return the finished array, or None if it is missing or differs from what was once finished."""
         try:
             about = json.loads(self.about.read_text(encoding="utf-8"))
-            features: Features = np.load(self.array, mmap_mode="r")
+            features: Float32Array = np.load(self.array, mmap_mode="r")
             if not self._fits(features) or file_digest(self.array) != about["file"]:
                 return None
-            os.utime(self.array)  # the last used are kept
+            os.utime(self.array)  # the last used files are kept
         except (OSError, ValueError, EOFError, KeyError, TypeError):
             return None
         return features
 
-    def finish(self) -> Features:
-        """Give the whole array its final name; the file about it comes first, and vouches for these bytes alone."""
+    def finish(self) -> Float32Array:
+        """Give the complete array its final name, after writing the file about it, which holds for these bytes only."""
         text = json.dumps({"file": file_digest(self.partial), "shape": self.shape})
         aside = self.about.with_name(self.about.name + ".new")
         aside.write_text(text, encoding="utf-8")
@@ -151,8 +149,8 @@ class _Files:
         self.journal.unlink()
         return np.asanyarray(np.load(self.array, mmap_mode="r"))
 
-    def open_partial(self) -> tuple[Features, int]:
-        """The array to fill, its space taken on the disk, and how many of its rows are in place."""
+    def open_partial(self) -> tuple[Float32Array, int]:
+        """Return the array to fill, with its disk space reserved, and the number of rows already in place."""
         features = self._interrupted()
         if features is None:
             features = np.lib.format.open_memmap(self.partial, mode="w+", dtype=np.float32, shape=self.shape)
@@ -164,18 +162,20 @@ class _Files:
             raise
         return features, self._rows_in_place(features)
 
-    def _interrupted(self) -> Features | None:
+    def _interrupted(self) -> Float32Array | None:
         try:
-            features: Features = np.load(self.partial, mmap_mode="r+")  # makes a cut file as long as it was
+            features: Float32Array = np.load(
+                self.partial, mmap_mode="r+"
+            )  # extends a truncated file to its full length
         except (OSError, ValueError, EOFError):
             return None
         return features if self._fits(features) else None
 
-    def _fits(self, features: npt.NDArray[Any]) -> bool:
+    def _fits(self, features: Array) -> bool:
         return features.shape == self.shape and features.dtype == np.float32
 
-    def _rows_in_place(self, features: Features) -> int:
-        """Rows of the leading batches that are as the journal says; the rest of the journal is dropped."""
+    def _rows_in_place(self, features: Float32Array) -> int:
+        """Count the rows of the leading batches that match the journal, and drop the rest of the journal."""
         lines = self.journal.read_text(encoding="utf-8").splitlines() if self.journal.exists() else []
         good = 0
         while good < len(lines) and lines[good] == _bytes_digest(features[good * BATCH_PHOTOS :][:BATCH_PHOTOS]):
@@ -188,7 +188,7 @@ class _Files:
         self.journal.unlink(missing_ok=True)
 
 
-def _computed(files: _Files, features_model: Any, photos: Rows, progress: Callable[[int], None]) -> Features:
+def _computed(files: _Files, features_model: Any, photos: Rows, progress: Callable[[int], None]) -> Float32Array:
     features, done = files.open_partial()
     progress(done)
     with files.journal.open("a", encoding="utf-8") as journal:
@@ -199,7 +199,7 @@ def _computed(files: _Files, features_model: Any, photos: Rows, progress: Callab
                 files.remove_partial()
                 raise NonFiniteLossError(
                     f"The frozen layers' features of photo {start + int(np.argmin(finite))} (of {len(photos)}, from 0) "
-                    "are not finite numbers. Give other weights, or freeze=0."
+                    "are not finite. Give other weights, or freeze=0."
                 )
             features[start : start + len(batch)] = batch
             journal.write(_bytes_digest(batch) + "\n")
@@ -207,7 +207,7 @@ def _computed(files: _Files, features_model: Any, photos: Rows, progress: Callab
             progress(len(batch))
             interrupts.check()
     cast(Any, features).flush()
-    del features  # Windows renames no mapped file
+    del features  # Windows cannot rename a mapped file
     return files.finish()
 
 
@@ -216,23 +216,23 @@ def _digest_of(key: Mapping[str, Any]) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _bytes_digest(array: Features) -> str:
+def _bytes_digest(array: Float32Array) -> str:
     return blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
 
 
 def architecture_digest(features_model: Any) -> str:
-    """BLAKE2b of a network's layers and their settings, 128 bits, in hexadecimal.
+    """Return the BLAKE2b digest of a network's layers and their settings: 128 bits, in hexadecimal.
 
-    Names count by place, as Keras numbers them on from model to model; what only training or a random start would
-    use (initializers, seeds, ``trainable``) does not count.
+    Names count by place, because Keras numbers them across models; settings that only training or random weights use
+    (initializers, seeds, ``trainable``) do not count.
     """
     architecture = _normalised(json.loads(features_model.to_json()), {})
     return blake2b(json.dumps(architecture, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _normalised(value: Any, places: dict[str, str], key: str = "") -> Any:
-    """A network's json with each layer's name replaced by its place among the names, in order of appearance."""
-    if key == "dtype":  # its name says what is computed with
+    """Return a network's JSON with each layer's name replaced by its place among the names, in order of appearance."""
+    if key == "dtype":  # its name tells the precision
         return value
     if isinstance(value, dict):
         kept = {name: inner for name, inner in value.items() if not _WITHOUT_EFFECT.fullmatch(name)}
@@ -245,7 +245,7 @@ def _normalised(value: Any, places: dict[str, str], key: str = "") -> Any:
 
 
 def weights_digest(features_model: Any) -> str:
-    """BLAKE2b of all of a network's arrays, moving averages too, in their order, 128 bits, in hexadecimal."""
+    """Return the BLAKE2b digest of all of a network's arrays in order, moving averages too: 128 bits, hexadecimal."""
     digest = blake2b(digest_size=16)
     for weight in features_model.weights:
         array = np.ascontiguousarray(weight.numpy())
@@ -255,29 +255,28 @@ def weights_digest(features_model: Any) -> str:
 
 
 class FeatureBatches(TrainingBatches):
-    """The training photos' features in batches, in the very order in which ``TrainingBatches`` gives the photos.
+    """The training photos' features in batches, in exactly the order of ``TrainingBatches``.
 
-    With views, each row of the table takes another view every epoch, and all of them once in ``views`` epochs (epochs
-    0 to views − 1, and so on), in an order of its own; as everything here, by (seed, epoch) alone.
+    With views, each row of the table uses another view every epoch, and all of them once in ``views`` epochs (epochs
+    0 to views − 1, and so on), in its own order, which follows from (seed, epoch) alone.
     """
 
     def __init__(
         self, table: TrainTable, features: Any, *, batch_size: int, seed: int, views: AugmentedViews | None = None
     ) -> None:
-        """Store what is trained on.
+        """Store the rows and their features.
 
         Args:
             table: the training rows; may repeat photos.
-            features: float32 (photos, …) by ``photo_index``; with views float32 (views · photos, …), as
-                ``cached_features`` gives for them, or the views themselves: then batches are of photos, uint8.
-            batch_size: rows a batch.
-            seed: of the order and of the views' choice.
-            views: those the features were computed of.
+            features: float32 (photos, …) by ``photo_index``; with views float32 (views · photos, …) from
+                ``cached_features``, or the views themselves: then batches are of photos, uint8.
+            batch_size: rows per batch.
+            seed: of the order and of the choice of views.
+            views: that the features were computed from.
 
         Raises:
-            TypeError: no TrainTable.
-            ValueError: the table has photos the views were not made of, or as many features as there are views are
-                not there.
+            TypeError: not a TrainTable.
+            ValueError: the table has photos that have no views, or the numbers of features and views differ.
         """
         super().__init__(table, cast(Any, features), batch_size=batch_size, policy=None, seed=seed)
         self._views = views
@@ -286,18 +285,18 @@ class FeatureBatches(TrainingBatches):
             if len(features) != len(views):
                 raise ValueError(f"there are {len(features)} rows of features for {len(views)} rows of views")
 
-    def _batch(self, piece: npt.NDArray[np.intp], epoch: int, number: int) -> Any:
-        """Features (batch, …) and labels float32 (batch, materials)."""
+    def _batch(self, piece: IndexArray, epoch: int, number: int) -> Any:
+        """Return features (batch, …) and labels float32 (batch, materials)."""
         rows = self._rows[piece]
         if self._views is not None:
             rows = self._views.rows_of(self._view_of_rows(epoch)[piece], rows)
         return np.asarray(self._photos[rows]), self._labels[piece]
 
-    def _view_of_rows(self, epoch: int) -> npt.NDArray[np.intp]:
-        """Each row's view in an epoch: in each round of ``views`` epochs, a row goes through them in random order."""
+    def _view_of_rows(self, epoch: int) -> IndexArray:
+        """Return each row's view in an epoch: in each round of ``views`` epochs, a row uses all in random order."""
         assert self._views is not None
         turn, place = divmod(epoch, self._views.views)
-        # The third number keeps this stream apart from the order's, which is seeded by (seed, epoch).
+        # The third number separates this stream from the order's, which is seeded by (seed, epoch).
         rng = np.random.default_rng([self._seed, turn, 1])
         orders = rng.permuted(np.tile(np.arange(self._views.views), (len(self._rows), 1)), axis=1)
         return np.asarray(orders[:, place], dtype=np.intp)

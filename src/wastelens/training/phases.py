@@ -22,7 +22,7 @@ from wastelens.models.freezing import freeze, frozen_cut, split_model
 from wastelens.system.console import Bar
 from wastelens.training.equal_epochs import EqualEpochs
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
-from wastelens.training.fit import Batches
+from wastelens.training.loop import Batches
 from wastelens.training.schedules import ConstantSchedule
 
 FEATURES = "features"

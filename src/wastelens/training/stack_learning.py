@@ -1,4 +1,4 @@
-"""Learning a stack of restricted Boltzmann machines, one layer upon the other."""
+"""Learning a stack of restricted Boltzmann machines, layer by layer."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from wastelens.config.networks import DbnConfig, RbmConfig
 from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
-from wastelens.models.belief_network import set_dense_weights, set_visible_statistics
 from wastelens.models.dbn import DeepBeliefNetwork, LayerwiseTraining
-from wastelens.models.encoders import build_encoder
+from wastelens.models.encoders import build_encoder, set_dense_weights, set_visible_statistics
 from wastelens.system import interrupts
+from wastelens.system.arrays import Array, Float32Array, PhotoArray
 from wastelens.training.checkpoint import Checkpoint, Progress
-from wastelens.training.fit import Watcher
-from wastelens.training.reconstruction import squared_error
-from wastelens.training.visible_photos import VisiblePhotos
+from wastelens.training.learners.boltzmann import BoltzmannConfig
+from wastelens.training.loop import Watcher
+from wastelens.training.visible_photos import VisiblePhotos, squared_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[np.float32]
 GIBBS_STEPS_SHOWN = (1, 10, 100, 1000)
 
 
@@ -33,7 +30,7 @@ class StackLearning:
     """Restricted Boltzmann machines, each trained on the hidden probabilities of the one below."""
 
     def __init__(
-        self, config: RbmConfig | DbnConfig, photos: VisiblePhotos, *, seed: int, mixed_precision: bool, folder: Path
+        self, config: BoltzmannConfig, photos: VisiblePhotos, *, seed: int, mixed_precision: bool, folder: Path
     ) -> None:
         self._config = config
         self._photos = photos
@@ -43,7 +40,7 @@ class StackLearning:
         self.epochs = self.steps = len(config.layers) * config.epochs
 
     def fit(self, watcher: Watcher, resume_from: Checkpoint | None) -> Progress:
-        """Train layer after layer, each for all its epochs."""
+        """Train layer by layer, each for all its epochs."""
         progress = Progress()
         if resume_from is not None:
             self._training.restore(resume_from.network)
@@ -61,7 +58,7 @@ class StackLearning:
         return progress
 
     def _measured(self, layer: int) -> dict[str, float]:
-        """How the stack up to this layer rebuilds photos, and how likely its machine finds what it learns from."""
+        """Measure how the stack up to this layer rebuilds photos, and how likely its machine finds its own input."""
         below, machine = self._network.machines[:layer], self._network.machines[layer]
         samples = {"": self._photos.train_sample, "val_": self._photos.val_sample}
         metrics: dict[str, float] = {}
@@ -73,23 +70,23 @@ class StackLearning:
             likelihood = machine.pseudo_likelihood(seen, np.random.default_rng(self._seed))
             metrics[f"{split}pseudo_likelihood"] = float(likelihood.mean())
             energies[split] = float(machine.free_energy(seen).mean())
-        # Of equally many photos: it grows where the machine makes room for the training photos alone (Hinton 2010, §6).
+        # Over equally many photos: it grows as the machine overfits the training photos (Hinton 2010, §6).
         return {**metrics, "free_energy_gap": energies["val_"] - energies[""]}
 
-    def _rebuilt(self, photos: npt.NDArray[np.uint8], layers: int) -> Array:
+    def _rebuilt(self, photos: PhotoArray, layers: int) -> Float32Array:
         part = DeepBeliefNetwork(self._config.layers[:layers], self._config.visible)
         part.machines = self._network.machines[:layers]
         return part.reconstruct(_vectors(photos)).reshape(photos.shape)
 
     def closing_metrics(self) -> dict[str, float]:
-        """The last layer's measures, and the error of the mean photo, which is the least to beat."""
+        """Return the last layer's measures, and the error of the mean photo, which is the floor."""
         return {
             **self._measured(len(self._config.layers) - 1),
             "floor_reconstruction_error": self._photos.floor_error(),
         }
 
     def encoder(self, image_side_px: int) -> Any:
-        """The stack unrolled into a network with its weights, on photos of the dataset's size."""
+        """Return the stack unrolled into a network with its weights, for photos of the dataset's size."""
         encoder = build_encoder(self._config, image_side_px=image_side_px, seed=self._seed)
         set_dense_weights(encoder, self._network.dense_weights())
         if self._config.visible == "gaussian":
@@ -97,17 +94,17 @@ class StackLearning:
         return encoder
 
     def figures(self) -> dict[str, Figure]:
-        """Photos of val and what is rebuilt of them, what units respond to, what Gibbs sampling makes of noise."""
+        """Draw photos of val and their reconstructions, filters, and what Gibbs sampling makes of noise."""
         photos = self._photos.val_sample[:SHOWN_PHOTOS]
         rebuilt = self._rebuilt(photos, len(self._config.layers))
-        rows: dict[str, npt.NDArray[Any]] = {"photo": photos, "rebuilt": rebuilt}
+        rows: dict[str, Array] = {"photo": photos, "rebuilt": rebuilt}
         return {
-            "reconstructions": rebuilt_rows(rows, "Photos of val, and what the machines rebuild of them"),
-            "samples": rebuilt_rows(self._samples(len(photos)), "From noise, after so many Gibbs steps"),
+            "reconstructions": rebuilt_rows(rows, "Val photos and their reconstructions by the machines"),
+            "samples": rebuilt_rows(self._samples(len(photos)), "Samples: Gibbs steps starting from noise"),
             **self._filters(),
         }
 
-    def _samples(self, count: int) -> dict[str, Array]:
+    def _samples(self, count: int) -> dict[str, Float32Array]:
         shape = (count, *self._photos.val_sample.shape[1:])
         rng = np.random.default_rng(self._seed)
         noise = rng.random((count, int(np.prod(shape[1:]))), dtype=np.float32)
@@ -118,25 +115,25 @@ class StackLearning:
         return rows
 
     def _filters(self) -> dict[str, Figure]:
-        """Each layer's kernels; of a higher one what they come to on the photo (Lee, Ekanadham & Ng 2008, §5)."""
+        """Draw each layer's kernels, projected onto the photo for higher layers (Lee, Ekanadham & Ng 2008, §5)."""
         kernels = [kernel for kernel, _ in self._network.dense_weights()]
         figures = {}
         for layer in range(len(kernels)):
             onto_photo = reduce(np.matmul, kernels[: layer + 1]).T.reshape(-1, *self._photos.val_sample.shape[1:])
             name = f"filters_layer{layer + 1}" if layer else "filters"
-            figures[name] = filter_grid(onto_photo, f"What the units of layer {layer + 1} respond to")
+            figures[name] = filter_grid(onto_photo, f"Filters of layer {layer + 1}")
         return figures
 
     def save(self, folder: Path) -> Path:
-        """The machines' weights, ``<layer>_<name>``, as a file of arrays."""
+        """Save the machines' weights as arrays ``<layer>_<name>`` and return the file."""
         file = folder / "boltzmann_machines.npz"
         np.savez(file, allow_pickle=False, **self._network.weights())
         return file
 
 
-def _vectors(photos: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+def _vectors(photos: PhotoArray) -> Array:
     return photos.reshape(len(photos), -1)
 
 
-def _checkpoint(progress: Progress, state: Callable[[], list[npt.NDArray[Any]]]) -> Checkpoint:
+def _checkpoint(progress: Progress, state: Callable[[], list[Array]]) -> Checkpoint:
     return Checkpoint(progress, state(), [], [])

@@ -1,4 +1,4 @@
-"""The photos that learning without labels sees: shrunk once where they are wanted small, with samples to measure on."""
+"""The photos that learning without labels sees: shrunk once where it wants them small, with samples to measure on."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.config.networks import ConvAutoencoderConfig, DbnConfig, RbmConfig
+from wastelens.config.networks import ContrastiveDivergenceConfig, LearnerConfig
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.photos.shrink import shrink, shrunk_photos
 from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
-from wastelens.models.visible import Learner
+from wastelens.system.arrays import Float32Array, FloatArray, PhotoArray
 
-Photos = npt.NDArray[np.uint8]
 MEASURED_PHOTOS = 512
 CHUNK_PHOTOS = 256
 
 
 @dataclass(frozen=True)
 class VisiblePhotos:
-    """What is learnt from, and what the learning is measured on.
+    """Photos to learn from and to measure the learning on.
 
     Attributes:
         train: the training photos at the learner's size; they stay on disk.
         train_sample: uint8 (at most 512, side, side, 3), as many as of val, drawn once.
-        val_sample: the like of val.
-        mean_0_1: the mean training photo, float64 (side, side, 3): the least that has to be beaten.
+        val_sample: the same of val.
+        mean_0_1: the mean training photo, float64 (side, side, 3): the floor.
     """
 
     train: PhotoRows
-    train_sample: Photos
-    val_sample: Photos
-    mean_0_1: npt.NDArray[np.float64]
+    train_sample: PhotoArray
+    val_sample: PhotoArray
+    mean_0_1: FloatArray
 
     @property
     def side_px(self) -> int:
@@ -42,48 +41,54 @@ class VisiblePhotos:
         return self.train.side_px
 
     def floor_error(self) -> float:
-        """The mean squared error of the mean training photo on val."""
+        """Return the mean squared error of the mean training photo on val."""
         return float(np.mean(np.square(self.val_sample / 255 - self.mean_0_1)))
+
+
+def squared_error(rebuilt_0_1: npt.NDArray[np.floating], photos_0_255: PhotoArray) -> float:
+    """Return the mean over photos, pixels and channels of (rebuilt − photo)², the photo in [0, 1]."""
+    return float(np.mean(np.square(rebuilt_0_1 - photos_0_255.astype(np.float32) / 255)))
 
 
 def visible_photos(
     train: PhotoRows,
     val: PhotoRows,
-    learner: Learner,
+    learner: LearnerConfig,
     *,
     labelled: int,
     folder: Path,
     seed: int,
     progress: Callable[[int], None] = lambda count: None,
 ) -> VisiblePhotos:
-    """Shrink the photos as the learner wants them; the shrunk ones lie in a nameless file in ``folder``.
+    """Shrink the photos to the learner's size, into an unnamed file in ``folder``.
 
     The samples are drawn from val and from the first ``labelled`` photos of train, the dataset's own: photos from
-    elsewhere would show in their difference as if it were overfitting.
+    elsewhere would make the difference between the two look like overfitting.
     """
     rng = np.random.default_rng([seed, labelled])
     count = min(MEASURED_PHOTOS, len(val), labelled)
     samples = [
         photos[np.sort(rng.permutation(among)[:count])] for photos, among in ((train, labelled), (val, len(val)))
     ]
-    if not isinstance(learner, ConvAutoencoderConfig):
-        samples = [shrink(sample, learner.side_px) for sample in samples]
-        shrunk = shrunk_photos(train, learner.side_px, folder, progress)
+    side_px = learner.visible_side_px(train.side_px)
+    if side_px < train.side_px:
+        samples = [shrink(sample, side_px) for sample in samples]
+        shrunk = shrunk_photos(train, side_px, folder, progress)
         train = PhotoRows([(shrunk, np.arange(len(shrunk)))])
     return VisiblePhotos(train, samples[0], samples[1], _mean(train))
 
 
 def pixel_statistics(
-    photos: PhotoRows, learner: RbmConfig | DbnConfig, folder: Path
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean and scale by which a machine's Gaussian visible units see pixels, float32 (n_visible,) each."""
+    photos: PhotoRows, learner: ContrastiveDivergenceConfig, folder: Path
+) -> tuple[Float32Array, Float32Array]:
+    """Return mean and scale by which a machine's Gaussian visible units see pixels, float32 (n_visible,) each."""
     shrunk = shrunk_photos(photos, learner.side_px, folder)
     machine = RestrictedBoltzmannMachine(1, learner.visible)
     machine.initialise(visible_statistics(shrunk, learner.visible), seed=0)
     return machine.visible_mean_, machine.visible_scale_
 
 
-def _mean(photos: PhotoRows) -> npt.NDArray[np.float64]:
+def _mean(photos: PhotoRows) -> FloatArray:
     total = np.zeros((photos.side_px, photos.side_px, 3))
     for start in range(0, len(photos), CHUNK_PHOTOS):
         total += photos[start : start + CHUNK_PHOTOS].sum(axis=0, dtype=np.float64)

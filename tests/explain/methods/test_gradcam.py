@@ -13,7 +13,6 @@ from wastelens.errors import ConfigError
 from wastelens.explain.methods.gradcam import GradientMaps, gradcam, gradcam_plus_plus
 from wastelens.explain.methods.scorecam import ScoreCam
 from wastelens.models.freezing import logits_tensor
-from wastelens.models.registry import build_model
 from wastelens.models.spatial import choose_layer, spatial_layers
 
 MATERIALS = 3
@@ -23,9 +22,8 @@ BASE = "network.widths=[4,6,8]"
 
 def network(model: str = "base", settings: str = BASE, side_px: int = 32) -> Any:
     """Build a network whose weights all differ from 0, so that no map is empty."""
-    built = build_model(
-        config("train", settings, model=model).network, image_side_px=side_px, outputs=MATERIALS, seed=1
-    )
+    network = config("train", settings, model=model).network
+    built = network.build(image_side_px=side_px, outputs=MATERIALS, seed=1)
     rng = np.random.default_rng(0)
     for layer in built.layers:
         if "norm" in layer.name or layer.name == "logits":
@@ -174,9 +172,10 @@ def test_the_last_layer_that_knows_places() -> None:
         ("nothing_like_it", "has no layer 'nothing_like_it'. Its last map is block2_pool."),
         (
             "logits",
-            "layer=logits of base_cnn knows no places: no map of a convolution. Use layer=auto, which is block2_pool.",
+            "layer=logits of base_cnn is not spatial: its output is no feature map. "
+            "Use layer=auto, which is block2_pool.",
         ),
-        ("rescale", "layer=rescale of base_cnn knows no places"),
+        ("rescale", "layer=rescale of base_cnn is not spatial"),
     ],
 )
 def test_layers_that_cannot_be_drawn(layer: str, words: str) -> None:
@@ -193,5 +192,5 @@ def test_layers_that_cannot_be_drawn(layer: str, words: str) -> None:
     ],
 )
 def test_a_network_without_convolutions_says_what_fits_it(model: str, settings: str) -> None:
-    with pytest.raises(ConfigError, match=r"has no convolution .* Use methods=shap, which fits every network"):
+    with pytest.raises(ConfigError, match=r"has no convolution .* Use methods=shap, which works with every network"):
         choose_layer(network(model, settings))

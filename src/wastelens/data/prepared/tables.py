@@ -33,6 +33,11 @@ class LabelTable:
         return self.frame[list(self.materials)].to_numpy(dtype=np.uint8)
 
     @property
+    def photo_index(self) -> npt.NDArray[np.intp]:
+        """The place of each row's photo in the photo cache."""
+        return self.frame["photo_index"].to_numpy(dtype=np.intp)
+
+    @property
     def file_names(self) -> list[str]:
         """Flat file names, one a row."""
         return [str(name) for name in self.frame["file_name"]]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tests.factories import photo_array
 
-from wastelens.config.networks import TransferConfig
 from wastelens.errors import ConfigError
+from wastelens.models.backbone import BACKBONES as REGISTERED
 from wastelens.models.freezing import backbone_layers
-from wastelens.models.transfer import backbone_smallest_side, build_transfer
+from wastelens.models.networks.transfer import TransferConfig
 
 SIDE = 32
 BACKBONES = ("vgg16", "efficientnetv2b0")
@@ -29,7 +29,7 @@ def model(request, keras):
 def built(backbone, seed=0, side=SIDE, **changes):
     settings = {"kind": "transfer", "pooling": "average_and_max", "hidden": (), "dropout": 0.2, **changes}
     config = TransferConfig(backbone=backbone, **settings)
-    return build_transfer(config, image_side_px=side, outputs=4, seed=seed)
+    return config.build(image_side_px=side, outputs=4, seed=seed)
 
 
 def predicted(model, photos):
@@ -44,7 +44,7 @@ def photos_0_255():
     return photo_array(2, SIDE).astype(np.float32)
 
 
-def test_vgg16_sees_what_its_own_preprocessing_makes(keras):
+def test_vgg16_preprocessing_equals_kerass(keras):
     model = built("vgg16")
     known = np.zeros((1, SIDE, SIDE, 3), np.float32)
     known[..., 0], known[..., 2] = 255, 10
@@ -54,7 +54,7 @@ def test_vgg16_sees_what_its_own_preprocessing_makes(keras):
     np.testing.assert_allclose(tensor_of(keras, model, "rescale", photos), expected, atol=1e-4)
 
 
-def test_efficientnet_sees_what_keras_own_layers_make(keras):
+def test_efficientnet_preprocessing_equals_kerass(keras):
     model = built("efficientnetv2b0")
     theirs = keras.applications.EfficientNetV2B0(include_top=False, weights=None, input_shape=(SIDE, SIDE, 3))
     before = theirs.get_layer("stem_conv").input
@@ -174,7 +174,7 @@ def test_every_pooling_and_dense_layers(pooling, keras):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_too_small_photos_are_refused(backbone):
-    smallest = backbone_smallest_side(backbone)
+    smallest = REGISTERED[backbone].smallest_side_px
     with pytest.raises(ConfigError, match=rf"{backbone} .*{smallest} px.*image_side_px is {smallest - 1}") as caught:
         built(backbone, side=smallest - 1)
     assert "\n" not in str(caught.value)

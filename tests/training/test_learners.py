@@ -12,7 +12,6 @@ from tests.factories import config
 
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.figures.pretraining import filter_grid, learning_curves, picture_grid, rebuilt_rows
-from wastelens.training.learning import build_learning
 from wastelens.training.visible_photos import visible_photos
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -26,7 +25,7 @@ def _backend():
 
 
 class Recorder:
-    """A watcher that keeps what it is told."""
+    """A watcher that records everything."""
 
     def __init__(self):
         self.epochs, self.batches = {}, 0
@@ -40,7 +39,7 @@ class Recorder:
 
 
 def smooth_photos(count, seed=0):
-    """Photos with structure: each a smooth blend of two colours."""
+    """Return photos with structure: each a smooth blend of two colours."""
     rng = np.random.default_rng(seed)
     ends = rng.integers(0, 256, (2, count, 1, 1, 3))
     weight = np.linspace(0, 1, SIDE)[None, :, None, None] * np.ones((count, 1, SIDE, 1))
@@ -53,7 +52,7 @@ def learning_of(tmp_path, method, settings, seed=0):
     learner = config("pretrain", settings, method=method).learner
     train, val = (PhotoRows([(smooth_photos(count, at), np.arange(count))]) for count, at in ((128, 1), (40, 2)))
     seen = visible_photos(train, val, learner, labelled=len(train), folder=tmp_path, seed=seed)
-    return build_learning(learner, seen, seed=seed, mixed_precision=False, folder=tmp_path)
+    return learner.learning(seen, seed=seed, mixed_precision=False, folder=tmp_path)
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "masking", "salt_and_pepper"])

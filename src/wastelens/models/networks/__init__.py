@@ -1,0 +1,1 @@
+"""The kinds of networks: one file each, with its settings and its layers. A new file registers itself."""
