@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
-from wastelens.config.base import LARGEST_SEED, Config, NameList, auto_or_listed, listed
+from wastelens.config.base import (
+    DATASET_HELP,
+    LARGEST_SEED,
+    SEED_HELP,
+    Config,
+    NameList,
+    auto_or_listed,
+    listed,
+    parameter,
+)
 from wastelens.config.explanation_methods import METHODS, MethodConfig, method_names
 
 if TYPE_CHECKING:
@@ -21,19 +30,23 @@ MethodList = Annotated[tuple[MethodName, ...], BeforeValidator(listed), Field(mi
 class _CommonExplainConfig(Config):
     """The settings of ``explain`` that do not belong to one method; ``conf/explain.yaml`` explains every key."""
 
-    dataset: str
+    dataset: str = parameter(DATASET_HELP)
     data_folder: Path
-    run_id: str
-    split: Literal["test", "val", "train"]
-    photos: int = Field(ge=1)
-    file_names: NameList
-    methods: Annotated[MethodList | Literal["auto"], BeforeValidator(auto_or_listed)]
-    layer: str = Field(min_length=1)
+    run_id: str = parameter("a train run; empty: the dataset's best by val_macro_ap")
+    split: Literal["test", "val", "train"] = parameter("whose photos are explained: test, val or train")
+    photos: int = parameter("explain at most this many of them, drawn by the seed", ge=1)
+    file_names: NameList = parameter("explain these photos instead: names as in labels.csv, separated by commas")
+    methods: Annotated[MethodList | Literal["auto"], BeforeValidator(auto_or_listed)] = parameter(
+        f"separated by commas: {', '.join(method_names())}; auto: those that fit the model"
+    )
+    layer: str = parameter(
+        "the layer whose map class activation methods draw; auto: the last one with more than one place", min_length=1
+    )
     steps: int = Field(ge=2)
     randomised_photos: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     bootstrap_resamples: int = Field(ge=100)
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
     def _each_method_once(self) -> _CommonExplainConfig:

@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from wastelens.config.base import LARGEST_SEED, Config, NameList, StudyName, auto_or_listed
+from wastelens.config.base import (
+    DATASET_HELP,
+    LARGEST_SEED,
+    SEED_HELP,
+    Config,
+    NameList,
+    StudyName,
+    auto_or_listed,
+    parameter,
+)
 
 # Short names of factors whose key in conf/train.yaml is longer.
 _FACTOR_KEYS = {"labels": "labels_percent", "loss": "loss.kind"}
@@ -77,15 +86,25 @@ def _folds(value: object) -> object:
 class StudyConfig(Config):
     """A grid of training runs and their comparison; ``conf/study.yaml`` explains every key."""
 
-    dataset: str
+    dataset: str = parameter(DATASET_HELP)
     data_folder: Path
-    preset: str
-    study: StudyName
-    models: NameList = Field(min_length=1)
-    factors: NameList = Field(min_length=1)
-    seeds: int = Field(ge=1, le=1000)
-    seed: int = Field(ge=0, le=LARGEST_SEED - 1000)
-    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | Literal["auto"], BeforeValidator(_folds)]
+    preset: str = parameter("{study}: the file conf/study/<preset>.yaml")
+    study: StudyName = parameter(
+        "study name; reuse it to resume or join the study, here or on another machine; empty: the preset's name"
+    )
+    models: NameList = parameter(
+        "models as for train, separated by commas; empty: the preset's", default="", min_length=1
+    )
+    factors: NameList = parameter(
+        "such as augment=false|true; the first is compared, others are kept apart; empty: the preset's",
+        default="",
+        min_length=1,
+    )
+    seeds: int = parameter("number of trainings of each kind; empty: the preset's", default="", ge=1, le=1000)
+    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | Literal["auto"], BeforeValidator(_folds)] = parameter(
+        "fold numbers, or auto: all that prepare made, else the one split; empty: the preset's, or auto", default=""
+    )
+    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED - 1000)
     train: dict[str, Any]
     bootstrap_resamples: int = Field(ge=100)
     worker_timeout_s: float = Field(ge=10)
@@ -137,9 +156,9 @@ def _contains_key(tree: object, path: list[str]) -> bool:
 class CompareConfig(Config):
     """A comparison of finished runs in pairs; ``conf/compare.yaml`` explains every key."""
 
-    run_ids: NameList
+    run_ids: NameList = parameter("separated by commas; runs that differ only in seed and fold are one arm")
     bootstrap_resamples: int = Field(ge=100)
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    seed: int = parameter("of the bootstrap", ge=0, le=LARGEST_SEED)
 
     @field_validator("run_ids")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from wastelens.config.base import LARGEST_SEED, Config, StudyName
+from wastelens.config.base import DATASET_HELP, LARGEST_SEED, SEED_HELP, Config, StudyName, parameter
 from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -182,19 +182,29 @@ def _duration(value: object) -> str:
 class TuneConfig(Config):
     """Trials of one model's settings; ``conf/tune.yaml`` explains every key."""
 
-    dataset: str
+    dataset: str = parameter(DATASET_HELP)
     data_folder: Path
-    model: str
-    study: StudyName
-    storage: str
-    trials: int = Field(ge=1)
-    timeout: Annotated[str, BeforeValidator(_duration)]
-    workers: int = Field(ge=1, le=64)
-    sampler: Literal["tpe", "random", "grid"]
-    pruner: Literal["hyperband", "median", "none"]
+    model: str = parameter("{model}: the file conf/model/<model>.yaml")
+    study: StudyName = parameter(
+        "study name; reuse it to resume or join the study, here or on another machine; empty: the model's name"
+    )
+    storage: str = parameter(
+        "database such as postgresql://user@host/name, with its password in PGPASSWORD; empty: data/tuning.db"
+    )
+    trials: int = parameter(
+        "total number of trials over all workers and calls of this study; raise it to continue the study", ge=1
+    )
+    timeout: Annotated[str, BeforeValidator(_duration)] = parameter(
+        "stop after this time, such as 90s, 30min or 8h; the next call continues"
+    )
+    workers: int = parameter("number of processes on this machine, which share its cores", ge=1, le=64)
+    sampler: Literal["tpe", "random", "grid"] = parameter("tpe, random or grid")
+    pruner: Literal["hyperband", "median", "none"] = parameter(
+        "hyperband, median or none: stop unpromising trials early"
+    )
     pruner_first_epoch: int = Field(ge=1)
-    retrain: bool
-    seed: int = Field(ge=0, le=LARGEST_SEED)
+    retrain: bool = parameter("true or false: train once more with the best settings, and evaluate on test")
+    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
     worker_timeout_s: int = Field(ge=10)
     train: dict[str, Any]
     space: dict[str, Any]

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from wastelens.system import borrowed
+
 
 def load_backend() -> None:
     """Import Keras and let TensorFlow look for devices; show what they print to standard error only on failure."""
@@ -27,12 +29,8 @@ def load_backend() -> None:
 def forget_networks() -> None:
     """Release all networks and their graphs, which would pile up in a process that trains one after another."""
     import keras
-    from tensorflow.python.framework import ops
 
-    # TensorFlow keeps every custom gradient forever, and with it the whole graph.
-    kept = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
-    for name in [name for name in kept if name.startswith("CustomGradient-")]:
-        del kept[name]
+    borrowed.forget_custom_gradients()
     keras.backend.clear_session(free_memory=True)
 
 

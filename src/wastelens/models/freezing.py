@@ -11,6 +11,7 @@ from typing import Any
 
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.models.head import is_head
+from wastelens.system import borrowed
 
 
 def backbone_layers(model: Any) -> list[Any]:
@@ -82,8 +83,7 @@ def split_model(model: Any, layer_name: str) -> tuple[Any, Any]:
 
 def logits_tensor(model: Any) -> Any:
     """Return the input of this very network's last layer, float32 (batch, outputs): its ``logits``."""
-    history = model.output._keras_history
-    return history.operation._inbound_nodes[history.node_index].input_tensors[0]
+    return borrowed.inputs_of_maker(model.output)[0]
 
 
 def _frozen_by_name(model: Any, what: str) -> int:
@@ -142,7 +142,7 @@ def _layers_and_crossings(model: Any) -> Iterator[tuple[Any, bool]]:
     last_reader = [0] * len(operations)
     for number, operation in enumerate(operations):
         for tensor in keras.tree.flatten(operation.input):
-            source = place[id(tensor._keras_history.operation)]
+            source = place[id(borrowed.keras_history(tensor).operation)]
             last_reader[source] = max(last_reader[source], number)
     furthest = 0
     for number, operation in enumerate(operations):

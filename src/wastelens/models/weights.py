@@ -21,6 +21,7 @@ import numpy as np
 from wastelens.errors import ConfigError
 from wastelens.models.backbone import BACKBONES
 from wastelens.models.freezing import backbone_layers
+from wastelens.system import borrowed
 from wastelens.system.arrays import Float32Array
 
 PROBE_LIMIT_S = 3.0  # for the name lookup, the connection and the first answer together
@@ -87,10 +88,8 @@ def backbone_digest(model: Any) -> str:
 
 def imagenet_source(backbone: str) -> tuple[Path, str]:
     """Return where Keras caches a backbone's ImageNet weights, and the address it gets them from."""
-    from keras.src.backend.config import keras_home
-
     url = BACKBONES[backbone].imagenet_url()
-    home = Path(os.path.expanduser(keras_home()))
+    home = Path(os.path.expanduser(borrowed.keras_home()))
     if not os.access(home, os.W_OK):  # as keras.utils.get_file does
         home = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()) / ".keras"
     return home / "models" / url.rsplit("/", 1)[1], url
@@ -193,12 +192,10 @@ def _places(model: Any) -> dict[str, str]:
 
     The places are the same in a bare backbone and in ours: the head adds no layer of the backbone's classes before it.
     """
-    from keras.src.utils import naming
-
     places: dict[str, str] = {}
     counts: dict[str, int] = {}
     for layer in model.layers:
-        kind = naming.to_snake_case(type(layer).__name__)
+        kind = borrowed.keras_snake_case(type(layer).__name__)
         number = counts.get(kind, 0)
         places[layer.name] = f"layers/{kind}_{number}" if number else f"layers/{kind}"
         counts[kind] = number + 1

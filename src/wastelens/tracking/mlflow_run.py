@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wastelens.system import borrowed
 from wastelens.system.digests import file_digest
 from wastelens.tracking.mlflow_store import answers, is_server, outages, store_client, store_errors, unreachable
 from wastelens.tracking.tracker import PyfuncModel, logged_text
@@ -227,11 +228,10 @@ class MlflowRun:
     def delete(self, path: str) -> None:
         """Delete an artifact file or folder, if the store allows it."""
         import mlflow
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         artifacts = store_client().get_run(self.id).info.artifact_uri
         with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), outages():
-            get_artifact_repository(artifacts).delete_artifacts(path)
+            borrowed.delete_artifact(artifacts, path)
 
 
 def _model_digest(model: PyfuncModel) -> str:

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wastelens.errors import RunError, StoreUnreachable
+from wastelens.system import borrowed
 from wastelens.system.passwords import without_passwords
 
+_ANSWER_S = 5.0
 SOON = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -71,25 +73,8 @@ def is_server(uri: str) -> bool:
 
 def answers() -> bool:
     """Return whether the server answers within seconds, even if only with a refusal."""
-    import mlflow
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
-
-    try:
-        # Not through MlflowClient: its timeout is an environment variable, and other threads have requests open.
-        answer = http_request(
-            get_default_host_creds(mlflow.get_tracking_uri()),
-            "/api/2.0/mlflow/experiments/search",
-            "POST",
-            json={"max_results": 1},
-            max_retries=0,
-            timeout=5,
-            raise_on_status=False,
-        )
-    except mlflow.exceptions.MlflowException:
-        return False
-    # A proxy's answer for an absent server, and a server's answer for an absent database.
-    return answer.status_code not in (500, 502, 503, 504)
+    # A proxy's answer for an absent server, and a server's answer for an absent database, count as none.
+    return borrowed.mlflow_answer(_ANSWER_S) not in (None, 500, 502, 503, 504)
 
 
 def _without_answer(error: BaseException | None) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wastelens.errors import EndsLater, RunError, StoreUnreachable
+from wastelens.system import borrowed
 from wastelens.system.console import warn
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import (
@@ -216,9 +217,7 @@ def _end(run_id: str, status: str, wrapper: str | None) -> None:
             if wrapper:
                 store_client().set_terminated(wrapper, status)
     except RunError as error:
-        monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
-        if monitor:
-            monitor.finish()
+        borrowed.stop_system_metrics(run_id)
         if status == "FINISHED":
             raise
         if status != "RUNNING":

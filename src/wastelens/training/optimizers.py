@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from wastelens.config.kinds import OPTIMIZERS, OptimizerConfig
+from wastelens.system import borrowed
 
 
 @OPTIMIZERS.register("adam")
@@ -60,11 +61,11 @@ def fused_adamw(weight_decay: float, **options: Any) -> Any:
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             """One variable's step; TensorFlow's variables, as Keras hands them on."""
             step = tf.cast(self.iterations.value + 1, tf.float32)
-            index = self._get_variable_index(variable)
+            momentum, velocity = borrowed.adam_slots(self, variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
-                m=self._momentums[index].value.handle,
-                v=self._velocities[index].value.handle,
+                m=momentum.value.handle,
+                v=velocity.value.handle,
                 beta1_power=tf.pow(tf.constant(self.beta_1, tf.float32), step),
                 beta2_power=tf.pow(tf.constant(self.beta_2, tf.float32), step),
                 lr=tf.cast(learning_rate, tf.float32),

@@ -14,11 +14,11 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from wastelens.config.tune import TuneConfig
 from wastelens.errors import ConfigError, SearchStoreError, WastelensError
+from wastelens.system import borrowed
 from wastelens.system.passwords import HIDDEN, passwords_in
 
 TURN = "turn"  # the attribute by which a trial is known that is put in line: two with the same are one
@@ -75,6 +75,7 @@ class DealtStorage(optuna.storages.RDBStorage):
     # Called while the study is locked, so that no two workers put the same trial in line.
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Any) -> Any:
         turn = template_trial.user_attrs[TURN] if template_trial else ""
+        models = borrowed.optuna_tables()
         attribute = models.TrialUserAttributeModel
         same = session.query(attribute).join(models.TrialModel).filter(models.TrialModel.study_id == study_id)
         if same.filter(attribute.key == TURN, attribute.value_json == json.dumps(turn)).first():

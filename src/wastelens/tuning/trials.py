@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wastelens.config.tune import TuneConfig
 from wastelens.errors import ConfigError, WastelensError
+from wastelens.system import borrowed
 from wastelens.system.console import warn
 from wastelens.system.processes import is_of_here, name_of_this, runs_here
 from wastelens.tuning.database import (
@@ -151,7 +152,8 @@ class TrialStore:
                 attributes = {_PLACE: place, TURN: f"{place}.{len(trials)}", _LOSSES: losses}
                 self._enqueue(preset.get(place, {}), attributes)
         in_line = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        self._storage.may_begin = frozenset(one._trial_id for one in in_line if one.user_attrs[_PLACE] in places)
+        ours = [one for one in in_line if one.user_attrs[_PLACE] in places]
+        self._storage.may_begin = frozenset(borrowed.trial_id(one) for one in ours)
 
     def _open_places(self, by_place: Mapping[int, Sequence[FrozenTrial]]) -> list[int]:
         """Return the first free places, as many as are missing from the number requested.

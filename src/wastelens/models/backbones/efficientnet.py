@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wastelens.models.backbone import BACKBONES, Backbone
+from wastelens.system import borrowed
 
 MEAN_RGB = (0.485, 0.456, 0.406)  # of ImageNet's pixels, 0–1
 DEVIATION_RGB = (0.229, 0.224, 0.225)
@@ -36,9 +37,8 @@ class EfficientNetV2(Backbone):
 
     def imagenet_url(self) -> str:
         """Return Keras' address."""
-        from keras.src.applications import efficientnet_v2
-
-        return f"{efficientnet_v2.BASE_WEIGHTS_PATH}efficientnetv2-{self._size.lower()}_notop.h5"
+        folder = borrowed.keras_application("efficientnet_v2").BASE_WEIGHTS_PATH
+        return f"{folder}efficientnetv2-{self._size.lower()}_notop.h5"
 
 
 for _size in ("B0", "B1", "B2", "B3"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wastelens.models.backbone import BACKBONES, Backbone
+from wastelens.system import borrowed
 
 MEAN_BGR = (103.939, 116.779, 123.68)  # of ImageNet's pixels, 0–255; Simonyan & Zisserman 2015, §2.1
 
@@ -19,7 +20,7 @@ class Vgg16(Backbone):
         import keras
 
         pixels = keras.ops.flip(photos_0_255, axis=-1)
-        pixels._keras_history.operation.name = "rgb_to_bgr"  # or it counts up: flip_1, flip_2 …
+        borrowed.keras_history(pixels).operation.name = "rgb_to_bgr"  # or it counts up: flip_1, flip_2 …
         offset = [-mean for mean in MEAN_BGR]
         return keras.layers.Rescaling([1.0] * 3, offset=offset, dtype="float32", name="rescale")(pixels)
 
@@ -31,9 +32,7 @@ class Vgg16(Backbone):
 
     def imagenet_url(self) -> str:
         """Return Keras' address."""
-        from keras.src.applications import vgg16
-
-        return str(vgg16.WEIGHTS_PATH_NO_TOP)
+        return str(borrowed.keras_application("vgg16").WEIGHTS_PATH_NO_TOP)
 
 
 BACKBONES.register("vgg16")(Vgg16())
