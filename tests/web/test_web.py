@@ -543,6 +543,47 @@ def test_certificates_are_those_of_the_name(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "a").read_bytes() == PHOTO
 
 
+@pytest.fixture
+def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    """A server that speaks TLS as ``photos.test``, whose certificate is trusted."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+        return real("127.0.0.1" if host.endswith(".test") else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    folder = tmp_path / "certificate"
+    folder.mkdir()
+    with WebServer(certificate(folder, "photos.test")) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+        yield server
+
+
+def test_an_answer_that_only_drips_is_given_up_behind_tls_too(secure: WebServer, tmp_path: Path) -> None:
+    secure.serve("/a", Drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"))
+    host = f"photos.test:{secure.host.rpartition(':')[2]}"
+    before = time.monotonic()
+    settings = "web.read_timeout_s=0.3 web.attempts=1"
+    with web(host, settings=settings) as one, pytest.raises(Unfetchable, match=r"less than 8 kB within 0\.3 s"):
+        one.fetch_file(f"https://{host}/a", tmp_path / "a")
+    assert time.monotonic() - before < 20
+
+
+def test_closing_ends_waits_behind_tls_too(secure: WebServer, tmp_path: Path) -> None:
+    secure.serve("/hang", Hang(60))
+    secure.serve("/sending", Promise(50_000_000))
+    host = f"photos.test:{secure.host.rpartition(':')[2]}"
+    with ThreadPoolExecutor(2) as pool, web(host, settings="web.read_timeout_s=60") as one:
+        waits = [pool.submit(one.fetch_file, f"https://{host}/{name}", tmp_path / name) for name in ("hang", "sending")]
+        while len(secure.requests) < 2:
+            time.sleep(0.005)
+        before = time.monotonic()
+        one.close()
+        errors = [wait.exception(timeout=10) for wait in waits]
+        assert time.monotonic() - before < 10
+    assert [type(error) for error in errors] == [Closed] * 2
+
+
 def test_a_proxy_of_the_environment_is_used(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://me:secret@{server.host}")
     server.serve("http://photos.example.org/a", Content(PHOTO))
