@@ -331,13 +331,13 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, dataset: Path, mo
 def test_unchanged_photos_are_not_decoded_again(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared(tmp_path, dataset)
     calls = []
-    original = PhotoCache._decoded
+    original = PhotoCache._decode
 
     def counted(self: PhotoCache, sources: Any, rows: list[int], *rest: Any) -> Any:
         calls.append(len(rows))
         return original(self, sources, rows, *rest)
 
-    monkeypatch.setattr(PhotoCache, "_decoded", counted)
+    monkeypatch.setattr(PhotoCache, "_decode", counted)
     prepared(tmp_path, dataset, "materials=default seed=3")
     assert calls == [0]
 

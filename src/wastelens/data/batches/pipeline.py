@@ -49,15 +49,14 @@ class TrainingBatches:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches: photos uint8 (batch, side, side, 3) in 0–255, labels float32 (batch, materials)."""
         pieces = _shuffled(len(self._rows), self._batch_size, self._seed, epoch)
+        return prepared_ahead(lambda number: self._batch(pieces[number], epoch, number), len(pieces))
 
-        def batch(number: int) -> Batch:
-            photos = self._photos[self._rows[pieces[number]]]
-            if self._augmenter is not None:
-                seed = int(np.random.SeedSequence([self._seed, epoch, number]).generate_state(1)[0])
-                photos = self._augmenter(photos, seed)
-            return photos, self._labels[pieces[number]]
-
-        return prepared_ahead(batch, len(pieces))
+    def _batch(self, piece: IndexArray, epoch: int, number: int) -> Batch:
+        photos = self._photos[self._rows[piece]]
+        if self._augmenter is not None:
+            seed = int(np.random.SeedSequence([self._seed, epoch, number]).generate_state(1)[0])
+            photos = self._augmenter(photos, seed)
+        return photos, self._labels[piece]
 
 
 class PhotoBatches:
