@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 import tempfile
@@ -14,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wastelens.system.digests import file_digest
-from wastelens.tracking.mlflow_store import answers, is_server, outages, store_client, store_errors, unreachable
+from wastelens.tracking.mlflow_store import (
+    answers,
+    delete_artifacts,
+    is_server,
+    store_client,
+    store_errors,
+    unreachable,
+)
 from wastelens.tracking.tracker import PyfuncModel, logged_text
 
 if TYPE_CHECKING:
@@ -226,12 +232,7 @@ class MlflowRun:
     @store_errors()
     def delete(self, path: str) -> None:
         """Delete an artifact file or folder, if the store allows it."""
-        import mlflow
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        artifacts = store_client().get_run(self.id).info.artifact_uri
-        with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), outages():
-            get_artifact_repository(artifacts).delete_artifacts(path)
+        delete_artifacts(self.id, path)
 
 
 def _model_digest(model: PyfuncModel) -> str:

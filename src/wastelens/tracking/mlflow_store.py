@@ -1,4 +1,7 @@
-"""Access to MLflow's store: whether it answers, and its errors translated to ours."""
+"""Access to MLflow's store: whether it answers, and its errors translated to ours.
+
+All private parts of MLflow that we need are used here; the tests check each.
+"""
 
 from __future__ import annotations
 
@@ -90,6 +93,25 @@ def answers() -> bool:
         return False
     # A proxy's answer for an absent server, and a server's answer for an absent database.
     return answer.status_code not in (500, 502, 503, 504)
+
+
+def stop_system_metrics(run_id: str) -> None:
+    """Stop the thread that measures the system for a run; MLflow leaves it running if it cannot end the run."""
+    from mlflow.tracking.fluent import run_id_to_system_metrics_monitor
+
+    monitor = run_id_to_system_metrics_monitor.pop(run_id, None)
+    if monitor:
+        monitor.finish()
+
+
+def delete_artifacts(run_id: str, path: str) -> None:
+    """Delete a run's artifact file or folder, if the store allows it."""
+    import mlflow
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    artifacts = store_client().get_run(run_id).info.artifact_uri
+    with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), outages():
+        get_artifact_repository(artifacts).delete_artifacts(path)
 
 
 def _without_answer(error: BaseException | None) -> bool:

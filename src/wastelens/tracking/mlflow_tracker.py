@@ -20,6 +20,7 @@ from wastelens.tracking.mlflow_store import (
     answers,
     is_server,
     outages,
+    stop_system_metrics,
     store_client,
     store_errors,
     store_shown,
@@ -216,9 +217,7 @@ def _end(run_id: str, status: str, wrapper: str | None) -> None:
             if wrapper:
                 store_client().set_terminated(wrapper, status)
     except RunError as error:
-        monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
-        if monitor:
-            monitor.finish()
+        stop_system_metrics(run_id)
         if status == "FINISHED":
             raise
         if status != "RUNNING":
