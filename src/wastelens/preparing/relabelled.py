@@ -22,14 +22,12 @@ from wastelens.data.annotations.materials import (
     read_mapping,
 )
 from wastelens.data.annotations.sources import prepared_from
-from wastelens.data.prepared.dataset import FOLDS, OBJECTS, PreparedDataset, load_prepared
+from wastelens.data.prepared.dataset import FOLDS, OBJECTS, OUTLINES, PreparedDataset, load_prepared
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import ConfigError, PreparedDatasetError
 from wastelens.preparing.stages import mapping_path
 
 RELABELLED_FROM = "relabelled_from"
-# What is no part of a dataset's digest, and still has to be as in the dataset that was relabelled.
-_TAKEN_OVER = ("source", "annotations_digest")
 
 
 def own_mapping(dataset: PreparedDataset) -> MaterialMapping:
@@ -126,9 +124,18 @@ def already_relabelled(folder: Path, dataset: PreparedDataset, mapping: Material
         found = load_prepared(folder)
     except PreparedDatasetError:
         return None
-    expected = {name: dataset.manifest[name] for name in _TAKEN_OVER} | {RELABELLED_FROM: dataset.digest}
     same_mapping = _rows(own_mapping(found)) == _rows(mapping)
-    return found if same_mapping and expected.items() <= found.manifest.items() else None
+    return (
+        found
+        if same_mapping and _origin(found, found.manifest.get(RELABELLED_FROM)) == _origin(dataset, dataset.digest)
+        else None
+    )
+
+
+def _origin(dataset: PreparedDataset, digest: object) -> tuple[object, ...]:
+    """Return what has to be the same in a relabelled dataset and in the one that it was made from."""
+    manifest = dataset.manifest
+    return digest, manifest["annotations_digest"], manifest["files"].get(OUTLINES)
 
 
 def _rows(mapping: MaterialMapping) -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ from wastelens.data.annotations.layout import COCO
 from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.raw_files import read_raw_files, write_raw_files
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
 from wastelens.preparing.relabelled import (
     RELABELLED_FROM,
@@ -109,6 +110,7 @@ def relabelled(dataset: PreparedDataset, mapping: str, data_folder: Path) -> Pre
 
 def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mapping: str) -> None:
     """The files of the relabelled dataset, as ``prepare`` writes them."""
+    dataset.check_outlines()
     config = _settings(dataset, mapping)
     objects = relabelled_objects(dataset, other)
     labelled = relabelled_photos(dataset, objects)
@@ -135,7 +137,9 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
         "versions": software_versions(),
         RELABELLED_FROM: dataset.digest,
     }
-    share_file(dataset.folder / manifest["cache"]["file"], draft)
+    for name in (manifest["cache"]["file"], prepared.OUTLINES):
+        share_file(dataset.folder / name, draft)
+    write_raw_files(draft, read_raw_files(dataset.folder))
     if manifest.get("layout", COCO) == COCO:
         write_files(draft, files, other.path, manifest)
     else:

@@ -49,15 +49,19 @@ def tables_from_labels(
 def write_files(
     draft: Path, tables: Mapping[str, pd.DataFrame], mapping: Path | None, manifest: Mapping[str, Any]
 ) -> None:
-    """All files but the photo cache, which lies in the draft, and last of all the manifest that vouches for them.
+    """Write the tables, and last of all the manifest that vouches for them, the photo cache and the outlines.
 
-    mapping: the file to copy; None where the mapping is among the tables.
+    Args:
+        draft: the folder, with the photo cache and the outlines in it.
+        tables: file name → table.
+        mapping: the mapping file to copy; None where the mapping is among the tables.
+        manifest: all of it but the digests.
     """
     for name, frame in tables.items():
         frame.to_csv(draft / name, index=False)
     if mapping is not None:
         shutil.copyfile(mapping, draft / MAPPING_FILE)
-    names = [*dict.fromkeys((*tables, MAPPING_FILE)), manifest["cache"]["file"]]
+    names = [*dict.fromkeys((*tables, MAPPING_FILE)), prepared.OUTLINES, manifest["cache"]["file"]]
     complete = {**manifest, "files": prepared.digests(draft, names)}
     complete["digest"] = prepared.manifest_digest(complete)
     prepared.remove_strays(draft, complete)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.config.explain import ExplainConfig
-from wastelens.data.annotations.outlines import AnnotatedOutlines, read_outlines
+from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import LabelTable
@@ -45,12 +45,12 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
 
     Raises:
         InputError: there is no such prepared dataset or model run, its network is gone, a photo, layer or method cannot
-            be had, or the annotations have changed since the dataset was prepared.
+            be had, or the dataset was prepared without outlines.
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     found = _model_run(config, tracker, dataset)
     photos = _chosen_photos(config, dataset, int(found.config["fold"]))
-    outlines = read_outlines(dataset)
+    outlines = dataset.outlines()
     load_backend()
     examination, layer = _examination(config, dataset, found, outlines)
     shown = ShownPhotos(dataset)
@@ -82,13 +82,14 @@ def check(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset, fol
     """Look, before any training, whether what is to be explained can be had for a model of this dataset and fold.
 
     Raises:
-        InputError: there is no such run, photo, or number of background photos, or the annotations have changed.
+        InputError: there is no such run, photo, or number of background photos, or the dataset was prepared without
+            outlines.
     """
     if config.run_id:
         fold = int(find_run(tracker, config.run_id, dataset, None, ["train"]).config["fold"])
     _chosen_photos(config, dataset, fold)
     _background_rows(config, dataset, fold)
-    read_outlines(dataset)
+    dataset.check_outlines()
 
 
 def _model_run(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset) -> FinishedRun:

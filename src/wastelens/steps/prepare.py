@@ -17,8 +17,9 @@ from wastelens.data.annotations.coco_files import ANNOTATIONS
 from wastelens.data.annotations.labels import AnnotatedPhotos, tabulate
 from wastelens.data.annotations.layout import COCO
 from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
-from wastelens.data.annotations.outlines import AnnotatedOutlines
+from wastelens.data.annotations.outlines import outlines_json
 from wastelens.data.annotations.sources import (
+    NAMED,
     DatasetSource,
     choose_source,
     ensure_sample,
@@ -28,7 +29,8 @@ from wastelens.data.annotations.sources import (
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset, SplitTables
-from wastelens.errors import PreparedDatasetError
+from wastelens.data.prepared.raw_files import raw_file_table, write_raw_files
+from wastelens.errors import DatasetError, PreparedDatasetError
 from wastelens.evaluation.controls import Controls, neighbour_warning
 from wastelens.figures import dataset as sight
 from wastelens.figures.contact_sheet import contact_sheet
@@ -86,7 +88,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
     Raises:
         InputError: the annotations, the mapping, the photos or the settings cannot be used; nothing is left behind.
     """
-    source = choose_source(config.dataset, config.data_folder)
+    source = raw_data(config)
     say(source.summary)
     with tracker.start(f"prepare {source.name}") as tracked:
         tracked.log_parameters(flatten(config))
@@ -108,6 +110,20 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         _log(tracked, dataset, parts, metrics, config)
         _report(dataset, parts, metrics)
         return Prepared(dataset, tracked.id, metrics)
+
+
+def raw_data(config: PrepareConfig) -> DatasetSource:
+    """Return the raw data that are to be prepared.
+
+    Raises:
+        DatasetError: they are not there, are of no known layout, or are a prepared dataset.
+    """
+    if config.dataset not in NAMED and prepared.is_prepared(Path(config.dataset)):
+        raise DatasetError(
+            f"{config.dataset} is a prepared dataset. Give prepare the raw data that it was made from; all other steps "
+            "take the prepared folder."
+        )
+    return choose_source(config.dataset, config.data_folder)
 
 
 def _render_sample(source: DatasetSource) -> None:
@@ -152,6 +168,10 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     if split.folds:
         tables[prepared.FOLDS] = split.fold_frame(parts.balanced[1:])
     manifest = _manifest(parts, source, config)
+    (draft / prepared.OUTLINES).write_bytes(outlines_json(parts.coco, split.frame["file_name"]))
+    files = zip(split.frame["file_name"], split.frame["source_file"], strict=True)
+    photos = {name: source.find_photo(file) for name, file in files}
+    write_raw_files(draft, raw_file_table(source.folder, photos, source.layout.label_files()))
     if manifest["layout"] == COCO:
         write_files(draft, tables, parts.mapping.path, manifest)
     else:
@@ -240,8 +260,8 @@ def _log(
 def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: PrepareConfig) -> None:
     """Figures to look at before any training."""
     frame, objects, materials = parts.split.frame, parts.cached.objects, parts.mapping.materials
-    outlines = AnnotatedOutlines(parts.coco, parts.mapping.material_of)
-    sheet = contact_sheet(frame, dataset.photos, outlines.drawn, materials, rng=np.random.default_rng(config.seed))
+    drawn = dataset.outlines().drawn
+    sheet = contact_sheet(frame, dataset.photos, drawn, materials, rng=np.random.default_rng(config.seed))
     figures = {
         "contact_sheet": sheet,
         "photos_per_material": sight.photos_per_material(frame, materials),

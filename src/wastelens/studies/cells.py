@@ -144,9 +144,7 @@ def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], datase
         ("the study", {"model": model, "dataset": config.dataset, "data_folder": str(config.data_folder)}),
     ]
     if MAPPING in levels:
-        # The relabelled dataset lies in a data folder of its own, and is known by its photos' folder.
-        own_folder = {"dataset": dataset.manifest["source"], "data_folder": str(dataset.folder.parent.parent)}
-        layers.append((f"the factor {MAPPING}", own_folder))
+        layers.append((f"the factor {MAPPING}", {"dataset": str(dataset.folder)}))
     layers += [
         (f"the factor {name}", setting(key_of(name), level, f"the factor {name}"))
         for name, level in levels.items()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from wastelens.data.annotations.coco import CocoDataset
@@ -63,6 +63,13 @@ class ClassFolders(Layout):
     def digest(self) -> str:
         """Of the photos' names and sizes in bytes."""
         return combined_digest((name, _size(self.root / name)) for name in sorted(self.class_of))
+
+    def label_files(self) -> list[Path]:
+        """Return all folders: they change when a photo or a class is added, removed or renamed."""
+        return [self.root, *sorted({folder for name in self.class_of for folder in self._folders_of(name)})]
+
+    def _folders_of(self, photo: str) -> Iterator[Path]:
+        yield from (self.root / parent for parent in PurePosixPath(photo).parents if parent.parts)
 
     def of_label(self, label: str) -> str:
         """A class folder, and why it is one."""

@@ -91,6 +91,10 @@ class CocoFiles(Layout):
         there = (name for name in names if folder and exists(find_photo(self.root, f"{folder}/{_slashed(name)}")))
         return f"{folder}/" if next(there, None) else ""
 
+    def label_files(self) -> list[Path]:
+        """Return the files of annotations."""
+        return list(self.files)
+
     def digest(self) -> str:
         """Of the file, or of all of them."""
         if len(self.files) == 1:

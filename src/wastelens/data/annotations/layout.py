@@ -69,6 +69,10 @@ class Layout(ABC):
     def of_label(self, label: str) -> str:
         """A label and where it stands, as the subject of a sentence."""
 
+    def label_files(self) -> list[Path]:
+        """Return the files and folders that tell the labels: as long as none of them changes, the digest does not."""
+        return [self.annotations]
+
     def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
         """Photos' flat names with what else is told of them, for groups by a column; one photo may come repeatedly."""
         return []

@@ -65,7 +65,7 @@ def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
     """
     taco = data_folder / "raw" / "taco"
     if dataset == "auto":
-        if (taco / ANNOTATIONS).is_file():
+        if has_taco(data_folder):
             return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
         sample = choose_source("sample", data_folder)
         summary = f"Dataset: the built-in sample, as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}"
@@ -73,10 +73,15 @@ def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
     if dataset == "sample":
         return DatasetSource("sample", data_folder / "raw" / "sample", "Dataset: the built-in sample.")
     if dataset == "taco":
-        if not (taco / ANNOTATIONS).is_file():
+        if not has_taco(data_folder):
             raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
         return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
     return _own(Path(dataset))
+
+
+def has_taco(data_folder: Path) -> bool:
+    """Return whether TACO's annotations are in the data folder."""
+    return (data_folder / "raw" / "taco" / ANNOTATIONS).is_file()
 
 
 def _own(place: Path) -> DatasetSource:
@@ -100,6 +105,13 @@ def prepared_from(manifest: Mapping[str, Any]) -> Path:
     """The annotations that a dataset was prepared from; manifests of before other layouts were known say COCO's."""
     place, annotations = Path(manifest["source"]), Path(manifest.get("annotations", ANNOTATIONS))
     return place if place.name == annotations.name else place / annotations
+
+
+def raw_folder(manifest: Mapping[str, Any]) -> Path:
+    """Return the folder that the photos' names are relative to, as the manifest tells it; it may be gone."""
+    annotations = prepared_from(manifest)
+    depth = len(Path(manifest.get("annotations", ANNOTATIONS)).parts)
+    return annotations.parents[depth - 1] if depth else annotations
 
 
 def ensure_sample(source: DatasetSource, progress: Callable[[int, int], None] | None = None) -> None:

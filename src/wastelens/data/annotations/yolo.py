@@ -78,6 +78,15 @@ class YoloLabels(Layout):
         photos = ((name, file_digest(label) if label.is_file() else "") for name, label in labels)
         return combined_digest([(self.file.name, file_digest(self.file)), *photos])
 
+    def label_files(self) -> list[Path]:
+        """Return data.yaml, lists of photos, the label files, and the folders that photos and label files are in."""
+        names = self._photos | self._orphans
+        below = [name for pair in names.items() for name in pair if (self.root / name).is_file()]
+        folders = {parent.as_posix() for name in below for parent in PurePosixPath(name).parents}
+        lists = {place for places in self._content.places.values() for place in places}
+        labels = {label for label in names.values() if (self.root / label).is_file()}
+        return [self.file, *(self.root / name for name in sorted(folders | lists | labels))]
+
     def of_label(self, label: str) -> str:
         """A class, and the file."""
         return f"{self.file}: class '{label}'"

@@ -17,7 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wastelens.data.annotations.coco import read_coco
+from wastelens.data.annotations.materials import MAPPING_FILE, read_mapping
+from wastelens.data.annotations.outlines import AnnotatedOutlines
+from wastelens.data.annotations.sources import raw_folder
 from wastelens.data.photos.cache import load_photos
+from wastelens.data.prepared.raw_files import RAW_FILES, read_raw_files
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 from wastelens.system.digests import file_digest
@@ -25,7 +30,7 @@ from wastelens.system.locks import alone_in
 
 MANIFEST = "manifest.json"
 LABELS, BALANCED, FOLDS, PROBLEMS = "labels.csv", "train_balanced.csv", "folds.csv", "problems.csv"
-OBJECTS, CONTROLS = "objects.csv", "controls.csv"
+OBJECTS, CONTROLS, OUTLINES = "objects.csv", "controls.csv", "outlines.json"
 SPLITS = ("train", "val", "test")
 
 
@@ -85,6 +90,35 @@ class PreparedDataset:
         except FileNotFoundError:
             raise PreparedDatasetError(f"{self.folder} was prepared anew meanwhile. Start this again.") from None
 
+    @cached_property
+    def raw_files(self) -> pd.DataFrame:
+        """Where the raw files are and what they were like when the dataset was prepared.
+
+        A row per photo, and per file or folder of annotations: ``file_name`` ("" for annotations), ``path`` (a Path),
+        ``size_bytes``, ``modified_ns``. They may be gone or changed since.
+        """
+        table = read_raw_files(self.folder)
+        root = raw_folder(self.manifest)
+        return table.assign(path=[root / path for path in table["path"]])
+
+    def outlines(self) -> AnnotatedOutlines:
+        """Return the usable outlines of the annotated objects, with the dataset's own materials.
+
+        Raises:
+            PreparedDatasetError: the dataset was prepared by a version that kept no outlines.
+        """
+        self.check_outlines()
+        return AnnotatedOutlines(
+            read_coco(self.folder / OUTLINES), read_mapping(self.folder / MAPPING_FILE).material_of
+        )
+
+    def check_outlines(self) -> None:
+        """Raise PreparedDatasetError where the dataset was prepared by a version that kept no outlines."""
+        if OUTLINES not in self.manifest["files"]:
+            raise PreparedDatasetError(
+                f"{self.folder} was prepared by an earlier version of Wastelens, without outlines. Run prepare again."
+            )
+
     def split(self, fold: int = 0) -> SplitTables:
         """The tables of the one split (fold 0) or of the K-th split for cross-validation.
 
@@ -139,6 +173,14 @@ def _read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"file_name": str, "source_file": str, "group": str}, keep_default_na=False)
 
 
+def is_prepared(folder: Path) -> bool:
+    """Return whether a folder is a prepared dataset, if perhaps a damaged one.
+
+    Raw data may hold one file of such a name, but not two.
+    """
+    return sum(os.path.isfile(folder / name) for name in (MANIFEST, BALANCED, CONTROLS, OBJECTS)) > 1
+
+
 def load_prepared(folder: Path) -> PreparedDataset:
     """Open a prepared dataset and check it against its manifest.
 
@@ -172,9 +214,14 @@ def _check_manifest(path: Path, manifest: Any) -> None:
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:
-    """One digest of the files and of every part of the manifest that training depends on."""
-    parts = {name: manifest[name] for name in ("name", "files", "materials", "cache", "control_macro_ap", "balance")}
-    text = json.dumps({**parts, "folds": manifest["split"]["folds"]}, sort_keys=True).encode()
+    """Return one digest of the files and of every part of the manifest that training depends on.
+
+    Outlines, which no training sees, are left out: a model stays one of its dataset when an outline is corrected.
+    """
+    parts = {name: manifest[name] for name in ("name", "materials", "cache", "control_macro_ap", "balance")}
+    files = {name: digest for name, digest in manifest["files"].items() if name != OUTLINES}
+    content = {**parts, "files": files, "folds": manifest["split"]["folds"]}
+    text = json.dumps(content, sort_keys=True).encode()
     return blake2b(text, digest_size=16).hexdigest()
 
 
@@ -196,7 +243,7 @@ def remove_strays(folder: Path, manifest: dict[str, Any]) -> None:
     """Delete what an interrupted run with other settings left in the draft."""
     for path in folder.iterdir():
         journal = path.suffix == ".jsonl" and path.with_suffix(".npy").name in manifest["files"]
-        if path.is_file() and path.name not in (*manifest["files"], MANIFEST) and not journal:
+        if path.is_file() and path.name not in (*manifest["files"], RAW_FILES, MANIFEST) and not journal:
             path.unlink()
 
 
