@@ -14,7 +14,6 @@ import pytest
 from tests.factories import config, write_dataset, write_json, write_mapping, write_photo
 from tests.memory_tracking import MemoryTracker
 
-from wastelens.data.annotations.outlines import read_outlines
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared
 from wastelens.data.prepared.opening import open_dataset
@@ -473,7 +472,7 @@ def test_other_layouts_are_prepared_and_found_again(
     assert (dataset.frame[list(MATERIALS_OF_CLASSES)].sum(axis=1) == 0).sum() == unlabelled
     rows = pd.read_csv(dataset.folder / "materials.csv", keep_default_na=False).set_index("category")["material"]
     assert rows.to_dict() == CLASSES  # without bottle and paint, with glass, which is a material's own name
-    outlines = read_outlines(dataset)
+    outlines = dataset.outlines()
     drawn = [outlines.drawn(name) for name in dataset.frame["file_name"]]
     assert [len(of_photo) for of_photo in drawn] == [1 if layout == "yolo" else 0] * 36
     assert {(outlines.image(name).width, outlines.image(name).height) for name in dataset.frame["file_name"]} == {
@@ -492,24 +491,30 @@ def test_a_file_of_labels_and_its_folder_are_one_dataset(tmp_path: Path) -> None
     photos = ShownPhotos(result.dataset)
     assert photos[result.dataset.frame["file_name"].iloc[0]].shape == (240, 320, 3)
     assert photos.gone == {}
-    (folder / "labels.csv").write_text((folder / "labels.csv").read_text() + "\n")
-    with pytest.raises(DatasetError, match=r"labels\.csv is not the file that the dataset was prepared from"):
-        read_outlines(result.dataset)
 
 
-def test_class_folders_that_changed_are_noticed(tmp_path: Path) -> None:
-    folder = write_class_folders(tmp_path / "own")
-    result, _ = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)}")
-    write_photo(folder / "can" / "new.jpg")
-    with pytest.raises(DatasetError, match=r"own is not the folder that the dataset was prepared from"):
-        read_outlines(result.dataset)
+CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a table's line": ("labels", lambda place: (place / "labels.csv").open("a").write("can/new.jpg,can\n")),
+    "a photo more": ("class folders", lambda place: write_photo(place / "can" / "new.jpg")),
+    "a class more": ("class folders", lambda place: write_photo(place / "new" / "1.jpg")),
+    "a box more": ("yolo", lambda place: (place / "labels" / "can3.txt").open("a").write("1 0.5 0.5 0.1 0.1\n")),
+    "a label file more": ("yolo", lambda place: (place / "labels" / "new.txt").write_text("1 0.5 0.5 0.1 0.1\n")),
+    "a class renamed": ("yolo", lambda place: (place / "data.yaml").open("a").write("# another\n")),
+}
 
 
-def test_annotations_gone_since_prepare_are_missed(tmp_path: Path, dataset: Path) -> None:
-    prepared(tmp_path, dataset)
-    (dataset / "annotations.json").unlink()
-    with pytest.raises(DatasetError, match=r"litter has no annotations\.json, which it was prepared from"):
-        open_dataset(str(dataset), tmp_path / "data")
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_of_other_layouts_make_one_warning(
+    tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout, make = CHANGES[change]
+    place = LAYOUTS[layout](tmp_path / "own")
+    result, _ = prepared(tmp_path, place, f"materials={own_mapping(tmp_path)}")
+    assert open_dataset(str(place), tmp_path / "data").digest == result.dataset.digest
+    assert "Warning" not in capsys.readouterr().out
+    make(place)
+    assert open_dataset(str(place), tmp_path / "data").digest == result.dataset.digest
+    assert "Warning: The annotations in" in capsys.readouterr().out
 
 
 def test_labels_of_files_that_do_not_exist_are_problem_photos(
@@ -657,7 +662,7 @@ def test_another_mapping_relabels_class_folders(tmp_path: Path) -> None:
     made_at = (other.folder / "manifest.json").stat().st_ino
     assert other.materials == MATERIALS_OF_CLASSES
     assert (other.frame["glass"] == result.dataset.frame["aluminium"]).all()
-    assert read_outlines(other).drawn("can_can3.jpg") == []
+    assert other.outlines().drawn("can_can3.jpg") == []
     used = pd.read_csv(other.folder / "materials.csv").set_index("category")["material"]
     assert used.to_dict() == {"can": "glass", "glass": "aluminium", "box": "paper"}  # without paint
     again = relabelled(result.dataset, str(tmp_path / "other.csv"), tmp_path / "data")
