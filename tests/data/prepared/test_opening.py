@@ -74,8 +74,8 @@ def test_ways_to_name_a_dataset(
 
 
 def test_nothing_is_read_where_nothing_was_touched(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(place: Path) -> str:
-        raise AssertionError(place)
+    def refuse(manifest: dict[str, Any]) -> str:
+        raise AssertionError(manifest["source"])
 
     monkeypatch.setattr(opening, "_annotations_digest", refuse)
     open_dataset(str(root / "litter"), root / "data")

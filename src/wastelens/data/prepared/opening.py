@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from wastelens.data.annotations.recognise import recognise
 from wastelens.data.annotations.sources import (
     NAMED,
-    DatasetSource,
     choose_source,
     has_taco,
     prepared_from,
@@ -73,13 +75,14 @@ def _find_without_raw_data(dataset: str, prepared: Path) -> Path:
     place = Path(dataset)
     if place.name == dataset and is_prepared(prepared / dataset):
         return prepared / dataset
+    absolute = os.path.realpath(place) if "\0" not in dataset else dataset
     for folder in sorted(path.parent for path in prepared.glob(f"[!.]*/{MANIFEST}")):
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             sources = {manifest["source"], str(prepared_from(manifest))}
         except (OSError, ValueError, LookupError, TypeError):
             continue
-        if dataset == manifest["settings"]["dataset"] or str(place.resolve()) in sources:
+        if dataset == manifest["settings"]["dataset"] or absolute in sources:
             return folder
     namesake = prepared / place.name
     hint = f" A dataset of that name is prepared: dataset={namesake}." if is_prepared(namesake) else ""
@@ -106,9 +109,10 @@ def _beside_raw_data(prepared: PreparedDataset, place: Path, *, named: bool = Tr
     same_place = place.resolve() in {path.resolve() for path in recorded}
     if same_place and _is_untouched(prepared):
         return prepared
-    digest = _annotations_digest(recorded[0] if same_place else place)
+    there = manifest if same_place else {**manifest, "source": str(place.resolve())}
+    digest = _annotations_digest(there)
     if not same_place and digest == manifest["annotations_digest"]:
-        return replace(prepared, manifest={**manifest, "source": str(place.resolve())})
+        return replace(prepared, manifest=there)
     if not same_place and not named:
         raise PreparedDatasetError(
             f"{prepared.folder} was prepared from {manifest['source']}, not from {place}. Run prepare with "
@@ -129,10 +133,12 @@ def _is_untouched(prepared: PreparedDataset) -> bool:
     return len(files) > 0 and all(map(is_unchanged, files["path"], files["size_bytes"], files["modified_ns"]))
 
 
-def _annotations_digest(place: Path) -> str:
-    """Return the digest of the annotations in a place; "" where there are none."""
+def _annotations_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the digest of the annotations where a manifest says they are; "" where there are none."""
+    if not prepared_from(manifest).exists():
+        return ""
     try:
-        return DatasetSource("", place, "").layout.digest()
+        return recognise(Path(manifest["source"])).digest()
     except AnnotationsError:
         return "none, as they are broken"
     except (InputError, OSError):
