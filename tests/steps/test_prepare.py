@@ -21,7 +21,7 @@ from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import DatasetError, InputError, MappingError, PreparedDatasetError
 from wastelens.explain.page.shown_photos import ShownPhotos
 from wastelens.preparing.balance import oversample
-from wastelens.preparing.relabelling import relabelled
+from wastelens.preparing.relabel import relabelled
 from wastelens.preparing.stages import balance
 from wastelens.steps import prepare
 from wastelens.system import locks as folder_lock
@@ -212,7 +212,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no photo at all": (
         lambda d: [shutil.rmtree(folder) for folder in d.glob("batch_*")],
         "",
-        "Not one of the 60 photos",
+        "None of the 60 photos",
     ),
     "too many problems": (
         lambda d: [shutil.rmtree(d / f"batch_{n}") for n in range(1, 6)],
@@ -347,7 +347,7 @@ def test_a_cache_changed_behind_its_manifest_is_refused(tmp_path: Path, dataset:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PreparedDatasetError, match=r"photos_32px\.npy was changed behind its manifest"):
+    with pytest.raises(PreparedDatasetError, match=r"photos_32px\.npy has changed since it was prepared"):
         load_prepared(result.dataset.folder)
 
 
@@ -588,12 +588,12 @@ def write_table_with_columns(folder: Path, columns: str, rows: Callable[[int, st
                 f"{name},{label == 'can':d},site {number % 10},{label == 'box':d},{label == 'glass':d}\n"
             ),
         ),
-        (  # a row a label, and only one of them tells the site
+        (  # a row per label, and only one of them tells the site
             "file,label,site",
             lambda number, name, label: f"{name},{label},\n{name},,site {number % 10}\n",
         ),
     ],
-    ids=["id", "0/1 columns", "a row a label"],
+    ids=["id", "0/1 columns", "a row per label"],
 )
 def test_groups_by_a_column_of_the_table(tmp_path: Path, columns: str, rows: Callable[[int, str, str], str]) -> None:
     folder = write_table_with_columns(tmp_path / "own", columns, rows)
@@ -627,10 +627,12 @@ def test_a_column_that_does_not_tell_each_photos_group_is_refused(
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
-def test_prepared_anew_at_another_side_behind_an_open_dataset(tmp_path: Path, dataset: Path) -> None:
+def test_prepared_again_at_another_side_behind_an_open_dataset(tmp_path: Path, dataset: Path) -> None:
     opened = load_prepared(prepared(tmp_path, dataset)[0].dataset.folder)
     prepared(tmp_path, dataset, "image_side_px=40")
-    with pytest.raises(PreparedDatasetError, match=r"litter was prepared anew meanwhile\. Start this again\."):
+    with pytest.raises(
+        PreparedDatasetError, match=r"litter has been prepared again since .*\. Start this step again\."
+    ):
         _ = opened.photos
 
 

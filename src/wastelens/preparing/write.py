@@ -21,7 +21,7 @@ from wastelens.system.console import progress_bar
 
 
 def score_all_controls(tables: list[SplitTables], photos: Photos, seed: int) -> list[tuple[Controls, SplitTables]]:
-    """What can be predicted without looking at the litter, for the one split and for each fold."""
+    """Score the controls, which predict without looking at the litter, for the main split and for each fold."""
     scored = []
     with progress_bar("Scoring controls", len(tables)) as bar:
         for one in tables:
@@ -34,7 +34,7 @@ def score_all_controls(tables: list[SplitTables], photos: Photos, seed: int) -> 
 def tables_from_labels(
     balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]]
 ) -> dict[str, pd.DataFrame]:
-    """The files that follow from labels and splits; both lists: the one split, then each fold."""
+    """Return the tables that follow from labels and splits; both lists: the main split, then each fold."""
     return {
         prepared.BALANCED: balanced[0].table.frame.drop(columns="photo_index"),
         prepared.CONTROLS: pd.concat(
@@ -71,7 +71,7 @@ def write_files(
 def figures_from_labels(
     balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]], config: PrepareConfig
 ) -> dict[str, Any]:
-    """The parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
+    """Return the parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
     return {
         "balance": {
             "target": config.balance_target,

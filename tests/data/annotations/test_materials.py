@@ -87,7 +87,7 @@ def test_bad_rows_are_refused_with_their_line(tmp_path, rows, words):
         (b"A,glass\nB,paper\n", "needs the columns"),
         (b"category;material\nA;glass\n", "needs the columns"),
         (b"category,material\nA\nB,glass\n", "line 2: category 'A' has an empty material."),
-        (b"category,material\nB\xe9,glass\n", "is no CSV text"),
+        (b"category,material\nB\xe9,glass\n", "is not CSV text"),
     ],
 )
 def test_unreadable_tables(tmp_path, content, words):
@@ -123,7 +123,7 @@ def test_row_for_an_unknown_category_names_the_nearest(tmp_path):
     with pytest.raises(MappingError) as caught:
         check_covers(extra, iter(["Drink can", "Glass bottle"]), ANNOTATIONS)
     assert str(caught.value) == (
-        f"{tmp_path / 'm.csv'}: 'Glass bottles' is no category of {ANNOTATIONS}. "
+        f"{tmp_path / 'm.csv'}: 'Glass bottles' is not a category of {ANNOTATIONS}. "
         "Did you mean 'Glass bottle'? Correct or remove the row."
     )
 

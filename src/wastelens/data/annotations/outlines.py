@@ -28,8 +28,8 @@ class DrawnOutline:
     """An object's outline, ready to draw over a photo of any size.
 
     Attributes:
-        material: what the object is made of.
-        polygons: each float (points, 2), x and y in 0 to 1 of the photo's width and height; may be empty.
+        material: the object's material.
+        polygons: each float (points, 2), x and y in fractions of the photo's width and height, 0 to 1; may be empty.
     """
 
     material: str
@@ -37,28 +37,28 @@ class DrawnOutline:
 
 
 def drawn_outline(outline: Outline, image: Image, material: str) -> DrawnOutline:
-    """An annotation's outline in shares of the photo's width and height; run-length masks are traced."""
+    """Return an outline in fractions of the photo's width and height; run-length masks are traced."""
     size = np.array([image.width, image.height])
     polygons = outline.polygons if outline.rle is None else _traced(outline.rle)
     return DrawnOutline(material, tuple(polygon / size for polygon in polygons))
 
 
 def _traced(rle: Mapping[str, Any]) -> tuple[FloatArray, ...]:
-    """The outer contours of a run-length mask, through the pixels' centres."""
+    """Trace the outer contours of a run-length mask, through the pixels' centres."""
     import cv2
     from pycocotools import mask
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 converts arrays as numpy 1 did
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 converts arrays in numpy 1's way
         pixels = mask.decode(rle)
     contours, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return tuple(contour.reshape(-1, 2).astype(np.float64) + 0.5 for contour in contours)
 
 
 class AnnotatedOutlines:
-    """A dataset's usable outlines by photo, decoded when they are asked for: of most photos nobody wants to see them.
+    """A dataset's usable outlines by photo, decoded on demand, as most photos' outlines are never used.
 
-    Every method takes a photo's flat file name, and raises KeyError where the annotations know no such photo.
+    Every method takes a photo's flat file name and raises KeyError for an unknown photo.
     """
 
     def __init__(self, dataset: CocoDataset, material_of: Mapping[str, str]) -> None:
@@ -69,17 +69,17 @@ class AnnotatedOutlines:
         }
 
     def image(self, flat: str) -> Image:
-        """The photo as annotated, with its annotated size in pixels."""
+        """Return the photo as annotated, with its annotated size in pixels."""
         return self._annotated[flat][0]
 
     def of(self, flat: str) -> list[tuple[Outline, str]]:
-        """Each usable outline, crowds included, with its object's material."""
+        """Return each usable outline, including crowds, with its object's material."""
         image, annotations = self._annotated[flat]
         decoded = [(outline(one, image), self._material_of[one.category_id]) for one in annotations]
         return [(one, material) for one, material in decoded if not one.problem]
 
     def drawn(self, flat: str) -> list[DrawnOutline]:
-        """Each usable outline, ready to draw."""
+        """Return each usable outline, ready to draw."""
         image = self.image(flat)
         return [drawn_outline(one, image, material) for one, material in self.of(flat)]
 
