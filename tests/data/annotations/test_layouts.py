@@ -265,7 +265,7 @@ def test_a_single_class_with_photos_names_the_empty_ones(tmp_path: Path, above: 
     photos(tmp_path, f"{above}glass/1.jpg")
     for name in ("paper", "metal"):
         (tmp_path / above / name).mkdir()
-    assert "no two class folders with photos (without one: metal, paper). It holds" in refusal(tmp_path)
+    assert "no two class folders with photos (empty: metal, paper), no COCO" in refusal(tmp_path)
 
 
 def test_changed_class_folders_have_another_digest(tmp_path: Path) -> None:
@@ -534,9 +534,9 @@ def test_labels_of_photos_that_are_not_there_are_missing_photos(tmp_path: Path) 
     ("line", "words"),
     [
         ("2 0.5 0.5 0.5 0.5", "line 2: class 2 is not one of the 2 names in"),
-        ("-1 0.5 0.5 0.5 0.5", "class -1 is none"),
-        ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is none"),
-        ("nan 0.5 0.5 0.5 0.5", "class nan is none"),
+        ("-1 0.5 0.5 0.5 0.5", "class -1 is not one"),
+        ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is not one"),
+        ("nan 0.5 0.5 0.5 0.5", "class nan is not one"),
         ("0 1.5 0.5 0.5 0.5", "line 2: 1.5 is outside 0 to 1"),
         ("0 -0.1 0.5 0.5 0.5", "-0.1 is outside 0 to 1"),
         ("0 nan 0.5 0.5 0.5", "nan is outside 0 to 1"),
