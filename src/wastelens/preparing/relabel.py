@@ -192,10 +192,7 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
     for name in (manifest["cache"]["file"], prepared.OUTLINES):
         share_file(dataset.folder / name, draft)
     write_raw_files(draft, read_raw_files(dataset.folder))
-    if manifest.get("layout", COCO) == COCO:
-        write_files(draft, files, other.path, manifest)
-    else:
-        write_files(draft, {**files, MAPPING_FILE: mapping_frame(other)}, None, manifest)
+    write_files(draft, files, other, manifest)
 
 
 def _settings(dataset: PreparedDataset, mapping: str) -> PrepareConfig:

@@ -11,13 +11,15 @@ from typing import Any
 import pandas as pd
 
 from wastelens.config.prepare import PrepareConfig
-from wastelens.data.annotations.materials import MAPPING_FILE
+from wastelens.data.annotations.layout import COCO
+from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SplitTables
 from wastelens.evaluation.control_predictors import Photos
 from wastelens.evaluation.controls import Controls, controls_frame, score_controls
 from wastelens.preparing.balance import Oversampled
 from wastelens.system.console import progress_bar
+from wastelens.system.digests import file_digest
 
 
 def score_all_controls(tables: list[SplitTables], photos: Photos, seed: int) -> list[tuple[Controls, SplitTables]]:
@@ -47,22 +49,24 @@ def tables_from_labels(
 
 
 def write_files(
-    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: Path | None, manifest: Mapping[str, Any]
+    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: MaterialMapping, manifest: Mapping[str, Any]
 ) -> None:
     """Write the tables, and last of all the manifest that vouches for them, the photo cache and the outlines.
 
     Args:
         draft: the folder, with the photo cache and the outlines in it.
         tables: file name → table.
-        mapping: the mapping file to copy; None where the mapping is among the tables.
+        mapping: the mapping; for COCO its file is copied, as every row of it is used.
         manifest: all of it but the digests.
     """
     for name, frame in tables.items():
         frame.to_csv(draft / name, index=False)
-    if mapping is not None:
-        shutil.copyfile(mapping, draft / MAPPING_FILE)
-    names = [*dict.fromkeys((*tables, MAPPING_FILE)), prepared.OUTLINES, manifest["cache"]["file"]]
-    complete = {**manifest, "files": prepared.digests(draft, names)}
+    if manifest.get("layout", COCO) == COCO:
+        shutil.copyfile(mapping.path, draft / MAPPING_FILE)
+    else:
+        mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)
+    names = [*tables, MAPPING_FILE, prepared.OUTLINES, manifest["cache"]["file"]]
+    complete = {**manifest, "files": {name: file_digest(draft / name) for name in names}}
     complete["digest"] = prepared.manifest_digest(complete)
     prepared.remove_strays(draft, complete)
     (draft / prepared.MANIFEST).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from wastelens.data.annotations.coco import CocoDataset
 from wastelens.data.annotations.labels import AnnotatedPhotos, tabulate
 from wastelens.data.annotations.layout import COCO
 from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
-from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
+from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping
 from wastelens.data.annotations.outlines import outlines_json
 from wastelens.data.annotations.sources import (
     NAMED,
@@ -172,10 +172,7 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     files = zip(split.frame["file_name"], split.frame["source_file"], strict=True)
     photos = {name: source.find_photo(file) for name, file in files}
     write_raw_files(draft, raw_file_table(source.folder, photos, source.layout.label_files()))
-    if manifest["layout"] == COCO:
-        write_files(draft, tables, parts.mapping.path, manifest)
-    else:
-        write_files(draft, {**tables, MAPPING_FILE: mapping_frame(parts.mapping)}, None, manifest)
+    write_files(draft, tables, parts.mapping, manifest)
 
 
 def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:

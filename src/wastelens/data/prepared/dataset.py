@@ -236,11 +236,6 @@ def _check_digest(path: Path, digest: str) -> None:
         raise PreparedDatasetError(f"{path} has changed since it was prepared. Run prepare again.")
 
 
-def digests(folder: Path, names: list[str]) -> dict[str, str]:
-    """Return the digest of each of the folder's files."""
-    return {name: file_digest(folder / name) for name in names}
-
-
 def remove_strays(folder: Path, manifest: dict[str, Any]) -> None:
     """Delete the files that an interrupted run with other settings left in the draft."""
     for path in folder.iterdir():

@@ -79,11 +79,12 @@ def _find_without_raw_data(dataset: str, prepared: Path) -> Path:
     for folder in sorted(path.parent for path in prepared.glob(f"[!.]*/{MANIFEST}")):
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            sources = {manifest["source"], str(prepared_from(manifest))}
+            if dataset == manifest["settings"]["dataset"]:
+                return folder
+            if absolute in (manifest["source"], str(prepared_from(manifest))):
+                return folder
         except (OSError, ValueError, LookupError, TypeError):
-            continue
-        if dataset == manifest["settings"]["dataset"] or absolute in sources:
-            return folder
+            continue  # no manifest of ours
     namesake = prepared / place.name
     hint = f" A dataset of that name is prepared: dataset={namesake}." if is_prepared(namesake) else ""
     raise DatasetError(
