@@ -392,7 +392,7 @@ def test_a_file_in_the_place_of_the_folder_is_kept(tmp_path: Path, dataset: Path
     place = tmp_path / "data" / "prepared" / "litter"
     place.parent.mkdir(parents=True)
     place.write_text("mine")
-    with pytest.raises(InputError, match="is a file, where the prepared dataset should go"):
+    with pytest.raises(InputError, match="is a file, but the prepared dataset should go there"):
         prepared(tmp_path, dataset)
     assert place.read_text() == "mine"
 
@@ -493,13 +493,17 @@ def test_a_file_of_labels_and_its_folder_are_one_dataset(tmp_path: Path) -> None
     assert photos.gone == {}
 
 
+def append(file: Path, text: str) -> None:
+    file.write_text(file.read_text() + text)
+
+
 CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "a table's line": ("labels", lambda place: (place / "labels.csv").open("a").write("can/new.jpg,can\n")),
+    "a table's line": ("labels", lambda place: append(place / "labels.csv", "can/new.jpg,can\n")),
     "a photo more": ("class folders", lambda place: write_photo(place / "can" / "new.jpg")),
     "a class more": ("class folders", lambda place: write_photo(place / "new" / "1.jpg")),
-    "a box more": ("yolo", lambda place: (place / "labels" / "can3.txt").open("a").write("1 0.5 0.5 0.1 0.1\n")),
+    "a box more": ("yolo", lambda place: append(place / "labels" / "can3.txt", "1 0.5 0.5 0.1 0.1\n")),
     "a label file more": ("yolo", lambda place: (place / "labels" / "new.txt").write_text("1 0.5 0.5 0.1 0.1\n")),
-    "a class renamed": ("yolo", lambda place: (place / "data.yaml").open("a").write("# another\n")),
+    "a class renamed": ("yolo", lambda place: append(place / "data.yaml", "# another\n")),
 }
 
 
