@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.factories import config
+from wastelens.models.registry import build_model
 
 from wastelens.config.explain import methods_with_settings
 from wastelens.config.explanation_methods import METHODS, MethodInputs, method_names
 from wastelens.config.files import conf_folder
-from wastelens.models.registry import build_model
 from wastelens.models.spatial import choose_layer
 
 SIDE_PX, MATERIALS = 16, 3

@@ -14,7 +14,6 @@ import pytest
 from tests.factories import config, write_dataset, write_json, write_mapping, write_photo
 from tests.memory_tracking import MemoryTracker
 
-from wastelens.data.annotations.outlines import read_outlines
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared
 from wastelens.data.prepared.opening import open_dataset
@@ -22,7 +21,7 @@ from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import DatasetError, InputError, MappingError, PreparedDatasetError
 from wastelens.explain.page.shown_photos import ShownPhotos
 from wastelens.preparing.balance import oversample
-from wastelens.preparing.relabelling import relabelled
+from wastelens.preparing.relabel import relabelled
 from wastelens.preparing.stages import balance
 from wastelens.steps import prepare
 from wastelens.system import locks as folder_lock
@@ -213,7 +212,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no photo at all": (
         lambda d: [shutil.rmtree(folder) for folder in d.glob("batch_*")],
         "",
-        "Not one of the 60 photos",
+        "None of the 60 photos",
     ),
     "too many problems": (
         lambda d: [shutil.rmtree(d / f"batch_{n}") for n in range(1, 6)],
@@ -348,7 +347,7 @@ def test_a_cache_changed_behind_its_manifest_is_refused(tmp_path: Path, dataset:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PreparedDatasetError, match=r"photos_32px\.npy was changed behind its manifest"):
+    with pytest.raises(PreparedDatasetError, match=r"photos_32px\.npy has changed since it was prepared"):
         load_prepared(result.dataset.folder)
 
 
@@ -393,7 +392,7 @@ def test_a_file_in_the_place_of_the_folder_is_kept(tmp_path: Path, dataset: Path
     place = tmp_path / "data" / "prepared" / "litter"
     place.parent.mkdir(parents=True)
     place.write_text("mine")
-    with pytest.raises(InputError, match="is a file, where the prepared dataset should go"):
+    with pytest.raises(InputError, match="is a file, but the prepared dataset should go there"):
         prepared(tmp_path, dataset)
     assert place.read_text() == "mine"
 
@@ -473,7 +472,7 @@ def test_other_layouts_are_prepared_and_found_again(
     assert (dataset.frame[list(MATERIALS_OF_CLASSES)].sum(axis=1) == 0).sum() == unlabelled
     rows = pd.read_csv(dataset.folder / "materials.csv", keep_default_na=False).set_index("category")["material"]
     assert rows.to_dict() == CLASSES  # without bottle and paint, with glass, which is a material's own name
-    outlines = read_outlines(dataset)
+    outlines = dataset.outlines()
     drawn = [outlines.drawn(name) for name in dataset.frame["file_name"]]
     assert [len(of_photo) for of_photo in drawn] == [1 if layout == "yolo" else 0] * 36
     assert {(outlines.image(name).width, outlines.image(name).height) for name in dataset.frame["file_name"]} == {
@@ -492,24 +491,34 @@ def test_a_file_of_labels_and_its_folder_are_one_dataset(tmp_path: Path) -> None
     photos = ShownPhotos(result.dataset)
     assert photos[result.dataset.frame["file_name"].iloc[0]].shape == (240, 320, 3)
     assert photos.gone == {}
-    (folder / "labels.csv").write_text((folder / "labels.csv").read_text() + "\n")
-    with pytest.raises(DatasetError, match=r"labels\.csv is not the file that the dataset was prepared from"):
-        read_outlines(result.dataset)
 
 
-def test_class_folders_that_changed_are_noticed(tmp_path: Path) -> None:
-    folder = write_class_folders(tmp_path / "own")
-    result, _ = prepared(tmp_path, folder, f"materials={own_mapping(tmp_path)}")
-    write_photo(folder / "can" / "new.jpg")
-    with pytest.raises(DatasetError, match=r"own is not the folder that the dataset was prepared from"):
-        read_outlines(result.dataset)
+def append(file: Path, text: str) -> None:
+    file.write_text(file.read_text() + text)
 
 
-def test_annotations_gone_since_prepare_are_missed(tmp_path: Path, dataset: Path) -> None:
-    prepared(tmp_path, dataset)
-    (dataset / "annotations.json").unlink()
-    with pytest.raises(DatasetError, match=r"litter has no annotations\.json, which it was prepared from"):
-        open_dataset(str(dataset), tmp_path / "data")
+CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a table's line": ("labels", lambda place: append(place / "labels.csv", "can/new.jpg,can\n")),
+    "a photo more": ("class folders", lambda place: write_photo(place / "can" / "new.jpg")),
+    "a class more": ("class folders", lambda place: write_photo(place / "new" / "1.jpg")),
+    "a box more": ("yolo", lambda place: append(place / "labels" / "can3.txt", "1 0.5 0.5 0.1 0.1\n")),
+    "a label file more": ("yolo", lambda place: (place / "labels" / "new.txt").write_text("1 0.5 0.5 0.1 0.1\n")),
+    "a class renamed": ("yolo", lambda place: append(place / "data.yaml", "# another\n")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_of_other_layouts_make_one_warning(
+    tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout, make = CHANGES[change]
+    place = LAYOUTS[layout](tmp_path / "own")
+    result, _ = prepared(tmp_path, place, f"materials={own_mapping(tmp_path)}")
+    assert open_dataset(str(place), tmp_path / "data").digest == result.dataset.digest
+    assert "The annotations in" not in capsys.readouterr().out
+    make(place)
+    assert open_dataset(str(place), tmp_path / "data").digest == result.dataset.digest
+    assert "Warning: The annotations in" in capsys.readouterr().out
 
 
 def test_labels_of_files_that_do_not_exist_are_problem_photos(
@@ -583,12 +592,12 @@ def write_table_with_columns(folder: Path, columns: str, rows: Callable[[int, st
                 f"{name},{label == 'can':d},site {number % 10},{label == 'box':d},{label == 'glass':d}\n"
             ),
         ),
-        (  # a row a label, and only one of them tells the site
+        (  # a row per label, and only one of them tells the site
             "file,label,site",
             lambda number, name, label: f"{name},{label},\n{name},,site {number % 10}\n",
         ),
     ],
-    ids=["id", "0/1 columns", "a row a label"],
+    ids=["id", "0/1 columns", "a row per label"],
 )
 def test_groups_by_a_column_of_the_table(tmp_path: Path, columns: str, rows: Callable[[int, str, str], str]) -> None:
     folder = write_table_with_columns(tmp_path / "own", columns, rows)
@@ -622,10 +631,12 @@ def test_a_column_that_does_not_tell_each_photos_group_is_refused(
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
-def test_prepared_anew_at_another_side_behind_an_open_dataset(tmp_path: Path, dataset: Path) -> None:
+def test_prepared_again_at_another_side_behind_an_open_dataset(tmp_path: Path, dataset: Path) -> None:
     opened = load_prepared(prepared(tmp_path, dataset)[0].dataset.folder)
     prepared(tmp_path, dataset, "image_side_px=40")
-    with pytest.raises(PreparedDatasetError, match=r"litter was prepared anew meanwhile\. Start this again\."):
+    with pytest.raises(
+        PreparedDatasetError, match=r"litter has been prepared again since .*\. Start this step again\."
+    ):
         _ = opened.photos
 
 
@@ -657,7 +668,7 @@ def test_another_mapping_relabels_class_folders(tmp_path: Path) -> None:
     made_at = (other.folder / "manifest.json").stat().st_ino
     assert other.materials == MATERIALS_OF_CLASSES
     assert (other.frame["glass"] == result.dataset.frame["aluminium"]).all()
-    assert read_outlines(other).drawn("can_can3.jpg") == []
+    assert other.outlines().drawn("can_can3.jpg") == []
     used = pd.read_csv(other.folder / "materials.csv").set_index("category")["material"]
     assert used.to_dict() == {"can": "glass", "glass": "aluminium", "box": "paper"}  # without paint
     again = relabelled(result.dataset, str(tmp_path / "other.csv"), tmp_path / "data")

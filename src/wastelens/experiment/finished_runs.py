@@ -106,8 +106,7 @@ def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
     runs = tracker.finished({"step": "train", "dataset_digest": dataset.digest})
     scored = [one for one in runs if BEST_BY in one.metrics]
     if not scored:
-        settings = dataset.manifest["settings"]
-        command = next_command("train", {"dataset": settings["dataset"]}, Path(settings["data_folder"]))
+        command = next_command("train", {"dataset": dataset.folder})
         raise RunError(
             f"There is no finished model run of {dataset.name} as it is prepared now. Train one first: {command}"
         )

@@ -1,4 +1,4 @@
-"""The parts of ``prepare``, each from tables to tables: photos cached, groups found, splits and copies made."""
+"""The stages of ``prepare``, each from tables to tables: cache photos, group, split and balance them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from wastelens.system.machine import worker_count
 
 FIRST_PROBLEMS_SHOWN = 3
 GROUPING_RULES = ("auto", "batch", "scene", "photo")
-PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene joins neighbours that look alike too"
+PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene also joins neighbours that look alike"
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class CachedPhotos:
     """The usable photos.
 
     Attributes:
-        labels: the annotated photos' rows that have a usable photo; row i is ``photos[i]``.
+        labels: the rows of the annotated photos with a usable file; row i is ``photos[i]``.
         objects: the objects on those photos.
         photos: uint8 (photos, side, side, 3), memory-mapped.
-        problems: problems.csv, with the photos that were left out.
-        left_out: how many photos those are.
+        problems: problems.csv, including the photos that were left out.
+        left_out: the number of photos left out.
         cache_file: the array's file.
     """
 
@@ -56,13 +56,13 @@ class CachedPhotos:
 
 @dataclass(frozen=True)
 class Split:
-    """How the photos were split.
+    """The split of the photos.
 
     Attributes:
         frame: the labels with the columns ``group`` and ``split``.
-        groups: which photos were kept together, and why.
-        assignment: the one split.
-        folds: the splits for cross-validation, or none.
+        groups: the photos that were kept together, and why.
+        assignment: the main split.
+        folds: the splits for cross-validation, if any.
     """
 
     frame: pd.DataFrame
@@ -71,7 +71,7 @@ class Split:
     folds: list[SplitAssignment]
 
     def fold_frame(self, balanced: list[Oversampled]) -> pd.DataFrame:
-        """folds.csv: file_name, then a fold each photo's split and its copies in the balanced training rows."""
+        """Return folds.csv: file_name, then per fold each photo's split and its number of balanced training rows."""
         names = self.frame["file_name"]
         columns: dict[str, Any] = {"file_name": names}
         for number, (fold, rows) in enumerate(zip(self.folds, balanced, strict=True), start=1):
@@ -82,10 +82,10 @@ class Split:
 
 
 def mapping_path(materials: str) -> Path:
-    """The CSV file that ``materials=default|predecessor|trashnet|FILE`` means.
+    """Return the CSV file that ``materials=default|predecessor|trashnet|FILE`` means.
 
     Raises:
-        MappingError: neither a shipped mapping nor a file.
+        MappingError: there is no such shipped mapping or file.
     """
     shipped = conf_folder() / "materials"
     path = Path(materials) if materials.endswith(".csv") else shipped / f"{materials}.csv"
@@ -99,9 +99,9 @@ def mapping_path(materials: str) -> Path:
 
 
 def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> MaterialMapping:
-    """The mapping that ``materials=`` means, if it fits a dataset.
+    """Return the mapping that ``materials=`` means, checked against a dataset.
 
-    COCO's categories and the mapping's have to be the same; of other layouts only the labels that occur count.
+    COCO's categories and the mapping's must be the same; in other layouts, only labels that occur need a row.
 
     Raises:
         MappingError: there is no such mapping, or it does not fit.
@@ -115,10 +115,10 @@ def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> Materia
 
 
 def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:
-    """Where each photo lies.
+    """Return where each photo is.
 
     Raises:
-        DatasetError: not one of them is there.
+        DatasetError: none of them is there.
     """
     sources = [
         PhotoSource(str(flat), source.find_photo(str(file)))
@@ -126,8 +126,8 @@ def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSour
     ]
     if not any(exists(one.path) for one in sources):
         raise DatasetError(
-            f"Not one of the {len(sources):,} photos in {source.annotations} was found below {source.folder}, its "
-            f"photos/ or its images/ (the first looked for: {labels['source_file'].iloc[0]}). Put the photos there."
+            f"None of the {len(sources):,} photos in {source.annotations} was found below {source.folder}, its "
+            f"photos/ or its images/ (the first is {labels['source_file'].iloc[0]}). Put the photos there."
         )
     return sources
 
@@ -187,17 +187,17 @@ def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tup
 
 
 def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:
-    """Find a mistyped ``group_by``, or a column that cannot group, before all photos are decoded.
+    """Check ``group_by`` before all photos are decoded.
 
     Raises:
-        ConfigError: neither a rule nor a column of the images; or the column says two things of one photo.
+        ConfigError: it is neither a rule nor a column of the images, or the column has two values for a photo.
     """
     if config.group_by not in GROUPING_RULES:
         _column(source, config.group_by)
 
 
 def _column(source: DatasetSource, name: str) -> dict[str, str]:
-    """Photo's flat name → its value in a column, as text; photos without one are not in it."""
+    """Return photo's flat name → its value in a column, as text, for photos that have one."""
     rows = source.layout.image_columns()
     columns = sorted({column for _, fields in rows for column in fields})
     if name not in columns:
@@ -217,7 +217,7 @@ def _column(source: DatasetSource, name: str) -> dict[str, str]:
 
 
 def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: DatasetSource, config: PrepareConfig) -> Split:
-    """Group the photos, then split them by whole groups; seeded, and independent of the json's order.
+    """Group the photos, then split them by whole groups; seeded, and independent of the order of the JSON.
 
     Raises:
         SplitError: no such split exists.
@@ -227,7 +227,7 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
     if config.group_by not in GROUPING_RULES:
         values = _column(source, config.group_by)
         columns = pd.DataFrame({config.group_by: labels["file_name"].map(values)})
-    # The first folder is a batch in TACO alone: elsewhere it is a class, or the split that the photos came with.
+    # Only in COCO is the first folder a batch: elsewhere it is a class, or the dataset's own split.
     without_batches = config.group_by == "auto" and source.layout.kind != COCO
     groups = assign_groups(
         [str(file) for file in labels["source_file"]],
@@ -250,22 +250,22 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
 
 
 def tables_of_splits(split: Split, materials: tuple[str, ...]) -> list[SplitTables]:
-    """The tables of the one split, then those of each split for cross-validation."""
+    """Return the tables of the main split, then those of each fold."""
     return [split_tables(split.frame, one.split, materials) for one in (split.assignment, *split.folds)]
 
 
 def split_tables(frame: pd.DataFrame, split: npt.NDArray[np.str_], materials: tuple[str, ...]) -> SplitTables:
-    """The three tables of a split, with each photo's row in the cache as ``photo_index``."""
+    """Return the three tables of a split, with each photo's row in the cache as ``photo_index``."""
     indexed = frame.assign(photo_index=np.arange(len(frame)))
     train, val, test = (indexed[split == name].reset_index(drop=True) for name in SPLITS)
     return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
 
 
 def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversampled]:
-    """Repeat training rows of rare materials, no more than needed: for the one split, then for each fold.
+    """Repeat training rows of rare materials, no more than needed, for the main split, then for each fold.
 
     Raises:
-        BalanceError: a split's training photos cannot be balanced so.
+        BalanceError: the training photos of a split cannot be balanced.
     """
     balanced = []
     for fold, of_split in enumerate(tables):

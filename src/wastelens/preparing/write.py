@@ -11,17 +11,19 @@ from typing import Any
 import pandas as pd
 
 from wastelens.config.prepare import PrepareConfig
-from wastelens.data.annotations.materials import MAPPING_FILE
+from wastelens.data.annotations.layout import COCO
+from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SplitTables
 from wastelens.evaluation.controls import Controls, controls_frame, score_controls
 from wastelens.preparing.balance import Oversampled
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar
+from wastelens.system.digests import file_digest
 
 
 def score_all_controls(tables: list[SplitTables], photos: PhotoArray, seed: int) -> list[tuple[Controls, SplitTables]]:
-    """What can be predicted without looking at the litter, for the one split and for each fold."""
+    """Score the controls, which predict without looking at the litter, for the main split and for each fold."""
     scored = []
     with progress_bar("Scoring controls", len(tables)) as bar:
         for one in tables:
@@ -34,7 +36,7 @@ def score_all_controls(tables: list[SplitTables], photos: PhotoArray, seed: int)
 def tables_from_labels(
     balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]]
 ) -> dict[str, pd.DataFrame]:
-    """The files that follow from labels and splits; both lists: the one split, then each fold."""
+    """Return the tables that follow from labels and splits; both lists: the main split, then each fold."""
     return {
         prepared.BALANCED: balanced[0].table.frame.drop(columns="photo_index"),
         prepared.CONTROLS: pd.concat(
@@ -47,18 +49,24 @@ def tables_from_labels(
 
 
 def write_files(
-    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: Path | None, manifest: Mapping[str, Any]
+    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: MaterialMapping, manifest: Mapping[str, Any]
 ) -> None:
-    """All files but the photo cache, which lies in the draft, and last of all the manifest that vouches for them.
+    """Write the tables, and last of all the manifest that vouches for them, the photo cache and the outlines.
 
-    mapping: the file to copy; None where the mapping is among the tables.
+    Args:
+        draft: the folder, with the photo cache and the outlines in it.
+        tables: file name → table.
+        mapping: the mapping; for COCO its file is copied, as every row of it is used.
+        manifest: all of it but the digests.
     """
     for name, frame in tables.items():
         frame.to_csv(draft / name, index=False)
-    if mapping is not None:
-        shutil.copyfile(mapping, draft / MAPPING_FILE)
-    names = [*dict.fromkeys((*tables, MAPPING_FILE)), manifest["cache"]["file"]]
-    complete = {**manifest, "files": prepared.digests(draft, names)}
+    if manifest.get("layout", COCO) == COCO:
+        shutil.copyfile(mapping.path, draft / MAPPING_FILE)
+    else:
+        mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)
+    names = [*tables, MAPPING_FILE, prepared.OUTLINES, manifest["cache"]["file"]]
+    complete = {**manifest, "files": {name: file_digest(draft / name) for name in names}}
     complete["digest"] = prepared.manifest_digest(complete)
     prepared.remove_strays(draft, complete)
     (draft / prepared.MANIFEST).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
@@ -67,7 +75,7 @@ def write_files(
 def figures_from_labels(
     balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]], config: PrepareConfig
 ) -> dict[str, Any]:
-    """The parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
+    """Return the parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
     return {
         "balance": {
             "target": config.balance_target,

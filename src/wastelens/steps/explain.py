@@ -13,7 +13,7 @@ import numpy as np
 
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.explanation_methods import MethodInputs
-from wastelens.data.annotations.outlines import AnnotatedOutlines, read_outlines
+from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import LabelTable
@@ -47,12 +47,12 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
 
     Raises:
         InputError: there is no such prepared dataset, model run, photo, layer or method; the run's network is gone; or
-            the annotations have changed since the dataset was prepared.
+            the dataset was prepared without outlines.
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     found = _model_run(config, tracker, dataset)
     photos = _chosen_photos(config, dataset, int(found.config["fold"]))
-    outlines = read_outlines(dataset)
+    outlines = dataset.outlines()
     load_backend()
     examination, layer = _examination(config, dataset, found, outlines)
     shown = ShownPhotos(dataset)
@@ -76,13 +76,14 @@ def check(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset, fol
     """Check, before any training, that a model of this dataset and fold can be explained with this config.
 
     Raises:
-        InputError: there is no such run or photo, a method needs more training photos, or the annotations have changed.
+        InputError: there is no such run or photo, a method needs more training photos, or the dataset was prepared
+            without outlines.
     """
     if config.run_id:
         fold = int(find_run(tracker, config.run_id, dataset, None, ["train"]).config["fold"])
     _chosen_photos(config, dataset, fold)
     check_methods(config, len(dataset.split(fold).train), dataset.name)
-    read_outlines(dataset)
+    dataset.check_outlines()
 
 
 def _model_run(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset) -> FinishedRun:

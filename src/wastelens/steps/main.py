@@ -11,7 +11,6 @@ from wastelens.config.cluster import ClusterConfig
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.main import MainConfig
 from wastelens.config.train import TrainConfig
-from wastelens.data.annotations.sources import choose_source
 from wastelens.errors import ConfigError
 from wastelens.experiment.finished_runs import BEST_BY
 from wastelens.experiment.train_one import Trained, check_weights
@@ -30,7 +29,7 @@ class Compared:
 
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     """Prepare; pretrain and train every model; compare them; cluster an encoder's features; explain the best model."""
-    choose_source(config.prepare.dataset, config.prepare.data_folder)
+    prepare.raw_data(config.prepare)
     check_weights(
         config.models.items(),
         'In the main job: set="models.{0}.weights=none", or leave the model out: set="models.{0}=null"',

@@ -1,4 +1,4 @@
-"""``prepare``: from annotations and photos to a prepared dataset, and the figures to look at before training."""
+"""``prepare``: turn annotations and photos into a prepared dataset, and draw figures to look at before training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import pandas as pd
 from wastelens.config.base import flatten
 from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset
-from wastelens.data.annotations.coco_files import ANNOTATIONS
 from wastelens.data.annotations.labels import AnnotatedPhotos, tabulate
 from wastelens.data.annotations.layout import COCO
-from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
-from wastelens.data.annotations.outlines import AnnotatedOutlines
+from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
+from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping
+from wastelens.data.annotations.outlines import outlines_json
 from wastelens.data.annotations.sources import (
+    NAMED,
     DatasetSource,
     choose_source,
     ensure_sample,
@@ -28,7 +29,8 @@ from wastelens.data.annotations.sources import (
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset, SplitTables
-from wastelens.errors import PreparedDatasetError
+from wastelens.data.prepared.raw_files import raw_file_table, write_raw_files
+from wastelens.errors import DatasetError, PreparedDatasetError
 from wastelens.evaluation.controls import Controls, neighbour_warning
 from wastelens.figures import dataset as sight
 from wastelens.figures.contact_sheet import contact_sheet
@@ -55,12 +57,12 @@ from wastelens.tracking.tracker import Run, Tracker
 
 @dataclass(frozen=True)
 class Prepared:
-    """What ``prepare`` made.
+    """The result of ``prepare``.
 
     Attributes:
         dataset: the prepared dataset, opened.
         run_id: the MLflow run that describes it.
-        metrics: what was logged there.
+        metrics: the metrics that were logged there.
     """
 
     dataset: PreparedDataset
@@ -70,7 +72,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Parts:
-    """Everything known before the manifest is written; ``balanced`` and ``controls``: the one split, then each fold."""
+    """Everything known before the manifest is written; ``balanced``, ``controls``: the main split, then each fold."""
 
     coco: CocoDataset
     mapping: MaterialMapping
@@ -81,12 +83,12 @@ class _Parts:
 
 
 def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
-    """Prepare a dataset and log what it is like.
+    """Prepare a dataset, and log figures and metrics that describe it.
 
     Raises:
         InputError: the annotations, the mapping, the photos or the settings cannot be used; nothing is left behind.
     """
-    source = choose_source(config.dataset, config.data_folder)
+    source = raw_data(config)
     say(source.summary)
     with tracker.start(f"prepare {source.name}") as tracked:
         tracked.log_parameters(flatten(config))
@@ -110,6 +112,20 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         return Prepared(dataset, tracked.id, metrics)
 
 
+def raw_data(config: PrepareConfig) -> DatasetSource:
+    """Return the raw data that are to be prepared.
+
+    Raises:
+        DatasetError: they are not there, are of no known layout, or are a prepared dataset.
+    """
+    if config.dataset not in NAMED and prepared.is_prepared(Path(config.dataset)):
+        raise DatasetError(
+            f"{config.dataset} is a prepared dataset. Give prepare the raw data that it was made from; all other steps "
+            "take the prepared folder."
+        )
+    return choose_source(config.dataset, config.data_folder)
+
+
 def _render_sample(source: DatasetSource) -> None:
     if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
         with progress_bar("Rendering the sample", 240) as bar:
@@ -120,7 +136,7 @@ def _warn_of_namesake(folder: Path, source: DatasetSource) -> None:
     with contextlib.suppress(PreparedDatasetError):
         before = prepared.load_prepared(folder).manifest["source"]
         if before != str(source.place.resolve()):
-            warn(f"{folder} was prepared from {before} and is now replaced. Rename the folder to keep both.")
+            warn(f"{folder} was prepared from {before} and will be replaced. Rename the folder to keep both.")
 
 
 def _read_tables(source: DatasetSource, config: PrepareConfig) -> tuple[CocoDataset, MaterialMapping, AnnotatedPhotos]:
@@ -141,7 +157,7 @@ def _cache(
 
 
 def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareConfig) -> None:
-    """All files, and last of all the manifest that vouches for them."""
+    """Write all files, and last of all the manifest with their digests."""
     split = parts.split
     tables: dict[str, pd.DataFrame] = {
         prepared.LABELS: split.frame,
@@ -152,10 +168,11 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     if split.folds:
         tables[prepared.FOLDS] = split.fold_frame(parts.balanced[1:])
     manifest = _manifest(parts, source, config)
-    if manifest["layout"] == COCO:
-        write_files(draft, tables, parts.mapping.path, manifest)
-    else:
-        write_files(draft, {**tables, MAPPING_FILE: mapping_frame(parts.mapping)}, None, manifest)
+    (draft / prepared.OUTLINES).write_bytes(outlines_json(parts.coco, split.frame["file_name"]))
+    files = zip(split.frame["file_name"], split.frame["source_file"], strict=True)
+    photos = {name: source.find_photo(file) for name, file in files}
+    write_raw_files(draft, raw_file_table(source.folder, photos, source.layout.label_files()))
+    write_files(draft, tables, parts.mapping, manifest)
 
 
 def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
@@ -194,7 +211,7 @@ def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> di
 
 
 def _metrics(parts: _Parts) -> dict[str, float]:
-    """What can be compared over preparations: counts, the split's evenness, balance, and the controls."""
+    """Return the metrics to compare preparations by: counts, the split's evenness, balance, and the controls."""
     frame, balanced = parts.split.frame, parts.balanced[0]
     metrics: dict[str, float] = {
         "photos": len(frame),
@@ -238,10 +255,10 @@ def _log(
 
 
 def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: PrepareConfig) -> None:
-    """Figures to look at before any training."""
+    """Draw the figures to look at before any training."""
     frame, objects, materials = parts.split.frame, parts.cached.objects, parts.mapping.materials
-    outlines = AnnotatedOutlines(parts.coco, parts.mapping.material_of)
-    sheet = contact_sheet(frame, dataset.photos, outlines.drawn, materials, rng=np.random.default_rng(config.seed))
+    drawn = dataset.outlines().drawn
+    sheet = contact_sheet(frame, dataset.photos, drawn, materials, rng=np.random.default_rng(config.seed))
     figures = {
         "contact_sheet": sheet,
         "photos_per_material": sight.photos_per_material(frame, materials),
@@ -263,7 +280,7 @@ def _log_sight(tracked: Run, dataset: PreparedDataset, parts: _Parts, config: Pr
 
 
 def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) -> None:
-    """The closing tables, the warnings, and what to type next."""
+    """Print the closing tables, the warnings, and the next command."""
     _report_split(dataset, parts)
     _report_controls(parts, dataset.manifest["layout"])
     left_out = parts.cached.left_out
@@ -273,7 +290,7 @@ def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) 
         warn(
             f"{left_out:,} photos were left out, the first {first['source_file']} "
             f"({first['problem'].removeprefix('photo left out: ')}); "
-            f"{dataset.folder / prepared.PROBLEMS} tells why for each."
+            f"{dataset.folder / prepared.PROBLEMS} gives the reason for each."
         )
     settings = dataset.manifest["settings"]
     command = next_command("train", {"dataset": settings["dataset"]}, Path(settings["data_folder"]))
@@ -287,7 +304,7 @@ def _report_split(dataset: PreparedDataset, parts: _Parts) -> None:
         of = balanced.table.frame if name == "train, balanced" else frame[frame["split"] == name]
         rows.append([name, f"{len(of):,}", *(f"{of[material].mean():.1%}" for material in parts.mapping.materials)])
     table(
-        f"{dataset.name}: photos, and the share that shows each material",
+        f"{dataset.name}: photos, and the share of them that shows each material",
         ["split", "photos", *parts.mapping.materials],
         rows,
     )
@@ -299,7 +316,7 @@ def _report_split(dataset: PreparedDataset, parts: _Parts) -> None:
     for note in parts.split.groups.merged:
         say(note)
     if pairs := len(parts.split.groups.near_duplicate_pairs):
-        say(f"Near-duplicate pairs: {pairs:,}; sight/near_duplicates.png in this run shows those that are most alike.")
+        say(f"Near-duplicate pairs: {pairs:,}; sight/near_duplicates.png in this run shows the most similar.")
 
 
 def _report_controls(parts: _Parts, layout: str) -> None:
@@ -307,7 +324,7 @@ def _report_controls(parts: _Parts, layout: str) -> None:
     rows = [
         [name, *(f"{controls.macro_ap[name][split]:.3f}" for split in ("val", "test"))] for name in controls.macro_ap
     ]
-    table("What can be predicted without looking at the litter (macro AP)", ["control", "val", "test"], rows)
+    table("Controls: predictions without looking at the litter (macro AP)", ["control", "val", "test"], rows)
     if controls.note:
         say(controls.note)
     files, rule = parts.split.frame["source_file"].tolist(), parts.split.groups.rule

@@ -11,7 +11,7 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import InputError, StoreUnreachable
 from wastelens.experiment.train_one import check_weights
-from wastelens.preparing.relabelling import datasets_of_levels
+from wastelens.preparing.relabel import datasets_of_levels
 from wastelens.studies.cell_work import train_cells
 from wastelens.studies.cells import Cell, check_factors, plan_cells
 from wastelens.studies.claims import Claims

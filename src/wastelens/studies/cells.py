@@ -138,10 +138,8 @@ def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], datase
         ("the study", {"model": model, "dataset": config.dataset, "data_folder": str(config.data_folder)}),
     ]
     if MAPPING in levels:
-        # The relabelled dataset is in its own data folder, and is identified by its photos' folder.
-        own_folder = {"dataset": dataset.manifest["source"], "data_folder": str(dataset.folder.parent.parent)}
-        layers.append((f"the factor {MAPPING}", own_folder))
-    # A factor that is a kind goes over the settings of single kinds, which do not count under the others.
+        layers.append((f"the factor {MAPPING}", {"dataset": str(dataset.folder)}))
+    # A factor that is a kind goes over the settings of single kinds, which have no effect under the others.
     factors = sorted((name for name in levels if name != MAPPING), key=_is_kind)
     layers += [(f"the factor {name}", setting(key_of(name), levels[name], f"the factor {name}")) for name in factors]
     try:

@@ -82,7 +82,7 @@ def test_missing_empty_and_folder(tmp_path):
         assert "the file is empty. Download or export the annotations again." in refusal(path)
     path.unlink()
     path.mkdir()
-    assert "cannot be read (Is a directory). Mend the file or its permissions." in refusal(path)
+    assert "cannot be read (Is a directory). Repair the file or its permissions." in refusal(path)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def split_files(folder: Path, files: tuple[str, ...], photo_folders: tuple[str, 
 def test_split_files_are_one_dataset(tmp_path: Path, files: tuple[str, ...], photo_folders: tuple[str, ...]) -> None:
     expected = split_files(tmp_path, files, photo_folders)
     layout = recognise(tmp_path)
-    assert "is not taken over" in layout.recognised
+    assert "their own split is not used" in layout.recognised
     assert all(file in layout.recognised for file in files)
     dataset = layout.read()
     assert shown(dataset) == expected
@@ -220,7 +220,9 @@ def test_class_folders(tmp_path: Path) -> None:
     photos(tmp_path, "glass/1.jpg", "glass/deep/er/2.PNG", "paper/1.jpg", ".hidden/1.jpg", "beside.jpg")
     text(tmp_path / "paper" / "notes.txt", "no photo")
     layout = recognise(tmp_path)
-    assert layout.recognised == (f"3 photos in 2 class folders of {tmp_path}; 1 photos in no class folder are left out")
+    assert layout.recognised == (
+        f"3 photos in 2 class folders of {tmp_path}; 1 photos outside of class folders are left out"
+    )
     dataset = layout.read()
     assert shown(dataset) == {"glass/1.jpg": ["glass"], "glass/deep/er/2.PNG": ["glass"], "paper/1.jpg": ["paper"]}
     assert not dataset.has_outlines
@@ -232,7 +234,7 @@ def test_splits_above_class_folders_are_merged_and_that_is_said(tmp_path: Path) 
     (tmp_path / "val" / "paper").mkdir()  # empty in one split only
     layout = recognise(tmp_path)
     assert "3 photos in 2 class folders" in layout.recognised
-    assert "of train, val together; the split they come with is not taken over" in layout.recognised
+    assert "of train, val together; their own split is not used" in layout.recognised
     assert shown(layout.read())["val/glass/1.jpg"] == ["glass"]
 
 
@@ -263,7 +265,7 @@ def test_a_single_class_with_photos_names_the_empty_ones(tmp_path: Path, above: 
     photos(tmp_path, f"{above}glass/1.jpg")
     for name in ("paper", "metal"):
         (tmp_path / above / name).mkdir()
-    assert "no two class folders with photos (without one: metal, paper). It holds" in refusal(tmp_path)
+    assert "no two class folders with photos (empty: metal, paper), no COCO" in refusal(tmp_path)
 
 
 def test_changed_class_folders_have_another_digest(tmp_path: Path) -> None:
@@ -326,7 +328,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
         "file\tcategory\na.jpg\tglass\nsub/b.jpg\tpaper\nsub/b.jpg\tglass\nc.jpg\t\n",
         "file,class\nABOVE/a.jpg,glass\nsub/../sub/b.jpg,glass;paper\nc.jpg,\n",
     ],
-    ids=["flags", "a spreadsheet's", "names", "a column more", "a row a label", "an absolute path below"],
+    ids=["flags", "a spreadsheet's", "names", "a column more", "a row per label", "an absolute path below"],
 )
 @pytest.mark.parametrize("below", ["", "photos", "images"])
 def test_tables_of_labels(tmp_path: Path, table: str, below: str) -> None:
@@ -361,7 +363,7 @@ def test_labels_csv_is_preferred_and_other_columns_are_for_groups(tmp_path: Path
         ("file,glass\nC:\\a.jpg,1\n", "leaves the dataset's folder"),
         ("file,glass\nsub/../../a.jpg,1\n", "leaves the dataset's folder"),
         ("file,glass\n,1\n", "line 2: names no photo"),
-        ("file,glass\na.jpg,1\na.jpg,0\n", "line 3: 'a.jpg' stands in line 2 too. Keep one"),
+        ("file,glass\na.jpg,1\na.jpg,0\n", "line 3: 'a.jpg' is in line 2 too. Keep one"),
         ("file,glass\na.jpg,1,1\n", "line 2: has 3 cells, the first line 2"),
         ("file,glass,glass\na.jpg,1,1\n", "line 1: has the column 'glass' twice"),
         ("file\na.jpg\n", "line 1: has no column of labels"),
@@ -374,7 +376,7 @@ def test_labels_csv_is_preferred_and_other_columns_are_for_groups(tmp_path: Path
         ("file,glass,paper\na.jpg,,0\nb.jpg,,1\n", "line 2: column 'glass' holds '', which is neither"),
         (
             "file,class,glass,paper,site\na.jpg,x,1,0,y\nb.jpg,y,,1,z\n",
-            "line 1: has labels' names in the column 'class' and 0 or 1 in glass, paper: two ways to read it. Rename",
+            "line 1: has label names in the column 'class' and 0 or 1 in glass, paper: two ways to read it. Rename",
         ),
     ],
 )
@@ -396,7 +398,7 @@ def test_columns_without_0_and_1_are_for_groups(tmp_path: Path) -> None:
     assert [fields["site"] for _, fields in layout.image_columns()] == ["x", ""]
 
 
-@pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"file,glass\n\xff.jpg,1\n", "no CSV text")])
+@pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"file,glass\n\xff.jpg,1\n", "not CSV text")])
 def test_tables_that_are_none(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "labels.csv").write_bytes(content)
     assert words in refusal(tmp_path)
@@ -505,7 +507,7 @@ def test_a_line_of_a_list_with_two_photos_means_that_beside_it(tmp_path: Path) -
 
 def test_its_own_split_is_not_taken_over_and_that_is_said(tmp_path: Path) -> None:
     yolo(tmp_path)
-    assert "of train, val together; the split they come with is not taken over" in recognise(tmp_path).recognised
+    assert "of train, val together; their own split is not used" in recognise(tmp_path).recognised
 
 
 def test_a_photo_that_is_turned_is_measured_upright(tmp_path: Path) -> None:
@@ -531,17 +533,17 @@ def test_labels_of_photos_that_are_not_there_are_missing_photos(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("2 0.5 0.5 0.5 0.5", "line 2: class 2 is none of the 2 names in"),
-        ("-1 0.5 0.5 0.5 0.5", "class -1 is none"),
-        ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is none"),
-        ("nan 0.5 0.5 0.5 0.5", "class nan is none"),
+        ("2 0.5 0.5 0.5 0.5", "line 2: class 2 is not one of the 2 names in"),
+        ("-1 0.5 0.5 0.5 0.5", "class -1 is not one"),
+        ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is not one"),
+        ("nan 0.5 0.5 0.5 0.5", "class nan is not one"),
         ("0 1.5 0.5 0.5 0.5", "line 2: 1.5 is outside 0 to 1"),
         ("0 -0.1 0.5 0.5 0.5", "-0.1 is outside 0 to 1"),
         ("0 nan 0.5 0.5 0.5", "nan is outside 0 to 1"),
         ("0 0.5 0.5 0.5", "3 numbers after the class are neither"),
         ("0 0.5 0.5 0.5 0.5 0.9", "5 numbers after the class are neither"),
         ("0", "0 numbers after the class are neither"),
-        ("can 0.5 0.5 0.5 0.5", "holds something that is no number"),
+        ("can 0.5 0.5 0.5 0.5", "holds something that is not a number"),
     ],
 )
 def test_bad_yolo_lines(tmp_path: Path, line: str, words: str) -> None:
@@ -563,16 +565,16 @@ def test_bad_yolo_lines(tmp_path: Path, line: str, words: str) -> None:
         ("train: /etc\nnames: [can]\n", "'train' is '/etc', which leaves"),
         ("path: /etc\ntrain: images/train\nnames: [can]\n", "'path' is '/etc', outside of"),
         ("path: [*x]\ntrain: images/train\nnames: [can]\n", "is not YAML"),
-        ("path: [1]\ntrain: images/train\nnames: [can]\n", "'path' is no path"),
-        ('path: "a\\0b"\ntrain: images/train\nnames: [can]\n', "'path' is no path"),
+        ("path: [1]\ntrain: images/train\nnames: [can]\n", "'path' is not a path"),
+        ('path: "a\\0b"\ntrain: images/train\nnames: [can]\n', "'path' is not a path"),
         ('train: "a\\0b"\nnames: [can]\n', "which leaves the dataset's folder"),
         ("train: ../images/trian\nnames: [can]\n", "'train' is 'images/trian', which is not there"),
         ("train: images/trian\nval: images/val\nnames: [can]\n", "'train' is 'images/trian', which is not there"),
-        ("train: {a: 1}\nnames: [can]\n", "'train' is no path"),
+        ("train: {a: 1}\nnames: [can]\n", "'train' is not a path"),
         ("train: labels/train\nnames: [can]\n", "no photo is in labels/train"),
         ("train: list.txt\nnames: [can]\n", "line 1 of 'list.txt' is '../x.jpg', which leaves"),
         ("train: etc.txt\nnames: [can]\n", "line 1 of 'etc.txt' is '/etc/x.jpg', which leaves"),
-        ("train: root.txt\nnames: [can]\n", "line 1 of 'root.txt' is './', which is no photo"),
+        ("train: root.txt\nnames: [can]\n", "line 1 of 'root.txt' is './', which is not a photo"),
         ("train: ../\nnames: [can]\n", "'train' is '../', which leaves the dataset's folder"),
         ("just text", "holds no keys"),
         ("names: [can\n", "is not YAML"),
@@ -695,7 +697,7 @@ def test_nothing_that_is_known_tells_what_was_looked_for(tmp_path: Path, names: 
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
-    assert "is no file of annotations" in refusal(text(tmp_path / "labels.txt", "a.jpg glass"))
+    assert "is not a file of annotations" in refusal(text(tmp_path / "labels.txt", "a.jpg glass"))
 
 
 # ── Materials ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -730,7 +732,7 @@ def test_a_label_without_a_material_names_the_mappings_that_know_it(tmp_path: Pa
 
 
 def test_one_material_is_too_few(mapping: MaterialMapping) -> None:
-    with pytest.raises(MappingError, match=r"the labels Jar come to 1 material\(s\)"):
+    with pytest.raises(MappingError, match=r"the labels Jar give 1 material\(s\)"):
         mapping_of_labels(mapping, ["Jar"], of_label)
 
 

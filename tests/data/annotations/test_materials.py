@@ -68,7 +68,7 @@ def test_a_spreadsheets_csv_with_byte_order_mark_and_crlf(tmp_path):
         ([("A", "glass"), ("", "paper")], "line 3: the category is empty. Name it or remove the line."),
         ([("A", "Glass"), ("B", "paper")], "line 2: 'Glass' cannot name a material. Use lower-case letters"),
         ([("A", "../glass"), ("B", "paper")], "line 2: '../glass' cannot name a material."),
-        ([("A", "glass"), ("B", "glass")], "maps to 1 material(s); a verdict needs at least two."),
+        ([("A", "glass"), ("B", "glass")], "maps to 1 material(s), but a verdict needs at least two"),
         ([], "maps to 0 material(s)"),
         *[
             ([("A", name), ("B", "glass")], f"'{name}' cannot name")
@@ -87,7 +87,7 @@ def test_bad_rows_are_refused_with_their_line(tmp_path, rows, words):
         (b"A,glass\nB,paper\n", "needs the columns"),
         (b"category;material\nA;glass\n", "needs the columns"),
         (b"category,material\nA\nB,glass\n", "line 2: category 'A' has an empty material."),
-        (b"category,material\nB\xe9,glass\n", "is no CSV text"),
+        (b"category,material\nB\xe9,glass\n", "is not CSV text"),
     ],
 )
 def test_unreadable_tables(tmp_path, content, words):
@@ -106,8 +106,8 @@ def test_category_without_a_material(tmp_path):
     with pytest.raises(MappingError) as caught:
         check_covers(mapping, ["Drink can", "Pop tab", "Glass bottle"], ANNOTATIONS)
     assert str(caught.value) == (
-        f"{ANNOTATIONS}: category 'Pop tab' has no material. Add a row to {tmp_path / 'm.csv'}, or give a mapping of "
-        "your own: -P materials=FILE.csv"
+        f"{ANNOTATIONS}: category 'Pop tab' has no material. Add a row to {tmp_path / 'm.csv'}, or give your own "
+        "mapping: -P materials=FILE.csv"
     )
 
 
@@ -123,7 +123,7 @@ def test_row_for_an_unknown_category_names_the_nearest(tmp_path):
     with pytest.raises(MappingError) as caught:
         check_covers(extra, iter(["Drink can", "Glass bottle"]), ANNOTATIONS)
     assert str(caught.value) == (
-        f"{tmp_path / 'm.csv'}: 'Glass bottles' is no category of {ANNOTATIONS}. "
+        f"{tmp_path / 'm.csv'}: 'Glass bottles' is not a category of {ANNOTATIONS}. "
         "Did you mean 'Glass bottle'? Correct or remove the row."
     )
 

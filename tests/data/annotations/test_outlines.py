@@ -1,4 +1,4 @@
-"""Outlines by photo: which ones are usable, how they are drawn, and that they are the ones prepare saw."""
+"""Outlines by photo: which ones are usable, how they are drawn, and how a prepared dataset keeps them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 import pytest
-from tests.factories import annotation, coco_dict, write_json, write_mapping
+from tests.factories import annotation, coco_dict, write_json
 
 from wastelens.data.annotations.coco import Annotation, Image, Outline, outline, read_coco
-from wastelens.data.annotations.outlines import AnnotatedOutlines, drawn_outline, read_outlines
-from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.errors import AnnotationsError, DatasetError
-from wastelens.system.digests import file_digest
+from wastelens.data.annotations.outlines import AnnotatedOutlines, drawn_outline, outlines_json
 
 MATERIAL_OF = {"Drink can": "aluminium", "Glass bottle": "glass"}
 
@@ -30,12 +27,9 @@ def test_drawn_outlines_are_shares_of_the_annotated_photo() -> None:
 
 
 def test_run_length_masks_are_traced() -> None:
-    mask = np.zeros((40, 20), dtype=int)
+    mask = np.zeros((40, 20), dtype=np.int64)
     mask[10:30, 5:15] = 1
-    flat = mask.T.ravel()  # column by column, as COCO has it
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    counts = np.diff([0, *ends, len(flat)]).tolist()
-    segmentation = msgspec.Raw(msgspec.json.encode({"size": [40, 20], "counts": counts}))
+    segmentation = msgspec.Raw(msgspec.json.encode(run_length(mask)))
     image = Image(0, "a.jpg", 20, 40)
     drawn = drawn_outline(outline(Annotation(0, 0, segmentation=segmentation), image), image, "paper")
     (polygon,) = drawn.polygons
@@ -70,33 +64,43 @@ def test_each_photo_has_its_usable_outlines_with_their_materials(tmp_path: Path)
         outlines.of("batch_1/000000.jpg")
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> PreparedDataset:
-    """As prepare leaves it, as far as outlines are concerned."""
-    source, folder = tmp_path / "litter", tmp_path / "prepared"
-    path = write_json(source / "annotations.json", litter())
-    folder.mkdir()
-    write_mapping(folder / "materials.csv")
-    manifest = {"source": str(source), "annotations_digest": file_digest(path)}
-    return PreparedDataset(folder, manifest, pd.DataFrame())
+def run_length(mask: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """A mask, 0 and 1 of (height, width), as COCO's run lengths, which go down the columns."""
+    flat = mask.T.ravel()
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    return {"size": list(mask.shape), "counts": np.diff([0, *ends, len(flat)]).tolist()}
 
 
-def test_outlines_are_read_from_what_was_prepared(dataset: PreparedDataset) -> None:
-    outlines = read_outlines(dataset)
-    assert [material for _, material in outlines.of("batch_1_000000.jpg")] == ["glass", "aluminium"]
-
-
-def test_changed_or_missing_annotations_are_refused_in_one_line(dataset: PreparedDataset) -> None:
-    path = Path(dataset.manifest["source"]) / "annotations.json"
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_outlines_that_are_kept_are_those_of_the_annotations(tmp_path: Path, reverse: bool) -> None:
     content = litter()
-    content["annotations"][0]["segmentation"][0][0] = 5.0
-    write_json(path, content)
-    with pytest.raises(DatasetError, match=r"is not the file that the dataset was prepared from\. Restore") as changed:
-        read_outlines(dataset)
-    path.unlink()
-    with pytest.raises(DatasetError, match=r"cannot be read \(No such file.*\)\. Restore") as missing:
-        read_outlines(dataset)
-    for error in (changed, missing):
-        assert not isinstance(error.value, AnnotationsError)
-        assert str(path) in str(error.value)
-        assert "\n" not in str(error.value)
+    mask = np.zeros((48, 64), dtype=np.int64)
+    mask[10:30, 5:15] = 1
+    content["annotations"] += [
+        annotation(4, 12, 1) | {"segmentation": run_length(mask), "iscrowd": 1},
+        annotation(5, 11, 0) | {"segmentation": [[0.1, 0.30000000000000004, 1e-7, 47.99999999, 63.3, 70.25]]},
+        annotation(6, 11, 1) | {"segmentation": [[float("nan")] * 6]},
+    ]
+    annotated = read_coco(write_json(tmp_path / "annotations.json", content))
+    names = ["batch_1_000000.jpg", "batch_1_000001.jpg", "batch_2_sub_000002.jpg"]
+    kept = outlines_json(annotated, names)
+    if reverse:
+        for part in ("images", "annotations", "categories"):
+            content[part].reverse()
+        assert outlines_json(read_coco(write_json(tmp_path / "annotations.json", content)), names[::-1]) == kept
+    (tmp_path / "outlines.json").write_bytes(kept)
+    both = [AnnotatedOutlines(one, MATERIAL_OF) for one in (annotated, read_coco(tmp_path / "outlines.json"))]
+    for name in names:
+        of = [outlines.of(name) for outlines in both]
+        assert [material for _, material in of[0]] == [material for _, material in of[1]]
+        for (before, _), (after, _) in zip(*of, strict=True):
+            assert (before.rle, before.area_share) == (after.rle, after.area_share)
+            assert all(np.array_equal(*pair) for pair in zip(before.polygons, after.polygons, strict=True))
+        assert len({(outlines.image(name).width, outlines.image(name).height) for outlines in both}) == 1
+    assert [len(both[1].of(name)) for name in names] == [2, 1, 1]
+
+
+def test_only_some_photos_outlines_are_kept(tmp_path: Path) -> None:
+    annotated = read_coco(write_json(tmp_path / "annotations.json", litter()))
+    (tmp_path / "outlines.json").write_bytes(outlines_json(annotated, ["batch_1_000000.jpg"]))
+    assert [image.file_name for image in read_coco(tmp_path / "outlines.json").images] == ["batch_1_000000.jpg"]

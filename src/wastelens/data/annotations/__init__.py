@@ -1,1 +1,1 @@
-"""Annotations: the layouts they come in, COCO, materials and outlines."""
+"""Annotations: their layouts, COCO, materials and outlines."""

@@ -17,15 +17,15 @@ import numpy.typing as npt
 from wastelens.data.annotations.materials import label_name
 from wastelens.errors import AnnotationsError
 
-# JSON knows no NaN or Infinity, yet Python's own writer emits them: they become null and are judged per outline.
-# Texts are matched first, so that one within a text is left alone.
+# JSON has no NaN or Infinity, but Python's own writer emits them: they become null, and outlines are checked for null.
+# Strings are matched first, so that a NaN inside a string is left alone.
 _TEXTS_AND_NOT_JSON_NUMBERS = re.compile(rb'("(?:[^"\\]|\\.)*+")|-?(?:NaN|Infinity)')
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-# Far beyond any camera; larger numbers are damage, and would overflow areas.
+# Far beyond any camera; larger numbers are corrupt and would overflow areas.
 LARGEST_COORDINATE_PX = 1e6
-LARGEST_MASK_PX = 500_000_000  # a mask takes a byte a pixel while it is drawn
+LARGEST_MASK_PX = 500_000_000  # a mask takes a byte per pixel while it is drawn
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
@@ -46,7 +46,7 @@ class Category(msgspec.Struct, frozen=True, gc=False):
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):
-    """One object. ``segmentation`` stays raw json until somebody asks for the outline."""
+    """One object. ``segmentation`` stays raw JSON until its outline is needed."""
 
     image_id: int
     category_id: int
@@ -66,11 +66,11 @@ class CocoDataset:
     """A checked COCO file: ids are unique, every annotation refers to a known image and category.
 
     Attributes:
-        path: the file, or what another layout's annotations were read from.
+        path: the file, or the file or folder of another layout's annotations.
         images: the photos.
-        annotations: what they show.
+        annotations: the objects on them.
         categories: the kinds of litter.
-        has_outlines: whether outlines are annotated at all: of class folders, say, nobody expects them.
+        has_outlines: whether the layout has outlines at all; class folders have none.
     """
 
     path: Path
@@ -82,12 +82,12 @@ class CocoDataset:
 
 @dataclass(frozen=True)
 class Outline:
-    """What an annotation's segmentation says, in the annotated photo's pixels.
+    """An annotation's segmentation, in the annotated photo's pixels.
 
     Attributes:
-        polygons: each (points, 2) as x, y; empty for run-length encodings.
-        rle: the run-length encoding as pycocotools takes it, or None.
-        area_share: the share of the photo it covers, 0 to 1.
+        polygons: each float (points, 2), x and y; empty for run-length encodings.
+        rle: the run-length encoding in pycocotools' form, or None.
+        area_share: the fraction of the photo it covers, 0 to 1.
         problem: why the outline cannot be used, or "".
     """
 
@@ -110,7 +110,7 @@ def read_coco(path: Path) -> CocoDataset:
         raise AnnotationsError(f"{path}: 'images' is empty. Give annotations of at least one photo.")
     _check_references(path, content)
     check_names(path, content.images)
-    # Outer spaces are an exporter's slip, and a mapping's rows are read without theirs.
+    # Outer spaces are an exporter's mistake; the rows of a mapping are stripped too.
     categories = [msgspec.structs.replace(category, name=label_name(category.name)) for category in content.categories]
     return CocoDataset(path, tuple(content.images), tuple(content.annotations), tuple(categories))
 
@@ -122,7 +122,7 @@ def _bytes_of(path: Path) -> bytes:
         raise AnnotationsError(f"{path}: there is no such file. A dataset folder needs annotations.json.") from None
     except OSError as error:
         raise AnnotationsError(
-            f"{path}: cannot be read ({error.strerror}). Mend the file or its permissions."
+            f"{path}: cannot be read ({error.strerror}). Repair the file or its permissions."
         ) from None
     raw = raw.removeprefix(codecs.BOM_UTF8)
     if not raw.strip():
@@ -137,11 +137,11 @@ def _decode(path: Path, raw: bytes) -> _File:
     except msgspec.ValidationError as error:
         raise _not_coco(path, error) from None
     except _NOT_READABLE as error:
-        mended = _without_nan(raw)
-        if mended == raw:
+        without_nan = _without_nan(raw)
+        if without_nan == raw:
             raise _not_json(path, error) from None
     try:
-        return decoder.decode(mended)
+        return decoder.decode(without_nan)
     except msgspec.ValidationError as error:
         raise _not_coco(path, error) from None
     except _NOT_READABLE as error:
@@ -188,10 +188,10 @@ def _check_references(path: Path, content: _File) -> None:
 
 
 def check_names(path: Path, images: list[Image]) -> None:
-    """Demand that photos lie below the dataset's folder, and that no two become one flat name.
+    """Refuse photos outside of the dataset's folder, and two photos with the same flat name.
 
     Raises:
-        AnnotationsError: one line that names ``path`` and the photo.
+        AnnotationsError: naming ``path`` and the photo.
     """
     for image in images:
         _check_file_name(path, image)
@@ -210,7 +210,7 @@ def _check_file_name(path: Path, image: Image) -> None:
 
 
 def flat_name(file_name: str) -> str:
-    """``batch_1/000006.jpg`` → ``batch_1_000006.jpg``."""
+    """Return ``batch_1_000006.jpg`` for ``batch_1/000006.jpg``."""
     return "_".join(PurePosixPath(file_name.replace("\\", "/")).parts)
 
 
@@ -226,7 +226,7 @@ def _check_flat_names(path: Path, images: list[Image]) -> None:
 
 
 def image_columns(path: Path) -> list[dict[str, Any]]:
-    """The images with all their fields, as grouping by a column of one's own needs them."""
+    """Read the images with all their fields, for ``group_by=COLUMN``."""
 
     class _Images(msgspec.Struct):
         images: list[dict[str, Any]]
@@ -236,7 +236,7 @@ def image_columns(path: Path) -> list[dict[str, Any]]:
 
 
 def outline(annotation: Annotation, image: Image) -> Outline:
-    """Decode one annotation's segmentation; a broken one comes back with its ``problem``."""
+    """Decode an annotation's segmentation; one that cannot be used is returned with its ``problem``."""
     try:
         segmentation = msgspec.json.decode(annotation.segmentation)
     except _NOT_READABLE as error:
@@ -277,7 +277,7 @@ def _is_finite(number: object) -> bool:
 
 
 def _within(polygon: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The part of a polygon inside the photo, perhaps empty (Sutherland & Hodgman 1974); polygon: (points, 2)."""
+    """Clip a polygon, (points, 2), to the photo; the result may be empty (Sutherland & Hodgman 1974)."""
     for axis in (0, 1):
         for sign, limit in ((1.0, 0.0), (-1.0, -size[axis])):
             depth = sign * polygon[:, axis] - limit
@@ -295,7 +295,7 @@ def _within(polygon: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> 
 
 
 def polygon_area(polygon: npt.NDArray[np.float64]) -> float:
-    """Area in square pixels by the shoelace formula; polygon: (points, 2)."""
+    """Return the area of a polygon, (points, 2), in square pixels by the shoelace formula."""
     x, y = polygon[:, 0], polygon[:, 1]
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
@@ -319,8 +319,8 @@ def _run_length_outline(segmentation: dict[str, Any], image: Image) -> Outline:
 
 
 def _run_length_problem(segmentation: dict[str, Any], size: list[int]) -> str:
-    """Why a run-length encoding cannot be of a photo of this (height, width), or "": pycocotools checks nothing."""
-    counts, pixels = segmentation.get("counts"), size[0] * size[1]
+    """Return why a run-length encoding does not fit a photo of this (height, width), or ""."""
+    counts, pixels = segmentation.get("counts"), size[0] * size[1]  # checked here: pycocotools checks nothing
     if segmentation.get("size") != size:
         return f"its run-length encoding has size {segmentation.get('size')}, the photo has {size}"
     if pixels > LARGEST_MASK_PX:
@@ -334,7 +334,7 @@ def _run_length_problem(segmentation: dict[str, Any], size: list[int]) -> str:
 
 
 def _counts_of(text: str) -> list[int]:
-    """Run lengths from COCO's text of them: 5 bits a character, from the third on differences; [] if broken."""
+    """Decode COCO's text of run lengths: 5 bits per character, differences from the third on; [] if it is broken."""
     counts: list[int] = []
     number, shift = 0, 0
     for code in (ord(character) - 48 for character in text):
@@ -352,7 +352,7 @@ def _counts_of(text: str) -> list[int]:
 
 
 def annotations_by_image(dataset: CocoDataset) -> Iterator[tuple[Image, list[Annotation]]]:
-    """Each image with its annotations, in the file's order of images."""
+    """Yield each image with its annotations, in the file's order of images."""
     of_image: dict[int, list[Annotation]] = {image.id: [] for image in dataset.images}
     for annotation in dataset.annotations:
         of_image[annotation.image_id].append(annotation)

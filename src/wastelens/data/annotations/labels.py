@@ -1,4 +1,4 @@
-"""From COCO annotations to tables: which materials each photo shows, and which objects."""
+"""Turn annotations into tables of the materials and objects that each photo shows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class AnnotatedPhotos:
     """A dataset's annotations as tables.
 
     Attributes:
-        labels: one row a photo: file_name, image_id, source_file, width, height (annotated, pixels), then a 0/1
-            column a material.
-        objects: one row an object: file_name, annotation_id, category, supercategory, material, area_share (0–1;
+        labels: one row per photo: file_name, image_id, source_file, width, height (annotated, pixels), then a 0/1
+            column per material.
+        objects: one row per object: file_name, annotation_id, category, supercategory, material, area_share (0–1;
             NaN where the outline cannot be used), iscrowd.
         problems: file_name, source_file, annotation_id, problem.
     """
@@ -32,10 +32,10 @@ class AnnotatedPhotos:
 
 
 def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
-    """Tables of photos, objects and problems, photos sorted by file name, whatever the json's order.
+    """Return tables of photos, objects and problems, sorted by file name whatever the order of the JSON.
 
-    An annotation whose outline cannot be used still tells what the photo shows: its label is kept, its outline is
-    left out and listed.
+    An annotation whose outline cannot be used still labels the photo: its label is kept, its outline is left out and
+    listed.
 
     Raises:
         AnnotationsError: every photo is annotated with an impossible size.
@@ -93,18 +93,18 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
 
 
 def problem_row(file_name: str, source_file: str, problem: str, annotation_id: int | str = "") -> tuple[str, ...]:
-    """One line of problems.csv."""
+    """Return a row of problems.csv."""
     return (file_name, source_file, str(annotation_id), problem)
 
 
 def problem_frame(rows: list[tuple[str, ...]]) -> pd.DataFrame:
-    """problems.csv, sorted."""
+    """Return the table problems.csv, sorted."""
     frame = pd.DataFrame(rows, columns=["file_name", "source_file", "annotation_id", "problem"], dtype=str)
     return frame.sort_values(["file_name", "annotation_id", "problem"], ignore_index=True)
 
 
 def misfit(annotated: tuple[int, int], real: tuple[int, int]) -> str:
-    """Why outlines may lie wrongly on a photo: its shape is not the annotated one. Sizes are (width, height)."""
+    """Return why outlines may not fit a photo of another aspect ratio, or ""; sizes are (width, height)."""
     ratio = (annotated[0] / annotated[1]) / (real[0] / real[1])
     if 1 / (1 + ASPECT_TOLERANCE) <= ratio <= 1 + ASPECT_TOLERANCE:
         return ""

@@ -1,4 +1,8 @@
-"""What all layouts have in common, and what those without COCO annotations share."""
+"""The base of all layouts, their registry, and helpers for those without COCO annotations.
+
+To add a layout, write one file in ``layouts/``: a subclass of :class:`Layout` with ``@LAYOUTS.register(kind)``. It is
+found, named in messages and tested by the contract test without being listed anywhere else.
+"""
 
 from __future__ import annotations
 
@@ -8,49 +12,84 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.annotations.coco import Annotation, Category, CocoDataset, Image, check_names
 from wastelens.data.photos.files import files_below, find_photo, upright_sizes
 from wastelens.errors import DatasetError
+from wastelens.system.arrays import FloatArray
+from wastelens.system.registry import Registry
 
 COCO = "coco"
-OWN_SPLIT = "the split they come with is not taken over, prepare makes one without leaks"
+OWN_SPLIT = "their own split is not used, prepare makes one without leaks"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")  # in lower case
-_NAMED = 5  # spelled out where many are meant
-
-FloatArray = npt.NDArray[np.float64]
+_FIRST = 5  # named in a message where there are many
 
 
 @dataclass(frozen=True)
 class Layout(ABC):
-    """A dataset as it was recognised; nothing of its content is read before it is asked for.
+    """A dataset of a recognised layout; its content is read on demand.
 
     Attributes:
-        kind: the layout's name, as the manifest of a prepared dataset keeps it.
-        root: the folder that photos' names are relative to.
+        root: the folder that the photos' names are relative to.
+        kind: the layout's name, which the manifest of a prepared dataset keeps.
+        title: the layout's name in messages.
+        suffixes: of the file of annotations that can be named in place of its folder; none where there is no such file.
+        is_last_resort: whether the layout is considered only where no other one accounts for the folders.
     """
 
     root: Path
     kind: ClassVar[str]
+    title: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    is_last_resort: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def find(cls, folder: Path) -> Sequence[Self]:
+        """Return the datasets of this layout in a folder, usually none or one.
+
+        Raises:
+            DatasetError: there is one, but it cannot be used.
+            OSError: the folder cannot be read.
+        """
+
+    @classmethod
+    def of_file(cls, file: Path) -> Self:
+        """Return the dataset of a file of annotations; only for layouts with ``suffixes``."""
+        raise NotImplementedError(f"{cls.__name__} has no file of annotations")
+
+    @classmethod
+    @abstractmethod
+    def sought(cls, folder: Path) -> str:
+        """Return what a folder would need to be of this layout, to follow "no" in a message."""
 
     @property
     @abstractmethod
     def annotations(self) -> Path:
-        """The file of annotations, the first of several; the folder where folders are the annotations."""
+        """The file of annotations, the first of several, or the folder where its folders are the annotations."""
 
     @property
     @abstractmethod
     def recognised(self) -> str:
-        """What was recognised, as part of a sentence."""
+        """The recognised dataset, as part of a sentence."""
+
+    @property
+    def tells_labels(self) -> bool:
+        """Whether it tells labels at all; False for a list of photos with other columns."""
+        return True
+
+    @property
+    def accounts_for_folders(self) -> bool:
+        """Whether the folders that photos are in need no other explanation, such as being classes."""
+        return True
 
     @abstractmethod
     def read(self) -> CocoDataset:
-        """Read and check it.
+        """Read and check the annotations.
 
         Raises:
             AnnotationsError: one line that names file and record.
@@ -59,7 +98,7 @@ class Layout(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """A digest that changes when the annotations do.
+        """Return a digest that changes when the annotations do.
 
         Raises:
             OSError: they cannot be read.
@@ -67,20 +106,27 @@ class Layout(ABC):
 
     @abstractmethod
     def of_label(self, label: str) -> str:
-        """A label and where it stands, as the subject of a sentence."""
+        """Return a label and where it was found, as the subject of a sentence."""
+
+    def label_files(self) -> list[Path]:
+        """Return the files and folders that tell the labels: as long as none of them changes, the digest does not."""
+        return [self.annotations]
 
     def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
-        """Photos' flat names with what else is told of them, for groups by a column; one photo may come repeatedly."""
+        """Return photos' flat names with their other columns, for ``group_by=COLUMN``; a photo may have several."""
         return []
+
+
+LAYOUTS: Registry[type[Layout]] = Registry("layout", "wastelens.data.annotations.layouts")
 
 
 @dataclass(frozen=True)
 class Marked:
-    """An object on a photo.
+    """An annotated object on a photo.
 
     Attributes:
         label: its category.
-        outline: polygon, float (points, 2) in shares of the upright photo's width and height; None without one.
+        outline: polygon, float (points, 2), in fractions of the upright photo's width and height; None without one.
     """
 
     label: str
@@ -88,13 +134,13 @@ class Marked:
 
 
 def assemble(path: Path, root: Path, photos: Mapping[str, Sequence[Marked]], *, has_outlines: bool) -> CocoDataset:
-    """A dataset of photos and what is marked on them, photos and labels sorted by name; sizes come from the headers.
+    """Return a dataset of photos and their objects, both sorted by name; sizes are read from the photos' headers.
 
     Args:
-        path: what messages name.
-        root: folder of the photos, which may lie in its photos/ or images/.
+        path: the path to name in messages.
+        root: the folder of the photos, which may be in its photos/ or images/.
         photos: file name below the root, with forward slashes → its objects.
-        has_outlines: whether outlines are marked at all.
+        has_outlines: whether the layout has outlines at all.
 
     Raises:
         AnnotationsError: two names become one flat name.
@@ -117,7 +163,7 @@ def assemble(path: Path, root: Path, photos: Mapping[str, Sequence[Marked]], *, 
 
 
 def _segmentation(marked: Marked, image: Image) -> msgspec.Raw:
-    """COCO's polygon in pixels, as json."""
+    """Return COCO's polygon, in pixels, as JSON."""
     if marked.outline is None:
         return msgspec.Raw(b"null")
     pixels = marked.outline * np.array([image.width, image.height])
@@ -125,7 +171,7 @@ def _segmentation(marked: Marked, image: Image) -> msgspec.Raw:
 
 
 def name_below(root: Path, name: str) -> str | None:
-    """A file name as it is relative to a folder, with forward slashes; '.' is the folder, None is outside of it."""
+    """Return a file name relative to a folder, with forward slashes; '.' is the folder, None is outside of it."""
     slashed = name.replace("\\", "/")
     if "\0" in name or (PureWindowsPath(name).drive and not Path(name).is_absolute()):
         return None
@@ -135,10 +181,10 @@ def name_below(root: Path, name: str) -> str | None:
 
 
 def names_below(root: Path, folder: str, suffixes: frozenset[str]) -> Iterator[str]:
-    """Names below the root, with forward slashes, of all files with these suffixes in one of its folders, at any depth.
+    """Yield the files with these suffixes in one of the root's folders, at any depth, named below the root with "/".
 
     Raises:
-        DatasetError: a folder that cannot be read.
+        DatasetError: a folder cannot be read.
     """
     for path, error in files_below(root / folder) if (root / folder).is_dir() else ():
         if error is not None:
@@ -148,19 +194,19 @@ def names_below(root: Path, folder: str, suffixes: frozenset[str]) -> Iterator[s
 
 
 def split_folders(names: Iterable[str]) -> list[str]:
-    """Those that are called as splits are, in any case, in the order of ``SPLIT_NAMES``."""
+    """Return the names that are a split's, in upper or lower case, in the order of ``SPLIT_NAMES``."""
     of_splits = (name for name in names if name.lower() in SPLIT_NAMES)
     return sorted(of_splits, key=lambda name: (SPLIT_NAMES.index(name.lower()), name))
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}".encode("utf-8", "backslashreplace").decode()
+def first_names(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - _FIRST:,} more" if len(names) > _FIRST else ""
+    return f"{', '.join(names[:_FIRST])}{more}".encode("utf-8", "backslashreplace").decode()
 
 
 def combined_digest(parts: Iterable[tuple[str, str]]) -> str:
-    """One digest of names and of what each of them has, BLAKE2b of 128 bits in hexadecimal."""
+    """Return one digest of pairs of name and content: BLAKE2b, 128 bits, in hexadecimal."""
     digest = blake2b(digest_size=16)
     for name, content in parts:
         digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
@@ -168,10 +214,10 @@ def combined_digest(parts: Iterable[tuple[str, str]]) -> str:
 
 
 def refuse_unwritable(folder: Path, names: Iterable[str]) -> None:
-    """Refuse file names that are no text: no table can hold them.
+    """Refuse file names that are not text, as no table can hold them.
 
     Raises:
-        DatasetError: the first such name.
+        DatasetError: naming the first such file.
     """
     for name in names:
         try:

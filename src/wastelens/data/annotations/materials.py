@@ -1,4 +1,4 @@
-"""Which material a category of litter is made of: a table, with a reason for each doubtful row."""
+"""The mapping from categories of litter to materials, with a reason for each doubtful row."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from wastelens.errors import MappingError, did_you_mean
 _MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 COLUMNS = ("category", "material", "reason")
 MAPPING_FILE = "materials.csv"  # of a prepared dataset
-# The other columns of the prepared tables, and what is counted beside the materials in the run's metrics.
+# The other columns of the prepared tables, and parts of metric names beside the materials.
 _OTHER_COLUMNS = ("control", "file_name", "fold", "group", "height", "image_id", "photo_index", "source_file", "width")
-# explain_gradcam_energy_low is an interval's end, explain_gradcam_energy_over_centre a score.
+# explain_gradcam_energy_low is the end of an interval, explain_gradcam_energy_over_centre a score.
 _PARTS_OF_METRICS = ("left_out", "low", "high", "chance", "over_centre")
 _ENDS_OF_INTERVALS = ("_low", "_high")
 RESERVED_NAMES = frozenset({*_OTHER_COLUMNS, *_PARTS_OF_METRICS, "split", "train", "val", "test"})
@@ -26,7 +26,7 @@ RESERVED_NAMES = frozenset({*_OTHER_COLUMNS, *_PARTS_OF_METRICS, "split", "train
 
 @dataclass(frozen=True)
 class MaterialMapping:
-    """Category name → material name, the materials in their order (that of first appearance), the doubts' reasons."""
+    """Category → material, the materials in order of first appearance, and category → reason for the doubtful ones."""
 
     path: Path
     material_of: dict[str, str]
@@ -35,7 +35,7 @@ class MaterialMapping:
 
 
 def label_name(text: str) -> str:
-    """A label as it is compared: without outer spaces, accents composed (NFC), as macOS decomposes file names."""
+    """Return a label as it is compared: stripped, with composed accents (NFC), as macOS decomposes file names."""
     return unicodedata.normalize("NFC", text).strip()
 
 
@@ -43,7 +43,7 @@ def read_mapping(path: Path) -> MaterialMapping:
     """Read ``category,material[,reason]`` rows.
 
     Raises:
-        MappingError: no such file, no such columns, a repeated category, an empty or unusable material.
+        MappingError: the file or a column is missing, a category is repeated, or a material is empty or not usable.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -54,14 +54,14 @@ def read_mapping(path: Path) -> MaterialMapping:
     except OSError as error:
         raise MappingError(f"{path}: the material mapping cannot be read ({error.strerror}).") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise MappingError(f"{path}: the material mapping is no CSV text ({error}). Save it as UTF-8 CSV.") from None
+        raise MappingError(f"{path}: the material mapping is not CSV text ({error}). Save it as UTF-8 CSV.") from None
     material_of: dict[str, str] = {}
     for line, row in rows:
         _check_row(path, line, row["category"], row["material"], material_of)
         material_of[row["category"]] = row["material"]
     materials = tuple(dict.fromkeys(material_of.values()))
     if len(materials) < 2:
-        raise MappingError(f"{path}: maps to {len(materials)} material(s); a verdict needs at least two.")
+        raise MappingError(f"{path}: maps to {len(materials)} material(s), but a verdict needs at least two. Add rows.")
     reasons = {row["category"]: row["reason"] for _, row in rows}
     return MaterialMapping(path, material_of, materials, reasons)
 
@@ -77,46 +77,46 @@ def _check_row(path: Path, line: int, category: str, material: str, known: dict[
     if not _MATERIAL_NAME.fullmatch(material) or reserved:
         raise MappingError(
             f"{path}, line {line}: '{material}' cannot name a material. Use lower-case letters, digits and _, "
-            f"none of {', '.join(sorted(RESERVED_NAMES))}, and no name that ends on _low or _high."
+            f"none of {', '.join(sorted(RESERVED_NAMES))}, and no name that ends in _low or _high."
         )
 
 
 def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotations: Path) -> None:
-    """Demand that the mapping and the annotations' categories are the same set.
+    """Check that the mapping and the annotations have the same categories.
 
     Raises:
-        MappingError: a category without a material, or a row for a category that does not exist.
+        MappingError: a category has no material, or a row is for a category that does not exist.
     """
     names = list(categories)
     for name in names:
         if name not in mapping.material_of:
             raise MappingError(
-                f"{annotations}: category '{name}' has no material. Add a row to {mapping.path}, or give a mapping of "
-                "your own: -P materials=FILE.csv"
+                f"{annotations}: category '{name}' has no material. Add a row to {mapping.path}, or give your own "
+                "mapping: -P materials=FILE.csv"
             )
     for name in mapping.material_of:
         if name not in names:
             hint = did_you_mean(name, names)
             raise MappingError(
-                f"{mapping.path}: '{name}' is no category of {annotations}.{hint} Correct or remove the row."
+                f"{mapping.path}: '{name}' is not a category of {annotations}.{hint} Correct or remove the row."
             )
 
 
 def mapping_of_labels(
     mapping: MaterialMapping, labels: Sequence[str], of_label: Callable[[str], str], others: Sequence[Path] = ()
 ) -> MaterialMapping:
-    """What a mapping says of these labels; a label may be a material's own name, and rows of no label are left out.
+    """Return the part of a mapping that these labels need; a label may also be the name of a material.
 
-    Only materials that the labels have are kept, in the mapping's order.
+    Only materials that occur are kept, in the mapping's order.
 
     Args:
-        mapping: as it was read.
-        labels: those that occur.
-        of_label: a label → it and where it stands, as the subject of a sentence.
-        others: mapping files to point to, where they have a material for every label.
+        mapping: the whole mapping.
+        labels: the labels that occur.
+        of_label: returns a label and where it was found, as the subject of a sentence.
+        others: mapping files to suggest, if they have a material for every label.
 
     Raises:
-        MappingError: a label without a material, or labels of fewer than two materials.
+        MappingError: a label has no material, or the labels have fewer than two materials.
     """
     known = {**{material: material for material in mapping.materials}, **mapping.material_of}
     unknown = [label for label in labels if label not in known]
@@ -129,7 +129,8 @@ def mapping_of_labels(
     if len(materials) < 2:
         named = ", ".join(labels) or "(none at all)"
         raise MappingError(
-            f"{mapping.path}: the labels {named} come to {len(materials)} material(s); a verdict needs at least two."
+            f"{mapping.path}: the labels {named} give {len(materials)} material(s), but a verdict needs at least two. "
+            "Add photos with other labels, or correct the mapping."
         )
     order = [*mapping.material_of, *labels]
     rows = sorted(labels, key=lambda label: (materials.index(known[label]), order.index(label)))
@@ -138,13 +139,13 @@ def mapping_of_labels(
 
 
 def mapping_frame(mapping: MaterialMapping) -> pd.DataFrame:
-    """The table of a mapping's rows, among them those of labels that are called as their material."""
+    """Return a mapping as a table; labels that are named like their material have rows too."""
     rows = [(label, material, mapping.reasons[label]) for label, material in mapping.material_of.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _covering(files: Sequence[Path], labels: Sequence[str]) -> str:
-    """``, or give -P materials=NAME, …`` where a mapping has a material for every label."""
+    """Return ``, or give -P materials=NAME, …`` for the mappings that have a material for every label."""
     mappings = ((file.stem, read_mapping(file)) for file in files)
     names = [name for name, one in mappings if {*labels} <= {*one.material_of, *one.materials}]
     return f", or give -P materials={' or '.join(names)}, which knows them all" if names else ""

@@ -1,26 +1,24 @@
-"""Which layout a folder or a file of annotations has; one, or an error that tells what was looked for and found."""
+"""Recognise the layout of a folder or of a file of annotations; raise an error where none or several fit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from wastelens.data.annotations import class_folders, coco_files, yolo
-from wastelens.data.annotations import label_csv as label_table
-from wastelens.data.annotations.layout import Layout, listed
+from wastelens.data.annotations.layout import LAYOUTS, Layout, first_names
 from wastelens.errors import DatasetError
 
 
 def recognise(place: Path) -> Layout:
-    """The layout of a dataset.
+    """Return the layout of a dataset.
 
-    Folders are classes only where no file tells what the photos show: the photos of annotations lie in folders too.
+    Folders count as classes only where no file tells what the photos show: annotated photos are in folders too.
 
     Args:
         place: its folder, or its file of annotations.
 
     Raises:
-        DatasetError: none or two of them, or a folder of them cannot be used.
+        DatasetError: no layout fits, several fit, or a folder cannot be read.
     """
     if place.is_file():
         return _of_file(place)
@@ -36,30 +34,29 @@ def recognise(place: Path) -> Layout:
 
 
 def _of_file(file: Path) -> Layout:
-    suffix = file.suffix.lower()
-    if suffix == ".json":
-        return coco_files.of_file(file)
-    if suffix == ".csv":
-        return label_table.of_file(file)
-    if suffix in (".yaml", ".yml"):
-        return yolo.of_file(file)
-    raise DatasetError(
-        f"{file} is no file of annotations. Give a .json (COCO), .csv (labels) or .yaml (YOLO), or a folder."
-    )
+    for layout in LAYOUTS.parts.values():
+        if file.suffix.lower() in layout.suffixes:
+            return layout.of_file(file)
+    known = ", ".join(f"{one.suffixes[0]} ({one.title})" for one in LAYOUTS.parts.values() if one.suffixes)
+    raise DatasetError(f"{file} is not a file of annotations. Give one of {known}, or a folder.")
 
 
 def _candidates(folder: Path) -> list[Layout]:
-    """All that a folder can be read as."""
-    tables = label_table.look(folder)
-    of_labels = [table for table in tables if table.tells_labels()]
-    found: list[Layout] = [*coco_files.look(folder), *yolo.look(folder), *of_labels]
-    if found == of_labels and not any("/" in table.first_photo() for table in of_labels):
-        found += class_folders.look(folder)
-    return found or list(tables)  # a table that tells no labels, where there is nothing else, says what it lacks
+    """Return every way to read a folder."""
+    last_resorts = [layout for layout in LAYOUTS.parts.values() if layout.is_last_resort]
+    candidates = _found(folder, (layout for layout in LAYOUTS.parts.values() if not layout.is_last_resort))
+    with_labels = [one for one in candidates if one.tells_labels]
+    if not any(one.accounts_for_folders for one in with_labels):
+        with_labels += _found(folder, last_resorts)
+    return with_labels or candidates  # a list without labels is refused, with what it lacks, where it is all there is
+
+
+def _found(folder: Path, layouts: Iterable[type[Layout]]) -> list[Layout]:
+    return [one for layout in layouts for one in layout.find(folder)]
 
 
 def _ambiguous(place: Path, found: Sequence[Layout]) -> DatasetError:
-    # Of annotations in several files, naming one would leave out the others.
+    # Where annotations are in several files, naming one would leave out the others.
     files = [one.annotations for one in found if one.annotations.is_file() and _of_file(one.annotations) == one]
     name = (
         f"Name the file that is meant, such as dataset={files[0]}, or move the others" if files else "Move all but one"
@@ -70,10 +67,8 @@ def _ambiguous(place: Path, found: Sequence[Layout]) -> DatasetError:
 
 def _nothing(place: Path) -> DatasetError:
     entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
-    empty = class_folders.without_photos(place)
+    missing = ", ".join(f"no {layout.sought(place)}" for layout in LAYOUTS.parts.values())
     return DatasetError(
-        f"{place} has no {coco_files.ANNOTATIONS} nor another COCO file (also looked for in annotations/, train/ and "
-        f"valid/), no CSV with a column {label_table.FILE_COLUMNS[0]} or the like, no {yolo.DATA_FILES[0]} (YOLO), and "
-        f"no two class folders with photos{f' (without one: {listed(empty)})' if empty else ''}. It holds "
-        f"{listed(entries) or 'nothing'}. Put the annotations there, or correct the path."
+        f"{place} holds no dataset of a known layout: {missing}. It holds {first_names(entries) or 'nothing'}. Put the "
+        "annotations there, or correct the path."
     )

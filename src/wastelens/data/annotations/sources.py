@@ -1,4 +1,4 @@
-"""Find the dataset that was asked for: TACO, the built-in sample, or a folder of the user's own."""
+"""Find the raw data of a dataset: TACO, the built-in sample, or a folder of the user."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wastelens.data.annotations.coco_files import ANNOTATIONS
 from wastelens.data.annotations.layout import Layout
+from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
 from wastelens.data.annotations.recognise import recognise
 from wastelens.data.photos.files import find_photo
 from wastelens.data.sample import render_sample
@@ -21,12 +21,12 @@ NAMED = ("auto", "taco", "sample")
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Where a dataset lies, and in a line of text what it is.
+    """The place of raw data, and a sentence about it.
 
     Attributes:
-        name: of the prepared dataset.
-        place: its folder, or its file of annotations where that was named.
-        summary: a sentence.
+        name: name of the prepared dataset.
+        place: its folder, or its file of annotations if that was named.
+        summary: the sentence.
     """
 
     name: str
@@ -35,10 +35,10 @@ class DatasetSource:
 
     @cached_property
     def layout(self) -> Layout:
-        """How the dataset lies there.
+        """The layout of the raw data.
 
         Raises:
-            DatasetError: there is none, or more than one.
+            DatasetError: no layout fits, or several do.
         """
         return recognise(self.place)
 
@@ -49,23 +49,23 @@ class DatasetSource:
 
     @property
     def folder(self) -> Path:
-        """The folder that photos' names are relative to."""
+        """The folder that the photos' names are relative to."""
         return self.layout.root if self.place.is_file() else self.place
 
     def find_photo(self, file_name: str) -> Path:
-        """The photo's file: below the folder itself, or below photos/ or images/ (the first that has it)."""
+        """Return the photo's file: below the folder itself, photos/ or images/, the first that has it."""
         return find_photo(self.folder, file_name)
 
 
 def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
-    """What ``dataset=auto|taco|sample|PATH`` means here and now; touches nothing.
+    """Return the raw data that ``dataset=auto|taco|sample|PATH`` means; changes nothing.
 
     Raises:
-        DatasetError: the folder or its annotations are not there, or what they are cannot be told.
+        DatasetError: the folder or its annotations are missing, or their layout cannot be recognised.
     """
     taco = data_folder / "raw" / "taco"
     if dataset == "auto":
-        if (taco / ANNOTATIONS).is_file():
+        if has_taco(data_folder):
             return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
         sample = choose_source("sample", data_folder)
         summary = f"Dataset: the built-in sample, as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}"
@@ -73,10 +73,15 @@ def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
     if dataset == "sample":
         return DatasetSource("sample", data_folder / "raw" / "sample", "Dataset: the built-in sample.")
     if dataset == "taco":
-        if not (taco / ANNOTATIONS).is_file():
+        if not has_taco(data_folder):
             raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
         return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
     return _own(Path(dataset))
+
+
+def has_taco(data_folder: Path) -> bool:
+    """Return whether TACO's annotations are in the data folder."""
+    return (data_folder / "raw" / "taco" / ANNOTATIONS).is_file()
 
 
 def _own(place: Path) -> DatasetSource:
@@ -87,7 +92,7 @@ def _own(place: Path) -> DatasetSource:
 
 
 def manifest_entries(source: DatasetSource) -> dict[str, str]:
-    """What a prepared dataset's manifest says of where it came from; :func:`prepared_from` reads it."""
+    """Return the entries of a manifest that say where the dataset came from; :func:`prepared_from` reads them."""
     layout = source.layout
     return {
         "source": str(source.place.resolve()),
@@ -97,12 +102,19 @@ def manifest_entries(source: DatasetSource) -> dict[str, str]:
 
 
 def prepared_from(manifest: Mapping[str, Any]) -> Path:
-    """The annotations that a dataset was prepared from; manifests of before other layouts were known say COCO's."""
+    """Return the annotations that a dataset was prepared from; early manifests, without the entry, are from COCO."""
     place, annotations = Path(manifest["source"]), Path(manifest.get("annotations", ANNOTATIONS))
     return place if place.name == annotations.name else place / annotations
 
 
+def raw_folder(manifest: Mapping[str, Any]) -> Path:
+    """Return the folder that the photos' names are relative to, as the manifest tells it; it may be gone."""
+    annotations = prepared_from(manifest)
+    depth = len(Path(manifest.get("annotations", ANNOTATIONS)).parts)
+    return annotations.parents[depth - 1] if depth else annotations
+
+
 def ensure_sample(source: DatasetSource, progress: Callable[[int, int], None] | None = None) -> None:
-    """Render the built-in sample on first use; ``progress`` gets the photos done and their total."""
+    """Render the built-in sample on first use; ``progress`` receives the number of photos done and their total."""
     if not (source.place / ANNOTATIONS).is_file():
         render_sample(source.place, progress=progress)

@@ -1,1 +1,1 @@
-"""The prepared dataset: open it, check it, and take its tables."""
+"""The prepared dataset: open it, check it, and read its tables."""

@@ -1,4 +1,4 @@
-"""The prepared dataset: a folder with tables, a photo cache and a manifest that vouches for both."""
+"""The prepared dataset: a folder with tables, outlines, a photo cache, and a manifest with the digests of all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wastelens.data.annotations.coco import read_coco
+from wastelens.data.annotations.materials import MAPPING_FILE, read_mapping
+from wastelens.data.annotations.outlines import AnnotatedOutlines
+from wastelens.data.annotations.sources import raw_folder
 from wastelens.data.photos.cache import load_photos
+from wastelens.data.prepared.raw_files import RAW_FILES, read_raw_files
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 from wastelens.system.digests import file_digest
@@ -25,13 +30,13 @@ from wastelens.system.locks import alone_in
 
 MANIFEST = "manifest.json"
 LABELS, BALANCED, FOLDS, PROBLEMS = "labels.csv", "train_balanced.csv", "folds.csv", "problems.csv"
-OBJECTS, CONTROLS = "objects.csv", "controls.csv"
+OBJECTS, CONTROLS, OUTLINES = "objects.csv", "controls.csv", "outlines.json"
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class LearningTables:
-    """What a network may learn and choose from: of one split all but test."""
+    """The tables of one split that a network may learn and choose from: all but test."""
 
     train: TrainTable
     val: ValTable
@@ -49,8 +54,8 @@ class PreparedDataset:
     """A prepared dataset on disk, checked against its manifest.
 
     Attributes:
-        folder: where it lies.
-        manifest: what ``manifest.json`` says.
+        folder: its folder.
+        manifest: the content of ``manifest.json``.
         frame: labels.csv with one more column, ``photo_index``: the photo's row in the cache.
     """
 
@@ -65,7 +70,7 @@ class PreparedDataset:
 
     @property
     def digest(self) -> str:
-        """One digest of everything that training sees."""
+        """The digest of everything that training sees."""
         return str(self.manifest["digest"])
 
     @property
@@ -78,15 +83,46 @@ class PreparedDataset:
         """The photo cache, memory-mapped: uint8 (photos, side, side, 3) in 0–255.
 
         Raises:
-            PreparedDatasetError: the dataset was prepared anew, with photos of another side, since it was opened.
+            PreparedDatasetError: the dataset was prepared again, with another photo size, since it was opened.
         """
         try:
             return load_photos(self.folder / self.manifest["cache"]["file"])
         except FileNotFoundError:
-            raise PreparedDatasetError(f"{self.folder} was prepared anew meanwhile. Start this again.") from None
+            raise PreparedDatasetError(
+                f"{self.folder} has been prepared again since it was opened. Start this step again."
+            ) from None
+
+    @cached_property
+    def raw_files(self) -> pd.DataFrame:
+        """Where the raw files are and what they were like when the dataset was prepared.
+
+        A row per photo, and per file or folder of annotations: ``file_name`` ("" for annotations), ``path`` (a Path),
+        ``size_bytes``, ``modified_ns``. They may be gone or changed since.
+        """
+        table = read_raw_files(self.folder)
+        root = raw_folder(self.manifest)
+        return table.assign(path=[root / path for path in table["path"]])
+
+    def outlines(self) -> AnnotatedOutlines:
+        """Return the usable outlines of the annotated objects, with the dataset's own materials.
+
+        Raises:
+            PreparedDatasetError: the dataset was prepared by a version that kept no outlines.
+        """
+        self.check_outlines()
+        return AnnotatedOutlines(
+            read_coco(self.folder / OUTLINES), read_mapping(self.folder / MAPPING_FILE).material_of
+        )
+
+    def check_outlines(self) -> None:
+        """Raise PreparedDatasetError where the dataset was prepared by a version that kept no outlines."""
+        if OUTLINES not in self.manifest["files"]:
+            raise PreparedDatasetError(
+                f"{self.folder} was prepared by an earlier version of Wastelens, without outlines. Run prepare again."
+            )
 
     def split(self, fold: int = 0) -> SplitTables:
-        """The tables of the one split (fold 0) or of the K-th split for cross-validation.
+        """Return the tables of the main split (fold 0), or of a fold for cross-validation.
 
         Raises:
             ConfigError: the dataset was prepared without that fold.
@@ -100,7 +136,7 @@ class PreparedDataset:
         )
 
     def learning(self, fold: int = 0) -> LearningTables:
-        """The tables that a network may learn and choose from, without the test table.
+        """Return the tables that a network may learn and choose from, without the test table.
 
         Raises:
             ConfigError: the dataset was prepared without that fold.
@@ -115,7 +151,7 @@ class PreparedDataset:
         return _read_table(self.folder / FOLDS)[column]
 
     def balanced_train(self, fold: int = 0) -> TrainTable:
-        """The training rows with rare materials' rows repeated."""
+        """Return the training rows, with the rows of rare materials repeated."""
         if fold == 0:
             rows = _read_table(self.folder / BALANCED)
             index = dict(zip(self.frame["file_name"], self.frame["photo_index"], strict=True))
@@ -125,25 +161,33 @@ class PreparedDataset:
         return TrainTable(rows, self.materials)
 
     def controls(self, fold: int = 0) -> pd.DataFrame:
-        """What the controls predict for val and test photos of this split."""
+        """Return the controls' predictions for the val and test photos of this split."""
         frame = _read_table(self.folder / CONTROLS)
         return frame[frame["fold"] == fold].drop(columns="fold").reset_index(drop=True)
 
     def control_macro_ap(self, fold: int = 0) -> dict[str, float]:
-        """Control → its macro AP on this split's test photos."""
+        """Return control → macro AP on this split's test photos."""
         return {str(name): float(value) for name, value in self.manifest["control_macro_ap"][fold].items()}
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """One of the tables, names as the text they are: a group called NA is not a missing one."""
+    """Read one of the tables, with names as text: a group called NA is not a missing value."""
     return pd.read_csv(path, dtype={"file_name": str, "source_file": str, "group": str}, keep_default_na=False)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Return whether a folder is a prepared dataset, if perhaps a damaged one.
+
+    Raw data may hold one file of such a name, but not two.
+    """
+    return sum(os.path.isfile(folder / name) for name in (MANIFEST, BALANCED, CONTROLS, OBJECTS)) > 1
 
 
 def load_prepared(folder: Path) -> PreparedDataset:
     """Open a prepared dataset and check it against its manifest.
 
     Raises:
-        PreparedDatasetError: not there, or changed behind its manifest.
+        PreparedDatasetError: it is missing, or a file does not match its digest.
     """
     path = folder / MANIFEST
     try:
@@ -162,7 +206,7 @@ def load_prepared(folder: Path) -> PreparedDataset:
 
 
 def _check_manifest(path: Path, manifest: Any) -> None:
-    """The manifest's own digest covers what steps take from it, so that nobody lowers the bar by an editor."""
+    """Check the manifest's own digest, so that nobody lowers the bar with an editor."""
     try:
         genuine = manifest["digest"] == manifest_digest(manifest)
     except (KeyError, TypeError, AttributeError):
@@ -172,9 +216,14 @@ def _check_manifest(path: Path, manifest: Any) -> None:
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:
-    """One digest of the files and of every part of the manifest that training depends on."""
-    parts = {name: manifest[name] for name in ("name", "files", "materials", "cache", "control_macro_ap", "balance")}
-    text = json.dumps({**parts, "folds": manifest["split"]["folds"]}, sort_keys=True).encode()
+    """Return one digest of the files and of every part of the manifest that training depends on.
+
+    Outlines, which no training sees, are left out: a model stays one of its dataset when an outline is corrected.
+    """
+    parts = {name: manifest[name] for name in ("name", "materials", "cache", "control_macro_ap", "balance")}
+    files = {name: digest for name, digest in manifest["files"].items() if name != OUTLINES}
+    content = {**parts, "files": files, "folds": manifest["split"]["folds"]}
+    text = json.dumps(content, sort_keys=True).encode()
     return blake2b(text, digest_size=16).hexdigest()
 
 
@@ -184,38 +233,33 @@ def _check_digest(path: Path, digest: str) -> None:
     except OSError as error:
         raise PreparedDatasetError(f"{path} cannot be read ({error.strerror}). Run prepare again.") from None
     if actual != digest:
-        raise PreparedDatasetError(f"{path} was changed behind its manifest. Run prepare again.")
-
-
-def digests(folder: Path, names: list[str]) -> dict[str, str]:
-    """The digest of each of the folder's files."""
-    return {name: file_digest(folder / name) for name in names}
+        raise PreparedDatasetError(f"{path} has changed since it was prepared. Run prepare again.")
 
 
 def remove_strays(folder: Path, manifest: dict[str, Any]) -> None:
-    """Delete what an interrupted run with other settings left in the draft."""
+    """Delete the files that an interrupted run with other settings left in the draft."""
     for path in folder.iterdir():
         journal = path.suffix == ".jsonl" and path.with_suffix(".npy").name in manifest["files"]
-        if path.is_file() and path.name not in (*manifest["files"], MANIFEST) and not journal:
+        if path.is_file() and path.name not in (*manifest["files"], RAW_FILES, MANIFEST) and not journal:
             path.unlink()
 
 
 @contextlib.contextmanager
 def draft(prepared_folder: Path) -> Iterator[Path]:
-    """A folder to write the dataset into; it takes the final name only when everything is in it.
+    """Provide a folder to write the dataset into; it gets the final name once everything is in it.
 
-    Bad input removes the draft. An interruption or a crash keeps it, with the photos decoded so far, for the next
-    run to go on from.
+    Bad input removes the draft. An interruption or a crash keeps it, with the photos decoded so far, and the next run
+    resumes from it.
 
     Raises:
-        DatasetError: another process is writing it, or a file stands in its place.
+        DatasetError: another process is writing it, or a file is in its place.
     """
     if prepared_folder.exists() and not prepared_folder.is_dir():
-        raise DatasetError(f"{prepared_folder} is a file, where the prepared dataset should go. Move it away.")
+        raise DatasetError(f"{prepared_folder} is a file, but the prepared dataset should go there. Move it away.")
     unfinished = prepared_folder.with_name(f".{prepared_folder.name}.unfinished")
     replaced = prepared_folder.with_name(f".{prepared_folder.name}.replaced")
     with alone_in(unfinished, "data_folder"):
-        _mend_interrupted_swap(prepared_folder, replaced)
+        _repair_interrupted_swap(prepared_folder, replaced)
         try:
             yield unfinished
         except InputError:
@@ -227,14 +271,14 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _mend_interrupted_swap(prepared_folder: Path, replaced: Path) -> None:
+def _repair_interrupted_swap(prepared_folder: Path, replaced: Path) -> None:
     if replaced.exists() and not prepared_folder.exists():
         os.replace(replaced, prepared_folder)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
 def earlier_cache(prepared_folder: Path) -> Path | None:
-    """The folder whose cached photos may be taken over: only one that its manifest still vouches for."""
+    """Return the folder if its cached photos can be reused, that is if all digests match; otherwise None."""
     try:
         load_prepared(prepared_folder)
     except PreparedDatasetError:

@@ -1,4 +1,4 @@
-"""Tables of labelled photos. Their types say which split they hold, so that leakage is a type error."""
+"""Tables of labelled photos, with a type per split, so that leakage is a type error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LabelMatrix = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Photos and the materials they show.
+    """Photos and the materials that they show.
 
     Attributes:
-        frame: one row a photo (or a copy of one), with the columns of ``labels.csv``; never changed in place.
-        materials: the names of the label columns (0/1), in the order every array of labels uses.
+        frame: one row per photo (or per copy of one), with the columns of ``labels.csv``; never changed in place.
+        materials: the names of the label columns (0/1), in the order of every label array.
     """
 
     frame: pd.DataFrame
@@ -39,28 +39,28 @@ class LabelTable:
 
     @property
     def file_names(self) -> list[str]:
-        """Flat file names, one a row."""
+        """Flat file names, one per row."""
         return [str(name) for name in self.frame["file_name"]]
 
     @property
     def groups(self) -> list[str]:
-        """The group of photos that belong together (a batch, a scene) that each row is of."""
+        """Each row's group of photos that belong together, such as a batch or a scene."""
         return [str(name) for name in self.frame["group"]]
 
     def take(self, rows: npt.NDArray[np.intp]) -> Self:
-        """The rows at these positions (repeats allowed), as a table of the same type."""
+        """Return the rows at these positions (repeats allowed), as a table of the same type."""
         return type(self)(self.frame.iloc[rows].reset_index(drop=True), self.materials)
 
 
 class TrainTable(LabelTable):
-    """Rows of the training split: the only ones that may be oversampled or fitted on."""
+    """Rows of the training split, the only ones to oversample or fit on."""
 
 
 class ValTable(LabelTable):
-    """Rows of the validation split: for choosing epochs, thresholds and settings."""
+    """Rows of the validation split, for choosing epochs, thresholds and settings."""
 
 
 class TestTable(LabelTable):
-    """Rows of the test split: reported once, never chosen on."""
+    """Rows of the test split, reported once and never used to choose."""
 
-    __test__ = False  # not a test case, whatever pytest makes of the name
+    __test__ = False  # tells pytest that this is not a test case

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
-from wastelens.data.annotations.sources import DatasetSource
-from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
+from wastelens.data.photos.decode import BadPhotoError, DecodedPhoto, Photo, decode, read_photo
 from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.raw_files import is_unchanged
 
 SHOWN_SIDE_PX = 320
 COMPARED_SIDE_PX = 32
@@ -26,7 +24,8 @@ class ShownPhotos:
 
     def __init__(self, dataset: PreparedDataset) -> None:
         self.gone: dict[str, str] = {}
-        self._source = DatasetSource(dataset.name, Path(dataset.manifest["source"]), "")
+        files = dataset.raw_files
+        self._files = dict(zip(files["file_name"], files.itertuples(index=False), strict=True))
         self._cache = dataset.photos
         self._max_megapixels = float(dataset.manifest["settings"]["max_megapixels"])
         self._rows = {str(row["file_name"]): row for row in dataset.frame.to_dict("records")}
@@ -35,16 +34,24 @@ class ShownPhotos:
         """uint8 (height, width, 3)."""
         row = self._rows[file_name]
         try:
-            content = read_photo(self._source.find_photo(str(row["source_file"])))
-            decoded = decode(content, SHOWN_SIDE_PX, self._max_megapixels)
+            decoded = self._original(file_name, self._cache[int(row["photo_index"])])
             square, width, height = decoded.pixels_0_255, decoded.width, decoded.height
-            _check_same(square, self._cache[int(row["photo_index"])])
         except BadPhotoError as error:
             self.gone[file_name] = str(error)
             square, width, height = self._cache[int(row["photo_index"])], int(row["width"]), int(row["height"])
         scale = SHOWN_SIDE_PX / max(width, height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         return np.asarray(cv2.resize(np.asarray(square), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+    def _original(self, file_name: str, cached: Photo) -> DecodedPhoto:
+        """Return a photo from its file, or raise BadPhotoError where the file is gone or shows another picture."""
+        file = self._files.get(file_name)
+        if file is None:
+            raise BadPhotoError("its place is not known")
+        decoded = decode(read_photo(file.path), SHOWN_SIDE_PX, self._max_megapixels)
+        if not is_unchanged(file.path, file.size_bytes, file.modified_ns):  # a copy, or only touched, perhaps
+            _check_same(decoded.pixels_0_255, cached)
+        return decoded
 
 
 def _check_same(square: Photo, cached: Photo) -> None:

@@ -1,4 +1,4 @@
-"""A CSV file of photos' names and labels: a 0/1 column a label, or one column of labels' names."""
+"""A CSV file of photos' names and labels: a 0/1 column per label, or one column of label names."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from wastelens.data.annotations.coco import CocoDataset, flat_name
-from wastelens.data.annotations.layout import Layout, Marked, assemble, listed, name_below
+from wastelens.data.annotations.layout import LAYOUTS, Layout, Marked, assemble, first_names, name_below
 from wastelens.data.annotations.materials import label_name
 from wastelens.data.photos.files import files_called
 from wastelens.errors import AnnotationsError
 from wastelens.system.digests import file_digest
 
 LABELS = "labels.csv"
-_LISTS_OF_OURS = ("download.csv", "collected.csv")  # of what was fetched: they tell no labels
+_LISTS_OF_OURS = ("download.csv", "collected.csv")  # of fetched files, without labels
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "path")
 _LABEL_COLUMNS = ("labels", "label", "category", "class")
 _BETWEEN_LABELS = re.compile(r"[;|,]")
 _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True}
-_LIKE_FLAGS = {*_FLAGS, "yes", "no", "true", "false"}  # a column of such cells is of a label, if a wrong one
+_LIKE_FLAGS = {*_FLAGS, "yes", "no", "true", "false"}  # a column with such a cell holds labels, right or wrong
 
-_Lines = list[tuple[int, list[str]]]  # number and stripped cells of each line that is not empty
+_Lines = list[tuple[int, list[str]]]  # number and stripped cells of each non-empty line
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """What the columns of a table are.
+    """The columns of a table by their use.
 
     Attributes:
-        file: that of the photos' names.
-        names: that of labels' names, or nothing.
-        flags: the 0/1 columns, a label each, where there is none of names.
-        others: the rest, for groups.
+        file: the column of photo names.
+        names: the column of label names, or "".
+        flags: the 0/1 columns, one per label; none where there is a column of names.
+        others: the rest, to group by.
     """
 
     file: str
@@ -48,19 +48,40 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of a table: its number, the photo's name below the root, the cell of each column."""
+    """A line of a table: its number, the photo's name below the root, and the cell of each column."""
 
     line: int
     photo: str
     cells: dict[str, str]
 
 
+@LAYOUTS.register("label_table")
 @dataclass(frozen=True)
-class LabelTable(Layout):
-    """Photos with any number of labels, none among them; without outlines."""
+class LabelCsv(Layout):
+    """Photos with any number of labels each, including none; without outlines."""
 
     file: Path
     kind: ClassVar[str] = "label_table"
+    title: ClassVar[str] = "labels"
+    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
+
+    @classmethod
+    def find(cls, folder: Path) -> list[LabelCsv]:
+        """Return ``labels.csv``, or every CSV file with a column of photo names."""
+        if (folder / LABELS).is_file():
+            return [cls.of_file(folder / LABELS)]
+        others = [file for file in files_called(folder, ".csv") if file.name not in _LISTS_OF_OURS]
+        return [cls.of_file(file) for file in others if _has_file_column(file)]
+
+    @classmethod
+    def of_file(cls, file: Path) -> LabelCsv:
+        """Return the table of a file."""
+        return cls(file.parent, file)
+
+    @classmethod
+    def sought(cls, folder: Path) -> str:
+        """Return that a column of photo names is needed."""
+        return f"CSV with a column {FILE_COLUMNS[0]} or the like"
 
     @property
     def annotations(self) -> Path:
@@ -69,15 +90,15 @@ class LabelTable(Layout):
 
     @property
     def recognised(self) -> str:
-        """What was recognised."""
+        """The recognised dataset, as part of a sentence."""
         text = f"labels by file name in {self.file}"
-        with contextlib.suppress(AnnotationsError):  # it is told when the labels are read
+        with contextlib.suppress(AnnotationsError):  # reported when the labels are read
             if others := self._content[0].others:
-                return f"{text}; without labels, for group_by only: {listed(others)}"
+                return f"{text}; without labels, for group_by only: {first_names(others)}"
         return text
 
     def read(self) -> CocoDataset:
-        """Each row's photo and labels; rows of one photo are taken together where labels stand as names."""
+        """Read each row's photo and labels; with a column of label names, a photo may have several rows."""
         columns, rows = self._content
         photos: dict[str, dict[str, Marked]] = {}
         for row in rows:
@@ -98,7 +119,7 @@ class LabelTable(Layout):
             raise self._error(
                 row.line,
                 f"column '{column}' holds '{cell[:40]}', which is neither 0 nor 1",
-                "Correct it, or remove the column; one that is for group_by only has no cell with 0 or 1",
+                "Correct it, or remove the column; a column for group_by must not contain 0 or 1",
             )
         return _FLAGS[cell]
 
@@ -108,17 +129,17 @@ class LabelTable(Layout):
         columns = self._columns(header, lines)
         rows = [self._row(number, header, cells, columns.file) for number, cells in lines]
         if not rows:
-            raise self._error(1, "names no photo", "Add a line a photo")
+            raise self._error(1, "names no photo", "Add a line per photo")
         line_of: dict[str, int] = {}
         for row in rows:
             if row.photo in line_of and not columns.names:
-                fact = f"'{row.photo}' stands in line {line_of[row.photo]} too"
+                fact = f"'{row.photo}' is in line {line_of[row.photo]} too"
                 raise self._error(row.line, fact, "Keep one of the lines")
             line_of[row.photo] = row.line
         return columns, rows
 
     def _lines(self, errors: str = "strict") -> tuple[list[str], _Lines]:
-        """The columns' names and all further lines; errors: what to do about bytes that are no UTF-8."""
+        """Return the column names and all further lines; errors: how to handle bytes that are not UTF-8."""
         try:
             with self.file.open(encoding="utf-8-sig", errors=errors, newline="") as file:
                 reader = csv.reader(file, delimiter=_delimiter(file.readline()))
@@ -127,25 +148,30 @@ class LabelTable(Layout):
                 lines = [(number, cells) for number, cells in stripped if any(cells)]
         except OSError as error:
             raise AnnotationsError(
-                f"{self.file}: cannot be read ({error.strerror}). Mend the file or its permissions."
+                f"{self.file}: cannot be read ({error.strerror}). Repair the file or its permissions."
             ) from None
         except (UnicodeDecodeError, csv.Error) as error:
-            raise AnnotationsError(f"{self.file}: no CSV text ({error}). Save it as UTF-8 CSV.") from None
+            raise AnnotationsError(f"{self.file}: not CSV text ({error}). Save it as UTF-8 CSV.") from None
         if not lines:
-            raise AnnotationsError(f"{self.file}: the file is empty. Add a first line of columns, and a line a photo.")
+            raise AnnotationsError(f"{self.file}: the file is empty. Add a line of column names, and a line per photo.")
         return lines[0][1], lines[1:]
 
     def _columns(self, header: list[str], lines: _Lines) -> _Columns:
-        """Columns of labels' names come first; 0/1 columns have a 0 or 1, or nothing at all, which is then refused."""
+        """Sort the columns by use. A column of label names takes precedence over 0/1 columns.
+
+        A column that is empty throughout counts as a 0/1 column, and is refused when it is read.
+        """
         repeated = next((name for name in header if name and header.count(name) > 1), "")
         if repeated:
             raise self._error(1, f"has the column '{repeated}' twice", "Rename one of them")
         file, names = _named(header, FILE_COLUMNS), _named(header, _LABEL_COLUMNS)
         if not file:
-            raise self._error(1, f"has no column {', '.join(FILE_COLUMNS)}", "Name the column of photos' names so")
+            raise self._error(
+                1, f"has no column {', '.join(FILE_COLUMNS)}", "Give the column of photo names one of these names"
+            )
         held = _held(header, lines)
         if not held:
-            raise self._error(1, "has no column of labels", "Add a 0/1 column a label, or one column 'labels'")
+            raise self._error(1, "has no column of labels", "Add a 0/1 column per label, or one column 'labels'")
         if names:
             others = tuple(name for name in held if name != names)
             self._refuse_two_ways(names, [name for name in others if held[name] - {""} and held[name] <= {*_FLAGS, ""}])
@@ -155,13 +181,13 @@ class LabelTable(Layout):
 
     def _refuse_two_ways(self, names: str, flags: Sequence[str]) -> None:
         if flags:
-            fact = f"has labels' names in the column '{names}' and 0 or 1 in {listed(flags)}: two ways to read it"
+            fact = f"has label names in the column '{names}' and 0 or 1 in {first_names(flags)}: two ways to read it"
             raise self._error(1, fact, f"Rename or remove '{names}', or the others")
 
     def _row(self, line: int, header: list[str], cells: list[str], file_column: str) -> _Row:
         if len(cells) != len(header):
             fact = f"has {len(cells)} cells, the first line {len(header)}"
-            raise self._error(line, fact, "Give every line as many; quote labels that hold a comma")
+            raise self._error(line, fact, "Give every line the same number; quote labels that contain a comma")
         named = dict(zip(header, cells, strict=True))
         text = named[file_column]
         name = name_below(self.root, text)
@@ -175,26 +201,28 @@ class LabelTable(Layout):
         return AnnotationsError(f"{self.file}, line {line}: {fact}. {fix}.")
 
     def digest(self) -> str:
-        """Of the file."""
+        """Return the digest of the file."""
         return file_digest(self.file)
 
     def of_label(self, label: str) -> str:
-        """A label, and the file."""
+        """Return a label, and the file."""
         return f"{self.file}: label '{label}'"
 
     def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
-        """The cells of each row."""
+        """Return the cells of each row."""
         return [(flat_name(row.photo), dict(row.cells)) for row in self._content[1]]
 
-    def first_photo(self) -> str:
-        """The name of its first photo; nothing where there is none, or the table cannot be read."""
+    @property
+    def accounts_for_folders(self) -> bool:
+        """Whether its photos are in folders; False for a table that cannot be read."""
         try:
-            return self._content[1][0].photo
+            return "/" in self._content[1][0].photo
         except AnnotationsError:
-            return ""
+            return False
 
+    @property
     def tells_labels(self) -> bool:
-        """Whether it is of labels, be they right or wrong; other lists tell where photos were taken, say."""
+        """Whether it has labels, valid or not; other lists may say where photos were taken."""
         if self.file.name == LABELS:
             return True
         try:
@@ -207,7 +235,7 @@ class LabelTable(Layout):
 
 
 def _held(header: Sequence[str], lines: _Lines) -> dict[str, set[str]]:
-    """Column → its distinct cells in lower case, of all columns that have a name and are not of photos' names."""
+    """Return column → its distinct cells in lower case, for all named columns but those of photo names."""
     return {
         name: {cells[at].lower() for _, cells in lines if at < len(cells)}
         for at, name in enumerate(header)
@@ -216,31 +244,18 @@ def _held(header: Sequence[str], lines: _Lines) -> dict[str, set[str]]:
 
 
 def _delimiter(header: str) -> str:
-    """What separates the columns: spreadsheets of some languages write semicolons."""
+    """Return the column separator: spreadsheets write semicolons in some languages."""
     return max(",;\t", key=header.count)
 
 
 def _named(columns: list[str], names: tuple[str, ...]) -> str:
-    """The column that has the first of these names, in any case; nothing where there is none."""
+    """Return the column with the first of these names, in upper or lower case; "" if there is none."""
     lower = {column.lower(): column for column in reversed(columns)}
     return next((lower[name] for name in names if name in lower), "")
 
 
-def of_file(file: Path) -> LabelTable:
-    """The file that was named."""
-    return LabelTable(file.parent, file)
-
-
-def look(folder: Path) -> list[LabelTable]:
-    """``labels.csv``, or every CSV file with a column of photos' names."""
-    if (folder / LABELS).is_file():
-        return [of_file(folder / LABELS)]
-    others = [file for file in files_called(folder, ".csv") if file.name not in _LISTS_OF_OURS]
-    return [of_file(file) for file in others if _has_file_column(file)]
-
-
 def _has_file_column(file: Path) -> bool:
-    """Whether the first line of a CSV file has a column of photos' names."""
+    """Return whether the first line of a CSV file has a column of photo names."""
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
             header = opened.readline(1 << 16)

@@ -17,8 +17,8 @@ from wastelens.config.study import parse_factor
 from wastelens.data.prepared.dataset import PreparedDataset, draft, load_prepared
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
-from wastelens.preparing import relabelling
-from wastelens.preparing.relabelling import datasets_of_levels, relabelled
+from wastelens.preparing import relabel
+from wastelens.preparing.relabel import datasets_of_levels, relabelled
 from wastelens.preparing.write import score_all_controls
 from wastelens.steps import prepare, study
 
@@ -38,7 +38,7 @@ def other(base: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Pr
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Controls that are not scored anew: they take most of the time, and not every test is about them."""
+    """Score the controls only once: they take most of the time, and few tests are about them."""
     scored: dict[int, Any] = {}
 
     def once(tables: list[Any], photos: Any, seed: int) -> Any:
@@ -46,8 +46,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             scored[0] = original(tables[:1], photos, seed)[0][0]
         return [(scored[0], tables[0]) for _ in tables]
 
-    original = relabelling.score_all_controls
-    monkeypatch.setattr(relabelling, "score_all_controls", once)
+    original = relabel.score_all_controls
+    monkeypatch.setattr(relabel, "score_all_controls", once)
 
 
 def own_mapping(path: Path, **changed: str) -> str:
@@ -59,14 +59,14 @@ def test_labels_and_objects_are_those_that_prepare_makes_of_the_mapping(
     prepared_folder: Path, other: PreparedDataset, tmp_path: Path
 ) -> None:
     settings = f"image_side_px=32 materials=predecessor data_folder={tmp_path}"
-    anew = prepare.run(config("prepare", settings, dataset=str(prepared_folder / "litter")), MemoryTracker()).dataset
-    columns = [name for name in anew.frame if name not in ("group", "split")]
-    pd.testing.assert_frame_equal(other.frame[columns], anew.frame[columns])
+    again = prepare.run(config("prepare", settings, dataset=str(prepared_folder / "litter")), MemoryTracker()).dataset
+    columns = [name for name in again.frame if name not in ("group", "split")]
+    pd.testing.assert_frame_equal(other.frame[columns], again.frame[columns])
     for name in ("objects.csv", "problems.csv", "materials.csv"):
-        assert (other.folder / name).read_bytes() == (anew.folder / name).read_bytes()
+        assert (other.folder / name).read_bytes() == (again.folder / name).read_bytes()
     for key in ("materials", "cache", "annotations_digest"):
-        assert other.manifest[key] == anew.manifest[key]
-    assert other.manifest["counts"]["materials"] == anew.manifest["counts"]["materials"]
+        assert other.manifest[key] == again.manifest[key]
+    assert other.manifest["counts"]["materials"] == again.manifest["counts"]["materials"]
 
 
 def test_all_but_the_labels_is_that_of_the_dataset(base: PreparedDataset, other: PreparedDataset) -> None:
@@ -98,8 +98,10 @@ def test_balance_and_controls_follow_the_labels(other: PreparedDataset) -> None:
 
 
 def test_it_opens_as_any_prepared_dataset(other: PreparedDataset) -> None:
-    opened = open_dataset(other.manifest["source"], other.folder.parent.parent)
+    opened = open_dataset(str(other.folder), other.folder.parent.parent)
     assert opened.folder == other.folder
+    assert opened.outlines().of("batch_1_000000.jpg")
+    assert set(opened.raw_files["path"].map(Path.exists)) == {True}
     assert opened.folder.parts[-4:] == ("mappings", "predecessor", "prepared", "litter")
     assert {*FILES, "materials.csv"} < set(opened.manifest["files"])
 
@@ -126,12 +128,17 @@ def test_a_second_call_opens_what_is_there_until_dataset_or_mapping_change(
     assert of_other_mapping.digest != first.digest
     changed = PreparedDataset(base.folder, {**base.manifest, "digest": "another"}, base.frame)
     assert relabelled(changed, mapping, tmp_path).manifest["relabelled_from"] == "another"
+    of_dataset = relabelled(base, mapping, tmp_path)
+    made_at = (of_dataset.folder / "manifest.json").stat().st_ino
     moved = PreparedDataset(base.folder, {**base.manifest, "source": "/elsewhere/litter"}, base.frame)
-    assert relabelled(moved, mapping, tmp_path).manifest["source"] == "/elsewhere/litter"
+    assert (relabelled(moved, mapping, tmp_path).folder / "manifest.json").stat().st_ino == made_at
+    files = {**base.manifest["files"], "outlines.json": "corrected"}
+    corrected = PreparedDataset(base.folder, {**base.manifest, "files": files}, base.frame)
+    assert (relabelled(corrected, mapping, tmp_path).folder / "manifest.json").stat().st_ino != made_at
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_was_changed_by_hand_is_made_anew(base: PreparedDataset, tmp_path: Path) -> None:
+def test_what_was_changed_by_hand_is_made_again(base: PreparedDataset, tmp_path: Path) -> None:
     first = relabelled(base, "predecessor", tmp_path)
     before = (first.folder / "labels.csv").read_text()
     (first.folder / "labels.csv").write_text(before.replace(",1,", ",0,"))
@@ -146,7 +153,7 @@ def test_an_interrupted_one_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(relabelling, "write_files", interrupted)
+        patched.setattr(relabel, "write_files", interrupted)
         with pytest.raises(KeyboardInterrupt):
             relabelled(base, "predecessor", tmp_path)
     place = tmp_path / "mappings" / "predecessor" / "prepared"
@@ -165,8 +172,8 @@ def test_a_second_process_waits_for_the_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     waiting, done = threading.Event(), []
-    monkeypatch.setattr(relabelling, "_SECONDS_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(relabelling.interrupts, "check", waiting.set)
+    monkeypatch.setattr(relabel, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(relabel.interrupts, "check", waiting.set)
     second = threading.Thread(target=lambda: done.append(relabelled(base, "predecessor", tmp_path)))
     place = tmp_path / "mappings" / "predecessor" / "prepared" / "litter"
     with draft(place) as first:
@@ -177,14 +184,17 @@ def test_a_second_process_waits_for_the_first(
     second.join(60)
     assert done[0].digest == other.digest
     assert (place / "manifest.json").stat().st_ino == published
-    assert capsys.readouterr().out.count("Another process labels litter with mapping=predecessor: waiting for it.") == 1
+    assert (
+        capsys.readouterr().out.count("Waiting for another process, which relabels litter with mapping=predecessor.")
+        == 1
+    )
 
 
 def test_a_file_in_its_place_is_kept(base: PreparedDataset, tmp_path: Path) -> None:
     place = tmp_path / "mappings" / "predecessor" / "prepared" / "litter"
     place.parent.mkdir(parents=True)
     place.write_text("mine")
-    with pytest.raises(DatasetError, match="is a file, where the prepared dataset should go"):
+    with pytest.raises(DatasetError, match="is a file, but the prepared dataset should go there"):
         relabelled(base, "predecessor", tmp_path)
     assert place.read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""YOLO: ``data.yaml``, photos in images/ and a text file of boxes or polygons a photo in labels/."""
+"""YOLO: ``data.yaml``, photos in images/, and a text file of boxes or polygons per photo in labels/."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 
 from wastelens.data.annotations.coco import CocoDataset
 from wastelens.data.annotations.layout import (
+    LAYOUTS,
     OWN_SPLIT,
     Layout,
     assemble,
@@ -21,8 +22,8 @@ from wastelens.data.annotations.layout import (
     names_below,
     refuse_unwritable,
 )
+from wastelens.data.annotations.layouts.yolo_label_file import holds_labels, read_objects
 from wastelens.data.annotations.materials import label_name
-from wastelens.data.annotations.yolo_label_file import holds_labels, read_objects
 from wastelens.data.photos.files import PHOTO_SUFFIXES, exists, find_photo
 from wastelens.errors import AnnotationsError
 from wastelens.system.digests import file_digest
@@ -42,12 +43,30 @@ class _Content:
     places: dict[str, list[str]]
 
 
+@LAYOUTS.register("yolo")
 @dataclass(frozen=True)
 class YoloLabels(Layout):
-    """Boxes and polygons in shares of the photo; a photo without a label file is one without litter."""
+    """Boxes and polygons in fractions of the photo; a photo without a label file shows no litter."""
 
     file: Path
     kind: ClassVar[str] = "yolo"
+    title: ClassVar[str] = "YOLO"
+    suffixes: ClassVar[tuple[str, ...]] = (".yaml", ".yml")
+
+    @classmethod
+    def find(cls, folder: Path) -> list[YoloLabels]:
+        """Return the dataset of a folder's ``data.yaml`` or ``data.yml``, or one of each."""
+        return [cls.of_file(folder / name) for name in DATA_FILES if (folder / name).is_file()]
+
+    @classmethod
+    def of_file(cls, file: Path) -> YoloLabels:
+        """Return the dataset of a YAML file."""
+        return cls(file.parent, file)
+
+    @classmethod
+    def sought(cls, folder: Path) -> str:
+        """Return the name of YOLO's file."""
+        return f"{DATA_FILES[0]} (YOLO)"
 
     @property
     def annotations(self) -> Path:
@@ -56,13 +75,13 @@ class YoloLabels(Layout):
 
     @property
     def recognised(self) -> str:
-        """What was recognised."""
+        """The recognised dataset, as part of a sentence."""
         splits = [name for name, places in self._content.places.items() if places]
         text = f"YOLO labels of {len(self._photos):,} photos in {self.file}"
         return f"{text}, of {', '.join(splits)} together; {OWN_SPLIT}" if len(splits) > 1 else text
 
     def read(self) -> CocoDataset:
-        """Every photo with its objects; labels without a photo become a photo that is missing."""
+        """Read every photo and its objects; a label file without a photo becomes a missing photo."""
         refuse_unwritable(self.root, self._photos)
         refuse_unwritable(self.root, self._orphans)
         names = self._content.names
@@ -73,13 +92,22 @@ class YoloLabels(Layout):
         return assemble(self.file, self.root, photos, has_outlines=True)
 
     def digest(self) -> str:
-        """Of data.yaml, the photos' names and their label files: none says that there is no litter."""
+        """Return a digest of data.yaml, the photos' names and their label files; no label file means no litter."""
         labels = ((name, self.root / label) for name, label in sorted((self._photos | self._orphans).items()))
         photos = ((name, file_digest(label) if label.is_file() else "") for name, label in labels)
         return combined_digest([(self.file.name, file_digest(self.file)), *photos])
 
+    def label_files(self) -> list[Path]:
+        """Return data.yaml, lists of photos, the label files, and the folders that photos and label files are in."""
+        names = self._photos | self._orphans
+        below = [name for pair in names.items() for name in pair if (self.root / name).is_file()]
+        folders = {parent.as_posix() for name in below for parent in PurePosixPath(name).parents}
+        lists = {place for places in self._content.places.values() for place in places}
+        labels = {label for label in names.values() if (self.root / label).is_file()}
+        return [self.file, *(self.root / name for name in sorted(folders | lists | labels))]
+
     def of_label(self, label: str) -> str:
-        """A class, and the file."""
+        """Return a class, and the file."""
         return f"{self.file}: class '{label}'"
 
     @cached_property
@@ -101,36 +129,37 @@ class YoloLabels(Layout):
             with self.file.open(encoding="utf-8-sig") as file:
                 content = yaml.safe_load(file.read(_LARGEST_BYTES))
         except OSError as error:
-            raise self._error(f"cannot be read ({error.strerror})", "Mend the file or its permissions") from None
+            raise self._error(f"cannot be read ({error.strerror})", "Repair the file or its permissions") from None
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
             reason = " ".join(str(error).split())[:120]
             raise self._error(f"is not YAML ({reason})", "Export it again, or correct it") from None
         if not isinstance(content, dict):
-            raise self._error("holds no keys", "Write names:, train: and val: there")
+            raise self._error("holds no keys", "Write names:, train: and val: into it")
         return content
 
     def _base(self, path: object) -> str:
-        """The folder that the splits' paths begin at, below the root; '.' is the root."""
+        """Return the folder that the splits' paths start from, below the root; '.' is the root."""
         if path in (None, "", "."):
             return "."
         if not isinstance(path, str) or "\0" in path:
-            raise self._error("'path' is no path", "Remove it: the splits' paths begin where data.yaml lies")
+            raise self._error("'path' is not a path", "Remove it: the splits' paths start from the folder of data.yaml")
         if (self.root / path).resolve() == self.root.resolve():
             return "."
         below = name_below(self.root, path)
         if below is None:
             raise self._error(
-                f"'path' is '{path}', outside of {self.root}", "Remove it: the splits' paths begin where data.yaml lies"
+                f"'path' is '{path}', outside of {self.root}",
+                "Remove it: the splits' paths start from the folder of data.yaml",
             )
         return below
 
     def _places(self, content: dict[str, Any], split: str, base: str) -> list[str]:
-        """Where a split's photos are, below the root."""
+        """Return where a split's photos are, below the root."""
         value = content.get(split, content.get("valid") if split == "val" else None)
         texts = value if isinstance(value, list) else [value] if value else []
         places = [self._place(split, text, base) for text in texts]
         missing = next((place for place in places if not (self.root / place).exists()), None)
-        if missing is not None and split != "test":  # exporters name a test split that they did not make
+        if missing is not None and split != "test":  # exporters name a test split even if they made none
             raise self._error(
                 f"'{split}' is '{missing}', which is not there", "Put the photos there, or correct the path"
             )
@@ -138,17 +167,17 @@ class YoloLabels(Layout):
 
     def _place(self, split: str, text: object, base: str) -> str:
         if not isinstance(text, str):
-            raise self._error(f"'{split}' is no path", "Write a folder below it, like images/train")
+            raise self._error(f"'{split}' is not a path", "Write a folder below the dataset's, like images/train")
         below = name_below(self.root, text if Path(text).is_absolute() else f"{base}/{text}")
         if below is None and text.startswith("../") and text != "../":
             below = name_below(self.root, text.removeprefix("../"))  # Roboflow writes it beside train/images
         if below is None:
-            raise self._error(f"'{split}' is '{text}', which {_LEAVES}", "Use a path below it")
+            raise self._error(f"'{split}' is '{text}', which {_LEAVES}", "Use a path below the folder")
         return below
 
     @cached_property
     def _photos(self) -> dict[str, str]:
-        """Photo's name → name of its label file, both below the root; the file need not be there."""
+        """Photo's name → name of its label file, both below the root; the label file need not exist."""
         places = dict.fromkeys(place for of_split in self._content.places.values() for place in of_split)
         names = dict.fromkeys(name for place in places for name in self._photos_of(place))
         if not names:
@@ -170,9 +199,10 @@ class YoloLabels(Layout):
                 yield self._listed(place, number, text)
 
     def _listed(self, place: str, number: int, text: str) -> str:
-        """The photo that a line of a list names: as Ultralytics has it, ./ is beside the list; other tools mean both.
+        """Return the photo that a line of a list names.
 
-        Where the photo is in neither place, it is one that is missing.
+        A path that starts with ./ is relative to the list, as in Ultralytics; other tools also mean the root. If the
+        photo is in neither place, it is a missing one.
         """
         below_root, beside_list = name_below(self.root, text), None
         if below_root is not None or text.startswith("."):
@@ -180,15 +210,15 @@ class YoloLabels(Layout):
         both = (beside_list, below_root) if text.startswith(("./", ".\\")) else (below_root, beside_list)
         names = [name for name in both if name is not None]
         if not names or "." in names:
-            fact = f"line {number} of '{place}' is '{text}', which {'is no photo' if names else _LEAVES}"
-            raise self._error(fact, "Use paths of photos below it")
+            fact = f"line {number} of '{place}' is '{text}', which {'is not a photo' if names else _LEAVES}"
+            raise self._error(fact, "Use paths of photos below the folder")
         return next((name for name in names if exists(find_photo(self.root, name))), names[0])
 
     @cached_property
     def _orphans(self) -> dict[str, str]:
-        """The same of label files beside the others that no photo has; the photo is named as the label is.
+        """Name of a missing photo → its label file, for label files beside the others that belong to no photo.
 
-        Lists of photos, classes.txt and notes lie there too.
+        Lists of photos, classes.txt and notes may be there too.
         """
         folders = {PurePosixPath(name).parent.as_posix() for name in self._photos}
         photos = {name for folder in folders for name in names_below(self.root, folder, PHOTO_SUFFIXES)}
@@ -204,7 +234,7 @@ class YoloLabels(Layout):
 
 
 def _names(value: object) -> dict[int, str] | None:
-    """Class number → name, from a list or a dict of them; None where there are none."""
+    """Return class number → name, from a list or a dict; None if there are none."""
     pairs = (
         list(enumerate(value)) if isinstance(value, list) else list(value.items()) if isinstance(value, dict) else []
     )
@@ -217,28 +247,18 @@ def _names(value: object) -> dict[int, str] | None:
 
 
 def _label_file(photo: str) -> str:
-    """images/train/1.jpg → labels/train/1.txt; beside the photo where no folder is called images."""
+    """Return labels/train/1.txt for images/train/1.jpg; beside the photo if no folder is called images."""
     return _swapped(PurePosixPath(photo), _PHOTOS, _LABELS).with_suffix(".txt").as_posix()
 
 
 def _photo_of(label: str) -> str:
-    """labels/train/1.txt → images/train/1: of a photo that is not there, nobody knows the suffix."""
+    """Return images/train/1 for labels/train/1.txt: the suffix of a missing photo is unknown."""
     return _swapped(PurePosixPath(label), _LABELS, _PHOTOS).with_suffix("").as_posix()
 
 
 def _swapped(path: PurePosixPath, old: str, new: str) -> PurePosixPath:
-    """The path with the last folder of one name renamed, as Ultralytics' loader does it."""
+    """Return the path with the last folder of one name renamed, as in Ultralytics' loader."""
     folders = list(path.parts[:-1])
     if old in folders:
         folders[len(folders) - 1 - folders[::-1].index(old)] = new
     return PurePosixPath(*folders, path.name)
-
-
-def of_file(file: Path) -> YoloLabels:
-    """The file that was named."""
-    return YoloLabels(file.parent, file)
-
-
-def look(folder: Path) -> list[YoloLabels]:
-    """``data.yaml`` of a folder, or ``data.yml``, or both."""
-    return [of_file(folder / name) for name in DATA_FILES if (folder / name).is_file()]

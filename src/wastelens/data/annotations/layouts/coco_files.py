@@ -1,4 +1,4 @@
-"""COCO: one file with photos beside or below it, or a file a split, as Roboflow, COCO and TACO's script have them."""
+"""COCO: one file with photos beside or below it, or a file per split, as from Roboflow, COCO and TACO's script."""
 
 from __future__ import annotations
 
@@ -21,27 +21,66 @@ from wastelens.data.annotations.coco import (
     image_columns,
     read_coco,
 )
-from wastelens.data.annotations.layout import COCO, OWN_SPLIT, SPLIT_NAMES, Layout, combined_digest, split_folders
+from wastelens.data.annotations.layout import (
+    COCO,
+    LAYOUTS,
+    OWN_SPLIT,
+    SPLIT_NAMES,
+    Layout,
+    combined_digest,
+    split_folders,
+)
 from wastelens.data.photos.files import exists, files_called, find_photo
 from wastelens.errors import AnnotationsError
 from wastelens.system.digests import file_digest
 
 ANNOTATIONS = "annotations.json"
-# Beside TACO's annotations.json: other versions, which download keeps, the unreviewed set, splits of the same photos.
+# Found beside TACO's annotations.json: earlier versions, which download keeps, the unreviewed set, and splits.
 _BESIDE_ANNOTATIONS = re.compile(r"annotations(\.[0-9a-f]{8}|_unofficial|_\d+_(train|val|test))\.json")
 _ROBOFLOW = "_annotations.coco.json"
 _INSTANCES = "instances_"
 _FOLDER_OF_FILES = "annotations"
-# The last word of a file's name that is a split's, with COCO's year: instances_train2017, annotations_0_train.
+# The last word of a file's name that names a split, perhaps with COCO's year: instances_train2017, annotations_0_train.
 _SPLIT_IN_NAME = re.compile(rf"(.*)(?<![a-z])({'|'.join(SPLIT_NAMES)})(?![a-z])(\d*)(.*)", re.IGNORECASE)
 
 
+@LAYOUTS.register(COCO)
 @dataclass(frozen=True)
 class CocoFiles(Layout):
-    """COCO annotations; of several files, with the photos' names below the root, ids renumbered, categories by name."""
+    """COCO annotations in one file or several.
+
+    Several files are joined: photos are named below the root, ids are renumbered, and categories are matched by name.
+    """
 
     files: tuple[Path, ...]
     kind: ClassVar[str] = COCO
+    title: ClassVar[str] = "COCO"
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
+
+    @classmethod
+    def find(cls, folder: Path) -> list[CocoFiles]:
+        """Return the COCO annotations of a folder; ``annotations.json`` counts as such whatever it contains."""
+        splits = split_folders(entry.name for entry in folder.iterdir())
+        roboflow = tuple(folder / name / _ROBOFLOW for name in splits if (folder / name / _ROBOFLOW).is_file())
+        apart = files_called(folder / _FOLDER_OF_FILES, ".json")
+        instances = tuple(file for file in apart if file.name.startswith(_INSTANCES))
+        main, beside = folder / ANNOTATIONS, files_called(folder, ".json")
+        if exists(main):
+            beside = [one for one in beside if not one.samefile(main) and not _BESIDE_ANNOTATIONS.fullmatch(one.name)]
+        others = _joined(file for file in [*beside, *(() if instances else apart)] if _is_coco(file))
+        found = ((main,) if exists(main) else (), roboflow, instances, *others)
+        return [cls(folder, files) for files in found if files]
+
+    @classmethod
+    def of_file(cls, file: Path) -> CocoFiles:
+        """Return the annotations of one file."""
+        root = file.parent.parent if file.parent.name == _FOLDER_OF_FILES else file.parent
+        return cls(root, (file,))
+
+    @classmethod
+    def sought(cls, folder: Path) -> str:
+        """Return where COCO files were looked for."""
+        return f"COCO file ({ANNOTATIONS} or another .json, also in annotations/, train/ and valid/)"
 
     @property
     def annotations(self) -> Path:
@@ -50,14 +89,14 @@ class CocoFiles(Layout):
 
     @property
     def recognised(self) -> str:
-        """What was recognised."""
+        """The recognised dataset, as part of a sentence."""
         if len(self.files) == 1:
             return f"COCO annotations in {self.files[0]}"
         names = ", ".join(str(file.relative_to(self.root)) for file in self.files)
         return f"COCO annotations in {len(self.files)} files of {self.root} ({names}); {OWN_SPLIT}"
 
     def read(self) -> CocoDataset:
-        """The one file as it is, or all of them as one; a photo in two files is one, with the objects of both."""
+        """Read the file, or join all files; a photo in two files becomes one, with the objects of both."""
         parts = [(file, read_coco(file)) for file in self.files]
         prefixes = [self._prefix(file, [image.file_name for image in part.images]) for file, part in parts]
         if len(parts) == 1 and not prefixes[0]:
@@ -84,25 +123,29 @@ class CocoFiles(Layout):
         return CocoDataset(self.files[0].parent, tuple(images.values()), tuple(annotations), categories)
 
     def _prefix(self, file: Path, names: Sequence[str]) -> str:
-        """What stands before a file's photo names to make them names below the root: ``train/``, or nothing."""
+        """Return the prefix that makes a file's photo names relative to the root, such as ``train/``, or ""."""
         if file.parent not in (self.root, self.root / _FOLDER_OF_FILES):
             return f"{file.parent.relative_to(self.root).as_posix()}/"
         folder = _folder_of_split(file.stem)
         there = (name for name in names if folder and exists(find_photo(self.root, f"{folder}/{_slashed(name)}")))
         return f"{folder}/" if next(there, None) else ""
 
+    def label_files(self) -> list[Path]:
+        """Return the files of annotations."""
+        return list(self.files)
+
     def digest(self) -> str:
-        """Of the file, or of all of them."""
+        """Return the digest of the file, or one of all files."""
         if len(self.files) == 1:
             return file_digest(self.files[0])
         return combined_digest((file.relative_to(self.root).as_posix(), file_digest(file)) for file in self.files)
 
     def of_label(self, label: str) -> str:
-        """A category, and the file."""
+        """Return a category, and the file."""
         return f"{self.annotations}: category '{label}'"
 
     def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
-        """The images with all their fields."""
+        """Return the images with all their fields."""
         found: list[tuple[str, dict[str, Any]]] = []
         for file in self.files:
             images = image_columns(file)
@@ -112,7 +155,7 @@ class CocoFiles(Layout):
 
 
 def _added(images: dict[str, Image], image: Image, prefix: str, file: Path) -> int:
-    """The number of a file's image among those of all files, to which it is added if it is new."""
+    """Add a file's image to those of all files, unless it is there, and return its id among them."""
     name = prefix + image.file_name
     new = Image(len(images) + 1, name, image.width, image.height)
     known = images.setdefault(PurePosixPath(_slashed(name)).as_posix(), new)
@@ -125,7 +168,7 @@ def _added(images: dict[str, Image], image: Image, prefix: str, file: Path) -> i
 
 
 def _new(annotations: list[Annotation], earlier: Sequence[Annotation], repeated: set[int]) -> list[Annotation]:
-    """Those that no earlier file has; repeated: the images that earlier files have too."""
+    """Return the annotations that no earlier file has; repeated: ids of images that earlier files have too."""
     if not repeated:
         return annotations
     known = {_content(one) for one in earlier if one.image_id in repeated}
@@ -133,7 +176,7 @@ def _new(annotations: list[Annotation], earlier: Sequence[Annotation], repeated:
 
 
 def _content(annotation: Annotation) -> tuple[int, int, bool, str]:
-    """What an annotation says, however it is numbered and its json is spaced."""
+    """Return an annotation's content, independent of its id and of white space in its JSON."""
     outline = repr(msgspec.json.decode(annotation.segmentation))
     return annotation.image_id, annotation.category_id, bool(annotation.iscrowd), outline
 
@@ -143,35 +186,15 @@ def _slashed(name: str) -> str:
 
 
 def _folder_of_split(stem: str) -> str:
-    """The folder that a file's photos may lie in: train2017 of instances_train2017; nothing where it tells none."""
+    """Return the folder that a file's name points to, train2017 for instances_train2017; "" if it names none."""
     if stem.startswith(_INSTANCES):
         return stem.removeprefix(_INSTANCES)
     found = _SPLIT_IN_NAME.fullmatch(stem)
     return found[2] + found[3] if found else ""
 
 
-def of_file(file: Path) -> CocoFiles:
-    """The one file that was named."""
-    root = file.parent.parent if file.parent.name == _FOLDER_OF_FILES else file.parent
-    return CocoFiles(root, (file,))
-
-
-def look(folder: Path) -> list[CocoFiles]:
-    """COCO annotations of a folder; ``annotations.json`` is taken as that, whatever is in it."""
-    splits = split_folders(entry.name for entry in folder.iterdir())
-    roboflow = tuple(folder / name / _ROBOFLOW for name in splits if (folder / name / _ROBOFLOW).is_file())
-    apart = files_called(folder / _FOLDER_OF_FILES, ".json")
-    instances = tuple(file for file in apart if file.name.startswith(_INSTANCES))
-    main, beside = folder / ANNOTATIONS, files_called(folder, ".json")
-    if exists(main):
-        beside = [one for one in beside if not one.samefile(main) and not _BESIDE_ANNOTATIONS.fullmatch(one.name)]
-    others = _joined(file for file in [*beside, *(() if instances else apart)] if _is_coco(file))
-    found = ((main,) if exists(main) else (), roboflow, instances, *others)
-    return [CocoFiles(folder, files) for files in found if files]
-
-
 def _joined(files: Iterable[Path]) -> list[tuple[Path, ...]]:
-    """Files of one folder whose names differ in a split's name only belong together, train first."""
+    """Group the files of a folder whose names differ only in the name of a split, train first."""
     together: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
     for file in files:
         found = _SPLIT_IN_NAME.fullmatch(file.stem)
@@ -188,7 +211,7 @@ class _Keys(msgspec.Struct):
 
 
 def _is_coco(file: Path) -> bool:
-    """Whether a json file has the three keys."""
+    """Return whether a JSON file has COCO's three keys."""
     try:
         msgspec.json.decode(file.read_bytes().removeprefix(codecs.BOM_UTF8), type=_Keys)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -14,11 +14,11 @@ from wastelens.data.annotations.materials import MaterialMapping, read_mapping
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import ConfigError, MappingError
-from wastelens.preparing.relabelled import (
-    as_text,
+from wastelens.preparing.relabel import (
     fold_table,
     label_figures,
     other_mapping,
+    read_as_text,
     relabelled_objects,
     relabelled_photos,
     share_file,
@@ -72,7 +72,7 @@ def test_labels_are_what_a_loop_over_the_objects_finds(tmp_path: Path, dataset: 
     labelled = relabelled_photos(dataset, objects)
     by_category = dict(OTHER)
     expected = np.zeros((PHOTOS, len(MATERIALS)), dtype=np.uint8)
-    for _, one in as_text(dataset.folder / "objects.csv").iterrows():
+    for _, one in read_as_text(dataset.folder / "objects.csv").iterrows():
         expected[int(one["file_name"]), MATERIALS.index(by_category[one["category"]])] = 1
     assert not np.array_equal(expected, dataset.frame[list(MATERIALS)])
     assert np.array_equal(labelled.frame[list(MATERIALS)], expected)
@@ -107,7 +107,7 @@ def test_figures_are_those_of_the_labels(dataset: PreparedDataset) -> None:
 def test_folds_stay_and_copies_are_counted(dataset: PreparedDataset) -> None:
     rows = [[0, 0, 4, 4, 4], [11]]
     balanced = [TrainTable(dataset.frame.iloc[of_fold], MATERIALS) for of_fold in rows]
-    before, after = as_text(dataset.folder / "folds.csv"), fold_table(dataset, balanced)
+    before, after = read_as_text(dataset.folder / "folds.csv"), fold_table(dataset, balanced)
     assert list(after) == list(before)
     assert after["copies_1"].tolist() == [2, 0, 0, 0, 3, *[0] * 7]
     assert after["copies_2"].tolist() == [*[0] * 11, 1]
@@ -127,7 +127,7 @@ def test_another_order_of_the_same_materials_is_welcome(tmp_path: Path, dataset:
         ([("Jar", "wood"), *OTHER[1:3], ("Tin", "wood")], ConfigError, "prepared with glass, paper, metal. Mappings"),
         ([(name, "paper" if name == "Jar" else "glass") for name, _ in OTHER], ConfigError, "the materials paper, gl"),
         (OTHER[1:], MappingError, "/photos/litter/annotations.json: category 'Jar' has no material. Add a row to"),
-        ([*OTHER, ("Jug", "glass")], MappingError, "'Jug' is no category of /photos/litter/annotations.json."),
+        ([*OTHER, ("Jug", "glass")], MappingError, "'Jug' is not a category of /photos/litter/annotations.json."),
     ],
 )
 def test_mappings_that_cannot_be_compared(

@@ -1,0 +1,147 @@
+"""A folder per class, as in TrashNet, possibly below folders for train, val and test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from wastelens.data.annotations.coco import CocoDataset
+from wastelens.data.annotations.layout import (
+    LAYOUTS,
+    OWN_SPLIT,
+    Layout,
+    Marked,
+    assemble,
+    combined_digest,
+    first_names,
+    names_below,
+    refuse_unwritable,
+    split_folders,
+)
+from wastelens.data.annotations.materials import label_name
+from wastelens.data.photos.files import PHOTO_SUFFIXES
+from wastelens.errors import DatasetError
+
+_NO_CLASSES = ("__MACOSX",)
+
+
+@LAYOUTS.register("class_folders")
+@dataclass(frozen=True)
+class ClassFolders(Layout):
+    """Photos with one label each, the name of their folder; without outlines.
+
+    Attributes:
+        class_of: photo's name below the root, with forward slashes → its class.
+        splits: the folders above the classes, if any.
+        outside: number of photos that are in no class folder.
+    """
+
+    class_of: dict[str, str]
+    splits: tuple[str, ...]
+    outside: int
+    kind: ClassVar[str] = "class_folders"
+    title: ClassVar[str] = "class folders"
+    is_last_resort: ClassVar[bool] = True
+
+    @classmethod
+    def find(cls, folder: Path) -> list[ClassFolders]:
+        """Return the class folders of a folder, if at least two hold photos.
+
+        Raises:
+            DatasetError: some class folders are empty, or a folder cannot be read.
+        """
+        photos = _photos(folder)
+        splits = _splits(photos)
+        class_of = _classes(photos, splits)
+        if len(set(class_of.values())) < 2:
+            return []
+        if empty := _empty(folder, splits, class_of):
+            raise DatasetError(
+                f"{folder}: class folders without a photo: {first_names(empty)}. Put photos there, or remove the "
+                "folders."
+            )
+        beside = sum(path.suffix.lower() in PHOTO_SUFFIXES for path in folder.iterdir() if path.is_file())
+        outside = sum(map(len, photos.values())) - len(class_of) + beside
+        return [cls(folder, class_of, splits, outside)]
+
+    @classmethod
+    def sought(cls, folder: Path) -> str:
+        """Return that two class folders are needed, and which ones are empty."""
+        photos = _photos(folder)
+        splits = _splits(photos)
+        empty = _empty(folder, splits, _classes(photos, splits))
+        return "two class folders with photos" + (f" (empty: {first_names(empty)})" if empty else "")
+
+    @property
+    def annotations(self) -> Path:
+        """The folder."""
+        return self.root
+
+    @property
+    def recognised(self) -> str:
+        """The recognised dataset, as part of a sentence."""
+        text = f"{len(self.class_of):,} photos in {len(set(self.class_of.values())):,} class folders of {self.root}"
+        if self.splits:
+            text += f", of {', '.join(self.splits)} together; {OWN_SPLIT}"
+        return f"{text}; {self.outside:,} photos outside of class folders are left out" if self.outside else text
+
+    def read(self) -> CocoDataset:
+        """Return an annotation per photo."""
+        refuse_unwritable(self.root, self.class_of)
+        photos = {name: [Marked(label)] for name, label in self.class_of.items()}
+        return assemble(self.root, self.root, photos, has_outlines=False)
+
+    def digest(self) -> str:
+        """Return a digest of the photos' names and sizes in bytes."""
+        return combined_digest((name, _size(self.root / name)) for name in sorted(self.class_of))
+
+    def label_files(self) -> list[Path]:
+        """Return all folders: they change when a photo or a class is added, removed or renamed."""
+        return [self.root, *sorted({folder for name in self.class_of for folder in self._folders_of(name)})]
+
+    def _folders_of(self, photo: str) -> Iterator[Path]:
+        yield from (self.root / parent for parent in PurePosixPath(photo).parents if parent.parts)
+
+    def of_label(self, label: str) -> str:
+        """Return a class folder, and why it is one."""
+        return f"{self.root} has no annotations.json, so its folders are classes, and the class folder '{label}'"
+
+
+def _photos(folder: Path) -> dict[str, list[str]]:
+    """Return folder → names below the root of all photos in it."""
+    return {name: list(names_below(folder, name, PHOTO_SUFFIXES)) for name in _folders(folder)}
+
+
+def _folders(folder: Path) -> list[str]:
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_dir())
+    return sorted(entry.name for entry in entries if entry.name not in _NO_CLASSES)
+
+
+def _splits(photos: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the folders of splits above the classes; none if other folders hold photos too: "test" may be a class."""
+    with_photos = [name for name, of_folder in photos.items() if of_folder]
+    splits = split_folders(with_photos)
+    return tuple(splits) if len(splits) == len(with_photos) else ()
+
+
+def _classes(photos: Mapping[str, Sequence[str]], splits: Sequence[str]) -> dict[str, str]:
+    """Return photo → class, for all photos in a class folder."""
+    depth = 1 if splits else 0
+    names = (name for of_folder in photos.values() for name in of_folder if name.count("/") > depth)
+    return {name: label_name(name.split("/")[depth]) for name in names}
+
+
+def _empty(folder: Path, splits: Sequence[str], class_of: Mapping[str, str]) -> list[str]:
+    """Return the class folders without a photo; with splits, without one in any split."""
+    names = {name for above in splits or ("",) for name in _folders(folder / above)}
+    return sorted(name for name in names if label_name(name) not in class_of.values())
+
+
+def _size(photo: Path) -> str:
+    """Return the size in bytes; "" for a broken link, which is a missing photo."""
+    try:
+        return str(photo.stat().st_size)
+    except OSError:
+        return ""
