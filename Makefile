@@ -39,7 +39,7 @@ check: .venv/ready  ## check format, lint, types, layers and generated files
 	python tools/project_files.py --check
 
 docs: .venv/ready  ## build the documentation into site/, with warnings as errors
-	mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 ui: .venv/ready  ## serve the runs at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlflow.db

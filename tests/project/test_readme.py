@@ -1,4 +1,4 @@
-"""What the documentation tells people to type exists: targets, entry points, parameters, options, files."""
+"""Check that the commands in the documentation exist: targets, entry points, parameters, options, files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from wastelens import cli
 from wastelens.config.files import load_config
 from wastelens.explain.scoring.scores import METHOD_TITLES, SCORES
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "bench/results.md"]
-DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "data/README.md", "bench/results.md"]
+DOCUMENTS += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 PROGRAMS = ("make", "mlflow", "wastelens", "python", "git", "source", "pip")
 MENTIONS = (*PROGRAMS, "mlflow run")  # names, not commands
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
