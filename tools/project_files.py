@@ -18,7 +18,7 @@ PYTHON_VERSION = "3.11"
 
 
 def conda_yaml() -> str:
-    """Return conda.yaml: the locked run-time dependencies, inline, since MLflow caches environments by this file's hash."""
+    """Return conda.yaml with all locked run-time dependencies: MLflow caches environments by the hash of this file."""
     command = [
         "uv",
         "export",
