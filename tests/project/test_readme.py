@@ -70,7 +70,9 @@ def split_commands(line: str) -> list[tuple[str, ...]]:
     return [tuple(command) for command in bare if command]
 
 
-COMMANDS = list(dict.fromkeys(command for document in DOCUMENTS for command in commands_in(document)))
+# The commands of guides use what the guides add: test_guides.py runs them.
+PARSED = [document for document in DOCUMENTS if not document.startswith("docs/guides/")]
+COMMANDS = list(dict.fromkeys(command for document in PARSED for command in commands_in(document)))
 
 
 MLFLOW_RUNS = [command for command in COMMANDS if command.words[:2] == ("mlflow", "run")]
