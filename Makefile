@@ -23,7 +23,7 @@ test: .venv/ready  ## run the tests
 
 # Before Python 3.12 tracing costs two thirds of the time, so that only rooms with fast tests are measured here;
 # continuous integration measures everything on 3.12 and 3.13.
-FAST_ROOMS = config system tracking
+FAST_ROOMS = config system web
 coverage: .venv/ready  ## measure the tests' line coverage of the rooms with fast tests
 	python -m pytest -q -n 2 --dist loadfile -m "not slow" $(FAST_ROOMS:%=tests/%) $(FAST_ROOMS:%=--cov=wastelens.%) --cov-report=
 	@echo "Line coverage of $(FAST_ROOMS): $$(coverage report --format=total) %"
@@ -39,7 +39,7 @@ check: .venv/ready  ## check format, lint, types, layers and generated files
 	python tools/project_files.py --check
 
 docs: .venv/ready  ## build the documentation into site/, with warnings as errors
-	mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 ui: .venv/ready  ## serve the runs at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlflow.db

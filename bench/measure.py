@@ -1,4 +1,4 @@
-"""Small tools for measuring: best time of several, peak memory of a process, a table line."""
+"""Helpers for measurements: the best of several times, the peak memory of a process, a row of the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARED = ROOT.parent / "shared"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of the results: what was measured, against what, and the ratio that was wanted."""
+    """A row of the results: the quantity, our value, the peer's, their ratio, and the goal."""
 
     what: str
     ours: str
@@ -27,7 +27,7 @@ class Measurement:
 
 
 def best_of(repeats: int, work: Callable[[], object]) -> float:
-    """The shortest of several times, in seconds: what the machine can do when nothing disturbs it."""
+    """Return the shortest of several times, in seconds: the speed of an undisturbed machine."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -37,7 +37,7 @@ def best_of(repeats: int, work: Callable[[], object]) -> float:
 
 
 def alternating(repeats: int, first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
-    """Best times of two rivals, run by turns, so that a busy minute hits both."""
+    """Return the best times of two rivals in seconds, run in turns so that a busy minute hits both."""
     firsts, seconds = [], []
     for _ in range(repeats):
         firsts.append(best_of(1, first))
@@ -46,8 +46,8 @@ def alternating(repeats: int, first: Callable[[], object], second: Callable[[], 
 
 
 def run_python(code: str) -> tuple[float, float]:
-    """Run code in a fresh interpreter with ``src`` on the path: (seconds, peak resident memory in GiB)."""
-    # Not resource's ru_maxrss, which begins at the memory of the process that started this one.
+    """Run code in a fresh interpreter with ``src`` on the path; return seconds and peak resident memory in GiB."""
+    # Not ru_maxrss of resource, which starts from the memory of the parent process.
     peak = "next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))"
     wrapped = f"{code}\nprint('peak_kib', {peak})\n"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
@@ -60,7 +60,7 @@ def run_python(code: str) -> tuple[float, float]:
 
 
 class Silent:
-    """A watcher that keeps nothing."""
+    """A watcher that ignores everything."""
 
     def batch_done(self, epoch: int) -> None: ...
     def epoch_done(self, *figures: object) -> None: ...

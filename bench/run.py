@@ -1,4 +1,4 @@
-"""``make bench``: every budget beside its peer, in one run; prints the ratios and writes them to results.md."""
+"""Measure every budget beside its peer in one run, for ``make bench``: print the ratios, write them to results.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end: written by make
 
 
 def main() -> None:
-    """Measure all, print, and renew the generated part of results.md; what stands around it is kept."""
+    """Run all measurements, print them, and replace the generated part of results.md."""
     prepare_environment()
     from bench import epochs, explanations, features, photos, rbm, tables
     from bench.measure import Measurement

@@ -1,6 +1,6 @@
-"""Write the files that follow from others: conda.yaml from uv.lock, MLproject from the command line's parameters.
+"""Generate conda.yaml from uv.lock, and MLproject from the command line's parameters.
 
-``python tools/project_files.py`` writes them, ``--check`` only tells (exit status 1) whether they are up to date.
+With ``--check``, only report whether they are up to date; the exit status is 1 if not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PYTHON_VERSION = "3.11"
 
 
 def conda_yaml() -> str:
-    """The locked run-time dependencies, pins inline: MLflow caches environments by the hash of this file alone."""
+    """Return conda.yaml with all locked run-time dependencies: MLflow caches environments by the hash of this file."""
     command = [
         "uv",
         "export",
@@ -45,7 +45,7 @@ def conda_yaml() -> str:
 
 
 def mlproject() -> str:
-    """Every entry point with every parameter that its command takes; MLflow quotes the values."""
+    """Return MLproject: every entry point with all parameters of its command; MLflow quotes the values."""
     lines = [
         "# Generated from the types of the settings, src/wastelens/config/, by `make lock`; do not edit.",
         "name: wastelens",
@@ -66,7 +66,7 @@ def mlproject() -> str:
 
 
 def main() -> int:
-    """Write or check both files."""
+    """Write or check both files; return the exit status."""
     stale = 0
     for name, text in {"conda.yaml": conda_yaml(), "MLproject": mlproject()}.items():
         path = ROOT / name
