@@ -545,7 +545,7 @@ def test_certificates_are_those_of_the_name(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    """A server that speaks TLS as ``photos.test``, whose certificate is trusted."""
+    """Run a server that speaks TLS as ``photos.test``, with a trusted certificate."""
     real = socket.getaddrinfo
 
     def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:

@@ -118,21 +118,29 @@ class _Impatient:
         super().sendall(*arguments)  # type: ignore[misc]  # of the socket that this is mixed into
 
     def recv_into(self, *arguments: Any) -> int:
-        self._wait_for_bytes()
-        received: int = super().recv_into(*arguments)  # type: ignore[misc]
-        self._received += received
-        return received
-
-    def _wait_for_bytes(self) -> None:
         one: Any = self
-        silent_until = time.monotonic() + (one.gettimeout() or 0.0)
-        while not (isinstance(one, ssl.SSLSocket) and one.pending()) and not wait_for_read(one, _SLICE_S):
-            self.cancellation.check()
-            if time.monotonic() > silent_until:
-                raise TimeoutError
+        timeout = one.gettimeout()
+        silent_until = time.monotonic() + timeout
+        one.settimeout(0)  # as even a readable TLS connection may hold nothing for us, such as a session ticket
+        try:
+            while True:
+                self._check()
+                try:
+                    received: int = super().recv_into(*arguments)  # type: ignore[misc]
+                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    if time.monotonic() > silent_until:
+                        raise TimeoutError from None
+                    wait_for_read(one, _SLICE_S)
+                else:
+                    self._received += received
+                    return received
+        finally:
+            one.settimeout(timeout)
+
+    def _check(self) -> None:
         self.cancellation.check()
         if time.monotonic() > self._window_ends:
-            if self._received < _SLOWEST_BYTES:
+            if 0 < self._received < _SLOWEST_BYTES:  # silence is the timeout's matter
                 raise TemporaryFailure(f"less than {_SLOWEST_BYTES >> 10} kB within {self.window_s:g} s")
             self._window_ends, self._received = time.monotonic() + self.window_s, 0
 
