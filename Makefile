@@ -31,12 +31,13 @@ coverage: .venv/ready  ## measure the tests' line coverage of the rooms with fas
 slow: .venv/ready  ## run the slow tests: a real browser, the notebooks, the guides, fresh environments
 	python -m pytest -n 2 --dist loadfile -m slow
 
-check: .venv/ready  ## check format, lint, types, layers and generated files
+check: .venv/ready  ## check format, lint, types, layers, prose and generated files
 	ruff format --check .
 	ruff check .
 	mypy
 	lint-imports
 	python tools/project_files.py --check
+	python tools/prose.py
 
 docs: .venv/ready  ## build the documentation into site/, with warnings as errors
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet

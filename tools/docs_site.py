@@ -41,6 +41,6 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         target = (folder / path).resolve()
         if target.is_relative_to(ROOT / "docs"):
             return link[0]
-        return f"]({config.repo_url}/blob/main/{target.relative_to(ROOT)}{'#' + anchor if anchor else ''})"
+        return f"]({config.extra['repository']}/blob/main/{target.relative_to(ROOT)}{'#' + anchor if anchor else ''})"
 
     return OUTSIDE.sub(absolute, markdown)

@@ -14,7 +14,7 @@ REPOSITORY = "https://example.org/repository"
 
 
 def rewritten(markdown: str, page: str = "guides/one.md") -> str:
-    config = SimpleNamespace(repo_url=REPOSITORY)
+    config = SimpleNamespace(extra={"repository": REPOSITORY})
     return docs_site.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri=page)), config, None)
 
 
