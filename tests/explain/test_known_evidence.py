@@ -107,7 +107,7 @@ def test_a_network_that_reads_one_patch_is_shown_to_read_it(keras: Any, outlines
     assert (centre["energy"] < 2.1).all()
     summary = summarise(frame, materials=MATERIALS, methods=["gradcam", "centre"], seed=0, resamples=200)
     assert summary.means["gradcam", "energy_over_centre"].low > 0
-    assert "more than the centre of the photo" in summary.sentences()[0]
+    assert "more than a blob in the middle of the photo" in summary.sentences()[0]
 
 
 def test_a_network_that_ignores_its_input_scores_as_chance(keras: Any, outlines: AnnotatedOutlines) -> None:
