@@ -151,7 +151,7 @@ def say_report(
     if retrained is not None and "test_macro_ap" in retrained.metrics:
         metrics = retrained.metrics
         say(
-            f"Retrained with these, test macro AP {metrics['test_macro_ap']:.3f} "
+            f"The best settings, retrained, on test: macro AP {metrics['test_macro_ap']:.3f} "
             f"[{metrics['test_macro_ap_low']:.3f}, {metrics['test_macro_ap_high']:.3f}], run {retrained.run.id}."
         )
     say(f"All trials, figures and {BEST_FILE} are in run {run_id}. See it: {tracker.finished_hint()}")
