@@ -17,7 +17,12 @@ from wastelens.models.answer import answer_frame
 from wastelens.models.export import export, served_model
 from wastelens.models.features import feature_network
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:.*Any type hint is inferred:UserWarning"
+    ),  # it infers types from hints, and finds Any
+]
 
 SIDE = 16
 THRESHOLDS = {"glass": 0.4, "paper": 0.6}
