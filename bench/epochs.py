@@ -98,7 +98,7 @@ def against_memory() -> list[Measurement]:
 
 
 def against_predecessor() -> list[Measurement]:
-    """A small network's epoch on full-size photos: Keras' ImageDataGenerator decodes them again each time."""
+    """Compare a small network's epoch with Keras' ImageDataGenerator, which decodes the photos again each epoch."""
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     config = load_config("train", settings="network.widths=[16,32] network.pooling=average")

@@ -12,7 +12,7 @@ from wastelens.config.kinds import AUGMENTATIONS
 
 
 class AugmentationConfig(Config):
-    """What all kinds of augmentation share."""
+    """Base of all kinds of augmentation."""
 
     kind: str
 

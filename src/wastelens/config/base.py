@@ -1,4 +1,4 @@
-"""The base of all configuration: closed (unknown keys are refused), frozen, plain about true and false."""
+"""The base of all configuration: closed (unknown keys are refused), frozen, strict about true and false."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNLABELLED_HELP = "a folder of photos without labels to pretrain on in addition"
 MIXED_PRECISION_HELP = "true or false: compute in bfloat16 where the hardware supports it"
 RESUME_HELP = "the id of an interrupted run to resume"
 LARGEST_SEED = 2**32 - 1  # what scikit-learn and Keras take
-# A study's name is part of tags, of searches for them, of files' names, and of what the shell is told.
+# A study's name is used in tags, in searches for them, in file names, and in commands.
 _NOT_IN_NAMES = re.compile(r"[^\w .-]")
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
@@ -36,14 +36,14 @@ def parameter(description: str, *, default: str | None = None, **limits: Any) ->
 
 
 class Config(BaseModel):
-    """Base of all configuration: closed, frozen, and without defaults of its own."""
+    """Base of all configuration: closed, frozen, and without defaults, which are in ``conf/``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _plain_booleans(cls, value: object, info: Any) -> object:
-        """``true|false|1|0|yes|no`` in any case for booleans; pydantic's ``on``, ``t`` and ``y`` are refused."""
+        """Accept ``true|false|1|0|yes|no`` in any case for booleans, but not pydantic's ``on``, ``t`` and ``y``."""
         assert info.field_name is not None
         if cls.model_fields[info.field_name].annotation is not bool:
             if isinstance(value, bool):  # pydantic would take it for the number 1 or 0
@@ -67,12 +67,12 @@ def plain_boolean(value: object) -> bool:
 
 
 def listed(value: object) -> object:
-    """``"a, b"``, as the command line gives it, is a list of two."""
+    """Split ``"a, b"``, as the command line gives a list."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def auto_or_listed(value: object) -> object:
-    """The word ``auto``, or a list."""
+    """Accept the word ``auto`` or a list."""
     return value if value == "auto" else listed(value)
 
 
@@ -87,12 +87,12 @@ NameList = Annotated[tuple[str, ...], BeforeValidator(listed)]
 
 
 def as_text(value: object) -> str:
-    """A value as the command line spells it."""
+    """Return a value as the command line spells it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def flatten(config: Config | Mapping[str, Any]) -> dict[str, str]:
-    """Dotted keys and their values as text, for MLflow's parameters; nested lists stay one value.
+    """Return dotted keys and their values as text, for MLflow's parameters; nested lists stay one value.
 
     Args:
         config: a step's, or as a run wrote it into its ``config.json``.

@@ -1,18 +1,18 @@
-"""From the files of ``conf/``, a user's own, the command line and ``set`` to a step's checked configuration."""
+"""Load a step's configuration: the files of ``conf/``, then a user's own, the command line and ``set`` over them."""
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from wastelens.config.base import Config, as_text, plain_boolean
+from wastelens.config.checking import Layer, Tree, branch_at, checked, merge, merged
 from wastelens.config.explain import methods_with_settings
 from wastelens.config.main import MainConfig
 from wastelens.config.pretrain import PretrainConfig
@@ -21,28 +21,22 @@ from wastelens.config.study import StudyConfig
 from wastelens.config.train import TrainConfig
 from wastelens.errors import ConfigError, did_you_mean
 
-Tree = dict[str, Any]
-Layer = tuple[str, Tree]  # what a user knows it by, and what it says
 MAIN_FILES = ("prepare", "train", "cluster", "explain", "main")
-FOLLOW_TRAIN = ("cluster", "explain")  # what the main job's section train says of keys they know, holds for them
-_FIXES = {
-    "augmentation": "Set {0}augment=true too",
-    "network": "Choose another model",
-    "learner": "Choose another method",
-}
-KINDS = ("augmentation", "loss", "schedule", "optimizer")  # parts of train that come in kinds, each with its files
-AUGMENT = "augment"  # true or false: a parameter of train, short for the kind of augmentation
-SHORT_KEYS = {"augment_policy": "augmentation.policy", "views": "augmentation.views"}  # parameters of train, likewise
-AnyConfig = TypeVar("AnyConfig", bound=Config)
+FOLLOW_TRAIN = ("cluster", "explain")  # steps of the main job that take over settings of its section train
+KINDS = (
+    "augmentation",
+    "loss",
+    "schedule",
+    "optimizer",
+)  # parts of train with a file per kind: conf/<part>/<kind>.yaml
+AUGMENT = "augment"  # parameter of train: true or false, short for the kind of augmentation
+SHORT_KEYS = {"augment_policy": "augmentation.policy", "views": "augmentation.views"}  # likewise
 
-_WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")  # an apostrophe without its pair is only a letter
+_WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")  # an unpaired apostrophe is a letter
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """YAML 1.1, but in two things as people mean it, and as YAML 1.2 has it.
-
-    Only true and false are booleans, not on, off, yes and no wherever they stand; and 1e-5 is a number.
-    """
+    """YAML 1.1 with two rules of YAML 1.2: on, off, yes and no are not booleans, and 1e-5 is a number."""
 
 
 _YamlLoader.yaml_implicit_resolvers = {
@@ -58,7 +52,7 @@ _YamlLoader.add_implicit_resolver(
 
 
 def conf_folder() -> Path:
-    """The folder of shipped configuration: ``conf/`` of the checkout, or the copy inside an installed package."""
+    """Return the folder of shipped configuration: ``conf/`` of the checkout, or the copy in an installed package."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent.parent / "conf"
     return checkout if (checkout / "prepare.yaml").is_file() else package / "conf"
@@ -82,16 +76,16 @@ def load_config(
         layers = _layers_of_main([_shipped(name) for name in MAIN_FILES], above)
     else:
         layers = _layers_of_step(step, above)
-    return _resolved(schema, layers)
+    return checked(schema, layers, _shipped_settings())
 
 
 def train_config_of(above: Iterable[Layer]) -> TrainConfig:
-    """What ``train`` would do with these layers over the shipped ones: the settings of a study's cell.
+    """Return the settings of ``train`` with these layers over the shipped ones, as for a study's cell.
 
     Raises:
         ConfigError: an unknown key, a wrong type or value. One line, with the layer's label.
     """
-    return _resolved(TrainConfig, _layers_of_step("train", list(above)))
+    return checked(TrainConfig, _layers_of_step("train", list(above)), _shipped_settings())
 
 
 def _shipped(step: str) -> Layer:
@@ -99,7 +93,7 @@ def _shipped(step: str) -> Layer:
 
 
 def _layers_of_step(step: str, above: list[Layer]) -> list[Layer]:
-    """Return the shipped file, those of the parts that are named, and what the user says."""
+    """Return the shipped file, the files of the parts that are named, and the user's layers."""
     shipped = [_shipped(step)]
     above = [(label, _spelled_out(layer, label)) for label, layer in above] if step == "train" else above
     return [*shipped, *_named_parts(shipped, above, STEP_CONFIGS[step]), *above]
@@ -124,16 +118,8 @@ def _spelled_out(tree: Tree, label: str) -> Tree:
     return expanded
 
 
-def _resolved(schema: type[AnyConfig], layers: list[Layer]) -> AnyConfig:
-    layers = [(label, _without_replaced(layer, schema, number, layers)) for number, (label, layer) in enumerate(layers)]
-    tree = _merged(layers)
-    for label, layer in layers:
-        _refuse_unknown_keys(layer, schema, label, tree)
-    return _validated(schema, tree, layers)
-
-
 def config_file_says(step: str, config_file: str) -> dict[str, str]:
-    """The plain keys that a user's file sets for a step, as text.
+    """Return the plain keys that a user's file sets for a step, as text.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -151,7 +137,7 @@ def read_shipped(step: str) -> Tree:
 
 
 def _given(step: str, parameters: Mapping[str, str], config_file: str, settings: str) -> Iterator[Layer]:
-    """What the user says: in a file, on the command line, and by ``set``."""
+    """Yield the user's layers: a file, the command line, and ``set``."""
     if config_file:
         yield config_file, _section_for(step, read_yaml(Path(config_file)))
     given = {key: value for key, value in parameters.items() if value != ""}
@@ -168,32 +154,32 @@ def short_keys(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _layers_of_main(shipped: list[Layer], above: list[Layer]) -> list[Layer]:
-    """Every section's layers, and those of every model: what holds for ``train`` holds for each, below its own."""
+    """Return every section's layers and those of every model: the section ``train`` holds for each, below its own."""
     sections = [(label, {label.removeprefix("conf/").removesuffix(".yaml"): tree}) for label, tree in shipped[:-1]]
     layers: list[Layer] = [
         (label, _sections_spelled_out(tree, label)) for label, tree in [*sections, shipped[-1], *above]
     ]
     of_train = [(label, layer["train"]) for label, layer in layers if isinstance(layer.get("train"), dict)]
     parts = _named_parts(of_train[:1], of_train[1:], TrainConfig)
-    follows: Layer = ("the section train", {step: _known_to(step, _merged(of_train[1:])) for step in FOLLOW_TRAIN})
+    follows: Layer = ("the section train", {step: _known_to(step, merged(of_train[1:])) for step in FOLLOW_TRAIN})
     layers[len(sections) : len(sections)] = [*((label, {"train": part}) for label, part in parts), follows]
-    models = _merged(layers).get("models")
+    models = merged(layers).get("models")
     resolved: list[Layer] = []
     for name in models if isinstance(models, dict) else ():
         own = [(label, layer["models"][name]) for label, layer in layers if _names(layer, name)]
         if own[-1][1] is None or not all(isinstance(layer, dict) for _, layer in own):
             continue
-        model = str(_merged(own).get("model", name))
+        model = str(merged(own).get("model", name))
         named: Layer = ("conf/main.yaml", {"model": model})
-        # A network's keys are its model's: what train says of its own network says nothing of another one.
-        trained = str(_merged(of_train)["model"])
+        # The section train may set keys of its own model's network, which another network does not have.
+        trained = str(merged(of_train)["model"])
         general = [(label, _without(layer, set() if model == trained else {"network"})) for label, layer in of_train]
         parts = _named_parts(general[:1], [*general[1:], *own, named], TrainConfig)
         every = [general[0], *parts, *general[1:], *own, named]
         resolved += [(label, {"models": {name: layer}}) for label, layer in every]
-    # Settings of other kinds that the section train holds are for its models: there they are checked.
-    kinds = {part: {"kind": _at(_merged(of_train), (part,)).get("kind")} for part in KINDS}
-    settled = [("the section train", {"train": kinds})] if isinstance(_merged(layers).get("train"), dict) else []
+    # The section train may hold settings of kinds that only some models use; they are checked there.
+    kinds = {part: {"kind": branch_at(merged(of_train), (part,)).get("kind")} for part in KINDS}
+    settled = [("the section train", {"train": kinds})] if isinstance(merged(layers).get("train"), dict) else []
     return [(label, _without_unwanted_models(layer, models)) for label, layer in [*layers, *resolved, *settled]]
 
 
@@ -219,7 +205,7 @@ def _without(tree: Tree, keys: set[str]) -> Tree:
 
 
 def _without_unwanted_models(layer: Tree, models: object) -> Tree:
-    """A layer without the models that a later one has set to null."""
+    """Return a layer without the models that a later one sets to null."""
     kept = layer.get("models")
     if not isinstance(kept, Mapping) or not isinstance(models, Mapping):
         return layer
@@ -227,9 +213,9 @@ def _without_unwanted_models(layer: Tree, models: object) -> Tree:
 
 
 def _section_for(step: str, tree: Tree) -> Tree:
-    """A file may hold one step's keys, or a section a step (``conf/smoke.yaml``): then only the step's own counts."""
+    """Return a step's part of a file, which holds one step's keys or, as ``conf/smoke.yaml``, a section per step."""
     if step in ("study", "tune") and step not in tree and set(tree) <= set(STEP_CONFIGS[step].model_fields):
-        return tree  # their own keys 'train' and 'models' are no sections
+        return tree  # here, 'train' and 'models' are keys, not sections
     if step != "main" and tree and set(tree) <= {*STEP_CONFIGS, *MainConfig.model_fields}:
         section = tree.get(step, {})
         return section if isinstance(section, dict) else {}
@@ -237,7 +223,7 @@ def _section_for(step: str, tree: Tree) -> Tree:
 
 
 def _for_every_section(parameters: Mapping[str, str]) -> Tree:
-    """A parameter of the main job reaches every step that knows it (``dataset`` and ``seed`` reach all)."""
+    """Pass a parameter of the main job to every step that has it (all have ``dataset`` and ``seed``)."""
     sections = {
         section: _known_to(section, parameters) for section in MainConfig.model_fields if section in STEP_CONFIGS
     }
@@ -250,12 +236,12 @@ def _known_to(step: str, tree: Mapping[str, Any]) -> Tree:
 
 @lru_cache(maxsize=64)
 def _parsed(path: Path, modified_ns: int) -> Any:
-    """A file's content; a search space is checked by hundreds of configurations, each of the same files."""
+    """Parse a file once: to check a search space, hundreds of configurations are made from the same files."""
     return yaml.load(path.read_text(encoding="utf-8"), _YamlLoader)
 
 
 def read_yaml(path: Path) -> Tree:
-    """A YAML mapping from a file.
+    """Return the YAML mapping in a file.
 
     Raises:
         ConfigError: missing, unreadable, not YAML, or not a mapping.
@@ -275,7 +261,7 @@ def read_yaml(path: Path) -> Tree:
 
 
 def parse_settings(settings: str) -> Tree:
-    """``"fit.epochs=3 fit.batch_size=16"`` as a tree; values are read as YAML, and quotes hold spaces together.
+    """Parse ``"fit.epochs=3 fit.batch_size=16"`` into a tree; values are YAML, and quotes protect spaces.
 
     Raises:
         ConfigError: a word without '=' or a value that is not YAML.
@@ -292,7 +278,7 @@ def parse_settings(settings: str) -> Tree:
 
 
 def setting(key: str, value: str, label: str) -> Tree:
-    """A dotted key and its value, which is read as YAML, as a tree; label: what a user knows their place by.
+    """Return a dotted key and its value, parsed as YAML, as a tree; ``label`` says where they are from.
 
     Raises:
         ConfigError: the value is not YAML.
@@ -310,28 +296,22 @@ def _tree_at(key: str, value: Any) -> Tree:
     return dict(tree)
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
-    """A tree with another one laid over it, branch by branch; both stay as they are."""
-    merged = dict(below)
-    for key, value in above.items():
-        known = merged.get(key)
-        merged[key] = merge(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
-    return merged
-
-
-def _merged(layers: Iterable[Layer]) -> Tree:
-    tree: Tree = {}
-    for _, layer in layers:
-        tree = merge(tree, layer)
-    return tree
+def _shipped_settings() -> dict[str, dict[str, set[str]]]:
+    """Return the values, as text, of the settings in the files of kinds: a user who repeats one changes nothing."""
+    found: dict[str, dict[str, set[str]]] = {part: {} for part in KINDS}
+    for part, settings in found.items():
+        for file in (conf_folder() / part).glob("*.yaml"):
+            for name, value in read_yaml(file).items():
+                settings.setdefault(name, set()).add(as_text(value))
+    return found
 
 
 def _named_parts(shipped: list[Layer], above: list[Layer], schema: type[Config]) -> list[Layer]:
-    """Layers of the files that the layers around them name."""
+    """Return layers of the files that other layers name."""
     parts: list[Layer] = []
 
     def said(key: str) -> Any:
-        branch: Any = _merged([*shipped, *parts, *above])
+        branch: Any = merged([*shipped, *parts, *above])
         for part in key.split("."):
             branch = branch.get(part) if isinstance(branch, Mapping) else None
         return branch
@@ -339,7 +319,7 @@ def _named_parts(shipped: list[Layer], above: list[Layer], schema: type[Config])
     if schema is TrainConfig:
         parts.append(_named_part("model", str(said("model"))))
         kinds = {part: kind for part in KINDS if (kind := said(f"{part}.kind")) is not None}
-        # First, and so below the model's file, which may differ from them.
+        # First, so that the model's file can override them.
         parts[:0] = [_below(part, _named_part(part, str(kind))) for part, kind in kinds.items()]
         if kinds.get("augmentation") == "policy":
             parts.insert(1, _below("augmentation", _named_part("augment", str(said("augmentation.policy")))))
@@ -366,173 +346,3 @@ def _named_part(kind: str, name: str) -> Layer:
         raise ConfigError(f"Unknown {what} '{name}'.{did_you_mean(name, known)} There are: {', '.join(known)}.")
     label = str(path) if name.endswith((".yaml", ".yml")) else f"conf/{kind}/{name}.yaml"
     return label, read_yaml(path)
-
-
-def _refuse_unknown_keys(
-    layer: Mapping[str, Any],
-    schema: type[BaseModel],
-    label: str,
-    tree: Mapping[str, Any],
-    prefix: str = "",
-    siblings: Mapping[str, type[BaseModel]] | None = None,
-) -> None:
-    """Check a layer's keys.
-
-    Args:
-        layer: what it says.
-        schema: of this part of the tree.
-        label: the layer's.
-        tree: all layers together, which tells the kind of a part.
-        prefix: of dotted keys.
-        siblings: kind → class, where this part comes in kinds.
-
-    Raises:
-        ConfigError: an unknown key, or a key of another kind.
-    """
-    known = list(schema.model_fields)
-    for key, value in layer.items():
-        if key not in known:
-            _refuse_key_of_other_kind(f"{prefix}{key}", key, label, tree, siblings)
-            hint = did_you_mean(str(key), known) or f" Known keys: {', '.join(known)}."
-            raise ConfigError(f"Unknown key '{prefix}{key}' in {label}.{hint}")
-        if not isinstance(value, Mapping):
-            continue
-        annotation, whole = schema.model_fields[key].annotation, tree[key]
-        if get_origin(annotation) is dict and (entry := _config_class(annotation, {})):
-            entries = whole if isinstance(whole, Mapping) else {}
-            for name in (name for name in value if isinstance(value[name], Mapping) and name in entries):
-                _refuse_unknown_keys(value[name], entry, label, whole[name], f"{prefix}{key}.{name}.")
-        elif isinstance(whole, Mapping) and (part := _config_class(annotation, whole)):
-            _refuse_unknown_keys(value, part, label, whole, f"{prefix}{key}.", _kinds(annotation))
-
-
-def _refuse_key_of_other_kind(
-    dotted: str, key: str, label: str, tree: Mapping[str, Any], siblings: Mapping[str, type[BaseModel]] | None
-) -> None:
-    kinds = [kind for kind, part in (siblings or {}).items() if key in part.model_fields]
-    if kinds:
-        where = dotted.rpartition(".")[0]
-        above, _, part = where.rpartition(".")
-        fix = _FIXES.get(part, f"Set {where}.kind={kinds[0]} too").format(f"{above}." if above else "")
-        raise ConfigError(
-            f"'{dotted}' in {label} is a setting of {where}.kind={' or '.join(kinds)}, but it is {tree.get('kind')}. "
-            f"{fix}, or leave it out."
-        )
-
-
-def _without_replaced(
-    layer: Mapping[str, Any], schema: type[BaseModel], number: int, layers: Sequence[Layer], path: tuple[str, ...] = ()
-) -> Tree:
-    """Drop settings of a kind that a later layer replaces by another kind: they no longer mean anything.
-
-    Args:
-        layer: part of the layer at ``path``.
-        schema: of that part.
-        number: the layer's place in ``layers``.
-        layers: all of them, later ones over earlier ones.
-        path: where in the tree this is.
-    """
-    kept = dict(layer)
-    for key, value in layer.items():
-        if key not in schema.model_fields or not isinstance(value, Mapping):
-            continue
-        annotation, place = schema.model_fields[key].annotation, (*path, key)
-        kinds = _kinds(annotation)
-        said = [(at, branch["kind"]) for at, (_, tree) in enumerate(layers) if "kind" in (branch := _at(tree, place))]
-        if kinds and said and (part := kinds.get(str(said[-1][1]))):
-            replaced = said[-1][0] > number
-            others = {field for kind in kinds.values() for field in kind.model_fields}
-            kept[key] = {
-                name: one
-                for name, one in value.items()
-                if name in part.model_fields or name not in others or not (replaced or _is_shipped(key, name, one))
-            }
-        elif get_origin(annotation) is dict and (entry := _config_class(annotation, {})):
-            kept[key] = {
-                name: _without_replaced(one, entry, number, layers, (*place, name)) if isinstance(one, Mapping) else one
-                for name, one in value.items()
-            }
-        elif not kinds and (inner := _config_class(annotation, {})):
-            kept[key] = _without_replaced(dict(value), inner, number, layers, place)
-    return kept
-
-
-def _is_shipped(part: str, name: str, value: object) -> bool:
-    """Return whether a setting has the value that ships for the kinds that have it, and so says nothing."""
-    files = sorted((conf_folder() / part).glob("*.yaml")) if part in KINDS else []
-    return any(as_text(value) == as_text(tree[name]) for file in files if name in (tree := read_yaml(file)))
-
-
-def _at(tree: Mapping[str, Any], path: Iterable[str]) -> Mapping[str, Any]:
-    """Return the branch of a tree at a path; an empty one where there is none."""
-    branch: Any = tree
-    for part in path:
-        branch = branch.get(part) if isinstance(branch, Mapping) else None
-    return branch if isinstance(branch, Mapping) else {}
-
-
-def _kinds(annotation: Any) -> dict[str, type[BaseModel]]:
-    """Return kind → class of a part that comes in kinds; empty for any other."""
-    classes = _config_classes(annotation)
-    if not classes or any("kind" not in part.model_fields for part in classes):
-        return {}
-    return {get_args(part.model_fields["kind"].annotation)[0]: part for part in classes}
-
-
-def _config_class(annotation: Any, whole: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The class of a part of the config; of several, the one of the kind that the part says it is."""
-    classes = _config_classes(annotation)
-    if len(classes) <= 1:
-        return classes[0] if classes else None
-    return _kinds(annotation).get(str(whole.get("kind")))
-
-
-def _config_classes(annotation: Any) -> list[type[BaseModel]]:
-    candidates = (annotation, *(inner for part in get_args(annotation) for inner in (part, *get_args(part))))
-    return [part for part in candidates if isinstance(part, type) and issubclass(part, BaseModel)]
-
-
-def _validated(schema: type[AnyConfig], tree: Tree, layers: list[Layer]) -> AnyConfig:
-    try:
-        return schema.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = _location([str(part) for part in first["loc"]], tree)
-        key = ".".join(location)
-        value = "" if isinstance(first.get("input"), Mapping) else f" (not {first['input']!r})"
-        reason = first["msg"].removeprefix("Value error, ")
-        where = f"Config key '{key}' in {_set_by(location, layers)}" if key else "Config"
-        raise ConfigError(f"{where}: {_lower(reason)}{value}.") from error
-
-
-def _location(parts: list[str], tree: Tree) -> list[str]:
-    """Where in the tree an error is: pydantic also names the branches of unions, which are no keys."""
-    location: list[str] = []
-    branch: Any = tree
-    for number, part in enumerate(parts):
-        if isinstance(branch, Mapping) and part not in branch and part == branch.get("kind"):
-            continue
-        here = isinstance(branch, Mapping) and part in branch
-        missing = isinstance(branch, Mapping) and number == len(parts) - 1
-        if here or missing or (isinstance(branch, list) and part.isdigit()):
-            location.append(part)
-            branch = branch[part] if here else None
-    return location
-
-
-def _set_by(location: list[str], layers: list[Layer]) -> str:
-    """The label of the last layer that set this key, or the nearest part of the tree above it."""
-
-    def depth(layer: Tree) -> int:
-        branch: Any = layer
-        for count, part in enumerate(location):
-            if not isinstance(branch, Mapping) or part not in branch:
-                return count
-            branch = branch[part]
-        return len(location)
-
-    return max(reversed(layers), key=lambda labelled: depth(labelled[1]))[0]
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from wastelens.config.base import flatten
-from wastelens.config.files import AUGMENT, SHORT_KEYS, Layer, setting, short_keys, train_config_of
+from wastelens.config.checking import Layer
+from wastelens.config.files import AUGMENT, SHORT_KEYS, setting, short_keys, train_config_of
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.study import MAPPING, Factor, StudyConfig, key_of
 from wastelens.config.train import TrainConfig

@@ -84,12 +84,12 @@ def first_phase(
 
 
 def _cut(batches: Batches, limits: FitConfig) -> Batches:
-    """Epochs as they come, or of so many steps."""
+    """Return the batches, in epochs of ``steps_per_epoch`` steps where that is a number."""
     return batches if limits.steps_per_epoch == "auto" else EqualEpochs(batches, limits.steps_per_epoch)
 
 
 def _views(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> AugmentedViews | None:
-    """So many augmented copies of each training photo, where ``views`` asks for them."""
+    """Return the augmented views of the training photos, if ``views`` asks for them."""
     if config.policy is None or not config.views:
         return None
     chosen = rows.frame["photo_index"].to_numpy(dtype=np.intp)
@@ -99,7 +99,7 @@ def _views(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> A
 def _features(
     extractor: Any, photos: Any, dataset: PreparedDataset, key: Mapping[str, str | int], open_bar: OpenBar
 ) -> npt.NDArray[np.float32]:
-    """What the frozen layers make of photos or views, from the cache beside the prepared dataset's tables."""
+    """Return the frozen layers' features of photos or views, from the cache in the prepared dataset's folder."""
     key = {
         **key,
         "photos": dataset.manifest["files"][dataset.manifest["cache"]["file"]],
@@ -121,7 +121,7 @@ def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset,
 
 
 def _live(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Batches:
-    """Photos as they come: unchanged, changed anew every epoch, or so many views of each."""
+    """Return batches of photos: unchanged, changed at random every epoch, or a fixed number of views of each."""
     views = _views(config, dataset, rows)
     if views is not None:
         batches = FeatureBatches(rows, views, batch_size=config.fit.batch_size, seed=config.seed, views=views)

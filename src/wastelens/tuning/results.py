@@ -12,7 +12,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from wastelens.config.base import as_text
-from wastelens.config.files import merge
+from wastelens.config.checking import merge
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
 from wastelens.tuning.database import database_errors
 from wastelens.tuning.space import Space, Values, nested

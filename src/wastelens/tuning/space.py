@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from wastelens.config.base import as_text
-from wastelens.config.files import Layer, train_config_of
+from wastelens.config.checking import Layer
+from wastelens.config.files import train_config_of
 from wastelens.config.train import TrainConfig
 from wastelens.config.tune import SET_BY_TUNE, ChoiceConfig, ParameterConfig, RangeConfig, TuneConfig, taken_out
 from wastelens.errors import ConfigError, did_you_mean
