@@ -1,4 +1,4 @@
-"""What every layout promises, and that a new one needs nothing but its own file."""
+"""The contract of every layout; a new one needs nothing but its own file."""
 
 from __future__ import annotations
 

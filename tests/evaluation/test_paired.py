@@ -240,7 +240,7 @@ def test_what_is_the_same_in_every_resample_of_a_few_photos_is_no_proof():
 
 
 def regrouped(groups_of: list[int]) -> Comparison:
-    """A study of one fold, its photos dealt to groups of these sizes (shares of all)."""
+    """A study of one fold, its photos divided into groups of these sizes (shares of all)."""
     pairs = [pair for pair in small_study()["model 0"] if pair.fold == 0]
     photos = len(pairs[0].first.file_names)
     ends = np.rint(np.cumsum(groups_of) / sum(groups_of) * photos)

@@ -49,7 +49,7 @@ Answer = TypeVar("Answer")
 
 
 def soon(happened: Callable[[], Answer], what: str) -> Answer:
-    """What a function answers as soon as that is true."""
+    """Return a function's answer as soon as it is true."""
     deadline = time.monotonic() + PATIENCE_S
     while not (answer := happened()):
         assert time.monotonic() < deadline, f"not in {PATIENCE_S} s: {what}"
@@ -79,7 +79,7 @@ def browser(net_log: Path | None = None) -> Iterator[Any]:
 
 
 def console(driver: Any, levels: tuple[str, ...] = ("WARNING", "SEVERE")) -> list[str]:
-    """What the page and its frames have complained of since the last call."""
+    """Return the complaints of the page and its frames since the last call."""
     return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in levels]
 
 

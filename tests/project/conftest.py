@@ -1,4 +1,4 @@
-"""What tests of several files of this folder share."""
+"""Fixtures for several test files of this folder."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class PostgreSQL:
 
     def __init__(self) -> None:
         self._programs = _programs()
-        # Not below pytest's folders: those are closed to the user whom root has to start it as.
+        # Not below pytest's folders: root has to start it as another user, who cannot enter those.
         self.folder = Path(tempfile.mkdtemp(prefix="wastelens-postgresql-"))
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]

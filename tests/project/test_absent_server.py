@@ -172,7 +172,7 @@ def test_server_that_comes_back_during_the_run(server: Server, tmp_path: Path, c
 
 
 def test_server_that_comes_back_after_the_run(server: Server, tmp_path: Path) -> None:
-    """What another process logs, it logs into a run that is not open there."""
+    """Log from another process, into a run that is not open there."""
     import mlflow
 
     model = model_in(tmp_path)

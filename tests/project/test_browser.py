@@ -1,4 +1,4 @@
-"""What people look at, in a real browser: MLflow's table of runs, a study's report, and the page of explanations.
+"""The pages that people look at, in a real browser: MLflow's table of runs, a study's report, and the page of explanations.
 
 Both pages are opened in MLflow's artifact tab, and as files of their own.
 """
@@ -76,7 +76,7 @@ return written.map((element) => {
 
 @dataclass(frozen=True)
 class Explained:
-    """What ``explain`` left in the model's run."""
+    """Return the artifacts of ``explain`` in the model's run."""
 
     folder: Path
 
@@ -209,7 +209,7 @@ def page(opened: Any, explained: Explained) -> Iterator[Gallery]:
 
 
 def open_file(driver: Any, address: str) -> None:
-    """What was complained of and asked for before is forgotten."""
+    """Forget earlier complaints and requests."""
     driver.get("about:blank")
     console(driver)
     requested(driver)
@@ -345,7 +345,7 @@ def test_sorting(gallery: Gallery, explained: Explained, method: str, order: str
 
 
 def assert_rising(values: Sequence[float]) -> None:
-    """What is not known stands last; the page rounds to four decimals."""
+    """Unknown values stand last; the page rounds to four decimals."""
     unknown = [math.isnan(value) for value in values]
     assert unknown == sorted(unknown)
     assert all(one <= other + 1e-4 for one, other in itertools.pairwise(values) if not math.isnan(other))
@@ -560,7 +560,7 @@ class MlflowPage:
         return [(run_id, left) for _, run_id, left in self.driver.execute_script(ROWS)]
 
     def shown(self, count: int) -> list[str]:
-        """The ids of the rows, as soon as there are so many."""
+        """Return the ids of the rows, as soon as there are this many."""
         soon(lambda: len(self.rows()) == count, f"{count} rows")
         return [run_id for run_id, _ in self.rows()]
 

@@ -150,7 +150,7 @@ def test_an_output_folder_that_cannot_be(place: Place) -> None:
 
 
 def test_a_limit_on_file_sizes(place: Place) -> None:
-    """What a quota does: the photo cache, 60 x 224 x 224 x 3 bytes, may not grow to its size."""
+    """Act as a quota: the photo cache, 60 x 224 x 224 x 3 bytes, may not grow to its size."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8_000_000, 8_000_000))
@@ -330,7 +330,7 @@ def test_the_logged_model_opens_files_where_that_is_allowed(
 
 @dataclass(frozen=True)
 class Interrupted:
-    """What was seen of a run that was interrupted, killed, and gone on with."""
+    """Observations of a run that was interrupted, killed and resumed."""
 
     run_id: str
     after_ctrl_c: tuple[int, str, int]  # exit status, the run's status, epochs done

@@ -267,7 +267,7 @@ def test_tune_and_train_with_the_best(project: Project, prepared: Any, workers: 
 
 @pytest.mark.slow
 def test_explain(project: Project, trained: Any) -> None:
-    """What it finds is in the best model's own run, which stays as finished as it was; MLflow's own run is empty."""
+    """Its results are in the best model's own run, which stays as finished as it was; MLflow's own run is empty."""
     tiny = "shap.samples=2 shap.background_photos=2 steps=2 randomised_photos=1 bootstrap_resamples=100"
     started = only(
         project.mlflow_run("-e", "explain", "-P", "dataset=my litter", "-P", "photos=2", "-P", f"set={tiny}")

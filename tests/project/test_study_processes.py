@@ -55,7 +55,7 @@ def running(tmp_path: Path) -> Iterator[Server]:
 
 
 class Store:
-    """What a server has of a study, asked by MLflow's own client."""
+    """A study as a server has it, asked by MLflow's own client."""
 
     def __init__(self, server: Server) -> None:
         import mlflow

@@ -49,7 +49,7 @@ class Flaky(Connection):
 
 @pytest.fixture(autouse=True)
 def at_every_operation(monkeypatch):
-    """What waits is tried again at once, and nobody sleeps."""
+    """Retry at once, without sleeping."""
     monkeypatch.setattr(patient_tracking, "RETRY_S", 0.0)
     monkeypatch.setattr(patient_tracking, "POLL_S", 0.0)
 

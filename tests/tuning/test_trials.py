@@ -571,7 +571,7 @@ def test_a_server_that_takes_connections_and_says_nothing(
     message = refusal(SearchStoreError, lambda: opened(tmp_path, storage=postgres(silent_port)))
     assert message.startswith(f"The storage postgresql://127.0.0.1:{silent_port}/tuning: ")
     assert "timeout expired" in message
-    assert message.endswith("Mend it, or choose another storage.")
+    assert message.endswith("Fix it, or choose another storage.")
     assert time.monotonic() - began < 5
 
 
@@ -617,7 +617,7 @@ def test_passwords_within_addresses(storage: str, *, holds: bool) -> None:
         with database.database_errors(known):
             raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception(f"refused: {PASSWORD if holds else '***'}"))
 
-    assert ": refused: ***. Mend it" in refusal(SearchStoreError, fail)
+    assert ": refused: ***. Fix it" in refusal(SearchStoreError, fail)
 
 
 @pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///:memory:"])
@@ -646,7 +646,7 @@ def test_files_that_are_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     other = {"folder": "unable to open database file", "text": "file is not a database", "text/x.db": "File exists"}
     for name, words in other.items():
         message = refusal(SearchStoreError, lambda name=name: opened(tmp_path, storage=f"sqlite:///{tmp_path}/{name}"))
-        assert message == f"The storage sqlite:///{tmp_path}/{name}: {words}. Mend it, or choose another storage."
+        assert message == f"The storage sqlite:///{tmp_path}/{name}: {words}. Fix it, or choose another storage."
 
 
 def test_a_database_of_another_release_of_optuna(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def train_cells(
 
 
 class _Work:
-    """The tasks of a study, and what has become of those that this process tried."""
+    """The tasks of a study, and what happened to those that this process tried."""
 
     def __init__(
         self, cells: Sequence[Cell], claims: Claims, tracker: PatientTracker, study: str, *, telling: bool
@@ -70,7 +70,7 @@ class _Work:
                 self._tracker.wait_until_reachable()
 
     def _ready(self, standing: Standing) -> Task | None:
-        """The first task that can be done now; a pretraining only while a cell is waiting for it."""
+        """Return the first task that can be done now; a pretraining only while a cell is waiting for it."""
         open_here = [task for task in self._tasks if task.key in standing.free]
         wanted = {task.needs for task in open_here}
         for task in open_here:
@@ -113,7 +113,7 @@ class _Work:
         say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
 
     def _resumable(self, offer: Offer) -> str:
-        """The interrupted run of a task, if it left a checkpoint; others do not stay RUNNING for ever."""
+        """Return the interrupted run of a task, if it left a checkpoint; others do not stay RUNNING indefinitely."""
         for run_id in offer.abandoned:
             self._abandon(run_id)
         if not offer.earlier:
@@ -142,7 +142,7 @@ class _Work:
 
 
 def tasks_of(cell: Cell) -> list[Task]:
-    """The cell's training, after the pretraining that it starts from."""
+    """Return the cell's training, after the pretraining that it starts from."""
     place = cell.place
     encoder = Task(cell.encoder_key, f"pretraining for {place.model} seed {place.seed} fold {place.fold}")
     return [*([encoder] if cell.encoder_key else []), Task(cell.key, place.label, cell.encoder_key)]

@@ -2,7 +2,7 @@
 
 A cell is claimed by writing a parameter of a ledger, which MLflow lets be written once. The ledger is one for all
 studies of a dataset, as cells are. Workers that are alive say so in a tag of it, again and again; what a dead one had
-claimed is claimed anew, under the next number.
+claimed is claimed again, under the next number.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Standing:
 
 @dataclass
 class _Silence:
-    """What a worker elsewhere has said last, and for how many seconds nothing else since."""
+    """A record of what a worker elsewhere has said last, and for how many seconds nothing else since."""
 
     said: str
     looked_at: float
@@ -169,7 +169,7 @@ class Claims:
         return runs
 
     def _offer(self, runs: Sequence[StoredRun], attempts: Sequence[str], ledger: StoredRun) -> Offer:
-        """The next attempt; it goes on with a run only where it is sure that nobody writes that any more.
+        """Return the next attempt; it goes on with a run only where it is sure that nobody writes that any more.
 
         A worker elsewhere that has merely been silent may wake up, and would write into the same run.
         """
@@ -208,7 +208,7 @@ class Claims:
 
 
 def _attempts(task: Task, parameters: Mapping[str, str]) -> list[str]:
-    """The workers that have claimed a task, one after another."""
+    """Return the workers that have claimed a task, one after another."""
     workers: list[str] = []
     while worker := parameters.get(_taken(task, len(workers) + 1)):
         workers.append(worker)
@@ -216,7 +216,7 @@ def _attempts(task: Task, parameters: Mapping[str, str]) -> list[str]:
 
 
 def _of_attempt(runs: Sequence[StoredRun], attempt: int) -> StoredRun | None:
-    """The run of this attempt; None where it had none yet."""
+    """Return the run of this attempt; None where it had none yet."""
     return next((run for run in runs if run.tags.get(ATTEMPT) == str(attempt)), None)
 
 

@@ -13,7 +13,7 @@ import psutil
 
 
 def name_of(pid: int) -> str:
-    """What a process of this machine is called: no other one ever is, on this machine or another.
+    """Return what a process of this machine is called: no other one ever is, on this machine or another.
 
     Raises:
         psutil.NoSuchProcess: there is none.
@@ -22,12 +22,12 @@ def name_of(pid: int) -> str:
 
 
 def name_of_this() -> str:
-    """What this process is called."""
+    """Return what this process is called."""
     return name_of(os.getpid())
 
 
 def _host() -> str:
-    """This machine since it was started, and this container on it: where a process id means one process."""
+    """Return this machine since it was started, and this container on it: where a process id means one process."""
     known = [socket.gethostname()]
     with contextlib.suppress(OSError):  # Linux
         known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8])

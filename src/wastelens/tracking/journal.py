@@ -70,7 +70,7 @@ class Operation:
             getattr(run, self.method)(**arguments)
 
     def artifact(self) -> str | None:
-        """The path of the artifact file or folder that this writes or deletes, if it does."""
+        """Return the path of the artifact file or folder that this writes or deletes, if it does."""
         if self.method == "log_file":
             return f"{self.values['folder']}/{self.files['file'].name}".lstrip("/")
         return str(self.values["path"]) if self.method in ("replace_folder", "delete") else None
@@ -107,7 +107,7 @@ class Operation:
 
     @classmethod
     def described(cls, folder: Path) -> Operation:
-        """What was saved into this folder, without its objects.
+        """Return what was saved into this folder, without its objects.
 
         Raises:
             OSError: the description is missing.
@@ -119,7 +119,7 @@ class Operation:
 
     @classmethod
     def load(cls, folder: Path) -> Operation:
-        """What was saved into this folder, all of it; errors as of `described`."""
+        """Return what was saved into this folder, all of it; errors as of `described`."""
         pickled = folder / OBJECTS
         objects = pickle.loads(pickled.read_bytes()) if pickled.exists() else {}
         placed = {name: _with_paths(value, lambda _, path: folder / path) for name, value in objects.items()}
@@ -127,7 +127,7 @@ class Operation:
 
 
 def _with_paths(value: Any, place: Callable[[str, Path], Path]) -> Any:
-    """A model with each of its files somewhere else; any other object as it is."""
+    """Return a model with each of its files somewhere else; any other object as it is."""
     if not isinstance(value, PyfuncModel):
         return value
     files = {key: place(f"file{number}", file) for number, (key, file) in enumerate(value.files.items())}
@@ -162,7 +162,7 @@ class Journal:
 
     @classmethod
     def left(cls, folder: Path) -> Journal | None:
-        """The journal in this folder, or None where it is another one's, or gone."""
+        """Return the journal in this folder, or None where it is another one's, or gone."""
         journal = cls(folder.parent, folder.name.rpartition("-")[0])
         if not journal._took(folder):
             return None
@@ -207,7 +207,7 @@ class Journal:
             self._drop(number)
 
     def find(self, path: str) -> Path | None:
-        """The file that waits to become the artifact of this path.
+        """Return the file that waits to become the artifact of this path.
 
         Returns:
             None where the path is deleted by what waits.

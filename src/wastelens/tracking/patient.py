@@ -99,7 +99,7 @@ class PatientRun:
         return [{"epoch": step, **rows[step]} for step in sorted(rows) if rows[step]]
 
     def download(self, path: str, into: Path) -> Path | None:
-        """An artifact file as a local path, also one that waits, or None where the run has none at this path.
+        """Return an artifact file as a local path, also one that waits, or None where the run has none at this path.
 
         Raises:
             StoreUnreachable: it does not wait, and the store does not answer.
@@ -251,7 +251,7 @@ class PatientTracker:
             self._retry(run)
 
     def note(self, error: StoreUnreachable) -> None:
-        """The store does not answer: say so once."""
+        """Note that the store does not answer, and say so once."""
         self._tried_at = time.monotonic()
         with self.lock:
             told, self._away = self._away, True
@@ -262,7 +262,7 @@ class PatientTracker:
     def _patient(
         self, opened: contextlib.AbstractContextManager[Run], history: list[dict[str, float]]
     ) -> Iterator[PatientRun]:
-        """A run of the tracker behind: opened and left there, its end told here, after all that waits."""
+        """Yield a run of the tracker behind: opened and left there, its end told here, after all that waits."""
         inner = opened.__enter__()
         run = PatientRun(inner, self, Journal(self._folder, inner.id), history)
         with self.lock:
@@ -302,7 +302,7 @@ class PatientTracker:
                 run.journal.close()
 
     def _in_touch(self) -> Store:
-        """The store, with all that waited logged.
+        """Return the store, with all that waited logged.
 
         Raises:
             StoreUnreachable: it has been away and still is.
@@ -362,7 +362,7 @@ class PatientTracker:
                 raise
 
     def _left(self, run_id: str = "") -> Iterator[Journal]:
-        """The journals that no process writes any more, of a run or of all, the oldest first."""
+        """Yield the journals that no process writes any more, of a run or of all, the oldest first."""
         for lock in sorted(self._folder.glob(f"{run_id or '*'}-*/{LOCK}"), key=_modified_at):
             journal = Journal.left(lock.parent)
             if journal:
@@ -424,6 +424,6 @@ def _folder_of(path: str) -> str:
 
 @contextlib.contextmanager
 def _beside(path: str) -> Iterator[Path]:
-    """A file of an artifact's name, to be written and logged; gone afterwards."""
+    """Yield a file of an artifact's name, to be written and logged; gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder) / Path(path).name

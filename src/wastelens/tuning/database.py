@@ -67,7 +67,7 @@ class DealtStorage(optuna.storages.RDBStorage):
 
     def record_heartbeat(self, trial_id: int) -> None:
         if self._is_left:
-            raise SystemExit  # of the thread alone, for which the process would wait for ever
+            raise SystemExit  # of the thread alone, for which the process would wait forever
         # Of a database that is away for a moment: an error would end Optuna's heartbeat, and with it the trial's life.
         with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError, StorageInternalError):
             super().record_heartbeat(trial_id)
@@ -107,11 +107,11 @@ def database_errors(config: TuneConfig) -> Iterator[None]:
         for password in passwords_in(_address(config)):
             reason = reason.replace(password, HIDDEN)
         reason = reason[:160].rstrip(".")
-        raise SearchStoreError(f"{shown_address(config)}: {reason}. Mend it, or choose another storage.") from None
+        raise SearchStoreError(f"{shown_address(config)}: {reason}. Fix it, or choose another storage.") from None
 
 
 def _address(config: TuneConfig) -> sqlalchemy.URL:
-    """The database's address.
+    """Return the database's address.
 
     Raises:
         ConfigError: none.
@@ -137,7 +137,7 @@ def holds_password(config: TuneConfig) -> bool:
 
 
 def shown_address(config: TuneConfig) -> str:
-    """The address as it may be shown."""
+    """Return the address as it may be shown."""
     address = _address(config)
     if address.host:
         port = f":{address.port or _PORTS.get(address.get_backend_name(), '')}".rstrip(":")
@@ -146,7 +146,7 @@ def shown_address(config: TuneConfig) -> str:
 
 
 def open_storage(config: TuneConfig) -> DealtStorage:
-    """The database, with its tables.
+    """Return the database, with its tables.
 
     Raises:
         SearchStoreError: it does not answer in time, or there is no driver for it.
@@ -194,7 +194,7 @@ def _make_folder(config: TuneConfig, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SearchStoreError(
-            f"{shown_address(config)}: {error.strerror}. Mend it, or choose another storage."
+            f"{shown_address(config)}: {error.strerror}. Fix it, or choose another storage."
         ) from None
 
 

@@ -70,20 +70,20 @@ def work_in_processes(config: TuneConfig, store: TrialStore, study: str, clock: 
 
 
 def _cores() -> set[int]:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
 
 
 def _share(cores: list[int], number: int, workers: int) -> list[int]:
-    """A worker's cores; where there are more workers than cores, several have the same one."""
+    """Return a worker's cores; where there are more workers than cores, several have the same one."""
     return cores[number::workers] or [cores[number % len(cores)]]
 
 
 @contextlib.contextmanager
 def _started(processes: list[SpawnProcess]) -> Iterator[None]:
-    """Processes that end with this block, whatever ends it."""
+    """Start processes that end with this block, whatever ends it."""
     try:
         for process in processes:
             process.start()
