@@ -1,4 +1,4 @@
-"""The pages that people look at, in a real browser: MLflow's table of runs, a study's report, and the page of explanations.
+"""The pages that people look at, in a real browser: the table of runs, a study's report, and the page of explanations.
 
 Both pages are opened in MLflow's artifact tab, and as files of their own.
 """
