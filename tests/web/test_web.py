@@ -53,8 +53,9 @@ from urllib3.connection import HTTPConnection
 
 from wastelens.errors import InputError
 from wastelens.web import client, connections, files
-from wastelens.web.client import Fetched, Web
+from wastelens.web.client import Web
 from wastelens.web.errors import Closed, NoNetwork, Unfetchable
+from wastelens.web.files import Fetched
 
 PHOTO = photo(1)
 OTHER = photo(2)

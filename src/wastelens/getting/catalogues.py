@@ -1,15 +1,26 @@
-"""Catalogues of photos: how they describe one, and how several are searched in turn."""
+"""Catalogues of photos: how they describe one, how several are searched in turn, and how their answers are read.
+
+Anyone may have written anything in an answer: only harmless single lines of text, URLs and numbers are taken from it.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from typing import Protocol
+from urllib.parse import urlsplit
 
+from wastelens.config.collect import CollectConfig
 from wastelens.errors import InputError, WastelensError
+from wastelens.web.client import Web
 from wastelens.web.errors import NoNetwork
 
+LONGEST_TEXT = 200
+_LONGEST_MARKUP = 20_000
+_LONGEST_ADDRESS = 2000
 _LARGEST_NUMBER = 10**12
 
 
@@ -75,6 +86,8 @@ class Catalogue(Protocol):
     name: str
     bad_records: int
 
+    def __init__(self, web: Web, config: CollectConfig) -> None: ...
+
     def search(self, material: str, term: str) -> Iterator[Candidate]:
         """Yield what it finds, the best first; a page is requested when it is needed.
 
@@ -137,3 +150,56 @@ def number(value: object) -> int:
     """Return a positive whole number unchanged; 0 for anything else."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and 0 < value < _LARGEST_NUMBER else 0  # type: ignore[operator,return-value]
+
+
+def plain_text(markup: object) -> str:
+    """Return a text, or HTML, as one line of at most 200 characters without markup; empty if it is not a text.
+
+    Control characters and those that change the writing direction are removed.
+    """
+    text = _VisibleText(markup).text
+    kept = "".join(letter for letter in text if letter.isspace() or unicodedata.category(letter)[0] != "C")
+    line = " ".join(kept.split())
+    return line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
+
+
+def first_link(markup: object) -> str:
+    """Return the URL of the first link in HTML; empty if it is not a web address."""
+    return web_address(_VisibleText(markup).link)
+
+
+def web_address(value: object) -> str:
+    """Return an http or https URL unchanged; empty for anything else. Wikimedia's may begin with ``//``."""
+    if not isinstance(value, str) or len(value) > _LONGEST_ADDRESS or not value.isprintable() or " " in value:
+        return ""
+    address = f"https:{value}" if value.startswith("//") else value
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
+    return address if parts.scheme in ("http", "https") and parts.hostname else ""
+
+
+class _VisibleText(HTMLParser):
+    """The text that a browser would show of HTML, and the URL of its first link; both empty for anything but text."""
+
+    def __init__(self, markup: object) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = self.link = ""
+        self._hidden = 0
+        self.feed(markup[:_LONGEST_MARKUP] if isinstance(markup, str) else "")
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._hidden += tag in ("script", "style")
+        if tag == "a" and not self.link:
+            self.link = dict(attrs).get("href") or ""
+        if tag in ("br", "p", "div", "li", "td"):
+            self.text += " "
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = max(0, self._hidden - (tag in ("script", "style")))
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text += data

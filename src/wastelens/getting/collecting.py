@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from wastelens.data.photos.decode import BadPhotoError
 from wastelens.getting.catalogues import Candidate
 from wastelens.getting.collected_photos import CollectedPhotos
-from wastelens.getting.fetching import next_of
 from wastelens.getting.known_photos import KnownPhotos
 from wastelens.getting.rules import (
     NOT_A_PHOTO,
@@ -23,8 +22,10 @@ from wastelens.getting.rules import (
     UnwantedPhotoError,
     read_collected,
 )
-from wastelens.web.client import Fetched, Web
+from wastelens.getting.shared import next_of
+from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
+from wastelens.web.files import Fetched
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,18 @@ class Collector:
 
     def _settle(self, end: _Arrival | _Refusal) -> bool:
         """Keep a photo or list why not; return whether it was kept."""
-        if isinstance(end, _Arrival) and (repeats := self._repeats(end)) is not None:
+        if isinstance(end, _Arrival):
+            repeats = self._repeats(end)
+            if repeats is None:
+                self.known.add(self.photos.keep(end.candidate, end.fetched, end.photo), end.photo.pixels_0_255)
+                return True
             end = _Refusal(end.candidate, repeats)
-        if isinstance(end, _Refusal):
-            self.photos.leave_out(end.candidate, end.reason, temporary=end.temporary)
-            return False
-        self.known.add(self.photos.keep(end.candidate, end.fetched, end.photo), end.photo.pixels_0_255)
-        return True
+        self.photos.leave_out(end.candidate, end.reason, temporary=end.temporary)
+        return False
 
     def _repeats(self, arrival: _Arrival) -> Reason | None:
         """Return which photo is the same or looks alike, as a reason; None: no photo does."""
-        same = self.photos.same_file(arrival.fetched.sha256)
-        if same:
+        if same := self.photos.same_file(arrival.fetched.sha256):
             return Reason(f"the same file: as {same}")
         near = self.known.repeated_by(arrival.photo.pixels_0_255)
         return Reason(near, "near_duplicate_distance") if near else None

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from wastelens.config.collect import ApiConfig
-from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
+from wastelens.config.collect import CollectConfig
+from wastelens.getting.catalogues import (
+    BadRecord,
+    Candidate,
+    CatalogueDown,
+    first_link,
+    number,
+    plain_text,
+    web_address,
+)
 from wastelens.getting.licences import commons_licences, freest
-from wastelens.getting.plain_text import first_link, plain_text, web_address
 from wastelens.getting.rules import Rules
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
@@ -38,10 +45,10 @@ class Commons:
 
     name = "commons"
 
-    def __init__(self, web: Web, config: ApiConfig, rules: Rules) -> None:
+    def __init__(self, web: Web, config: CollectConfig) -> None:
         self._web = web
         self._config = config
-        self._rules = rules
+        self._rules = Rules(config)
         self.bad_records = 0
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
@@ -61,12 +68,10 @@ class Commons:
 
     def _answer(self, parameters: dict[str, str | int]) -> dict[str, Any]:
         """Return the API's answer; while its database lags it is an error, and Web waits as long as the API asks."""
-        code = ""
+        api, code = self._config.commons, ""
         for _ in range(_ATTEMPTS):
             try:
-                answer = self._web.fetch_json(
-                    self._config.url, parameters, seconds_between=self._config.seconds_between_requests
-                )
+                answer = self._web.fetch_json(api.url, parameters, seconds_between=api.seconds_between_requests)
             except Unfetchable as error:
                 raise CatalogueDown(str(error)) from None
             if not isinstance(answer, dict):
@@ -92,13 +97,13 @@ class Commons:
         told = info.get("extmetadata")
         name = _text(told, "LicenseShortName") or _text(told, "License")
         licences = commons_licences(name) or commons_licences(_text(told, "License"))
-        licence = freest(licences, self._rules.licences) or next(iter(licences), None)
+        licence = freest(licences, self._config.licences) or next(iter(licences), None)
         return Candidate(
             source=self.name,
             id=str(identity),
             material=material,
             term=term,
-            title=_text(told, "ObjectName") or _title(page),
+            title=_text(told, "ObjectName") or PurePosixPath(plain_text(page.get("title")).removeprefix("File:")).stem,
             creator=_text(told, "Artist"),
             creator_url=first_link(_value(told, "Artist")),
             licence=licence.code if licence else name,
@@ -119,21 +124,22 @@ def _pages(answer: dict[str, Any]) -> list[dict[str, Any]]:
     pages = query.get("pages", []) if isinstance(query, dict) else None
     if not isinstance(pages, list):
         raise CatalogueDown("its answer has no list of pages")
-    described = [page for page in pages if _is_described(page)]
+    described = [
+        page
+        for page in pages
+        if isinstance(page, dict)
+        and isinstance(info := page.get("imageinfo"), list)
+        and info
+        and isinstance(info[0], dict)
+    ]
     return sorted(described, key=lambda page: number(page.get("index")))
-
-
-def _is_described(page: Any) -> bool:
-    info = page.get("imageinfo") if isinstance(page, dict) else None
-    return isinstance(info, list) and bool(info) and isinstance(info[0], dict)
 
 
 def _continuation(answer: dict[str, Any]) -> dict[str, str | int]:
     """Return the parameters for the next answer; empty: this was the last."""
     given = answer.get("continue")
-    if not isinstance(given, dict):
-        return {}
-    return {str(name): value for name, value in given.items() if isinstance(value, str | int)}
+    parameters = given.items() if isinstance(given, dict) else ()
+    return {str(name): value for name, value in parameters if isinstance(value, str | int)}
 
 
 def _value(told: Any, name: str) -> object:
@@ -143,7 +149,3 @@ def _value(told: Any, name: str) -> object:
 
 def _text(told: Any, name: str) -> str:
     return plain_text(_value(told, name))
-
-
-def _title(page: dict[str, Any]) -> str:
-    return PurePosixPath(plain_text(page.get("title")).removeprefix("File:")).stem

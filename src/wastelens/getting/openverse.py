@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from wastelens.config.collect import ApiConfig
-from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
+from wastelens.config.collect import CollectConfig
+from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number, plain_text, web_address
 from wastelens.getting.licences import openverse_licence
-from wastelens.getting.plain_text import plain_text, web_address
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 
@@ -24,10 +23,9 @@ class Openverse:
 
     name = "openverse"
 
-    def __init__(self, web: Web, config: ApiConfig, licences: Sequence[str]) -> None:
+    def __init__(self, web: Web, config: CollectConfig) -> None:
         self._web = web
         self._config = config
-        self._licences = licences
         self.bad_records = 0
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
@@ -47,12 +45,11 @@ class Openverse:
             page += 1
 
     def _page(self, term: str, page: int) -> dict[str, Any]:
-        parameters: dict[str, str | int] = {"q": term, "license": ",".join(self._licences)}
+        parameters: dict[str, str | int] = {"q": term, "license": ",".join(self._config.licences)}
         parameters |= {"page": page, "page_size": PHOTOS_PER_PAGE}
         try:
-            answer = self._web.fetch_json(
-                self._config.url, parameters, seconds_between=self._config.seconds_between_requests
-            )
+            api = self._config.openverse
+            answer = self._web.fetch_json(api.url, parameters, seconds_between=api.seconds_between_requests)
         except Unfetchable as error:
             if page > 1 and error.status in _NO_DEEPER:
                 return {"results": []}

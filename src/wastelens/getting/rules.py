@@ -6,10 +6,12 @@ import io
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from wastelens.config.collect import CollectConfig
 from wastelens.data.annotations.labels import misfit
 from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
 from wastelens.web.errors import Limit, Unfetchable
@@ -45,57 +47,41 @@ class Reason:
 
 @dataclass(frozen=True)
 class Rules:
-    """Which photos are wanted; the attributes are named like the settings.
+    """Which photos are wanted, by the settings of ``collect``."""
 
-    Attributes:
-        licences: codes of the allowed licences.
-        min_side_px: of the shorter side.
-        max_megapixels: of the photo.
-        max_whole_megapixels: of a photo whose format can only be decoded whole.
-        max_bytes: of its file.
-        hosts: those that may be visited even if they are not public.
-        near_duplicate_distance: bits of the perceptual hash that may differ.
-    """
-
-    licences: tuple[str, ...]
-    min_side_px: int
-    max_megapixels: float
-    max_whole_megapixels: float
-    max_bytes: int
-    hosts: tuple[str, ...]
-    near_duplicate_distance: int
+    config: CollectConfig
 
     def reason_against(self, licence: str, size: tuple[int, int]) -> Reason | None:
         """Return why a photo is left out, or None; size: width and height in pixels, or zeros if unknown."""
-        if licence not in self.licences:
+        if licence not in self.config.licences:
             return Reason(f"licence: {licence or 'not stated'}, which is not allowed", "licences")
         width, height = size
-        if width and height and min(size) < self.min_side_px:
-            text = f"too few pixels: {width} x {height}, the shorter side needs {self.min_side_px}"
+        if width and height and min(size) < self.config.min_side_px:
+            text = f"too few pixels: {width} x {height}, the shorter side needs {self.config.min_side_px}"
             return Reason(text, "min_side_px")
-        if width * height > self.max_megapixels * 1e6:
-            text = f"too many pixels: {width} x {height}, the limit is {self.max_megapixels:g} megapixels"
+        if width * height > self.config.max_megapixels * 1e6:
+            text = f"too many pixels: {width} x {height}, the limit is {self.config.max_megapixels:g} megapixels"
             return Reason(text, "max_megapixels")
         return None
 
     def reason_against_whole(self, kind: str, size: tuple[int, int]) -> Reason | None:
         """Return why a photo is left out whose format, such as ``PNG``, can only be decoded whole, or None."""
         width, height = size
-        if width * height <= self.max_whole_megapixels * 1e6:
+        if width * height <= self.config.max_whole_megapixels * 1e6:
             return None
-        limit = f"the limit for what is decoded whole is {self.max_whole_megapixels:g} megapixels"
+        limit = f"the limit for what is decoded whole is {self.config.max_whole_megapixels:g} megapixels"
         return Reason(f"too many pixels: {width} x {height} as {kind}, {limit}", "max_whole_megapixels")
 
     def is_too_large(self, mime: str, size: tuple[int, int], size_bytes: int) -> bool:
         """Tell whether a file that a catalogue describes exceeds a limit; formats other than JPEG are decoded whole."""
         whole = mime != "image/jpeg" and self.reason_against_whole(mime, size) is not None
-        return whole or math.prod(size) > self.max_megapixels * 1e6 or size_bytes > self.max_bytes
+        return whole or math.prod(size) > self.config.max_megapixels * 1e6 or size_bytes > self.config.web.max_bytes
 
     def decided_by(self, setting: str) -> str:
         """Return a setting with its present value, ``web.max_bytes=500``; empty if there is no setting."""
         if not setting:
             return ""
-        value = getattr(self, setting.removeprefix("web."))
+        value = attrgetter(setting)(self.config)
         return f"{setting}={' '.join(sorted(value)) if isinstance(value, tuple) else format(value, '.12g')}"
 
 
@@ -164,7 +150,7 @@ def _decoded(content: bytes, side_px: int, rules: Rules, licence: str, told: tup
         raise UnwantedPhotoError(against, stored)
     if frames > 1 and kind != "MPO":
         raise BadPhotoError(f"several pages: {frames}" if kind == "TIFF" else f"animated: {frames} frames")
-    decoded = decode(content, side_px, rules.max_megapixels)
+    decoded = decode(content, side_px, rules.config.max_megapixels)
     upright = (decoded.width, decoded.height)
     if min(told) and misfit(told, upright) and misfit(told, stored):
         raise BadPhotoError(

@@ -20,13 +20,10 @@ from urllib3 import BaseHTTPResponse
 
 from wastelens.config.web import WebConfig
 from wastelens.web.addresses import Gate, Location, locate
-from wastelens.web.answers import Answer, leave, retry_after_s, status_text
 from wastelens.web.connections import Connections
 from wastelens.web.errors import NoNetwork, TemporaryFailure, Unfetchable
-from wastelens.web.files import Fetched, Part, receive
+from wastelens.web.files import Answer, Fetched, Part, leave, receive, retry_after_s, status_text
 from wastelens.web.limits import Cancellation, HostLimits
-
-__all__ = ["Fetched", "Web"]
 
 MOST_REDIRECTS = 10
 MOST_ATTEMPTS = 50
@@ -103,7 +100,8 @@ class Web(contextlib.AbstractContextManager["Web"]):
                 part.discard()
             raise
         finally:
-            part.discard_unless_resumable(url)
+            if part.version(url) is None:
+                part.discard()
 
     def fetch_json(
         self,
