@@ -28,39 +28,24 @@ _LARGEST_NUMBER = 10**12
 class Candidate:
     """A photo as a catalogue describes it; nothing is checked except that texts are plain single lines.
 
-    Attributes:
-        source: the catalogue's name.
-        id: the catalogue's name for the photo.
-        material: what was searched for.
-        term: the words it was searched by.
-        title: may be empty, like everything that follows except ``photo_url``.
-        creator: the author.
-        creator_url: the author's page.
-        licence: one of ``licences.CODES``, or the catalogue's name for it.
-        licence_version: such as ``4.0``.
-        licence_url: of the licence's text.
-        page_url: where the catalogue found it.
-        photo_url: of the file.
-        width: in pixels; 0: not stated.
-        height: in pixels; 0: not stated.
-        mime: such as ``image/jpeg``.
+    Texts may be empty, except for ``photo_url`` and those before ``title``.
     """
 
-    source: str
-    id: str
-    material: str
-    term: str
+    source: str  # the catalogue's name
+    id: str  # the catalogue's name for the photo
+    material: str  # for which it was found
+    term: str  # the words it was searched by
     title: str
     creator: str
-    creator_url: str
-    licence: str
-    licence_version: str
-    licence_url: str
-    page_url: str
-    photo_url: str
-    width: int
-    height: int
-    mime: str
+    creator_url: str  # the author's page
+    licence: str  # one of ``licences.CODES``, or the catalogue's name for it
+    licence_version: str  # such as ``4.0``
+    licence_url: str  # of the licence's text
+    page_url: str  # where the catalogue found it
+    photo_url: str  # of the file
+    width: int  # in pixels; 0: not stated
+    height: int  # in pixels; 0: not stated
+    mime: str  # such as ``image/jpeg``
 
 
 class CatalogueDown(WastelensError):  # noqa: N818  a state of the world

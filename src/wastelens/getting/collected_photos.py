@@ -40,11 +40,14 @@ class CollectedPhotos(ListedFolder):
     After a kill between the row and the photo, the photo waits among the drafts and gets its name in the next run. A
     photo that is listed as kept but gone was removed by hand, and is not fetched again. Only one thread of one process
     may use a folder.
+
+    Attributes:
+        rules: which photos are wanted.
     """
 
     def __init__(self, folder: Path, rules: Rules) -> None:
         super().__init__(folder, "collected.csv", COLUMNS, "source", "id")
-        self._rules = rules
+        self.rules = rules
         self._finish_moves()
         self._seen = {name for row in self._rows.values() if self._is_settled(row) for name in _names(row)}
         self._kept = Counter(row["material"] for row in self.kept_rows())
@@ -80,7 +83,7 @@ class CollectedPhotos(ListedFolder):
     def leave_out(self, candidate: Candidate, reason: Reason, *, temporary: bool = False) -> None:
         """List why a photo is not kept, and remove its file; temporary: another run should try again."""
         self.draft(candidate).unlink(missing_ok=True)
-        told = {"reason": reason.text, "decided_by": self._rules.decided_by(reason.setting)}
+        told = {"reason": reason.text, "decided_by": self.rules.decided_by(reason.setting)}
         self._list({**_row(candidate), **told, "status": FAILED if temporary else LEFT_OUT})
 
     def keep(self, candidate: Candidate, fetched: Fetched, photo: CollectedPhoto) -> str:
@@ -102,7 +105,7 @@ class CollectedPhotos(ListedFolder):
 
     def _is_settled(self, row: Row) -> bool:
         """Tell whether a photo need not be examined again: kept, or left out by settings that are still the same."""
-        unchanged = row["decided_by"] == self._rules.decided_by(row["decided_by"].partition("=")[0])
+        unchanged = row["decided_by"] == self.rules.decided_by(row["decided_by"].partition("=")[0])
         return row["status"] == KEPT or (row["status"] == LEFT_OUT and unchanged)
 
     def _finish_moves(self) -> None:

@@ -124,24 +124,11 @@ def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: t
         UnwantedPhotoError: too small or too large.
         BadPhotoError: not a photo of a usable format, damaged, animated, or of another shape than stated.
     """
-    outcome = _decoder.submit(_photo_or_error, path, side_px, rules, licence, told).result()
-    if isinstance(outcome, BadPhotoError):
-        raise outcome
-    return outcome
+    return _decoder.submit(_decoded, path, side_px, rules, licence, told).result()
 
 
-def _photo_or_error(
-    path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]
-) -> CollectedPhoto | BadPhotoError:
-    """Return the photo, or an error without its traceback, which would keep the file in memory."""
-    try:
-        return _decoded(read_photo(path), side_px, rules, licence, told)
-    except BadPhotoError as error:
-        error.__traceback__ = error.__context__ = error.__cause__ = None
-        return error
-
-
-def _decoded(content: bytes, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
+def _decoded(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
+    content = read_photo(path)
     kind, stored, frames, in_parts = _header(content)
     against = rules.reason_against(licence, stored)
     if against is None and not in_parts:

@@ -48,12 +48,7 @@ class AnnotationsFile:
         self._draft, self._copy = folder / ".annotations.draft.json", folder / ".annotations.copy.json"
 
     def fetch(self, web: Web, url: str, setting: str) -> None:
-        """Fetch the annotations, and report whether those in use differ.
-
-        Args:
-            web: the client to fetch with.
-            url: of the published annotations.
-            setting: the setting that holds the URL, for messages.
+        """Fetch the published annotations, and report whether those in use differ; setting: that holds the URL.
 
         Raises:
             AnnotationsError: there are none here and none available, or what was fetched is not COCO.
@@ -119,7 +114,7 @@ def fetch_photos(
     Args:
         photos: to fetch.
         folder: where they go.
-        web: the client; closed if an error or an interruption ends it all.
+        web: closed if an error or an interruption ends it all.
         workers: threads.
         after_each: called after each photo with the bytes fetched for it, by the calling thread.
 

@@ -93,17 +93,13 @@ def _materials(config: CollectConfig) -> tuple[str, ...]:
             )
     materials = tuple(dict.fromkeys(config.materials or config.terms))
     for material in materials:
-        _check_name(material)
+        metric = f"photos_{material}"
+        if not _METRIC.fullmatch(metric) or posixpath.normpath(metric) != metric or material in NOT_KEPT.values():
+            raise ConfigError(
+                f"terms: '{material}' cannot name a material, as a metric is named after it. Use letters, digits, "
+                f"spaces, _, -, . and :, and neither {' nor '.join(NOT_KEPT.values())}."
+            )
     return materials
-
-
-def _check_name(material: str) -> None:
-    metric = f"photos_{material}"
-    if not _METRIC.fullmatch(metric) or posixpath.normpath(metric) != metric or material in NOT_KEPT.values():
-        raise ConfigError(
-            f"terms: '{material}' cannot name a material, as a metric is named after it. Use letters, digits, spaces, "
-            f"_, -, . and :, and neither {' nor '.join(NOT_KEPT.values())}."
-        )
 
 
 def _collect(
@@ -127,7 +123,7 @@ def _collect(
         warnings.simplefilter("ignore")  # Pillow's about broken photos; here, as threads share the filters
         catalogues = Catalogues([CATALOGUES[name](web, config) for name in dict.fromkeys(config.sources)])
         ahead, show = AHEAD_PER_WORKER * config.workers, _Progress(bar).after_each
-        collector = Collector(web, pool, ahead, photos, known, Rules(config), show)
+        collector = Collector(web, pool, ahead, photos, known, show)
         for material in materials:
             collector.collect(material, config.photos, catalogues.candidates(material, config.terms[material]))
     photos.remove_unfinished()

@@ -68,8 +68,7 @@ def _check_source(config: DownloadConfig) -> None:
 def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
     setting = "unofficial_url" if config.unofficial else "annotations_url"
     annotations.fetch(web, str(getattr(config, setting)), setting)
-    wanted = _wanted(annotations, config)
-    missing = _missing(wanted, photos, config)
+    wanted, missing = _wanted_and_missing(annotations, photos, config)
     _check_space_for(missing, photos, lambda photo: min(estimated_bytes(photo, config.size), config.web.max_bytes))
     if missing:
         with progress_bar("Photos", len(missing)) as bar:
@@ -91,14 +90,15 @@ def _check_space_for(
 def _from_archive(
     web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig
 ) -> list[WantedPhoto]:
-    if _is_complete(photos, annotations, config):
-        say(NOTHING_TO_DO)
-        return _wanted(annotations, config)
+    with contextlib.suppress(AnnotationsError):  # there may be none yet
+        wanted, missing = _wanted_and_missing(annotations, photos, config)
+        if not missing:
+            say(NOTHING_TO_DO)
+            return wanted
     with contextlib.closing(Archive(_fetched_archive(web, photos, config), config.web.max_bytes)) as packed:
         packed.unpack_annotations(draft := photos.unfinished("annotations.json"))
         annotations.take(draft, config.archive_url, "archive_url")
-        wanted = _wanted(annotations, config)
-        missing = _missing(wanted, photos, config)
+        wanted, missing = _wanted_and_missing(annotations, photos, config)
         _check_space_for(missing, photos, packed.bytes_of)
         with progress_bar("Photos", len(missing)) as bar:
             rate = _Rate(bar)
@@ -128,21 +128,12 @@ def _fetched_archive(web: Web, photos: PhotoFolder, config: DownloadConfig) -> P
     return target
 
 
-def _wanted(annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
+def _wanted_and_missing(
+    annotations: AnnotationsFile, photos: PhotoFolder, config: DownloadConfig
+) -> tuple[list[WantedPhoto], list[WantedPhoto]]:
     from_archive = config.source == "zenodo"
-    return wanted_photos(annotations.path, config.size, config.archive_url, from_archive=from_archive)
-
-
-def _missing(wanted: list[WantedPhoto], photos: PhotoFolder, config: DownloadConfig) -> list[WantedPhoto]:
-    return [photo for photo in wanted if not photos.is_settled(photo, retry_dead=config.retry_dead)]
-
-
-def _is_complete(photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> bool:
-    """Tell whether there are annotations, and nothing to do for any of their photos."""
-    try:
-        return not _missing(_wanted(annotations, config), photos, config)
-    except AnnotationsError:
-        return False
+    wanted = wanted_photos(annotations.path, config.size, config.archive_url, from_archive=from_archive)
+    return wanted, [photo for photo in wanted if not photos.is_settled(photo, retry_dead=config.retry_dead)]
 
 
 class _Rate:

@@ -10,7 +10,7 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urljoin
 from urllib3 import BaseHTTPResponse
 
 from wastelens.config.web import WebConfig
+from wastelens.system.machine import package_version
 from wastelens.web.addresses import Gate, Location, locate
 from wastelens.web.connections import Connections
 from wastelens.web.errors import NoNetwork, TemporaryFailure, Unfetchable
@@ -62,7 +63,9 @@ class Web(contextlib.AbstractContextManager["Web"]):
         self._network = self._connections.network
         self._limits: defaultdict[str, HostLimits] = defaultdict(lambda: HostLimits(config, self._cancellation))
         self._lock = threading.Lock()
-        self._user_agent = f"Wastelens/{_own_version()} ({contact or 'no contact given'}) urllib3/{version('urllib3')}"
+        self._user_agent = (
+            f"Wastelens/{package_version('wastelens')} ({contact or 'no contact given'}) urllib3/{version('urllib3')}"
+        )
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -121,9 +124,16 @@ class Web(contextlib.AbstractContextManager["Web"]):
             NoNetwork: no host at all can be reached, or none any more.
         """
         asked = f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
-        content = self._retry(asked, lambda: self._content_once(asked, seconds_between))
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+
+        def content() -> bytearray:
+            with self._answer(asked, headers, seconds_between) as answer:
+                answer.check_status(200)
+                return answer.content(MOST_JSON_BYTES)
+
+        received = self._retry(asked, content)
         try:
-            return json.loads(content)
+            return json.loads(received)
         except (ValueError, RecursionError):
             raise Unfetchable(locate(asked).shown, "the answer is not JSON", permanent=False) from None
 
@@ -195,12 +205,6 @@ class Web(contextlib.AbstractContextManager["Web"]):
         if response.status in _TEMPORARY or (response.status // 100 == 5 and response.status not in _UNSUPPORTED):
             raise TemporaryFailure(status_text(response.status))
 
-    def _content_once(self, url: str, seconds_between: float) -> bytearray:
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
-        with self._answer(url, headers, seconds_between) as answer:
-            answer.check_status(200)
-            return answer.content(MOST_JSON_BYTES)
-
     def _file_once(self, url: str, part: Part, max_bytes: int, progress: Callable[[int], None]) -> Fetched:
         begun = part.version(url)
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
@@ -230,10 +234,3 @@ def _redirected(location: Location, response: BaseHTTPResponse, seen: set[str]) 
     if len(seen) > MOST_REDIRECTS:
         raise refusal(f"redirected more than {MOST_REDIRECTS} times")
     return following
-
-
-def _own_version() -> str:
-    try:
-        return version("wastelens")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"

@@ -166,16 +166,13 @@ class Connections:
     def close(self) -> None:
         """Close all connections that are not in use."""
         with self._lock:
-            managers = [self._direct, *self._proxies.values()]
-        for manager in managers:
-            manager.clear()
+            for manager in (self._direct, *self._proxies.values()):
+                manager.clear()
 
     def get(self, location: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
         """Request a location without following redirects; only the head of the response is read.
 
-        Raises:
-            Unfetchable: it may not be visited, or its certificate is not trusted.
-            TemporaryFailure: no answer.
+        Raises Unfetchable if it may not be visited or its certificate is not trusted, TemporaryFailure without answer.
         """
         proxy = _proxy_for(location)
         try:
@@ -184,11 +181,7 @@ class Connections:
             raise self._translated(error, location) from None
 
     def read(self, response: BaseHTTPResponse, location: Location, most_bytes: int) -> bytes:
-        """Read a piece of a response's body as it was sent; empty at its end.
-
-        Raises:
-            TemporaryFailure: the connection broke, or is silent or slow for too long.
-        """
+        """Read a piece of a body as it was sent; empty at its end. Raises TemporaryFailure if it breaks off."""
         try:
             return response.read1(most_bytes, decode_content=False) or b""
         except HTTPError as error:
@@ -244,9 +237,8 @@ class Connections:
         return response
 
     def _options(self, connect_s: float) -> dict[str, Any]:
-        timeout = urllib3.Timeout(connect=connect_s, read=self._config.read_timeout_s)
         raw = {"redirect": False, "retries": False, "preload_content": False, "decode_content": False}
-        return {**raw, "timeout": timeout}
+        return {**raw, "timeout": urllib3.Timeout(connect=connect_s, read=self._config.read_timeout_s)}
 
     def _connect_s(self, addresses: int = 1) -> float:
         """Return how long connecting may take; this many addresses share the time of a first contact."""

@@ -94,20 +94,15 @@ class Answer:
             raise Unfetchable(self.location.shown, reason, permanent=True, limit="max_bytes")
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the body as it is sent, piece by piece.
-
-        Raises:
-            TemporaryFailure: the connection broke, or is silent or slow for too long.
-        """
+        """Yield the body as it is sent, piece by piece; raises TemporaryFailure if it breaks off."""
         while piece := self._connections.read(self._response, self.location, _PIECE_BYTES):
             yield piece
 
     def content(self, most_bytes: int) -> bytearray:
         """Return the whole body, decompressed.
 
-        Raises:
-            TemporaryFailure: as for `pieces`, or the compression is damaged.
-            Unfetchable: more bytes than that, compressed or not, or compressed otherwise than by gzip.
+        Raises TemporaryFailure if it breaks off or is damaged, Unfetchable if it has more bytes, compressed or not, or
+        is compressed otherwise than by gzip.
         """
         self.check_encoding("gzip", "x-gzip")
         content = bytearray()
