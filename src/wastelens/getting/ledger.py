@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wastelens.errors import DatasetError
 
-_LINE_END = b"\r\n"  # RFC 4180
+_LINE_END = "\r\n"  # RFC 4180
 _LONGEST_CELL = 100_000  # characters; Python's reader gives up at 131,072
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 _FORMULA = re.compile(r"'*[=+\-@]")
@@ -24,6 +24,7 @@ class CsvLedger:
 
     A cell is one line: line ends and other control characters become spaces. A cell that a spreadsheet would take for
     a formula (beginning with ``=``, ``+``, ``-`` or ``@``) has an apostrophe before it in the file, not in the rows.
+    All methods raise DatasetError if the file is another table, which is left alone.
 
     Args:
         path: of the file, which need not exist.
@@ -39,11 +40,7 @@ class CsvLedger:
         self._sound = False
 
     def rows(self) -> dict[str, dict[str, str]]:
-        """Return key → row, in the file's order; the last row of a key counts, a truncated last line is ignored.
-
-        Raises:
-            DatasetError: the file is another table.
-        """
+        """Return key → row, in the file's order; the last row of a key counts, a truncated last line is ignored."""
         with self._lock:
             return self._read()
 
@@ -52,25 +49,17 @@ class CsvLedger:
         return " ".join(row[column] for column in self._key)
 
     def append(self, row: Mapping[str, object]) -> None:
-        """Write a row; missing columns are empty. Once this returns, a kill does not lose the row.
-
-        Raises:
-            DatasetError: the file is another table.
-        """
+        """Write a row; missing columns are empty. Once this returns, a kill does not lose the row."""
         with self._lock:
             if not self._sound:
                 self._repair()
             self._sound = False  # in case a full disk cuts the line short
             with self.path.open("ab") as file:
-                file.write(_line(_written(row.get(column, "")) for column in self.columns))
+                file.write(_line(row.get(column, "") for column in self.columns))
             self._sound = True
 
     def finish(self) -> None:
-        """Rewrite the file in one step, with one row per key, sorted by its columns from the left.
-
-        Raises:
-            DatasetError: the file is another table.
-        """
+        """Rewrite the file in one step, with one row per key, sorted by its columns from the left."""
         with self._lock:
             self._replace(sorted(self._read().values(), key=lambda row: [*row.values()]))
 
@@ -94,13 +83,13 @@ class CsvLedger:
     def _repair(self) -> None:
         """Make sure that a line can be appended: that the columns are ours and the last line is whole."""
         content = self.path.read_bytes() if self.path.exists() else b""
-        if not content.startswith(_line(self.columns)) or not content.endswith(_LINE_END):
+        if not content.startswith(_line(self.columns)) or not content.endswith(_LINE_END.encode()):
             self._replace(self._read().values())
 
     def _replace(self, rows: Iterable[Mapping[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f"{self.path.name}.part")
-        lines = [_line(_written(row[column]) for column in self.columns) for row in rows]
+        lines = [_line(row[column] for column in self.columns) for row in rows]
         aside.write_bytes(b"".join([_line(self.columns), *lines]))
         os.replace(aside, self.path)
 
@@ -142,15 +131,12 @@ class ListedFolder:
         os.replace(file, target)
 
 
-def _line(cells: Iterable[str]) -> bytes:
+def _line(cells: Iterable[object]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator=_LINE_END.decode()).writerow(cells)
+    plain = [_CONTROL.sub(" ", str(cell)[:_LONGEST_CELL]) for cell in cells]
+    quoted = [f"'{cell}" if _FORMULA.match(cell) else cell for cell in plain]
+    csv.writer(text, lineterminator=_LINE_END).writerow(quoted)
     return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _written(value: object) -> str:
-    cell = _CONTROL.sub(" ", str(value)[:_LONGEST_CELL])
-    return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def _unquoted(cell: str) -> str:
