@@ -38,7 +38,7 @@ def server() -> Iterator[WebServer]:
 @pytest.fixture
 def web(server: WebServer) -> Iterator[Web]:
     settings = config("collect", FAST)
-    with Web(settings.web, hosts=(server.host,), contact="me@example.org", seed=0) as opened:
+    with Web(settings.web, hosts=(server.host,), contact="me@example.org") as opened:
         yield opened
 
 

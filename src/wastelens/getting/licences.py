@@ -44,15 +44,10 @@ _URL_CHARACTERS = "%/:?&=#+,;@!*~$"
 
 @dataclass(frozen=True)
 class Licence:
-    """A Creative Commons licence or mark.
+    """A Creative Commons licence or mark."""
 
-    Attributes:
-        code: one of ``CODES``.
-        version: such as ``4.0``; empty: not stated.
-    """
-
-    code: str
-    version: str = ""
+    code: str  # one of ``CODES``
+    version: str = ""  # such as ``4.0``; empty: not stated
 
     @property
     def name(self) -> str:

@@ -30,23 +30,14 @@ _REASONS_NAMED = 3
 
 @dataclass(frozen=True)
 class WantedPhoto:
-    """A photo that the annotations name.
+    """A photo that the annotations name."""
 
-    Attributes:
-        file_name: its path below the dataset's folder, with forward slashes.
-        url: where to fetch it; empty if the annotations do not say.
-        same_at: URLs from which the same photo at the same size may have been fetched before.
-        width: as annotated, in pixels; may be nonsense.
-        height: as annotated, in pixels; may be nonsense.
-        licence: as the annotations state it.
-    """
-
-    file_name: str
-    url: str
-    same_at: frozenset[str]
-    width: float
-    height: float
-    licence: str
+    file_name: str  # its path below the dataset's folder, with forward slashes
+    url: str  # where to fetch it; empty if the annotations do not say
+    same_at: frozenset[str]  # URLs from which the same photo at the same size may have been fetched before
+    width: float  # as annotated, in pixels; may be nonsense
+    height: float  # likewise
+    licence: str  # as the annotations state it
 
 
 def wanted_photos(
@@ -193,19 +184,12 @@ class PhotoFolder(ListedFolder):
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of a download.
+    """The result of a download."""
 
-    Attributes:
-        of_status: how many of the wanted photos are done, dead, failed and wrong.
-        size_bytes: of those that are there.
-        licences: licence, photos, megabytes; the most frequent first.
-        missing: reason → number of photos.
-    """
-
-    of_status: Counter[str]
-    size_bytes: int
-    licences: pd.DataFrame
-    missing: Counter[str]
+    of_status: Counter[str]  # how many of the wanted photos are done, dead, failed and wrong
+    size_bytes: int  # of those that are there
+    licences: pd.DataFrame  # licence, photos, megabytes; the most frequent first
+    missing: Counter[str]  # reason → number of photos
 
     @property
     def photos(self) -> int:

@@ -14,14 +14,12 @@ from PIL import Image, UnidentifiedImageError
 from wastelens.config.collect import CollectConfig
 from wastelens.data.annotations.labels import misfit
 from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
-from wastelens.web.errors import Limit, Unfetchable
 
 # Some telephones' and stereo cameras' JPEGs are MPO: a second picture follows the photo, and is never read.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 _READERS = ("JPEG", "PNG", "WEBP", "TIFF")
 TYPES = ("image/jpeg", "image/png", "image/webp", "image/tiff")
 NOT_A_PHOTO = "neither JPEG, PNG, WebP nor TIFF"
-_SETTING_OF_LIMIT: dict[Limit, str] = {"": "", "hosts": "hosts", "max_bytes": "web.max_bytes"}
 # Files are held in memory, and some formats are decoded whole, so only one is decoded at a time. Always by the same
 # thread, as the C library keeps freed memory for each thread.
 _decoder = ThreadPoolExecutor(1, "decoder")
@@ -29,20 +27,10 @@ _decoder = ThreadPoolExecutor(1, "decoder")
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a photo is left out.
+    """Why a photo is left out."""
 
-    Attributes:
-        text: the kind of reason, then its details after a colon or in brackets.
-        setting: the setting that it depends on; with another value, the photo may be taken after all. Empty: none.
-    """
-
-    text: str
-    setting: str = ""
-
-    @classmethod
-    def of(cls, error: Unfetchable) -> Reason:
-        """Return why a photo could not be fetched."""
-        return cls(error.reason, _SETTING_OF_LIMIT[error.limit])
+    text: str  # the kind of reason, then its details after a colon or in brackets
+    setting: str = ""  # on which it depends: with another value, the photo may be taken after all; empty: none
 
 
 @dataclass(frozen=True)
@@ -96,17 +84,11 @@ class UnwantedPhotoError(BadPhotoError):
 
 @dataclass(frozen=True)
 class CollectedPhoto:
-    """A photo whose file is as wanted.
+    """A photo whose file is as wanted."""
 
-    Attributes:
-        pixels_0_255: uint8 RGB (side, side, 3), upright.
-        size: width and height of the file's photo, upright, in pixels.
-        suffix: of its format, whatever its URL ends in.
-    """
-
-    pixels_0_255: Photo
-    size: tuple[int, int]
-    suffix: str
+    pixels_0_255: Photo  # uint8 RGB (side, side, 3), upright
+    size: tuple[int, int]  # width and height of the file's photo, upright, in pixels
+    suffix: str  # of its format, whatever its URL ends in
 
 
 def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:

@@ -38,19 +38,12 @@ _MOST_ADDRESSES = 4
 
 @dataclass(frozen=True)
 class Location:
-    """A URL in its parts.
+    """A URL in its parts."""
 
-    Attributes:
-        scheme: ``http`` or ``https``.
-        host: lower case, in ASCII; an IPv6 address without its brackets.
-        port: always a number.
-        target: path and query.
-    """
-
-    scheme: str
-    host: str
+    scheme: str  # ``http`` or ``https``
+    host: str  # lower case, in ASCII; an IPv6 address without its brackets
     port: int
-    target: str
+    target: str  # path and query
 
     @property
     def place(self) -> tuple[str, int]:
@@ -184,7 +177,7 @@ def _judge(address: str, location: Location) -> None:
 
 
 def _refused(location: Location, address: str) -> Unfetchable:
-    return Unfetchable(location.shown, f"refused: {address} is not a public address", permanent=True, limit="hosts")
+    return Unfetchable(location.shown, f"refused: {address} is not a public address", permanent=True, setting="hosts")
 
 
 def _alternate_families(addresses: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin
 
+import urllib3
 from urllib3 import BaseHTTPResponse
 
 from wastelens.config.web import WebConfig
@@ -38,6 +38,7 @@ _OVERLOADED = (429, 503)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Result = TypeVar("Result")
+Progress = Callable[[int], None]
 
 
 class Web(contextlib.AbstractContextManager["Web"]):
@@ -50,22 +51,17 @@ class Web(contextlib.AbstractContextManager["Web"]):
         config: how many requests, how often, how many attempts.
         hosts: ``name`` (its ports 80 and 443) or ``name:port`` that may be visited even if they are not public.
         contact: an e-mail address or a page, told to the servers' owners.
-        seed: of the jitter.
     """
 
-    def __init__(
-        self, config: WebConfig, *, hosts: tuple[str, ...] = (), contact: str = "", seed: int | None = None
-    ) -> None:
+    def __init__(self, config: WebConfig, *, hosts: tuple[str, ...] = (), contact: str = "") -> None:
         self._config = config
         self._cancellation = Cancellation()
-        self._random = random.Random(seed)
         self._connections = Connections(config, Gate(hosts), self._cancellation)
         self._network = self._connections.network
         self._limits: defaultdict[str, HostLimits] = defaultdict(lambda: HostLimits(config, self._cancellation))
         self._lock = threading.Lock()
-        self._user_agent = (
-            f"Wastelens/{package_version('wastelens')} ({contact or 'no contact given'}) urllib3/{version('urllib3')}"
-        )
+        own, client = package_version("wastelens"), f"urllib3/{urllib3.__version__}"
+        self._user_agent = f"Wastelens/{own} ({contact or 'no contact given'}) {client}"
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -76,12 +72,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
         self._connections.close()
 
     def fetch_file(
-        self,
-        url: str,
-        target: Path,
-        *,
-        max_bytes: int | None = None,
-        progress: Callable[[int], None] = lambda received: None,
+        self, url: str, target: Path, *, max_bytes: int | None = None, progress: Progress = lambda received: None
     ) -> Fetched:
         """Fetch a file unchanged, in pieces; until it is whole it is ``TARGET.part``, which is resumed after a cut.
 
@@ -107,11 +98,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
                 part.discard()
 
     def fetch_json(
-        self,
-        url: str,
-        parameters: Mapping[str, str | int] = MappingProxyType({}),
-        *,
-        seconds_between: float = 0.0,
+        self, url: str, parameters: Mapping[str, str | int] = MappingProxyType({}), *, seconds_between: float = 0.0
     ) -> Any:
         """Fetch an API's JSON answer of at most 32 MB, decompressed.
 
@@ -156,7 +143,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
                 most = max(most, received())
                 self._give_up(url, failure, last=attempts == MOST_ATTEMPTS or failures >= self._config.attempts)
                 longest = self._config.backoff_s * 2 ** max(0, failures - 1)
-                seconds = self._random.uniform(0, min(longest, self._config.longest_wait_s))
+                seconds = random.uniform(0, min(longest, self._config.longest_wait_s))
                 if failure.unreached and not self._network.reached:
                     seconds = min(seconds, self._network.first_contact_s())
             self._cancellation.wait(seconds)
@@ -205,7 +192,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
         if response.status in _TEMPORARY or (response.status // 100 == 5 and response.status not in _UNSUPPORTED):
             raise TemporaryFailure(status_text(response.status))
 
-    def _file_once(self, url: str, part: Part, max_bytes: int, progress: Callable[[int], None]) -> Fetched:
+    def _file_once(self, url: str, part: Part, max_bytes: int, progress: Progress) -> Fetched:
         begun = part.version(url)
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
         if begun is not None:

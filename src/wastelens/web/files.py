@@ -91,7 +91,7 @@ class Answer:
         """Raise Unfetchable if that is too much."""
         if size_bytes > most_bytes:
             reason = f"too large: {size_text(size_bytes)}, the limit is {size_text(most_bytes)}"
-            raise Unfetchable(self.location.shown, reason, permanent=True, limit="max_bytes")
+            raise Unfetchable(self.location.shown, reason, permanent=True, setting="web.max_bytes")
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the body as it is sent, piece by piece; raises TemporaryFailure if it breaks off."""
@@ -160,12 +160,7 @@ def size_text(size_bytes: float) -> str:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that was fetched.
-
-    Attributes:
-        size_bytes: of the file.
-        sha256: of its content, in hexadecimal.
-    """
+    """A file that was fetched; its SHA-256 is in hexadecimal."""
 
     size_bytes: int
     sha256: str
@@ -173,17 +168,11 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Version:
-    """The version of a file that a part belongs to.
+    """The version of a file that a part belongs to."""
 
-    Attributes:
-        url: the URL that was requested.
-        validator: a strong ETag or a Last-Modified, to request the rest of exactly this version; empty: none.
-        total: the whole file's size in bytes, if the server has stated it.
-    """
-
-    url: str
-    validator: str
-    total: int | None
+    url: str  # that was requested
+    validator: str  # a strong ETag or a Last-Modified, to request the rest of exactly this version; empty: none
+    total: int | None  # the whole file's size in bytes, if the server has stated it
 
 
 class Part:
