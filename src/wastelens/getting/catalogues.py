@@ -6,14 +6,15 @@ Anyone may have written anything in an answer: only harmless single lines of tex
 from __future__ import annotations
 
 import unicodedata
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
-from wastelens.config.collect import CollectConfig
+from wastelens.config.collect import ApiConfig, CollectConfig
 from wastelens.errors import InputError, WastelensError
 from wastelens.web.client import Web
 from wastelens.web.errors import NoNetwork
@@ -56,29 +57,32 @@ class NoCatalogue(InputError):  # noqa: N818  as above
     """None of the catalogues can be searched."""
 
 
-class BadRecord(Exception):  # noqa: N818  never leaves the catalogues
-    """A catalogue's record of a photo makes no sense."""
-
-
-class Catalogue(Protocol):
+class Catalogue(ABC):
     """A catalogue that can be searched.
 
     Attributes:
-        name: as in the setting ``sources``.
+        name: as in the setting ``sources``, and of its own settings.
         bad_records: how many of its records made no sense so far.
     """
 
     name: str
-    bad_records: int
 
-    def __init__(self, web: Web, config: CollectConfig) -> None: ...
+    def __init__(self, web: Web, config: CollectConfig) -> None:
+        self._web = web
+        self._config = config
+        self.bad_records = 0
 
+    @abstractmethod
     def search(self, material: str, term: str) -> Iterator[Candidate]:
         """Yield what it finds, the best first; a page is requested when it is needed.
 
         Raises:
             CatalogueDown: it cannot be used.
         """
+
+    def _fetch(self, parameters: dict[str, str | int]) -> Any:
+        api: ApiConfig = getattr(self._config, self.name)
+        return self._web.fetch_json(api.url, parameters, seconds_between=api.seconds_between_requests)
 
 
 class Catalogues:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from wastelens.config.collect import CollectConfig
-from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number, plain_text, web_address
+from wastelens.getting.catalogues import Candidate, Catalogue, CatalogueDown, number, plain_text, web_address
 from wastelens.getting.licences import openverse_licence
-from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 
 # The limits without an account; at present it also ends after 240 photos, which ``page_count`` says.
@@ -18,15 +16,10 @@ _NO_DEEPER = (400, 401, 403, 404)
 _KINDS = {"jpg": "jpeg", "tif": "tiff", "svg": "svg+xml"}
 
 
-class Openverse:
+class Openverse(Catalogue):
     """Searches Openverse without an account, and skips photos that it considers unfit for minors."""
 
     name = "openverse"
-
-    def __init__(self, web: Web, config: CollectConfig) -> None:
-        self._web = web
-        self._config = config
-        self.bad_records = 0
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
         """Yield photos page after page; only those under allowed licences are requested."""
@@ -34,12 +27,10 @@ class Openverse:
         while page <= min(pages, MOST_PAGES):
             answer = self._page(term, page)
             for record in answer["results"]:
-                try:
-                    candidate = _candidate(record, material, term)
-                except BadRecord:
+                candidate = _candidate(record, material, term)
+                if candidate is None:
                     self.bad_records += 1
-                    continue
-                if record.get("mature") is not True:
+                elif record.get("mature") is not True:
                     yield candidate
             pages = number(answer.get("page_count"))
             page += 1
@@ -48,8 +39,7 @@ class Openverse:
         parameters: dict[str, str | int] = {"q": term, "license": ",".join(self._config.licences)}
         parameters |= {"page": page, "page_size": PHOTOS_PER_PAGE}
         try:
-            api = self._config.openverse
-            answer = self._web.fetch_json(api.url, parameters, seconds_between=api.seconds_between_requests)
+            answer = self._fetch(parameters)
         except Unfetchable as error:
             if page > 1 and error.status in _NO_DEEPER:
                 return {"results": []}
@@ -59,12 +49,12 @@ class Openverse:
         return answer
 
 
-def _candidate(record: Any, material: str, term: str) -> Candidate:
+def _candidate(record: Any, material: str, term: str) -> Candidate | None:
     if not isinstance(record, dict):
-        raise BadRecord
+        return None
     identity, photo_url = plain_text(record.get("id")), web_address(record.get("url"))
     if not identity or not photo_url:
-        raise BadRecord
+        return None
     code, version = plain_text(record.get("license")), plain_text(record.get("license_version"))
     licence = openverse_licence(code, version)
     kind = plain_text(record.get("filetype")).lower()

@@ -43,10 +43,9 @@ class WantedPhoto:
 def wanted_photos(
     annotations: Path, size: Literal["original", "640"], archive_url: str, *, from_archive: bool = False
 ) -> list[WantedPhoto]:
-    """Return the photos of a COCO file with TACO's fields, sorted by name.
+    """Return the photos that a COCO file with TACO's fields names, sorted by name.
 
     Args:
-        annotations: the file.
         size: which URL to use: that of the original, or that of the small copy for photos that have one.
         archive_url: of an archive of the originals.
         from_archive: use the archive for all of them.

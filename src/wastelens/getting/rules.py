@@ -92,13 +92,9 @@ class CollectedPhoto:
 
 
 def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
-    """Decode a file that was fetched.
+    """Decode a file that was fetched to pixels that fill a square of this side.
 
     Args:
-        path: the file.
-        side_px: of the square that the pixels fill.
-        rules: which photos are wanted.
-        licence: the photo's.
         told: the width and height that a catalogue states, of this file or of another size of it, upright or as stored;
             zeros: it states none.
 

@@ -40,12 +40,13 @@ class AnnotationsFile:
 
     Attributes:
         path: the file in use.
+        draft: where to put published annotations before `use_draft`.
     """
 
     def __init__(self, folder: Path, changed: Literal["keep", "update"]) -> None:
         self.path = folder / ANNOTATIONS
         self._update = changed == "update"
-        self._draft, self._copy = folder / ".annotations.draft.json", folder / ".annotations.copy.json"
+        self.draft, self._copy = folder / ".annotations.draft.json", folder / ".annotations.copy.json"
 
     def fetch(self, web: Web, url: str, setting: str) -> None:
         """Fetch the published annotations, and report whether those in use differ; setting: that holds the URL.
@@ -56,7 +57,7 @@ class AnnotationsFile:
         """
         self._copy.unlink(missing_ok=True)  # left by a kill
         try:
-            web.fetch_file(url, self._draft, max_bytes=LARGEST_ANNOTATIONS)
+            web.fetch_file(url, self.draft, max_bytes=LARGEST_ANNOTATIONS)
         except (Unfetchable, NoNetwork) as error:  # the photos, elsewhere, may still be available
             fact = error.fact if isinstance(error, NoNetwork) else str(error)
             if self.path.exists():
@@ -67,31 +68,30 @@ class AnnotationsFile:
             raise AnnotationsError(
                 f'The annotations are not available: {fact}. Try again later, or another URL with set="{setting}=URL".'
             ) from None
-        self._use_draft(url, setting)
+        self.use_draft(url, setting)
 
-    def take(self, file: Path, url: str, setting: str) -> None:
-        """Use a file that came with an archive as `fetch` uses what it fetches; it is moved."""
-        os.replace(file, self._draft)
-        self._use_draft(url, setting)
+    def use_draft(self, url: str, setting: str) -> None:
+        """Give the published annotations their name: in use if they are the first or wanted, otherwise beside.
 
-    def _use_draft(self, url: str, setting: str) -> None:
-        """Give the published annotations their name: in use if they are the first or wanted, otherwise beside."""
+        Raises:
+            AnnotationsError: they are not COCO.
+        """
         try:
-            read_coco(self._draft)
+            read_coco(self.draft)
         except AnnotationsError as error:
-            self._draft.unlink()
-            what = str(error).removeprefix(f"{self._draft}: ")
+            self.draft.unlink()
+            what = str(error).removeprefix(f"{self.draft}: ")
             raise AnnotationsError(
                 f"The annotations from {locate(url).shown} cannot be used, and nothing here was changed: {what} "
                 f'Or give another URL with set="{setting}=URL".'
             ) from None
-        newest = sha256_of(self._draft)
+        newest = sha256_of(self.draft)
         here = sha256_of(self.path) if self.path.exists() else newest
         fact = f"The published annotations have changed: sha256 {here} here, {newest} there."
         if here == newest:
-            os.replace(self._draft, self.path)
+            os.replace(self.draft, self.path)
         elif not self._update:
-            os.replace(self._draft, self._beside(newest))
+            os.replace(self.draft, self._beside(newest))
             warn(
                 f"{fact} Those here stay in use, the new ones are saved as {self._beside(newest).name}. "
                 "To use them: -P annotations=update"
@@ -99,7 +99,7 @@ class AnnotationsFile:
         else:
             shutil.copyfile(self.path, self._copy)
             os.replace(self._copy, self._beside(here))
-            os.replace(self._draft, self.path)
+            os.replace(self.draft, self.path)
             say(f"{fact} The new ones are in use now, the old ones are saved as {self._beside(here).name}.")
 
     def _beside(self, sha256: str) -> Path:
@@ -112,8 +112,6 @@ def fetch_photos(
     """Fetch photos into their folder, or list why they cannot be.
 
     Args:
-        photos: to fetch.
-        folder: where they go.
         web: closed if an error or an interruption ends it all.
         workers: threads.
         after_each: called after each photo with the bytes fetched for it, by the calling thread.

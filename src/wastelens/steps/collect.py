@@ -36,7 +36,7 @@ from wastelens.web.client import Web
 AHEAD_PER_WORKER = 2
 FOLDER = "folder"  # the setting that chooses it
 USUAL_BYTES = 3_000_000  # of a photo on Commons; on Flickr it is less
-CATALOGUES: dict[str, type[Catalogue]] = {catalogue.name: catalogue for catalogue in (Openverse, Commons)}
+CATALOGUES: dict[str, type[Catalogue]] = {"openverse": Openverse, "commons": Commons}
 _METRIC = re.compile(r"[\w/. :-]{1,200}")  # MLflow's rule for metric names, which end in a material
 
 

@@ -96,8 +96,8 @@ def _from_archive(
             say(NOTHING_TO_DO)
             return wanted
     with contextlib.closing(Archive(_fetched_archive(web, photos, config), config.web.max_bytes)) as packed:
-        packed.unpack_annotations(draft := photos.unfinished("annotations.json"))
-        annotations.take(draft, config.archive_url, "archive_url")
+        packed.unpack_annotations(annotations.draft)
+        annotations.use_draft(config.archive_url, "archive_url")
         wanted, missing = _wanted_and_missing(annotations, photos, config)
         _check_space_for(missing, photos, packed.bytes_of)
         with progress_bar("Photos", len(missing)) as bar:
@@ -112,8 +112,8 @@ def _fetched_archive(web: Web, photos: PhotoFolder, config: DownloadConfig) -> P
     target, url = photos.unfinished("archive.zip"), config.archive_url
     if target.exists():  # an earlier run was interrupted while unpacking it
         return target
-    part = Part(target)
-    there = part.size_bytes() if part.version(url) else 0
+    part = Part(target, url)
+    there = part.size_bytes() if part.version() else 0
     check_space(photos.folder, max(0, 2 * USUAL_BYTES - there), "The archive and its photos", FOLDER)
     already = f", of which {size_text(there)} are there" if there else ""
     say(f"Fetching {locate(url).shown}, about {size_text(USUAL_BYTES)}{already}.")

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin
 
-import urllib3
 from urllib3 import BaseHTTPResponse
 
 from wastelens.config.web import WebConfig
@@ -23,7 +22,7 @@ from wastelens.system.machine import package_version
 from wastelens.web.addresses import Gate, Location, locate
 from wastelens.web.connections import Connections
 from wastelens.web.errors import NoNetwork, TemporaryFailure, Unfetchable
-from wastelens.web.files import Answer, Fetched, Part, leave, receive, retry_after_s, status_text
+from wastelens.web.files import Answer, Fetched, Part, leave, retry_after_s, status_text
 from wastelens.web.limits import Cancellation, HostLimits
 
 MOST_REDIRECTS = 10
@@ -60,8 +59,8 @@ class Web(contextlib.AbstractContextManager["Web"]):
         self._network = self._connections.network
         self._limits: defaultdict[str, HostLimits] = defaultdict(lambda: HostLimits(config, self._cancellation))
         self._lock = threading.Lock()
-        own, client = package_version("wastelens"), f"urllib3/{urllib3.__version__}"
-        self._user_agent = f"Wastelens/{own} ({contact or 'no contact given'}) {client}"
+        own, client = map(package_version, ("wastelens", "urllib3"))
+        self._user_agent = f"Wastelens/{own} ({contact or 'no contact given'}) urllib3/{client}"
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -86,7 +85,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
             OSError: it cannot be written.
         """
         limit = self._config.max_bytes if max_bytes is None else max_bytes
-        part = Part(target)
+        part = Part(target, url)
         try:
             return self._retry(url, lambda: self._file_once(url, part, limit, progress), part.size_bytes)
         except (Unfetchable, OSError) as error:
@@ -94,7 +93,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
                 part.discard()
             raise
         finally:
-            if part.version(url) is None:
+            if part.version() is None:
                 part.discard()
 
     def fetch_json(
@@ -193,12 +192,12 @@ class Web(contextlib.AbstractContextManager["Web"]):
             raise TemporaryFailure(status_text(response.status))
 
     def _file_once(self, url: str, part: Part, max_bytes: int, progress: Progress) -> Fetched:
-        begun = part.version(url)
+        begun = part.version()
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
         if begun is not None:
             headers |= {"Range": f"bytes={part.size_bytes()}-", "If-Range": begun.validator}
         with self._answer(url, headers) as answer:
-            return receive(url, part, begun, answer, max_bytes, progress)
+            return part.receive(begun, answer, max_bytes, progress)
 
 
 def _redirected(location: Location, response: BaseHTTPResponse, seen: set[str]) -> Location:

@@ -15,16 +15,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import certifi
 import urllib3
-from urllib3 import BaseHTTPResponse
+from urllib3 import BaseHTTPResponse, exceptions
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProxyError,
-    ReadTimeoutError,
-    SSLError,
-)
 from urllib3.util import parse_url, wait_for_read
 
 from wastelens.config.web import WebConfig
@@ -177,29 +169,29 @@ class Connections:
         proxy = _proxy_for(location)
         try:
             return self._get_by_proxy(proxy, location, headers) if proxy else self._get_directly(location, headers)
-        except HTTPError as error:
+        except exceptions.HTTPError as error:
             raise self._translated(error, location) from None
 
     def read(self, response: BaseHTTPResponse, location: Location, most_bytes: int) -> bytes:
         """Read a piece of a body as it was sent; empty at its end. Raises TemporaryFailure if it breaks off."""
         try:
             return response.read1(most_bytes, decode_content=False) or b""
-        except HTTPError as error:
+        except exceptions.HTTPError as error:
             raise self._translated(error, location) from None
 
-    def _translated(self, error: HTTPError, location: Location) -> TemporaryFailure | Unfetchable:
+    def _translated(self, error: exceptions.HTTPError, location: Location) -> TemporaryFailure | Unfetchable:
         """Translate an error of urllib3, without any text that comes from the server."""
-        if isinstance(error, ProxyError):
-            variable = _proxy_variable(location)
-            return TemporaryFailure(f"the proxy in {variable} refuses or cannot be reached", unreached=True)
-        if isinstance(error, NewConnectionError):
+        if isinstance(error, exceptions.ProxyError):
+            reason = f"the proxy in {_proxy_variable(location)} refuses or cannot be reached"
+            return TemporaryFailure(reason, unreached=True)
+        if isinstance(error, exceptions.NewConnectionError):
             number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
             return TemporaryFailure("connection failed", unreached=number in _NO_ROUTE)
-        if isinstance(error, ConnectTimeoutError):
+        if isinstance(error, exceptions.ConnectTimeoutError):
             return TemporaryFailure("connection timed out", unreached=True)
-        if isinstance(error, ReadTimeoutError):
+        if isinstance(error, exceptions.ReadTimeoutError):
             return TemporaryFailure(f"no answer within {self._config.read_timeout_s:g} s")
-        if isinstance(error, SSLError) and isinstance(error.args[0], ValueError):
+        if isinstance(error, exceptions.SSLError) and isinstance(error.args[0], ValueError):
             return Unfetchable(location.shown, "its certificate is not trusted", permanent=False)
         return TemporaryFailure("the connection broke off")
 
@@ -216,7 +208,7 @@ class Connections:
             pool = self._direct.connection_from_host(address, location.port, location.scheme, pool_kwargs=tls)
             try:
                 response = pool.urlopen("GET", location.target, headers=headers, **options)
-            except (NewConnectionError, ConnectTimeoutError):
+            except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError):
                 self._gate.drop(location, address)
                 if tried == len(addresses):
                     raise
@@ -287,6 +279,6 @@ def _proxy_manager(proxy: str, location: Location, settings: Mapping[str, Any]) 
         parsed = parse_url(address)
         headers = urllib3.make_headers(proxy_basic_auth=unquote(parsed.auth)) if parsed.auth else None
         return urllib3.ProxyManager(parsed._replace(auth=None).url, proxy_headers=headers, **settings)
-    except (HTTPError, ValueError):
+    except (exceptions.HTTPError, ValueError):
         name = _proxy_variable(location)
         raise InputError(f"{name} is not an HTTP proxy. Write {name}=http://HOST:PORT, or unset it.") from None

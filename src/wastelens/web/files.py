@@ -176,10 +176,11 @@ class Version:
 
 
 class Part:
-    """The part of a file that has arrived."""
+    """The part of a file that has arrived from a URL."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, url: str) -> None:
         self._target = target
+        self._url = url
         self._path = target.with_name(f"{target.name}.part")
         self._note = target.with_name(f"{target.name}.part.json")
 
@@ -189,13 +190,13 @@ class Part:
             return self._path.stat().st_size
         return 0
 
-    def version(self, url: str) -> Version | None:
-        """Return the version of the part if it can be resumed from this URL."""
+    def version(self) -> Version | None:
+        """Return the version of the part if it can be resumed."""
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError, LookupError):
             note = json.loads(self._note.read_bytes())
             version = Version(note["url"], note["validator"], note["total"])
             fits = version.total is None or self.size_bytes() <= version.total
-            if version.url == url and fits and version.validator and self.size_bytes() > 0:
+            if version.url == self._url and fits and version.validator and self.size_bytes() > 0:
                 return version
         return None
 
@@ -208,67 +209,56 @@ class Part:
             self._note.write_text(json.dumps(asdict(version)), encoding="utf-8")  # torn by a kill, it is ignored
         return file
 
-    def resume(self) -> BinaryIO:
-        """Open the part to append to it."""
-        return self._path.open("ab")
-
-    def finish(self) -> Fetched:
-        """Give the file its name."""
-        fetched = Fetched(self.size_bytes(), sha256_of(self._path))
-        self._note.unlink(missing_ok=True)
-        os.replace(self._path, self._target)
-        return fetched
-
     def discard(self) -> None:
         """Remove the part and its note."""
         self._note.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
+    def receive(
+        self, begun: Version | None, answer: Answer, max_bytes: int, progress: Callable[[int], None]
+    ) -> Fetched:
+        """Read an answer to its end, never whole in memory, and give the file its name.
 
-def receive(
-    url: str, part: Part, begun: Version | None, answer: Answer, max_bytes: int, progress: Callable[[int], None]
-) -> Fetched:
-    """Read an answer to its end, never whole in memory, and give the file its name.
+        Args:
+            begun: the version of the part whose rest was requested; None: the whole file was.
+            answer: to read.
+            max_bytes: the largest acceptable size.
+            progress: called with the number of bytes received since the last call.
 
-    Args:
-        url: the URL that was requested.
-        part: where the file is put together.
-        begun: the version of the part whose rest was requested; None: the whole file was.
-        answer: to read.
-        max_bytes: the largest acceptable size.
-        progress: called with the number of bytes received since the last call.
+        Raises:
+            Unfetchable: not an acceptable answer, or too large.
+            TemporaryFailure: broken off, or a part that does not fit.
+        """
+        resumed = begun is not None and answer.status == 206
+        if begun is not None and (answer.status == 416 or (resumed and not self._is_followed_by(answer, begun))):
+            self.discard()
+            raise TemporaryFailure("the rest does not fit the part that is there")
+        answer.check_status(206 if resumed else 200)
+        answer.check_encoding()
+        total = begun.total if begun is not None and resumed else answer.promised_bytes
+        answer.check_size(total or 0, max_bytes)
+        size_bytes = self.size_bytes() if resumed else 0
+        version = Version(self._url, answer.validator, total)
+        with self._path.open("ab") if resumed else self.begin(version) as file:
+            for piece in answer.pieces():
+                size_bytes += len(piece)
+                answer.check_size(size_bytes, max_bytes)
+                file.write(piece)
+                progress(len(piece))
+        if total not in (None, size_bytes):
+            raise TemporaryFailure("the length is not the promised one")
+        fetched = Fetched(size_bytes, sha256_of(self._path))
+        self._note.unlink(missing_ok=True)
+        os.replace(self._path, self._target)
+        return fetched
 
-    Raises:
-        Unfetchable: not an acceptable answer, or too large.
-        TemporaryFailure: broken off, or a part that does not fit.
-    """
-    resumed = begun is not None and answer.status == 206
-    if begun is not None and (answer.status == 416 or (resumed and not _fits(begun, part, answer))):
-        part.discard()
-        raise TemporaryFailure("the rest does not fit the part that is there")
-    answer.check_status(206 if resumed else 200)
-    answer.check_encoding()
-    total = begun.total if begun is not None and resumed else answer.promised_bytes
-    answer.check_size(total or 0, max_bytes)
-    size_bytes = part.size_bytes() if resumed else 0
-    with part.resume() if resumed else part.begin(Version(url, answer.validator, total)) as file:
-        for piece in answer.pieces():
-            size_bytes += len(piece)
-            answer.check_size(size_bytes, max_bytes)
-            file.write(piece)
-            progress(len(piece))
-    if total not in (None, size_bytes):
-        raise TemporaryFailure("the length is not the promised one")
-    return part.finish()
-
-
-def _fits(begun: Version, part: Part, answer: Answer) -> bool:
-    """Tell whether a partial answer is the rest of the version that the part belongs to."""
-    first, last, total = answer.range or (-1, -1, None)
-    whole = first == part.size_bytes() and total in (last + 1, None)
-    same_size = None in (total, begun.total) or total == begun.total
-    same_etag = not begun.validator.startswith('"') or answer.etag in ("", begun.validator)
-    return whole and same_size and same_etag
+    def _is_followed_by(self, answer: Answer, begun: Version) -> bool:
+        """Tell whether a partial answer is the rest of the version that the part belongs to."""
+        first, last, total = answer.range or (-1, -1, None)
+        whole = first == self.size_bytes() and total in (last + 1, None)
+        same_size = None in (total, begun.total) or total == begun.total
+        same_etag = not begun.validator.startswith('"') or answer.etag in ("", begun.validator)
+        return whole and same_size and same_etag
 
 
 def sha256_of(path: Path) -> str:
