@@ -29,13 +29,13 @@ _LARGEST_NUMBER = 10**12
 class Candidate:
     """A photo as a catalogue describes it; nothing is checked except that texts are plain single lines.
 
-    Texts may be empty, except for ``photo_url`` and those before ``title``.
+    Texts may be empty, except for ``photo_url`` and those before ``title``. ``collected.csv`` has the same order.
     """
 
-    source: str  # the catalogue's name
-    id: str  # the catalogue's name for the photo
     material: str  # for which it was found
     term: str  # the words it was searched by
+    source: str  # the catalogue's name
+    id: str  # the catalogue's name for the photo
     title: str
     creator: str
     creator_url: str  # the author's page

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from wastelens.getting.catalogues import Candidate
@@ -17,14 +18,10 @@ from wastelens.system.console import say, table, warn
 from wastelens.web.files import Fetched, sha256_of
 
 KEPT, LEFT_OUT, FAILED = "kept", "left out", "failed"
-REMOVED = "removed by hand"
 # The run counts these as photos_… beside the materials.
 NOT_KEPT = {LEFT_OUT: "left_out", FAILED: "failed"}
-_OF_CANDIDATE = (
-    *("material", "term", "source", "id", "title", "creator", "creator_url"),
-    *("licence", "licence_version", "licence_url", "page_url", "photo_url"),
-)
-COLUMNS = ("file", *_OF_CANDIDATE, "width", "height", "bytes", "sha256", "status", "reason", "decided_by")
+_OF_CANDIDATE = tuple(field.name for field in fields(Candidate) if field.name != "mime")
+COLUMNS = ("file", *_OF_CANDIDATE, "bytes", "sha256", "status", "reason", "decided_by")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_STEM = 60
 _REASONS_SHOWN = 4
@@ -117,7 +114,7 @@ class CollectedPhotos(ListedFolder):
             if draft.is_file() and sha256_of(draft) == row["sha256"]:
                 self._move(draft, row["file"])
             else:
-                self._list({**row, "file": "", "status": LEFT_OUT, "reason": REMOVED})
+                self._list({**row, "file": "", "status": LEFT_OUT, "reason": "removed by hand"})
 
 
 def summary_metrics(photos: CollectedPhotos, materials: Sequence[str], bad_records: int) -> dict[str, float]:
@@ -161,9 +158,7 @@ def _report_reasons(photos: CollectedPhotos, materials: Sequence[str]) -> None:
 
 
 def _row(candidate: Candidate) -> Row:
-    told = {column: str(getattr(candidate, column)) for column in _OF_CANDIDATE}
-    size = {"width": str(candidate.width or ""), "height": str(candidate.height or "")}
-    return {**dict.fromkeys(COLUMNS, ""), **told, **size}
+    return {column: str(getattr(candidate, column, "") or "") for column in COLUMNS}
 
 
 def _names(row: Row) -> set[str]:

@@ -36,13 +36,24 @@ class CsvLedger:
         self.path = path
         self.columns = columns
         self._key = key
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sound = False
 
     def rows(self) -> dict[str, dict[str, str]]:
         """Return key → row, in the file's order; the last row of a key counts, a truncated last line is ignored."""
         with self._lock:
-            return self._read()
+            content = self.path.read_bytes() if self.path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1].decode("utf-8-sig", "replace")  # a spreadsheet may add a BOM
+        try:
+            header, *lines = csv.reader(io.StringIO(whole, newline="")) if whole else [list(self.columns)]
+        except csv.Error as error:
+            raise DatasetError(f"{self.path} cannot be read as CSV ({error}). Move it away.") from None
+        for column in self._key:
+            if column not in header:
+                raise DatasetError(f"{self.path} has no column '{column}': it is another table. Move it away.")
+        listed = [dict(zip(header, cells, strict=True)) for cells in lines if len(cells) == len(header)]
+        rows = [{column: _unquoted(cells.get(column, "")) for column in self.columns} for cells in listed]
+        return {self.key_of(row): row for row in rows if all(row[column] for column in self._key)}
 
     def key_of(self, row: Mapping[str, str]) -> str:
         """Return the cells of the key columns, joined by spaces."""
@@ -61,30 +72,13 @@ class CsvLedger:
     def finish(self) -> None:
         """Rewrite the file in one step, with one row per key, sorted by its columns from the left."""
         with self._lock:
-            self._replace(sorted(self._read().values(), key=lambda row: [*row.values()]))
-
-    def _read(self) -> dict[str, dict[str, str]]:
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return {}
-        whole = content[: content.rfind(b"\n") + 1].decode("utf-8-sig", "replace")  # a spreadsheet may add a BOM
-        try:
-            header, *lines = csv.reader(io.StringIO(whole, newline="")) if whole else [list(self.columns)]
-        except csv.Error as error:
-            raise DatasetError(f"{self.path} cannot be read as CSV ({error}). Move it away.") from None
-        for column in self._key:
-            if column not in header:
-                raise DatasetError(f"{self.path} has no column '{column}': it is another table. Move it away.")
-        listed = [dict(zip(header, cells, strict=True)) for cells in lines if len(cells) == len(header)]
-        rows = [{column: _unquoted(cells.get(column, "")) for column in self.columns} for cells in listed]
-        return {self.key_of(row): row for row in rows if all(row[column] for column in self._key)}
+            self._replace(sorted(self.rows().values(), key=lambda row: [*row.values()]))
 
     def _repair(self) -> None:
         """Make sure that a line can be appended: that the columns are ours and the last line is whole."""
         content = self.path.read_bytes() if self.path.exists() else b""
         if not content.startswith(_line(self.columns)) or not content.endswith(_LINE_END.encode()):
-            self._replace(self._read().values())
+            self._replace(self.rows().values())
 
     def _replace(self, rows: Iterable[Mapping[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -119,12 +119,10 @@ class Gate:
 
     def judge_name(self, location: Location) -> None:
         """Raise Unfetchable for a host that a proxy would resolve to a local one, as far as its name tells."""
-        if location.place in self._allowed:
-            return
-        if address := literal_address(location.host):
-            _judge(address, location)
-        elif "." not in location.host or f".{location.host}".endswith(_LOCAL_DOMAINS):
-            raise _refused(location, location.host)
+        address, host = literal_address(location.host), location.host
+        is_local = "." not in host or f".{host}".endswith(_LOCAL_DOMAINS)
+        if (address or is_local) and location.place not in self._allowed:
+            _judge(address or host, location)
 
 
 def _allowed_places(host: str) -> list[tuple[str, int]]:
@@ -152,7 +150,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address belongs to the public internet.
+    """Tell whether an address belongs to the public internet; a name does not.
 
     An IPv6 address that wraps an IPv4 address counts as that: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
     """
@@ -173,11 +171,8 @@ def is_public(address: str) -> bool:
 
 def _judge(address: str, location: Location) -> None:
     if not is_public(address):
-        raise _refused(location, address)
-
-
-def _refused(location: Location, address: str) -> Unfetchable:
-    return Unfetchable(location.shown, f"refused: {address} is not a public address", permanent=True, setting="hosts")
+        reason = f"refused: {address} is not a public address"
+        raise Unfetchable(location.shown, reason, permanent=True, setting="hosts")
 
 
 def _alternate_families(addresses: tuple[str, ...]) -> tuple[str, ...]:

@@ -182,7 +182,7 @@ class Connections:
     def _translated(self, error: exceptions.HTTPError, location: Location) -> TemporaryFailure | Unfetchable:
         """Translate an error of urllib3, without any text that comes from the server."""
         if isinstance(error, exceptions.ProxyError):
-            reason = f"the proxy in {_proxy_variable(location)} refuses or cannot be reached"
+            reason = f"the proxy in {location.scheme.upper()}_PROXY refuses or cannot be reached"
             return TemporaryFailure(reason, unreached=True)
         if isinstance(error, exceptions.NewConnectionError):
             number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
@@ -268,10 +268,6 @@ def _proxy_for(location: Location) -> str:
     return "" if not proxy or proxy_bypass(f"{location.host}:{location.port}") else proxy
 
 
-def _proxy_variable(location: Location) -> str:
-    return f"{location.scheme.upper()}_PROXY"
-
-
 def _proxy_manager(proxy: str, location: Location, settings: Mapping[str, Any]) -> urllib3.ProxyManager:
     """Return a manager for a proxy; raise InputError if it is not an HTTP proxy, without repeating its password."""
     address = proxy if "://" in proxy else f"http://{proxy}"
@@ -280,5 +276,5 @@ def _proxy_manager(proxy: str, location: Location, settings: Mapping[str, Any]) 
         headers = urllib3.make_headers(proxy_basic_auth=unquote(parsed.auth)) if parsed.auth else None
         return urllib3.ProxyManager(parsed._replace(auth=None).url, proxy_headers=headers, **settings)
     except (exceptions.HTTPError, ValueError):
-        name = _proxy_variable(location)
+        name = f"{location.scheme.upper()}_PROXY"
         raise InputError(f"{name} is not an HTTP proxy. Write {name}=http://HOST:PORT, or unset it.") from None
