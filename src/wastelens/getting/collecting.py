@@ -85,9 +85,8 @@ class Collector:
             fetched = self.web.fetch_file(candidate.photo_url, draft)
             photo = read_collected(draft, self.known.side_px, self.photos.rules, candidate.licence, told)
         except Unfetchable as error:
-            return partial(
-                self._leave_out, candidate, Reason(error.reason, error.setting), temporary=not error.permanent
-            )
+            reason = Reason(error.reason, error.setting)
+            return partial(self._leave_out, candidate, reason, temporary=not error.permanent)
         except UnwantedPhotoError as error:  # a catalogue may have stated another size
             width, height = error.size
             return partial(self._leave_out, replace(candidate, width=width, height=height), error.reason)
