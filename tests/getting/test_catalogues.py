@@ -10,18 +10,22 @@ import pytest
 from tests.factories import config
 from tests.web_server import Answer, Json, Page, Status, WebServer
 
-from wastelens.getting.catalogues import Candidate, CatalogueDown, Catalogues, NoCatalogue
+from wastelens.getting.catalogues import (
+    Candidate,
+    CatalogueDown,
+    Catalogues,
+    NoCatalogue,
+    first_link,
+    plain_text,
+    web_address,
+)
 from wastelens.getting.commons import Commons
 from wastelens.getting.openverse import Openverse
-from wastelens.getting.plain_text import first_link, plain_text, web_address
-from wastelens.getting.rules import Rules
 from wastelens.web.client import Web
 
 FAST = "web.backoff_s=0.001 web.attempts=2 web.requests_per_second=10000 web.connect_timeout_s=2 web.read_timeout_s=2"
 NO_PAUSES = "openverse.seconds_between_requests=0 commons.seconds_between_requests=0"
 OPENVERSE, COMMONS = "/v1/images/", "/w/api.php"
-FREE = ("cc0", "pdm", "by", "by-sa")
-RULES = Rules(FREE, 256, 100, 25, 10**8, (), 6)
 Make = Callable[..., Any]
 
 
@@ -34,7 +38,7 @@ def server() -> Iterator[WebServer]:
 @pytest.fixture
 def web(server: WebServer) -> Iterator[Web]:
     settings = config("collect", FAST)
-    with Web(settings.web, hosts=(server.host,), contact="me@example.org", seed=0) as opened:
+    with Web(settings.web, hosts=(server.host,), contact="me@example.org") as opened:
         yield opened
 
 
@@ -42,7 +46,7 @@ def web(server: WebServer) -> Iterator[Web]:
 def openverse(server: WebServer, web: Web) -> Make:
     def make(*answers: Answer) -> Openverse:
         address = server.serve(OPENVERSE, *answers)
-        return Openverse(web, config("collect", f"{NO_PAUSES} openverse.url={address}").openverse, FREE)
+        return Openverse(web, config("collect", f"{NO_PAUSES} openverse.url={address}"))
 
     return make
 
@@ -51,7 +55,7 @@ def openverse(server: WebServer, web: Web) -> Make:
 def commons(server: WebServer, web: Web) -> Make:
     def make(*answers: Answer) -> Commons:
         address = server.serve(COMMONS, *answers)
-        return Commons(web, config("collect", f"{NO_PAUSES} commons.url={address}").commons, RULES)
+        return Commons(web, config("collect", f"{NO_PAUSES} commons.url={address} web.max_bytes=100000000"))
 
     return make
 

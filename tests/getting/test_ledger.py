@@ -134,7 +134,7 @@ def test_threads_share_one(path: Path) -> None:
 
 
 def test_a_key_of_several_columns(path: Path) -> None:
-    two = CsvLedger(path, COLUMNS, ("name", "status"))
+    two = CsvLedger(path, COLUMNS, "name", "status")
     for one in (row("a", "x"), row("a", "y"), row("a", "x", "again"), row("", "z")):
         two.append(one)
     assert list(two.rows()) == ["a x", "a y"]

@@ -25,8 +25,9 @@ from wastelens.config.collect import CollectConfig
 from wastelens.config.files import load_config
 from wastelens.data.photos import cache as photo_cache
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
-from wastelens.getting.attribution import is_reduced_copy
 from wastelens.getting.ledger import CsvLedger
+from wastelens.getting.licences import is_reduced_copy
+from wastelens.getting.shared import Gathered
 from wastelens.preparing.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.steps import collect
 from wastelens.system import interrupts
@@ -80,7 +81,7 @@ class World:
 
     def collect(
         self, settings: str = "", materials: str = "glass", config_file: str = "", **parameters: str
-    ) -> collect.Collected:
+    ) -> Gathered:
         terms = "" if "terms." in settings else "terms.glass=[bottle] terms.paper=[paper]"
         parameters = {"contact": "me@example.org", "materials": materials, "photos": "10", **parameters}
         places = {"dataset": str(self.prepared / "litter"), "folder": str(self.folder)}

@@ -53,8 +53,9 @@ from urllib3.connection import HTTPConnection
 
 from wastelens.errors import InputError
 from wastelens.web import client, connections, files
-from wastelens.web.client import Fetched, Web
+from wastelens.web.client import Web
 from wastelens.web.errors import Closed, NoNetwork, Unfetchable
+from wastelens.web.files import Fetched
 
 PHOTO = photo(1)
 OTHER = photo(2)
@@ -77,7 +78,7 @@ def server() -> Iterator[WebServer]:
 
 def web(*hosts: str, settings: str = "", contact: str = "") -> Web:
     """Return a client that retries quickly and may visit these hosts."""
-    return Web(config("download", f"{QUICK} {settings}").web, hosts=hosts, contact=contact, seed=0)
+    return Web(config("download", f"{QUICK} {settings}").web, hosts=hosts, contact=contact)
 
 
 def fetch(server: WebServer, target: Path, *answers: Any, settings: str = "", **options: Any) -> Fetched:
@@ -245,7 +246,7 @@ def test_what_is_too_large_is_cut_off(server: WebServer, tmp_path: Path, answer:
     assert error.permanent
     assert error.reason.startswith("too large: ")
     assert error.reason.endswith("B, the limit is 0.01 MB")
-    assert error.limit == "max_bytes"
+    assert error.setting == "web.max_bytes"
     assert time.monotonic() - before < 20
     assert len(server.requests) == 1
 
@@ -430,7 +431,7 @@ def test_a_name_of_a_private_address_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: answer)
     with web() as one, pytest.raises(Unfetchable, match=r"10\.0\.0\.1 is not a public address") as caught:
         one.fetch_file("http://photos.test/a", tmp_path / "a")
-    assert caught.value.limit == "hosts"
+    assert caught.value.setting == "hosts"
 
 
 def test_the_next_address_is_taken_where_one_is_dead(

@@ -1,15 +1,27 @@
-"""Catalogues of photos: how they describe one, and how several are searched in turn."""
+"""Catalogues of photos: how they describe one, how several are searched in turn, and how their answers are read.
+
+Anyone may have written anything in an answer: only harmless single lines of text, URLs and numbers are taken from it.
+"""
 
 from __future__ import annotations
 
+import unicodedata
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urlsplit
 
+from wastelens.config.collect import ApiConfig, CollectConfig
 from wastelens.errors import InputError, WastelensError
+from wastelens.web.client import Web
 from wastelens.web.errors import NoNetwork
 
+LONGEST_TEXT = 200
+_LONGEST_MARKUP = 20_000
+_LONGEST_ADDRESS = 2000
 _LARGEST_NUMBER = 10**12
 
 
@@ -17,39 +29,24 @@ _LARGEST_NUMBER = 10**12
 class Candidate:
     """A photo as a catalogue describes it; nothing is checked except that texts are plain single lines.
 
-    Attributes:
-        source: the catalogue's name.
-        id: the catalogue's name for the photo.
-        material: what was searched for.
-        term: the words it was searched by.
-        title: may be empty, like everything that follows except ``photo_url``.
-        creator: the author.
-        creator_url: the author's page.
-        licence: one of ``licences.CODES``, or the catalogue's name for it.
-        licence_version: such as ``4.0``.
-        licence_url: of the licence's text.
-        page_url: where the catalogue found it.
-        photo_url: of the file.
-        width: in pixels; 0: not stated.
-        height: in pixels; 0: not stated.
-        mime: such as ``image/jpeg``.
+    Texts may be empty, except for ``photo_url`` and those before ``title``. ``collected.csv`` has the same order.
     """
 
-    source: str
-    id: str
-    material: str
-    term: str
+    material: str  # for which it was found
+    term: str  # the words it was searched by
+    source: str  # the catalogue's name
+    id: str  # the catalogue's name for the photo
     title: str
     creator: str
-    creator_url: str
-    licence: str
-    licence_version: str
-    licence_url: str
-    page_url: str
-    photo_url: str
-    width: int
-    height: int
-    mime: str
+    creator_url: str  # the author's page
+    licence: str  # one of ``licences.CODES``, or the catalogue's name for it
+    licence_version: str  # such as ``4.0``
+    licence_url: str  # of the licence's text
+    page_url: str  # where the catalogue found it
+    photo_url: str  # of the file
+    width: int  # in pixels; 0: not stated
+    height: int  # in pixels; 0: not stated
+    mime: str  # such as ``image/jpeg``
 
 
 class CatalogueDown(WastelensError):  # noqa: N818  a state of the world
@@ -60,27 +57,32 @@ class NoCatalogue(InputError):  # noqa: N818  as above
     """None of the catalogues can be searched."""
 
 
-class BadRecord(Exception):  # noqa: N818  never leaves the catalogues
-    """A catalogue's record of a photo makes no sense."""
-
-
-class Catalogue(Protocol):
+class Catalogue(ABC):
     """A catalogue that can be searched.
 
     Attributes:
-        name: as in the setting ``sources``.
+        name: as in the setting ``sources``, and of its own settings.
         bad_records: how many of its records made no sense so far.
     """
 
     name: str
-    bad_records: int
 
+    def __init__(self, web: Web, config: CollectConfig) -> None:
+        self._web = web
+        self._config = config
+        self.bad_records = 0
+
+    @abstractmethod
     def search(self, material: str, term: str) -> Iterator[Candidate]:
         """Yield what it finds, the best first; a page is requested when it is needed.
 
         Raises:
             CatalogueDown: it cannot be used.
         """
+
+    def _fetch(self, parameters: dict[str, str | int]) -> Any:
+        api: ApiConfig = getattr(self._config, self.name)
+        return self._web.fetch_json(api.url, parameters, seconds_between=api.seconds_between_requests)
 
 
 class Catalogues:
@@ -137,3 +139,56 @@ def number(value: object) -> int:
     """Return a positive whole number unchanged; 0 for anything else."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and 0 < value < _LARGEST_NUMBER else 0  # type: ignore[operator,return-value]
+
+
+def plain_text(markup: object) -> str:
+    """Return a text, or HTML, as one line of at most 200 characters without markup; empty if it is not a text.
+
+    Control characters and those that change the writing direction are removed.
+    """
+    text = _VisibleText(markup).text
+    kept = "".join(letter for letter in text if letter.isspace() or unicodedata.category(letter)[0] != "C")
+    line = " ".join(kept.split())
+    return line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
+
+
+def first_link(markup: object) -> str:
+    """Return the URL of the first link in HTML; empty if it is not a web address."""
+    return web_address(_VisibleText(markup).link)
+
+
+def web_address(value: object) -> str:
+    """Return an http or https URL unchanged; empty for anything else. Wikimedia's may begin with ``//``."""
+    if not isinstance(value, str) or len(value) > _LONGEST_ADDRESS or not value.isprintable() or " " in value:
+        return ""
+    address = f"https:{value}" if value.startswith("//") else value
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
+    return address if parts.scheme in ("http", "https") and parts.hostname else ""
+
+
+class _VisibleText(HTMLParser):
+    """The text that a browser would show of HTML, and the URL of its first link; both empty for anything but text."""
+
+    def __init__(self, markup: object) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = self.link = ""
+        self._hidden = 0
+        self.feed(markup[:_LONGEST_MARKUP] if isinstance(markup, str) else "")
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._hidden += tag in ("script", "style")
+        if tag == "a" and not self.link:
+            self.link = dict(attrs).get("href") or ""
+        if tag in ("br", "p", "div", "li", "td"):
+            self.text += " "
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = max(0, self._hidden - (tag in ("script", "style")))
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text += data

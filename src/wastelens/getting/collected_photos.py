@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-import pandas as pd
-
-from wastelens.getting.attribution import ATTRIBUTION, licence_name
 from wastelens.getting.catalogues import Candidate
-from wastelens.getting.ledger import CsvLedger, Drafts
+from wastelens.getting.ledger import ListedFolder
+from wastelens.getting.licences import ATTRIBUTION, licence_name
 from wastelens.getting.rules import CollectedPhoto, Reason, Rules
+from wastelens.getting.shared import photos_by_licence, report_licences
 from wastelens.system.console import say, table, warn
-from wastelens.web.client import Fetched
-from wastelens.web.files import sha256_of
+from wastelens.web.files import Fetched, sha256_of
 
-COLLECTED = "collected.csv"
 KEPT, LEFT_OUT, FAILED = "kept", "left out", "failed"
-REMOVED = "removed by hand"
 # The run counts these as photos_… beside the materials.
 NOT_KEPT = {LEFT_OUT: "left_out", FAILED: "failed"}
-_OF_CANDIDATE = (
-    *("material", "term", "source", "id", "title", "creator", "creator_url"),
-    *("licence", "licence_version", "licence_url", "page_url", "photo_url"),
-)
-COLUMNS = ("file", *_OF_CANDIDATE, "width", "height", "bytes", "sha256", "status", "reason", "decided_by")
+_OF_CANDIDATE = tuple(field.name for field in fields(Candidate) if field.name != "mime")
+COLUMNS = ("file", *_OF_CANDIDATE, "bytes", "sha256", "status", "reason", "decided_by")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_STEM = 60
 _REASONS_SHOWN = 4
@@ -38,25 +31,20 @@ _PAGE_BY_NUMBER = "commons.wikimedia.org/w/index.php?curid="
 Row = dict[str, str]
 
 
-class CollectedPhotos:
+class CollectedPhotos(ListedFolder):
     """Photos in one folder per material, and one row in ``collected.csv`` for every photo that was examined.
 
-    The row is written before the photo: after a kill between the two, the photo waits among the drafts and gets its
-    name in the next run. A photo that is listed as kept but gone was removed by hand, and is not fetched again. Only
-    one thread of one process may use a folder.
+    After a kill between the row and the photo, the photo waits among the drafts and gets its name in the next run. A
+    photo that is listed as kept but gone was removed by hand, and is not fetched again. Only one thread of one process
+    may use a folder.
 
     Attributes:
-        folder: the folder.
-        list_path: the path of ``collected.csv``.
+        rules: which photos are wanted.
     """
 
     def __init__(self, folder: Path, rules: Rules) -> None:
-        self.folder = folder
-        self.list_path = folder / COLLECTED
-        self._rules = rules
-        self._drafts = Drafts(folder)
-        self._ledger = CsvLedger(self.list_path, COLUMNS, ("source", "id"))
-        self._rows = self._ledger.rows()
+        super().__init__(folder, "collected.csv", COLUMNS, "source", "id")
+        self.rules = rules
         self._finish_moves()
         self._seen = {name for row in self._rows.values() if self._is_settled(row) for name in _names(row)}
         self._kept = Counter(row["material"] for row in self.kept_rows())
@@ -83,7 +71,7 @@ class CollectedPhotos:
 
     def draft(self, candidate: Candidate) -> Path:
         """Return where to put a photo's file together."""
-        return self._drafts.path(_stem(candidate.source, candidate.id))
+        return self.unfinished(_stem(candidate.source, candidate.id))
 
     def same_file(self, sha256: str) -> str:
         """Return the name of the photo that is exactly this file; empty if there is none."""
@@ -92,8 +80,8 @@ class CollectedPhotos:
     def leave_out(self, candidate: Candidate, reason: Reason, *, temporary: bool = False) -> None:
         """List why a photo is not kept, and remove its file; temporary: another run should try again."""
         self.draft(candidate).unlink(missing_ok=True)
-        told = {"reason": reason.text, "decided_by": self._rules.decided_by(reason.setting)}
-        self._write({**_row(candidate), **told, "status": FAILED if temporary else LEFT_OUT})
+        told = {"reason": reason.text, "decided_by": self.rules.decided_by(reason.setting)}
+        self._list({**_row(candidate), **told, "status": FAILED if temporary else LEFT_OUT})
 
     def keep(self, candidate: Candidate, fetched: Fetched, photo: CollectedPhoto) -> str:
         """Give a draft its name and return that: its path below the folder."""
@@ -101,7 +89,7 @@ class CollectedPhotos:
         name = f"{folder}/{_stem(candidate.source, candidate.id)}{photo.suffix}"
         width, height = photo.size
         told = {"width": str(width), "height": str(height), "bytes": str(fetched.size_bytes), "sha256": fetched.sha256}
-        self._write({**_row(candidate), **told, "status": KEPT, "file": name})
+        self._list({**_row(candidate), **told, "status": KEPT, "file": name})
         self._kept[candidate.material] += 1
         self._file_of[fetched.sha256] = name
         self._move(self.draft(candidate), name)
@@ -112,13 +100,9 @@ class CollectedPhotos:
         if self.rows() or self.list_path.exists():
             self._ledger.finish()
 
-    def remove_drafts(self) -> None:
-        """Remove the drafts of photos that were not kept."""
-        self._drafts.remove()
-
     def _is_settled(self, row: Row) -> bool:
         """Tell whether a photo need not be examined again: kept, or left out by settings that are still the same."""
-        unchanged = row["decided_by"] == self._rules.decided_by(row["decided_by"].partition("=")[0])
+        unchanged = row["decided_by"] == self.rules.decided_by(row["decided_by"].partition("=")[0])
         return row["status"] == KEPT or (row["status"] == LEFT_OUT and unchanged)
 
     def _finish_moves(self) -> None:
@@ -126,20 +110,11 @@ class CollectedPhotos:
         for row in self.rows():
             if row["status"] != KEPT or (self.folder / row["file"]).is_file():
                 continue
-            draft = self._drafts.path(_stem(row["source"], row["id"]))
+            draft = self.unfinished(_stem(row["source"], row["id"]))
             if draft.is_file() and sha256_of(draft) == row["sha256"]:
                 self._move(draft, row["file"])
             else:
-                self._write({**row, "file": "", "status": LEFT_OUT, "reason": REMOVED})
-
-    def _move(self, draft: Path, name: str) -> None:
-        target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(draft, target)
-
-    def _write(self, row: Row) -> None:
-        self._ledger.append(row)
-        self._rows[f"{row['source']} {row['id']}"] = row
+                self._list({**row, "file": "", "status": LEFT_OUT, "reason": "removed by hand"})
 
 
 def summary_metrics(photos: CollectedPhotos, materials: Sequence[str], bad_records: int) -> dict[str, float]:
@@ -157,7 +132,8 @@ def summary_metrics(photos: CollectedPhotos, materials: Sequence[str], bad_recor
 def report(photos: CollectedPhotos, materials: Sequence[str], wanted: int) -> None:
     """Print tables by reason and by licence, and what is missing; wanted: photos per material."""
     _report_reasons(photos, materials)
-    _report_licences(photos)
+    kept_photos = [(licence_name(row), _number(row["bytes"])) for row in photos.kept_rows()]
+    report_licences(photos.folder, photos_by_licence(kept_photos))
     for material in materials:
         if (kept := photos.kept(material)) < wanted:
             warn(f'{material}: {kept:,} of {wanted:,} photos; more terms in set="terms.{material}=[…]" may help.')
@@ -168,7 +144,9 @@ def report(photos: CollectedPhotos, materials: Sequence[str], wanted: int) -> No
 
 def _report_reasons(photos: CollectedPhotos, materials: Sequence[str]) -> None:
     """Print how many photos of each material were kept, and left out for each of the most frequent kinds of reasons."""
-    left_out = [(row["material"], _kind_of(row["reason"])) for row in photos.rows() if row["status"] != KEPT]
+    left_out = [
+        (row["material"], re.split(r"[:(]", row["reason"])[0].strip()) for row in photos.rows() if row["status"] != KEPT
+    ]
     kinds = [kind for kind, _ in Counter(kind for _, kind in left_out).most_common()]
     shown = [*kinds[:_REASONS_SHOWN], "other"] if len(kinds) > _REASONS_SHOWN else kinds
     counts = Counter((material, kind if kind in shown else "other") for material, kind in left_out)
@@ -179,23 +157,8 @@ def _report_reasons(photos: CollectedPhotos, materials: Sequence[str]) -> None:
     table(f"{photos.folder}: photos kept and left out", ["material", "kept", *shown], rows)
 
 
-def _report_licences(photos: CollectedPhotos) -> None:
-    kept = [(licence_name(row), _number(row["bytes"])) for row in photos.kept_rows()]
-    sizes = pd.DataFrame(kept, columns=["licence", "bytes"]).groupby("licence")["bytes"].agg(["size", "sum"])
-    sizes = sizes.sort_values("size", ascending=False, kind="stable")
-    rows = [[str(name), f"{count:,}", f"{total / 1e6:,.1f}"] for name, count, total in sizes.itertuples()]
-    table(f"{photos.folder}: photos by licence", ["licence", "photos", "MB"], rows)
-
-
-def _kind_of(reason: str) -> str:
-    """Return a reason without its details."""
-    return re.split(r"[:(]", reason)[0].strip()
-
-
 def _row(candidate: Candidate) -> Row:
-    told = {column: str(getattr(candidate, column)) for column in _OF_CANDIDATE}
-    size = {"width": str(candidate.width or ""), "height": str(candidate.height or "")}
-    return {**dict.fromkeys(COLUMNS, ""), **told, **size}
+    return {column: str(getattr(candidate, column, "") or "") for column in COLUMNS}
 
 
 def _names(row: Row) -> set[str]:

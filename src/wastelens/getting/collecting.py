@@ -8,41 +8,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from wastelens.data.photos.decode import BadPhotoError
 from wastelens.getting.catalogues import Candidate
 from wastelens.getting.collected_photos import CollectedPhotos
-from wastelens.getting.fetching import next_of
 from wastelens.getting.known_photos import KnownPhotos
-from wastelens.getting.rules import (
-    NOT_A_PHOTO,
-    TYPES,
-    CollectedPhoto,
-    Reason,
-    Rules,
-    UnwantedPhotoError,
-    read_collected,
-)
-from wastelens.web.client import Fetched, Web
+from wastelens.getting.rules import NOT_A_PHOTO, TYPES, CollectedPhoto, Reason, UnwantedPhotoError, read_collected
+from wastelens.getting.shared import next_of
+from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
-
-
-@dataclass(frozen=True)
-class _Arrival:
-    """A candidate whose file has arrived."""
-
-    candidate: Candidate
-    fetched: Fetched
-    photo: CollectedPhoto
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """A candidate that is left out; temporary: another run should try it again."""
-
-    candidate: Candidate
-    reason: Reason
-    temporary: bool = False
+from wastelens.web.files import Fetched
 
 
 @dataclass(frozen=True)
@@ -58,7 +34,6 @@ class Collector:
         ahead: how many photos are fetched at once.
         photos: the folder they go to.
         known: photos that they must not repeat.
-        rules: which photos are wanted.
         after_each: called after each photo with whether it was kept.
     """
 
@@ -67,7 +42,6 @@ class Collector:
     ahead: int
     photos: CollectedPhotos
     known: KnownPhotos
-    rules: Rules
     after_each: Callable[[bool], None]
 
     def collect(self, material: str, wanted: int, candidates: Iterable[Candidate]) -> None:
@@ -78,7 +52,7 @@ class Collector:
             OSError: the folder cannot be written.
         """
         worth_fetching = self._worth_fetching(candidates)
-        under_way: deque[queue.SimpleQueue[Future[_Arrival | _Refusal]]] = deque()
+        under_way: deque[queue.SimpleQueue[Future[Callable[[], bool]]]] = deque()
         while True:
             missing = wanted - self.photos.kept(material)
             room = min(self.ahead, missing) - len(under_way)
@@ -87,14 +61,15 @@ class Collector:
                 self.pool.submit(self._fetch, candidate).add_done_callback(under_way[-1].put)
             if not under_way:
                 return
-            self.after_each(self._settle(next_of(under_way.popleft()).result()))
+            settle = next_of(under_way.popleft()).result()
+            self.after_each(settle())
 
     def _worth_fetching(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         """Yield those that are new and whose description breaks no rule."""
         for candidate in candidates:
             if not self.photos.see(candidate):
                 continue
-            against = self.rules.reason_against(candidate.licence, (candidate.width, candidate.height))
+            against = self.photos.rules.reason_against(candidate.licence, (candidate.width, candidate.height))
             if candidate.mime and candidate.mime not in TYPES:
                 against = against or Reason(f"{NOT_A_PHOTO}: {candidate.mime}")
             if against is not None:
@@ -103,34 +78,30 @@ class Collector:
             else:
                 yield candidate
 
-    def _fetch(self, candidate: Candidate) -> _Arrival | _Refusal:
+    def _fetch(self, candidate: Candidate) -> Callable[[], bool]:
+        """Fetch a photo; return how to settle it when its turn comes, which tells whether it is kept."""
         draft, told = self.photos.draft(candidate), (candidate.width, candidate.height)
         try:
             fetched = self.web.fetch_file(candidate.photo_url, draft)
-            photo = read_collected(draft, self.known.side_px, self.rules, candidate.licence, told)
+            photo = read_collected(draft, self.known.side_px, self.photos.rules, candidate.licence, told)
         except Unfetchable as error:
-            return _Refusal(candidate, Reason.of(error), temporary=not error.permanent)
+            reason = Reason(error.reason, error.setting)
+            return partial(self._leave_out, candidate, reason, temporary=not error.permanent)
         except UnwantedPhotoError as error:  # a catalogue may have stated another size
             width, height = error.size
-            return _Refusal(replace(candidate, width=width, height=height), error.reason)
+            return partial(self._leave_out, replace(candidate, width=width, height=height), error.reason)
         except BadPhotoError as error:
-            return _Refusal(candidate, Reason(str(error)))
-        return _Arrival(candidate, fetched, photo)
+            return partial(self._leave_out, candidate, Reason(str(error)))
+        return partial(self._keep_unless_known, candidate, fetched, photo)
 
-    def _settle(self, end: _Arrival | _Refusal) -> bool:
-        """Keep a photo or list why not; return whether it was kept."""
-        if isinstance(end, _Arrival) and (repeats := self._repeats(end)) is not None:
-            end = _Refusal(end.candidate, repeats)
-        if isinstance(end, _Refusal):
-            self.photos.leave_out(end.candidate, end.reason, temporary=end.temporary)
-            return False
-        self.known.add(self.photos.keep(end.candidate, end.fetched, end.photo), end.photo.pixels_0_255)
+    def _keep_unless_known(self, candidate: Candidate, fetched: Fetched, photo: CollectedPhoto) -> bool:
+        if same := self.photos.same_file(fetched.sha256):
+            return self._leave_out(candidate, Reason(f"the same file: as {same}"))
+        if near := self.known.repeated_by(photo.pixels_0_255):
+            return self._leave_out(candidate, Reason(near, "near_duplicate_distance"))
+        self.known.add(self.photos.keep(candidate, fetched, photo), photo.pixels_0_255)
         return True
 
-    def _repeats(self, arrival: _Arrival) -> Reason | None:
-        """Return which photo is the same or looks alike, as a reason; None: no photo does."""
-        same = self.photos.same_file(arrival.fetched.sha256)
-        if same:
-            return Reason(f"the same file: as {same}")
-        near = self.known.repeated_by(arrival.photo.pixels_0_255)
-        return Reason(near, "near_duplicate_distance") if near else None
+    def _leave_out(self, candidate: Candidate, reason: Reason, *, temporary: bool = False) -> bool:
+        self.photos.leave_out(candidate, reason, temporary=temporary)
+        return False

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from wastelens.config.collect import ApiConfig
-from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
+from wastelens.config.collect import CollectConfig
+from wastelens.getting.catalogues import (
+    Candidate,
+    Catalogue,
+    CatalogueDown,
+    first_link,
+    number,
+    plain_text,
+    web_address,
+)
 from wastelens.getting.licences import commons_licences, freest
-from wastelens.getting.plain_text import first_link, plain_text, web_address
 from wastelens.getting.rules import Rules
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
@@ -33,16 +40,14 @@ _FIXED: dict[str, str | int] = {
 }
 
 
-class Commons:
+class Commons(Catalogue):
     """Searches the files of Wikimedia Commons, one request at a time."""
 
     name = "commons"
 
-    def __init__(self, web: Web, config: ApiConfig, rules: Rules) -> None:
-        self._web = web
-        self._config = config
-        self._rules = rules
-        self.bad_records = 0
+    def __init__(self, web: Web, config: CollectConfig) -> None:
+        super().__init__(web, config)
+        self._rules = Rules(config)
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
         """Yield photos page after page, each in the order of the search results."""
@@ -51,10 +56,11 @@ class Commons:
         for _ in range(MOST_PAGES):
             answer = self._answer({**following, **parameters})
             for page in _pages(answer):
-                try:
-                    yield self._candidate(page, material, term)
-                except BadRecord:
+                candidate = self._candidate(page, material, term)
+                if candidate is None:
                     self.bad_records += 1
+                else:
+                    yield candidate
             before, following = following, _continuation(answer)
             if not following or following == before:
                 return
@@ -64,9 +70,7 @@ class Commons:
         code = ""
         for _ in range(_ATTEMPTS):
             try:
-                answer = self._web.fetch_json(
-                    self._config.url, parameters, seconds_between=self._config.seconds_between_requests
-                )
+                answer = self._fetch(parameters)
             except Unfetchable as error:
                 raise CatalogueDown(str(error)) from None
             if not isinstance(answer, dict):
@@ -78,32 +82,36 @@ class Commons:
                 break
         raise CatalogueDown(f"it answers with the error '{code}'")
 
-    def _candidate(self, page: dict[str, Any], material: str, term: str) -> Candidate:
+    def _candidate(self, page: dict[str, Any], material: str, term: str) -> Candidate | None:
         info = page["imageinfo"][0]
         width, height, photo_url = number(info.get("width")), number(info.get("height")), web_address(info.get("url"))
         identity = number(page.get("pageid"))
         if not identity or not photo_url:
-            raise BadRecord
+            return None
         mime = plain_text(info.get("mime"))
         if self._rules.is_too_large(mime, (width, height), number(info.get("size"))):  # then Commons' own smaller copy
             copy = web_address(info.get("thumburl"))
             if copy:
                 photo_url, width, height = copy, number(info.get("thumbwidth")), number(info.get("thumbheight"))
-        told = info.get("extmetadata")
-        name = _text(told, "LicenseShortName") or _text(told, "License")
-        licences = commons_licences(name) or commons_licences(_text(told, "License"))
-        licence = freest(licences, self._rules.licences) or next(iter(licences), None)
+        metadata = info.get("extmetadata")
+        entries = metadata.items() if isinstance(metadata, dict) else ()
+        told = {name: entry.get("value") for name, entry in entries if isinstance(entry, dict)}
+        code = plain_text(told.get("License"))
+        name = plain_text(told.get("LicenseShortName")) or code
+        licences = commons_licences(name) or commons_licences(code)
+        licence = freest(licences, self._config.licences) or next(iter(licences), None)
         return Candidate(
             source=self.name,
             id=str(identity),
             material=material,
             term=term,
-            title=_text(told, "ObjectName") or _title(page),
-            creator=_text(told, "Artist"),
-            creator_url=first_link(_value(told, "Artist")),
+            title=plain_text(told.get("ObjectName"))
+            or PurePosixPath(plain_text(page.get("title")).removeprefix("File:")).stem,
+            creator=plain_text(told.get("Artist")),
+            creator_url=first_link(told.get("Artist")),
             licence=licence.code if licence else name,
             licence_version=licence.version if licence else "",
-            licence_url=licence.link(web_address(_value(told, "LicenseUrl"))) if licence else "",
+            licence_url=licence.link(web_address(told.get("LicenseUrl"))) if licence else "",
             page_url=web_address(info.get("descriptionurl")),
             photo_url=photo_url,
             width=width,
@@ -119,31 +127,16 @@ def _pages(answer: dict[str, Any]) -> list[dict[str, Any]]:
     pages = query.get("pages", []) if isinstance(query, dict) else None
     if not isinstance(pages, list):
         raise CatalogueDown("its answer has no list of pages")
-    described = [page for page in pages if _is_described(page)]
+    described = []
+    for page in pages:
+        match page:
+            case {"imageinfo": [{}, *_]}:
+                described.append(page)
     return sorted(described, key=lambda page: number(page.get("index")))
-
-
-def _is_described(page: Any) -> bool:
-    info = page.get("imageinfo") if isinstance(page, dict) else None
-    return isinstance(info, list) and bool(info) and isinstance(info[0], dict)
 
 
 def _continuation(answer: dict[str, Any]) -> dict[str, str | int]:
     """Return the parameters for the next answer; empty: this was the last."""
     given = answer.get("continue")
-    if not isinstance(given, dict):
-        return {}
-    return {str(name): value for name, value in given.items() if isinstance(value, str | int)}
-
-
-def _value(told: Any, name: str) -> object:
-    entry = told.get(name) if isinstance(told, dict) else None
-    return entry.get("value") if isinstance(entry, dict) else None
-
-
-def _text(told: Any, name: str) -> str:
-    return plain_text(_value(told, name))
-
-
-def _title(page: dict[str, Any]) -> str:
-    return PurePosixPath(plain_text(page.get("title")).removeprefix("File:")).stem
+    parameters = given.items() if isinstance(given, dict) else ()
+    return {str(name): value for name, value in parameters if isinstance(value, str | int)}

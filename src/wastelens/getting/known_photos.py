@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 import weakref
@@ -17,7 +16,6 @@ from wastelens.data.photos.decode import Photo
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.system.arrays import IndexArray, PhotoArray
 
-_CONFIRMED_AT_ONCE = 64
 _HASHED_AT_ONCE = 32
 
 
@@ -55,13 +53,11 @@ class KnownPhotos:
         """Return which known photo a photo repeats, as a reason; empty: none. Photo: uint8 (side, side, 3)."""
         near = self._near(perceptual_hashes(photo[np.newaxis])[0])
         both = _joined(photo[np.newaxis], self._photos, cast(PhotoArray, self._added))
-        for start in range(0, len(near), _CONFIRMED_AT_ONCE):  # the first that is confirmed is enough
-            pairs = np.array([(0, 1 + row) for row in near[start : start + _CONFIRMED_AT_ONCE]], dtype=np.int64)
-            confirmed = confirmed_pairs(cast(PhotoArray, both), pairs)
-            if len(confirmed):
-                row = int(confirmed[0, 1]) - 1 - self._judged
-                return f"near-duplicate: of {'a val or test photo' if row < 0 else self._names[row]}"
-        return ""
+        confirmed = confirmed_pairs(cast(PhotoArray, both), np.stack([np.zeros_like(near), 1 + near], axis=1))
+        if not len(confirmed):
+            return ""
+        row = int(confirmed[0, 1]) - 1 - self._judged
+        return f"near-duplicate: of {'a val or test photo' if row < 0 else self._names[row]}"
 
     def repeat_judged(self) -> int:
         """Count the folder's photos that repeat val or test photos, as those of another split or dataset may."""
@@ -71,11 +67,8 @@ class KnownPhotos:
             for judged in self._near(self._hashes[row])
             if judged < self._judged
         ]
-        confirmed = [
-            confirmed_pairs(cast(PhotoArray, self._photos), np.array(pairs[start : start + _CONFIRMED_AT_ONCE]))
-            for start in range(0, len(pairs), _CONFIRMED_AT_ONCE)
-        ]
-        return len({int(row) for some in confirmed for row in some[:, 0]})
+        confirmed = confirmed_pairs(cast(PhotoArray, self._photos), np.array(pairs, dtype=np.int64).reshape(-1, 2))
+        return len(np.unique(confirmed[:, 0]))
 
     def add(self, name: str, photo: Photo) -> None:
         """Add a photo, uint8 (side, side, 3), whose file has that name below the folder."""
@@ -119,9 +112,8 @@ class _AddedPhotos:
         self.shape = (len(self) + 1, *photo.shape)
 
     def __getitem__(self, rows: IndexArray) -> PhotoArray:
-        return np.stack([self._photo(row) for row in rows.tolist()])
-
-    def _photo(self, row: int) -> Photo:
-        size_bytes = math.prod(self.shape[1:])
-        self._file.seek(row * size_bytes)
-        return np.frombuffer(self._file.read(size_bytes), np.uint8).reshape(self.shape[1:])
+        photos = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for photo, row in zip(photos, rows.tolist(), strict=True):
+            self._file.seek(row * photo.nbytes)
+            self._file.readinto(photo.data)
+        return photos

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from wastelens.config.collect import ApiConfig
-from wastelens.getting.catalogues import BadRecord, Candidate, CatalogueDown, number
+from wastelens.getting.catalogues import Candidate, Catalogue, CatalogueDown, number, plain_text, web_address
 from wastelens.getting.licences import openverse_licence
-from wastelens.getting.plain_text import plain_text, web_address
-from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
 
 # The limits without an account; at present it also ends after 240 photos, which ``page_count`` says.
@@ -19,16 +16,10 @@ _NO_DEEPER = (400, 401, 403, 404)
 _KINDS = {"jpg": "jpeg", "tif": "tiff", "svg": "svg+xml"}
 
 
-class Openverse:
+class Openverse(Catalogue):
     """Searches Openverse without an account, and skips photos that it considers unfit for minors."""
 
     name = "openverse"
-
-    def __init__(self, web: Web, config: ApiConfig, licences: Sequence[str]) -> None:
-        self._web = web
-        self._config = config
-        self._licences = licences
-        self.bad_records = 0
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
         """Yield photos page after page; only those under allowed licences are requested."""
@@ -36,23 +27,19 @@ class Openverse:
         while page <= min(pages, MOST_PAGES):
             answer = self._page(term, page)
             for record in answer["results"]:
-                try:
-                    candidate = _candidate(record, material, term)
-                except BadRecord:
+                candidate = _candidate(record, material, term)
+                if candidate is None:
                     self.bad_records += 1
-                    continue
-                if record.get("mature") is not True:
+                elif record.get("mature") is not True:
                     yield candidate
             pages = number(answer.get("page_count"))
             page += 1
 
     def _page(self, term: str, page: int) -> dict[str, Any]:
-        parameters: dict[str, str | int] = {"q": term, "license": ",".join(self._licences)}
+        parameters: dict[str, str | int] = {"q": term, "license": ",".join(self._config.licences)}
         parameters |= {"page": page, "page_size": PHOTOS_PER_PAGE}
         try:
-            answer = self._web.fetch_json(
-                self._config.url, parameters, seconds_between=self._config.seconds_between_requests
-            )
+            answer = self._fetch(parameters)
         except Unfetchable as error:
             if page > 1 and error.status in _NO_DEEPER:
                 return {"results": []}
@@ -62,12 +49,12 @@ class Openverse:
         return answer
 
 
-def _candidate(record: Any, material: str, term: str) -> Candidate:
+def _candidate(record: Any, material: str, term: str) -> Candidate | None:
     if not isinstance(record, dict):
-        raise BadRecord
+        return None
     identity, photo_url = plain_text(record.get("id")), web_address(record.get("url"))
     if not identity or not photo_url:
-        raise BadRecord
+        return None
     code, version = plain_text(record.get("license")), plain_text(record.get("license_version"))
     licence = openverse_licence(code, version)
     kind = plain_text(record.get("filetype")).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import warnings
@@ -64,8 +65,13 @@ def check_photo(path: Path, annotated: tuple[float, float]) -> tuple[int, int]:
         width, height = _upright_size(file, reader)
         if reader is JpegImageFile:
             _check_jpeg_end(file)
-    _check_size(width, height)
-    _check_shape(annotated, (width, height))
+    if width * height > LARGEST_MEGAPIXELS * 1e6:
+        raise WrongPhotoError(f"absurdly large: {width} x {height} pixels")
+    if min(width, height) < SMALLEST_SIDE_PX:
+        raise WrongPhotoError(f"too small: {width} x {height} pixels")
+    told = (int(annotated[0]), int(annotated[1]))
+    if min(told) >= 1 and misfit(told, (width, height)) and misfit(told[::-1], (width, height)):
+        raise WrongPhotoError(f"annotated as {told[0]} x {told[1]}, the file is {width} x {height}")
     return width, height
 
 
@@ -125,18 +131,15 @@ def _upright_size(file: BinaryIO, reader: type[ImageFile.ImageFile]) -> tuple[in
             raise WrongPhotoError("absurdly large") from None
         except _BROKEN as error:
             raise WrongPhotoError(f"damaged image file ({' '.join(str(error).split())[:100]})") from None
-        turned = _orientation(header) in _TURNED_BY_90_DEGREES
         width, height = header.size
-    return (height, width) if turned else (width, height)
+        return (height, width) if _is_turned(header) else (width, height)
 
 
-def _orientation(header: ImageFile.ImageFile) -> int:
-    if "exif" not in header.info:  # getexif would decode a whole PNG to search for it after the pixels
-        return 1
-    try:
-        return int(header.getexif().get(_EXIF_ORIENTATION, 1))
-    except _BROKEN:  # either orientation is accepted
-        return 1
+def _is_turned(header: ImageFile.ImageFile) -> bool:
+    with contextlib.suppress(*_BROKEN):  # either orientation is accepted
+        if "exif" in header.info:  # otherwise getexif would decode a whole PNG to search for it after the pixels
+            return int(header.getexif().get(_EXIF_ORIENTATION, 1)) in _TURNED_BY_90_DEGREES
+    return False
 
 
 def _check_jpeg_end(file: BinaryIO) -> None:
@@ -147,16 +150,3 @@ def _check_jpeg_end(file: BinaryIO) -> None:
             return
         before = piece[-1:]
     raise WrongPhotoError("cut off")
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > LARGEST_MEGAPIXELS * 1e6:
-        raise WrongPhotoError(f"absurdly large: {width} x {height} pixels")
-    if min(width, height) < SMALLEST_SIDE_PX:
-        raise WrongPhotoError(f"too small: {width} x {height} pixels")
-
-
-def _check_shape(annotated: tuple[float, float], real: tuple[int, int]) -> None:
-    width, height = int(annotated[0]), int(annotated[1])
-    if width >= 1 and height >= 1 and misfit((width, height), real) and misfit((height, width), real):
-        raise WrongPhotoError(f"annotated as {width} x {height}, the file is {real[0]} x {real[1]}")

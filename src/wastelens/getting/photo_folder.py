@@ -1,56 +1,91 @@
-"""A folder of photos and its list, ``download.csv``: which photos are there, which are not, and why."""
+"""TACO's photos, as its annotations name them, and their folder with ``download.csv``: which are there, or why not."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 import pandas as pd
 
-from wastelens.errors import DatasetError
-from wastelens.getting.ledger import CsvLedger, Drafts
+from wastelens.data.annotations.coco import image_columns, read_coco
+from wastelens.errors import AnnotationsError, DatasetError
+from wastelens.getting.ledger import ListedFolder
 from wastelens.getting.photo_check import WrongPhotoError, check_photo
-from wastelens.getting.photo_list import WantedPhoto
-from wastelens.web.files import sha256_of
+from wastelens.getting.shared import photos_by_licence
+from wastelens.web.files import Fetched, sha256_of
 
-DOWNLOADS = "download.csv"
 COLUMNS = ("file_name", "status", "bytes", "sha256", "width", "height", "url", "licence", "reason")
 DONE, DEAD, FAILED, WRONG = "done", "dead", "failed", "wrong"
+NOT_STATED = "not stated"
+_NAMES_OF_OTHER_FILES = re.compile(r"\..*|annotations[^/]*\.json|download\.csv[^/]*", re.IGNORECASE)
 # This many photos that are one and the same file are a server's "not available" picture.
 _PHOTOS_OF_A_PLACEHOLDER = 3
 _REASONS_NAMED = 3
 
 
 @dataclass(frozen=True)
-class PhotoFile:
-    """A file that may become a photo: its size in bytes and its SHA-256 in hexadecimal."""
+class WantedPhoto:
+    """A photo that the annotations name."""
 
-    path: Path
-    size_bytes: int
-    sha256: str
+    file_name: str  # its path below the dataset's folder, with forward slashes
+    url: str  # where to fetch it; empty if the annotations do not say
+    same_at: frozenset[str]  # URLs from which the same photo at the same size may have been fetched before
+    width: float  # as annotated, in pixels; may be nonsense
+    height: float  # likewise
+    licence: str  # as the annotations state it
 
 
-class PhotoFolder:
+def wanted_photos(
+    annotations: Path, size: Literal["original", "640"], archive_url: str, *, from_archive: bool = False
+) -> list[WantedPhoto]:
+    """Return the photos that a COCO file with TACO's fields names, sorted by name.
+
+    Args:
+        size: which URL to use: that of the original, or that of the small copy for photos that have one.
+        archive_url: of an archive of the originals.
+        from_archive: use the archive for all of them.
+
+    Raises:
+        AnnotationsError: not COCO, or a file name that would replace another file of the folder.
+    """
+    columns = {int(image["id"]): image for image in image_columns(annotations)}
+    photos = []
+    for image in read_coco(annotations).images:
+        name = PurePosixPath(image.file_name.replace("\\", "/")).as_posix()
+        if _NAMES_OF_OTHER_FILES.fullmatch(name):
+            raise AnnotationsError(
+                f"{annotations}: image {image.id} has file_name '{image.file_name}', which is reserved. "
+                "Use a name in a folder of photos, like 'batch_1/000006.jpg'."
+            )
+        fields = columns[image.id]
+        original = _text(fields, "flickr_url")
+        small = _text(fields, "flickr_640_url") if size == "640" and not from_archive else ""
+        url = archive_url if from_archive else small or original
+        same_at = frozenset({small}) if small else frozenset({original, archive_url})
+        licence = _text(fields, "license") or NOT_STATED
+        photos.append(WantedPhoto(name, url, same_at, image.width, image.height, licence))
+    return sorted(photos, key=lambda photo: photo.file_name)
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return " ".join(value.split()) if isinstance(value, str) else ""
+
+
+class PhotoFolder(ListedFolder):
     """Photos under their names, each checked before it gets there, and one row per photo in ``download.csv``.
 
-    The row is written before the photo: after a kill between the two, the photo is fetched again, and none is there
-    unchecked. Threads may work on different photos; only one process at a time may use a folder.
-
-    Attributes:
-        folder: where the photos are.
-        list_path: the path of ``download.csv``.
+    After a kill between the row and the photo, the photo is fetched again, and none is there unchecked. Threads may
+    work on different photos; only one process at a time may use a folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.list_path = folder / DOWNLOADS
-        self._drafts = Drafts(folder)
-        self._ledger = CsvLedger(self.list_path, COLUMNS, "file_name")
-        self._rows = self._ledger.rows()
+        super().__init__(folder, "download.csv", COLUMNS, "file_name")
 
     def row(self, photo: WantedPhoto) -> dict[str, str]:
         """Return what is known of a photo, by the names in ``COLUMNS``; empty if nothing is."""
@@ -70,10 +105,6 @@ class PhotoFolder:
     def draft(self, photo: WantedPhoto) -> Path:
         """Return where to put a photo's file together."""
         return self.unfinished(hashlib.blake2b(photo.file_name.encode(), digest_size=16).hexdigest())
-
-    def unfinished(self, name: str) -> Path:
-        """Return a path for something that has no place in the folder yet; :meth:`finish` removes it."""
-        return self._drafts.path(name)
 
     def bytes_there(self, photo: WantedPhoto) -> int:
         """Return the size of the file under a photo's name, whatever it is; 0 if there is none."""
@@ -95,89 +126,74 @@ class PhotoFolder:
         except WrongPhotoError:
             path.unlink()
             return False
-        self._write(photo, DONE, file=PhotoFile(path, path.stat().st_size, sha256_of(path)), size=size)
+        self._write(photo, DONE, Fetched(path.stat().st_size, sha256_of(path)), size)
         return True
 
-    def keep(self, photo: WantedPhoto, file: PhotoFile) -> None:
+    def keep(self, photo: WantedPhoto, fetched: Fetched) -> None:
         """Give a draft the photo's name if it is that photo; otherwise remove it and list why."""
+        draft = self.draft(photo)
         try:
-            size = check_photo(file.path, (photo.width, photo.height))
+            size = check_photo(draft, (photo.width, photo.height))
         except WrongPhotoError as error:
-            file.path.unlink()
-            self.leave_out(photo, WRONG, str(error), file)
-            return
-        self._write(photo, DONE, file=file, size=size)
-        target = self.path(photo)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file.path, target)
+            draft.unlink()
+            self.leave_out(photo, WRONG, str(error), fetched)
+        else:
+            self._write(photo, DONE, fetched, size)
+            self._move(draft, photo.file_name)
 
-    def leave_out(self, photo: WantedPhoto, status: str, reason: str, file: PhotoFile | None = None) -> None:
+    def leave_out(self, photo: WantedPhoto, status: str, reason: str, fetched: Fetched | None = None) -> None:
         """List why a photo is not available; a copy of another size that is here already is kept."""
         if _size(self.path(photo)) is None:
-            self._write(photo, status, file=file, reason=reason)
+            self._write(photo, status, fetched, reason=reason)
         elif status != FAILED:
             row = self.row(photo)
-            self._append({**row, "url": photo.url, "reason": f"kept as fetched from {row['url']}: {reason}"})
+            self._list({**row, "url": photo.url, "reason": f"kept as fetched from {row['url']}: {reason}"})
 
     def remove_placeholders(self, photos: Iterable[WantedPhoto]) -> None:
         """Remove photos of which three or more are the same file, counting those that were removed before."""
         of_digest = defaultdict(list)
         for photo in photos:
-            row = self.row(photo)
-            if row and row["sha256"]:
-                of_digest[row["sha256"]].append(photo)
+            if digest := self.row(photo).get("sha256"):
+                of_digest[digest].append(photo)
         for alike in of_digest.values():
-            if len(alike) < _PHOTOS_OF_A_PLACEHOLDER:
-                continue
-            for photo in alike:
+            reason = f"the same picture as {len(alike) - 1} other photos: a placeholder"
+            for photo in alike if len(alike) >= _PHOTOS_OF_A_PLACEHOLDER else ():
                 row = self.row(photo)
                 if row["status"] == DONE:
-                    reason = f"the same picture as {len(alike) - 1} other photos: a placeholder"
-                    self._append({**row, "status": WRONG, "reason": reason})
+                    self._list({**row, "status": WRONG, "reason": reason})
                     self.path(photo).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Write the list sorted, and remove drafts."""
-        self._drafts.remove()
+        self.remove_unfinished()
         self._ledger.finish()
 
     def _write(
         self,
         photo: WantedPhoto,
         status: str,
-        *,
-        file: PhotoFile | None = None,
-        size: tuple[int, int] | None = None,
+        fetched: Fetched | None,
+        size: tuple[int, int] | tuple[str, str] = ("", ""),
         reason: str = "",
     ) -> None:
-        row = {"file_name": photo.file_name, "status": status, "reason": reason}
-        of_file = {"bytes": str(file.size_bytes), "sha256": file.sha256} if file else {}
-        of_size = {"width": str(size[0]), "height": str(size[1])} if size else {}
-        of_photo = {"url": photo.url, "licence": photo.licence}
-        self._append({**dict.fromkeys(COLUMNS, ""), **row, **of_file, **of_size, **of_photo})
-
-    def _append(self, row: dict[str, str]) -> None:
-        self._ledger.append(row)
-        self._rows[row["file_name"]] = row
+        of_file = (str(fetched.size_bytes), fetched.sha256) if fetched else ("", "")
+        cells = (photo.file_name, status, *of_file, *map(str, size), photo.url, photo.licence, reason)
+        self._list(dict(zip(COLUMNS, cells, strict=True)))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of a download.
+    """The result of a download."""
 
-    Attributes:
-        photos: how many the annotations name.
-        of_status: how many of them are done, dead, failed and wrong.
-        size_bytes: of those that are there.
-        licences: licence, photos, megabytes; the most frequent first.
-        missing: reason → number of photos.
-    """
+    of_status: Counter[str]  # how many of the wanted photos are done, dead, failed and wrong
+    size_bytes: int  # of those that are there
+    licences: pd.DataFrame  # licence, photos, megabytes; the most frequent first
+    missing: Counter[str]  # reason → number of photos
 
-    photos: int
-    of_status: Counter[str]
-    size_bytes: int
-    licences: pd.DataFrame
-    missing: Counter[str]
+    @property
+    def photos(self) -> int:
+        """How many photos the annotations name."""
+        return self.of_status.total()
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics that the run logs."""
@@ -185,34 +201,25 @@ class Summary:
         return {"photos": float(self.photos), **counts, "megabytes": self.size_bytes / 1e6}
 
     def check_share(self, allowed: float) -> None:
-        """Check that no larger share of the photos is missing than allowed.
-
-        Raises:
-            DatasetError: it is larger.
-        """
+        """Raise DatasetError if a larger share of the photos is missing than allowed."""
         missing = self.photos - self.of_status[DONE]
-        if missing <= allowed * self.photos:
-            return
-        named = "; ".join(f"{count:,} {reason}" for reason, count in self.missing.most_common(_REASONS_NAMED))
-        raise DatasetError(
-            f"{missing:,} of {self.photos:,} photos ({missing / self.photos:.1%}) are not available, more than "
-            f"max_problem_share={allowed:g}: {named}. What was fetched is kept. Run the command again, or raise "
-            "max_problem_share."
-        )
+        if missing > allowed * self.photos:
+            named = "; ".join(f"{count:,} {reason}" for reason, count in self.missing.most_common(_REASONS_NAMED))
+            raise DatasetError(
+                f"{missing:,} of {self.photos:,} photos ({missing / self.photos:.1%}) are not available, more than "
+                f"max_problem_share={allowed:g}: {named}. What was fetched is kept. Run the command again, or raise "
+                "max_problem_share."
+            )
 
 
 def summarise(photos: Sequence[WantedPhoto], folder: PhotoFolder) -> Summary:
     """Count which of the wanted photos a folder has."""
     rows = [(photo.licence, folder.row(photo)) for photo in photos]
     there = [(licence, int(row["bytes"])) for licence, row in rows if row["status"] == DONE]
-    by_licence = pd.DataFrame(there, columns=["licence", "bytes"]).groupby("licence")["bytes"]
-    licences = by_licence.agg(photos="size", megabytes="sum").reset_index()
-    licences["megabytes"] /= 1e6
     return Summary(
-        photos=len(rows),
         of_status=Counter(row["status"] for _, row in rows),
         size_bytes=sum(size_bytes for _, size_bytes in there),
-        licences=licences.sort_values(["photos", "licence"], ascending=[False, True], ignore_index=True),
+        licences=photos_by_licence(there),
         missing=Counter(row["reason"] for _, row in rows if row["status"] != DONE),
     )
 

@@ -6,20 +6,20 @@ import io
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from wastelens.config.collect import CollectConfig
 from wastelens.data.annotations.labels import misfit
 from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
-from wastelens.web.errors import Limit, Unfetchable
 
 # Some telephones' and stereo cameras' JPEGs are MPO: a second picture follows the photo, and is never read.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 _READERS = ("JPEG", "PNG", "WEBP", "TIFF")
 TYPES = ("image/jpeg", "image/png", "image/webp", "image/tiff")
 NOT_A_PHOTO = "neither JPEG, PNG, WebP nor TIFF"
-_SETTING_OF_LIMIT: dict[Limit, str] = {"": "", "hosts": "hosts", "max_bytes": "web.max_bytes"}
 # Files are held in memory, and some formats are decoded whole, so only one is decoded at a time. Always by the same
 # thread, as the C library keeps freed memory for each thread.
 _decoder = ThreadPoolExecutor(1, "decoder")
@@ -27,75 +27,49 @@ _decoder = ThreadPoolExecutor(1, "decoder")
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a photo is left out.
+    """Why a photo is left out."""
 
-    Attributes:
-        text: the kind of reason, then its details after a colon or in brackets.
-        setting: the setting that it depends on; with another value, the photo may be taken after all. Empty: none.
-    """
-
-    text: str
-    setting: str = ""
-
-    @classmethod
-    def of(cls, error: Unfetchable) -> Reason:
-        """Return why a photo could not be fetched."""
-        return cls(error.reason, _SETTING_OF_LIMIT[error.limit])
+    text: str  # the kind of reason, then its details after a colon or in brackets
+    setting: str = ""  # on which it depends: with another value, the photo may be taken after all; empty: none
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Which photos are wanted; the attributes are named like the settings.
+    """Which photos are wanted, by the settings of ``collect``."""
 
-    Attributes:
-        licences: codes of the allowed licences.
-        min_side_px: of the shorter side.
-        max_megapixels: of the photo.
-        max_whole_megapixels: of a photo whose format can only be decoded whole.
-        max_bytes: of its file.
-        hosts: those that may be visited even if they are not public.
-        near_duplicate_distance: bits of the perceptual hash that may differ.
-    """
-
-    licences: tuple[str, ...]
-    min_side_px: int
-    max_megapixels: float
-    max_whole_megapixels: float
-    max_bytes: int
-    hosts: tuple[str, ...]
-    near_duplicate_distance: int
+    config: CollectConfig
 
     def reason_against(self, licence: str, size: tuple[int, int]) -> Reason | None:
         """Return why a photo is left out, or None; size: width and height in pixels, or zeros if unknown."""
-        if licence not in self.licences:
+        if licence not in self.config.licences:
             return Reason(f"licence: {licence or 'not stated'}, which is not allowed", "licences")
         width, height = size
-        if width and height and min(size) < self.min_side_px:
-            text = f"too few pixels: {width} x {height}, the shorter side needs {self.min_side_px}"
+        if width and height and min(size) < self.config.min_side_px:
+            text = f"too few pixels: {width} x {height}, the shorter side needs {self.config.min_side_px}"
             return Reason(text, "min_side_px")
-        if width * height > self.max_megapixels * 1e6:
-            text = f"too many pixels: {width} x {height}, the limit is {self.max_megapixels:g} megapixels"
+        if width * height > self.config.max_megapixels * 1e6:
+            text = f"too many pixels: {width} x {height}, the limit is {self.config.max_megapixels:g} megapixels"
             return Reason(text, "max_megapixels")
         return None
 
     def reason_against_whole(self, kind: str, size: tuple[int, int]) -> Reason | None:
         """Return why a photo is left out whose format, such as ``PNG``, can only be decoded whole, or None."""
         width, height = size
-        if width * height <= self.max_whole_megapixels * 1e6:
+        if width * height <= self.config.max_whole_megapixels * 1e6:
             return None
-        limit = f"the limit for what is decoded whole is {self.max_whole_megapixels:g} megapixels"
+        limit = f"the limit for what is decoded whole is {self.config.max_whole_megapixels:g} megapixels"
         return Reason(f"too many pixels: {width} x {height} as {kind}, {limit}", "max_whole_megapixels")
 
     def is_too_large(self, mime: str, size: tuple[int, int], size_bytes: int) -> bool:
         """Tell whether a file that a catalogue describes exceeds a limit; formats other than JPEG are decoded whole."""
         whole = mime != "image/jpeg" and self.reason_against_whole(mime, size) is not None
-        return whole or math.prod(size) > self.max_megapixels * 1e6 or size_bytes > self.max_bytes
+        return whole or math.prod(size) > self.config.max_megapixels * 1e6 or size_bytes > self.config.web.max_bytes
 
     def decided_by(self, setting: str) -> str:
         """Return a setting with its present value, ``web.max_bytes=500``; empty if there is no setting."""
         if not setting:
             return ""
-        value = getattr(self, setting.removeprefix("web."))
+        value = attrgetter(setting)(self.config)
         return f"{setting}={' '.join(sorted(value)) if isinstance(value, tuple) else format(value, '.12g')}"
 
 
@@ -110,27 +84,17 @@ class UnwantedPhotoError(BadPhotoError):
 
 @dataclass(frozen=True)
 class CollectedPhoto:
-    """A photo whose file is as wanted.
+    """A photo whose file is as wanted."""
 
-    Attributes:
-        pixels_0_255: uint8 RGB (side, side, 3), upright.
-        size: width and height of the file's photo, upright, in pixels.
-        suffix: of its format, whatever its URL ends in.
-    """
-
-    pixels_0_255: Photo
-    size: tuple[int, int]
-    suffix: str
+    pixels_0_255: Photo  # uint8 RGB (side, side, 3), upright
+    size: tuple[int, int]  # width and height of the file's photo, upright, in pixels
+    suffix: str  # of its format, whatever its URL ends in
 
 
 def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
-    """Decode a file that was fetched.
+    """Decode a file that was fetched to pixels that fill a square of this side.
 
     Args:
-        path: the file.
-        side_px: of the square that the pixels fill.
-        rules: which photos are wanted.
-        licence: the photo's.
         told: the width and height that a catalogue states, of this file or of another size of it, upright or as stored;
             zeros: it states none.
 
@@ -138,24 +102,11 @@ def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: t
         UnwantedPhotoError: too small or too large.
         BadPhotoError: not a photo of a usable format, damaged, animated, or of another shape than stated.
     """
-    outcome = _decoder.submit(_photo_or_error, path, side_px, rules, licence, told).result()
-    if isinstance(outcome, BadPhotoError):
-        raise outcome
-    return outcome
+    return _decoder.submit(_decoded, path, side_px, rules, licence, told).result()
 
 
-def _photo_or_error(
-    path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]
-) -> CollectedPhoto | BadPhotoError:
-    """Return the photo, or an error without its traceback, which would keep the file in memory."""
-    try:
-        return _decoded(read_photo(path), side_px, rules, licence, told)
-    except BadPhotoError as error:
-        error.__traceback__ = error.__context__ = error.__cause__ = None
-        return error
-
-
-def _decoded(content: bytes, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
+def _decoded(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
+    content = read_photo(path)
     kind, stored, frames, in_parts = _header(content)
     against = rules.reason_against(licence, stored)
     if against is None and not in_parts:
@@ -164,7 +115,7 @@ def _decoded(content: bytes, side_px: int, rules: Rules, licence: str, told: tup
         raise UnwantedPhotoError(against, stored)
     if frames > 1 and kind != "MPO":
         raise BadPhotoError(f"several pages: {frames}" if kind == "TIFF" else f"animated: {frames} frames")
-    decoded = decode(content, side_px, rules.max_megapixels)
+    decoded = decode(content, side_px, rules.config.max_megapixels)
     upright = (decoded.width, decoded.height)
     if min(told) and misfit(told, upright) and misfit(told, stored):
         raise BadPhotoError(

@@ -7,7 +7,6 @@ import re
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from wastelens.config.collect import CollectConfig
@@ -17,39 +16,31 @@ from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import ConfigError, did_you_mean
-from wastelens.getting.attribution import ATTRIBUTION, check_attribution, write_attribution
 from wastelens.getting.catalogues import Catalogue, Catalogues
 from wastelens.getting.collected_photos import NOT_KEPT, CollectedPhotos, report, summary_metrics
 from wastelens.getting.collecting import Collector
 from wastelens.getting.commons import Commons
 from wastelens.getting.known_photos import KnownPhotos, judged_photos
+from wastelens.getting.licences import ATTRIBUTION, check_attribution, write_attribution
 from wastelens.getting.openverse import Openverse
-from wastelens.getting.preflight import check_space, logged_parameters
 from wastelens.getting.rules import Rules
+from wastelens.getting.shared import Gathered, check_space, logged_parameters
 from wastelens.preparing.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
 from wastelens.system.console import Bar, progress_bar, say, warn
 from wastelens.system.locks import alone_in
 from wastelens.system.machine import worker_count
 from wastelens.system.next_command import next_command
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Tracker
 from wastelens.web.client import Web
 
 AHEAD_PER_WORKER = 2
 FOLDER = "folder"  # the setting that chooses it
 USUAL_BYTES = 3_000_000  # of a photo on Commons; on Flickr it is less
+CATALOGUES: dict[str, type[Catalogue]] = {"openverse": Openverse, "commons": Commons}
 _METRIC = re.compile(r"[\w/. :-]{1,200}")  # MLflow's rule for metric names, which end in a material
 
 
-@dataclass(frozen=True)
-class Collected:
-    """The result of ``collect``: the folder, its run, and the metrics logged there."""
-
-    folder: Path
-    run_id: str
-    metrics: dict[str, float]
-
-
-def run(config: CollectConfig, tracker: Tracker) -> Collected:
+def run(config: CollectConfig, tracker: Tracker) -> Gathered:
     """Collect photos until there are enough of each material, or the catalogues have no more.
 
     Raises:
@@ -64,16 +55,22 @@ def run(config: CollectConfig, tracker: Tracker) -> Collected:
     with alone_in(folder, FOLDER), tracker.start("collect", tags={"step": "collect"}) as tracked:
         tracked.log_parameters(logged_parameters(config))
         check_attribution(folder)
-        photos = CollectedPhotos(folder, _rules(config))
+        photos = CollectedPhotos(folder, Rules(config))
         try:
             bad_records = _collect(photos, materials, dataset, config)
         finally:
             _write_lists(photos)
         metrics = {**summary_metrics(photos, materials, bad_records), "seconds": time.monotonic() - began}
-        _log(tracked, photos, dataset, metrics)
+        tracked.log_metrics(metrics)
+        tracked.set_tags({"dataset": dataset.name, "dataset_digest": dataset.digest})
+        if photos.list_path.exists():
+            tracked.log_file(photos.list_path)
+            tracked.log_file(folder / ATTRIBUTION)
         report(photos, materials, config.photos)
-        _say_what_next(photos, config)
-        return Collected(folder, tracked.id, metrics)
+        if photos.kept_rows():
+            command = next_command("pretrain", {"dataset": config.dataset, "unlabelled": folder}, config.data_folder)
+            say(f"Next: {command}", "green")
+        return Gathered(folder, tracked.id, metrics)
 
 
 def _materials(config: CollectConfig) -> tuple[str, ...]:
@@ -96,29 +93,13 @@ def _materials(config: CollectConfig) -> tuple[str, ...]:
             )
     materials = tuple(dict.fromkeys(config.materials or config.terms))
     for material in materials:
-        _check_name(material)
+        metric = f"photos_{material}"
+        if not _METRIC.fullmatch(metric) or posixpath.normpath(metric) != metric or material in NOT_KEPT.values():
+            raise ConfigError(
+                f"terms: '{material}' cannot name a material, as a metric is named after it. Use letters, digits, "
+                f"spaces, _, -, . and :, and neither {' nor '.join(NOT_KEPT.values())}."
+            )
     return materials
-
-
-def _check_name(material: str) -> None:
-    metric = f"photos_{material}"
-    if not _METRIC.fullmatch(metric) or posixpath.normpath(metric) != metric or material in NOT_KEPT.values():
-        raise ConfigError(
-            f"terms: '{material}' cannot name a material, as a metric is named after it. Use letters, digits, spaces, "
-            f"_, -, . and :, and neither {' nor '.join(NOT_KEPT.values())}."
-        )
-
-
-def _rules(config: CollectConfig) -> Rules:
-    return Rules(
-        licences=config.licences,
-        min_side_px=config.min_side_px,
-        max_megapixels=config.max_megapixels,
-        max_whole_megapixels=config.max_whole_megapixels,
-        max_bytes=config.web.max_bytes,
-        hosts=config.hosts,
-        near_duplicate_distance=config.near_duplicate_distance,
-    )
 
 
 def _collect(
@@ -140,29 +121,24 @@ def _collect(
         Web(config.web, hosts=config.hosts, contact=config.contact) as web,
     ):
         warnings.simplefilter("ignore")  # Pillow's about broken photos; here, as threads share the filters
-        catalogues = _catalogues(web, config)
+        catalogues = Catalogues([CATALOGUES[name](web, config) for name in dict.fromkeys(config.sources)])
         ahead, show = AHEAD_PER_WORKER * config.workers, _Progress(bar).after_each
-        collector = Collector(web, pool, ahead, photos, known, _rules(config), show)
+        collector = Collector(web, pool, ahead, photos, known, show)
         for material in materials:
             collector.collect(material, config.photos, catalogues.candidates(material, config.terms[material]))
-    photos.remove_drafts()
+    photos.remove_unfinished()
     if _missing(photos, materials, config):
         catalogues.check()
-    _warn_of_trouble(catalogues)
+    for name, reason in catalogues.down.items():
+        warn(f"{name} became unavailable ({reason}). Run the command again later for its other photos.")
+    for name, count in catalogues.bad_records.items():
+        warn(f"{name}: {count:,} records made no sense and were skipped.")
     return sum(catalogues.bad_records.values())
 
 
 def _missing(photos: CollectedPhotos, materials: tuple[str, ...], config: CollectConfig) -> int:
     """Return how many photos are missing."""
     return sum(max(0, config.photos - photos.kept(material)) for material in materials)
-
-
-def _catalogues(web: Web, config: CollectConfig) -> Catalogues:
-    built: dict[str, Catalogue] = {
-        "openverse": Openverse(web, config.openverse, config.licences),
-        "commons": Commons(web, config.commons, _rules(config)),
-    }
-    return Catalogues([built[name] for name in dict.fromkeys(config.sources)])
 
 
 def _known(photos: CollectedPhotos, dataset: PreparedDataset, config: CollectConfig) -> KnownPhotos:
@@ -200,29 +176,8 @@ class _Progress:
         self._bar.show(f"{self._kept:,} kept of {self._examined:,} examined, {rate:.1f} photos/s")
 
 
-def _warn_of_trouble(catalogues: Catalogues) -> None:
-    for name, reason in catalogues.down.items():
-        warn(f"{name} became unavailable ({reason}). Run the command again later for its other photos.")
-    for name, count in catalogues.bad_records.items():
-        warn(f"{name}: {count:,} records made no sense and were skipped.")
-
-
 def _write_lists(photos: CollectedPhotos) -> None:
     """Write ``collected.csv`` and ``ATTRIBUTION.md``, unless there is nothing to list."""
     photos.finish()
     if photos.list_path.exists():
         write_attribution(photos.folder, photos.kept_rows())
-
-
-def _log(tracked: Run, photos: CollectedPhotos, dataset: PreparedDataset, metrics: dict[str, float]) -> None:
-    tracked.log_metrics(metrics)
-    tracked.set_tags({"dataset": dataset.name, "dataset_digest": dataset.digest})
-    if photos.list_path.exists():
-        tracked.log_file(photos.list_path)
-        tracked.log_file(photos.folder / ATTRIBUTION)
-
-
-def _say_what_next(photos: CollectedPhotos, config: CollectConfig) -> None:
-    if photos.kept_rows():
-        parameters = {"dataset": config.dataset, "unlabelled": photos.folder}
-        say(f"Next: {next_command('pretrain', parameters, config.data_folder)}", "green")

@@ -5,27 +5,22 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from wastelens.config.download import DownloadConfig
 from wastelens.errors import AnnotationsError, ConfigError, DatasetError
-from wastelens.getting.annotations import AnnotationsFile
-from wastelens.getting.archive import MAX_BYTES, USUAL_BYTES, Archive
-from wastelens.getting.fetching import estimated_bytes, fetch_photos
-from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder, Summary, summarise
-from wastelens.getting.photo_list import WantedPhoto, wanted_photos
-from wastelens.getting.preflight import check_space, logged_parameters
+from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder, Summary, WantedPhoto, summarise, wanted_photos
+from wastelens.getting.shared import Gathered, check_space, logged_parameters, report_licences
+from wastelens.getting.taco import LARGEST_ARCHIVE, USUAL_BYTES, AnnotationsFile, Archive, estimated_bytes, fetch_photos
 from wastelens.system import interrupts
 from wastelens.system.console import Bar, progress_bar, say, table, warn
 from wastelens.system.locks import alone_in
 from wastelens.system.next_command import next_command
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Tracker
 from wastelens.web.addresses import locate
-from wastelens.web.answers import size_text
 from wastelens.web.client import Web
 from wastelens.web.errors import Unfetchable
-from wastelens.web.files import Part
+from wastelens.web.files import Part, size_text
 
 LICENCES = "licences.csv"
 FOLDER = "data_folder"  # the setting that chooses it
@@ -33,16 +28,7 @@ NOTHING_TO_DO = "Nothing to fetch: every photo is there, or known not to be avai
 MB = 10**6
 
 
-@dataclass(frozen=True)
-class Downloaded:
-    """The result of ``download``: the folder, its run, and the metrics logged there."""
-
-    folder: Path
-    run_id: str
-    metrics: dict[str, float]
-
-
-def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
+def run(config: DownloadConfig, tracker: Tracker) -> Gathered:
     """Fetch what is not there yet.
 
     Raises:
@@ -62,11 +48,13 @@ def run(config: DownloadConfig, tracker: Tracker) -> Downloaded:
         photos.finish()
         summary = summarise(wanted, photos)
         metrics = {**summary.metrics(), "seconds": time.monotonic() - began}
-        _log(tracked, summary, photos, metrics)
+        tracked.log_metrics(metrics)
+        tracked.log_file(photos.list_path)
+        tracked.log_table(summary.licences, LICENCES)
         _report(summary, photos)
         summary.check_share(config.max_problem_share)
         _say_what_next(summary, config, folder)
-        return Downloaded(folder, tracked.id, metrics)
+        return Gathered(folder, tracked.id, metrics)
 
 
 def _check_source(config: DownloadConfig) -> None:
@@ -80,8 +68,7 @@ def _check_source(config: DownloadConfig) -> None:
 def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
     setting = "unofficial_url" if config.unofficial else "annotations_url"
     annotations.fetch(web, str(getattr(config, setting)), setting)
-    wanted = _wanted(annotations, config)
-    missing = _missing(wanted, photos, config)
+    wanted, missing = _wanted_and_missing(annotations, photos, config)
     _check_space_for(missing, photos, lambda photo: min(estimated_bytes(photo, config.size), config.web.max_bytes))
     if missing:
         with progress_bar("Photos", len(missing)) as bar:
@@ -103,14 +90,15 @@ def _check_space_for(
 def _from_archive(
     web: Web, photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig
 ) -> list[WantedPhoto]:
-    if _is_complete(photos, annotations, config):
-        say(NOTHING_TO_DO)
-        return _wanted(annotations, config)
+    with contextlib.suppress(AnnotationsError):  # there may be none yet
+        wanted, missing = _wanted_and_missing(annotations, photos, config)
+        if not missing:
+            say(NOTHING_TO_DO)
+            return wanted
     with contextlib.closing(Archive(_fetched_archive(web, photos, config), config.web.max_bytes)) as packed:
-        packed.unpack_annotations(draft := photos.unfinished("annotations.json"))
-        annotations.take(draft, config.archive_url, "archive_url")
-        wanted = _wanted(annotations, config)
-        missing = _missing(wanted, photos, config)
+        packed.unpack_annotations(annotations.draft)
+        annotations.use_draft(config.archive_url, "archive_url")
+        wanted, missing = _wanted_and_missing(annotations, photos, config)
         _check_space_for(missing, photos, packed.bytes_of)
         with progress_bar("Photos", len(missing)) as bar:
             rate = _Rate(bar)
@@ -121,43 +109,31 @@ def _from_archive(
 
 
 def _fetched_archive(web: Web, photos: PhotoFolder, config: DownloadConfig) -> Path:
-    target = photos.unfinished("archive.zip")
-    if not target.exists():  # otherwise an earlier run was interrupted while unpacking it
-        part = Part(target)
-        there = part.size_bytes() if part.version(config.archive_url) else 0
-        check_space(photos.folder, max(0, 2 * USUAL_BYTES - there), "The archive and its photos", FOLDER)
-        already = f", of which {size_text(there)} are there" if there else ""
-        say(f"Fetching {locate(config.archive_url).shown}, about {size_text(USUAL_BYTES)}{already}.")
-        with progress_bar("Archive, MB", USUAL_BYTES // MB) as bar:
-            _fetch_archive(web, config.archive_url, target, _Rate(bar, there).add)
+    target, url = photos.unfinished("archive.zip"), config.archive_url
+    if target.exists():  # an earlier run was interrupted while unpacking it
+        return target
+    part = Part(target, url)
+    there = part.size_bytes() if part.version() else 0
+    check_space(photos.folder, max(0, 2 * USUAL_BYTES - there), "The archive and its photos", FOLDER)
+    already = f", of which {size_text(there)} are there" if there else ""
+    say(f"Fetching {locate(url).shown}, about {size_text(USUAL_BYTES)}{already}.")
+    with progress_bar("Archive, MB", USUAL_BYTES // MB) as bar:
+        try:
+            web.fetch_file(url, target, max_bytes=LARGEST_ARCHIVE, progress=_Rate(bar, there).add)
+        except Unfetchable as error:
+            raise DatasetError(
+                f"The archive is not available: {error}. Try again later, another URL with "
+                'set="archive_url=URL", or source=web.'
+            ) from None
     return target
 
 
-def _fetch_archive(web: Web, url: str, target: Path, progress: Callable[[int], None]) -> None:
-    try:
-        web.fetch_file(url, target, max_bytes=MAX_BYTES, progress=progress)
-    except Unfetchable as error:
-        raise DatasetError(
-            f'The archive is not available: {error}. Try again later, another URL with set="archive_url=URL", or '
-            "source=web."
-        ) from None
-
-
-def _wanted(annotations: AnnotationsFile, config: DownloadConfig) -> list[WantedPhoto]:
+def _wanted_and_missing(
+    annotations: AnnotationsFile, photos: PhotoFolder, config: DownloadConfig
+) -> tuple[list[WantedPhoto], list[WantedPhoto]]:
     from_archive = config.source == "zenodo"
-    return wanted_photos(annotations.path, config.size, config.archive_url, from_archive=from_archive)
-
-
-def _missing(wanted: list[WantedPhoto], photos: PhotoFolder, config: DownloadConfig) -> list[WantedPhoto]:
-    return [photo for photo in wanted if not photos.is_settled(photo, retry_dead=config.retry_dead)]
-
-
-def _is_complete(photos: PhotoFolder, annotations: AnnotationsFile, config: DownloadConfig) -> bool:
-    """Tell whether there are annotations, and nothing to do for any of their photos."""
-    try:
-        return not _missing(_wanted(annotations, config), photos, config)
-    except AnnotationsError:
-        return False
+    wanted = wanted_photos(annotations.path, config.size, config.archive_url, from_archive=from_archive)
+    return wanted, [photo for photo in wanted if not photos.is_settled(photo, retry_dead=config.retry_dead)]
 
 
 class _Rate:
@@ -186,18 +162,8 @@ class _Rate:
         self._bar.show(f"{self._bytes / (time.monotonic() - self._began) / MB:.1f} MB/s")
 
 
-def _log(tracked: Run, summary: Summary, photos: PhotoFolder, metrics: dict[str, float]) -> None:
-    tracked.log_metrics(metrics)
-    tracked.log_file(photos.list_path)
-    tracked.log_table(summary.licences, LICENCES)
-
-
 def _report(summary: Summary, photos: PhotoFolder) -> None:
-    rows = [
-        [str(licence), f"{count:,}", f"{megabytes:,.1f}"]
-        for licence, count, megabytes in summary.licences.itertuples(index=False)
-    ]
-    table(f"{photos.folder}: photos by licence", ["licence", "photos", "MB"], rows)
+    report_licences(photos.folder, summary.licences)
     if summary.missing:
         reasons = [[reason, f"{count:,}"] for reason, count in summary.missing.most_common()]
         table("Photos that are not available", ["reason", "photos"], reasons)

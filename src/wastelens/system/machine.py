@@ -26,10 +26,11 @@ def software_versions() -> dict[str, str]:
         "simplejpeg",
         "opencv-python-headless",
     )
-    return {name: _version(name) for name in names}
+    return {name: package_version(name) for name in names}
 
 
-def _version(name: str) -> str:
+def package_version(name: str) -> str:
+    """Return the version of an installed package; "checkout" for one that is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed

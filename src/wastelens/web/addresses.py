@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-import queue
 import re
 import socket
 import threading
 import time
+from collections.abc import Sequence
+from concurrent import futures
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import urllib3
 from urllib3.util import parse_url
@@ -35,19 +38,12 @@ _MOST_ADDRESSES = 4
 
 @dataclass(frozen=True)
 class Location:
-    """A URL in its parts.
+    """A URL in its parts."""
 
-    Attributes:
-        scheme: ``http`` or ``https``.
-        host: lower case, in ASCII; an IPv6 address without its brackets.
-        port: always a number.
-        target: path and query.
-    """
-
-    scheme: str
-    host: str
+    scheme: str  # ``http`` or ``https``
+    host: str  # lower case, in ASCII; an IPv6 address without its brackets
     port: int
-    target: str
+    target: str  # path and query
 
     @property
     def place(self) -> tuple[str, int]:
@@ -105,12 +101,10 @@ class Gate:
     def addresses(self, location: Location, seconds: float, cancellation: Cancellation) -> tuple[str, ...]:
         """Return the addresses to connect to, in the order to try them; resolved once, until all are dropped.
 
-        Raises:
-            Unfetchable: one of them is not public.
-            TemporaryFailure: the name cannot be resolved now.
+        Raises Unfetchable if one of them is not public, TemporaryFailure if the name cannot be resolved now.
         """
         if location.place not in self._known:
-            found = _look_up_within(location, seconds, cancellation)
+            found = _look_up(location, seconds, cancellation)
             if location.place not in self._allowed:
                 for address in found:
                     _judge(address, location)
@@ -124,17 +118,11 @@ class Gate:
             self._known[location.place] = left
 
     def judge_name(self, location: Location) -> None:
-        """Judge a host that a proxy will resolve: literal addresses in any spelling, and names of local networks.
-
-        Raises:
-            Unfetchable: not public, as far as the name tells.
-        """
-        if location.place in self._allowed:
-            return
-        if address := literal_address(location.host):
-            _judge(address, location)
-        elif "." not in location.host or f".{location.host}".endswith(_LOCAL_DOMAINS):
-            raise _refused(location, location.host)
+        """Raise Unfetchable for a host that a proxy would resolve to a local one, as far as its name tells."""
+        address, host = literal_address(location.host), location.host
+        is_local = "." not in host or f".{host}".endswith(_LOCAL_DOMAINS)
+        if (address or is_local) and location.place not in self._allowed:
+            _judge(address or host, location)
 
 
 def _allowed_places(host: str) -> list[tuple[str, int]]:
@@ -162,7 +150,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address belongs to the public internet.
+    """Tell whether an address belongs to the public internet; a name does not.
 
     An IPv6 address that wraps an IPv4 address counts as that: mapped (RFC 4291), NAT64 (RFC 6052), 6to4 (RFC 3056).
     """
@@ -183,11 +171,8 @@ def is_public(address: str) -> bool:
 
 def _judge(address: str, location: Location) -> None:
     if not is_public(address):
-        raise _refused(location, address)
-
-
-def _refused(location: Location, address: str) -> Unfetchable:
-    return Unfetchable(location.shown, f"refused: {address} is not a public address", permanent=True, limit="hosts")
+        reason = f"refused: {address} is not a public address"
+        raise Unfetchable(location.shown, reason, permanent=True, setting="hosts")
 
 
 def _alternate_families(addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -197,28 +182,26 @@ def _alternate_families(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(address for pair in itertools.zip_longest(chosen, others) for address in pair if address)
 
 
-def _look_up_within(location: Location, seconds: float, cancellation: Cancellation) -> tuple[str, ...]:
+def _look_up(location: Location, seconds: float, cancellation: Cancellation) -> tuple[str, ...]:
     """Resolve a name in a thread of its own, as the system may take minutes for it without a network."""
-    answers: queue.SimpleQueue[tuple[str, ...] | Exception] = queue.SimpleQueue()
-    asking = threading.Thread(target=lambda: answers.put(_look_up(location)), daemon=True)
-    asking.start()
+    asked: Future[Sequence[Any]] = Future()
+
+    def ask() -> None:
+        try:
+            asked.set_result(socket.getaddrinfo(location.host, location.port, type=socket.SOCK_STREAM))
+        except Exception as error:
+            asked.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
     until = time.monotonic() + seconds
-    while asking.is_alive() and time.monotonic() < until:
+    while not asked.done() and time.monotonic() < until:
         cancellation.check()
-        asking.join(0.05)
-    if answers.empty():
-        raise TemporaryFailure("its name cannot be resolved: no answer", unreached=True)
-    answer = answers.get()
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _look_up(location: Location) -> tuple[str, ...] | Exception:
+        futures.wait([asked], 0.05)
     try:
-        found = socket.getaddrinfo(location.host, location.port, type=socket.SOCK_STREAM)
+        found = asked.result(0)
     except UnicodeError:
-        return Unfetchable(location.shown, "not a valid address: no usable host", permanent=True)
-    except OSError as error:
-        return TemporaryFailure(f"its name cannot be resolved: {error.strerror or 'no answer'}", unreached=True)
+        raise Unfetchable(location.shown, "not a valid address: no usable host", permanent=True) from None
+    except OSError as error:  # also a TimeoutError, of the result
+        reason = f"its name cannot be resolved: {error.strerror or 'no answer'}"
+        raise TemporaryFailure(reason, unreached=True) from None
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))

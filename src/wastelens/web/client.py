@@ -10,7 +10,6 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -19,14 +18,12 @@ from urllib.parse import urlencode, urljoin
 from urllib3 import BaseHTTPResponse
 
 from wastelens.config.web import WebConfig
+from wastelens.system.machine import package_version
 from wastelens.web.addresses import Gate, Location, locate
-from wastelens.web.answers import Answer, leave, retry_after_s, status_text
 from wastelens.web.connections import Connections
 from wastelens.web.errors import NoNetwork, TemporaryFailure, Unfetchable
-from wastelens.web.files import Fetched, Part, receive
+from wastelens.web.files import Answer, Fetched, Part, leave, retry_after_s, status_text
 from wastelens.web.limits import Cancellation, HostLimits
-
-__all__ = ["Fetched", "Web"]
 
 MOST_REDIRECTS = 10
 MOST_ATTEMPTS = 50
@@ -40,6 +37,7 @@ _OVERLOADED = (429, 503)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Result = TypeVar("Result")
+Progress = Callable[[int], None]
 
 
 class Web(contextlib.AbstractContextManager["Web"]):
@@ -52,20 +50,17 @@ class Web(contextlib.AbstractContextManager["Web"]):
         config: how many requests, how often, how many attempts.
         hosts: ``name`` (its ports 80 and 443) or ``name:port`` that may be visited even if they are not public.
         contact: an e-mail address or a page, told to the servers' owners.
-        seed: of the jitter.
     """
 
-    def __init__(
-        self, config: WebConfig, *, hosts: tuple[str, ...] = (), contact: str = "", seed: int | None = None
-    ) -> None:
+    def __init__(self, config: WebConfig, *, hosts: tuple[str, ...] = (), contact: str = "") -> None:
         self._config = config
         self._cancellation = Cancellation()
-        self._random = random.Random(seed)
         self._connections = Connections(config, Gate(hosts), self._cancellation)
         self._network = self._connections.network
         self._limits: defaultdict[str, HostLimits] = defaultdict(lambda: HostLimits(config, self._cancellation))
         self._lock = threading.Lock()
-        self._user_agent = f"Wastelens/{_own_version()} ({contact or 'no contact given'}) urllib3/{version('urllib3')}"
+        own, client = map(package_version, ("wastelens", "urllib3"))
+        self._user_agent = f"Wastelens/{own} ({contact or 'no contact given'}) urllib3/{client}"
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -76,12 +71,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
         self._connections.close()
 
     def fetch_file(
-        self,
-        url: str,
-        target: Path,
-        *,
-        max_bytes: int | None = None,
-        progress: Callable[[int], None] = lambda received: None,
+        self, url: str, target: Path, *, max_bytes: int | None = None, progress: Progress = lambda received: None
     ) -> Fetched:
         """Fetch a file unchanged, in pieces; until it is whole it is ``TARGET.part``, which is resumed after a cut.
 
@@ -95,7 +85,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
             OSError: it cannot be written.
         """
         limit = self._config.max_bytes if max_bytes is None else max_bytes
-        part = Part(target)
+        part = Part(target, url)
         try:
             return self._retry(url, lambda: self._file_once(url, part, limit, progress), part.size_bytes)
         except (Unfetchable, OSError) as error:
@@ -103,14 +93,11 @@ class Web(contextlib.AbstractContextManager["Web"]):
                 part.discard()
             raise
         finally:
-            part.discard_unless_resumable(url)
+            if part.version() is None:
+                part.discard()
 
     def fetch_json(
-        self,
-        url: str,
-        parameters: Mapping[str, str | int] = MappingProxyType({}),
-        *,
-        seconds_between: float = 0.0,
+        self, url: str, parameters: Mapping[str, str | int] = MappingProxyType({}), *, seconds_between: float = 0.0
     ) -> Any:
         """Fetch an API's JSON answer of at most 32 MB, decompressed.
 
@@ -123,9 +110,16 @@ class Web(contextlib.AbstractContextManager["Web"]):
             NoNetwork: no host at all can be reached, or none any more.
         """
         asked = f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
-        content = self._retry(asked, lambda: self._content_once(asked, seconds_between))
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+
+        def content() -> bytearray:
+            with self._answer(asked, headers, seconds_between) as answer:
+                answer.check_status(200)
+                return answer.content(MOST_JSON_BYTES)
+
+        received = self._retry(asked, content)
         try:
-            return json.loads(content)
+            return json.loads(received)
         except (ValueError, RecursionError):
             raise Unfetchable(locate(asked).shown, "the answer is not JSON", permanent=False) from None
 
@@ -148,7 +142,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
                 most = max(most, received())
                 self._give_up(url, failure, last=attempts == MOST_ATTEMPTS or failures >= self._config.attempts)
                 longest = self._config.backoff_s * 2 ** max(0, failures - 1)
-                seconds = self._random.uniform(0, min(longest, self._config.longest_wait_s))
+                seconds = random.uniform(0, min(longest, self._config.longest_wait_s))
                 if failure.unreached and not self._network.reached:
                     seconds = min(seconds, self._network.first_contact_s())
             self._cancellation.wait(seconds)
@@ -197,19 +191,13 @@ class Web(contextlib.AbstractContextManager["Web"]):
         if response.status in _TEMPORARY or (response.status // 100 == 5 and response.status not in _UNSUPPORTED):
             raise TemporaryFailure(status_text(response.status))
 
-    def _content_once(self, url: str, seconds_between: float) -> bytearray:
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
-        with self._answer(url, headers, seconds_between) as answer:
-            answer.check_status(200)
-            return answer.content(MOST_JSON_BYTES)
-
-    def _file_once(self, url: str, part: Part, max_bytes: int, progress: Callable[[int], None]) -> Fetched:
-        begun = part.version(url)
+    def _file_once(self, url: str, part: Part, max_bytes: int, progress: Progress) -> Fetched:
+        begun = part.version()
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
         if begun is not None:
             headers |= {"Range": f"bytes={part.size_bytes()}-", "If-Range": begun.validator}
         with self._answer(url, headers) as answer:
-            return receive(url, part, begun, answer, max_bytes, progress)
+            return part.receive(begun, answer, max_bytes, progress)
 
 
 def _redirected(location: Location, response: BaseHTTPResponse, seen: set[str]) -> Location:
@@ -232,10 +220,3 @@ def _redirected(location: Location, response: BaseHTTPResponse, seen: set[str]) 
     if len(seen) > MOST_REDIRECTS:
         raise refusal(f"redirected more than {MOST_REDIRECTS} times")
     return following
-
-
-def _own_version() -> str:
-    try:
-        return version("wastelens")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"

@@ -15,16 +15,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import certifi
 import urllib3
-from urllib3 import BaseHTTPResponse
+from urllib3 import BaseHTTPResponse, exceptions
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProxyError,
-    ReadTimeoutError,
-    SSLError,
-)
 from urllib3.util import parse_url, wait_for_read
 
 from wastelens.config.web import WebConfig
@@ -166,47 +158,40 @@ class Connections:
     def close(self) -> None:
         """Close all connections that are not in use."""
         with self._lock:
-            managers = [self._direct, *self._proxies.values()]
-        for manager in managers:
-            manager.clear()
+            for manager in (self._direct, *self._proxies.values()):
+                manager.clear()
 
     def get(self, location: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
         """Request a location without following redirects; only the head of the response is read.
 
-        Raises:
-            Unfetchable: it may not be visited, or its certificate is not trusted.
-            TemporaryFailure: no answer.
+        Raises Unfetchable if it may not be visited or its certificate is not trusted, TemporaryFailure without answer.
         """
         proxy = _proxy_for(location)
         try:
             return self._get_by_proxy(proxy, location, headers) if proxy else self._get_directly(location, headers)
-        except HTTPError as error:
+        except exceptions.HTTPError as error:
             raise self._translated(error, location) from None
 
     def read(self, response: BaseHTTPResponse, location: Location, most_bytes: int) -> bytes:
-        """Read a piece of a response's body as it was sent; empty at its end.
-
-        Raises:
-            TemporaryFailure: the connection broke, or is silent or slow for too long.
-        """
+        """Read a piece of a body as it was sent; empty at its end. Raises TemporaryFailure if it breaks off."""
         try:
             return response.read1(most_bytes, decode_content=False) or b""
-        except HTTPError as error:
+        except exceptions.HTTPError as error:
             raise self._translated(error, location) from None
 
-    def _translated(self, error: HTTPError, location: Location) -> TemporaryFailure | Unfetchable:
+    def _translated(self, error: exceptions.HTTPError, location: Location) -> TemporaryFailure | Unfetchable:
         """Translate an error of urllib3, without any text that comes from the server."""
-        if isinstance(error, ProxyError):
-            variable = _proxy_variable(location)
-            return TemporaryFailure(f"the proxy in {variable} refuses or cannot be reached", unreached=True)
-        if isinstance(error, NewConnectionError):
+        if isinstance(error, exceptions.ProxyError):
+            reason = f"the proxy in {location.scheme.upper()}_PROXY refuses or cannot be reached"
+            return TemporaryFailure(reason, unreached=True)
+        if isinstance(error, exceptions.NewConnectionError):
             number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
             return TemporaryFailure("connection failed", unreached=number in _NO_ROUTE)
-        if isinstance(error, ConnectTimeoutError):
+        if isinstance(error, exceptions.ConnectTimeoutError):
             return TemporaryFailure("connection timed out", unreached=True)
-        if isinstance(error, ReadTimeoutError):
+        if isinstance(error, exceptions.ReadTimeoutError):
             return TemporaryFailure(f"no answer within {self._config.read_timeout_s:g} s")
-        if isinstance(error, SSLError) and isinstance(error.args[0], ValueError):
+        if isinstance(error, exceptions.SSLError) and isinstance(error.args[0], ValueError):
             return Unfetchable(location.shown, "its certificate is not trusted", permanent=False)
         return TemporaryFailure("the connection broke off")
 
@@ -223,7 +208,7 @@ class Connections:
             pool = self._direct.connection_from_host(address, location.port, location.scheme, pool_kwargs=tls)
             try:
                 response = pool.urlopen("GET", location.target, headers=headers, **options)
-            except (NewConnectionError, ConnectTimeoutError):
+            except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError):
                 self._gate.drop(location, address)
                 if tried == len(addresses):
                     raise
@@ -244,9 +229,8 @@ class Connections:
         return response
 
     def _options(self, connect_s: float) -> dict[str, Any]:
-        timeout = urllib3.Timeout(connect=connect_s, read=self._config.read_timeout_s)
         raw = {"redirect": False, "retries": False, "preload_content": False, "decode_content": False}
-        return {**raw, "timeout": timeout}
+        return {**raw, "timeout": urllib3.Timeout(connect=connect_s, read=self._config.read_timeout_s)}
 
     def _connect_s(self, addresses: int = 1) -> float:
         """Return how long connecting may take; this many addresses share the time of a first contact."""
@@ -284,10 +268,6 @@ def _proxy_for(location: Location) -> str:
     return "" if not proxy or proxy_bypass(f"{location.host}:{location.port}") else proxy
 
 
-def _proxy_variable(location: Location) -> str:
-    return f"{location.scheme.upper()}_PROXY"
-
-
 def _proxy_manager(proxy: str, location: Location, settings: Mapping[str, Any]) -> urllib3.ProxyManager:
     """Return a manager for a proxy; raise InputError if it is not an HTTP proxy, without repeating its password."""
     address = proxy if "://" in proxy else f"http://{proxy}"
@@ -295,6 +275,6 @@ def _proxy_manager(proxy: str, location: Location, settings: Mapping[str, Any]) 
         parsed = parse_url(address)
         headers = urllib3.make_headers(proxy_basic_auth=unquote(parsed.auth)) if parsed.auth else None
         return urllib3.ProxyManager(parsed._replace(auth=None).url, proxy_headers=headers, **settings)
-    except (HTTPError, ValueError):
-        name = _proxy_variable(location)
+    except (exceptions.HTTPError, ValueError):
+        name = f"{location.scheme.upper()}_PROXY"
         raise InputError(f"{name} is not an HTTP proxy. Write {name}=http://HOST:PORT, or unset it.") from None

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from wastelens.errors import InputError, WastelensError
-
-Limit = Literal["", "hosts", "max_bytes"]
 
 
 class Unfetchable(WastelensError):  # noqa: N818  a state of the world, not a fault of the input
@@ -16,14 +12,14 @@ class Unfetchable(WastelensError):  # noqa: N818  a state of the world, not a fa
         reason: a few words, without the URL.
         permanent: asking again is useless, as for a page that is gone, a refused address or a file that is too large;
             otherwise a later run may succeed.
-        limit: the setting that would allow it with another value; empty if none would.
+        setting: the one that would allow it with another value; empty if none would.
         status: the HTTP status if that is the reason, otherwise 0.
     """
 
-    def __init__(self, place: str, reason: str, *, permanent: bool, limit: Limit = "", status: int = 0) -> None:
+    def __init__(self, place: str, reason: str, *, permanent: bool, setting: str = "", status: int = 0) -> None:
         self.reason = reason
         self.permanent = permanent
-        self.limit = limit
+        self.setting = setting
         self.status = status
         super().__init__(f"{place}: {reason}")
 

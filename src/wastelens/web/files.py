@@ -1,44 +1,186 @@
-"""Files on their way: ``NAME.part``, and beside it in ``NAME.part.json`` the version that it is a part of.
+"""Answers of servers, read with care: nothing in them is believed before it is checked; and files on their way.
 
-The note is removed before the part gets its final name, so that a kill never leaves a note beside a whole file; a part
-without a note is fetched again from its start.
+A file arrives as ``NAME.part``, and beside it ``NAME.part.json`` notes the version that it is a part of. The note is
+removed before the part gets its final name, so that a kill never leaves a note beside a whole file; a part without a
+note is fetched again from its start.
 """
 
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import re
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from http.client import responses
 from pathlib import Path
 from typing import BinaryIO
 
-from wastelens.web.answers import Answer
-from wastelens.web.errors import TemporaryFailure
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import HTTPError, InvalidHeader
+
+from wastelens.web.addresses import Location
+from wastelens.web.connections import Connections
+from wastelens.web.errors import TemporaryFailure, Unfetchable
+
+_PIECE_BYTES = 1 << 16
+_SMALL_BYTES = 1 << 12
+_ETAG = re.compile(r'(W/)?"[!#-~]{0,200}"')
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+class Answer:
+    """A response whose head has been read.
+
+    Attributes:
+        location: where it comes from, after all redirects.
+        status: the HTTP status.
+        encoding: how the body is compressed; empty: not at all.
+        etag: the server's name for this version; empty: none, or not a valid one.
+    """
+
+    def __init__(self, response: BaseHTTPResponse, location: Location, connections: Connections) -> None:
+        self._response = response
+        self._connections = connections
+        self.location = location
+        self.status = response.status
+        self.encoding = self._header("Content-Encoding").lower().replace("identity", "")
+        etag = self._header("ETag")
+        self.etag = etag if _ETAG.fullmatch(etag) else ""
+
+    @property
+    def validator(self) -> str:
+        """A header that names this version exactly enough to request its rest (RFC 9110, 13.1.5); empty: none."""
+        if self.etag and not self.etag.startswith("W/"):
+            return self.etag
+        modified = self._header("Last-Modified")
+        usable = modified.isascii() and modified.isprintable() and email.utils.parsedate(modified)
+        return modified if usable else ""
+
+    @property
+    def promised_bytes(self) -> int | None:
+        """The length of the body as the server states it."""
+        length = self._header("Content-Length")
+        return int(length) if _LENGTH.fullmatch(length) else None
+
+    @property
+    def range(self) -> tuple[int, int, int | None] | None:
+        """First byte, last byte and the whole file's size (None: not stated) of a partial answer."""
+        found = _RANGE.fullmatch(self._header("Content-Range"))
+        if found is None:
+            return None
+        first, last, total = found.groups()
+        return int(first), int(last), None if total == "*" else int(total)
+
+    def check_status(self, *usable: int) -> None:
+        """Raise Unfetchable unless the status is one of these."""
+        if self.status not in usable:
+            raise Unfetchable(self.location.shown, status_text(self.status), permanent=True, status=self.status)
+
+    def check_encoding(self, *usable: str) -> None:
+        """Raise Unfetchable if the body is compressed in another way, which was not requested and may be a bomb."""
+        if self.encoding not in ("", *usable):
+            raise Unfetchable(self.location.shown, "sent compressed although that was not requested", permanent=True)
+
+    def check_size(self, size_bytes: int, most_bytes: int) -> None:
+        """Raise Unfetchable if that is too much."""
+        if size_bytes > most_bytes:
+            reason = f"too large: {size_text(size_bytes)}, the limit is {size_text(most_bytes)}"
+            raise Unfetchable(self.location.shown, reason, permanent=True, setting="web.max_bytes")
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it is sent, piece by piece; raises TemporaryFailure if it breaks off."""
+        while piece := self._connections.read(self._response, self.location, _PIECE_BYTES):
+            yield piece
+
+    def content(self, most_bytes: int) -> bytearray:
+        """Return the whole body, decompressed.
+
+        Raises TemporaryFailure if it breaks off or is damaged, Unfetchable if it has more bytes, compressed or not, or
+        is compressed otherwise than by gzip.
+        """
+        self.check_encoding("gzip", "x-gzip")
+        content = bytearray()
+        for piece in self._decompressed(most_bytes) if self.encoding else self.pieces():
+            content += piece
+            self.check_size(len(content), most_bytes)
+        return content
+
+    def _decompressed(self, most_bytes: int) -> Iterator[bytes]:
+        """Yield the body decompressed; urllib3's own decoder limits neither what a piece holds nor what is empty."""
+        inflated = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        received = 0
+        try:
+            for piece in self.pieces():
+                received += len(piece)
+                self.check_size(received, most_bytes)
+                yield inflated.decompress(piece, most_bytes + 1)  # a small piece may be a large bomb
+                if inflated.eof:  # whatever follows is useless, and may be endless
+                    return
+        except zlib.error:
+            raise TemporaryFailure("its compression is damaged") from None
+        raise TemporaryFailure("the connection broke off")
+
+    def _header(self, name: str) -> str:
+        return self._response.headers.get(name, "").strip()
+
+
+def leave(response: BaseHTTPResponse) -> None:
+    """End a response; a short rest is read, so that its connection can serve again."""
+    if response.length_remaining is not None and response.length_remaining <= _SMALL_BYTES:
+        with contextlib.suppress(HTTPError, TemporaryFailure):
+            response.read1(_SMALL_BYTES, decode_content=False)
+    response.close()
+
+
+def retry_after_s(response: BaseHTTPResponse) -> float:
+    """Return the pause that the server asks for, in seconds, stated as such or as a date; 0 if it asks for none."""
+    try:
+        return Retry().parse_retry_after(response.headers.get("Retry-After", "")[:60])
+    except (InvalidHeader, ValueError, OverflowError):
+        return 0.0
+
+
+def status_text(status: int) -> str:
+    """Return a status with the standard's phrase for it, never the server's own."""
+    return f"{status} {responses.get(status, 'Unknown Status')}"
+
+
+def size_text(size_bytes: float) -> str:
+    """Return ``2.6 GB``, ``31.4 MB``, or ``0.01 MB``."""
+    if size_bytes >= 1e9:
+        return f"{size_bytes / 1e9:,.1f} GB"
+    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e6:.3g} MB"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that was fetched; its SHA-256 is in hexadecimal."""
+
+    size_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Version:
-    """The version of a file that a part belongs to.
+    """The version of a file that a part belongs to."""
 
-    Attributes:
-        url: the URL that was requested.
-        validator: a strong ETag or a Last-Modified, to request the rest of exactly this version; empty: none.
-        total: the whole file's size in bytes, if the server has stated it.
-    """
-
-    url: str
-    validator: str
-    total: int | None
+    url: str  # that was requested
+    validator: str  # a strong ETag or a Last-Modified, to request the rest of exactly this version; empty: none
+    total: int | None  # the whole file's size in bytes, if the server has stated it
 
 
 class Part:
-    """The part of a file that has arrived."""
+    """The part of a file that has arrived from a URL."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, url: str) -> None:
         self._target = target
+        self._url = url
         self._path = target.with_name(f"{target.name}.part")
         self._note = target.with_name(f"{target.name}.part.json")
 
@@ -48,13 +190,13 @@ class Part:
             return self._path.stat().st_size
         return 0
 
-    def version(self, url: str) -> Version | None:
-        """Return the version of the part if it can be resumed from this URL."""
+    def version(self) -> Version | None:
+        """Return the version of the part if it can be resumed."""
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError, LookupError):
             note = json.loads(self._note.read_bytes())
             version = Version(note["url"], note["validator"], note["total"])
             fits = version.total is None or self.size_bytes() <= version.total
-            if version.url == url and fits and version.validator and self.size_bytes() > 0:
+            if version.url == self._url and fits and version.validator and self.size_bytes() > 0:
                 return version
         return None
 
@@ -67,89 +209,56 @@ class Part:
             self._note.write_text(json.dumps(asdict(version)), encoding="utf-8")  # torn by a kill, it is ignored
         return file
 
-    def resume(self) -> BinaryIO:
-        """Open the part to append to it."""
-        return self._path.open("ab")
-
-    def finish(self) -> None:
-        """Give the file its name."""
-        self._note.unlink(missing_ok=True)
-        os.replace(self._path, self._target)
-
     def discard(self) -> None:
         """Remove the part and its note."""
         self._note.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
-    def discard_unless_resumable(self, url: str) -> None:
-        """Remove a part that cannot be resumed."""
-        if self.version(url) is None:
+    def receive(
+        self, begun: Version | None, answer: Answer, max_bytes: int, progress: Callable[[int], None]
+    ) -> Fetched:
+        """Read an answer to its end, never whole in memory, and give the file its name.
+
+        Args:
+            begun: the version of the part whose rest was requested; None: the whole file was.
+            answer: to read.
+            max_bytes: the largest acceptable size.
+            progress: called with the number of bytes received since the last call.
+
+        Raises:
+            Unfetchable: not an acceptable answer, or too large.
+            TemporaryFailure: broken off, or a part that does not fit.
+        """
+        resumed = begun is not None and answer.status == 206
+        if begun is not None and (answer.status == 416 or (resumed and not self._is_followed_by(answer, begun))):
             self.discard()
+            raise TemporaryFailure("the rest does not fit the part that is there")
+        answer.check_status(206 if resumed else 200)
+        answer.check_encoding()
+        total = begun.total if begun is not None and resumed else answer.promised_bytes
+        answer.check_size(total or 0, max_bytes)
+        size_bytes = self.size_bytes() if resumed else 0
+        version = Version(self._url, answer.validator, total)
+        with self._path.open("ab") if resumed else self.begin(version) as file:
+            for piece in answer.pieces():
+                size_bytes += len(piece)
+                answer.check_size(size_bytes, max_bytes)
+                file.write(piece)
+                progress(len(piece))
+        if total not in (None, size_bytes):
+            raise TemporaryFailure("the length is not the promised one")
+        fetched = Fetched(size_bytes, sha256_of(self._path))
+        self._note.unlink(missing_ok=True)
+        os.replace(self._path, self._target)
+        return fetched
 
-    def sha256(self) -> str:
-        """Return the SHA-256 of what has arrived, in hexadecimal."""
-        return sha256_of(self._path)
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A file that was fetched.
-
-    Attributes:
-        size_bytes: of the file.
-        sha256: of its content, in hexadecimal.
-    """
-
-    size_bytes: int
-    sha256: str
-
-
-def receive(
-    url: str, part: Part, begun: Version | None, answer: Answer, max_bytes: int, progress: Callable[[int], None]
-) -> Fetched:
-    """Read an answer to its end, never whole in memory, and give the file its name.
-
-    Args:
-        url: the URL that was requested.
-        part: where the file is put together.
-        begun: the version of the part whose rest was requested; None: the whole file was.
-        answer: to read.
-        max_bytes: the largest acceptable size.
-        progress: called with the number of bytes received since the last call.
-
-    Raises:
-        Unfetchable: not an acceptable answer, or too large.
-        TemporaryFailure: broken off, or a part that does not fit.
-    """
-    resumed = begun is not None and answer.status == 206
-    if begun is not None and (answer.status == 416 or (resumed and not _fits(begun, part, answer))):
-        part.discard()
-        raise TemporaryFailure("the rest does not fit the part that is there")
-    answer.check_status(206 if resumed else 200)
-    answer.check_encoding()
-    total = begun.total if begun is not None and resumed else answer.promised_bytes
-    answer.check_size(total or 0, max_bytes)
-    size_bytes = part.size_bytes() if resumed else 0
-    with part.resume() if resumed else part.begin(Version(url, answer.validator, total)) as file:
-        for piece in answer.pieces():
-            size_bytes += len(piece)
-            answer.check_size(size_bytes, max_bytes)
-            file.write(piece)
-            progress(len(piece))
-    if total not in (None, size_bytes):
-        raise TemporaryFailure("the length is not the promised one")
-    fetched = Fetched(size_bytes, part.sha256())
-    part.finish()
-    return fetched
-
-
-def _fits(begun: Version, part: Part, answer: Answer) -> bool:
-    """Tell whether a partial answer is the rest of the version that the part belongs to."""
-    first, last, total = answer.range or (-1, -1, None)
-    whole = first == part.size_bytes() and total in (last + 1, None)
-    same_size = None in (total, begun.total) or total == begun.total
-    same_etag = not begun.validator.startswith('"') or answer.etag in ("", begun.validator)
-    return whole and same_size and same_etag
+    def _is_followed_by(self, answer: Answer, begun: Version) -> bool:
+        """Tell whether a partial answer is the rest of the version that the part belongs to."""
+        first, last, total = answer.range or (-1, -1, None)
+        whole = first == self.size_bytes() and total in (last + 1, None)
+        same_size = None in (total, begun.total) or total == begun.total
+        same_etag = not begun.validator.startswith('"') or answer.etag in ("", begun.validator)
+        return whole and same_size and same_etag
 
 
 def sha256_of(path: Path) -> str:

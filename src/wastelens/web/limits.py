@@ -25,12 +25,7 @@ class Cancellation:
         self._closed.set()
 
     def check(self) -> None:
-        """Return if the work is still wanted.
-
-        Raises:
-            KeyboardInterrupt: the user pressed Ctrl-C; only raised in the main thread.
-            Closed: the ``Web`` is closed.
-        """
+        """Raise Closed if the ``Web`` is closed, or in the main thread KeyboardInterrupt after a Ctrl-C."""
         if threading.current_thread() is threading.main_thread():
             interrupts.check()
         if self._closed.is_set():
@@ -43,11 +38,6 @@ class Cancellation:
             self.check()
             self._closed.wait(min(left, _SLICE_S))
         self.check()
-
-    def acquire(self, slots: threading.Semaphore) -> None:
-        """Wait for a slot; raise as `check` does."""
-        while not slots.acquire(timeout=_SLICE_S):
-            self.check()
 
 
 class HostLimits:
@@ -63,12 +53,9 @@ class HostLimits:
 
     @contextlib.contextmanager
     def request(self, place: str, seconds_between: float = 0.0) -> Iterator[None]:
-        """Wait for a free connection slot and the time of the next request; hold the slot.
-
-        Raises:
-            Unfetchable: the host asks for a longer pause than ``longest_wait_s``.
-        """
-        self._cancellation.acquire(self._slots)
+        """Wait for a free connection slot and the time of the next request; hold the slot. Raises as `check_open`."""
+        while not self._slots.acquire(timeout=_SLICE_S):
+            self._cancellation.check()
         try:
             self._wait_for_turn(place, seconds_between)
             yield

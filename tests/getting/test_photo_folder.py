@@ -12,10 +12,9 @@ from tests.factories import write_json
 from tests.web_server import photo
 
 from wastelens.errors import AnnotationsError
-from wastelens.getting.fetching import estimated_bytes
-from wastelens.getting.photo_folder import DEAD, DONE, FAILED, WRONG, PhotoFile, PhotoFolder
-from wastelens.getting.photo_list import WantedPhoto, wanted_photos
-from wastelens.web.files import sha256_of
+from wastelens.getting.photo_folder import DEAD, DONE, FAILED, WRONG, PhotoFolder, WantedPhoto, wanted_photos
+from wastelens.getting.taco import estimated_bytes
+from wastelens.web.files import Fetched, sha256_of
 
 
 def wanted(name: str = "batch_1/a.jpg", url: str = "https://example.org/a.jpg", **more: Any) -> WantedPhoto:
@@ -26,7 +25,7 @@ def wanted(name: str = "batch_1/a.jpg", url: str = "https://example.org/a.jpg", 
 def keep(folder: PhotoFolder, one: WantedPhoto, content: bytes) -> None:
     draft = folder.draft(one)
     draft.write_bytes(content)
-    folder.keep(one, PhotoFile(draft, len(content), sha256_of(draft)))
+    folder.keep(one, Fetched(len(content), sha256_of(draft)))
 
 
 def test_a_kept_photo_is_settled_for_good(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Used by both download and collect: settings to log, room on the disk, waiting for threads, photos by licence."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pandas as pd
+
+from wastelens.config.base import flatten
+from wastelens.config.web import FetchingConfig
+from wastelens.errors import DatasetError
+from wastelens.system import interrupts
+from wastelens.system.console import table
+from wastelens.web.addresses import locate
+from wastelens.web.errors import Unfetchable
+from wastelens.web.files import size_text
+
+_LISTENING_S = 0.2
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The result of ``download`` or ``collect``: the folder, its run, and the metrics logged there."""
+
+    folder: Path
+    run_id: str
+    metrics: dict[str, float]
+
+
+def logged_parameters(config: FetchingConfig) -> dict[str, object]:
+    """Return the settings to log: URLs cut to host and path, as the rest may hold a key, and without the contact."""
+    settings: dict[str, object] = {name: value for name, value in flatten(config).items() if name != "contact"}
+    for name in [name for name in settings if name.endswith(("_url", ".url"))]:
+        try:
+            settings[name] = locate(str(settings[name])).shown
+        except Unfetchable:  # reported when it is fetched
+            del settings[name]
+    return settings
+
+
+def check_space(folder: Path, needed_bytes: float, what: str, setting: str) -> None:
+    """Raise DatasetError if a folder's disk has no room for these files; setting: the one that chooses the folder."""
+    free = shutil.disk_usage(folder).free
+    if needed_bytes > free:
+        raise DatasetError(
+            f"{what} take about {size_text(needed_bytes)}, and {folder} has {size_text(free)} free. "
+            f"Free space, or choose another {setting}."
+        )
+
+
+def next_of(done: queue.SimpleQueue[Result]) -> Result:
+    """Return the next item of a queue without delaying Ctrl-C, which an endless wait would not notice."""
+    while True:
+        interrupts.check()
+        try:
+            return done.get(timeout=_LISTENING_S)
+        except queue.Empty:
+            continue
+
+
+def photos_by_licence(photos: Sequence[tuple[str, int]]) -> pd.DataFrame:
+    """Return licence, photos and megabytes, the most frequent first, from each photo's licence and bytes."""
+    by_licence = pd.DataFrame(photos, columns=["licence", "bytes"]).groupby("licence")["bytes"]
+    licences = by_licence.agg(photos="size", megabytes="sum").reset_index()
+    licences["megabytes"] /= 1e6
+    return licences.sort_values(["photos", "licence"], ascending=[False, True], ignore_index=True)
+
+
+def report_licences(folder: Path, licences: pd.DataFrame) -> None:
+    """Print the table of `photos_by_licence`."""
+    rows = [
+        [str(name), f"{count:,}", f"{megabytes:,.1f}"] for name, count, megabytes in licences.itertuples(index=False)
+    ]
+    table(f"{folder}: photos by licence", ["licence", "photos", "MB"], rows)
