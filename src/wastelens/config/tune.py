@@ -15,12 +15,7 @@ from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|)")
-SET_BY_TUNE = (
-    "dataset",
-    "data_folder",
-    "model",
-    "resume",
-)  # keys of conf/train.yaml that tune sets itself
+SET_BY_TUNE = ("dataset", "data_folder", "model", "resume")  # keys of conf/train.yaml that tune sets itself
 _KINDS = ({"values", "when"}, {"low", "high", "log", "step", "when"})
 COMPLETE, PRUNED, FAILED, RUNNING = "COMPLETE", "PRUNED", "FAILED", "RUNNING"  # in the table and the tags of runs
 

@@ -14,15 +14,7 @@ from wastelens.studies.cell_work import tasks_of
 from wastelens.studies.cells import Cell
 from wastelens.studies.claims import Claims, Standing
 from wastelens.studies.plan import command_of, steps_text, study_name
-from wastelens.studies.results import (
-    FAILED,
-    MISSING,
-    Result,
-    cells_frame,
-    comparisons_frame,
-    curves_frame,
-    result_of,
-)
+from wastelens.studies.results import FAILED, MISSING, Result, cells_frame, comparisons_frame, curves_frame, result_of
 from wastelens.tracking.tracker import to_json
 
 

@@ -71,13 +71,7 @@ class Place:
     @property
     def columns(self) -> dict[str, Any]:
         """The place as columns of a table."""
-        return {
-            "model": self.model,
-            "arm": self.arm,
-            "stratum": self.stratum,
-            "seed": self.seed,
-            "fold": self.fold,
-        }
+        return {"model": self.model, "arm": self.arm, "stratum": self.stratum, "seed": self.seed, "fold": self.fold}
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,7 @@ RETRAINED_METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high",
 
 
 def retrain_best(
-    config: TuneConfig,
-    space: Space,
-    found: SearchResults,
-    dataset: PreparedDataset,
-    tracker: Tracker,
-    shared: Run,
+    config: TuneConfig, space: Space, found: SearchResults, dataset: PreparedDataset, tracker: Tracker, shared: Run
 ) -> StoredRun | None:
     """Train the best settings once more and evaluate them on test, unless that is done; only one worker does it.
 

@@ -37,12 +37,7 @@ class Clock:
 
 
 def do_trials(
-    space: Space,
-    store: TrialStore,
-    dataset: PreparedDataset,
-    tracker: Tracker,
-    search_run: str,
-    clock: Clock,
+    space: Space, store: TrialStore, dataset: PreparedDataset, tracker: Tracker, search_run: str, clock: Clock
 ) -> None:
     """Run trials in this process until none is left, and report progress after each."""
     load_backend()

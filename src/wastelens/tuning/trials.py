@@ -17,12 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
-from optuna.exceptions import (
-    DuplicatedStudyError,
-    ExperimentalWarning,
-    TrialPruned,
-    UpdateFinishedTrialError,
-)
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wastelens.config.tune import TuneConfig
