@@ -12,7 +12,6 @@ from scipy import stats
 from tests.simulated_studies import MATERIALS, Regime, drawn
 
 from wastelens.evaluation.metrics import macro_average_precision, macro_f1
-from wastelens.evaluation.multiple_comparisons import holm, verdict_of
 from wastelens.evaluation.paired import (
     ALL_MODELS,
     COLUMNS,
@@ -24,7 +23,7 @@ from wastelens.evaluation.paired import (
     correct_together,
     seeds_needed,
 )
-from wastelens.evaluation.spread import Spread, student
+from wastelens.evaluation.spread import Spread, holm, student, verdict_of
 
 SMALL = Regime("small", groups=6, folds=2, seeds=3, models=2, effect=0.3, mean_size=8)
 

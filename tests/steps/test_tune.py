@@ -33,7 +33,7 @@ from wastelens.experiment.fitting import Start
 from wastelens.steps import tune
 from wastelens.training.checkpoint import Progress
 from wastelens.tuning import report as tuning_report
-from wastelens.tuning import retraining, trial, trial_work, trial_workers
+from wastelens.tuning import retraining, trial_work, trial_workers
 from wastelens.tuning import space as tuning_space
 from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
@@ -116,9 +116,9 @@ class Played:
 def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     """The higher the peak of the learning rate, the better; the defaults' is 0.002."""
     play = Played(lambda settings, epoch: min(settings.schedule.peak * 50, 1.0))
-    monkeypatch.setattr(trial, "ready_to_train", lambda settings, *_: Start(settings, None, {}, None))
-    monkeypatch.setattr(trial, "Fitting", play.fitting)
-    monkeypatch.setattr(trial, "forget_networks", lambda: None)
+    monkeypatch.setattr(trial_work, "ready_to_train", lambda settings, *_: Start(settings, None, {}, None))
+    monkeypatch.setattr(trial_work, "Fitting", play.fitting)
+    monkeypatch.setattr(trial_work, "forget_networks", lambda: None)
     return play
 
 
@@ -478,7 +478,7 @@ def test_a_trial_that_was_interrupted_is_repeated(
     found = tune.run(asked(prepared_folder, study), tracker).found
     assert (found.progress.complete, found.progress.done) == (3, 3)
     (lost,) = (run for run in trials_of(tracker) if run.id in told)
-    reason = trial.INTERRUPTED if status == "KILLED" else LOST
+    reason = trial_work.INTERRUPTED if status == "KILLED" else LOST
     assert (lost.status, lost.tags["state"], lost.tags["error"]) == (status, "FAILED", reason)
     assert len(played.begun) == 4
     rows = table_of(tracker)

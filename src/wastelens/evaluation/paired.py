@@ -15,8 +15,17 @@ import pandas as pd
 from wastelens.evaluation.bootstrap import multiplicities
 from wastelens.evaluation.metrics import checked_labels, checked_probabilities, mean_of_defined
 from wastelens.evaluation.metrics import per_material_average_precision as average_precisions
-from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, ChangeVerdict, holm, verdict_of
-from wastelens.evaluation.spread import ModelPart, Spread, model_part, spread_of, student
+from wastelens.evaluation.spread import (
+    SIGNIFICANCE,
+    ChangeVerdict,
+    ModelPart,
+    Spread,
+    holm,
+    model_part,
+    spread_of,
+    student,
+    verdict_of,
+)
 from wastelens.system.arrays import BoolArray, FloatArray, IntArray
 
 ALL_MODELS = "all models"

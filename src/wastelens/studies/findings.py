@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, ChangeVerdict
 from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP
+from wastelens.evaluation.spread import SIGNIFICANCE, ChangeVerdict
 from wastelens.studies.results import FINISHED
 
 Row = Mapping[Hashable, Any]

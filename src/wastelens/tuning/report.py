@@ -20,10 +20,9 @@ from wastelens.system.console import say, table, warn
 from wastelens.system.next_command import next_command
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 from wastelens.tuning.database import holds_password
-from wastelens.tuning.identity import search_name
 from wastelens.tuning.results import SearchResults, config_file, importances
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import TrialStore
+from wastelens.tuning.trials import TrialStore, search_name
 
 BEST_FILE = "best.yaml"
 _SHOWN, _COLUMNS = 5, 6

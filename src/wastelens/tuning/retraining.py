@@ -13,9 +13,9 @@ from wastelens.studies.results import Place
 from wastelens.system.console import say, warn
 from wastelens.tracking.patient import PatientTracker
 from wastelens.tracking.tracker import Run, StoredRun, Tracker
-from wastelens.tuning.identity import search_name
 from wastelens.tuning.results import SearchResults
 from wastelens.tuning.space import Space
+from wastelens.tuning.trials import search_name
 
 WAITING = "unlogged"
 RETRAINED_METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "gain_over_controls")

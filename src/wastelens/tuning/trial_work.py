@@ -1,24 +1,174 @@
-"""Trials one after another in this process, with lines on their progress."""
+"""Trials of ``tune`` in this process: trainings on train and val alone, each in a child run, with lines on progress."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
 
-from wastelens.config.tune import FAILED
-from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.errors import RunError, StoreUnreachable
-from wastelens.models.backend import load_backend
-from wastelens.system.console import say
-from wastelens.tracking.tracker import Tracker
+from wastelens.config.train import TrainConfig
+from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
+from wastelens.data.prepared.dataset import LearningTables, PreparedDataset
+from wastelens.errors import (
+    BalanceError,
+    ConfigError,
+    EndsLater,
+    NonFiniteLossError,
+    RunError,
+    StoreUnreachable,
+    WastelensError,
+)
+from wastelens.experiment.finished_runs import find_run
+from wastelens.experiment.fitting import Fitting, Start, ready_to_train, with_encoder
+from wastelens.experiment.pretrain_one import pretrain_one
+from wastelens.models.backend import forget_networks, is_out_of_memory, load_backend
+from wastelens.studies.cells import configuration_key
+from wastelens.system.console import say, warn
+from wastelens.tracking.tracker import Run, Tracker
+from wastelens.training.checkpoint import Progress
 from wastelens.tuning.results import LEFT_ALONE, LOST
-from wastelens.tuning.space import Space
-from wastelens.tuning.trial import STATE, TRIAL_RUN, DefaultsNotDone, Trials
-from wastelens.tuning.trials import ERROR, RUN_ID, SearchProgress, TrialStore, is_lost
+from wastelens.tuning.space import Space, Values
+from wastelens.tuning.trials import ERROR, RUN_ID, STOPPED, SearchProgress, TrialFailed, TrialStore, is_lost
 
+STATE, TRIAL_RUN = "state", "trial_run"
+INTERRUPTED = "it was interrupted: the next call repeats it"
+_CELL = "cell"  # studies recognise an encoder by it too
+_LONGEST_REASON = 500
 _MINUTE_S = 60.0
+
+
+class _EndedEarly(WastelensError):  # noqa: N818  not an error: a way out of the training loop
+    """The pruner or the time limit ended a trial."""
+
+
+class DefaultsNotDone(WastelensError):  # noqa: N818  a state, not an error
+    """The time limit ended the trial of the defaults: the next call repeats it, as all others are judged by it."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Runs the trials of a search.
+
+    Attributes:
+        space: of the trials' values.
+        store: that hands trials out.
+        dataset: that they train on.
+        tracker: where their runs go.
+        search_run: the id of the search's run.
+        time_is_up: returns whether a trial has to end after this epoch.
+    """
+
+    space: Space
+    store: TrialStore
+    dataset: PreparedDataset
+    tracker: Tracker
+    search_run: str
+    time_is_up: Callable[[], bool]
+
+    def run(self, trial: Trial) -> float:
+        """Train with the suggested values and return the best val_macro_ap.
+
+        Raises:
+            TrialPruned: it was ended early.
+            TrialFailed: it failed; the search goes on.
+            DefaultsNotDone: it is the trial of the defaults, and the time is up.
+            ConfigError: even the defaults cannot be trained.
+        """
+        defaults = self.store.is_defaults(trial)
+        values = self.store.suggest(trial)
+        name = f"trial {trial.number}{' defaults' if defaults else ''}"
+        try:
+            with self.tracker.start(name, tags=self._tags(trial)) as tracked:
+                trial.set_user_attr(RUN_ID, tracked.id)
+                tracked.log_parameters(values)
+                return self._watched(trial, values, tracked)
+        except EndsLater:
+            self.tracker.finish(trial.user_attrs[RUN_ID], "KILLED")  # like MLflow's own storage for Optuna
+            raise (DefaultsNotDone if defaults else TrialPruned) from None
+        finally:
+            forget_networks()
+
+    def _tags(self, trial: Trial) -> dict[str, object]:
+        return {
+            "step": "trial",
+            "study": self.search_run,
+            "trial": trial.number,
+            "defaults": self.store.is_defaults(trial),
+            STATE: RUNNING,
+            "model": self.space.defaults.model,
+            "dataset": self.dataset.name,
+            "dataset_digest": self.dataset.digest,
+        }
+
+    def _watched(self, trial: Trial, values: Values, tracked: Run) -> float:
+        """Train, and log how the trial ended."""
+        started = time.monotonic()
+        try:
+            config = self.space.settings(values)
+            tracked.log_parameters({"seed": config.seed, "fold": config.fold})
+            progress = self._train(trial, config, tracked)
+        except _EndedEarly:
+            tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
+            tracked.set_tags({STATE: PRUNED, **trial.user_attrs.get(STOPPED, {})})
+            raise EndsLater from None
+        except KeyboardInterrupt:
+            with contextlib.suppress(RunError):  # if MLflow's store is unreachable, the next call logs it
+                tracked.set_tags({STATE: FAILED, ERROR: INTERRUPTED})
+            raise
+        except Exception as error:
+            if not _is_of_this_trial(error, defaults=self.store.is_defaults(trial)):
+                raise
+            reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+            trial.set_user_attr(ERROR, reason)
+            tracked.set_tags({STATE: FAILED, ERROR: reason})
+            warn(f"Trial {trial.number} failed: {reason} The search goes on.")
+            raise TrialFailed(reason) from None
+        closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
+        minutes = (time.monotonic() - started) / 60
+        tracked.log_metrics({**closing, "minutes": minutes}, step=progress.epochs_done)
+        tracked.set_tags({STATE: COMPLETE})
+        return progress.best_value
+
+    def _train(self, trial: Trial, config: TrainConfig, tracked: Run) -> Progress:
+        tables: LearningTables = self.dataset.learning(config.fold)
+        start = self._pretrained(ready_to_train(config, self.tracker, self.dataset), tracked.id)
+        tracked.set_tags(start.tags)
+        epochs = config.fit.epochs + config.fine_tune.epochs
+
+        def after_epoch(epoch: int, best_value: float) -> None:
+            trial.report(best_value, epoch)
+            if epoch == epochs:  # it is complete, but Hyperband would still prune it
+                return
+            if not self.store.is_defaults(trial) and self.store.should_prune(trial, epoch):
+                raise _EndedEarly
+            if self.time_is_up():
+                trial.set_user_attr(STOPPED, {STOPPED: "timeout"})
+                raise _EndedEarly
+
+        _, progress = Fitting(start, self.dataset, tables, tracked, after_epoch=after_epoch).run()
+        return progress
+
+    def _pretrained(self, start: Start, trial_run: str) -> Start:
+        """Add the encoder that the settings require, from a finished run with equal settings if there is one."""
+        if start.config.pretrained != "auto":
+            return start
+        wanted = start.config.pretraining()
+        key = configuration_key(wanted, self.dataset)
+        known = self.tracker.finished({_CELL: key, "dataset_digest": self.dataset.digest})
+        tags = {_CELL: key, TRIAL_RUN: trial_run}
+        run_id = known[0].run.id if known else pretrain_one(wanted, self.tracker, tags=tags).run_id
+        return with_encoder(start, find_run(self.tracker, run_id, self.dataset, wanted.fold, ["pretrain"]))
+
+
+def _is_of_this_trial(error: Exception, *, defaults: bool) -> bool:
+    """Return whether other settings may work; a wrong configuration of the defaults affects every trial."""
+    if isinstance(error, ConfigError):
+        return not defaults
+    return isinstance(error, NonFiniteLossError | BalanceError | MemoryError) or is_out_of_memory(error)
 
 
 class Clock:

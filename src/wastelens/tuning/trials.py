@@ -8,18 +8,21 @@ replaced by another one at the same place; Optuna's heartbeat finds dead workers
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from wastelens.config.base import flatten
 from wastelens.config.tune import TuneConfig
 from wastelens.errors import ConfigError, WastelensError
 from wastelens.system import borrowed
@@ -34,7 +37,6 @@ from wastelens.tuning.database import (
     open_storage,
     shown_address,
 )
-from wastelens.tuning.identity import identity_difference, identity_of, search_name
 from wastelens.tuning.search import SamplerByTrial, as_stored, may_prune_at, pruner_of, suggested, tried
 from wastelens.tuning.space import Space, Values
 
@@ -304,3 +306,42 @@ def _opened(name: str, storage: DealtStorage, sampler: Any, pruner: Any) -> tupl
         return optuna.create_study(direction="maximize", **options), True
     except DuplicatedStudyError:
         return optuna.load_study(**options), False
+
+
+def search_name(config: TuneConfig) -> str:
+    """Return the name of the search, which is that of Optuna's study."""
+    return config.study or f"{Path(config.model).stem} on {Path(config.dataset).name}"
+
+
+def identity_of(config: TuneConfig, space: Space, dataset_digest: str) -> dict[str, str]:
+    """Return the settings that all trials of a search share."""
+    unlike = {"dataset", "data_folder", "resume"}
+    return {
+        "model": Path(config.model).stem,
+        "dataset": dataset_digest,
+        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid fixes the values of each place
+        "space": json.dumps({key: one.model_dump() for key, one in sorted(space.parameters.items())}, sort_keys=True),
+        "train": space.defaults.model_dump_json(exclude=unlike),
+    }
+
+
+def identity_difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Describe the first difference between two identities; "" where they are equal."""
+    for key, value in now.items():
+        if before.get(key) != value:
+            return f"{key} ({_of_parts(before.get(key, ''), value)})"
+    return ""
+
+
+def _of_parts(before: str, now: str) -> str:
+    """Describe how two values differ: by the first differing key where they are trees."""
+    with contextlib.suppress(ValueError, AttributeError):  # a digest is not a tree
+        one, other = (flatten(json.loads(text)) for text in (before, now))
+        for key in {**one, **other}:
+            if one.get(key) != other.get(key):
+                return f"{key} {_short(one.get(key, 'missing'))}; now {_short(other.get(key, 'missing'))}"
+    return f"{_short(before)}; now {_short(now)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
