@@ -71,16 +71,7 @@ def study_contents(
     standing: Standing,
     claims: Claims,
 ) -> StudyContents:
-    """Collect the cells requested now and the finished ones of earlier calls: one study, one table.
-
-    Args:
-        config: of the study.
-        dataset: that it is on.
-        cells: requested now.
-        earlier: cells of earlier plans.
-        standing: of the requested cells.
-        claims: that know the state of the others.
-    """
+    """Collect the cells requested now, of this standing, and the finished ones of earlier plans: one table."""
     asked = {cell.key for cell in cells}
     others = list({cell.key: cell for cell in earlier if cell.key not in asked}.values())
     known = claims.standing([task for cell in others for task in tasks_of(cell)])
@@ -98,7 +89,20 @@ def study_contents(
             results, arms, dataset.materials, seed=config.seed, resamples=config.bootstrap_resamples
         ),
         curves=curves_frame(results),
-        settings=_settings(config, dataset, reported),
+        settings={
+            "dataset": f"{dataset.name}, digest {dataset.digest[:16]}",
+            "photos": f"{dataset.manifest['counts']['photos']:,} of {dataset.manifest['cache']['image_side_px']} px",
+            "groups of photos": f"{dataset.manifest['split']['groups']} ({dataset.manifest['split']['rule']})",
+            "mapping": str(dataset.manifest["settings"]["materials"]),
+            "factors": "; ".join(config.factors),
+            "models": ", ".join(dict.fromkeys(cell.place.model for cell in reported)),
+            "seeds": ", ".join(str(seed) for seed in sorted({cell.place.seed for cell in reported})),
+            "folds": ", ".join(str(fold) for fold in sorted({cell.place.fold for cell in reported})),
+            "training": f"{steps_text(reported)} steps of {reported[0].config.fit.batch_size} photos per cell",
+            "changes to conf/train.yaml": to_json(config.train).strip() if config.train else "none",
+            "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
+            "command": command_of(config),
+        },
         materials=dataset.materials,
         notes=notes_on_code(results),
     )
@@ -118,25 +122,6 @@ def _results(cells: Sequence[Cell], standing: Standing, materials: Sequence[str]
         else:
             results.append(Result(cell.place, MISSING))
     return results
-
-
-def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> dict[str, str]:
-    """Return the settings of the study, for the report."""
-    folds = sorted({cell.place.fold for cell in cells})
-    return {
-        "dataset": f"{dataset.name}, digest {dataset.digest[:16]}",
-        "photos": f"{dataset.manifest['counts']['photos']:,} of {dataset.manifest['cache']['image_side_px']} px",
-        "groups of photos": f"{dataset.manifest['split']['groups']} ({dataset.manifest['split']['rule']})",
-        "mapping": str(dataset.manifest["settings"]["materials"]),
-        "factors": "; ".join(config.factors),
-        "models": ", ".join(dict.fromkeys(cell.place.model for cell in cells)),
-        "seeds": ", ".join(str(seed) for seed in sorted({cell.place.seed for cell in cells})),
-        "folds": ", ".join(str(fold) for fold in folds),
-        "training": f"{steps_text(cells)} steps of {cells[0].config.fit.batch_size} photos per cell",
-        "changes to conf/train.yaml": to_json(config.train).strip() if config.train else "none",
-        "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
-        "command": command_of(config),
-    }
 
 
 def notes_on_code(results: Sequence[Result]) -> list[str]:

@@ -24,13 +24,7 @@ _SAME_FLOOR = 1e-9  # floors of the same labels differ by rounding alone
 
 @dataclass(frozen=True)
 class Finding:
-    """The finding of one comparison.
-
-    Attributes:
-        text: one sentence with its numbers.
-        verdict: helps, hurts or undecided; empty where nothing could be compared.
-        decider: what would decide it; empty where it is decided.
-    """
+    """The finding of one comparison: a sentence with its numbers, its verdict or "", and what would decide it or ""."""
 
     text: str
     verdict: str
@@ -39,13 +33,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Caution:
-    """The outcome of a check: a warning, or a note that all is well.
-
-    Attributes:
-        text: one or two sentences.
-        cells: names and run ids of the cells concerned.
-        grave: whether it is a warning.
-    """
+    """The outcome of a check: a warning, or a note that all is well; cells: names and run ids of those concerned."""
 
     text: str
     cells: Sequence[tuple[str, str]] = ()
@@ -82,24 +70,16 @@ def signed(value: float) -> str:
 
 
 def difference(row: Row, prefix: str = "") -> str:
-    """Return ``+0.012 [-0.004, +0.028]``, or the reason why there is no interval.
-
-    Args:
-        row: of the comparisons.
-        prefix: of the columns to read, such as ``without_collapsed_``.
-    """
+    """Return ``+0.012 [-0.004, +0.028]``, or the reason why there is no interval; prefix: of the columns to read."""
     value, low, high = (row[f"{prefix}{name}"] for name in ("difference", "low", "high"))
     if not _known(value):
         return UNKNOWN
     if _known(low) and _known(high):
         return f"{signed(value)} [{signed(low)}, {signed(high)}]"
-    # The standard error is that of all pairs; it says nothing about the pairs without collapsed cells.
-    reason = "" if prefix else f": {_no_interval(row)}"
-    return f"{signed(value)} (no interval{reason})"
-
-
-def _no_interval(row: Row) -> str:
-    return "the same in every resample" if _known(row["standard_error"]) else "too few groups of photos"
+    if prefix:  # the standard error is that of all pairs; it says nothing about the pairs without collapsed cells
+        return f"{signed(value)} (no interval)"
+    reason = "the same in every resample" if _known(row["standard_error"]) else "too few groups of photos"
+    return f"{signed(value)} (no interval: {reason})"
 
 
 def p_value(value: float) -> str:
@@ -107,6 +87,11 @@ def p_value(value: float) -> str:
     if not _known(value):
         return UNKNOWN
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def with_p(row: Row) -> str:
+    """Return ``, p 0.041``, to follow a difference; "" where it is unknown."""
+    return f", p {p_value(row['p_adjusted'])}" if _known(row["p_adjusted"]) else ""
 
 
 def counted(count: float, what: str) -> str:
@@ -174,11 +159,13 @@ def statement(row: Row, factor: str) -> Finding:
 
 def model_statements(comparisons: pd.DataFrame) -> list[Finding]:
     """Return a finding for each model, to follow the verdict; none where the verdict is about single models already."""
-    rows = _model_rows(comparisons)
-    of_models = [
-        [row for row in rows if row["model"] == model] for model in dict.fromkeys(row["model"] for row in rows)
+    found: dict[str, list[Row]] = {}
+    for row in _main_and_model_rows(comparisons)[1]:
+        found.setdefault(row["model"], []).append(row)
+    return [
+        _of_model(rows[0]) if len(rows) == 1 else Finding(f"{model}: {_tally(rows)}.", _common(rows))
+        for model, rows in found.items()
     ]
-    return [_of_model(found[0]) if len(found) == 1 else _of_many(found) for found in of_models]
 
 
 def _of_model(row: Row) -> Finding:
@@ -198,10 +185,6 @@ def _short_decider(row: Row) -> str:
     return "no number of seeds would decide it" if not _known(row["seeds_needed"]) else f"seeds to decide: {seeds}"
 
 
-def _of_many(rows: Sequence[Row]) -> Finding:
-    return Finding(f"{rows[0]['model']}: {_tally(rows)}.", _common(rows))
-
-
 def _tally(rows: Sequence[Row]) -> str:
     """Return ``helps in 1 and undecided in 3 of 4 comparisons``."""
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in get_args(ChangeVerdict)}
@@ -217,22 +200,16 @@ def _common(rows: Sequence[Row]) -> str:
 
 def main_rows(comparisons: pd.DataFrame) -> list[Row]:
     """Return, for each contrast and stratum, its row on test macro AP: that of all models, or else of each model."""
-    pooled = _pooled(comparisons)
-    return [row for row in macro_ap_rows(comparisons) if row["model"] == ALL_MODELS or _contrast(row) not in pooled]
+    return _main_and_model_rows(comparisons)[0]
 
 
-def _model_rows(comparisons: pd.DataFrame) -> list[Row]:
-    """Return the rows on test macro AP that `main_rows` leaves out."""
-    pooled = _pooled(comparisons)
-    return [row for row in macro_ap_rows(comparisons) if row["model"] != ALL_MODELS and _contrast(row) in pooled]
-
-
-def _pooled(comparisons: pd.DataFrame) -> set[tuple[str, str]]:
-    return {_contrast(row) for row in macro_ap_rows(comparisons) if row["model"] == ALL_MODELS}
-
-
-def _contrast(row: Row) -> tuple[str, str]:
-    return row["stratum"], row["second"]
+def _main_and_model_rows(comparisons: pd.DataFrame) -> tuple[list[Row], list[Row]]:
+    """Return the rows of `main_rows`, and the rows on test macro AP that it leaves out."""
+    rows = macro_ap_rows(comparisons)
+    pooled = {(row["stratum"], row["second"]) for row in rows if row["model"] == ALL_MODELS}
+    is_main = [row["model"] == ALL_MODELS or (row["stratum"], row["second"]) not in pooled for row in rows]
+    main, others = ([row for row, its in zip(rows, is_main, strict=True) if its is kind] for kind in (True, False))
+    return main, others
 
 
 def verdicts(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> list[Finding]:
@@ -264,13 +241,7 @@ def controls_warning(cells: pd.DataFrame) -> str:
 
 
 def tasks_warning(cells: pd.DataFrame, factor: str, arms: Sequence[str]) -> str:
-    """Return the warning beside the verdict where the arms have different labels; "" otherwise.
-
-    Args:
-        cells: of the study.
-        factor: the compared one.
-        arms: its levels, starting with the one that the others are compared with.
-    """
+    """Return the warning beside the verdict where the first arm's labels differ from another's; "" otherwise."""
     apart = [text for arm in arms[1:] if (text := _floors_apart(cells, factor, arms[0], arm))]
     if not apart:
         return ""
@@ -311,12 +282,7 @@ def cautions(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> lis
     found = [_unfinished(cells, factor)]
     if len(finished):
         found += [_collapsed(finished, comparisons, factor), _below_control(finished, factor)]
-    return found + _single_seed_or_fold(macro_ap_rows(comparisons))
-
-
-def _single_seed_or_fold(rows: Sequence[Row]) -> list[Caution]:
-    """Warn of a single seed or fold: no interval covers how others would have turned out."""
-    found = []
+    rows = macro_ap_rows(comparisons)
     if unknown := sum(not row["training_known"] for row in rows):
         undecided = f"{unknown} of {counted(len(rows), 'comparison')} of test macro AP undecided whatever p says"
         found.append(Caution(f"{_ONE_SEED.capitalize()}: that leaves {undecided}. Run at least 3 seeds."))
