@@ -7,7 +7,7 @@ from pathlib import Path
 from wastelens.config.tune import TuneConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.studies.cell_work import train_cells
-from wastelens.studies.cells import Cell, configuration_key
+from wastelens.studies.cells import cell_of
 from wastelens.studies.claims import Claims
 from wastelens.studies.results import Place
 from wastelens.system.console import say, warn
@@ -31,8 +31,7 @@ def retrain_best(
     """
     best = space.settings(found.best)
     place = Place(Path(config.model).stem, {"tuned": search_name(config)}, best.seed, best.fold)
-    encoder = configuration_key(best.pretraining(), dataset) if best.pretrained == "auto" else ""
-    cell = Cell(place, best, configuration_key(best, dataset), encoder)
+    cell = cell_of(place, best, dataset)
     patient = PatientTracker(tracker, config.data_folder / WAITING)
     ledger = patient.ledger(f"claims of {dataset.name} {dataset.digest}")
     claims = Claims(patient, ledger, [dataset.digest], config.worker_timeout_s)
