@@ -33,7 +33,7 @@ class StudyContents:
             gain_over_controls_low, collapsed, above_controls, below_strongest_control, best_epoch, minutes,
             pretraining_minutes (this cell's share, so that they add up), git_commit. NaN where it has not finished.
         comparisons: a row per stratum, second level, model and metric (comparisons.csv): stratum, first, second, then
-            the columns of `wastelens.evaluation.paired.Comparison.frame` (training_known: false where each fold has
+            the columns of `wastelens.evaluation.paired.COLUMNS` (training_known: false where each fold has
             only one seed), and without_collapsed_pairs, _difference, _low and _high on the rows of macro_ap.
             p_adjusted is corrected over all rows of a metric.
         curves: a row per cell and epoch: model, arm, stratum, seed, fold, epoch, loss, val_loss (nats), val_macro_ap.

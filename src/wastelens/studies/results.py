@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 
 from wastelens.errors import RunError
-from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP, Comparison, Pair, Predictions, compare, correct_together
+from wastelens.evaluation.paired import (
+    ALL_MODELS,
+    MACRO_AP,
+    Difference,
+    Pair,
+    Predictions,
+    compare,
+    comparison_frame,
+    correct_together,
+)
 from wastelens.tracking.tracker import StoredRun
 
 FINISHED, FAILED, MISSING = "finished", "failed", "missing"
@@ -192,13 +201,13 @@ def comparisons_frame(
                 made.append((stratum, second, pairs, _compare(pairs, materials, seed, resamples)))
     corrected = correct_together([comparison for *_, comparison in made])
     frames = [
-        _labelled(comparison.frame(), pairs, materials, seed, resamples).assign(
+        _labelled(comparison_frame(comparison), pairs, materials, seed, resamples).assign(
             stratum=stratum, first=arms[0], second=second
         )
         for (stratum, second, pairs, _), comparison in zip(made, corrected, strict=True)
     ]
     if not frames:
-        return pd.DataFrame(columns=_columns(Comparison([]).frame()))
+        return pd.DataFrame(columns=_columns(comparison_frame([])))
     return pd.concat(frames, ignore_index=True)[_columns(frames[0])]
 
 
@@ -229,7 +238,9 @@ def _twin(result: Result) -> tuple[str, int, int]:
     return place.model, place.seed if result.paired_seed is None else result.paired_seed, place.fold
 
 
-def _compare(pairs: Mapping[str, Sequence[RunPair]], materials: Sequence[str], seed: int, resamples: int) -> Comparison:
+def _compare(
+    pairs: Mapping[str, Sequence[RunPair]], materials: Sequence[str], seed: int, resamples: int
+) -> list[Difference]:
     plain = {model: [pair for pair, _ in of_model] for model, of_model in pairs.items()}
     return compare(plain, materials, np.random.default_rng([seed, 20]), resamples)
 
@@ -243,7 +254,7 @@ def _labelled(
     if all(is_sound for of_model in pairs.values() for _, is_sound in of_model):
         rest = frame
     else:
-        rest = _compare(sound, materials, seed, resamples).frame() if sound else frame.iloc[:0]
+        rest = comparison_frame(_compare(sound, materials, seed, resamples)) if sound else frame.iloc[:0]
     rest = rest[rest["metric"] == MACRO_AP].set_index("model")
     if len(rest) == 1:  # of all models, only one is left
         rest = pd.concat([rest, rest.set_axis([ALL_MODELS])])
