@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from wastelens.config.base import as_text
-from wastelens.config.tune import COMPLETE, FAILED, PRUNED, ChoiceConfig, ParameterConfig
+from wastelens.config.tune import COMPLETE, FAILED, PRUNED, ChoiceConfig, ParameterConfig, RangeConfig
 from wastelens.figures.style import SMALL_PT, TEXT_PT, blank_figure, keep_sides, name_rows, shortened, write_title
 from wastelens.system.arrays import FloatArray
 
@@ -191,16 +191,12 @@ class _Scale:
     """The positions of a parameter's values on an axis: numbers by size, others evenly in the order of the space."""
 
     def __init__(self, texts: pd.Series[str], parameter: ParameterConfig) -> None:
-        self._number = not isinstance(parameter, ChoiceConfig)
-        self._log = not isinstance(parameter, ChoiceConfig) and parameter.log
-        tried = set(texts)
-        values = parameter.values if isinstance(parameter, ChoiceConfig) else ()
-        self._names = [text for text in dict.fromkeys(map(as_text, values)) if text in tried]
-        if self._number:
-            positions = self.positions(texts)
-            self._low, self._high = float(positions.min()), float(positions.max())
-        else:
-            self._low, self._high = 0.0, float(len(self._names) - 1)
+        self._number = isinstance(parameter, RangeConfig)
+        self._log = isinstance(parameter, RangeConfig) and parameter.log
+        values = map(as_text, parameter.values) if isinstance(parameter, ChoiceConfig) else ()
+        self._names = [text for text in dict.fromkeys(values) if text in set(texts)]
+        positions = self.positions(texts) if self._number else np.array([0.0, len(self._names) - 1])
+        self._low, self._high = float(positions.min()), float(positions.max())
 
     def positions(self, texts: pd.Series[str]) -> FloatArray:
         """Return the positions of values on the axis."""
@@ -220,14 +216,11 @@ class _Scale:
 
     def labels(self) -> list[tuple[float, str]]:
         """Return the labels of the axis: share and text."""
-        if self._number:
-            ends = [self._low, self._high] if self._high > self._low else [self._low]
-            return [(number if len(ends) > 1 else 0.5, self._text(end)) for number, end in enumerate(ends)]
-        width = max(len(self._names) - 1, 1)
-        return [
-            (number / width if len(self._names) > 1 else 0.5, shortened(name, _LETTERS))
-            for number, name in enumerate(self._names)
-        ]
+        ends = sorted({self._low, self._high})
+        texts = map(self._text, ends) if self._number else (shortened(name, _LETTERS) for name in self._names)
+        count = len(ends) if self._number else len(self._names)
+        shares = np.linspace(0, 1, count).tolist() if count > 1 else [0.5]
+        return list(zip(shares, texts, strict=True))
 
     def _text(self, position: float) -> str:
         return f"{10**position if self._log else position:.3g}"

@@ -13,19 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from wastelens.config.base import as_text
 from wastelens.config.files import merge
-from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
+from wastelens.config.tune import FAILED
 from wastelens.tuning.database import database_errors
 from wastelens.tuning.space import Space, Values, nested
 from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, SearchProgress, TrialStore, is_lost
 
 LOST = "it ended with its worker and is repeated"
 LEFT_ALONE = "its workers died repeatedly, so it is not repeated again"
-_STATES = {
-    TrialState.COMPLETE: COMPLETE,
-    TrialState.PRUNED: PRUNED,
-    TrialState.FAIL: FAILED,
-    TrialState.RUNNING: RUNNING,
-}
 _FEWEST_FOR_IMPORTANCES = 4
 
 
@@ -103,7 +97,7 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
     rows = [
         {
             "trial": trial.number,
-            "state": _STATES[trial.state],
+            "state": FAILED if trial.state is TrialState.FAIL else trial.state.name,
             "val_macro_ap": _value(trial),
             "epochs": len(trial.intermediate_values),
             "minutes": trial.duration.total_seconds() / 60 if trial.duration else None,
@@ -111,9 +105,9 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
             "run_id": trial.user_attrs.get(RUN_ID, ""),
             "worker": trial.user_attrs.get(WORKER, ""),
             "error": _error(trial),
-            **_texts(store.values(trial), space),
+            **{key: as_text(values[key]) if key in values else "" for key in space.parameters},
         }
-        for trial in trials
+        for trial, values in ((trial, store.values(trial)) for trial in trials)
         if trial.state is not TrialState.WAITING
     ]
     return pd.DataFrame(rows)
@@ -121,9 +115,8 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
 
 def _error(trial: FrozenTrial) -> str:
     """Return why a trial failed, if it did."""
-    if is_lost(trial):
-        return LOST
-    return str(trial.user_attrs.get(ERROR, LEFT_ALONE if trial.state is TrialState.FAIL else ""))
+    default = LEFT_ALONE if trial.state is TrialState.FAIL else ""
+    return LOST if is_lost(trial) else str(trial.user_attrs.get(ERROR, default))
 
 
 def _value(trial: FrozenTrial) -> float | None:
@@ -131,10 +124,6 @@ def _value(trial: FrozenTrial) -> float | None:
     if trial.state is TrialState.COMPLETE:
         return trial.value
     return max(trial.intermediate_values.values(), default=None)
-
-
-def _texts(values: Mapping[str, Any], space: Space) -> dict[str, str]:
-    return {key: as_text(values[key]) if key in values else "" for key in space.parameters}
 
 
 def importances(store: TrialStore) -> dict[str, float]:
@@ -151,15 +140,7 @@ def importances(store: TrialStore) -> dict[str, float]:
 
 
 def config_file(found: SearchResults, name: str, model: str, fixed: Mapping[str, Any], command: str) -> str:
-    """Return the best settings as a file for ``train -P config=``.
-
-    Args:
-        found: results of the search.
-        name: of the search.
-        model: that was tuned.
-        fixed: keys of conf/train.yaml that all its trials had.
-        command: to train with the file.
-    """
+    """Return the best settings as a file for ``train -P config=``; fixed: the settings that all its trials had."""
     tree = merge(fixed, nested(found.best))
     head = (
         f"# Best of {found.progress.done} trials of the search '{name}', by val_macro_ap ({found.best_value:.4f}).\n"
@@ -171,6 +152,4 @@ def config_file(found: SearchResults, name: str, model: str, fixed: Mapping[str,
 def why_none(store: TrialStore) -> str:
     """Say why no trial is complete."""
     errors = [trial.user_attrs[ERROR] for trial in store.trials() if ERROR in trial.user_attrs]
-    if errors:
-        return f"The last one failed: {errors[-1]}"
-    return "Give it more time (timeout=)."
+    return f"The last one failed: {errors[-1]}" if errors else "Give it more time (timeout=)."
