@@ -104,13 +104,9 @@ def _curves(found: SearchResults, tracker: Tracker) -> Mapping[str, list[dict[st
     """Return the learning rates of the best and worst complete trials and the defaults; these can coincide."""
     ordered = _best_first(found)
     chosen = {"best": ordered.head(1), "worst": ordered.tail(1), "defaults": ordered[ordered["defaults"]]}
-    named: dict[int, list[str]] = {}
-    for what, rows in chosen.items():
-        for number in rows.index:
-            named.setdefault(number, []).append(what)
     curves = {}
-    for number, names in named.items():
-        row = ordered.loc[number]
+    for number in dict.fromkeys(number for rows in chosen.values() for number in rows.index):
+        row, names = ordered.loc[number], [what for what, rows in chosen.items() if number in rows.index]
         name = f"{', '.join(names)}: trial {row['trial']}, val_macro_ap {row['val_macro_ap']:.3f}"
         try:
             curves[name] = tracker.stored(str(row["run_id"])).run.metric_history(["learning_rate"])
@@ -127,13 +123,6 @@ def _best_first(found: SearchResults) -> pd.DataFrame:
     return complete.sort_values(["val_macro_ap", "defaults", "trial"], ascending=[False, False, True])
 
 
-def _short(text: str) -> str:
-    """Return a number rounded to three digits; the file has all of them."""
-    with contextlib.suppress(ValueError):
-        return f"{float(text):.3g}" if "." in text or "e" in text else text
-    return text
-
-
 def say_report(
     run_id: str, found: SearchResults, retrained: StoredRun | None, config: TuneConfig, tracker: Tracker
 ) -> None:
@@ -142,7 +131,7 @@ def say_report(
     varied = list(found.best)[:_COLUMNS]
     rows = [
         [f"trial {row['trial']}{' (defaults)' if row['defaults'] else ''}", f"{row['val_macro_ap']:.3f}"]
-        + [_short(row[key]) for key in varied]
+        + [_rounded(row[key]) for key in varied]
         for _, row in best.iterrows()
     ]
     table("The best trials, by val_macro_ap", ["trial", "val_macro_ap", *varied], rows)
@@ -155,6 +144,13 @@ def say_report(
         )
     say(f"All trials, figures and {BEST_FILE} are in run {run_id}. See it: {tracker.finished_hint()}")
     say(f"Train with the best settings: {train_command(config)}")
+
+
+def _rounded(text: str) -> str:
+    """Return a number rounded to three digits; the file has all of them."""
+    with contextlib.suppress(ValueError):
+        return f"{float(text):.3g}" if "." in text or "e" in text else text
+    return text
 
 
 def best_file(config: TuneConfig) -> Path:

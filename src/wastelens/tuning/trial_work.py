@@ -12,7 +12,7 @@ from optuna.trial import Trial
 
 from wastelens.config.train import TrainConfig
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
-from wastelens.data.prepared.dataset import LearningTables, PreparedDataset
+from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import (
     BalanceError,
     ConfigError,
@@ -51,16 +51,7 @@ class DefaultsNotDone(WastelensError):  # noqa: N818  a state, not an error
 
 @dataclass(frozen=True)
 class Trials:
-    """Runs the trials of a search.
-
-    Attributes:
-        space: of the trials' values.
-        store: that hands trials out.
-        dataset: that they train on.
-        tracker: where their runs go.
-        search_run: the id of the search's run.
-        time_is_up: returns whether a trial has to end after this epoch.
-    """
+    """Runs the trials of a search; search_run: the id of its run; time_is_up: whether a trial ends after this epoch."""
 
     space: Space
     store: TrialStore
@@ -81,8 +72,18 @@ class Trials:
         defaults = self.store.is_defaults(trial)
         values = self.store.suggest(trial)
         name = f"trial {trial.number}{' defaults' if defaults else ''}"
+        tags = {
+            "step": "trial",
+            "study": self.search_run,
+            "trial": trial.number,
+            "defaults": defaults,
+            STATE: RUNNING,
+            "model": self.space.defaults.model,
+            "dataset": self.dataset.name,
+            "dataset_digest": self.dataset.digest,
+        }
         try:
-            with self.tracker.start(name, tags=self._tags(trial)) as tracked:
+            with self.tracker.start(name, tags=tags) as tracked:
                 trial.set_user_attr(RUN_ID, tracked.id)
                 tracked.log_parameters(values)
                 return self._watched(trial, values, tracked)
@@ -91,18 +92,6 @@ class Trials:
             raise (DefaultsNotDone if defaults else TrialPruned) from None
         finally:
             forget_networks()
-
-    def _tags(self, trial: Trial) -> dict[str, object]:
-        return {
-            "step": "trial",
-            "study": self.search_run,
-            "trial": trial.number,
-            "defaults": self.store.is_defaults(trial),
-            STATE: RUNNING,
-            "model": self.space.defaults.model,
-            "dataset": self.dataset.name,
-            "dataset_digest": self.dataset.digest,
-        }
 
     def _watched(self, trial: Trial, values: Values, tracked: Run) -> float:
         """Train, and log how the trial ended."""
@@ -120,7 +109,10 @@ class Trials:
                 tracked.set_tags({STATE: FAILED, ERROR: INTERRUPTED})
             raise
         except Exception as error:
-            if not _is_of_this_trial(error, defaults=self.store.is_defaults(trial)):
+            # Other settings may work; a wrong configuration of the defaults affects every trial.
+            wrong_settings = isinstance(error, ConfigError) and not self.store.is_defaults(trial)
+            of_this_trial = wrong_settings or isinstance(error, NonFiniteLossError | BalanceError | MemoryError)
+            if not (of_this_trial or is_out_of_memory(error)):
                 raise
             reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
             trial.set_user_attr(ERROR, reason)
@@ -128,13 +120,13 @@ class Trials:
             warn(f"Trial {trial.number} failed: {reason} The search goes on.")
             raise TrialFailed(reason) from None
         closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
-        minutes = (time.monotonic() - started) / 60
-        tracked.log_metrics({**closing, "minutes": minutes}, step=progress.epochs_done)
+        closing["minutes"] = (time.monotonic() - started) / 60
+        tracked.log_metrics(closing, step=progress.epochs_done)
         tracked.set_tags({STATE: COMPLETE})
         return progress.best_value
 
     def _train(self, trial: Trial, config: TrainConfig, tracked: Run) -> Progress:
-        tables: LearningTables = self.dataset.learning(config.fold)
+        tables = self.dataset.learning(config.fold)
         start = self._pretrained(ready_to_train(config, self.tracker, self.dataset), tracked.id)
         tracked.set_tags(start.tags)
         epochs = config.fit.epochs + config.fine_tune.epochs
@@ -162,13 +154,6 @@ class Trials:
         tags = {_CELL: key, TRIAL_RUN: trial_run}
         run_id = known[0].run.id if known else pretrain_one(wanted, self.tracker, tags=tags).run_id
         return with_encoder(start, find_run(self.tracker, run_id, self.dataset, wanted.fold, ["pretrain"]))
-
-
-def _is_of_this_trial(error: Exception, *, defaults: bool) -> bool:
-    """Return whether other settings may work; a wrong configuration of the defaults affects every trial."""
-    if isinstance(error, ConfigError):
-        return not defaults
-    return isinstance(error, NonFiniteLossError | BalanceError | MemoryError) or is_out_of_memory(error)
 
 
 class Clock:
@@ -226,11 +211,10 @@ class Teller:
         return f"{line}{self._time_left(progress.done)}."
 
     def _time_left(self, done: int) -> str:
-        elapsed = time.monotonic() - self._began
         here = done - self._done_before
         if here <= 0 or done >= self._store.asked:
             return ""
-        left = elapsed / here * (self._store.asked - done)
+        left = (time.monotonic() - self._began) / here * (self._store.asked - done)
         limit = self._clock.left()
         left = left if limit is None else min(left, limit)
         return f", about {left / _MINUTE_S:.0f} min left" if left >= _MINUTE_S else f", about {left:.0f} s left"

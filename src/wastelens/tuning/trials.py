@@ -55,12 +55,7 @@ class TrialFailed(WastelensError):  # noqa: N818  told to Optuna
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """The progress of a search.
-
-    Attributes:
-        complete, pruned, failed: numbers of trials by outcome.
-        best: the best trial so far; None before there is one.
-    """
+    """The progress of a search: numbers of trials by outcome, and the best so far; None before there is one."""
 
     complete: int
     pruned: int
@@ -84,11 +79,6 @@ class TrialStore:
 
     def __init__(self, config: TuneConfig, space: Space, dataset_digest: str) -> None:
         """Open or create the search, and enqueue the requested trials.
-
-        Args:
-            config: of the search.
-            space: its search space.
-            dataset_digest: of the dataset that all its trials use.
 
         Raises:
             SearchStoreError: the database does not answer or cannot be used.
@@ -147,7 +137,10 @@ class TrialStore:
             if all(is_lost(trial) for trial in trials):
                 losses = sum(_GIVEN_BACK not in trial.user_attrs for trial in trials)
                 attributes = {_PLACE: place, TURN: f"{place}.{len(trials)}", _LOSSES: losses}
-                self._enqueue(preset.get(place, {}), attributes)
+                values = preset.get(place, {})
+                stored = {key: as_stored(self._space.parameters[key], value) for key, value in values.items()}
+                with contextlib.suppress(InLineAlready):
+                    self.optuna_study.enqueue_trial(stored, user_attrs=attributes)
         in_line = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         ours = [one for one in in_line if one.user_attrs[_PLACE] in places]
         self._storage.may_begin = frozenset(borrowed.trial_id(one) for one in ours)
@@ -173,12 +166,6 @@ class TrialStore:
         others = [values for values in self._combinations if values != defaults]
         return dict(enumerate([defaults, *others]))
 
-    def _enqueue(self, values: Values, attributes: Mapping[str, Any]) -> None:
-        parameters = self._space.parameters
-        stored = {key: as_stored(parameters[key], value) for key, value in values.items()}
-        with contextlib.suppress(InLineAlready):
-            self.optuna_study.enqueue_trial(stored, user_attrs=dict(attributes))
-
     def fail_dead_local_trials(self) -> None:
         """Fail the trials whose workers on this machine died; the heartbeat does so for other machines, later."""
         for trial in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -203,26 +190,27 @@ class TrialStore:
             until: returns whether to start no further trial.
         """
         try:
-            self._work(objective, until)
+            while not until() and self.progress().done < self.asked:
+                with database_errors(self.config):
+                    self._work_once(objective)
         except BaseException:
             self._storage.leave()
             raise
 
-    def _work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
-        while not until() and self.progress().done < self.asked:
-            with database_errors(self.config):
-                self.fail_dead_local_trials()
-                self._enqueue_open_places()
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore", ExperimentalWarning)  # about the heartbeat
-                        self.optuna_study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
-                except NoTrialLeft:
-                    time.sleep(_LOOK_S)  # a worker may die, which frees its place
-                except (ValueError, UpdateFinishedTrialError) as error:
-                    if not _is_taken_away(error):
-                        raise
-                    warn("This process did not respond for so long that another one repeats its trial.")
+    def _work_once(self, objective: Callable[[Trial], float]) -> None:
+        self.fail_dead_local_trials()
+        self._enqueue_open_places()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # about the heartbeat
+                self.optuna_study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
+        except NoTrialLeft:
+            time.sleep(_LOOK_S)  # a worker may die, which frees its place
+        except (ValueError, UpdateFinishedTrialError) as error:
+            # Optuna refuses the result of a trial because another process has stored one already.
+            if not (isinstance(error, UpdateFinishedTrialError) or str(error).startswith("Cannot tell a ")):
+                raise
+            warn("This process did not respond for so long that another one repeats its trial.")
 
     def _named(self, objective: Callable[[Trial], float]) -> Callable[[Trial], float]:
         def named(trial: Trial) -> float:
@@ -260,15 +248,12 @@ class TrialStore:
 
     def progress(self) -> SearchProgress:
         """Return the progress of the search."""
-        trials = self.trials()
-        count = {state: sum(trial.state is state for trial in trials) for state in TrialState}
-        complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-        return SearchProgress(
-            complete=len(complete),
-            pruned=count[TrialState.PRUNED],
-            failed=count[TrialState.FAIL],
-            best=max(complete, key=lambda trial: (trial.value, -trial.number), default=None),
-        )
+        by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
+        for trial in self.trials():
+            by_state[trial.state].append(trial)
+        complete = by_state[TrialState.COMPLETE]
+        best = max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+        return SearchProgress(len(complete), len(by_state[TrialState.PRUNED]), len(by_state[TrialState.FAIL]), best)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials except those that were lost with their workers."""
@@ -285,11 +270,6 @@ class TrialStore:
     def _all(self) -> list[FrozenTrial]:
         with database_errors(self.config):
             return self.optuna_study.get_trials(deepcopy=False)
-
-
-def _is_taken_away(error: Exception) -> bool:
-    """Return whether Optuna refuses the result of a trial because another process has stored one already."""
-    return isinstance(error, UpdateFinishedTrialError) or str(error).startswith("Cannot tell a ")
 
 
 def is_lost(trial: FrozenTrial) -> bool:
