@@ -369,7 +369,7 @@ def test_predictions_must_fit_one_another():
 
 def test_comparisons_that_make_no_sense_are_refused():
     pairs = small_study()["model 0"]
-    for wrong, words in (({}, "no pair"), ({"a": []}, "one pair"), ({"a": [pairs[0], pairs[0]]}, "one only")):
+    for wrong, words in (({}, "no pair"), ({"a": []}, "one pair"), ({"a": [pairs[0], pairs[0]]}, "only one")):
         with pytest.raises(ValueError, match=words):
             compared(wrong)
     with pytest.raises(ValueError, match="as many columns"):
