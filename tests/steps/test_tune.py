@@ -32,8 +32,7 @@ from wastelens.experiment import train_one as train_one_module
 from wastelens.experiment.fitting import Start
 from wastelens.steps import tune
 from wastelens.training.checkpoint import Progress
-from wastelens.tuning import report as tuning_report
-from wastelens.tuning import retraining, trial_work, trial_workers
+from wastelens.tuning import results, trial_work, trial_workers
 from wastelens.tuning import space as tuning_space
 from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
@@ -421,7 +420,7 @@ def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
     assert (stopped.tags["stopped"], len(stopped.first_values)) == ("timeout", 1)
     assert first.retrained is None
     until_epoch(monkeypatch, played, None)
-    monkeypatch.setattr(retraining, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
+    monkeypatch.setattr(trial_work, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
     done = SimpleNamespace(run=SimpleNamespace(id="retrained"), metrics={})
     second = tune.run(asked(prepared_folder, "timed", retrain="true"), tracker)
     assert [state for state, _ in states(tracker)] == ["COMPLETE", "PRUNED", "COMPLETE"]
@@ -530,9 +529,7 @@ def test_fewer_trials_than_an_interrupted_search_started_with(
 def test_the_best_settings_of_each_search_have_their_own_file() -> None:
     plain = {"base on sample": "base-on-sample", "my study": "my-study", "2nd_try.b": "2nd_try.b"}
     alike = ["my-study", "my  study", "base-on-sample", "base on-sample", "base on été!", "base on été?"]
-    files = {
-        name: tuning_report.best_file(config("tune").model_copy(update={"study": name})) for name in [*plain, *alike]
-    }
+    files = {name: results.best_file(config("tune").model_copy(update={"study": name})) for name in [*plain, *alike]}
     assert {name: files[name] for name in plain} == {name: Path("data/tuned") / f"{plain[name]}.yaml" for name in plain}
     assert len(set(files.values())) == len(files)
     assert all(re.fullmatch(r"[\w.-]+", file.name) for file in files.values())

@@ -10,11 +10,17 @@ from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import RunError
 from wastelens.experiment.train_one import check_weights
 from wastelens.tracking.tracker import StoredRun, Tracker
-from wastelens.tuning.report import log_report, log_settings, say_plan, say_report
-from wastelens.tuning.results import SearchResults, search_results, why_none
-from wastelens.tuning.retraining import retrain_best
+from wastelens.tuning.results import (
+    SearchResults,
+    log_report,
+    log_settings,
+    say_plan,
+    say_report,
+    search_results,
+    why_none,
+)
 from wastelens.tuning.space import Space
-from wastelens.tuning.trial_work import Clock, do_trials, end_lost_runs
+from wastelens.tuning.trial_work import Clock, do_trials, end_lost_runs, retrain_best
 from wastelens.tuning.trial_workers import work_in_processes
 from wastelens.tuning.trials import TrialStore, search_name
 

@@ -1,4 +1,4 @@
-"""Trials of ``tune`` in this process: trainings on train and val alone, each in a child run, with lines on progress."""
+"""Trials of ``tune`` in this process, on train and val alone, each in a child run; and the retraining of the best."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial
 
 from wastelens.config.train import TrainConfig
-from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
+from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING, TuneConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import (
     BalanceError,
@@ -26,19 +27,34 @@ from wastelens.experiment.finished_runs import find_run
 from wastelens.experiment.fitting import Fitting, Start, ready_to_train, with_encoder
 from wastelens.experiment.pretrain_one import pretrain_one
 from wastelens.models.backend import forget_networks, is_out_of_memory, load_backend
-from wastelens.studies.cells import configuration_key
+from wastelens.studies.cell_work import train_cells
+from wastelens.studies.cells import cell_of, configuration_key
+from wastelens.studies.claims import Claims
+from wastelens.studies.results import Place
 from wastelens.system.console import say, warn
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.patient import PatientTracker
+from wastelens.tracking.tracker import Run, StoredRun, Tracker
 from wastelens.training.checkpoint import Progress
-from wastelens.tuning.results import LEFT_ALONE, LOST
+from wastelens.tuning.results import LEFT_ALONE, LOST, SearchResults
 from wastelens.tuning.space import Space, Values
-from wastelens.tuning.trials import ERROR, RUN_ID, STOPPED, SearchProgress, TrialFailed, TrialStore, is_lost
+from wastelens.tuning.trials import (
+    ERROR,
+    RUN_ID,
+    STOPPED,
+    SearchProgress,
+    TrialFailed,
+    TrialStore,
+    is_lost,
+    search_name,
+)
 
 STATE, TRIAL_RUN = "state", "trial_run"
 INTERRUPTED = "it was interrupted: the next call repeats it"
 _CELL = "cell"  # studies recognise an encoder by it too
 _LONGEST_REASON = 500
 _MINUTE_S = 60.0
+_WAITING = "unlogged"
+_RETRAINED_METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "gain_over_controls")
 
 
 class _EndedEarly(WastelensError):  # noqa: N818  not an error: a way out of the training loop
@@ -249,3 +265,29 @@ def _end_lost_run(run_id: str, tracker: Tracker, reason: str) -> None:
         stored.run.set_tags({STATE: FAILED, ERROR: reason})
     if stored.status not in ("FAILED", "KILLED"):  # FINISHED too, by a worker that was presumed dead and woke up
         tracker.finish(run_id, "FAILED")
+
+
+def retrain_best(
+    config: TuneConfig, space: Space, found: SearchResults, dataset: PreparedDataset, tracker: Tracker, shared: Run
+) -> StoredRun | None:
+    """Train the best settings once more and evaluate them on test, unless that is done; only one worker does it.
+
+    Returns:
+        None where the training failed.
+    """
+    best = space.settings(found.best)
+    place = Place(Path(config.model).stem, {"tuned": search_name(config)}, best.seed, best.fold)
+    cell = cell_of(place, best, dataset)
+    patient = PatientTracker(tracker, config.data_folder / _WAITING)
+    ledger = patient.ledger(f"claims of {dataset.name} {dataset.digest}")
+    claims = Claims(patient, ledger, [dataset.digest], config.worker_timeout_s)
+    say("Retraining the best settings, to evaluate them on test:")
+    with claims.alive():
+        standing = train_cells([cell], claims, patient, shared.id, telling=False)
+    done = standing.done.get(cell.key)
+    if done is None:
+        warn("The best settings could not be retrained: see the run above.")
+        return None
+    shared.set_tags({"retrained_run": done.run.id})
+    shared.log_metrics({name: done.metrics[name] for name in _RETRAINED_METRICS if name in done.metrics})
+    return done
