@@ -127,7 +127,7 @@ def seeds_to_decide(row: Row) -> str:
     if row["verdict"] != "undecided" or not _known(row["low"]) or not row["training_known"]:
         return UNKNOWN
     if _known(row["seeds_needed"]):
-        return f"{_needed(row)} instead of {int(row['seeds'])}"
+        return f"{max(math.ceil(float(row['seeds_needed'])), int(row['seeds']) + 1)} instead of {int(row['seeds'])}"
     return "none" if row["difference"] else UNKNOWN
 
 
@@ -144,7 +144,7 @@ def decider(row: Row) -> str:
             "There are too few groups of photos to judge other photos by: test photos from more groups would decide it."
         )
     if _known(row["seeds_needed"]):
-        seeds = f"{_needed(row)} seeds instead of {int(row['seeds'])}"
+        seeds = seeds_to_decide(row).replace(" instead", " seeds instead")
         return f"About {seeds} would decide it if the difference stays the same."
     return "No number of seeds would decide it: there are too few photos; more folds or photos would."
 
@@ -159,9 +159,11 @@ def statement(row: Row, factor: str) -> Finding:
 
 def model_statements(comparisons: pd.DataFrame) -> list[Finding]:
     """Return a finding for each model, to follow the verdict; none where the verdict is about single models already."""
+    main = {(row["model"], *_contrast(row)) for row in main_rows(comparisons)}
     found: dict[str, list[Row]] = {}
-    for row in _main_and_model_rows(comparisons)[1]:
-        found.setdefault(row["model"], []).append(row)
+    for row in macro_ap_rows(comparisons):
+        if (row["model"], *_contrast(row)) not in main:
+            found.setdefault(row["model"], []).append(row)
     return [
         _of_model(rows[0]) if len(rows) == 1 else Finding(f"{model}: {_tally(rows)}.", _common(rows))
         for model, rows in found.items()
@@ -169,20 +171,14 @@ def model_statements(comparisons: pd.DataFrame) -> list[Finding]:
 
 
 def _of_model(row: Row) -> Finding:
-    means = f"from {number(row['first_mean'])} to {number(row['second_mean'])}"
-    numbers = f"{difference(row)}, {means}, p adjusted {p_value(row['p_adjusted'])}, {counted(row['pairs'], 'pair')}"
-    return Finding(
-        f"{row['model']}: {row['verdict']}: {numbers}; {_short_decider(row)}".rstrip("; ") + ".", row["verdict"]
-    )
-
-
-def _short_decider(row: Row) -> str:
-    if not row["training_known"]:
-        return f"undecided whatever p says: {_ONE_SEED}"
+    numbers = f"{difference(row)}, from {number(row['first_mean'])} to {number(row['second_mean'])}"
+    numbers += f", p adjusted {p_value(row['p_adjusted'])}, {counted(row['pairs'], 'pair')}"
     seeds = seeds_to_decide(row)
-    if seeds == UNKNOWN:
-        return ""
-    return "no number of seeds would decide it" if not _known(row["seeds_needed"]) else f"seeds to decide: {seeds}"
+    if not row["training_known"]:
+        numbers += f"; undecided whatever p says: {_ONE_SEED}"
+    elif seeds != UNKNOWN:
+        numbers += "; no number of seeds would decide it" if seeds == "none" else f"; seeds to decide: {seeds}"
+    return Finding(f"{row['model']}: {row['verdict']}: {numbers}.", row["verdict"])
 
 
 def _tally(rows: Sequence[Row]) -> str:
@@ -200,16 +196,13 @@ def _common(rows: Sequence[Row]) -> str:
 
 def main_rows(comparisons: pd.DataFrame) -> list[Row]:
     """Return, for each contrast and stratum, its row on test macro AP: that of all models, or else of each model."""
-    return _main_and_model_rows(comparisons)[0]
-
-
-def _main_and_model_rows(comparisons: pd.DataFrame) -> tuple[list[Row], list[Row]]:
-    """Return the rows of `main_rows`, and the rows on test macro AP that it leaves out."""
     rows = macro_ap_rows(comparisons)
-    pooled = {(row["stratum"], row["second"]) for row in rows if row["model"] == ALL_MODELS}
-    is_main = [row["model"] == ALL_MODELS or (row["stratum"], row["second"]) not in pooled for row in rows]
-    main, others = ([row for row, its in zip(rows, is_main, strict=True) if its is kind] for kind in (True, False))
-    return main, others
+    pooled = {_contrast(row) for row in rows if row["model"] == ALL_MODELS}
+    return [row for row in rows if row["model"] == ALL_MODELS or _contrast(row) not in pooled]
+
+
+def _contrast(row: Row) -> tuple[str, str]:
+    return row["stratum"], row["second"]
 
 
 def verdicts(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> list[Finding]:
@@ -352,10 +345,6 @@ def _per_arm(finished: pd.DataFrame, flagged: pd.Series[bool], factor: str) -> s
 
 def _named(cells: pd.DataFrame, factor: str) -> list[tuple[str, str]]:
     return [(cell_name(row, factor), row["run_id"] if isinstance(row["run_id"], str) else "") for row in rows_of(cells)]
-
-
-def _needed(row: Row) -> int:
-    return max(math.ceil(float(row["seeds_needed"])), int(row["seeds"]) + 1)
 
 
 def _known(value: float | None) -> bool:

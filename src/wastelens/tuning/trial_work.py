@@ -57,10 +57,6 @@ _WAITING = "unlogged"
 _RETRAINED_METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "gain_over_controls")
 
 
-class _EndedEarly(WastelensError):  # noqa: N818  not an error: a way out of the training loop
-    """The pruner or the time limit ended a trial."""
-
-
 class DefaultsNotDone(WastelensError):  # noqa: N818  a state, not an error
     """The time limit ended the trial of the defaults: the next call repeats it, as all others are judged by it."""
 
@@ -116,10 +112,10 @@ class Trials:
             config = self.space.settings(values)
             tracked.log_parameters({"seed": config.seed, "fold": config.fold})
             progress = self._train(trial, config, tracked)
-        except _EndedEarly:
+        except EndsLater:  # of the pruner or the time limit
             tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
             tracked.set_tags({STATE: PRUNED, **trial.user_attrs.get(STOPPED, {})})
-            raise EndsLater from None
+            raise
         except KeyboardInterrupt:
             with contextlib.suppress(RunError):  # if MLflow's store is unreachable, the next call logs it
                 tracked.set_tags({STATE: FAILED, ERROR: INTERRUPTED})
@@ -152,10 +148,10 @@ class Trials:
             if epoch == epochs:  # it is complete, but Hyperband would still prune it
                 return
             if not self.store.is_defaults(trial) and self.store.should_prune(trial, epoch):
-                raise _EndedEarly
+                raise EndsLater
             if self.time_is_up():
                 trial.set_user_attr(STOPPED, {STOPPED: "timeout"})
-                raise _EndedEarly
+                raise EndsLater
 
         _, progress = Fitting(start, self.dataset, tables, tracked, after_epoch=after_epoch).run()
         return progress
