@@ -94,11 +94,6 @@ class ModelPart:
     training_degrees: int
     seeds: IntArray
 
-    @property
-    def left_in_mean(self) -> float:
-        """The share of one training's variance that remains in the mean over folds of the mean over seeds."""
-        return float((1 / self.seeds).mean() / len(self.seeds))
-
 
 def model_part(arms: FloatArray, draws: FloatArray, drawn: FloatArray, fold_of: IntArray) -> ModelPart:
     """Compute the contribution of one model to the difference in one metric.
@@ -162,8 +157,13 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: IntArray) -> Spread:
     groups = float(sizes.sum() ** 2 / (sizes**2).sum())
     known = groups >= _FEWEST_GROUPS and len(drawn) > 1
     correction = (groups / (groups - 1)) ** 2 if known else 1.0
-    weights = np.array([part.left_in_mean for part in parts]) / len(parts) ** 2
-    between_seeds, by_photos = weights @ _filled(np.array([[part.between_seeds, part.interaction] for part in parts]))
+    # The share of one training's variance that remains in the mean over folds of the mean over seeds.
+    left = np.array([(1 / part.seeds).mean() / len(part.seeds) for part in parts])
+    components = np.array([[part.between_seeds, part.interaction] for part in parts])
+    unknown = np.isnan(components[:, 0])
+    if not unknown.all():
+        components[unknown] = components[~unknown].mean(axis=0)
+    between_seeds, by_photos = (left / len(parts) ** 2) @ components
     interaction = max(correction * float(by_photos), 0.0)
     training = float(between_seeds) - interaction
     return Spread(
@@ -174,14 +174,6 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: IntArray) -> Spread:
         training_degrees=sum(part.training_degrees for part in parts),
         cells=sum(len(part.seeds) for part in parts),
     )
-
-
-def _filled(components: FloatArray) -> FloatArray:
-    """Replace unknown rows of (models, 2), variance between seeds and its part due to photos, by the others' mean."""
-    unknown = np.isnan(components[:, 0])
-    if not unknown.all():
-        components[unknown] = components[~unknown].mean(axis=0)
-    return components
 
 
 def student(difference: float, spread: Spread) -> tuple[float, float, float]:

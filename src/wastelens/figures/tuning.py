@@ -42,18 +42,15 @@ def optimisation_history(table: pd.DataFrame) -> Figure:
         part = scored[(scored["state"] == state) & ~scored["defaults"]]
         label = state.lower() if len(part) else None
         axes.scatter(part["trial"], part["val_macro_ap"], c=_colours(part), marker=marker, s=34, label=label)
-    defaults = scored[scored["defaults"]]
-    axes.scatter(
-        defaults["trial"], defaults["val_macro_ap"], c=_ORANGE, marker="D", s=44, label="the defaults", zorder=4
-    )
+    tried = scored[scored["defaults"]]
+    axes.scatter(tried["trial"], tried["val_macro_ap"], c=_ORANGE, marker="D", s=44, label="the defaults", zorder=4)
     best = scored["val_macro_ap"].where(scored["state"] == COMPLETE).cummax().ffill()
     axes.step(scored["trial"], best, where="post", color=_BLUE, label="best so far")
     failed = table[table["state"] == FAILED]
     bottom = axes.get_ylim()[0]
     label = "failed" if len(failed) else None
-    axes.scatter(
-        failed["trial"], np.full(len(failed), bottom), c=_GREY, marker="x", label=label, clip_on=False, zorder=4
-    )
+    heights = np.full(len(failed), bottom)
+    axes.scatter(failed["trial"], heights, c=_GREY, marker="x", label=label, clip_on=False, zorder=4)
     axes.set_ylim(bottom=bottom)
     axes.set_xlim(-0.5, table["trial"].max() + 0.5)
     axes.set_xlabel("trial", fontsize=TEXT_PT)
@@ -175,16 +172,8 @@ def _colours(trials: pd.DataFrame) -> list[str]:
 
 def _write_beside(axes: Axes, position: float, share: float, text: str) -> None:
     """Write a value to the right of its axis, on white, as lines meet there."""
-    axes.text(
-        position + 0.04,
-        share,
-        text,
-        fontsize=SMALL_PT,
-        va="center",
-        parse_math=False,
-        zorder=5,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
-    )
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+    axes.text(position + 0.04, share, text, fontsize=SMALL_PT, va="center", parse_math=False, zorder=5, bbox=box)
 
 
 class _Scale:
