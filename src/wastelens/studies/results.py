@@ -12,16 +12,7 @@ import numpy as np
 import pandas as pd
 
 from wastelens.errors import RunError
-from wastelens.evaluation.paired import (
-    ALL_MODELS,
-    MACRO_AP,
-    Difference,
-    Pair,
-    Predictions,
-    compare,
-    comparison_frame,
-    correct_together,
-)
+from wastelens.evaluation import paired
 from wastelens.tracking.tracker import StoredRun
 
 FINISHED, FAILED, MISSING = "finished", "failed", "missing"
@@ -97,7 +88,7 @@ class Result:
     run_id: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    predictions: Predictions | None = None
+    predictions: paired.Predictions | None = None
     history: Sequence[Mapping[str, float]] = ()
     pretraining_minutes: float = 0.0
     paired_seed: int | None = None
@@ -108,7 +99,7 @@ class Result:
         return self.tags.get("collapsed") == "true"
 
 
-def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> Predictions:
+def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> paired.Predictions:
     """Read a run's predictions_test.csv.
 
     Raises:
@@ -122,7 +113,7 @@ def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> Predi
             f"{PREDICTIONS} of run {run_id} has no column '{min(lacking)}': it was written by an earlier version of "
             "Wastelens, or for other materials. Train it again."
         )
-    return Predictions(
+    return paired.Predictions(
         file_names=[str(name) for name in frame["file_name"]],
         groups=frame["group"].to_numpy(dtype=str),
         labels=frame[columns["label"]].to_numpy(dtype=bool),
@@ -199,25 +190,18 @@ def comparisons_frame(
             pairs = _pairs([result for result in results if result.place.stratum == stratum], arms[0], second)
             if pairs:
                 made.append((stratum, second, pairs, _compare(pairs, materials, seed, resamples)))
-    corrected = correct_together([comparison for *_, comparison in made])
+    corrected = paired.correct_together([comparison for *_, comparison in made])
     frames = [
-        _labelled(comparison_frame(comparison), pairs, materials, seed, resamples).assign(
+        _labelled(paired.comparison_frame(comparison), pairs, materials, seed, resamples).assign(
             stratum=stratum, first=arms[0], second=second
         )
         for (stratum, second, pairs, _), comparison in zip(made, corrected, strict=True)
     ]
-    if not frames:
-        return pd.DataFrame(columns=_columns(comparison_frame([])))
-    return pd.concat(frames, ignore_index=True)[_columns(frames[0])]
+    columns = ["stratum", "first", "second", *paired.COLUMNS, *(f"without_collapsed_{name}" for name in _WITHOUT)]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
-def _columns(frame: pd.DataFrame) -> list[str]:
-    named = ["stratum", "first", "second"]
-    without = [f"without_collapsed_{name}" for name in _WITHOUT]
-    return [*named, *(name for name in frame.columns if name not in (*named, *without)), *without]
-
-
-RunPair = tuple[Pair, bool]  # a pair, and whether neither of its runs collapsed
+RunPair = tuple[paired.Pair, bool]  # a pair, and whether neither of its runs collapsed
 
 
 def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list[RunPair]]:
@@ -227,7 +211,7 @@ def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list
     for one in results:
         place, other = one.place, seconds.get(_twin(one))
         if place.arm == first and other and one.predictions and other.predictions:
-            pair = Pair(place.seed, place.fold, one.predictions, other.predictions)
+            pair = paired.Pair(place.seed, place.fold, one.predictions, other.predictions)
             pairs.setdefault(place.model, []).append((pair, not (one.collapsed or other.collapsed)))
     return pairs
 
@@ -240,9 +224,9 @@ def _twin(result: Result) -> tuple[str, int, int]:
 
 def _compare(
     pairs: Mapping[str, Sequence[RunPair]], materials: Sequence[str], seed: int, resamples: int
-) -> list[Difference]:
+) -> list[paired.Difference]:
     plain = {model: [pair for pair, _ in of_model] for model, of_model in pairs.items()}
-    return compare(plain, materials, np.random.default_rng([seed, 20]), resamples)
+    return paired.compare(plain, materials, np.random.default_rng([seed, 20]), resamples)
 
 
 def _labelled(
@@ -254,12 +238,12 @@ def _labelled(
     if all(is_sound for of_model in pairs.values() for _, is_sound in of_model):
         rest = frame
     else:
-        rest = comparison_frame(_compare(sound, materials, seed, resamples)) if sound else frame.iloc[:0]
-    rest = rest[rest["metric"] == MACRO_AP].set_index("model")
+        rest = paired.comparison_frame(_compare(sound, materials, seed, resamples)) if sound else frame.iloc[:0]
+    rest = rest[rest["metric"] == paired.MACRO_AP].set_index("model")
     if len(rest) == 1:  # of all models, only one is left
-        rest = pd.concat([rest, rest.set_axis([ALL_MODELS])])
+        rest = pd.concat([rest, rest.set_axis([paired.ALL_MODELS])])
     answer = frame.copy()
-    wanted = answer["metric"] == MACRO_AP
+    wanted = answer["metric"] == paired.MACRO_AP
     for name in _WITHOUT:
         answer[f"without_collapsed_{name}"] = answer["model"].map(rest[name]).where(wanted).astype(np.float64)
     answer.loc[wanted & answer["without_collapsed_pairs"].isna(), "without_collapsed_pairs"] = 0.0
