@@ -38,7 +38,7 @@ from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
 
 TINY = "train.network.widths=[4] train.fit.batch_size=16 train.bootstrap_resamples=100 pruner_first_epoch=1"
-OTHERS = ("optimizer", "fit", "loss", "balanced", "balance_target", "augment", "augment_policy", "augment_strength")
+OTHERS = ("optimizer", "fit", "loss", "balanced", "balance_target", "augmentation")
 ONLY_THE_SCHEDULE = " ".join(f"space.{key}=null" for key in (*OTHERS, "freeze", "network"))
 OPEN = "train.optimizer.kind=sgd train.optimizer.clip_norm=0"  # to steps of any length
 BATCHES = 4  # of 16 in an epoch: 56 balanced training rows
