@@ -40,7 +40,7 @@ Bounds = tuple[float, float]
 
 def ours(pairs: list[Pair], rng: np.random.Generator) -> tuple[Bounds, bool]:
     """Return the interval of :func:`wastelens.evaluation.paired.compare`, and whether its verdict is not undecided."""
-    differences = compare({"model": pairs}, MATERIALS, rng, RESAMPLES).differences
+    differences = compare({"model": pairs}, MATERIALS, rng, RESAMPLES)
     found = next(each for each in differences if each.metric == MACRO_AP)
     return (found.low, found.high), found.verdict != "undecided"
 

@@ -71,8 +71,8 @@ def _cost_per_trial_s() -> float:
 
     with (
         mock.patch.object(fitting.Fitting, "run", idle),
-        mock.patch("wastelens.tuning.trial.ready_to_train", _no_network),
-        mock.patch("wastelens.tuning.trial.forget_networks"),
+        mock.patch("wastelens.tuning.trial_work.ready_to_train", _no_network),
+        mock.patch("wastelens.tuning.trial_work.forget_networks"),
     ):
         _tuned(0, "none", trials=1)  # libraries and databases are opened once per search
         taken: list[float] = []

@@ -20,7 +20,7 @@ Private ones and those that never leave their package are left out::
     ├── NonFiniteLossError            training diverged
     ├── EndsLater                     no error: leaves a run open
     ├── TrialFailed                   tuning.trials: a trial failed, the study goes on
-    ├── DefaultsNotDone               tuning.trial: the trial of the defaults was cut short
+    ├── DefaultsNotDone               tuning.trial_work: the trial of the defaults was cut short
     ├── NoTrialLeft                   tuning.database: every trial is done or taken
     ├── InLineAlready                 tuning.database: this trial is queued already
     ├── CatalogueDown                 getting.catalogues: one catalogue does not answer

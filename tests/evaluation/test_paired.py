@@ -12,19 +12,18 @@ from scipy import stats
 from tests.simulated_studies import MATERIALS, Regime, drawn
 
 from wastelens.evaluation.metrics import macro_average_precision, macro_f1
-from wastelens.evaluation.multiple_comparisons import holm, verdict_of
 from wastelens.evaluation.paired import (
     ALL_MODELS,
     COLUMNS,
-    Comparison,
     Difference,
     Pair,
     Predictions,
     compare,
+    comparison_frame,
     correct_together,
     seeds_needed,
 )
-from wastelens.evaluation.spread import Spread, student
+from wastelens.evaluation.spread import Spread, holm, student, verdict_of
 
 SMALL = Regime("small", groups=6, folds=2, seeds=3, models=2, effect=0.3, mean_size=8)
 
@@ -33,12 +32,12 @@ def small_study(seed: int = 0) -> dict[str, list[Pair]]:
     return drawn(SMALL, 1, np.random.default_rng(seed)).pairs(0)
 
 
-def compared(pairs: dict[str, list[Pair]], resamples: int = 60) -> Comparison:
+def compared(pairs: dict[str, list[Pair]], resamples: int = 60) -> list[Difference]:
     return compare(pairs, MATERIALS, np.random.default_rng(1), resamples)
 
 
-def one(comparison: Comparison, model: str, metric: str = "macro_ap") -> Difference:
-    (found,) = (each for each in comparison.differences if (each.model, each.metric) == (model, metric))
+def one(comparison: list[Difference], model: str, metric: str = "macro_ap") -> Difference:
+    (found,) = (each for each in comparison if (each.model, each.metric) == (model, metric))
     return found
 
 
@@ -83,7 +82,7 @@ def test_without_an_effect_at_most_one_verdict_in_twenty_is_not_undecided():
     studies, wrong = 1000, {"macro_ap": 0, "macro_f1": 0, "ap": 0}
     simulated = drawn(regime, studies, rng)
     for study in range(studies):
-        found = compare(simulated.pairs(study), MATERIALS, rng, 60).differences
+        found = compare(simulated.pairs(study), MATERIALS, rng, 60)
         for family in wrong:
             wrong[family] += any(each.verdict != "undecided" for each in found if each.metric.startswith(family))
     assert all(50 + 2 * np.sqrt(1000 * 0.05 * 0.95) >= count for count in wrong.values()), wrong
@@ -145,9 +144,9 @@ def test_variances_equal_those_of_a_slow_bootstrap(metric):
     training = max(sum(between) - sum(by_photos), 0) / 4 / 3
 
     assert found.difference == pytest.approx(whole)
-    assert found.photo_variance == pytest.approx(photos)
+    assert found.spread.photos == pytest.approx(photos)
     assert found.spread.interaction == pytest.approx(sum(by_photos) / 4 / 3)
-    assert found.training_variance == pytest.approx(training, abs=1e-12)
+    assert found.spread.training == pytest.approx(training, abs=1e-12)
     assert found.standard_error == pytest.approx(np.sqrt(photos + training))
     assert found.spread.photo_degrees == pytest.approx(1 / (1 / (groups - 1) + 1 / (len(drawn_slowly) - 1)))
     half = stats.t.ppf(0.975, found.degrees_of_freedom) * found.standard_error
@@ -169,9 +168,9 @@ def test_models_share_their_photos_but_not_their_trainings():
     pairs = small_study(1)["model 0"]
     twins = compared({"a": pairs, "b": pairs})
     alone, together = one(twins, "a"), one(twins, ALL_MODELS)
-    assert together.photo_variance == pytest.approx(alone.photo_variance)
-    assert alone.training_variance > 0
-    seeds_alone, seeds_together = (each.training_variance + each.spread.interaction for each in (alone, together))
+    assert together.spread.photos == pytest.approx(alone.spread.photos)
+    assert alone.spread.training > 0
+    seeds_alone, seeds_together = (each.spread.training + each.spread.interaction for each in (alone, together))
     assert seeds_together == pytest.approx(seeds_alone / 2)
 
 
@@ -213,7 +212,7 @@ def test_swapping_the_arms_swaps_the_sign(seed):
     pairs = small_study(seed)["model 0"]
     swapped = [Pair(pair.seed, pair.fold, pair.second, pair.first) for pair in pairs]
     ahead, behind = (compared({"model": each}, 30) for each in (pairs, swapped))
-    for there, back in zip(ahead.differences, behind.differences, strict=True):
+    for there, back in zip(ahead, behind, strict=True):
         np.testing.assert_allclose(
             [back.difference, back.low, back.high, back.first_mean, back.second_mean, back.p_value],
             [-there.difference, -there.high, -there.low, there.second_mean, there.first_mean, there.p_value],
@@ -223,9 +222,9 @@ def test_swapping_the_arms_swaps_the_sign(seed):
 
 def test_a_run_compared_with_itself_is_no_different_and_not_tested():
     found = compared({"model": [Pair(pair.seed, 0, pair.first, pair.first) for pair in small_study()["model 0"][:3]]})
-    assert {(each.difference, each.standard_error) for each in found.differences} == {(0, 0)}
-    assert np.isnan([(each.low, each.high, each.p_value) for each in found.differences]).all()
-    assert {each.verdict for each in found.differences} == {"undecided"}
+    assert {(each.difference, each.standard_error) for each in found} == {(0, 0)}
+    assert np.isnan([(each.low, each.high, each.p_value) for each in found]).all()
+    assert {each.verdict for each in found} == {"undecided"}
 
 
 def test_what_is_the_same_in_every_resample_of_a_few_photos_is_no_proof():
@@ -234,12 +233,12 @@ def test_what_is_the_same_in_every_resample_of_a_few_photos_is_no_proof():
     groups = np.array(["a", "a", "b", "b", "c", "c"])
     wrong, sound = (Predictions(names, groups, labels, scores, scores > 0.5) for scores in (1 - right, right))
     found = compared({"model": [Pair(seed, 0, wrong, sound) for seed in range(3)]})
-    assert {each.difference > 0.4 for each in found.differences} == {True}
-    assert {each.verdict for each in found.differences} == {"undecided"}
-    assert np.isnan([(each.low, each.high, each.p_value) for each in found.differences]).all()
+    assert {each.difference > 0.4 for each in found} == {True}
+    assert {each.verdict for each in found} == {"undecided"}
+    assert np.isnan([(each.low, each.high, each.p_value) for each in found]).all()
 
 
-def regrouped(groups_of: list[int]) -> Comparison:
+def regrouped(groups_of: list[int]) -> list[Difference]:
     """A study of one fold, its photos divided into groups of these sizes (shares of all)."""
     pairs = [pair for pair in small_study()["model 0"] if pair.fold == 0]
     photos = len(pairs[0].first.file_names)
@@ -251,7 +250,7 @@ def regrouped(groups_of: list[int]) -> Comparison:
 
 @pytest.mark.parametrize("groups_of", [[1], [1, 9], [1, 1, 30], [2, 4]])
 def test_fewer_than_about_two_equal_groups_of_photos_tell_nothing_of_others(groups_of):
-    found = regrouped(groups_of).frame().query("metric in ['macro_ap', 'macro_f1']")
+    found = comparison_frame(regrouped(groups_of)).query("metric in ['macro_ap', 'macro_f1']")
     assert found[["low", "high", "standard_error", "p_value", "p_adjusted", "seeds_needed"]].isna().all(axis=None)
     assert set(found["verdict"]) == {"undecided"}
     assert found["difference"].notna().all()
@@ -318,10 +317,10 @@ def test_each_arm_is_scored_on_its_own_labels():
 
 def test_with_one_seed_the_part_of_training_is_unknown():
     found = one(compared({"model": [pair for pair in small_study()["model 0"] if pair.seed == 0]}), "model")
-    assert np.isnan(found.training_variance)
+    assert np.isnan(found.spread.training)
     assert not found.training_known
     assert found.verdict == "undecided"
-    assert found.standard_error == pytest.approx(np.sqrt(found.photo_variance))
+    assert found.standard_error == pytest.approx(np.sqrt(found.spread.photos))
     assert not np.isnan(found.low)
     assert seeds_needed(found) is None
 
@@ -330,9 +329,9 @@ def test_a_model_with_one_seed_is_taken_to_vary_as_the_others_do():
     pairs = small_study(1)["model 0"]
     found = compared({"a": pairs, "b": [pair for pair in pairs if pair.seed == 0]})
     alone, together = one(found, "a"), one(found, ALL_MODELS)
-    of_one_seed = 3 * (alone.training_variance + alone.spread.interaction)
+    of_one_seed = 3 * (alone.spread.training + alone.spread.interaction)
     expected = (of_one_seed / 3 + of_one_seed) / 4
-    assert together.training_variance + together.spread.interaction == pytest.approx(expected)
+    assert together.spread.training + together.spread.interaction == pytest.approx(expected)
 
 
 def test_a_photo_tested_in_two_folds_is_drawn_once():
@@ -340,7 +339,7 @@ def test_a_photo_tested_in_two_folds_is_drawn_once():
     twice = pairs + [Pair(pair.seed, 1, pair.first, pair.second) for pair in pairs]
     once, doubled = (one(compared({"model": each}), "model") for each in (pairs, twice))
     assert (doubled.photos, doubled.groups, doubled.folds) == (once.photos, once.groups, 2)
-    assert doubled.photo_variance == pytest.approx(once.photo_variance)
+    assert doubled.spread.photos == pytest.approx(once.spread.photos)
 
 
 # What is refused
@@ -370,7 +369,7 @@ def test_predictions_must_fit_one_another():
 
 def test_comparisons_that_make_no_sense_are_refused():
     pairs = small_study()["model 0"]
-    for wrong, words in (({}, "no pair"), ({"a": []}, "one pair"), ({"a": [pairs[0], pairs[0]]}, "one only")):
+    for wrong, words in (({}, "no pair"), ({"a": []}, "one pair"), ({"a": [pairs[0], pairs[0]]}, "only one")):
         with pytest.raises(ValueError, match=words):
             compared(wrong)
     with pytest.raises(ValueError, match="as many columns"):
@@ -415,11 +414,11 @@ def test_verdicts(difference, p_value, verdict):
 def test_comparisons_made_together_are_corrected_together():
     apart = [compared({"model": small_study(seed)["model 0"]}) for seed in range(3)]
     together = correct_together(apart)
-    assert [[each.metric for each in comparison.differences] for comparison in together] == [
-        [each.metric for each in comparison.differences] for comparison in apart
+    assert [[each.metric for each in comparison] for comparison in together] == [
+        [each.metric for each in comparison] for comparison in apart
     ]
     for family in ("macro_ap", "macro_f1", "ap_"):
-        chosen = [each for comparison in together for each in comparison.differences if each.metric.startswith(family)]
+        chosen = [each for comparison in together for each in comparison if each.metric.startswith(family)]
         np.testing.assert_allclose([each.p_adjusted for each in chosen], holm([each.p_value for each in chosen]))
         assert {each.undecided for each in chosen} == {sum(each.verdict == "undecided" for each in chosen)}
 
@@ -461,7 +460,7 @@ def test_seeds_needed_are_the_first_that_decide_it():
 
 def test_seeds_of_other_folds_are_one_a_fold():
     pairs = [pair for pair in small_study()["model 0"] if pair.seed == pair.fold]
-    frame = compared({"model": pairs}).frame()
+    frame = comparison_frame(compared({"model": pairs}))
     assert (frame["seeds"] == 2).all()
     assert frame["training_known"].dtype == bool
     assert not frame["training_known"].any()
@@ -482,11 +481,11 @@ def test_what_is_decided_needs_no_further_seeds():
 
 def test_the_frame_has_a_row_for_each_model_and_metric():
     found = compared(small_study())
-    frame = found.frame()
+    frame = comparison_frame(found)
     assert tuple(frame.columns) == COLUMNS
     models, metrics = ["model 0", "model 1", ALL_MODELS], ["macro_ap", "macro_f1", "ap_metal", "ap_paper"]
     assert list(zip(frame["model"], frame["metric"], strict=True)) == [(m, k) for k in metrics for m in models]
-    for row, each in zip(frame.to_dict("records"), found.differences, strict=True):
+    for row, each in zip(frame.to_dict("records"), found, strict=True):
         assert (row["verdict"], row["training_known"]) == (each.verdict, True)
         assert (row["difference"], row["standard_error"]) == (each.difference, each.standard_error)
         assert row["seeds_needed"] == pytest.approx(seeds_needed(each) or float("nan"), nan_ok=True)

@@ -32,14 +32,13 @@ from wastelens.experiment import train_one as train_one_module
 from wastelens.experiment.fitting import Start
 from wastelens.steps import tune
 from wastelens.training.checkpoint import Progress
-from wastelens.tuning import report as tuning_report
-from wastelens.tuning import retraining, trial, trial_work, trial_workers
+from wastelens.tuning import results, trial_work, trial_workers
 from wastelens.tuning import space as tuning_space
 from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
 
 TINY = "train.network.widths=[4] train.fit.batch_size=16 train.bootstrap_resamples=100 pruner_first_epoch=1"
-OTHERS = ("optimizer", "fit", "loss", "balanced", "balance_target", "augment", "augment_policy", "augment_strength")
+OTHERS = ("optimizer", "fit", "loss", "balanced", "balance_target", "augmentation")
 ONLY_THE_SCHEDULE = " ".join(f"space.{key}=null" for key in (*OTHERS, "freeze", "network"))
 OPEN = "train.optimizer.kind=sgd train.optimizer.clip_norm=0"  # to steps of any length
 BATCHES = 4  # of 16 in an epoch: 56 balanced training rows
@@ -116,9 +115,9 @@ class Played:
 def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     """The higher the peak of the learning rate, the better; the defaults' is 0.002."""
     play = Played(lambda settings, epoch: min(settings.schedule.peak * 50, 1.0))
-    monkeypatch.setattr(trial, "ready_to_train", lambda settings, *_: Start(settings, None, {}, None))
-    monkeypatch.setattr(trial, "Fitting", play.fitting)
-    monkeypatch.setattr(trial, "forget_networks", lambda: None)
+    monkeypatch.setattr(trial_work, "ready_to_train", lambda settings, *_: Start(settings, None, {}, None))
+    monkeypatch.setattr(trial_work, "Fitting", play.fitting)
+    monkeypatch.setattr(trial_work, "forget_networks", lambda: None)
     return play
 
 
@@ -421,7 +420,7 @@ def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
     assert (stopped.tags["stopped"], len(stopped.first_values)) == ("timeout", 1)
     assert first.retrained is None
     until_epoch(monkeypatch, played, None)
-    monkeypatch.setattr(retraining, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
+    monkeypatch.setattr(trial_work, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
     done = SimpleNamespace(run=SimpleNamespace(id="retrained"), metrics={})
     second = tune.run(asked(prepared_folder, "timed", retrain="true"), tracker)
     assert [state for state, _ in states(tracker)] == ["COMPLETE", "PRUNED", "COMPLETE"]
@@ -478,7 +477,7 @@ def test_a_trial_that_was_interrupted_is_repeated(
     found = tune.run(asked(prepared_folder, study), tracker).found
     assert (found.progress.complete, found.progress.done) == (3, 3)
     (lost,) = (run for run in trials_of(tracker) if run.id in told)
-    reason = trial.INTERRUPTED if status == "KILLED" else LOST
+    reason = trial_work.INTERRUPTED if status == "KILLED" else LOST
     assert (lost.status, lost.tags["state"], lost.tags["error"]) == (status, "FAILED", reason)
     assert len(played.begun) == 4
     rows = table_of(tracker)
@@ -530,9 +529,7 @@ def test_fewer_trials_than_an_interrupted_search_started_with(
 def test_the_best_settings_of_each_search_have_their_own_file() -> None:
     plain = {"base on sample": "base-on-sample", "my study": "my-study", "2nd_try.b": "2nd_try.b"}
     alike = ["my-study", "my  study", "base-on-sample", "base on-sample", "base on été!", "base on été?"]
-    files = {
-        name: tuning_report.best_file(config("tune").model_copy(update={"study": name})) for name in [*plain, *alike]
-    }
+    files = {name: results.best_file(config("tune").model_copy(update={"study": name})) for name in [*plain, *alike]}
     assert {name: files[name] for name in plain} == {name: Path("data/tuned") / f"{plain[name]}.yaml" for name in plain}
     assert len(set(files.values())) == len(files)
     assert all(re.fullmatch(r"[\w.-]+", file.name) for file in files.values())

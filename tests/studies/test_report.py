@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from tests import factories
 
-from wastelens.evaluation.multiple_comparisons import holm, verdict_of
 from wastelens.evaluation.paired import ALL_MODELS
+from wastelens.evaluation.spread import holm, verdict_of
 from wastelens.studies import findings
 from wastelens.studies.contents import StudyContents
 from wastelens.studies.report import html, markdown, sentences, tables

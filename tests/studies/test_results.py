@@ -12,8 +12,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from wastelens.errors import RunError
-from wastelens.evaluation.multiple_comparisons import holm
 from wastelens.evaluation.paired import ALL_MODELS, Predictions
+from wastelens.evaluation.spread import holm
 from wastelens.studies.results import (
     FAILED,
     FINISHED,

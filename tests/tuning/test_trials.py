@@ -29,10 +29,9 @@ from wastelens.errors import ConfigError, SearchStoreError, WastelensError
 from wastelens.system.processes import name_of_this
 from wastelens.tuning import database
 from wastelens.tuning import trials as trials_module
-from wastelens.tuning.identity import search_name
 from wastelens.tuning.results import importances
 from wastelens.tuning.space import Space
-from wastelens.tuning.trials import ERROR, WORKER, TrialFailed, TrialStore
+from wastelens.tuning.trials import ERROR, WORKER, TrialFailed, TrialStore, search_name
 
 SPACE = {
     "schedule": {

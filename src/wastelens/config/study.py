@@ -37,12 +37,7 @@ MAPPING = "mapping"
 
 @dataclass(frozen=True)
 class Factor:
-    """A setting that a study varies.
-
-    Attributes:
-        name: as given by the user: ``augment``, ``labels``, ``loss``, ``mapping``, or a key of conf/train.yaml.
-        levels: its values as text; the others are compared with the first.
-    """
+    """A setting that a study varies, by the name that the user gave; its other levels are compared with the first."""
 
     name: str
     levels: tuple[str, ...]

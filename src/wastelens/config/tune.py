@@ -15,13 +15,8 @@ from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|)")
-SET_BY_TUNE = (
-    "dataset",
-    "data_folder",
-    "model",
-    "resume",
-)  # keys of conf/train.yaml that tune sets itself
-_KINDS = ({"values", "when"}, {"low", "high", "log", "step", "when"})
+SET_BY_TUNE = ("dataset", "data_folder", "model", "resume")  # keys of conf/train.yaml that tune sets itself
+_CHOICE, _RANGE = {"values", "when"}, {"low", "high", "log", "step", "when"}
 COMPLETE, PRUNED, FAILED, RUNNING = "COMPLETE", "PRUNED", "FAILED", "RUNNING"  # in the table and the tags of runs
 
 
@@ -112,7 +107,7 @@ def _parameters(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             raise ValueError(
                 f"{prefix}{name} is written with a dot; write {name.replace('.', ': {')}: ...{'}' * name.count('.')}"
             )
-        if isinstance(value, Mapping) and (not value or set(value) & (_KINDS[0] | _KINDS[1])):
+        if isinstance(value, Mapping) and (not value or set(value) & (_CHOICE | _RANGE)):
             yield f"{prefix}{key}", value
         elif isinstance(value, Mapping):
             yield from _parameters(value, f"{prefix}{key}.")
@@ -128,25 +123,21 @@ def taken_out(space: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in space.items():
         if value is None:
             yield f"{prefix}{key}"
-        elif isinstance(value, Mapping) and not set(value) & (_KINDS[0] | _KINDS[1]):
+        elif isinstance(value, Mapping) and not set(value) & (_CHOICE | _RANGE):
             yield from taken_out(value, f"{prefix}{key}.")
 
 
 def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
-    """Return one parameter of the space, checked.
-
-    Raises:
-        ValueError: it has neither values nor a range, or an invalid one.
-    """
-    known = sorted(_KINDS[0] | _KINDS[1])
+    """Return one parameter of the space; a ValueError says what is wrong with it."""
+    known = sorted(_CHOICE | _RANGE)
     if unknown := next((str(word) for word in said if word not in known), ""):
         hint = did_you_mean(unknown, known).strip() or f"there are: {', '.join(known)}"
         raise ValueError(f"{key} has the unknown key '{unknown}' ({hint[0].lower()}{hint[1:]})")
     given = {word: value for word, value in said.items() if value is not None}
     try:
-        if "values" in given and set(given) <= _KINDS[0]:
+        if "values" in given and set(given) <= _CHOICE:
             return ChoiceConfig.model_validate({"when": {}, **given})
-        if {"low", "high"} <= set(given) <= _KINDS[1]:
+        if {"low", "high"} <= set(given) <= _RANGE:
             return RangeConfig.model_validate({"when": {}, "log": False, "step": None, **given})
     except ValidationError as error:
         first = error.errors()[0]
@@ -159,11 +150,7 @@ def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
 
 
 def _seconds(duration: str) -> float | None:
-    """Return the seconds in ``"90s"``, ``"30min"``, ``"8h"`` or a plain number; None for ``"none"``.
-
-    Raises:
-        ValueError: it is not a duration.
-    """
+    """Return the seconds in ``"90s"``, ``"30min"``, ``"8h"`` or a plain number; None for ``"none"``."""
     if duration == "none":
         return None
     found = _DURATION.fullmatch(duration)

@@ -6,7 +6,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,17 @@ import pandas as pd
 from wastelens.evaluation.bootstrap import multiplicities
 from wastelens.evaluation.metrics import checked_labels, checked_probabilities, mean_of_defined
 from wastelens.evaluation.metrics import per_material_average_precision as average_precisions
-from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, ChangeVerdict, holm, verdict_of
-from wastelens.evaluation.spread import ModelPart, Spread, model_part, spread_of, student
+from wastelens.evaluation.spread import (
+    SIGNIFICANCE,
+    ChangeVerdict,
+    ModelPart,
+    Spread,
+    holm,
+    model_part,
+    spread_of,
+    student,
+    verdict_of,
+)
 from wastelens.system.arrays import BoolArray, FloatArray, IntArray
 
 ALL_MODELS = "all models"
@@ -138,19 +146,9 @@ class Difference:
         return self.spread.degrees
 
     @property
-    def photo_variance(self) -> float:
-        """Variance of the difference due to other photos."""
-        return self.spread.photos
-
-    @property
-    def training_variance(self) -> float:
-        """Variance due to other seeds beyond that; NaN with one seed per fold, where it is unknown."""
-        return self.spread.training
-
-    @property
     def training_known(self) -> bool:
         """Whether any fold has two seeds, so that the effect of other seeds is known."""
-        return not math.isnan(self.training_variance)
+        return not math.isnan(self.spread.training)
 
     @property
     def verdict(self) -> ChangeVerdict:
@@ -162,17 +160,6 @@ class Difference:
         if not self.training_known:
             return "undecided"
         return verdict_of(self.difference, self.p_adjusted)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All differences of a change: models (and all together) x metrics."""
-
-    differences: list[Difference]
-
-    def frame(self) -> pd.DataFrame:
-        """Return a row per difference; ``seeds_needed`` is NaN where no number of seeds would decide it."""
-        return pd.DataFrame([_row(one) for one in self.differences], columns=list(COLUMNS))
 
 
 COLUMNS = (
@@ -198,12 +185,14 @@ COLUMNS = (
 )
 
 
-def _row(difference: Difference) -> list[Any]:
-    needed = seeds_needed(difference)
-    return [
-        (float("nan") if needed is None else float(needed)) if name == "seeds_needed" else getattr(difference, name)
-        for name in COLUMNS
+def comparison_frame(differences: Sequence[Difference]) -> pd.DataFrame:
+    """Return a row per difference; ``seeds_needed`` is NaN where no number of seeds would decide it."""
+    rows = [
+        {name: getattr(one, name) for name in COLUMNS if name != "seeds_needed"}
+        | {"seeds_needed": float(seeds_needed(one) or math.nan)}
+        for one in differences
     ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def seeds_needed(difference: Difference) -> int | None:
@@ -231,7 +220,7 @@ def _decided_by(difference: Difference, seeds: int) -> bool:
 
 def compare(
     pairs: Mapping[str, Sequence[Pair]], materials: Sequence[str], rng: np.random.Generator, resamples: int = 1000
-) -> Comparison:
+) -> list[Difference]:
     """Compare the second runs with the first: for each model and, if there are several, for all together.
 
     The difference is T, the mean over folds of the mean over seeds. Two things could have changed it:
@@ -284,7 +273,7 @@ def compare(
         for column, metric in enumerate(metrics)
         for model, models in studied.items()
     ]
-    return correct_together([Comparison(differences)])[0]
+    return correct_together([differences])[0]
 
 
 def _check(pairs: Mapping[str, Sequence[Pair]], materials: int) -> None:
@@ -298,14 +287,14 @@ def _check(pairs: Mapping[str, Sequence[Pair]], materials: int) -> None:
         raise ValueError("there is no pair to compare")
 
 
-def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def correct_together(comparisons: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
     """Return the comparisons with p values corrected for all of them together (Holm 1979).
 
     There are three families, each over all models and comparisons: macro AP, macro F1, and the average precisions of
     materials. :func:`compare` corrects within one comparison; where a study makes several (augmentation with 10 % of
     the labels, with 25 %, …), correct them together.
     """
-    everything = [one for comparison in comparisons for one in comparison.differences]
+    everything = [one for comparison in comparisons for one in comparison]
     families = np.array([AP if one.metric.startswith(AP) else one.metric for one in everything], dtype=str)
     p_values = np.array([one.p_value for one in everything], dtype=np.float64)
     corrected = list(everything)
@@ -316,7 +305,7 @@ def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
         for row, p_value in zip(rows.tolist(), adjusted.tolist(), strict=True):
             corrected[row] = replace(everything[row], p_adjusted=p_value, undecided=undecided)
     rest = iter(corrected)
-    return [Comparison([next(rest) for _ in comparison.differences]) for comparison in comparisons]
+    return [[next(rest) for _ in comparison] for comparison in comparisons]
 
 
 @dataclass(frozen=True)
@@ -335,22 +324,14 @@ class _Scored:
     def part(self, column: int) -> ModelPart | None:
         """Return this model's contribution to the difference in one metric; None where no pair has a value."""
         rows = self.defined(column)
+        if not rows:
+            return None
         folds = np.array([self.pairs[row].fold for row in rows], dtype=np.int64)
-        return (
-            model_part(self.arms[column][:, rows], self.resampled[column][:, rows], self.drawn[:, rows], folds)
-            if rows
-            else None
-        )
+        return model_part(self.arms[column][:, rows], self.resampled[column][:, rows], self.drawn[:, rows], folds)
 
 
 def _scored(pairs: Sequence[Pair], names: npt.NDArray[np.str_], drawn: npt.NDArray[np.int32]) -> _Scored:
-    """Score a model's pairs.
-
-    Args:
-        pairs: of the model.
-        names: all groups, sorted, (G,).
-        drawn: how often each group counts, (1 + resamples, G): first once each, then in each resample.
-    """
+    """Score a model's pairs; drawn: how often each of the G names of groups counts, (1 + resamples, G), first once."""
     weights = [drawn[:, np.searchsorted(names, pair.first.groups)] for pair in pairs]
     arms = np.array(
         [
@@ -376,13 +357,9 @@ def _metrics(run: Predictions, weights: npt.NDArray[np.int32]) -> FloatArray:
 
 def _group_sizes(pairs: Sequence[Pair]) -> IntArray:
     """Count the distinct photos per group, then those that show each material: (1 + m, groups)."""
-    files, groups, shown = (
-        np.concatenate(parts)
-        for parts in zip(
-            *((pair.first.file_names, pair.first.groups, pair.first.labels | pair.second.labels) for pair in pairs),
-            strict=True,
-        )
-    )
+    files = np.concatenate([pair.first.file_names for pair in pairs])
+    groups = np.concatenate([pair.first.groups for pair in pairs])
+    shown = np.concatenate([pair.first.labels | pair.second.labels for pair in pairs])
     _, first_row, photo = np.unique(files, return_index=True, return_inverse=True)
     table = np.ones((len(first_row), 1 + shown.shape[1]), dtype=np.int64)
     table[:, 1:] = 0

@@ -1,16 +1,21 @@
-"""Variance of a difference between trained models: how other test photos and other seeds would change it."""
+"""Variance of a difference between trained models, and what follows: its interval, p value and verdict."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from wastelens.evaluation.metrics import mean_of_defined
 from wastelens.system.arrays import BoolArray, FloatArray, IntArray
+
+ChangeVerdict = Literal["helps", "hurts", "undecided"]
+SIGNIFICANCE = 0.05
 
 # Two groups of 22 and 14 photos count as 1.9 equal ones. With fewer, the interval reaches beyond ±1 (simulated), and
 # Student's t with so few degrees of freedom exceeds any difference.
@@ -89,11 +94,6 @@ class ModelPart:
     training_degrees: int
     seeds: IntArray
 
-    @property
-    def left_in_mean(self) -> float:
-        """The share of one training's variance that remains in the mean over folds of the mean over seeds."""
-        return float((1 / self.seeds).mean() / len(self.seeds))
-
 
 def model_part(arms: FloatArray, draws: FloatArray, drawn: FloatArray, fold_of: IntArray) -> ModelPart:
     """Compute the contribution of one model to the difference in one metric.
@@ -157,8 +157,13 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: IntArray) -> Spread:
     groups = float(sizes.sum() ** 2 / (sizes**2).sum())
     known = groups >= _FEWEST_GROUPS and len(drawn) > 1
     correction = (groups / (groups - 1)) ** 2 if known else 1.0
-    weights = np.array([part.left_in_mean for part in parts]) / len(parts) ** 2
-    between_seeds, by_photos = weights @ _filled(np.array([[part.between_seeds, part.interaction] for part in parts]))
+    # The share of one training's variance that remains in the mean over folds of the mean over seeds.
+    left = np.array([(1 / part.seeds).mean() / len(part.seeds) for part in parts])
+    components = np.array([[part.between_seeds, part.interaction] for part in parts])
+    unknown = np.isnan(components[:, 0])
+    if not unknown.all():
+        components[unknown] = components[~unknown].mean(axis=0)
+    between_seeds, by_photos = (left / len(parts) ** 2) @ components
     interaction = max(correction * float(by_photos), 0.0)
     training = float(between_seeds) - interaction
     return Spread(
@@ -169,14 +174,6 @@ def spread_of(parts: Sequence[ModelPart], group_sizes: IntArray) -> Spread:
         training_degrees=sum(part.training_degrees for part in parts),
         cells=sum(len(part.seeds) for part in parts),
     )
-
-
-def _filled(components: FloatArray) -> FloatArray:
-    """Replace unknown rows of (models, 2), variance between seeds and its part due to photos, by the others' mean."""
-    unknown = np.isnan(components[:, 0])
-    if not unknown.all():
-        components[unknown] = components[~unknown].mean(axis=0)
-    return components
 
 
 def student(difference: float, spread: Spread) -> tuple[float, float, float]:
@@ -191,3 +188,30 @@ def student(difference: float, spread: Spread) -> tuple[float, float, float]:
     margin = error * float(special.stdtrit(spread.degrees, 0.975))
     p_value = float(2 * special.stdtr(spread.degrees, -abs(difference) / error))
     return max(difference - margin, -1.0), min(difference + margin, 1.0), p_value
+
+
+def holm(p_values: npt.ArrayLike) -> FloatArray:
+    """Return p values adjusted for their number, (k,) → (k,), so that any false finding stays unlikely (Holm 1979).
+
+    The i-th smallest of k becomes max over j ≤ i of (k - j + 1)·pⱼ, at most 1 (Scand. J. Statist. 6, 65-70).
+    It is valid for any dependence between the comparisons. NaN (no test) stays NaN and does not count.
+
+    Raises:
+        ValueError: values outside [0, 1], or not one-dimensional.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    if values.ndim != 1 or (values < 0).any() or (values > 1).any():
+        raise ValueError("p values must be one-dimensional and in [0, 1]")
+    answer = np.full(values.shape, np.nan)
+    made = np.flatnonzero(~np.isnan(values))
+    order = made[np.argsort(values[made], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    answer[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
+    return answer
+
+
+def verdict_of(difference: float, p_adjusted: float) -> ChangeVerdict:
+    """Return helps or hurts where the adjusted p value is below 0.05; undecided otherwise, and where it is NaN."""
+    if math.isnan(p_adjusted) or p_adjusted >= SIGNIFICANCE:
+        return "undecided"
+    return "helps" if difference > 0 else "hurts"

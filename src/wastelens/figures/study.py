@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,9 @@ _ARM_COLOURS = 6
 
 @dataclass(frozen=True)
 class ForestLine:
-    """A difference with its interval.
+    """A difference with its interval, NaN where unknown.
 
     Attributes:
-        name: the model, and the stratum where there are several.
-        difference: NaN where unknown.
-        low, high: ends of the interval; NaN where there is none.
-        verdict: helps, hurts or undecided.
         numbers: the difference, its interval, the verdict and p as text.
         pooled: whether it covers all models.
     """
@@ -64,11 +60,7 @@ class ForestLine:
 
 
 def forest_reach(differences: FloatArray) -> float:
-    """Return how far a forest plot's axis reaches on either side of zero.
-
-    Args:
-        differences: difference, low and high of each line, (n, 3); NaN where unknown.
-    """
+    """Return how far a forest plot's axis reaches beside zero; differences with low and high: (n, 3), may be NaN."""
     sizes = np.abs(differences[np.isfinite(differences[:, 0])])
     if not sizes.size:
         return 0.01
@@ -81,7 +73,7 @@ def forest(name: str, lines: Sequence[ForestLine], sides: tuple[str, str], reach
     """Draw a forest plot.
 
     Args:
-        name: of the figure; begins the ids of its marks.
+        name: begins the ids of its marks.
         lines: from top to bottom.
         sides: the arms that are better left and right of zero.
         reach: of the axis on either side of zero; an interval beyond it ends in an arrowhead.
@@ -137,11 +129,13 @@ def lines_with_bands(
     Args:
         title: of the figure.
         labels: of the x and y axes.
-        cells: columns ``arm``, `x`, and `columns`.
-        x: name of the column on the x axis.
-        columns: names of the columns to draw.
+        cells: with the columns ``arm``, `x`, and `columns`.
+        x: the column on the x axis.
+        columns: to draw.
         arms: value in ``arm`` → name in the legend; their order gives the colours.
     """
+    from matplotlib.lines import Line2D
+
     drawn = [
         (COLOURS[f"a{place % _ARM_COLOURS}"], column, bands)
         for column in columns
@@ -160,7 +154,12 @@ def lines_with_bands(
     axes.yaxis.set_major_locator(_round_ticks(5))
     axes.grid(axis="y", color=COLOURS["grid"], linewidth=1)
     keep_sides(axes, ["bottom"])
-    _draw_legend(figure, [name for _, name in arms])
+    handles = [
+        Line2D([], [], color=COLOURS[f"a{place % _ARM_COLOURS}"], linewidth=3, label=shortened(name, 60))
+        for place, (_, name) in enumerate(arms)
+    ]
+    place_below = {"loc": "lower left", "frameon": False, "borderpad": 0, "labelspacing": 0.2}
+    figure.legend(handles=handles, fontsize=_TEXT, labelcolor=COLOURS["ink"], **place_below)
     return figure
 
 
@@ -183,21 +182,6 @@ def _draw_line(axes: Axes, bands: pd.DataFrame, colour: str, *, dashed: bool) ->
         axes.fill_between(at, bands["min"].to_numpy(), bands["max"].to_numpy(), color=colour, alpha=0.16, linewidth=0)
 
 
-def _draw_legend(figure: Figure, names: Sequence[str]) -> None:
-    """Write the arms below the axes, one per row."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=COLOURS[f"a{place % _ARM_COLOURS}"], linewidth=3, label=shortened(name, 60))
-        for place, name in enumerate(names)
-    ]
-    legend = figure.legend(
-        handles=handles, loc="lower left", frameon=False, fontsize=_TEXT, borderpad=0, labelspacing=0.2
-    )
-    for text in legend.get_texts():
-        text.set_color(COLOURS["ink"])
-
-
 def svg(figure: Figure) -> str:
     """Return a figure as an ``<svg>`` element: text stays text, colours are the CSS variables of `COLOURS`."""
     from matplotlib import rc_context
@@ -212,12 +196,8 @@ def svg(figure: Figure) -> str:
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     drawn = file.getvalue().partition("<svg")[2]
     drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", f"<svg{drawn}", flags=re.DOTALL)
-    names = {colour: name for name, colour in COLOURS.items()}
-    return re.sub(r"(?<=: )#[0-9a-f]{6}(?=[;\"])", lambda found: _variable(names, found[0]), drawn)
-
-
-def _variable(names: Mapping[str, str], colour: str) -> str:
-    return f"var(--{names[colour]})" if colour in names else colour
+    names = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
+    return re.sub(r"(?<=: )#[0-9a-f]{6}(?=[;\"])", lambda found: names.get(found[0], found[0]), drawn)
 
 
 def _blank(height: int, margins: tuple[int, int, int, int]) -> tuple[Figure, Axes]:

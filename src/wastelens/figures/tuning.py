@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from wastelens.config.base import as_text
-from wastelens.config.tune import COMPLETE, FAILED, PRUNED, ChoiceConfig, ParameterConfig
+from wastelens.config.tune import COMPLETE, FAILED, PRUNED, ChoiceConfig, ParameterConfig, RangeConfig
 from wastelens.figures.style import SMALL_PT, TEXT_PT, blank_figure, keep_sides, name_rows, shortened, write_title
 from wastelens.system.arrays import FloatArray
 
@@ -42,18 +42,15 @@ def optimisation_history(table: pd.DataFrame) -> Figure:
         part = scored[(scored["state"] == state) & ~scored["defaults"]]
         label = state.lower() if len(part) else None
         axes.scatter(part["trial"], part["val_macro_ap"], c=_colours(part), marker=marker, s=34, label=label)
-    defaults = scored[scored["defaults"]]
-    axes.scatter(
-        defaults["trial"], defaults["val_macro_ap"], c=_ORANGE, marker="D", s=44, label="the defaults", zorder=4
-    )
+    tried = scored[scored["defaults"]]
+    axes.scatter(tried["trial"], tried["val_macro_ap"], c=_ORANGE, marker="D", s=44, label="the defaults", zorder=4)
     best = scored["val_macro_ap"].where(scored["state"] == COMPLETE).cummax().ffill()
     axes.step(scored["trial"], best, where="post", color=_BLUE, label="best so far")
     failed = table[table["state"] == FAILED]
     bottom = axes.get_ylim()[0]
     label = "failed" if len(failed) else None
-    axes.scatter(
-        failed["trial"], np.full(len(failed), bottom), c=_GREY, marker="x", label=label, clip_on=False, zorder=4
-    )
+    heights = np.full(len(failed), bottom)
+    axes.scatter(failed["trial"], heights, c=_GREY, marker="x", label=label, clip_on=False, zorder=4)
     axes.set_ylim(bottom=bottom)
     axes.set_xlim(-0.5, table["trial"].max() + 0.5)
     axes.set_xlabel("trial", fontsize=TEXT_PT)
@@ -175,32 +172,20 @@ def _colours(trials: pd.DataFrame) -> list[str]:
 
 def _write_beside(axes: Axes, position: float, share: float, text: str) -> None:
     """Write a value to the right of its axis, on white, as lines meet there."""
-    axes.text(
-        position + 0.04,
-        share,
-        text,
-        fontsize=SMALL_PT,
-        va="center",
-        parse_math=False,
-        zorder=5,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
-    )
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+    axes.text(position + 0.04, share, text, fontsize=SMALL_PT, va="center", parse_math=False, zorder=5, bbox=box)
 
 
 class _Scale:
     """The positions of a parameter's values on an axis: numbers by size, others evenly in the order of the space."""
 
     def __init__(self, texts: pd.Series[str], parameter: ParameterConfig) -> None:
-        self._number = not isinstance(parameter, ChoiceConfig)
-        self._log = not isinstance(parameter, ChoiceConfig) and parameter.log
-        tried = set(texts)
-        values = parameter.values if isinstance(parameter, ChoiceConfig) else ()
-        self._names = [text for text in dict.fromkeys(map(as_text, values)) if text in tried]
-        if self._number:
-            positions = self.positions(texts)
-            self._low, self._high = float(positions.min()), float(positions.max())
-        else:
-            self._low, self._high = 0.0, float(len(self._names) - 1)
+        self._number = isinstance(parameter, RangeConfig)
+        self._log = isinstance(parameter, RangeConfig) and parameter.log
+        values = map(as_text, parameter.values) if isinstance(parameter, ChoiceConfig) else ()
+        self._names = [text for text in dict.fromkeys(values) if text in set(texts)]
+        positions = self.positions(texts) if self._number else np.array([0.0, len(self._names) - 1])
+        self._low, self._high = float(positions.min()), float(positions.max())
 
     def positions(self, texts: pd.Series[str]) -> FloatArray:
         """Return the positions of values on the axis."""
@@ -220,14 +205,11 @@ class _Scale:
 
     def labels(self) -> list[tuple[float, str]]:
         """Return the labels of the axis: share and text."""
-        if self._number:
-            ends = [self._low, self._high] if self._high > self._low else [self._low]
-            return [(number if len(ends) > 1 else 0.5, self._text(end)) for number, end in enumerate(ends)]
-        width = max(len(self._names) - 1, 1)
-        return [
-            (number / width if len(self._names) > 1 else 0.5, shortened(name, _LETTERS))
-            for number, name in enumerate(self._names)
-        ]
+        ends = sorted({self._low, self._high})
+        texts = map(self._text, ends) if self._number else (shortened(name, _LETTERS) for name in self._names)
+        count = len(ends) if self._number else len(self._names)
+        shares = np.linspace(0, 1, count).tolist() if count > 1 else [0.5]
+        return list(zip(shares, texts, strict=True))
 
     def _text(self, position: float) -> str:
         return f"{10**position if self._log else position:.3g}"

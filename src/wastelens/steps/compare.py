@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from wastelens.config.study import CompareConfig
 from wastelens.errors import ConfigError
-from wastelens.studies.compared_runs import (
-    check_same_dataset,
-    comparison_contents,
-    differing_settings,
-    finished_run,
-    name_arms,
-    newest,
-    notes_on_pairs,
-    notes_on_settings,
-    results_in_places,
-    seeds_of_partners,
-    sorted_into_arms,
-)
+from wastelens.studies.compared_runs import comparison_contents, finished_run
 from wastelens.studies.contents import StudyContents
 from wastelens.studies.report import log_report, say_report
 from wastelens.tracking.tracker import Tracker
@@ -33,19 +21,11 @@ def run(config: CompareConfig, tracker: Tracker) -> StudyContents:
     if len(config.run_ids) < 2:
         raise ConfigError("compare needs two runs or more: run_ids=RUN_ID,RUN_ID")
     runs = [finished_run(tracker, run_id) for run_id in config.run_ids]
-    check_same_dataset(runs)
-    kept, left_out = newest(runs, tracker)
-    arms = sorted_into_arms(kept)
-    differing = differing_settings(arms)
-    factor, names = name_arms(arms, differing)
-    partners = seeds_of_partners(dict(zip(names, arms, strict=True)))
-    notes = [*notes_on_settings(arms, differing), *left_out, *notes_on_pairs(arms, partners)]
-    results = results_in_places(factor, names, arms, partners)
-    contents = comparison_contents(config, runs, factor, names, results, notes)
+    contents = comparison_contents(config, runs, tracker)
     with tracker.start(f"compare {len(runs)} runs") as tracked:
         tracked.log_parameters({"run_ids": ",".join(config.run_ids), "seed": config.seed})
         tags = {"step": "compare", "dataset": runs[0].about["dataset"]}
-        tracked.set_tags({**tags, "dataset_digest": runs[0].about["dataset_digest"], "compares": factor})
+        tracked.set_tags({**tags, "dataset_digest": runs[0].about["dataset_digest"], "compares": contents.factor})
         log_report(tracked, contents)
     say_report(contents, tracked.id, tracker)
     return contents

@@ -10,14 +10,11 @@ from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import RunError
 from wastelens.experiment.train_one import check_weights
 from wastelens.tracking.tracker import StoredRun, Tracker
-from wastelens.tuning.identity import search_name
-from wastelens.tuning.report import log_report, log_settings, say_plan, say_report
-from wastelens.tuning.results import SearchResults, search_results, why_none
-from wastelens.tuning.retraining import retrain_best
+from wastelens.tuning import results
 from wastelens.tuning.space import Space
-from wastelens.tuning.trial_work import Clock, do_trials, end_lost_runs
+from wastelens.tuning.trial_work import Clock, do_trials, end_lost_runs, retrain_best
 from wastelens.tuning.trial_workers import work_in_processes
-from wastelens.tuning.trials import TrialStore
+from wastelens.tuning.trials import TrialStore, search_name
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Tuned:
     """The outcome of ``tune``: the run of the search, its results, and the run of the best settings, if retrained."""
 
     run_id: str
-    found: SearchResults
+    found: results.SearchResults
     retrained: StoredRun | None
 
 
@@ -43,21 +40,21 @@ def run(config: TuneConfig, tracker: Tracker) -> Tuned:
     dataset.learning(space.defaults.fold)  # an invalid fold is refused here, not by every trial
     check_weights([(config.model, space.defaults)], 'In tune: set="train.weights=none train.freeze=0"')
     store = TrialStore(config, space, dataset.digest)
-    say_plan(config, space, store)
+    results.say_plan(config, space, store)
     shared_run = tracker.start_shared(f"tune {search_name(config)}", f"tune {store.id}")
     # Otherwise MLflow would retry an unreachable server for minutes at every epoch.
     with tracker.giving_up_soon(), shared_run as shared:
-        log_settings(shared, config, dataset, space)
+        results.log_settings(shared, config, dataset, space)
         clock = Clock(config.timeout_s)
         if config.workers == 1:
             do_trials(space, store, dataset, tracker, shared.id, clock)
         else:
             work_in_processes(config, store, shared.id, clock)
         end_lost_runs(store, tracker)
-        found = search_results(store, space)
+        found = results.search_results(store, space)
         if found is None:
-            raise RunError(f"No trial of '{search_name(config)}' was complete. {why_none(store)}")
-        log_report(shared, found, store, space, config, tracker)
+            raise RunError(f"No trial of '{search_name(config)}' was complete. {results.why_none(store)}")
+        results.log_report(shared, found, store, space, config, tracker)
         retrained = retrain_best(config, space, found, dataset, tracker, shared) if config.retrain else None
-    say_report(shared.id, found, retrained, config, tracker)
+    results.say_report(shared.id, found, retrained, config, tracker)
     return Tuned(shared.id, found, retrained)

@@ -63,56 +63,44 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
         BalanceError: too few labels to balance.
     """
     base = next(iter(datasets.values()))
-    folds = folds_of(config, base)
+    folds = _folds_of(config, base)
     grid = [
-        (model, levels, datasets.get(levels.get(MAPPING, ""), base))
+        (model, levels, dataset, _settings(config, model, levels, dataset))
         for model, levels in product(config.models, _levels(config.parsed_factors))
+        for dataset in [datasets.get(levels.get(MAPPING, ""), base)]
     ]
-    resolved = [(*one, _settings(config, *one)) for one in grid]
     seeds = range(config.seed, config.seed + config.seeds)
     # Balancing is slow: do it once for each kind of training rows.
-    kinds = {_rows_of(dataset, settings): (dataset, settings) for _, _, dataset, settings in resolved}
+    kinds = {_rows_of(dataset, settings): (dataset, settings) for _, _, dataset, settings in grid}
     for dataset, settings in kinds.values():
         _check_balance(dataset, settings, folds, seeds)
     # Over all folds, chosen or not, and for the first seed: a study that is extended keeps its budget.
     alike = range(1, int(base.manifest["split"]["folds"]) + 1) if max(folds) else [0]
-    steps = max(_longest_pass(dataset, settings, alike, config.seed) for dataset, settings in kinds.values())
-    cells = [
-        _cell(model, levels, dataset, _with_budget(settings, steps, seed, fold))
-        for seed, fold, (model, levels, dataset, settings) in product(seeds, folds, resolved)
-    ]
-    _check_distinct(cells)
-    return cells
-
-
-def _cell(model: str, levels: Mapping[str, str], dataset: PreparedDataset, config: TrainConfig) -> Cell:
-    encoder = configuration_key(config.pretraining(), dataset) if config.pretrained == "auto" else ""
-    place = Place(Path(model).stem, levels, config.seed, config.fold)
-    return Cell(place, config, configuration_key(config, dataset), encoder)
-
-
-def _check_distinct(cells: Sequence[Cell]) -> None:
-    """Refuse a training compared with itself: it would count as one more comparison to correct for.
-
-    Raises:
-        ConfigError: two cells are the same training.
-    """
-    seen: dict[tuple[str, str], Cell] = {}
-    for cell in cells:
-        twin = seen.setdefault((cell.place.stratum, cell.key), cell)
-        if twin is not cell and twin.place.model == cell.place.model:
+    steps = max(
+        math.ceil(_rows(dataset, settings, fold, config.seed) / settings.fit.batch_size)
+        for (dataset, settings), fold in product(kinds.values(), alike)
+    )
+    cells: dict[tuple[str, str, str], Cell] = {}
+    for seed, fold, (model, levels, dataset, settings) in product(seeds, folds, grid):
+        cell = cell_of(Place(Path(model).stem, levels, seed, fold), _with_budget(settings, steps, seed, fold), dataset)
+        # Compared with itself, a training would count as one more comparison to correct for.
+        twin = cells.setdefault((cell.place.model, cell.place.stratum, cell.key), cell)
+        if twin is not cell:
             raise ConfigError(
                 f"'{twin.place.label}' and '{cell.place.label}' are the same training, so there is nothing to "
                 "compare. Remove a level, or set what it depends on in train."
             )
+    return list(cells.values())
 
 
-def folds_of(config: StudyConfig, dataset: PreparedDataset) -> list[int]:
-    """Return the folds to train on: those requested, all that were prepared, or the one split (0).
+def cell_of(place: Place, config: TrainConfig, dataset: PreparedDataset) -> Cell:
+    """Return the cell of a training with these settings."""
+    encoder = configuration_key(config.pretraining(), dataset) if config.pretrained == "auto" else ""
+    return Cell(place, config, configuration_key(config, dataset), encoder)
 
-    Raises:
-        ConfigError: the dataset was not prepared with one of them.
-    """
+
+def _folds_of(config: StudyConfig, dataset: PreparedDataset) -> list[int]:
+    """Return the folds to train on: those requested, all that were prepared, or the one split (0)."""
     prepared = int(dataset.manifest["split"]["folds"])
     if config.folds == "auto":
         return list(range(1, prepared + 1)) or [0]
@@ -141,16 +129,15 @@ def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], datase
     if MAPPING in levels:
         layers.append((f"the factor {MAPPING}", {"dataset": str(dataset.folder)}))
     # A factor that is a kind goes over the settings of single kinds, which have no effect under the others.
-    factors = sorted((name for name in levels if name != MAPPING), key=_is_kind)
+    factors = sorted(
+        (name for name in levels if name != MAPPING),
+        key=lambda name: name == AUGMENT or key_of(name).endswith(".kind"),
+    )
     layers += [(f"the factor {name}", setting(key_of(name), levels[name], f"the factor {name}")) for name in factors]
     try:
         return train_config_of(layers)
     except ConfigError as error:
         raise ConfigError(f"{model} {levels_text(levels)}: {error}") from None
-
-
-def _is_kind(factor: str) -> bool:
-    return factor == AUGMENT or key_of(factor).endswith(".kind")
 
 
 def check_factors(factors: Sequence[Factor]) -> None:
@@ -169,35 +156,16 @@ def check_factors(factors: Sequence[Factor]) -> None:
             )
 
 
-def _rows_of(dataset: PreparedDataset, settings: TrainConfig) -> tuple[object, ...]:
+def _rows_of(dataset: PreparedDataset, config: TrainConfig) -> tuple[object, ...]:
     """Return what determines, besides seed and fold, which rows a training learns from and in how many steps."""
-    return (
-        dataset.digest,
-        settings.balanced,
-        settings.balance_target,
-        settings.labels_percent,
-        settings.fit.batch_size,
-    )
+    return dataset.digest, config.balanced, config.balance_target, config.labels_percent, config.fit.batch_size
 
 
 def _check_balance(dataset: PreparedDataset, settings: TrainConfig, folds: Sequence[int], seeds: Sequence[int]) -> None:
-    """Refuse a share of the labels that cannot be balanced before hours of training; each seed draws its own share.
-
-    Raises:
-        BalanceError: too few labels to balance.
-    """
+    """Refuse a share of the labels that cannot be balanced before hours of training; each seed draws its own share."""
     if settings.balanced and (settings.labels_percent < 100 or settings.balance_target != "auto"):
         for seed, fold in product(seeds if settings.labels_percent < 100 else seeds[:1], folds):
             _rows(dataset, settings, fold, seed)
-
-
-def _longest_pass(dataset: PreparedDataset, settings: TrainConfig, folds: Sequence[int], seed: int) -> int:
-    """Return the steps of a pass over the training rows, in the fold that has most of them.
-
-    Raises:
-        BalanceError: too few labels to balance.
-    """
-    return math.ceil(max(_rows(dataset, settings, fold, seed) for fold in folds) / settings.fit.batch_size)
 
 
 def _rows(dataset: PreparedDataset, settings: TrainConfig, fold: int, seed: int) -> int:
@@ -231,10 +199,7 @@ def settings_in_effect(config: Mapping[str, Any]) -> dict[str, str]:
     """
     settings = flatten({key: value for key, value in config.items() if key not in _NO_SETTINGS})
     unused = tuple(
-        beginning
-        for (key, value), beginnings in _UNUSED_WHERE.items()
-        if settings.get(key) == value
-        for beginning in beginnings
+        prefix for (key, value), prefixes in _UNUSED_WHERE.items() if settings.get(key) == value for prefix in prefixes
     )
     return short_keys({key: value for key, value in settings.items() if not key.startswith(unused)})
 

@@ -13,7 +13,7 @@ from wastelens.experiment.finished_runs import about_run
 from wastelens.studies.cells import settings_in_effect
 from wastelens.studies.contents import StudyContents, notes_on_code
 from wastelens.studies.findings import SEVERAL
-from wastelens.studies.results import Place, Result, cells_frame, comparisons_frame, curves_frame, result_of
+from wastelens.studies.results import Place, cells_frame, comparisons_frame, curves_frame, result_of
 from wastelens.system.next_command import next_command
 from wastelens.tracking.tracker import StoredRun, Tracker
 
@@ -30,32 +30,17 @@ _PAIRED_BY_ORDER = "The runs of a fold are paired in order, not by seed: their s
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run to compare.
-
-    Attributes:
-        stored: the run in the store.
-        about: what it wrote about itself.
-        settings: dotted key → text.
-    """
+    """A run to compare: as stored, what it wrote about itself, and its settings, dotted key → text."""
 
     stored: StoredRun
     about: Mapping[str, Any]
     settings: Mapping[str, str]
+    id: str
+    seed: int
+    fold: int
 
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self.stored.run.id
 
-    @property
-    def fold(self) -> int:
-        """The fold that it was trained on."""
-        return int(self.about["config"]["fold"])
-
-    @property
-    def seed(self) -> int:
-        """The seed of its training."""
-        return int(self.about["config"]["seed"])
+Arms = Sequence[Sequence[ComparedRun]]
 
 
 def finished_run(tracker: Tracker, run_id: str) -> ComparedRun:
@@ -70,15 +55,14 @@ def finished_run(tracker: Tracker, run_id: str) -> ComparedRun:
         raise RunError(f"Run {run_id} is not a run of train, so it has no predictions to compare. Leave it out.")
     if stored.status != "FINISHED":
         raise RunError(f"Run {run_id} is not finished ({stored.status}). Wait, resume it, or leave it out.")
-    return ComparedRun(stored, about, _settings(about["config"], tracker))
+    config = about["config"]
+    return ComparedRun(stored, about, _settings(config, tracker), run_id, int(config["seed"]), int(config["fold"]))
 
 
 def _settings(config: Mapping[str, Any], tracker: Tracker) -> dict[str, str]:
     """Return the settings that define an arm, as text; settings without effect do not count.
 
-    An encoder counts by its settings, not by the run that made it: each seed starts from its own encoder. They are
-    in the training's own settings where it pretrained by itself, and in those of the run named by ``pretrained``
-    otherwise.
+    An encoder counts by its settings, not by the run that made it: each seed starts from its own encoder.
     """
     pretrained = config.get("pretrained", "none")
     encoder = config if pretrained == "auto" else _encoder(tracker, pretrained) if pretrained != "none" else {}
@@ -105,12 +89,54 @@ def _encoder(tracker: Tracker, run_id: str) -> Mapping[str, Any]:
     return dict(about["config"]) if about.get("step") == "pretrain" else {}
 
 
-def check_same_dataset(runs: Sequence[ComparedRun]) -> None:
-    """Refuse runs on different photos or labels: their numbers say nothing about each other.
+def comparison_contents(config: CompareConfig, runs: Sequence[ComparedRun], tracker: Tracker) -> StudyContents:
+    """Sort the runs into arms by their settings, pair them, and return the contents of the comparison's report.
 
     Raises:
-        RunError: they have more than one dataset digest.
+        RunError: the runs have different datasets or mappings, all have the same settings, or share no fold.
     """
+    _check_same_dataset(runs)
+    kept, left_out = _newest(runs, tracker)
+    arms = _sorted_into_arms(kept)
+    differing = _differing_settings(arms)
+    factor, names = _name_arms(arms, differing)
+    partners = _seeds_of_partners(dict(zip(names, arms, strict=True)))
+    about = runs[0].about
+    materials = tuple(about["materials"])
+    models = {arm[0].settings["model"] for arm in arms}
+    model = Path(models.pop()).stem if len(models) == 1 else "the runs"
+    results = [
+        replace(
+            result_of(one.stored, Place(model, {factor: name}, one.seed, one.fold), materials),
+            paired_seed=partners.get(one.id),
+        )
+        for name, arm in zip(names, arms, strict=True)
+        for one in arm
+    ]
+    notes = [*_notes_on_settings(arms, differing), *left_out, *_notes_on_pairs(arms, partners)]
+    return StudyContents(
+        title=f"Comparison of {len(runs)} runs on {about['dataset']}",
+        factor=factor,
+        first=names[0],
+        cells=cells_frame(results, materials),
+        comparisons=comparisons_frame(
+            results, names, materials, seed=config.seed, resamples=config.bootstrap_resamples
+        ),
+        curves=curves_frame(results),
+        settings={
+            "dataset": f"{about['dataset']}, digest {str(about['dataset_digest'])[:16]}",
+            "photos": f"of {about['image_side_px']} px",
+            "runs": ", ".join(config.run_ids),
+            "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
+            "command": next_command("compare", {"run_ids": ",".join(config.run_ids)}),
+        },
+        materials=materials,
+        notes=[*notes, *notes_on_code(results)],
+    )
+
+
+def _check_same_dataset(runs: Sequence[ComparedRun]) -> None:
+    """Refuse runs on different photos or labels: their numbers say nothing about each other."""
     kinds = {str(one.about["dataset_digest"]): one for one in reversed(runs)}
     if len(kinds) > 1:
         described = [
@@ -121,7 +147,7 @@ def check_same_dataset(runs: Sequence[ComparedRun]) -> None:
         raise RunError(f"These runs are not on one dataset: {'; '.join(described)}. Compare runs with the same digest.")
 
 
-def newest(runs: Sequence[ComparedRun], tracker: Tracker) -> tuple[list[ComparedRun], list[str]]:
+def _newest(runs: Sequence[ComparedRun], tracker: Tracker) -> tuple[list[ComparedRun], list[str]]:
     """Return only the newest of runs with the same settings, seed and fold, and a note on the others."""
     same: dict[tuple[Any, ...], list[ComparedRun]] = {}
     for one in runs:
@@ -136,12 +162,8 @@ def newest(runs: Sequence[ComparedRun], tracker: Tracker) -> tuple[list[Compared
     return [one for one in runs if one.id in kept], [note]
 
 
-def sorted_into_arms(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
-    """Return the runs of each configuration by fold and seed, starting with the first run's configuration.
-
-    Raises:
-        RunError: there is only one configuration.
-    """
+def _sorted_into_arms(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
+    """Return the runs of each configuration by fold and seed, starting with the first run's configuration."""
     arms: dict[tuple[tuple[str, str], ...], list[ComparedRun]] = {}
     for one in runs:
         arms.setdefault(tuple(sorted(one.settings.items())), []).append(one)
@@ -152,7 +174,7 @@ def sorted_into_arms(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
     return [sorted(arm, key=lambda one: (one.fold, one.seed)) for arm in arms.values()]
 
 
-def differing_settings(arms: Sequence[Sequence[ComparedRun]]) -> list[str]:
+def _differing_settings(arms: Arms) -> list[str]:
     """Return the settings in which arms differ, the model first; not those that follow from another setting."""
     settings = [arm[0].settings for arm in arms]
     keys = sorted({key for one in settings for key in one})
@@ -172,7 +194,7 @@ def _differs(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
     return any(len(of_leader) > 1 for of_leader in values.values())
 
 
-def name_arms(arms: Sequence[Sequence[ComparedRun]], differing: Sequence[str]) -> tuple[str, list[str]]:
+def _name_arms(arms: Arms, differing: Sequence[str]) -> tuple[str, list[str]]:
     """Return the compared factor and each arm's level of it: the one setting that differs, or all of them."""
     settings = [arm[0].settings for arm in arms]
     if len(differing) == 1:
@@ -193,7 +215,7 @@ def _short(value: str) -> str:
     return value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 1]}…"
 
 
-def notes_on_settings(arms: Sequence[Sequence[ComparedRun]], differing: Sequence[str]) -> list[str]:
+def _notes_on_settings(arms: Arms, differing: Sequence[str]) -> list[str]:
     """Note all that differs where names may not show it, and where arms are not trained equally long."""
     settings = [arm[0].settings for arm in arms]
     notes = []
@@ -206,11 +228,10 @@ def notes_on_settings(arms: Sequence[Sequence[ComparedRun]], differing: Sequence
     return notes
 
 
-def seeds_of_partners(arms: Mapping[str, Sequence[ComparedRun]]) -> dict[str, int]:
+def _seeds_of_partners(arms: Mapping[str, Sequence[ComparedRun]]) -> dict[str, int]:
     """Return run id → seed of the first arm's run that it is paired with, for the other arms' paired runs.
 
-    Raises:
-        RunError: the arms share no fold.
+    Runs of a fold are paired by seed; in their order where they share no seed.
     """
     folds = {name: {one.fold for one in arm} for name, arm in arms.items()}
     if not set.intersection(*folds.values()):
@@ -222,18 +243,14 @@ def seeds_of_partners(arms: Mapping[str, Sequence[ComparedRun]]) -> dict[str, in
     partners: dict[str, int] = {}
     for arm in others:
         for fold in {one.fold for one in arm}:
-            partners |= _partners_in_fold(*([one for one in of if one.fold == fold] for of in (first, arm)))
+            seeds = [one.seed for one in first if one.fold == fold]
+            here = [one for one in arm if one.fold == fold]
+            shared = {one.id: one.seed for one in here if one.seed in seeds}
+            partners |= shared or {one.id: seed for one, seed in zip(here, seeds, strict=False)}
     return partners
 
 
-def _partners_in_fold(first: Sequence[ComparedRun], other: Sequence[ComparedRun]) -> dict[str, int]:
-    """Pair runs by seed; in their order where they share no seed."""
-    seeds = [one.seed for one in first]
-    shared = {one.id: one.seed for one in other if one.seed in seeds}
-    return shared or {one.id: seed for one, seed in zip(other, seeds, strict=False)}
-
-
-def notes_on_pairs(arms: Sequence[Sequence[ComparedRun]], partners: Mapping[str, int]) -> list[str]:
+def _notes_on_pairs(arms: Arms, partners: Mapping[str, int]) -> list[str]:
     """Note where runs are paired in their order, and which are in no pair."""
     first, *rest = arms
     others = [one for arm in rest for one in arm]
@@ -241,55 +258,8 @@ def notes_on_pairs(arms: Sequence[Sequence[ComparedRun]], partners: Mapping[str,
     places = {(one.fold, partners[one.id]) for one in paired}
     alone = [one for one in first if (one.fold, one.seed) not in places]
     alone += [one for one in others if one.id not in partners]
-    named = ", ".join(f"{one.id} (seed {one.seed}, fold {one.fold})" for one in alone)
-    by_order = any(partners[one.id] != one.seed for one in paired)
-    return [
-        *([_PAIRED_BY_ORDER] if by_order else []),
-        *([f"In the tables but in no difference, as no other arm has a run to pair with: {named}."] if alone else []),
-    ]
-
-
-def results_in_places(
-    factor: str, names: Sequence[str], arms: Sequence[Sequence[ComparedRun]], partners: Mapping[str, int]
-) -> list[Result]:
-    """Return the results of the runs, each in its place."""
-    everyone = [(name, one) for name, arm in zip(names, arms, strict=True) for one in arm]
-    models = {one.settings["model"] for _, one in everyone}
-    model = Path(models.pop()).stem if len(models) == 1 else "the runs"
-    materials = tuple(arms[0][0].about["materials"])
-    results = [
-        result_of(one.stored, Place(model, {factor: name}, one.seed, one.fold), materials) for name, one in everyone
-    ]
-    return [replace(one, paired_seed=partners.get(one.run_id)) for one in results]
-
-
-def comparison_contents(
-    config: CompareConfig,
-    runs: Sequence[ComparedRun],
-    factor: str,
-    names: Sequence[str],
-    results: Sequence[Result],
-    notes: Sequence[str],
-) -> StudyContents:
-    """Return the contents of the comparison's report."""
-    about = runs[0].about
-    materials = tuple(about["materials"])
-    return StudyContents(
-        title=f"Comparison of {len(runs)} runs on {about['dataset']}",
-        factor=factor,
-        first=names[0],
-        cells=cells_frame(results, materials),
-        comparisons=comparisons_frame(
-            results, names, materials, seed=config.seed, resamples=config.bootstrap_resamples
-        ),
-        curves=curves_frame(results),
-        settings={
-            "dataset": f"{about['dataset']}, digest {str(about['dataset_digest'])[:16]}",
-            "photos": f"of {about['image_side_px']} px",
-            "runs": ", ".join(config.run_ids),
-            "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
-            "command": next_command("compare", {"run_ids": ",".join(config.run_ids)}),
-        },
-        materials=materials,
-        notes=[*notes, *notes_on_code(results)],
-    )
+    notes = [_PAIRED_BY_ORDER] if any(partners[one.id] != one.seed for one in paired) else []
+    if alone:
+        named = ", ".join(f"{one.id} (seed {one.seed}, fold {one.fold})" for one in alone)
+        notes.append(f"In the tables but in no difference, as no other arm has a run to pair with: {named}.")
+    return notes

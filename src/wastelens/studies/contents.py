@@ -14,15 +14,7 @@ from wastelens.studies.cell_work import tasks_of
 from wastelens.studies.cells import Cell
 from wastelens.studies.claims import Claims, Standing
 from wastelens.studies.plan import command_of, steps_text, study_name
-from wastelens.studies.results import (
-    FAILED,
-    MISSING,
-    Result,
-    cells_frame,
-    comparisons_frame,
-    curves_frame,
-    result_of,
-)
+from wastelens.studies.results import FAILED, MISSING, Result, cells_frame, comparisons_frame, curves_frame, result_of
 from wastelens.tracking.tracker import to_json
 
 
@@ -41,7 +33,7 @@ class StudyContents:
             gain_over_controls_low, collapsed, above_controls, below_strongest_control, best_epoch, minutes,
             pretraining_minutes (this cell's share, so that they add up), git_commit. NaN where it has not finished.
         comparisons: a row per stratum, second level, model and metric (comparisons.csv): stratum, first, second, then
-            the columns of `wastelens.evaluation.paired.Comparison.frame` (training_known: false where each fold has
+            the columns of `wastelens.evaluation.paired.COLUMNS` (training_known: false where each fold has
             only one seed), and without_collapsed_pairs, _difference, _low and _high on the rows of macro_ap.
             p_adjusted is corrected over all rows of a metric.
         curves: a row per cell and epoch: model, arm, stratum, seed, fold, epoch, loss, val_loss (nats), val_macro_ap.
@@ -79,16 +71,7 @@ def study_contents(
     standing: Standing,
     claims: Claims,
 ) -> StudyContents:
-    """Collect the cells requested now and the finished ones of earlier calls: one study, one table.
-
-    Args:
-        config: of the study.
-        dataset: that it is on.
-        cells: requested now.
-        earlier: cells of earlier plans.
-        standing: of the requested cells.
-        claims: that know the state of the others.
-    """
+    """Collect the cells requested now, of this standing, and the finished ones of earlier plans: one table."""
     asked = {cell.key for cell in cells}
     others = list({cell.key: cell for cell in earlier if cell.key not in asked}.values())
     known = claims.standing([task for cell in others for task in tasks_of(cell)])
@@ -106,7 +89,20 @@ def study_contents(
             results, arms, dataset.materials, seed=config.seed, resamples=config.bootstrap_resamples
         ),
         curves=curves_frame(results),
-        settings=_settings(config, dataset, reported),
+        settings={
+            "dataset": f"{dataset.name}, digest {dataset.digest[:16]}",
+            "photos": f"{dataset.manifest['counts']['photos']:,} of {dataset.manifest['cache']['image_side_px']} px",
+            "groups of photos": f"{dataset.manifest['split']['groups']} ({dataset.manifest['split']['rule']})",
+            "mapping": str(dataset.manifest["settings"]["materials"]),
+            "factors": "; ".join(config.factors),
+            "models": ", ".join(dict.fromkeys(cell.place.model for cell in reported)),
+            "seeds": ", ".join(str(seed) for seed in sorted({cell.place.seed for cell in reported})),
+            "folds": ", ".join(str(fold) for fold in sorted({cell.place.fold for cell in reported})),
+            "training": f"{steps_text(reported)} steps of {reported[0].config.fit.batch_size} photos per cell",
+            "changes to conf/train.yaml": to_json(config.train).strip() if config.train else "none",
+            "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
+            "command": command_of(config),
+        },
         materials=dataset.materials,
         notes=notes_on_code(results),
     )
@@ -126,25 +122,6 @@ def _results(cells: Sequence[Cell], standing: Standing, materials: Sequence[str]
         else:
             results.append(Result(cell.place, MISSING))
     return results
-
-
-def _settings(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> dict[str, str]:
-    """Return the settings of the study, for the report."""
-    folds = sorted({cell.place.fold for cell in cells})
-    return {
-        "dataset": f"{dataset.name}, digest {dataset.digest[:16]}",
-        "photos": f"{dataset.manifest['counts']['photos']:,} of {dataset.manifest['cache']['image_side_px']} px",
-        "groups of photos": f"{dataset.manifest['split']['groups']} ({dataset.manifest['split']['rule']})",
-        "mapping": str(dataset.manifest["settings"]["materials"]),
-        "factors": "; ".join(config.factors),
-        "models": ", ".join(dict.fromkeys(cell.place.model for cell in cells)),
-        "seeds": ", ".join(str(seed) for seed in sorted({cell.place.seed for cell in cells})),
-        "folds": ", ".join(str(fold) for fold in folds),
-        "training": f"{steps_text(cells)} steps of {cells[0].config.fit.batch_size} photos per cell",
-        "changes to conf/train.yaml": to_json(config.train).strip() if config.train else "none",
-        "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
-        "command": command_of(config),
-    }
 
 
 def notes_on_code(results: Sequence[Result]) -> list[str]:

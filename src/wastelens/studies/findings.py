@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from wastelens.evaluation.multiple_comparisons import SIGNIFICANCE, ChangeVerdict
 from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP
+from wastelens.evaluation.spread import SIGNIFICANCE, ChangeVerdict
 from wastelens.studies.results import FINISHED
 
 Row = Mapping[Hashable, Any]
@@ -24,13 +24,7 @@ _SAME_FLOOR = 1e-9  # floors of the same labels differ by rounding alone
 
 @dataclass(frozen=True)
 class Finding:
-    """The finding of one comparison.
-
-    Attributes:
-        text: one sentence with its numbers.
-        verdict: helps, hurts or undecided; empty where nothing could be compared.
-        decider: what would decide it; empty where it is decided.
-    """
+    """The finding of one comparison: a sentence with its numbers, its verdict or "", and what would decide it or ""."""
 
     text: str
     verdict: str
@@ -39,13 +33,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Caution:
-    """The outcome of a check: a warning, or a note that all is well.
-
-    Attributes:
-        text: one or two sentences.
-        cells: names and run ids of the cells concerned.
-        grave: whether it is a warning.
-    """
+    """The outcome of a check: a warning, or a note that all is well; cells: names and run ids of those concerned."""
 
     text: str
     cells: Sequence[tuple[str, str]] = ()
@@ -82,24 +70,16 @@ def signed(value: float) -> str:
 
 
 def difference(row: Row, prefix: str = "") -> str:
-    """Return ``+0.012 [-0.004, +0.028]``, or the reason why there is no interval.
-
-    Args:
-        row: of the comparisons.
-        prefix: of the columns to read, such as ``without_collapsed_``.
-    """
+    """Return ``+0.012 [-0.004, +0.028]``, or the reason why there is no interval; prefix: of the columns to read."""
     value, low, high = (row[f"{prefix}{name}"] for name in ("difference", "low", "high"))
     if not _known(value):
         return UNKNOWN
     if _known(low) and _known(high):
         return f"{signed(value)} [{signed(low)}, {signed(high)}]"
-    # The standard error is that of all pairs; it says nothing about the pairs without collapsed cells.
-    reason = "" if prefix else f": {_no_interval(row)}"
-    return f"{signed(value)} (no interval{reason})"
-
-
-def _no_interval(row: Row) -> str:
-    return "the same in every resample" if _known(row["standard_error"]) else "too few groups of photos"
+    if prefix:  # the standard error is that of all pairs; it says nothing about the pairs without collapsed cells
+        return f"{signed(value)} (no interval)"
+    reason = "the same in every resample" if _known(row["standard_error"]) else "too few groups of photos"
+    return f"{signed(value)} (no interval: {reason})"
 
 
 def p_value(value: float) -> str:
@@ -107,6 +87,11 @@ def p_value(value: float) -> str:
     if not _known(value):
         return UNKNOWN
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def with_p(row: Row) -> str:
+    """Return ``, p 0.041``, to follow a difference; "" where it is unknown."""
+    return f", p {p_value(row['p_adjusted'])}" if _known(row["p_adjusted"]) else ""
 
 
 def counted(count: float, what: str) -> str:
@@ -142,7 +127,7 @@ def seeds_to_decide(row: Row) -> str:
     if row["verdict"] != "undecided" or not _known(row["low"]) or not row["training_known"]:
         return UNKNOWN
     if _known(row["seeds_needed"]):
-        return f"{_needed(row)} instead of {int(row['seeds'])}"
+        return f"{max(math.ceil(float(row['seeds_needed'])), int(row['seeds']) + 1)} instead of {int(row['seeds'])}"
     return "none" if row["difference"] else UNKNOWN
 
 
@@ -159,7 +144,7 @@ def decider(row: Row) -> str:
             "There are too few groups of photos to judge other photos by: test photos from more groups would decide it."
         )
     if _known(row["seeds_needed"]):
-        seeds = f"{_needed(row)} seeds instead of {int(row['seeds'])}"
+        seeds = seeds_to_decide(row).replace(" instead", " seeds instead")
         return f"About {seeds} would decide it if the difference stays the same."
     return "No number of seeds would decide it: there are too few photos; more folds or photos would."
 
@@ -174,32 +159,26 @@ def statement(row: Row, factor: str) -> Finding:
 
 def model_statements(comparisons: pd.DataFrame) -> list[Finding]:
     """Return a finding for each model, to follow the verdict; none where the verdict is about single models already."""
-    rows = _model_rows(comparisons)
-    of_models = [
-        [row for row in rows if row["model"] == model] for model in dict.fromkeys(row["model"] for row in rows)
+    main = {(row["model"], *_contrast(row)) for row in main_rows(comparisons)}
+    found: dict[str, list[Row]] = {}
+    for row in macro_ap_rows(comparisons):
+        if (row["model"], *_contrast(row)) not in main:
+            found.setdefault(row["model"], []).append(row)
+    return [
+        _of_model(rows[0]) if len(rows) == 1 else Finding(f"{model}: {_tally(rows)}.", _common(rows))
+        for model, rows in found.items()
     ]
-    return [_of_model(found[0]) if len(found) == 1 else _of_many(found) for found in of_models]
 
 
 def _of_model(row: Row) -> Finding:
-    means = f"from {number(row['first_mean'])} to {number(row['second_mean'])}"
-    numbers = f"{difference(row)}, {means}, p adjusted {p_value(row['p_adjusted'])}, {counted(row['pairs'], 'pair')}"
-    return Finding(
-        f"{row['model']}: {row['verdict']}: {numbers}; {_short_decider(row)}".rstrip("; ") + ".", row["verdict"]
-    )
-
-
-def _short_decider(row: Row) -> str:
-    if not row["training_known"]:
-        return f"undecided whatever p says: {_ONE_SEED}"
+    numbers = f"{difference(row)}, from {number(row['first_mean'])} to {number(row['second_mean'])}"
+    numbers += f", p adjusted {p_value(row['p_adjusted'])}, {counted(row['pairs'], 'pair')}"
     seeds = seeds_to_decide(row)
-    if seeds == UNKNOWN:
-        return ""
-    return "no number of seeds would decide it" if not _known(row["seeds_needed"]) else f"seeds to decide: {seeds}"
-
-
-def _of_many(rows: Sequence[Row]) -> Finding:
-    return Finding(f"{rows[0]['model']}: {_tally(rows)}.", _common(rows))
+    if not row["training_known"]:
+        numbers += f"; undecided whatever p says: {_ONE_SEED}"
+    elif seeds != UNKNOWN:
+        numbers += "; no number of seeds would decide it" if seeds == "none" else f"; seeds to decide: {seeds}"
+    return Finding(f"{row['model']}: {row['verdict']}: {numbers}.", row["verdict"])
 
 
 def _tally(rows: Sequence[Row]) -> str:
@@ -217,18 +196,9 @@ def _common(rows: Sequence[Row]) -> str:
 
 def main_rows(comparisons: pd.DataFrame) -> list[Row]:
     """Return, for each contrast and stratum, its row on test macro AP: that of all models, or else of each model."""
-    pooled = _pooled(comparisons)
-    return [row for row in macro_ap_rows(comparisons) if row["model"] == ALL_MODELS or _contrast(row) not in pooled]
-
-
-def _model_rows(comparisons: pd.DataFrame) -> list[Row]:
-    """Return the rows on test macro AP that `main_rows` leaves out."""
-    pooled = _pooled(comparisons)
-    return [row for row in macro_ap_rows(comparisons) if row["model"] != ALL_MODELS and _contrast(row) in pooled]
-
-
-def _pooled(comparisons: pd.DataFrame) -> set[tuple[str, str]]:
-    return {_contrast(row) for row in macro_ap_rows(comparisons) if row["model"] == ALL_MODELS}
+    rows = macro_ap_rows(comparisons)
+    pooled = {_contrast(row) for row in rows if row["model"] == ALL_MODELS}
+    return [row for row in rows if row["model"] == ALL_MODELS or _contrast(row) not in pooled]
 
 
 def _contrast(row: Row) -> tuple[str, str]:
@@ -264,13 +234,7 @@ def controls_warning(cells: pd.DataFrame) -> str:
 
 
 def tasks_warning(cells: pd.DataFrame, factor: str, arms: Sequence[str]) -> str:
-    """Return the warning beside the verdict where the arms have different labels; "" otherwise.
-
-    Args:
-        cells: of the study.
-        factor: the compared one.
-        arms: its levels, starting with the one that the others are compared with.
-    """
+    """Return the warning beside the verdict where the first arm's labels differ from another's; "" otherwise."""
     apart = [text for arm in arms[1:] if (text := _floors_apart(cells, factor, arms[0], arm))]
     if not apart:
         return ""
@@ -311,12 +275,7 @@ def cautions(cells: pd.DataFrame, comparisons: pd.DataFrame, factor: str) -> lis
     found = [_unfinished(cells, factor)]
     if len(finished):
         found += [_collapsed(finished, comparisons, factor), _below_control(finished, factor)]
-    return found + _single_seed_or_fold(macro_ap_rows(comparisons))
-
-
-def _single_seed_or_fold(rows: Sequence[Row]) -> list[Caution]:
-    """Warn of a single seed or fold: no interval covers how others would have turned out."""
-    found = []
+    rows = macro_ap_rows(comparisons)
     if unknown := sum(not row["training_known"] for row in rows):
         undecided = f"{unknown} of {counted(len(rows), 'comparison')} of test macro AP undecided whatever p says"
         found.append(Caution(f"{_ONE_SEED.capitalize()}: that leaves {undecided}. Run at least 3 seeds."))
@@ -386,10 +345,6 @@ def _per_arm(finished: pd.DataFrame, flagged: pd.Series[bool], factor: str) -> s
 
 def _named(cells: pd.DataFrame, factor: str) -> list[tuple[str, str]]:
     return [(cell_name(row, factor), row["run_id"] if isinstance(row["run_id"], str) else "") for row in rows_of(cells)]
-
-
-def _needed(row: Row) -> int:
-    return max(math.ceil(float(row["seeds_needed"])), int(row["seeds"]) + 1)
 
 
 def _known(value: float | None) -> bool:

@@ -27,11 +27,9 @@ def page_of(markdown: str, title: str, verdict: str, figures: Mapping[str, str])
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=True
-    )
-    body = Markup(_rendered(markdown, verdict, figures))
-    return str(environment.get_template("page.html.jinja").render(title=title, body=body))
+    loader = FileSystemLoader(Path(__file__).parent)
+    template = Environment(loader=loader, undefined=StrictUndefined, autoescape=True).get_template("page.html.jinja")
+    return str(template.render(title=title, body=Markup(_rendered(markdown, verdict, figures))))
 
 
 def _rendered(markdown: str, verdict: str, figures: Mapping[str, str]) -> str:

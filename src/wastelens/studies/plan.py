@@ -38,7 +38,12 @@ def plans_before(config: StudyConfig, tracker: Tracker, dataset: PreparedDataset
     """
     plans: list[StudyConfig] = []
     for study in tracker.found({"step": "study", "study_key": study_key(config, dataset)}):
-        _check_same_dataset(config, study, dataset)
+        if (digest := study.tags.get("dataset_digest", "")) != dataset.digest:
+            raise RunError(
+                f"The study '{study_name(config)}' has cells of an earlier preparation of {dataset.name} (digest "
+                f"{digest[:8]}; now {dataset.digest[:8]}). Prepare it with the earlier settings, or start a new study: "
+                "study=NAME."
+            )
         for plan in _plans(study):
             if (differing := _differing(plan, config)) is not None:
                 raise RunError(
@@ -122,16 +127,6 @@ def command_of(config: StudyConfig) -> str:
     return next_command("study", said, config.data_folder)
 
 
-def _check_same_dataset(config: StudyConfig, study: StoredRun, dataset: PreparedDataset) -> None:
-    begun_with = study.tags.get("dataset_digest", "")
-    if begun_with != dataset.digest:
-        raise RunError(
-            f"The study '{study_name(config)}' has cells of an earlier preparation of {dataset.name} (digest "
-            f"{begun_with[:8]}; now {dataset.digest[:8]}). Prepare it with the earlier settings, or start a new study: "
-            "study=NAME."
-        )
-
-
 def _plans(study: StoredRun) -> list[StudyConfig]:
     """Return the plans logged in a study's run; none where they are missing or of another version."""
     with tempfile.TemporaryDirectory() as folder:
@@ -145,17 +140,14 @@ def _plans(study: StoredRun) -> list[StudyConfig]:
 
 def _differing(before: StudyConfig, now: StudyConfig) -> str | None:
     """Describe how two plans differ in what all cells of a study must share; None where they do not."""
-    if before.parsed_factors[0].name != now.parsed_factors[0].name or _names(before) != _names(now):
+    names_before, names_now = ([factor.name for factor in plan.parsed_factors] for plan in (before, now))
+    if names_before[0] != names_now[0] or set(names_before) != set(names_now):
         return f"factors={', '.join(before.factors)}, not {', '.join(now.factors)}"
     if before.parsed_factors[0].levels[0] != now.parsed_factors[0].levels[0]:
         return f"differences from {before.factors[0].partition('|')[0]}, not from {now.factors[0].partition('|')[0]}"
     if before.train != now.train:
         return f"train={_short(before.train)}, not {_short(now.train)}"
     return None
-
-
-def _names(config: StudyConfig) -> set[str]:
-    return {factor.name for factor in config.parsed_factors}
 
 
 def _short(tree: Mapping[str, Any]) -> str:

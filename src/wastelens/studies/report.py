@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP, MACRO_F1
 from wastelens.figures import study as figures
 from wastelens.studies import findings, report_tables
 from wastelens.studies.contents import StudyContents
-from wastelens.studies.findings import UNKNOWN, Row
+from wastelens.studies.findings import Finding
 from wastelens.studies.page import page_of
 from wastelens.studies.report_tables import ReportTable
 from wastelens.studies.results import FINISHED
@@ -90,14 +91,26 @@ def say_report(contents: StudyContents, run_id: str, tracker: Tracker) -> None:
 
 def sentences(contents: StudyContents) -> list[str]:
     """Return the verdict first, then what would decide it, a sentence for each model, and the warnings."""
-    cells, comparisons, factor = contents.cells, contents.comparisons, contents.factor
-    first, *rest = findings.verdicts(cells, comparisons, factor)
-    warning = findings.controls_warning(cells)
-    found = [_with_decider(f"{warning} {first.text}".strip(), first.decider)]
-    found.append(findings.tasks_warning(cells, factor, contents.arms))
-    found += [_with_decider(one.text, one.decider) for one in (*rest, *findings.model_statements(comparisons))]
-    cautions = [one.line for one in findings.cautions(cells, comparisons, factor) if one.grave]
-    return [text for text in (*found, findings.correction(comparisons), *cautions, *contents.notes) if text]
+    first, *others = _findings(contents)
+    found = [_with_decider(first), _tasks_warning(contents), *map(_with_decider, others)]
+    found.append(findings.correction(contents.comparisons))
+    cautions = findings.cautions(contents.cells, contents.comparisons, contents.factor)
+    return [text for text in (*found, *(one.line for one in cautions if one.grave), *contents.notes) if text]
+
+
+def _findings(contents: StudyContents) -> list[Finding]:
+    """Return the verdict, after the warning about the controls, then the findings on contrasts and models."""
+    first, *rest = findings.verdicts(contents.cells, contents.comparisons, contents.factor)
+    first = replace(first, text=f"{findings.controls_warning(contents.cells)} {first.text}".strip())
+    return [first, *rest, *findings.model_statements(contents.comparisons)]
+
+
+def _tasks_warning(contents: StudyContents) -> str:
+    return findings.tasks_warning(contents.cells, contents.factor, contents.arms)
+
+
+def _with_decider(found: Finding) -> str:
+    return f"{found.text} {found.decider}".strip()
 
 
 def tables(contents: StudyContents) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -113,10 +126,8 @@ def html(contents: StudyContents) -> str:
     """Return the report as one page that requests nothing."""
     drawn = _figures(contents)
     text = _written(contents, {name: title for name, (title, _) in drawn.items()})
-    doubtful = findings.controls_warning(contents.cells)
-    verdict = findings.verdicts(contents.cells, contents.comparisons, contents.factor)[0].verdict
-    pictures = {name: figures.svg(figure) for name, (_, figure) in drawn.items()}
-    return page_of(text, contents.title, "doubt" if doubtful else verdict, pictures)
+    verdict = "doubt" if findings.controls_warning(contents.cells) else _findings(contents)[0].verdict
+    return page_of(text, contents.title, verdict, {name: figures.svg(figure) for name, (_, figure) in drawn.items()})
 
 
 def markdown(contents: StudyContents) -> str:
@@ -126,6 +137,9 @@ def markdown(contents: StudyContents) -> str:
 
 def _written(contents: StudyContents, pictures: Mapping[str, str]) -> str:
     """Write the report; pictures: name → title of those to show."""
+    # Where arms differ in several settings, their names and the notes say which.
+    spelled_out = any(_LABELS[1] in text for text in (*contents.arms, *contents.notes))
+    labels_vary = spelled_out or any(name in contents.cells for name in _LABELS)
     blocks = [
         f"# {_line(contents.title)}",
         *_verdict(contents),
@@ -133,7 +147,7 @@ def _written(contents: StudyContents, pictures: Mapping[str, str]) -> str:
         _cautions(contents),
         *_section(report_tables.without_collapsed_table(contents)),
         *_differences(contents, pictures),
-        *_shown(f"Test macro AP against {_spelled(_amount(contents))}", "ledger", pictures, _LEDGER_NOTE),
+        *_ledger_section(contents, pictures),
         *_materials(contents),
         *_section(report_tables.means_table(contents), _MEANS_NOTE),
         *_learning_curves(contents, pictures),
@@ -141,27 +155,22 @@ def _written(contents: StudyContents, pictures: Mapping[str, str]) -> str:
         *_section(report_tables.cells_table(contents)),
         "## Settings, and how the intervals are made",
         "\n".join(f"- {_line(name)}: {_text(value)}" for name, value in contents.settings.items()),
-        *map(_line, _method(contents)),
+        *map(_line, [*_METHOD, _ON_LABELS] if labels_vary else _METHOD),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
 def _verdict(contents: StudyContents) -> Iterator[str]:
-    cells, comparisons, factor = contents.cells, contents.comparisons, contents.factor
-    first, *rest = findings.verdicts(cells, comparisons, factor)
-    yield f"**{_text(f'{findings.controls_warning(cells)} {first.text}'.strip())}**"
+    first, *others = _findings(contents)
+    yield f"**{_text(first.text)}**"
     if first.decider:
         yield _line(first.decider)
-    if tasks := findings.tasks_warning(cells, factor, contents.arms):
+    if tasks := _tasks_warning(contents):
         yield f"**{_text(tasks)}**"
-    if others := [*rest, *findings.model_statements(comparisons)]:
-        yield "\n".join(f"- {_line(_with_decider(one.text, one.decider))}" for one in others)
-    if correction := findings.correction(comparisons):
+    if others:
+        yield "\n".join(f"- {_line(_with_decider(one))}" for one in others)
+    if correction := findings.correction(contents.comparisons):
         yield _line(correction)
-
-
-def _with_decider(text: str, decider: str) -> str:
-    return f"{text} {decider}".strip()
 
 
 def _cautions(contents: StudyContents) -> str:
@@ -178,7 +187,8 @@ def _differences(contents: StudyContents, pictures: Mapping[str, str]) -> Iterat
             if not place:
                 yield f"## {title}: differences"
             yield f"### {_line(one.title)}"
-            yield from _images(f"forest-{metric}-{place}", pictures)
+            if image := _images(f"forest-{metric}-{place}", pictures):
+                yield image
             yield _table(one)
 
 
@@ -198,21 +208,21 @@ def _learning_curves(contents: StudyContents, pictures: Mapping[str, str]) -> It
     for place, stratum in enumerate(dict.fromkeys(contents.curves["stratum"])):
         for curve, (kind, *_) in enumerate(_CURVES):
             yield f"### {_line(', '.join(filter(None, [kind, str(stratum)])))}"
-            yield from list(_images(f"learning-{place}-{curve}", pictures)) or ["Nothing was measured."]
+            yield _images(f"learning-{place}-{curve}", pictures) or "Nothing was measured."
     yield f"*{_LEARNING_NOTE}*"
 
 
-def _shown(title: str, group: str, pictures: Mapping[str, str], note: str) -> list[str]:
-    """Return a section of pictures; nothing where there are none."""
-    images = list(_images(group, pictures))
-    return [f"## {_line(title)}", *images, f"*{note}*"] if images else []
+def _ledger_section(contents: StudyContents, pictures: Mapping[str, str]) -> Iterator[str]:
+    if images := _images("ledger", pictures):
+        yield f"## Test macro AP against {_text(_spelled(_amount(contents)))}"
+        yield images
+        yield f"*{_LEDGER_NOTE}*"
 
 
-def _images(group: str, pictures: Mapping[str, str]) -> Iterator[str]:
-    """Yield a paragraph of the pictures of a group, if there are any."""
+def _images(group: str, pictures: Mapping[str, str]) -> str:
+    """Return a paragraph of the pictures of a group; "" where there are none."""
     chosen = [name for name in pictures if name == group or name.startswith(f"{group}-")]
-    if chosen:
-        yield "\n".join(f"![{_text(pictures[name])}]({name})" for name in chosen)
+    return "\n".join(f"![{_text(pictures[name])}]({name})" for name in chosen)
 
 
 def _section(shown: ReportTable, note: str = "") -> list[str]:
@@ -242,13 +252,6 @@ def _line(value: object) -> str:
     return re.sub(r"^(?=[-+#=\[:])|(?<=^\d)(?=[.)])|(?<=^\d\d)(?=[.)])", r"\\", _text(value))
 
 
-def _method(contents: StudyContents) -> list[str]:
-    """Explain how the numbers were made; where arms differ in several settings, their names and the notes say which."""
-    spelled_out = any(_LABELS[1] in text for text in (*contents.arms, *contents.notes))
-    varied = spelled_out or any(name in contents.cells for name in _LABELS)
-    return [*_METHOD, _ON_LABELS] if varied else [*_METHOD]
-
-
 def _figures(contents: StudyContents) -> dict[str, tuple[str, Figure]]:
     """Draw the pictures of the report: name → title and figure."""
     forests = {
@@ -268,21 +271,19 @@ def forest_plots(contents: StudyContents, metric: str) -> Iterator[Figure]:
         rows = sorted(findings.rows_of(part), key=lambda row: models.index(row["model"]))
         first, second = (findings.arm_name(contents.factor, rows[0][side]) for side in ("first", "second"))
         several = part["stratum"].nunique() > 1
-        lines = [_forest_line(row, several=several) for row in rows]
+        lines = [
+            figures.ForestLine(
+                name=f"{row['model']}, {row['stratum']}" if several else str(row["model"]),
+                difference=row["difference"],
+                low=row["low"],
+                high=row["high"],
+                verdict=row["verdict"],
+                numbers=f"{findings.difference(row)} {row['verdict']}{findings.with_p(row)}",
+                pooled=row["model"] == ALL_MODELS,
+            )
+            for row in rows
+        ]
         yield figures.forest(f"forest-{metric}-{place}", lines, (first, second), reach)
-
-
-def _forest_line(row: Row, *, several: bool) -> figures.ForestLine:
-    p_value = findings.p_value(row["p_adjusted"])
-    return figures.ForestLine(
-        name=f"{row['model']}, {row['stratum']}" if several else str(row["model"]),
-        difference=row["difference"],
-        low=row["low"],
-        high=row["high"],
-        verdict=row["verdict"],
-        numbers=f"{findings.difference(row)} {row['verdict']}{'' if p_value == UNKNOWN else f', p {p_value}'}",
-        pooled=row["model"] == ALL_MODELS,
-    )
 
 
 def _amount(contents: StudyContents) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from wastelens.evaluation.paired import ALL_MODELS, AP
 from wastelens.figures.style import label_text
 from wastelens.studies import findings
@@ -17,12 +15,7 @@ from wastelens.studies.results import FINISHED
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of texts.
-
-    Attributes:
-        title, columns, rows: its texts.
-        marks: the cells to set in bold, (row, column).
-    """
+    """A table of texts; marks: the cells to set in bold, (row, column)."""
 
     title: str
     columns: Sequence[str]
@@ -105,10 +98,7 @@ def material_tables(contents: StudyContents) -> list[ReportTable]:
 
 
 def _material_cell(row: Row | None) -> str:
-    if row is None:
-        return UNKNOWN
-    p_value = findings.p_value(row["p_adjusted"])
-    return findings.difference(row) + ("" if p_value == UNKNOWN else f", p {p_value}")
+    return UNKNOWN if row is None else findings.difference(row) + findings.with_p(row)
 
 
 def means_table(contents: StudyContents) -> ReportTable:
@@ -124,37 +114,28 @@ def means_table(contents: StudyContents) -> ReportTable:
         for column, count in zip(("collapsed", "below control"), flags, strict=True):
             if count:
                 marks.add((len(body), columns.index(column)))
-        row = [str(model), *([str(stratum)] if several else []), str(arm), _mean_and_spread(cells["test_macro_ap"])]
-        row += [number(cells["floor_macro_ap"].mean()), _controls(cells), number(cells["test_macro_f1"].mean())]
+        ap, control = cells["test_macro_ap"], number(cells["strongest_control_macro_ap"].mean())
+        names = ", ".join(dict.fromkeys(cells["strongest_control"].dropna().astype(str)))
+        row = [str(model), *([str(stratum)] if several else []), str(arm)]
+        row.append(number(ap.mean()) + (f" ± {number(ap.std())}" if ap.count() > 1 else ""))
+        row += [number(cells["floor_macro_ap"].mean()), f"{control} ({names})" if names else UNKNOWN]
+        row.append(number(cells["test_macro_f1"].mean()))
         row += [f"{len(cells)} of {len(planned)}", *map(str, flags), number(cells["minutes"].mean(), 1)]
         body.append(row)
     return ReportTable("Means of each arm", columns, body, frozenset(marks))
 
 
-def _mean_and_spread(values: pd.Series[float]) -> str:
-    """Return ``0.312 ± 0.021``, mean and standard deviation; the mean alone where there is only one value."""
-    return number(values.mean()) + (f" ± {number(values.std())}" if values.count() > 1 else "")
-
-
-def _controls(cells: pd.DataFrame) -> str:
-    """Return the mean macro AP of the strongest controls, and their names."""
-    names = ", ".join(dict.fromkeys(cells["strongest_control"].dropna().astype(str)))
-    return f"{number(cells['strongest_control_macro_ap'].mean())} ({names})" if names else UNKNOWN
-
-
 def cost_table(contents: StudyContents) -> ReportTable:
     """Return minutes per cell and hours, by model and arm and together."""
     finished = contents.cells[contents.cells["status"] == FINISHED]
-    groups = [((str(model), str(arm)), part) for (model, arm), part in finished.groupby(["model", "arm"], sort=False)]
-    body = [_cost_row(names, part) for names, part in (*groups, (("together", ""), finished))]
+    groups = [(names, part) for names, part in finished.groupby(["model", "arm"], sort=False)]
+    body = []
+    for names, cells in [*groups, (("together", ""), finished)]:
+        minutes = cells[["minutes", "pretraining_minutes"]].astype(float)
+        means = [number(cells[name].mean(), 1) for name in minutes]
+        body.append([*map(str, names), str(len(cells)), *means, number(minutes.sum().sum() / 60, 2)])
     columns = ["model", contents.factor, "cells", "minutes per cell", "pretraining minutes per cell", "hours"]
     return ReportTable("Cost of finished cells", columns, body if groups else [])
-
-
-def _cost_row(names: tuple[str, str], cells: pd.DataFrame) -> list[str]:
-    hours = cells[["minutes", "pretraining_minutes"]].astype(float).sum().sum() / 60
-    means = [number(cells[name].mean(), 1) for name in ("minutes", "pretraining_minutes")]
-    return [*names, str(len(cells)), *means, number(hours, 2)]
 
 
 def cells_table(contents: StudyContents) -> ReportTable:
@@ -169,27 +150,24 @@ def cells_table(contents: StudyContents) -> ReportTable:
         if remarks or row["status"] != FINISHED:
             marks.add((len(body), columns.index("remarks" if remarks else "status")))
         identity = [str(row["model"]), *([str(row["stratum"])] if contents.has_strata else []), str(row["arm"])]
+        run_id, commit = (row[name] if isinstance(row[name], str) else "" for name in ("run_id", "git_commit"))
+        ends = [number(row["best_epoch"], 0), number(row["minutes"], 1), run_id, commit[:10]]
         body.append(
-            [*identity, str(row["seed"]), str(row["fold"]), str(row["status"]), *_scores(row), remarks, *_ends(row)]
+            [*identity, *(str(row[name]) for name in ("seed", "fold", "status")), *_scores(row), remarks, *ends]
         )
     return ReportTable("All cells", columns, body, frozenset(marks))
 
 
 def _scores(row: Row) -> list[str]:
-    ap, low, high = (number(row[f"test_macro_ap{end}"]) for end in ("", "_low", "_high"))
     if row["status"] != FINISHED:
         return [UNKNOWN] * 6
+    ap, low, high = (number(row[f"test_macro_ap{end}"]) for end in ("", "_low", "_high"))
     return [
         f"{ap} [{low}, {high}]",
         *(number(row[name]) for name in ("test_macro_f1", "val_macro_ap", "floor_macro_ap")),
         f"{number(row['strongest_control_macro_ap'])} ({row['strongest_control']})",
         f"{findings.signed(row['gain_over_controls'])} [{findings.signed(row['gain_over_controls_low'])}]",
     ]
-
-
-def _ends(row: Row) -> list[str]:
-    texts = [row[name] if isinstance(row[name], str) else "" for name in ("run_id", "git_commit")]
-    return [number(row["best_epoch"], 0), number(row["minutes"], 1), texts[0], texts[1][:10]]
 
 
 def _remarks(row: Row) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from wastelens.errors import RunError
-from wastelens.evaluation.paired import ALL_MODELS, MACRO_AP, Comparison, Pair, Predictions, compare, correct_together
+from wastelens.evaluation import paired
 from wastelens.tracking.tracker import StoredRun
 
 FINISHED, FAILED, MISSING = "finished", "failed", "missing"
@@ -40,13 +40,7 @@ def levels_text(levels: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a training in a study's grid of models, levels of factors, seeds and folds.
-
-    Attributes:
-        model: its name.
-        levels: factor → level, the compared factor first.
-        seed, fold: of the training.
-    """
+    """The place of a training in a study's grid; levels: factor → level, the compared factor first."""
 
     model: str
     levels: Mapping[str, str]
@@ -71,13 +65,7 @@ class Place:
     @property
     def columns(self) -> dict[str, Any]:
         """The place as columns of a table."""
-        return {
-            "model": self.model,
-            "arm": self.arm,
-            "stratum": self.stratum,
-            "seed": self.seed,
-            "fold": self.fold,
-        }
+        return {"model": self.model, "arm": self.arm, "stratum": self.stratum, "seed": self.seed, "fold": self.fold}
 
 
 @dataclass(frozen=True)
@@ -100,7 +88,7 @@ class Result:
     run_id: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    predictions: Predictions | None = None
+    predictions: paired.Predictions | None = None
     history: Sequence[Mapping[str, float]] = ()
     pretraining_minutes: float = 0.0
     paired_seed: int | None = None
@@ -111,7 +99,7 @@ class Result:
         return self.tags.get("collapsed") == "true"
 
 
-def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> Predictions:
+def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> paired.Predictions:
     """Read a run's predictions_test.csv.
 
     Raises:
@@ -125,7 +113,7 @@ def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> Predi
             f"{PREDICTIONS} of run {run_id} has no column '{min(lacking)}': it was written by an earlier version of "
             "Wastelens, or for other materials. Train it again."
         )
-    return Predictions(
+    return paired.Predictions(
         file_names=[str(name) for name in frame["file_name"]],
         groups=frame["group"].to_numpy(dtype=str),
         labels=frame[columns["label"]].to_numpy(dtype=bool),
@@ -146,16 +134,8 @@ def result_of(stored: StoredRun, place: Place, materials: Sequence[str], pretrai
         if file is None:
             raise RunError(f"Run {run_id} has no {PREDICTIONS}: it was removed. Delete the run and train again.")
         predictions = read_predictions(file, materials, run_id)
-    return Result(
-        place,
-        FINISHED,
-        run_id,
-        stored.metrics,
-        stored.tags,
-        predictions,
-        stored.run.metric_history(CURVES),
-        pretraining_minutes,
-    )
+    history = stored.run.metric_history(CURVES)
+    return Result(place, FINISHED, run_id, stored.metrics, stored.tags, predictions, history, pretraining_minutes)
 
 
 def cells_frame(results: Sequence[Result], materials: Sequence[str]) -> pd.DataFrame:
@@ -204,49 +184,35 @@ def comparisons_frame(
     It has a row per combination, arm, model and metric, corrected for the number of comparisons of each metric over
     the whole study; for macro AP also the difference without the pairs in which a run collapsed.
     """
-    strata = list(dict.fromkeys(result.place.stratum for result in results))
-    contrasts = [(stratum, second) for stratum in strata for second in arms[1:]]
     made = []
-    for stratum, second in contrasts:
-        pairs = _pairs([result for result in results if result.place.stratum == stratum], arms[0], second)
-        if pairs:
-            made.append((stratum, second, pairs, _compare(pairs, materials, seed, resamples)))
-    corrected = correct_together([comparison for *_, comparison in made])
+    for stratum in dict.fromkeys(result.place.stratum for result in results):
+        for second in arms[1:]:
+            pairs = _pairs([result for result in results if result.place.stratum == stratum], arms[0], second)
+            if pairs:
+                made.append((stratum, second, pairs, _compare(pairs, materials, seed, resamples)))
+    corrected = paired.correct_together([comparison for *_, comparison in made])
     frames = [
-        _labelled(comparison.frame(), pairs, materials, seed, resamples).assign(
+        _labelled(paired.comparison_frame(comparison), pairs, materials, seed, resamples).assign(
             stratum=stratum, first=arms[0], second=second
         )
         for (stratum, second, pairs, _), comparison in zip(made, corrected, strict=True)
     ]
-    if not frames:
-        return pd.DataFrame(columns=_columns(Comparison([]).frame()))
-    return pd.concat(frames, ignore_index=True)[_columns(frames[0])]
+    columns = ["stratum", "first", "second", *paired.COLUMNS, *(f"without_collapsed_{name}" for name in _WITHOUT)]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
-def _columns(frame: pd.DataFrame) -> list[str]:
-    named = ["stratum", "first", "second"]
-    without = [f"without_collapsed_{name}" for name in _WITHOUT]
-    return [*named, *(name for name in frame.columns if name not in (*named, *without)), *without]
+RunPair = tuple[paired.Pair, bool]  # a pair, and whether neither of its runs collapsed
 
 
-@dataclass(frozen=True)
-class _RunPair:
-    """A pair, and whether neither of its runs collapsed."""
-
-    pair: Pair
-    sound: bool
-
-
-def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list[_RunPair]]:
+def _pairs(results: Sequence[Result], first: str, second: str) -> dict[str, list[RunPair]]:
     """Return each model's pairs: runs of both arms that share seed (or are paired as if they did) and fold."""
-    pairs: dict[str, list[_RunPair]] = {}
+    pairs: dict[str, list[RunPair]] = {}
     seconds = {_twin(result): result for result in results if result.place.arm == second}
     for one in results:
         place, other = one.place, seconds.get(_twin(one))
         if place.arm == first and other and one.predictions and other.predictions:
-            pair = Pair(place.seed, place.fold, one.predictions, other.predictions)
-            sound = not (one.collapsed or other.collapsed)
-            pairs.setdefault(place.model, []).append(_RunPair(pair, sound))
+            pair = paired.Pair(place.seed, place.fold, one.predictions, other.predictions)
+            pairs.setdefault(place.model, []).append((pair, not (one.collapsed or other.collapsed)))
     return pairs
 
 
@@ -256,36 +222,29 @@ def _twin(result: Result) -> tuple[str, int, int]:
     return place.model, place.seed if result.paired_seed is None else result.paired_seed, place.fold
 
 
-def _sound(pairs: Mapping[str, Sequence[_RunPair]]) -> dict[str, list[_RunPair]]:
-    kept = {model: [pair for pair in of_model if pair.sound] for model, of_model in pairs.items()}
-    return {model: of_model for model, of_model in kept.items() if of_model}
-
-
 def _compare(
-    pairs: Mapping[str, Sequence[_RunPair]], materials: Sequence[str], seed: int, resamples: int
-) -> Comparison:
-    plain = {model: [one.pair for one in of_model] for model, of_model in pairs.items()}
-    return compare(plain, materials, np.random.default_rng([seed, 20]), resamples)
+    pairs: Mapping[str, Sequence[RunPair]], materials: Sequence[str], seed: int, resamples: int
+) -> list[paired.Difference]:
+    plain = {model: [pair for pair, _ in of_model] for model, of_model in pairs.items()}
+    return paired.compare(plain, materials, np.random.default_rng([seed, 20]), resamples)
 
 
 def _labelled(
-    frame: pd.DataFrame, pairs: Mapping[str, Sequence[_RunPair]], materials: Sequence[str], seed: int, resamples: int
+    frame: pd.DataFrame, pairs: Mapping[str, Sequence[RunPair]], materials: Sequence[str], seed: int, resamples: int
 ) -> pd.DataFrame:
     """Add the differences of macro AP without collapsed pairs; the same numbers where nothing collapsed."""
-    sound = _sound(pairs)
-    if all(one.sound for of_model in pairs.values() for one in of_model):
+    sound = {model: [one for one in of_model if one[1]] for model, of_model in pairs.items()}
+    sound = {model: of_model for model, of_model in sound.items() if of_model}
+    if all(is_sound for of_model in pairs.values() for _, is_sound in of_model):
         rest = frame
-    elif sound:
-        rest = _compare(sound, materials, seed, resamples).frame()
     else:
-        rest = frame.iloc[:0]
-    rest = rest[rest["metric"] == MACRO_AP].set_index("model")
+        rest = paired.comparison_frame(_compare(sound, materials, seed, resamples)) if sound else frame.iloc[:0]
+    rest = rest[rest["metric"] == paired.MACRO_AP].set_index("model")
     if len(rest) == 1:  # of all models, only one is left
-        rest = pd.concat([rest, rest.set_axis([ALL_MODELS])])
+        rest = pd.concat([rest, rest.set_axis([paired.ALL_MODELS])])
     answer = frame.copy()
-    wanted = answer["metric"] == MACRO_AP
+    wanted = answer["metric"] == paired.MACRO_AP
     for name in _WITHOUT:
         answer[f"without_collapsed_{name}"] = answer["model"].map(rest[name]).where(wanted).astype(np.float64)
-    none_left = wanted & answer["without_collapsed_pairs"].isna()
-    answer.loc[none_left, "without_collapsed_pairs"] = 0.0
+    answer.loc[wanted & answer["without_collapsed_pairs"].isna(), "without_collapsed_pairs"] = 0.0
     return answer

@@ -1,32 +1,38 @@
-"""Results of a search: a table of its trials, the best settings as a config file, and its verdict."""
+"""Results of a search: its table of trials, best settings, verdict and figures, logged in its run and printed."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import optuna
 import pandas as pd
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from wastelens.config.base import as_text
+from wastelens.config.base import as_text, flatten
 from wastelens.config.checking import merge
-from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING
-from wastelens.tuning.database import database_errors
+from wastelens.config.tune import COMPLETE, FAILED, TuneConfig
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.errors import RunError, StoreUnreachable
+from wastelens.figures import tuning as figures
+from wastelens.system.console import say, table, warn
+from wastelens.system.next_command import next_command
+from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
+from wastelens.tuning.database import database_errors, holds_password
 from wastelens.tuning.space import Space, Values, nested
-from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, SearchProgress, TrialStore, is_lost
+from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, SearchProgress, TrialStore, is_lost, search_name
 
 LOST = "it ended with its worker and is repeated"
 LEFT_ALONE = "its workers died repeatedly, so it is not repeated again"
-_STATES = {
-    TrialState.COMPLETE: COMPLETE,
-    TrialState.PRUNED: PRUNED,
-    TrialState.FAIL: FAILED,
-    TrialState.RUNNING: RUNNING,
-}
 _FEWEST_FOR_IMPORTANCES = 4
+BEST_FILE = "best.yaml"
+_SHOWN, _COLUMNS = 5, 6
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def search_results(store: TrialStore, space: Space) -> SearchResults | None:
     defaults_value = max((float(trial.value or 0.0) for trial in complete), default=None)
     return SearchResults(
         progress=progress,
-        table=trials_table(trials, store, space),
+        table=_trials_table(trials, store, space),
         best=store.values(best if defaults_value != best.value else complete[0]),
         best_value=float(best.value),
         defaults_value=defaults_value,
@@ -98,12 +104,12 @@ def search_results(store: TrialStore, space: Space) -> SearchResults | None:
     )
 
 
-def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space) -> pd.DataFrame:
+def _trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space) -> pd.DataFrame:
     """Return a row per trial: state, value, epochs, minutes, run, and the values of its parameters as text."""
     rows = [
         {
             "trial": trial.number,
-            "state": _STATES[trial.state],
+            "state": FAILED if trial.state is TrialState.FAIL else trial.state.name,
             "val_macro_ap": _value(trial),
             "epochs": len(trial.intermediate_values),
             "minutes": trial.duration.total_seconds() / 60 if trial.duration else None,
@@ -111,9 +117,9 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
             "run_id": trial.user_attrs.get(RUN_ID, ""),
             "worker": trial.user_attrs.get(WORKER, ""),
             "error": _error(trial),
-            **_texts(store.values(trial), space),
+            **{key: as_text(values[key]) if key in values else "" for key in space.parameters},
         }
-        for trial in trials
+        for trial, values in ((trial, store.values(trial)) for trial in trials)
         if trial.state is not TrialState.WAITING
     ]
     return pd.DataFrame(rows)
@@ -121,9 +127,8 @@ def trials_table(trials: Sequence[FrozenTrial], store: TrialStore, space: Space)
 
 def _error(trial: FrozenTrial) -> str:
     """Return why a trial failed, if it did."""
-    if is_lost(trial):
-        return LOST
-    return str(trial.user_attrs.get(ERROR, LEFT_ALONE if trial.state is TrialState.FAIL else ""))
+    default = LEFT_ALONE if trial.state is TrialState.FAIL else ""
+    return LOST if is_lost(trial) else str(trial.user_attrs.get(ERROR, default))
 
 
 def _value(trial: FrozenTrial) -> float | None:
@@ -131,10 +136,6 @@ def _value(trial: FrozenTrial) -> float | None:
     if trial.state is TrialState.COMPLETE:
         return trial.value
     return max(trial.intermediate_values.values(), default=None)
-
-
-def _texts(values: Mapping[str, Any], space: Space) -> dict[str, str]:
-    return {key: as_text(values[key]) if key in values else "" for key in space.parameters}
 
 
 def importances(store: TrialStore) -> dict[str, float]:
@@ -150,27 +151,155 @@ def importances(store: TrialStore) -> dict[str, float]:
         return dict(optuna.importance.get_param_importances(store.optuna_study, evaluator=evaluator))
 
 
-def config_file(found: SearchResults, name: str, model: str, fixed: Mapping[str, Any], command: str) -> str:
-    """Return the best settings as a file for ``train -P config=``.
-
-    Args:
-        found: results of the search.
-        name: of the search.
-        model: that was tuned.
-        fixed: keys of conf/train.yaml that all its trials had.
-        command: to train with the file.
-    """
-    tree = merge(fixed, nested(found.best))
+def _config_file(found: SearchResults, config: TuneConfig) -> str:
+    """Return the best settings, and those that all trials had, as a file for ``train -P config=``."""
+    tree = {"model": config.model, **merge(config.train, nested(found.best))}
     head = (
-        f"# Best of {found.progress.done} trials of the search '{name}', by val_macro_ap ({found.best_value:.4f}).\n"
-        f"#   {command}\n"
+        f"# Best of {found.progress.done} trials of the search '{search_name(config)}', by val_macro_ap "
+        f"({found.best_value:.4f}).\n#   {_train_command(config)}\n"
     )
-    return head + yaml.safe_dump({"model": model, **tree}, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    return head + yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, allow_unicode=True)
 
 
 def why_none(store: TrialStore) -> str:
     """Say why no trial is complete."""
     errors = [trial.user_attrs[ERROR] for trial in store.trials() if ERROR in trial.user_attrs]
-    if errors:
-        return f"The last one failed: {errors[-1]}"
-    return "Give it more time (timeout=)."
+    return f"The last one failed: {errors[-1]}" if errors else "Give it more time (timeout=)."
+
+
+def say_plan(config: TuneConfig, space: Space, store: TrialStore) -> None:
+    """Announce the search, and warn of a password in the parameters and of a grid smaller than requested."""
+    done = store.progress().done
+    before = f" ({done} of them done before)" if done else ""
+    if done > store.asked:
+        before = f" requested ({done} are done already, so none is started)"
+    say(
+        f"Search '{search_name(config)}': {store.asked} trials{before} of {len(space.parameters)} parameters of "
+        f"{config.model}, sampler {config.sampler}, pruner {config.pruner}, "
+        f"{space.defaults.fit.epochs} epochs at most each. The first tries the defaults."
+    )
+    if holds_password(config):
+        warn(
+            "The parameter 'storage' contains a password, and mlflow run shows parameters in its log and its run. "
+            "Remove the password and set PGPASSWORD instead."
+        )
+    if store.asked < config.trials:
+        warn(f"The grid has {store.asked} combinations; there will be fewer than {config.trials} trials.")
+
+
+def log_settings(shared: Run, config: TuneConfig, dataset: PreparedDataset, space: Space) -> None:
+    """Log the settings of the search; if it is resumed, the tags hold the latest."""
+    shared.log_parameters(
+        {
+            "dataset": config.dataset,
+            "model": config.model,
+            "sampler": config.sampler,
+            "pruner": config.pruner,
+            "seed": config.seed,
+            **{f"train.{key}": value for key, value in flatten(config.train).items()},
+        }
+    )
+    shared.set_tags(
+        {
+            "step": "tune",
+            "study_name": search_name(config),
+            "model": Path(config.model).stem,
+            "dataset": dataset.name,
+            "dataset_digest": dataset.digest,
+            "trials": config.trials,
+        }
+    )
+    shared.log_text(to_json(config.space), "space.json")
+
+
+def log_report(
+    shared: Run, found: SearchResults, store: TrialStore, space: Space, config: TuneConfig, tracker: Tracker
+) -> None:
+    """Log the results of a search in its run, and write the best settings to a file."""
+    file = best_file(config)
+    text = _config_file(found, config)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    shared.log_text(text, BEST_FILE)
+    shared.log_table(found.table, "trials.csv")
+    shared.log_metrics(found.metrics())
+    shared.set_tags({"verdict": found.sentence()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # repeated for every parameter: few trials are inaccurate
+        known = importances(store)
+    drawn = {
+        "optimisation_history": figures.optimisation_history(found.table),
+        "slices": figures.slices(found.table, space.parameters),
+        "parallel_coordinates": figures.parallel_coordinates(found.table, space.parameters),
+        "learning_rates": figures.learning_rates(_curves(found, tracker)),
+        **({"parameter_importances": figures.parameter_importances(known)} if known else {}),
+    }
+    for title, figure in drawn.items():
+        shared.log_figure(figure, f"figures/{title}.png")
+
+
+def _curves(found: SearchResults, tracker: Tracker) -> Mapping[str, list[dict[str, float]]]:
+    """Return the learning rates of the best and worst complete trials and the defaults; these can coincide."""
+    ordered = _best_first(found)
+    chosen = {"best": ordered.head(1), "worst": ordered.tail(1), "defaults": ordered[ordered["defaults"]]}
+    curves = {}
+    for number in dict.fromkeys(number for rows in chosen.values() for number in rows.index):
+        row, names = ordered.loc[number], [what for what, rows in chosen.items() if number in rows.index]
+        name = f"{', '.join(names)}: trial {row['trial']}, val_macro_ap {row['val_macro_ap']:.3f}"
+        try:
+            curves[name] = tracker.stored(str(row["run_id"])).run.metric_history(["learning_rate"])
+        except StoreUnreachable:
+            raise
+        except RunError:  # somebody deleted it
+            continue
+    return curves
+
+
+def _best_first(found: SearchResults) -> pd.DataFrame:
+    """Return the complete trials, best first; among equals the defaults first, then the earlier."""
+    complete = found.table[found.table["state"] == COMPLETE]
+    return complete.sort_values(["val_macro_ap", "defaults", "trial"], ascending=[False, False, True])
+
+
+def say_report(
+    run_id: str, found: SearchResults, retrained: StoredRun | None, config: TuneConfig, tracker: Tracker
+) -> None:
+    """Print the closing table, the verdict, and the next command."""
+    best = _best_first(found).head(_SHOWN)
+    varied = list(found.best)[:_COLUMNS]
+    rows = [
+        [f"trial {row['trial']}{' (defaults)' if row['defaults'] else ''}", f"{row['val_macro_ap']:.3f}"]
+        + [_rounded(row[key]) for key in varied]
+        for _, row in best.iterrows()
+    ]
+    table("The best trials, by val_macro_ap", ["trial", "val_macro_ap", *varied], rows)
+    say(found.sentence(), "green" if not found.best_is_defaults else "yellow")
+    if retrained is not None and "test_macro_ap" in retrained.metrics:
+        metrics = retrained.metrics
+        say(
+            f"The best settings, retrained, on test: macro AP {metrics['test_macro_ap']:.3f} "
+            f"[{metrics['test_macro_ap_low']:.3f}, {metrics['test_macro_ap_high']:.3f}], run {retrained.run.id}."
+        )
+    say(f"All trials, figures and {BEST_FILE} are in run {run_id}. See it: {tracker.finished_hint()}")
+    say(f"Train with the best settings: {_train_command(config)}")
+
+
+def _rounded(text: str) -> str:
+    """Return a number rounded to three digits; the file has all of them."""
+    with contextlib.suppress(ValueError):
+        return f"{float(text):.3g}" if "." in text or "e" in text else text
+    return text
+
+
+def best_file(config: TuneConfig) -> Path:
+    """Return the path of the best settings on this machine."""
+    name = search_name(config)
+    plain = re.sub(r"[^\w.-]+", "-", name)
+    if plain.replace("-", " ") != name:  # another name may give the same file name
+        plain += f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return config.data_folder / "tuned" / f"{plain}.yaml"
+
+
+def _train_command(config: TuneConfig) -> str:
+    """Return the command that trains with the best settings."""
+    return next_command("train", {"dataset": config.dataset, "config": best_file(config)}, config.data_folder)

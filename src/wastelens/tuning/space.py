@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice, takewhile
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
@@ -45,7 +46,7 @@ class Space:
             ("tune", {"model": config.model, "dataset": config.dataset, "data_folder": str(config.data_folder)}),
         ]
         self.defaults = self.settings({})
-        self._default_tree = _tree(self.defaults)
+        self._default_tree = self.defaults.model_dump(mode="json")
         self._trees: dict[str, dict[str, Any]] = {}  # by the network's method
         for key in taken_out(config.space):
             _annotations(key)
@@ -82,14 +83,12 @@ class Space:
         Raises:
             ConfigError: a parameter has infinitely many values, or there are more than 10,000 combinations.
         """
-        combinations: list[Values] = []
-        for values in self._combinations(list(self.parameters.items()), {}):
-            combinations.append(values)
-            if len(combinations) > _LARGEST_GRID:
-                raise ConfigError(
-                    f"sampler=grid has more than {_LARGEST_GRID:,} combinations in this space. Remove parameters from "
-                    "it by null, or use sampler=random."
-                )
+        combinations = list(islice(self._combinations(list(self.parameters.items()), {}), _LARGEST_GRID + 1))
+        if len(combinations) > _LARGEST_GRID:
+            raise ConfigError(
+                f"sampler=grid has more than {_LARGEST_GRID:,} combinations in this space. Remove parameters from "
+                "it by null, or use sampler=random."
+            )
         return combinations
 
     def _combinations(self, left: Sequence[tuple[str, ParameterConfig]], chosen: Values) -> Iterator[Values]:
@@ -104,14 +103,12 @@ class Space:
             yield from self._combinations(others, {**chosen, key: value})
 
     def _holds(self, when: Mapping[str, tuple[Any, ...]], chosen: Values) -> bool:
-        tree = self._tree_with(chosen[_NETWORK_BY_NAME]) if _NETWORK_BY_NAME in chosen else self._default_tree
+        tree = self._default_tree
+        if method := str(chosen.get(_NETWORK_BY_NAME, "")):  # its network file has other defaults
+            if method not in self._trees:
+                self._trees[method] = self.settings({_NETWORK_BY_NAME: method}).model_dump(mode="json")
+            tree = self._trees[method]
         return all(_text(_set_at(tree, chosen, key)) in {_text(one) for one in values} for key, values in when.items())
-
-    def _tree_with(self, method: Any) -> dict[str, Any]:
-        """Return the default settings with the network file of a method."""
-        if str(method) not in self._trees:
-            self._trees[str(method)] = _tree(self.settings({_NETWORK_BY_NAME: method}))
-        return self._trees[str(method)]
 
     def _check(self) -> None:
         for key, parameter in self.parameters.items():
@@ -189,19 +186,14 @@ def _check_key(key: str, parameter: ParameterConfig) -> None:
 
 
 def _annotations(key: str) -> list[Any]:
-    """Return the types of a dotted key: several where networks or learners of different kinds have it.
-
-    Raises:
-        ConfigError: no kind of training has this key.
-    """
+    """Return the types of a dotted key, which exists: several where networks or learners of different kinds have it."""
     here: list[Any] = [TrainConfig]
     for part in key.split("."):
-        fields = {name: field for one in here for model in _models(one) for name, field in model.model_fields.items()}
-        if part not in fields:
-            raise ConfigError(f"Unknown key '{key}' in the space of tune.{did_you_mean(part, list(fields))}")
-        here = [
-            model.model_fields[part].annotation for one in here for model in _models(one) if part in model.model_fields
-        ]
+        fields = [model.model_fields for one in here for model in _models(one)]
+        here = [of_model[part].annotation for of_model in fields if part in of_model]
+        if not here:
+            known = list(dict.fromkeys(name for of_model in fields for name in of_model))
+            raise ConfigError(f"Unknown key '{key}' in the space of tune.{did_you_mean(part, known)}")
     return here
 
 
@@ -222,10 +214,7 @@ def _steps(key: str, parameter: ParameterConfig) -> Iterator[Any]:
             f"sampler=grid needs values or a step for '{key}', which can be any number from {parameter.low:g} to "
             f"{parameter.high:g}. Give it values, or use sampler=random."
         )
-    steps = 0
-    while (value := parameter.after(steps)) <= parameter.high:
-        yield value
-        steps += 1
+    yield from takewhile(lambda value: value <= parameter.high, map(parameter.after, count()))
 
 
 def _end_of(parameter: ParameterConfig, rng: np.random.Generator) -> Any:
@@ -233,10 +222,6 @@ def _end_of(parameter: ParameterConfig, rng: np.random.Generator) -> Any:
     if isinstance(parameter, RangeConfig):
         return (parameter.low, parameter.top)[rng.integers(2)]
     return parameter.values[rng.integers(len(parameter.values))]
-
-
-def _tree(config: TrainConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json")
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:

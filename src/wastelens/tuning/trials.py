@@ -8,23 +8,21 @@ replaced by another one at the same place; Optuna's heartbeat finds dead workers
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import (
-    DuplicatedStudyError,
-    ExperimentalWarning,
-    TrialPruned,
-    UpdateFinishedTrialError,
-)
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from wastelens.config.base import flatten
 from wastelens.config.tune import TuneConfig
 from wastelens.errors import ConfigError, WastelensError
 from wastelens.system import borrowed
@@ -39,7 +37,6 @@ from wastelens.tuning.database import (
     open_storage,
     shown_address,
 )
-from wastelens.tuning.identity import identity_difference, identity_of, search_name
 from wastelens.tuning.search import SamplerByTrial, as_stored, may_prune_at, pruner_of, suggested, tried
 from wastelens.tuning.space import Space, Values
 
@@ -58,12 +55,7 @@ class TrialFailed(WastelensError):  # noqa: N818  told to Optuna
 
 @dataclass(frozen=True)
 class SearchProgress:
-    """The progress of a search.
-
-    Attributes:
-        complete, pruned, failed: numbers of trials by outcome.
-        best: the best trial so far; None before there is one.
-    """
+    """The progress of a search: numbers of trials by outcome, and the best so far; None before there is one."""
 
     complete: int
     pruned: int
@@ -87,11 +79,6 @@ class TrialStore:
 
     def __init__(self, config: TuneConfig, space: Space, dataset_digest: str) -> None:
         """Open or create the search, and enqueue the requested trials.
-
-        Args:
-            config: of the search.
-            space: its search space.
-            dataset_digest: of the dataset that all its trials use.
 
         Raises:
             SearchStoreError: the database does not answer or cannot be used.
@@ -150,7 +137,10 @@ class TrialStore:
             if all(is_lost(trial) for trial in trials):
                 losses = sum(_GIVEN_BACK not in trial.user_attrs for trial in trials)
                 attributes = {_PLACE: place, TURN: f"{place}.{len(trials)}", _LOSSES: losses}
-                self._enqueue(preset.get(place, {}), attributes)
+                values = preset.get(place, {})
+                stored = {key: as_stored(self._space.parameters[key], value) for key, value in values.items()}
+                with contextlib.suppress(InLineAlready):
+                    self.optuna_study.enqueue_trial(stored, user_attrs=attributes)
         in_line = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         ours = [one for one in in_line if one.user_attrs[_PLACE] in places]
         self._storage.may_begin = frozenset(borrowed.trial_id(one) for one in ours)
@@ -176,12 +166,6 @@ class TrialStore:
         others = [values for values in self._combinations if values != defaults]
         return dict(enumerate([defaults, *others]))
 
-    def _enqueue(self, values: Values, attributes: Mapping[str, Any]) -> None:
-        parameters = self._space.parameters
-        stored = {key: as_stored(parameters[key], value) for key, value in values.items()}
-        with contextlib.suppress(InLineAlready):
-            self.optuna_study.enqueue_trial(stored, user_attrs=dict(attributes))
-
     def fail_dead_local_trials(self) -> None:
         """Fail the trials whose workers on this machine died; the heartbeat does so for other machines, later."""
         for trial in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -206,26 +190,27 @@ class TrialStore:
             until: returns whether to start no further trial.
         """
         try:
-            self._work(objective, until)
+            while not until() and self.progress().done < self.asked:
+                with database_errors(self.config):
+                    self._work_once(objective)
         except BaseException:
             self._storage.leave()
             raise
 
-    def _work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
-        while not until() and self.progress().done < self.asked:
-            with database_errors(self.config):
-                self.fail_dead_local_trials()
-                self._enqueue_open_places()
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore", ExperimentalWarning)  # about the heartbeat
-                        self.optuna_study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
-                except NoTrialLeft:
-                    time.sleep(_LOOK_S)  # a worker may die, which frees its place
-                except (ValueError, UpdateFinishedTrialError) as error:
-                    if not _is_taken_away(error):
-                        raise
-                    warn("This process did not respond for so long that another one repeats its trial.")
+    def _work_once(self, objective: Callable[[Trial], float]) -> None:
+        self.fail_dead_local_trials()
+        self._enqueue_open_places()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # about the heartbeat
+                self.optuna_study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
+        except NoTrialLeft:
+            time.sleep(_LOOK_S)  # a worker may die, which frees its place
+        except (ValueError, UpdateFinishedTrialError) as error:
+            # Optuna refuses the result of a trial because another process has stored one already.
+            if not (isinstance(error, UpdateFinishedTrialError) or str(error).startswith("Cannot tell a ")):
+                raise
+            warn("This process did not respond for so long that another one repeats its trial.")
 
     def _named(self, objective: Callable[[Trial], float]) -> Callable[[Trial], float]:
         def named(trial: Trial) -> float:
@@ -263,15 +248,12 @@ class TrialStore:
 
     def progress(self) -> SearchProgress:
         """Return the progress of the search."""
-        trials = self.trials()
-        count = {state: sum(trial.state is state for trial in trials) for state in TrialState}
-        complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-        return SearchProgress(
-            complete=len(complete),
-            pruned=count[TrialState.PRUNED],
-            failed=count[TrialState.FAIL],
-            best=max(complete, key=lambda trial: (trial.value, -trial.number), default=None),
-        )
+        by_state: dict[TrialState, list[FrozenTrial]] = {state: [] for state in TrialState}
+        for trial in self.trials():
+            by_state[trial.state].append(trial)
+        complete = by_state[TrialState.COMPLETE]
+        best = max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+        return SearchProgress(len(complete), len(by_state[TrialState.PRUNED]), len(by_state[TrialState.FAIL]), best)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials except those that were lost with their workers."""
@@ -290,11 +272,6 @@ class TrialStore:
             return self.optuna_study.get_trials(deepcopy=False)
 
 
-def _is_taken_away(error: Exception) -> bool:
-    """Return whether Optuna refuses the result of a trial because another process has stored one already."""
-    return isinstance(error, UpdateFinishedTrialError) or str(error).startswith("Cannot tell a ")
-
-
 def is_lost(trial: FrozenTrial) -> bool:
     """Return whether a trial ended with its worker and not by itself; after several deaths it counts as failed."""
     lost = trial.state is TrialState.FAIL and ERROR not in trial.user_attrs
@@ -309,3 +286,42 @@ def _opened(name: str, storage: DealtStorage, sampler: Any, pruner: Any) -> tupl
         return optuna.create_study(direction="maximize", **options), True
     except DuplicatedStudyError:
         return optuna.load_study(**options), False
+
+
+def search_name(config: TuneConfig) -> str:
+    """Return the name of the search, which is that of Optuna's study."""
+    return config.study or f"{Path(config.model).stem} on {Path(config.dataset).name}"
+
+
+def identity_of(config: TuneConfig, space: Space, dataset_digest: str) -> dict[str, str]:
+    """Return the settings that all trials of a search share."""
+    unlike = {"dataset", "data_folder", "resume"}
+    return {
+        "model": Path(config.model).stem,
+        "dataset": dataset_digest,
+        "sampler": "grid" if config.sampler == "grid" else "tpe or random",  # a grid fixes the values of each place
+        "space": json.dumps({key: one.model_dump() for key, one in sorted(space.parameters.items())}, sort_keys=True),
+        "train": space.defaults.model_dump_json(exclude=unlike),
+    }
+
+
+def identity_difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Describe the first difference between two identities; "" where they are equal."""
+    for key, value in now.items():
+        if before.get(key) != value:
+            return f"{key} ({_of_parts(before.get(key, ''), value)})"
+    return ""
+
+
+def _of_parts(before: str, now: str) -> str:
+    """Describe how two values differ: by the first differing key where they are trees."""
+    with contextlib.suppress(ValueError, AttributeError):  # a digest is not a tree
+        one, other = (flatten(json.loads(text)) for text in (before, now))
+        for key in {**one, **other}:
+            if one.get(key) != other.get(key):
+                return f"{key} {_short(one.get(key, 'missing'))}; now {_short(other.get(key, 'missing'))}"
+    return f"{_short(before)}; now {_short(now)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
