@@ -74,11 +74,7 @@ def _split_legend(figure: Figure, labels: pd.DataFrame) -> None:
 
     photos = labels["split"].value_counts()
     handles = [
-        Patch(
-            facecolor=_shade(_SPLIT_GREY, split),
-            edgecolor=_SPLIT_GREY,
-            label=f"{split}: {photos[split]:,} photos",
-        )
+        Patch(facecolor=_shade(_SPLIT_GREY, split), edgecolor=_SPLIT_GREY, label=f"{split}: {photos[split]:,} photos")
         for split in _splits_of(labels)
     ]
     if handles:
@@ -348,9 +344,7 @@ def category_table(
     if unknown:
         raise MappingError(f"Category '{unknown[0]}' has no material. Add a row to the material mapping.")
     found = objects.groupby("category").agg(
-        supercategory=("supercategory", "first"),
-        objects=("file_name", "size"),
-        photos=("file_name", "nunique"),
+        supercategory=("supercategory", "first"), objects=("file_name", "size"), photos=("file_name", "nunique")
     )
     table = found.reindex(pd.Index(list(mapping), name="category")).reset_index()
     table["supercategory"] = table["supercategory"].fillna("")

@@ -12,13 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wastelens.preparing.group_counts import (
-    TIE,
-    GroupCounts,
-    coverage_error,
-    largest_difference,
-    sizes_error,
-)
+from wastelens.preparing.group_counts import TIE, GroupCounts, coverage_error, largest_difference, sizes_error
 from wastelens.system.arrays import FloatArray, IndexArray, IntArray
 
 _PAIRS_AT_ONCE = 1_000_000

@@ -183,11 +183,7 @@ def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> di
         **manifest_entries(source),
         "annotations_digest": source.layout.digest(),
         "materials": list(parts.mapping.materials),
-        "cache": {
-            "file": parts.cached.cache_file.name,
-            "photos": len(frame),
-            "image_side_px": config.image_side_px,
-        },
+        "cache": {"file": parts.cached.cache_file.name, "photos": len(frame), "image_side_px": config.image_side_px},
         "counts": {
             "photos": len(frame),
             "photos_left_out": parts.cached.left_out,

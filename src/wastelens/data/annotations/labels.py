@@ -76,15 +76,7 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
             f"{dataset.path}: every image has an impossible size. Give each its width and height in pixels."
         )
     photo_columns = ["file_name", "image_id", "source_file", "width", "height", *mapping.materials]
-    object_columns = [
-        "file_name",
-        "annotation_id",
-        "category",
-        "supercategory",
-        "material",
-        "area_share",
-        "iscrowd",
-    ]
+    object_columns = ["file_name", "annotation_id", "category", "supercategory", "material", "area_share", "iscrowd"]
     return AnnotatedPhotos(
         pd.DataFrame(photos, columns=photo_columns).sort_values("file_name", ignore_index=True),
         pd.DataFrame(objects, columns=object_columns).sort_values(object_columns, ignore_index=True),

@@ -26,13 +26,7 @@ class TrainingBatches:
     """The training photos with their labels in batches, in a new order and newly augmented each epoch."""
 
     def __init__(
-        self,
-        table: TrainTable,
-        photos: PhotoArray,
-        *,
-        batch_size: int,
-        policy: PolicyAugmentation | None,
-        seed: int,
+        self, table: TrainTable, photos: PhotoArray, *, batch_size: int, policy: PolicyAugmentation | None, seed: int
     ) -> None:
         if not isinstance(table, TrainTable):
             raise TypeError(f"training takes a TrainTable, not a {type(table).__name__}")

@@ -25,11 +25,7 @@ __all__ = ["CATEGORIES", "DRAWN_CATEGORIES", "PHOTOS", "render_sample"]
 _JPEG_QUALITY = 88
 _ORIENTATION_TAG = 0x0112
 # How to turn an upright picture for storage under each EXIF orientation.
-_STORED = {
-    3: PillowImage.Transpose.ROTATE_180,
-    6: PillowImage.Transpose.ROTATE_90,
-    8: PillowImage.Transpose.ROTATE_270,
-}
+_STORED = {3: PillowImage.Transpose.ROTATE_180, 6: PillowImage.Transpose.ROTATE_90, 8: PillowImage.Transpose.ROTATE_270}
 
 
 def _save_photo(path: Path, scene: Scene, orientation: int) -> None:

@@ -14,15 +14,7 @@ from wastelens.data.sample.plan import PhotoPlan
 from wastelens.data.sample.scenes import Scene
 from wastelens.data.sample.shapes import Mask
 
-SCENE_CATEGORIES = (
-    "Clean",
-    "Indoor, Man-made",
-    "Pavement",
-    "Sand, Dirt, Pebbles",
-    "Trash",
-    "Vegetation",
-    "Water",
-)
+SCENE_CATEGORIES = ("Clean", "Indoor, Man-made", "Pavement", "Sand, Dirt, Pebbles", "Trash", "Vegetation", "Water")
 _FINER = 4  # outlines are traced on a finer grid; on the photo's own, thin straws would lose a pixel of width
 _LEAST_AREA_PX = 6.0
 
@@ -78,13 +70,7 @@ def annotation_records(plan: PhotoPlan, scene: Scene) -> list[Record]:
 
 def _image_record(plan: PhotoPlan) -> Record:
     blank = dict.fromkeys(("license", "flickr_url", "coco_url", "date_captured", "flickr_640_url"))
-    return {
-        "id": plan.photo_id,
-        "width": plan.width_px,
-        "height": plan.height_px,
-        "file_name": plan.file_name,
-        **blank,
-    }
+    return {"id": plan.photo_id, "width": plan.width_px, "height": plan.height_px, "file_name": plan.file_name, **blank}
 
 
 def coco(plans: Iterable[PhotoPlan], records: Iterable[Record], seed: int) -> Record:
