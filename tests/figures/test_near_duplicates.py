@@ -13,7 +13,7 @@ from tests.figure_checks import draw
 from wastelens.data.duplicates.correlation import confirmed_pairs, pair_similarity
 from wastelens.data.duplicates.perceptual_hash import perceptual_hashes
 from wastelens.data.duplicates.search import near_duplicate_pairs
-from wastelens.figures.near_duplicates import COLUMNS, near_duplicate_sheet, near_duplicate_table
+from wastelens.figures.contact_sheet import PAIR_COLUMNS, near_duplicate_sheet, near_duplicate_table
 
 SIDE_PX = 64
 
@@ -42,7 +42,7 @@ def found_in(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 def test_the_table_has_each_pair_with_its_similarity(photos: npt.NDArray[np.uint8]) -> None:
     table = near_duplicate_table(labels_of(7), photos, found_in(photos))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == PAIR_COLUMNS
     pairs = set(zip(table["file_name_a"], table["file_name_b"], strict=True))
     assert pairs == {(f"photo_{a:03}.jpg", f"photo_{b:03}.jpg") for a, b in ((0, 5), (1, 4), (2, 6))}
     assert set(table["group"]) == {"one"}
@@ -92,7 +92,7 @@ def test_similarity_is_the_better_of_both_directions() -> None:
 
 def test_no_pairs_make_an_empty_table(photos: npt.NDArray[np.uint8]) -> None:
     table = near_duplicate_table(labels_of(7), photos, np.empty((0, 2), np.int64))
-    assert (len(table), tuple(table.columns)) == (0, COLUMNS)
+    assert (len(table), tuple(table.columns)) == (0, PAIR_COLUMNS)
 
 
 def names_on(figure: Figure) -> list[str]:

@@ -19,7 +19,7 @@ from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
 from wastelens.preparing import relabel
 from wastelens.preparing.relabel import datasets_of_levels, relabelled
-from wastelens.preparing.write import score_all_controls
+from wastelens.preparing.stages import score_all_controls
 from wastelens.steps import prepare, study
 
 FILES = ("labels.csv", "objects.csv", "train_balanced.csv", "folds.csv", "controls.csv", "problems.csv")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wastelens.data.prepared.tables import TrainTable
-from wastelens.preparing.training_rows import labelled_share
+from wastelens.preparing.balance import labelled_share
 
 MATERIALS = ("plastic", "glass", "toxic")
 

@@ -30,12 +30,17 @@ from wastelens.data.annotations.materials import (
 )
 from wastelens.data.annotations.sources import prepared_from
 from wastelens.data.prepared import dataset as prepared
-from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.data.prepared.raw_files import read_raw_files, write_raw_files
+from wastelens.data.prepared.dataset import PreparedDataset, read_raw_files, write_raw_files
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
-from wastelens.preparing.stages import balance, mapping_path
-from wastelens.preparing.write import figures_from_labels, score_all_controls, tables_from_labels, write_files
+from wastelens.preparing.stages import (
+    balance,
+    figures_from_labels,
+    mapping_path,
+    score_all_controls,
+    tables_from_labels,
+    write_files,
+)
 from wastelens.system import interrupts
 from wastelens.system.console import say
 from wastelens.system.machine import software_versions

@@ -28,13 +28,11 @@ from wastelens.data.annotations.sources import (
 )
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared import dataset as prepared
-from wastelens.data.prepared.dataset import PreparedDataset, SplitTables
-from wastelens.data.prepared.raw_files import raw_file_table, write_raw_files
+from wastelens.data.prepared.dataset import PreparedDataset, SplitTables, raw_file_table, write_raw_files
 from wastelens.errors import DatasetError, PreparedDatasetError
 from wastelens.evaluation.controls import Controls, neighbour_warning
 from wastelens.figures import dataset as sight
-from wastelens.figures.contact_sheet import contact_sheet
-from wastelens.figures.near_duplicates import near_duplicate_sheet, near_duplicate_table
+from wastelens.figures.contact_sheet import contact_sheet, near_duplicate_sheet, near_duplicate_table
 from wastelens.preparing.balance import Oversampled
 from wastelens.preparing.groups import coarser_grouping
 from wastelens.preparing.stages import (
@@ -43,12 +41,15 @@ from wastelens.preparing.stages import (
     balance,
     cache_photos,
     check_group_by,
+    figures_from_labels,
     mapping_for,
     photo_sources,
+    score_all_controls,
     split_photos,
+    tables_from_labels,
     tables_of_splits,
+    write_files,
 )
-from wastelens.preparing.write import figures_from_labels, score_all_controls, tables_from_labels, write_files
 from wastelens.system.console import progress_bar, say, table, warn
 from wastelens.system.machine import software_versions
 from wastelens.system.next_command import next_command

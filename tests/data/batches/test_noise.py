@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.factories import photo_array
 
 from wastelens.config.networks import NoiseConfig
-from wastelens.data.batches.noise import add_noise
+from wastelens.data.batches.pipeline import add_noise
 
 KINDS = ("gaussian", "masking", "salt_and_pepper")
 

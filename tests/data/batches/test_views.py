@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.factories import config, photo_array
 
-from wastelens.data.batches.views import AugmentedViews
+from wastelens.data.batches.augment import AugmentedViews
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for its version otherwise
 

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from wastelens.data.sample import CATEGORIES, DRAWN_CATEGORIES, PHOTOS, render_sample
-from wastelens.data.sample.annotations import shoelace, trace
+from wastelens.data.sample import CATEGORIES, DRAWN_CATEGORIES, PHOTOS, render_sample, shoelace, trace
 from wastelens.data.sample.categories import LITTER, MATERIALS
 from wastelens.data.sample.plan import plan_sample
 from wastelens.data.sample.scenes import draw_scene

@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wastelens.data.annotations.layout import Layout
+from wastelens.data.annotations.layout import Layout, recognise
 from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
-from wastelens.data.annotations.recognise import recognise
 from wastelens.data.photos.files import find_photo
 from wastelens.data.sample import render_sample
 from wastelens.errors import DatasetError
@@ -64,31 +63,23 @@ def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
         DatasetError: the folder or its annotations are missing, or their layout cannot be recognised.
     """
     taco = data_folder / "raw" / "taco"
-    if dataset == "auto":
-        if has_taco(data_folder):
-            return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
-        sample = choose_source("sample", data_folder)
-        summary = f"Dataset: the built-in sample, as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}"
-        return DatasetSource(sample.name, sample.place, summary)
-    if dataset == "sample":
-        return DatasetSource("sample", data_folder / "raw" / "sample", "Dataset: the built-in sample.")
-    if dataset == "taco":
-        if not has_taco(data_folder):
-            raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
+    if dataset == "taco" and not has_taco(data_folder):
+        raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
+    if dataset == "taco" or (dataset == "auto" and has_taco(data_folder)):
         return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
-    return _own(Path(dataset))
+    if dataset in ("auto", "sample"):
+        why = f", as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}" if dataset == "auto" else "."
+        return DatasetSource("sample", data_folder / "raw" / "sample", f"Dataset: the built-in sample{why}")
+    place = Path(dataset)
+    if not place.is_dir() and not place.is_file():
+        raise DatasetError(f"dataset='{place}' is neither {', '.join(NAMED)} nor a folder or file. Correct the path.")
+    layout = recognise(place)
+    return DatasetSource(layout.root.resolve().name, place, f"Dataset: {layout.recognised}.")
 
 
 def has_taco(data_folder: Path) -> bool:
     """Return whether TACO's annotations are in the data folder."""
     return (data_folder / "raw" / "taco" / ANNOTATIONS).is_file()
-
-
-def _own(place: Path) -> DatasetSource:
-    if not place.is_dir() and not place.is_file():
-        raise DatasetError(f"dataset='{place}' is neither {', '.join(NAMED)} nor a folder or file. Correct the path.")
-    layout = recognise(place)
-    return DatasetSource(layout.root.resolve().name, place, f"Dataset: {layout.recognised}.")
 
 
 def manifest_entries(source: DatasetSource) -> dict[str, str]:

@@ -10,15 +10,104 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 from PIL import Image as PillowImage
 
-from wastelens.data.sample.annotations import Record, annotation_records, coco
 from wastelens.data.sample.categories import CATEGORIES, DRAWN_CATEGORIES
+from wastelens.data.sample.grounds import GROUNDS
 from wastelens.data.sample.plan import PHOTOS, PhotoPlan, plan_sample
 from wastelens.data.sample.scenes import Scene, draw_scene
+from wastelens.data.sample.shapes import Mask
+
+SCENE_CATEGORIES = ("Clean", "Indoor, Man-made", "Pavement", "Sand, Dirt, Pebbles", "Trash", "Vegetation", "Water")
+_FINER = 4  # outlines are traced on a finer grid; on the photo's own, thin straws would lose a pixel of width
+_LEAST_AREA_PX = 6.0
+
+Record = dict[str, Any]
+
+
+def shoelace(polygon: list[float]) -> float:
+    """Return the area of a polygon [x0, y0, x1, y1, …], in its unit squared."""
+    points = np.array(polygon).reshape(-1, 2)
+    x, y = points.T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def trace(visible: Mask) -> list[list[float]]:
+    """Trace a mask as COCO polygons in pixels, within the photo."""
+    if not visible.any():
+        return []
+    left, top, width, height = cv2.boundingRect(visible)
+    crop = visible[top : top + height, left : left + width]
+    fine = cv2.resize(crop, (width * _FINER, height * _FINER), interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    polygons = []
+    for contour in contours:
+        corners = cv2.approxPolyDP(contour, 0.7 * _FINER, True).reshape(-1, 2)
+        points = (corners + 0.5) / _FINER + [left, top]
+        polygon = np.round(points, 2).reshape(-1).tolist()
+        if len(corners) > 2 and shoelace(polygon) >= _LEAST_AREA_PX:
+            polygons.append(polygon)
+    return polygons
+
+
+def annotation_records(plan: PhotoPlan, scene: Scene) -> list[Record]:
+    """Make a record, without an id, for each visible piece of litter."""
+    records = []
+    for category_id, visible in zip(scene.category_ids, scene.visible, strict=True):
+        polygons = trace(visible)
+        if not polygons:
+            continue
+        points = np.concatenate([np.array(polygon).reshape(-1, 2) for polygon in polygons])
+        corner, extent = points.min(axis=0), np.ptp(points, axis=0)
+        records.append(
+            {
+                "image_id": plan.photo_id,
+                "category_id": category_id,
+                "segmentation": polygons,
+                "area": round(sum(map(shoelace, polygons)), 2),
+                "bbox": np.round([*corner, *extent], 2).tolist(),
+                "iscrowd": 0,
+            }
+        )
+    return records
+
+
+def _image_record(plan: PhotoPlan) -> Record:
+    blank = dict.fromkeys(("license", "flickr_url", "coco_url", "date_captured", "flickr_640_url"))
+    return {"id": plan.photo_id, "width": plan.width_px, "height": plan.height_px, "file_name": plan.file_name, **blank}
+
+
+def coco(plans: Iterable[PhotoPlan], records: Iterable[Record], seed: int) -> Record:
+    """Return the whole annotations file as plain data, with TACO's keys in its order."""
+    plans = tuple(plans)
+    return {
+        "info": {
+            "year": 2025,
+            "version": None,
+            "description": f"Wastelens sample: drawn litter in TACO's format, seed {seed}",
+            "contributor": None,
+            "url": None,
+            "date_created": None,
+        },
+        "images": [_image_record(plan) for plan in plans],
+        "annotations": [{"id": number, **record} for number, record in enumerate(records, start=1)],
+        "scene_annotations": [
+            {"image_id": plan.photo_id, "background_ids": [GROUNDS[plan.batch][2]]} for plan in plans
+        ],
+        "licenses": [],
+        "categories": [
+            {"supercategory": supercategory, "id": category_id, "name": name}
+            for category_id, (name, supercategory) in enumerate(CATEGORIES)
+        ],
+        "scene_categories": [{"id": number, "name": name} for number, name in enumerate(SCENE_CATEGORIES)],
+    }
+
 
 __all__ = ["CATEGORIES", "DRAWN_CATEGORIES", "PHOTOS", "render_sample"]
 

@@ -8,14 +8,21 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from wastelens.data.sample import remains
+from wastelens.data.sample import paper_remains
 from wastelens.data.sample.categories import CATEGORIES, LITTER, Litter
 from wastelens.data.sample.grounds import GROUND_PX, camera, draw_ground, light_photo
 from wastelens.data.sample.plan import PhotoPlan
 from wastelens.data.sample.shapes import Image, Mask, Random, Shape, Sprite
 from wastelens.system.arrays import PhotoArray
 
-CLUTTER = (remains.leaf, remains.leaf, remains.stone, remains.twig, remains.flower, remains.bark)
+CLUTTER = (
+    paper_remains.leaf,
+    paper_remains.leaf,
+    paper_remains.stone,
+    paper_remains.twig,
+    paper_remains.flower,
+    paper_remains.bark,
+)
 MOST_OBJECTS = 5
 _IDS = {name: category_id for category_id, (name, _) in enumerate(CATEGORIES)}
 
