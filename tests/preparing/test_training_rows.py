@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,9 +46,3 @@ def test_all_labels_give_all_rows_in_order() -> None:
 def test_another_seed_draws_other_photos() -> None:
     table = _table(60, 0)
     assert labelled_share(table, 20, 0).file_names != labelled_share(table, 20, 1).file_names
-
-
-@pytest.mark.parametrize("percent", [0, -1, 101])
-def test_share_out_of_range(percent: float) -> None:
-    with pytest.raises(ValueError, match="above 0 and at most 100"):
-        labelled_share(_table(5, 0), percent, 0)

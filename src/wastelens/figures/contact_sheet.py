@@ -159,7 +159,7 @@ def near_duplicate_table(labels: pd.DataFrame, photos: PhotoArray, pairs: IntArr
         pairs: row positions, int64 (pairs, 2).
 
     Returns:
-        ``PAIR_COLUMNS``, with the differing bits of the perceptual hashes (of 64) and the correlation of the thumbnails.
+        ``PAIR_COLUMNS``, with the differing bits of the hashes (of 64) and the correlation of the thumbnails.
     """
     bits, correlation = pair_similarity(photos, pairs)
     names, groups = labels["file_name"].to_numpy(dtype=object), labels["group"].to_numpy(dtype=object)

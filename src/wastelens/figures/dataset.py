@@ -14,13 +14,12 @@ are not mistaken for materials.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from wastelens.errors import MappingError
 from wastelens.figures.style import (
     SMALL_PT,
     TEXT_PT,
@@ -111,17 +110,11 @@ def photos_per_material(labels: pd.DataFrame, materials: tuple[str, ...]) -> Fig
     return figure
 
 
-def _photos_of_categories(objects: pd.DataFrame) -> pd.DataFrame:
-    """Count each category's distinct photos: category, material, photos; most photos first."""
-    counts = objects.groupby("category", as_index=False).agg(
-        material=("material", "first"), photos=("file_name", "nunique")
-    )
-    return counts.sort_values(["photos", "category"], ascending=[False, True], ignore_index=True)
-
-
 def photos_per_category(objects: pd.DataFrame, materials: tuple[str, ...]) -> Figure:
     """Draw the photos that show each category as bars (logarithmic) in the colour of its material."""
-    counts = _photos_of_categories(objects)
+    of_category = objects.groupby("category", as_index=False)
+    counts = of_category.agg(material=("material", "first"), photos=("file_name", "nunique"))
+    counts = counts.sort_values(["photos", "category"], ascending=[False, True], ignore_index=True)
     columns = max(1, math.ceil(len(counts) / _CATEGORIES_PER_COLUMN))
     rows = max(1, math.ceil(len(counts) / columns))
     figure = blank_figure(1.0 + 5.6 * max(columns, 1.4), 1.5 + 0.2 * rows)
@@ -176,8 +169,7 @@ def material_cooccurrence(labels: pd.DataFrame, materials: tuple[str, ...]) -> F
         _write(axes, (column, row), percent, -7, fontsize=SMALL_PT, color=ink)
     _name_rows_and_columns(axes, [label_text(material) for material in materials])
     write_title(axes, "Photos that show both materials (grey: all photos of one material)")
-    text = "in %: share of the photos of the row's material that also show the column's"
-    axes.set_xlabel(text, fontsize=TEXT_PT)
+    axes.set_xlabel("in %: share of the photos of the row's material that also show the column's", fontsize=TEXT_PT)
     axes.xaxis.set_label_position("bottom")
     return figure
 
@@ -279,7 +271,9 @@ def photos_per_group(labels: pd.DataFrame) -> Figure:
     The bar of the rest has an axis of its own, as it may be far longer than the others.
     """
     splits = _splits_of(labels)
-    counts = _photos_of_groups(labels, splits)
+    counts = pd.crosstab(labels["group"].astype(str), labels["split"]).reindex(columns=splits, fill_value=0)
+    photos = counts.sum(axis=1)
+    counts = counts.loc[sorted(counts.index, key=lambda name: (-photos[name], natural_key(name)))]
     shown, others = counts.iloc[:_GROUPS_SHOWN], counts.iloc[_GROUPS_SHOWN:]
     heights = [max(1, len(shown)) * 0.23, 0.3] if len(others) else [max(1, len(shown)) * 0.23]
     figure = blank_figure(9.0, 1.5 + sum(heights) + (0.5 if len(others) else 0))
@@ -294,25 +288,24 @@ def photos_per_group(labels: pd.DataFrame) -> Figure:
     return figure
 
 
-def _photos_of_groups(labels: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
-    """Count photos by group (rows) and split (columns); the largest first, then by name (2 before 10)."""
-    counts = pd.crosstab(labels["group"].astype(str), labels["split"]).reindex(columns=list(splits), fill_value=0)
-    photos = counts.sum(axis=1)
-    order = sorted(counts.index, key=lambda name: (-photos[name], natural_key(name)))
-    return counts.loc[order]
-
-
 def _group_bars(axes: Axes, counts: pd.DataFrame, splits: Sequence[str]) -> None:
     left = np.zeros(len(counts))
     for split in splits:
         photos = counts[split].to_numpy()
-        face = _shade(_SPLIT_GREY, split)
-        style: dict[str, Any] = {"color": face, "edgecolor": _SPLIT_GREY, "linewidth": 0.6, "label": split}
-        axes.barh(range(len(counts)), photos, 0.78, left, **style)
+        style: dict[str, Any] = {"edgecolor": _SPLIT_GREY, "linewidth": 0.6, "label": split}
+        axes.barh(range(len(counts)), photos, 0.78, left, color=_shade(_SPLIT_GREY, split), **style)
         left += photos
     for row, (end, photos) in enumerate(zip(left, counts.to_numpy(), strict=True)):
-        text = f"{end:,.0f}  {_split_text(splits, photos)}"
-        axes.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=SMALL_PT)
+        present = [(split, count) for split, count in zip(splits, photos, strict=True) if count]
+        of_splits = [split if len(present) == 1 else f"{split} {count:,}" for split, count in present]
+        axes.annotate(
+            f"{end:,.0f}  {', '.join(of_splits)}",
+            (end, row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL_PT,
+        )
     name_rows(axes, [shortened(name) for name in counts.index], SMALL_PT)
     axes.margins(x=0.2)
     axes.set_xlim(left=0)
@@ -320,29 +313,12 @@ def _group_bars(axes: Axes, counts: pd.DataFrame, splits: Sequence[str]) -> None
     keep_sides(axes, ["left"])
 
 
-def _split_text(splits: Sequence[str], photos: Iterable[int]) -> str:
-    """Return ``train``, or ``train 5, val 2`` for a bar of several splits."""
-    present = [(split, count) for split, count in zip(splits, photos, strict=True) if count]
-    if len(present) == 1:
-        return present[0][0]
-    return ", ".join(f"{split} {count:,}" for split, count in present)
-
-
-def category_table(
-    objects: pd.DataFrame, mapping: Mapping[str, str], reasons: Mapping[str, str] | None = None
-) -> pd.DataFrame:
+def category_table(objects: pd.DataFrame, mapping: Mapping[str, str], reasons: Mapping[str, str]) -> pd.DataFrame:
     """Tabulate each category's material and its numbers of objects and photos, most photos first.
 
     Returns:
-        category, supercategory, material, objects, photos, and reason if reasons are given; categories of the mapping
-        without objects have zeros.
-
-    Raises:
-        MappingError: an object's category has no material.
+        category, supercategory, material, objects, photos, reason; categories without objects have zeros.
     """
-    unknown = sorted(set(objects["category"]) - set(mapping))
-    if unknown:
-        raise MappingError(f"Category '{unknown[0]}' has no material. Add a row to the material mapping.")
     found = objects.groupby("category").agg(
         supercategory=("supercategory", "first"), objects=("file_name", "size"), photos=("file_name", "nunique")
     )
@@ -350,6 +326,5 @@ def category_table(
     table["supercategory"] = table["supercategory"].fillna("")
     table[["objects", "photos"]] = table[["objects", "photos"]].fillna(0).astype(np.int64)
     table.insert(2, "material", table["category"].map(dict(mapping)))
-    if reasons is not None:
-        table["reason"] = table["category"].map(dict(reasons)).fillna("")
+    table["reason"] = table["category"].map(dict(reasons)).fillna("")
     return table.sort_values(["photos", "objects"], ascending=False, kind="stable", ignore_index=True)

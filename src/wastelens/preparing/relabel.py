@@ -131,21 +131,17 @@ def other_mapping(dataset: PreparedDataset, mapping: str) -> MaterialMapping:
         MappingError: there is no such mapping, or it does not fit the annotations' categories.
         ConfigError: its materials are not the dataset's.
     """
-    other = _fitting(dataset, read_mapping(mapping_path(mapping)))
+    other = read_mapping(mapping_path(mapping))
+    labels, annotations = list(own_mapping(dataset).material_of), prepared_from(dataset.manifest)
+    if dataset.manifest.get("layout", COCO) != COCO:
+        other = mapping_of_labels(other, labels, lambda label: f"{annotations}: label '{label}'")
+    else:
+        check_covers(other, labels, annotations)
     if set(other.materials) != set(dataset.materials):
         raise ConfigError(
             f"{other.path} has the materials {', '.join(other.materials)}, but {dataset.name} was prepared with "
             f"{', '.join(dataset.materials)}. Mappings are compared on the same materials: give both the same names."
         )
-    return other
-
-
-def _fitting(dataset: PreparedDataset, other: MaterialMapping) -> MaterialMapping:
-    """Return the part of a mapping that a dataset's labels need, by the rule of its layout."""
-    labels, annotations = list(own_mapping(dataset).material_of), prepared_from(dataset.manifest)
-    if dataset.manifest.get("layout", COCO) != COCO:
-        return mapping_of_labels(other, labels, lambda label: f"{annotations}: label '{label}'")
-    check_covers(other, labels, annotations)
     return other
 
 
@@ -222,12 +218,7 @@ def relabelled_objects(dataset: PreparedDataset, mapping: MaterialMapping) -> pd
 
 
 def relabelled_photos(dataset: PreparedDataset, objects: pd.DataFrame) -> PreparedDataset:
-    """Return the dataset, in memory, with the labels that follow from its objects' materials.
-
-    Args:
-        dataset: its photos, groups, split, folds and order of materials are kept.
-        objects: the objects on its photos, with the columns ``file_name`` and ``material``.
-    """
+    """Return the dataset, in memory, with the labels that follow from its objects' ``file_name`` and ``material``."""
     shown = pd.crosstab(objects["file_name"], objects["material"]).clip(upper=1)
     labels = shown.reindex(index=dataset.frame["file_name"], columns=list(dataset.materials), fill_value=0)
     columns = {material: labels[material].to_numpy(dtype=np.int64) for material in dataset.materials}

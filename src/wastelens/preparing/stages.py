@@ -30,13 +30,12 @@ from wastelens.data.annotations.sources import DatasetSource
 from wastelens.data.photos.cache import CacheEntry, PhotoCache, PhotoSource
 from wastelens.data.photos.files import exists
 from wastelens.data.prepared import dataset as prepared
-from wastelens.data.prepared.dataset import SPLITS, SplitTables
-from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
+from wastelens.data.prepared.dataset import SplitTables
 from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError, did_you_mean
 from wastelens.evaluation.controls import Controls, controls_frame, score_controls
 from wastelens.preparing.balance import Oversampled, oversample
 from wastelens.preparing.groups import Groups, assign_groups
-from wastelens.preparing.split import SplitAssignment, SplitFractions, assign_splits, cross_validation_splits
+from wastelens.preparing.split import SplitAssignment, assign_splits, cross_validation_splits
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar
 from wastelens.system.digests import file_digest
@@ -49,15 +48,9 @@ PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene also 
 
 @dataclass(frozen=True)
 class CachedPhotos:
-    """The usable photos.
+    """The usable photos, uint8 (photos, side, side, 3), memory-mapped; row i of ``labels`` describes ``photos[i]``.
 
-    Attributes:
-        labels: the rows of the annotated photos with a usable file; row i is ``photos[i]``.
-        objects: the objects on those photos.
-        photos: uint8 (photos, side, side, 3), memory-mapped.
-        problems: problems.csv, including the photos that were left out.
-        left_out: the number of photos left out.
-        cache_file: the array's file.
+    ``objects`` are those on the usable photos; ``problems`` is problems.csv, including the photos that were left out.
     """
 
     labels: pd.DataFrame
@@ -70,14 +63,7 @@ class CachedPhotos:
 
 @dataclass(frozen=True)
 class Split:
-    """The split of the photos.
-
-    Attributes:
-        frame: the labels with the columns ``group`` and ``split``.
-        groups: the photos that were kept together, and why.
-        assignment: the main split.
-        folds: the splits for cross-validation, if any.
-    """
+    """The main split of the photos and those for cross-validation; ``frame``: labels with ``group`` and ``split``."""
 
     frame: pd.DataFrame
     groups: Groups
@@ -161,11 +147,9 @@ def cache_photos(
         DatasetError: more than ``max_problem_share`` of the photos cannot be used.
     """
     labels = annotated.labels
-    workers = worker_count(config.workers)
-    entries = cache.fill(sources, workers=workers, earlier=earlier, progress=progress)
-    zero_sized = annotated.problems["problem"].str.contains(IMPOSSIBLE_SIZE, regex=False).sum()
-    left_out = [row for row, entry in enumerate(entries) if entry.problem]
-    _check_problem_share(entries, int(zero_sized), config.max_problem_share)
+    entries = cache.fill(sources, workers=worker_count(config.workers), earlier=earlier, progress=progress)
+    zero_sized = int(annotated.problems["problem"].str.contains(IMPOSSIBLE_SIZE, regex=False).sum())
+    _check_problem_share(entries, zero_sized, config.max_problem_share)
     keep = np.array([row for row, entry in enumerate(entries) if not entry.problem], dtype=np.intp)
     photos = cache.finish(keep)
     problems = problem_frame(
@@ -173,7 +157,7 @@ def cache_photos(
     )
     kept = labels.iloc[keep].reset_index(drop=True)
     objects = annotated.objects[annotated.objects["file_name"].isin(kept["file_name"])].reset_index(drop=True)
-    return CachedPhotos(kept, objects, photos, problems, len(left_out) + int(zero_sized), cache.array_path)
+    return CachedPhotos(kept, objects, photos, problems, len(labels) - len(kept) + zero_sized, cache.array_path)
 
 
 def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: float) -> None:
@@ -190,13 +174,15 @@ def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: fl
 
 
 def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tuple[str, ...]]:
-    rows = []
     columns = (labels[name] for name in ("file_name", "source_file", "width", "height"))
+    rows = []
     for flat, file, width, height, entry in zip(*columns, entries, strict=True):
-        reason = f"photo left out: {entry.problem}" if entry.problem else ""
-        reason = reason or misfit((int(width), int(height)), (entry.width, entry.height))
-        if reason:
-            rows.append(problem_row(str(flat), str(file), reason))
+        reason = (
+            f"photo left out: {entry.problem}"
+            if entry.problem
+            else misfit((width, height), (entry.width, entry.height))
+        )
+        rows += [problem_row(flat, file, reason)] if reason else []
     return rows
 
 
@@ -237,42 +223,24 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
         SplitError: no such split exists.
     """
     labels = cached.labels
-    columns = None
-    if config.group_by not in GROUPING_RULES:
-        values = _column(source, config.group_by)
-        columns = pd.DataFrame({config.group_by: labels["file_name"].map(values)})
+    is_rule = config.group_by in GROUPING_RULES
+    column = None if is_rule else labels["file_name"].map(_column(source, config.group_by))
     # Only in COCO is the first folder a batch: elsewhere it is a class, or the dataset's own split.
     without_batches = config.group_by == "auto" and source.layout.kind != COCO
     groups = assign_groups(
         [str(file) for file in labels["source_file"]],
         cached.photos,
         "photo" if without_batches else config.group_by,
-        columns,
+        column,
         config.near_duplicate_distance,
     )
     groups = replace(groups, rule=PHOTO_BY_PHOTO) if without_batches else groups
     matrix = labels[list(mapping.materials)].to_numpy(dtype=np.uint8)
-    fractions = SplitFractions(**config.fractions.model_dump())
-    arguments = (matrix, groups.names, mapping.materials, fractions)
+    arguments = (matrix, groups.names, mapping.materials, config.fractions)
     assignment = assign_splits(*arguments, np.random.default_rng([config.seed, 0]))
-    folds = []
-    if config.folds:
-        rng = np.random.default_rng([config.seed, 1])
-        folds = cross_validation_splits(*arguments, folds=config.folds, rng=rng)
-    frame = labels.assign(group=groups.names, split=assignment.split)
-    return Split(frame, groups, assignment, folds)
-
-
-def tables_of_splits(split: Split, materials: tuple[str, ...]) -> list[SplitTables]:
-    """Return the tables of the main split, then those of each fold."""
-    return [split_tables(split.frame, one.split, materials) for one in (split.assignment, *split.folds)]
-
-
-def split_tables(frame: pd.DataFrame, split: npt.NDArray[np.str_], materials: tuple[str, ...]) -> SplitTables:
-    """Return the three tables of a split, with each photo's row in the cache as ``photo_index``."""
-    indexed = frame.assign(photo_index=np.arange(len(frame)))
-    train, val, test = (indexed[split == name].reset_index(drop=True) for name in SPLITS)
-    return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
+    rng = np.random.default_rng([config.seed, 1])
+    folds = cross_validation_splits(*arguments, folds=config.folds, rng=rng) if config.folds else []
+    return Split(labels.assign(group=groups.names, split=assignment.split), groups, assignment, folds)
 
 
 def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversampled]:
@@ -321,11 +289,8 @@ def write_files(
 ) -> None:
     """Write the tables, and last of all the manifest that vouches for them, the photo cache and the outlines.
 
-    Args:
-        draft: the folder, with the photo cache and the outlines in it.
-        tables: file name → table.
-        mapping: the mapping; for COCO its file is copied, as every row of it is used.
-        manifest: all of it but the digests.
+    ``draft`` holds the photo cache and the outlines already; ``manifest`` is all of it but the digests. For COCO, the
+    mapping's file is copied, as every row of it is used.
     """
     for name, frame in tables.items():
         frame.to_csv(draft / name, index=False)

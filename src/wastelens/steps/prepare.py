@@ -22,13 +22,13 @@ from wastelens.data.annotations.sources import (
     NAMED,
     DatasetSource,
     choose_source,
-    ensure_sample,
     manifest_entries,
     prepared_from,
 )
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared import dataset as prepared
-from wastelens.data.prepared.dataset import PreparedDataset, SplitTables, raw_file_table, write_raw_files
+from wastelens.data.prepared.dataset import PreparedDataset, SplitTables, raw_file_table, split_tables, write_raw_files
+from wastelens.data.sample import render_sample
 from wastelens.errors import DatasetError, PreparedDatasetError
 from wastelens.evaluation.controls import Controls, neighbour_warning
 from wastelens.figures import dataset as sight
@@ -47,7 +47,6 @@ from wastelens.preparing.stages import (
     score_all_controls,
     split_photos,
     tables_from_labels,
-    tables_of_splits,
     write_files,
 )
 from wastelens.system.console import progress_bar, say, table, warn
@@ -58,13 +57,7 @@ from wastelens.tracking.tracker import Run, Tracker
 
 @dataclass(frozen=True)
 class Prepared:
-    """The result of ``prepare``.
-
-    Attributes:
-        dataset: the prepared dataset, opened.
-        run_id: the MLflow run that describes it.
-        metrics: the metrics that were logged there.
-    """
+    """The prepared dataset, opened, and the MLflow run that describes it with its metrics."""
 
     dataset: PreparedDataset
     run_id: str
@@ -93,15 +86,21 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
     say(source.summary)
     with tracker.start(f"prepare {source.name}") as tracked:
         tracked.log_parameters(flatten(config))
-        _render_sample(source)
-        coco, mapping, annotated = _read_tables(source, config)
+        if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
+            with progress_bar("Rendering the sample", 240) as bar:
+                render_sample(source.place, progress=lambda done, total: bar.advance())
+        coco = source.layout.read()
+        mapping = mapping_for(source.layout, coco, config.materials)
+        annotated = tabulate(coco, mapping)
         folder = config.data_folder / "prepared" / source.name
         _warn_of_namesake(folder, source)
         check_group_by(source, config)
         with prepared.draft(folder) as draft:
             cached = _cache(source, annotated, draft, folder, config)
             split = split_photos(cached, mapping, source, config)
-            tables = tables_of_splits(split, mapping.materials)
+            tables = [
+                split_tables(split.frame, one.split, mapping.materials) for one in (split.assignment, *split.folds)
+            ]
             balanced = balance(tables, config)
             controls = score_all_controls(tables, cached.photos, config.seed)
             parts = _Parts(coco, mapping, cached, split, balanced, controls)
@@ -127,23 +126,11 @@ def raw_data(config: PrepareConfig) -> DatasetSource:
     return choose_source(config.dataset, config.data_folder)
 
 
-def _render_sample(source: DatasetSource) -> None:
-    if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
-        with progress_bar("Rendering the sample", 240) as bar:
-            ensure_sample(source, lambda done, total: bar.advance())
-
-
 def _warn_of_namesake(folder: Path, source: DatasetSource) -> None:
     with contextlib.suppress(PreparedDatasetError):
         before = prepared.load_prepared(folder).manifest["source"]
         if before != str(source.place.resolve()):
             warn(f"{folder} was prepared from {before} and will be replaced. Rename the folder to keep both.")
-
-
-def _read_tables(source: DatasetSource, config: PrepareConfig) -> tuple[CocoDataset, MaterialMapping, AnnotatedPhotos]:
-    coco = source.layout.read()
-    mapping = mapping_for(source.layout, coco, config.materials)
-    return coco, mapping, tabulate(coco, mapping)
 
 
 def _cache(
@@ -152,9 +139,8 @@ def _cache(
     sources = photo_sources(source, annotated.labels)
     cache = PhotoCache(draft, config.image_side_px, config.max_megapixels)
     with progress_bar("Decoding photos", len(sources)) as bar:
-        return cache_photos(
-            annotated, sources, cache, config, earlier=prepared.earlier_cache(folder), progress=bar.advance
-        )
+        earlier = prepared.earlier_cache(folder)
+        return cache_photos(annotated, sources, cache, config, earlier=earlier, progress=bar.advance)
 
 
 def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareConfig) -> None:
@@ -280,8 +266,7 @@ def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) 
     """Print the closing tables, the warnings, and the next command."""
     _report_split(dataset, parts)
     _report_controls(parts, dataset.manifest["layout"])
-    left_out = parts.cached.left_out
-    if left_out:
+    if left_out := parts.cached.left_out:
         problems = parts.cached.problems
         first = problems[problems["problem"].str.startswith("photo left out")].iloc[0]
         warn(
@@ -325,6 +310,5 @@ def _report_controls(parts: _Parts, layout: str) -> None:
     if controls.note:
         say(controls.note)
     files, rule = parts.split.frame["source_file"].tolist(), parts.split.groups.rule
-    warning = neighbour_warning(controls, coarser_grouping(files, rule, folders_are_batches=layout == COCO))
-    if warning:
+    if warning := neighbour_warning(controls, coarser_grouping(files, rule, folders_are_batches=layout == COCO)):
         warn(warning)

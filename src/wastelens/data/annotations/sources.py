@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 from wastelens.data.annotations.layout import Layout, recognise
 from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
 from wastelens.data.photos.files import find_photo
-from wastelens.data.sample import render_sample
 from wastelens.errors import DatasetError
 
 HOW_TO_GET_TACO = "run: mlflow run . -e download --env-manager local"
@@ -20,15 +19,9 @@ NAMED = ("auto", "taco", "sample")
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """The place of raw data, and a sentence about it.
+    """The place of raw data (their folder, or the file of annotations that was named), and a sentence about it."""
 
-    Attributes:
-        name: name of the prepared dataset.
-        place: its folder, or its file of annotations if that was named.
-        summary: the sentence.
-    """
-
-    name: str
+    name: str  # of the prepared dataset
     place: Path
     summary: str
 
@@ -103,9 +96,3 @@ def raw_folder(manifest: Mapping[str, Any]) -> Path:
     annotations = prepared_from(manifest)
     depth = len(Path(manifest.get("annotations", ANNOTATIONS)).parts)
     return annotations.parents[depth - 1] if depth else annotations
-
-
-def ensure_sample(source: DatasetSource, progress: Callable[[int, int], None] | None = None) -> None:
-    """Render the built-in sample on first use; ``progress`` receives the number of photos done and their total."""
-    if not (source.place / ANNOTATIONS).is_file():
-        render_sample(source.place, progress=progress)

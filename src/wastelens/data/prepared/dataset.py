@@ -48,14 +48,18 @@ class SplitTables(LearningTables):
     test: TestTable
 
 
+def split_tables(frame: pd.DataFrame, split: npt.NDArray[Any], materials: tuple[str, ...]) -> SplitTables:
+    """Return the three tables of a split, with each photo's row in the cache as ``photo_index``."""
+    indexed = frame.assign(photo_index=np.arange(len(frame)))
+    train, val, test = (indexed[split == name].reset_index(drop=True) for name in SPLITS)
+    return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
+
+
 @dataclass(frozen=True)
 class PreparedDataset:
     """A prepared dataset on disk, checked against its manifest.
 
-    Attributes:
-        folder: its folder.
-        manifest: the content of ``manifest.json``.
-        frame: labels.csv with one more column, ``photo_index``: the photo's row in the cache.
+    ``frame`` is labels.csv with one more column, ``photo_index``: the photo's row in the cache.
     """
 
     folder: Path
@@ -127,19 +131,10 @@ class PreparedDataset:
             ConfigError: the dataset was prepared without that fold.
         """
         column = self._fold_column(f"fold_{fold}", fold) if fold else self.frame["split"]
-        parts = {name: self.frame[column == name].reset_index(drop=True) for name in SPLITS}
-        return SplitTables(
-            TrainTable(parts["train"], self.materials),
-            ValTable(parts["val"], self.materials),
-            TestTable(parts["test"], self.materials),
-        )
+        return split_tables(self.frame, column.to_numpy(), self.materials)
 
     def learning(self, fold: int = 0) -> LearningTables:
-        """Return the tables that a network may learn and choose from, without the test table.
-
-        Raises:
-            ConfigError: the dataset was prepared without that fold.
-        """
+        """Return the tables that a network may learn and choose from; errors as of ``split``."""
         tables = self.split(fold)
         return LearningTables(tables.train, tables.val)
 
@@ -156,8 +151,7 @@ class PreparedDataset:
             index = dict(zip(self.frame["file_name"], self.frame["photo_index"], strict=True))
             return TrainTable(rows.assign(photo_index=rows["file_name"].map(index)), self.materials)
         copies = self._fold_column(f"copies_{fold}", fold)
-        rows = self.frame.loc[self.frame.index.repeat(copies)].reset_index(drop=True)
-        return TrainTable(rows, self.materials)
+        return TrainTable(self.frame.loc[self.frame.index.repeat(copies)].reset_index(drop=True), self.materials)
 
     def controls(self, fold: int = 0) -> pd.DataFrame:
         """Return the controls' predictions for the val and test photos of this split."""
@@ -197,21 +191,16 @@ def load_prepared(folder: Path) -> PreparedDataset:
         ) from None
     except ValueError:
         raise PreparedDatasetError(f"{path} is not JSON. Run prepare again.") from None
-    _check_manifest(path, manifest)
-    for name, digest in manifest["files"].items():
-        _check_digest(folder / name, digest)
-    frame = _read_table(folder / LABELS)
-    return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
-
-
-def _check_manifest(path: Path, manifest: Any) -> None:
-    """Check the manifest's own digest, so that nobody lowers the bar with an editor."""
-    try:
+    try:  # its own digest is checked too, so that nobody lowers the bar with an editor
         genuine = manifest["digest"] == manifest_digest(manifest)
     except (KeyError, TypeError, AttributeError):
         genuine = False
     if not genuine:
         raise PreparedDatasetError(f"{path} is incomplete or was changed. Run prepare again.")
+    for name, digest in manifest["files"].items():
+        _check_digest(folder / name, digest)
+    frame = _read_table(folder / LABELS)
+    return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:
@@ -222,8 +211,7 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     parts = {name: manifest[name] for name in ("name", "materials", "cache", "control_macro_ap", "balance")}
     files = {name: digest for name, digest in manifest["files"].items() if name != OUTLINES}
     content = {**parts, "files": files, "folds": manifest["split"]["folds"]}
-    text = json.dumps(content, sort_keys=True).encode()
-    return blake2b(text, digest_size=16).hexdigest()
+    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _check_digest(path: Path, digest: str) -> None:
@@ -258,7 +246,9 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
     unfinished = prepared_folder.with_name(f".{prepared_folder.name}.unfinished")
     replaced = prepared_folder.with_name(f".{prepared_folder.name}.replaced")
     with alone_in(unfinished, "data_folder"):
-        _repair_interrupted_swap(prepared_folder, replaced)
+        if replaced.exists() and not prepared_folder.exists():  # an earlier run was interrupted between the renames
+            os.replace(replaced, prepared_folder)
+        shutil.rmtree(replaced, ignore_errors=True)
         try:
             yield unfinished
         except InputError:
@@ -268,12 +258,6 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
             os.replace(prepared_folder, replaced)
         os.replace(unfinished, prepared_folder)
         shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _repair_interrupted_swap(prepared_folder: Path, replaced: Path) -> None:
-    if replaced.exists() and not prepared_folder.exists():
-        os.replace(replaced, prepared_folder)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def earlier_cache(prepared_folder: Path) -> Path | None:
