@@ -21,17 +21,11 @@ _TIES_KEPT = 100_000
 
 @dataclass(frozen=True)
 class _Subsets:
-    """Sets of groups that could become one split, the most promising first.
+    """Sets of groups that could become one split, the most promising first."""
 
-    Attributes:
-        mask: bit g is set if the set holds group g, int64 (sets,).
-        sums: photos and positives, int64 (sets, 1 + materials).
-        bound: lower bound of the largest share difference of any split with this set, float64 (sets,).
-    """
-
-    mask: IntArray
-    sums: IntArray
-    bound: FloatArray
+    mask: IntArray  # bit g is set if the set holds group g, (sets,)
+    sums: IntArray  # photos and positives, (sets, 1 + materials)
+    bound: FloatArray  # lower bound of the largest share difference of any split with this set, (sets,)
 
     def upto(self, bound: float) -> _Subsets:
         """Return the sets whose lower bound is at most `bound`."""

@@ -27,18 +27,11 @@ _FINER = "Split by smaller groups (group_by=scene, or photo for the smallest)"
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Groups as counts, sorted by name.
+    """Groups as counts, sorted by name."""
 
-    Attributes:
-        names: str (groups,).
-        row_group: the group of each photo, int (photos,).
-        sums: photos, then positives of each material, int64 (groups, 1 + materials).
-        materials: names of the materials.
-    """
-
-    names: npt.NDArray[np.str_]
-    row_group: IndexArray
-    sums: IntArray
+    names: npt.NDArray[np.str_]  # (groups,)
+    row_group: IndexArray  # the group of each photo, (photos,)
+    sums: IntArray  # photos, then positives of each material, (groups, 1 + materials)
     materials: tuple[str, ...]
 
     @property
@@ -61,12 +54,9 @@ def count_groups(labels: LabelMatrix, groups: npt.NDArray[np.str_], materials: t
 
     Raises:
         SplitError: there is no photo.
-        ValueError: the shapes do not fit.
     """
     if not len(labels):
         raise SplitError("There are no photos to split. See problems.csv for why all were left out.")
-    if labels.shape != (len(groups), len(materials)):
-        raise ValueError(f"labels {labels.shape} do not fit {len(groups)} groups, {len(materials)} materials")
     names, row_group = np.unique(groups, return_inverse=True)
     sums = np.zeros((len(names), 1 + len(materials)), np.int64)
     np.add.at(sums, row_group, np.column_stack([np.ones(len(labels), np.int64), labels != 0]))

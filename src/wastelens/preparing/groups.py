@@ -38,19 +38,12 @@ _NAMED = 4  # members listed in the name of a merged group
 
 @dataclass(frozen=True)
 class Groups:
-    """The group of each photo.
+    """The group of each photo."""
 
-    Attributes:
-        names: str (photos,).
-        rule: the rule that made the groups, in words for the user.
-        merged: a sentence for each group that near-duplicates merged from several.
-        near_duplicate_pairs: row positions, int64 (pairs, 2), as ``near_duplicate_links`` gives them.
-    """
-
-    names: npt.NDArray[np.str_]
-    rule: str
-    merged: list[str]
-    near_duplicate_pairs: IntArray
+    names: npt.NDArray[np.str_]  # (photos,)
+    rule: str  # that made the groups, in words for the user
+    merged: list[str]  # a sentence for each group that near-duplicates merged from several
+    near_duplicate_pairs: IntArray  # row positions, (pairs, 2), as ``near_duplicate_links`` gives them
 
 
 def assign_groups(

@@ -41,17 +41,11 @@ _FOLD_RANGES = (SIZE_RANGE, (Fraction(1, 2), Fraction(2)))  # the second if whol
 
 @dataclass(frozen=True)
 class SplitAssignment:
-    """The split of each photo.
+    """The split of each photo."""
 
-    Attributes:
-        split: 'train', 'val' or 'test', str, shape (photos,).
-        method: 'exact' if found by exhaustive search.
-        largest_share_difference: in [0, 1]; times 100, in percentage points.
-    """
-
-    split: npt.NDArray[np.str_]
-    method: Method
-    largest_share_difference: float
+    split: npt.NDArray[np.str_]  # 'train', 'val' or 'test', (photos,)
+    method: Method  # 'exact' if found by exhaustive search
+    largest_share_difference: float  # in [0, 1]; times 100, in percentage points
 
 
 def assign_splits(

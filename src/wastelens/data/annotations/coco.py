@@ -63,38 +63,23 @@ class _File(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """A checked COCO file: ids are unique, every annotation refers to a known image and category.
+    """A checked COCO file: ids are unique, every annotation refers to a known image and category."""
 
-    Attributes:
-        path: the file, or the file or folder of another layout's annotations.
-        images: the photos.
-        annotations: the objects on them.
-        categories: the kinds of litter.
-        has_outlines: whether the layout has outlines at all; class folders have none.
-    """
-
-    path: Path
+    path: Path  # the file, or the file or folder of another layout's annotations
     images: tuple[Image, ...]
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
-    has_outlines: bool = True
+    has_outlines: bool = True  # whether the layout has outlines at all; class folders have none
 
 
 @dataclass(frozen=True)
 class Outline:
-    """An annotation's segmentation, in the annotated photo's pixels.
+    """An annotation's segmentation, in the annotated photo's pixels."""
 
-    Attributes:
-        polygons: each float (points, 2), x and y; empty for run-length encodings.
-        rle: the run-length encoding in pycocotools' form, or None.
-        area_share: the fraction of the photo it covers, 0 to 1.
-        problem: why the outline cannot be used, or "".
-    """
-
-    polygons: tuple[FloatArray, ...]
-    rle: Mapping[str, Any] | None
-    area_share: float
-    problem: str = ""
+    polygons: tuple[FloatArray, ...]  # each (points, 2), x and y; empty for run-length encodings
+    rle: Mapping[str, Any] | None  # the run-length encoding in pycocotools' form
+    area_share: float  # the fraction of the photo it covers, 0 to 1
+    problem: str = ""  # why the outline cannot be used
 
 
 def read_coco(path: Path) -> CocoDataset:

@@ -59,16 +59,8 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
                 reason = f"outline left out, label kept: {drawn.problem}"
                 problems.append(problem_row(flat, source_file, reason, annotation.id))
             share = float("nan") if drawn.problem else drawn.area_share
-            row = (
-                flat,
-                annotation.id,
-                category.name,
-                category.supercategory or "",
-                material,
-                share,
-                int(annotation.iscrowd or 0),
-            )
-            objects.append(row)
+            kind = (category.name, category.supercategory or "", material)
+            objects.append((flat, annotation.id, *kind, share, int(annotation.iscrowd or 0)))
         present = [int(material in shown) for material in mapping.materials]
         photos.append((flat, image.id, source_file, int(image.width), int(image.height), *present))
     if not photos:

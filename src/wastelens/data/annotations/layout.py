@@ -122,15 +122,10 @@ LAYOUTS: Registry[type[Layout]] = Registry("layout", "wastelens.data.annotations
 
 @dataclass(frozen=True)
 class Marked:
-    """An annotated object on a photo.
+    """An annotated object on a photo."""
 
-    Attributes:
-        label: its category.
-        outline: polygon, float (points, 2), in fractions of the upright photo's width and height; None without one.
-    """
-
-    label: str
-    outline: FloatArray | None = None
+    label: str  # its category
+    outline: FloatArray | None = None  # polygon (points, 2), in fractions of the upright photo's width and height
 
 
 def assemble(path: Path, root: Path, photos: Mapping[str, Sequence[Marked]], *, has_outlines: bool) -> CocoDataset:

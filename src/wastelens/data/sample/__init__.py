@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,29 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
-from wastelens.data.sample.categories import CATEGORIES, DRAWN_CATEGORIES
+from wastelens.data.annotations.coco import polygon_area
+from wastelens.data.sample.categories import CATEGORIES
 from wastelens.data.sample.grounds import GROUNDS
 from wastelens.data.sample.plan import PHOTOS, PhotoPlan, plan_sample
 from wastelens.data.sample.scenes import Scene, draw_scene
 from wastelens.data.sample.shapes import Mask
+from wastelens.system.arrays import FloatArray
+
+__all__ = ["CATEGORIES", "PHOTOS", "render_sample", "trace"]
 
 SCENE_CATEGORIES = ("Clean", "Indoor, Man-made", "Pavement", "Sand, Dirt, Pebbles", "Trash", "Vegetation", "Water")
 _FINER = 4  # outlines are traced on a finer grid; on the photo's own, thin straws would lose a pixel of width
 _LEAST_AREA_PX = 6.0
+_JPEG_QUALITY = 88
+_ORIENTATION_TAG = 0x0112
+# How to turn an upright picture for storage under each EXIF orientation.
+_STORED = {3: PillowImage.Transpose.ROTATE_180, 6: PillowImage.Transpose.ROTATE_90, 8: PillowImage.Transpose.ROTATE_270}
 
 Record = dict[str, Any]
 
 
-def shoelace(polygon: list[float]) -> float:
-    """Return the area of a polygon [x0, y0, x1, y1, …], in its unit squared."""
-    points = np.array(polygon).reshape(-1, 2)
-    x, y = points.T
-    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
-
-
-def trace(visible: Mask) -> list[list[float]]:
-    """Trace a mask as COCO polygons in pixels, within the photo."""
+def trace(visible: Mask) -> list[FloatArray]:
+    """Trace a mask as polygons, each (points, 2), in pixels within the photo."""
     if not visible.any():
         return []
     left, top, width, height = cv2.boundingRect(visible)
@@ -50,8 +51,8 @@ def trace(visible: Mask) -> list[list[float]]:
     for contour in contours:
         corners = cv2.approxPolyDP(contour, 0.7 * _FINER, True).reshape(-1, 2)
         points = (corners + 0.5) / _FINER + [left, top]
-        polygon = np.round(points, 2).reshape(-1).tolist()
-        if len(corners) > 2 and shoelace(polygon) >= _LEAST_AREA_PX:
+        polygon = np.round(points, 2)
+        if len(corners) > 2 and polygon_area(polygon) >= _LEAST_AREA_PX:
             polygons.append(polygon)
     return polygons
 
@@ -63,14 +64,14 @@ def annotation_records(plan: PhotoPlan, scene: Scene) -> list[Record]:
         polygons = trace(visible)
         if not polygons:
             continue
-        points = np.concatenate([np.array(polygon).reshape(-1, 2) for polygon in polygons])
+        points = np.concatenate(polygons)
         corner, extent = points.min(axis=0), np.ptp(points, axis=0)
         records.append(
             {
                 "image_id": plan.photo_id,
                 "category_id": category_id,
-                "segmentation": polygons,
-                "area": round(sum(map(shoelace, polygons)), 2),
+                "segmentation": [polygon.ravel().tolist() for polygon in polygons],
+                "area": round(sum(map(polygon_area, polygons)), 2),
                 "bbox": np.round([*corner, *extent], 2).tolist(),
                 "iscrowd": 0,
             }
@@ -78,14 +79,10 @@ def annotation_records(plan: PhotoPlan, scene: Scene) -> list[Record]:
     return records
 
 
-def _image_record(plan: PhotoPlan) -> Record:
-    blank = dict.fromkeys(("license", "flickr_url", "coco_url", "date_captured", "flickr_640_url"))
-    return {"id": plan.photo_id, "width": plan.width_px, "height": plan.height_px, "file_name": plan.file_name, **blank}
-
-
-def coco(plans: Iterable[PhotoPlan], records: Iterable[Record], seed: int) -> Record:
+def coco(plans: Sequence[PhotoPlan], records: Iterable[Record], seed: int) -> Record:
     """Return the whole annotations file as plain data, with TACO's keys in its order."""
-    plans = tuple(plans)
+    blank = dict.fromkeys(("license", "flickr_url", "coco_url", "date_captured", "flickr_640_url"))
+    sizes = [(plan, {"width": plan.width_px, "height": plan.height_px}) for plan in plans]
     return {
         "info": {
             "year": 2025,
@@ -95,7 +92,7 @@ def coco(plans: Iterable[PhotoPlan], records: Iterable[Record], seed: int) -> Re
             "url": None,
             "date_created": None,
         },
-        "images": [_image_record(plan) for plan in plans],
+        "images": [{"id": plan.photo_id, **size, "file_name": plan.file_name, **blank} for plan, size in sizes],
         "annotations": [{"id": number, **record} for number, record in enumerate(records, start=1)],
         "scene_annotations": [
             {"image_id": plan.photo_id, "background_ids": [GROUNDS[plan.batch][2]]} for plan in plans
@@ -109,14 +106,6 @@ def coco(plans: Iterable[PhotoPlan], records: Iterable[Record], seed: int) -> Re
     }
 
 
-__all__ = ["CATEGORIES", "DRAWN_CATEGORIES", "PHOTOS", "render_sample"]
-
-_JPEG_QUALITY = 88
-_ORIENTATION_TAG = 0x0112
-# How to turn an upright picture for storage under each EXIF orientation.
-_STORED = {3: PillowImage.Transpose.ROTATE_180, 6: PillowImage.Transpose.ROTATE_90, 8: PillowImage.Transpose.ROTATE_270}
-
-
 def _save_photo(path: Path, scene: Scene, orientation: int) -> None:
     """Write the photo as JPEG, turned and tagged according to its orientation."""
     picture = PillowImage.fromarray(scene.pixels_0_255)
@@ -126,13 +115,6 @@ def _save_photo(path: Path, scene: Scene, orientation: int) -> None:
         exif[_ORIENTATION_TAG] = orientation
     path.parent.mkdir(exist_ok=True)
     picture.save(path, quality=_JPEG_QUALITY, exif=exif)
-
-
-def _render_photo(folder: Path, plan: PhotoPlan, seed: int) -> list[Record]:
-    """Draw and write one photo; returns its annotations without ids."""
-    scene = draw_scene(plan, seed)
-    _save_photo(folder / plan.file_name, scene, plan.orientation)
-    return annotation_records(plan, scene)
 
 
 def render_sample(folder: Path, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> None:
@@ -155,7 +137,9 @@ def render_sample(folder: Path, seed: int = 0, progress: Callable[[int, int], No
         plans = plan_sample(seed)
         records: list[Record] = []
         for done, plan in enumerate(plans, start=1):
-            records += _render_photo(unfinished, plan, seed)
+            scene = draw_scene(plan, seed)
+            _save_photo(unfinished / plan.file_name, scene, plan.orientation)
+            records += annotation_records(plan, scene)
             if progress is not None:
                 progress(done, len(plans))
         (unfinished / "annotations.json").write_text(json.dumps(coco(plans, records, seed)), encoding="utf-8")

@@ -43,12 +43,9 @@ Cigarette: Cigarette
 """
 
 
-def _read_table() -> tuple[tuple[str, str], ...]:
-    lines = (line.split(": ") for line in _TABLE.splitlines())
-    return tuple((name, supercategory) for supercategory, names in lines for name in names.split(", "))
+_LINES = [line.split(": ") for line in _TABLE.splitlines()]
 
-
-CATEGORIES: tuple[tuple[str, str], ...] = _read_table()
+CATEGORIES = tuple((name, supercategory) for supercategory, names in _LINES for name in names.split(", "))
 """TACO's categories in the order of their ids from 0: (name, supercategory)."""
 
 MATERIALS = ("aluminium", "glass", "other_objects", "paper", "plastic", "toxic")
@@ -56,21 +53,13 @@ MATERIALS = ("aluminium", "glass", "other_objects", "paper", "plastic", "toxic")
 
 @dataclass(frozen=True)
 class Litter:
-    """How a category is drawn.
+    """How a category is drawn."""
 
-    Attributes:
-        category: its name in TACO.
-        material: its material, the same in the project's mapping and the predecessor's.
-        draw: function that draws one on a canvas of its own.
-        weight: how often it occurs among its material, relative to the others.
-        size: range of its longer side, as a share of the photo's shorter side.
-    """
-
-    category: str
-    material: str
-    draw: Callable[[Random], Sprite]
-    weight: float
-    size: tuple[float, float]
+    category: str  # its name in TACO
+    material: str  # the same in the project's mapping and the predecessor's
+    draw: Callable[[Random], Sprite]  # draws one on a canvas of its own
+    weight: float  # how often it occurs among its material, relative to the others
+    size: tuple[float, float]  # range of its longer side, as a share of the photo's shorter side
 
 
 LITTER: tuple[Litter, ...] = (
@@ -115,6 +104,3 @@ LITTER: tuple[Litter, ...] = (
     Litter("Cigarette", "toxic", paper_remains.cigarette, 9, (0.28, 0.38)),
     Litter("Battery", "toxic", paper_remains.battery, 1, (0.32, 0.42)),
 )
-
-DRAWN_CATEGORIES: tuple[str, ...] = tuple(litter.category for litter in LITTER)
-"""The categories the sample draws."""

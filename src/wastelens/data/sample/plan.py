@@ -24,25 +24,15 @@ _SHAPES = ((320, 240), (320, 240), (240, 320), (320, 256), (256, 320))
 
 @dataclass(frozen=True)
 class PhotoPlan:
-    """The plan of one photo.
+    """The plan of one photo."""
 
-    Attributes:
-        photo_id: its id in the annotations, from 0.
-        batch: its batch, from 0; ``file_name`` counts batches from 1, as TACO does.
-        run: number of the scene it shares with its neighbours, counted through the whole sample.
-        file_name: as in TACO, ``batch_1/000006.jpg``.
-        width_px, height_px: its upright size.
-        orientation: its EXIF orientation tag; 1 if it is stored upright, without a tag.
-        materials: the materials it shows.
-    """
-
-    photo_id: int
-    batch: int
-    run: int
-    file_name: str
-    width_px: int
+    photo_id: int  # in the annotations, from 0
+    batch: int  # from 0; file_name counts batches from 1, as TACO does
+    run: int  # number of the scene it shares with its neighbours, counted through the whole sample
+    file_name: str  # as in TACO, batch_1/000006.jpg
+    width_px: int  # upright
     height_px: int
-    orientation: int
+    orientation: int  # its EXIF tag; 1 if it is stored upright, without a tag
     materials: tuple[str, ...]
 
 
@@ -110,18 +100,10 @@ def plan_sample(seed: int) -> tuple[PhotoPlan, ...]:
         for length in lengths:
             for _ in range(length):
                 photo_id = len(plans)
-                width_px, height_px = _SHAPES[int(rng.integers(len(_SHAPES)))]
-                plans.append(
-                    PhotoPlan(
-                        photo_id=photo_id,
-                        batch=batch,
-                        run=run,
-                        file_name=f"batch_{batch + 1}/{photo_id - first:06d}.jpg",
-                        width_px=width_px,
-                        height_px=height_px,
-                        orientation=int(rng.choice([3, 6, 8])) if photo_id % 17 == 5 else 1,
-                        materials=tuple(name for name, shows in zip(MATERIALS, shown[photo_id], strict=True) if shows),
-                    )
-                )
+                name = f"batch_{batch + 1}/{photo_id - first:06d}.jpg"
+                size_px = _SHAPES[int(rng.integers(len(_SHAPES)))]
+                orientation = int(rng.choice([3, 6, 8])) if photo_id % 17 == 5 else 1
+                materials = tuple(name for name, shows in zip(MATERIALS, shown[photo_id], strict=True) if shows)
+                plans.append(PhotoPlan(photo_id, batch, run, name, *size_px, orientation, materials))
             run += 1
     return tuple(plans)

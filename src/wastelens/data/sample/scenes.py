@@ -39,17 +39,11 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn photo.
-
-    Attributes:
-        pixels_0_255: RGB, uint8, shape (height, width, 3), upright.
-        category_ids: the TACO category of each piece of litter.
-        visible: mask of each visible piece, uint8 of 0 and 1, each (height, width); no two overlap.
-    """
+    """A drawn photo, RGB (height, width, 3), upright."""
 
     pixels_0_255: PhotoArray
-    category_ids: tuple[int, ...]
-    visible: tuple[Mask, ...]
+    category_ids: tuple[int, ...]  # the TACO category of each piece of litter
+    visible: tuple[Mask, ...]  # mask of each visible piece, (height, width); no two overlap
 
 
 def _warp(rng: Random, sprite: Sprite, side_px: float) -> Placed:

@@ -28,17 +28,11 @@ from wastelens.errors import DatasetError
 @LAYOUTS.register("class_folders")
 @dataclass(frozen=True)
 class ClassFolders(Layout):
-    """Photos with one label each, the name of their folder; without outlines.
+    """Photos with one label each, the name of their folder; without outlines."""
 
-    Attributes:
-        class_of: photo's name below the root, with forward slashes → its class.
-        splits: the folders above the classes, if any.
-        outside: number of photos that are in no class folder.
-    """
-
-    class_of: dict[str, str]
-    splits: tuple[str, ...]
-    outside: int
+    class_of: dict[str, str]  # photo's name below the root, with forward slashes → its class
+    splits: tuple[str, ...]  # the folders above the classes, if any
+    outside: int  # number of photos that are in no class folder
     kind: ClassVar[str] = "class_folders"
     title: ClassVar[str] = "class folders"
     is_last_resort: ClassVar[bool] = True
