@@ -58,10 +58,9 @@ def contact_sheet(
         labels: row i describes ``photos[i]``.
         photos: uint8 (photos, side, side, 3), each stretched to a square.
         outlines_of: file name → the photo's objects; called only for photos that are shown.
-        materials: names of the materials; each is shown equally often, as far as it has photos.
+        materials: each is shown equally often, as far as it has photos.
         rng: chooses the photos.
-        rows: number of rows of the sheet.
-        columns: number of columns of the sheet.
+        rows, columns: the size of the sheet, in photos.
     """
     chosen = choose_photos(labels, materials, rows * columns, rng)
     ratios = (labels["height"] / labels["width"]).to_numpy()[chosen]
@@ -153,13 +152,8 @@ def _draw_outline(axes: Axes, outline: DrawnOutline, size: tuple[float, float], 
 def near_duplicate_table(labels: pd.DataFrame, photos: PhotoArray, pairs: IntArray) -> pd.DataFrame:
     """Tabulate near-duplicate pairs for near_duplicates.csv, the most similar first.
 
-    Args:
-        labels: row i describes ``photos[i]``; with ``file_name`` and ``group``.
-        photos: uint8 (photos, side, side, 3).
-        pairs: row positions, int64 (pairs, 2).
-
-    Returns:
-        ``PAIR_COLUMNS``, with the differing bits of the hashes (of 64) and the correlation of the thumbnails.
+    Row i of ``labels`` describes ``photos[i]``; ``pairs`` are row positions, int64 (pairs, 2). Returns
+    ``PAIR_COLUMNS``, with the differing bits of the hashes (of 64) and the correlation of the thumbnails.
     """
     bits, correlation = pair_similarity(photos, pairs)
     names, groups = labels["file_name"].to_numpy(dtype=object), labels["group"].to_numpy(dtype=object)
@@ -172,13 +166,7 @@ def near_duplicate_table(labels: pd.DataFrame, photos: PhotoArray, pairs: IntArr
 
 
 def near_duplicate_sheet(table: pd.DataFrame, labels: pd.DataFrame, photos: PhotoArray) -> Figure:
-    """Draw the first 24 pairs of the table side by side, in the photos' original proportions.
-
-    Args:
-        table: from ``near_duplicate_table``, at least one row.
-        labels: row i describes ``photos[i]``; with ``file_name``, ``width`` and ``height`` (pixels).
-        photos: uint8 (photos, side, side, 3), each stretched to a square.
-    """
+    """Draw the first 24 pairs of a table of at least one side by side, in the photos' original proportions."""
     shown = table.head(_MOST_PAIRS)
     columns = min(_PAIRS_PER_ROW, len(shown))
     row_of = {str(name): row for row, name in enumerate(labels["file_name"])}

@@ -48,12 +48,9 @@ class GroupCounts:
 
 
 def count_groups(labels: LabelMatrix, groups: npt.NDArray[np.str_], materials: tuple[str, ...]) -> GroupCounts:
-    """Count each group's photos and positives.
+    """Count each group's photos and positives, or raise SplitError if there is no photo.
 
     labels: uint8 of 0 and 1, (photos, materials). groups: the group of each photo, str (photos,).
-
-    Raises:
-        SplitError: there is no photo.
     """
     if not len(labels):
         raise SplitError("There are no photos to split. See problems.csv for why all were left out.")
@@ -64,11 +61,7 @@ def count_groups(labels: LabelMatrix, groups: npt.NDArray[np.str_], materials: t
 
 
 def check_materials(counts: GroupCounts, needed: int) -> None:
-    """Check that each material is in enough groups to be in every split.
-
-    Raises:
-        SplitError: a material is in no photo, or in fewer than ``needed`` groups.
-    """
+    """Raise SplitError if a material is in no photo, or in fewer than ``needed`` groups."""
     for material, found in zip(counts.materials, counts.groups_with.tolist(), strict=True):
         if found == 0:
             raise SplitError(f"No photo shows '{material}'. Map a category that occurs to it, or drop the material.")
@@ -113,12 +106,9 @@ def coverage_error(counts: GroupCounts) -> SplitError:
 
 
 def check_found(counts: GroupCounts, side: IndexArray, limits: list[tuple[int, int]]) -> None:
-    """Check an assignment of groups to parts.
+    """Raise SplitError if a part has too few or too many photos, or lacks a material.
 
     side: the part of each group, int (groups,). limits: smallest and largest number of photos of each part.
-
-    Raises:
-        SplitError: a part has too few or too many photos, or lacks a material.
     """
     parts = part_sums(counts.sums, side, len(limits))
     if any(not low <= size <= high for (low, high), size in zip(limits, parts[:, 0].tolist(), strict=True)):

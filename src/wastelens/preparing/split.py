@@ -1,9 +1,8 @@
 """Split whole groups of photos into train, val and test with shares of materials as equal as possible.
 
 Photos of one place or day resemble one another, so a group (a batch, a scene) is never divided between splits. Up to
-18 groups are split by exhaustive search, which finds the optimum (``exact_split``). More groups are split by iterative
-stratification and a local search with the same objective (``local_search``): the largest share difference
-(``group_counts``).
+18 groups are split by exhaustive search, which finds the optimum. More groups are split by iterative stratification and
+a local search (both in ``split_search``) with the same objective: the largest share difference (``group_counts``).
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from wastelens.config.prepare import FractionsConfig
 from wastelens.data.prepared.dataset import SPLITS
 from wastelens.data.prepared.tables import LabelMatrix
 from wastelens.errors import SplitError
-from wastelens.preparing.exact_split import best_splits, best_val
 from wastelens.preparing.group_counts import (
     SIZE_RANGE,
     GroupCounts,
@@ -30,7 +28,7 @@ from wastelens.preparing.group_counts import (
     part_sums,
     size_limits,
 )
-from wastelens.preparing.local_search import LocalSearch
+from wastelens.preparing.split_search import LocalSearch, best_splits, best_val
 from wastelens.system.arrays import IndexArray
 
 Method = Literal["exact", "iterative stratification"]

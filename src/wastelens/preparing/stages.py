@@ -82,11 +82,7 @@ class Split:
 
 
 def mapping_path(materials: str) -> Path:
-    """Return the CSV file that ``materials=default|predecessor|trashnet|FILE`` means.
-
-    Raises:
-        MappingError: there is no such shipped mapping or file.
-    """
+    """Return the CSV file that ``materials=default|predecessor|trashnet|FILE`` means, or raise MappingError."""
     shipped = conf_folder() / "materials"
     path = Path(materials) if materials.endswith(".csv") else shipped / f"{materials}.csv"
     if not path.is_file():
@@ -115,11 +111,7 @@ def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> Materia
 
 
 def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:
-    """Return where each photo is.
-
-    Raises:
-        DatasetError: none of them is there.
-    """
+    """Return where each photo is, or raise DatasetError if none is there."""
     sources = [
         PhotoSource(str(flat), source.find_photo(str(file)))
         for flat, file in zip(labels["file_name"], labels["source_file"], strict=True)
@@ -141,11 +133,7 @@ def cache_photos(
     earlier: Path | None,
     progress: Callable[[int], None],
 ) -> CachedPhotos:
-    """Decode all photos into the cache and leave out the unusable ones.
-
-    Raises:
-        DatasetError: more than ``max_problem_share`` of the photos cannot be used.
-    """
+    """Decode all photos into the cache; leave out the unusable ones, or raise DatasetError if they are too many."""
     labels = annotated.labels
     entries = cache.fill(sources, workers=worker_count(config.workers), earlier=earlier, progress=progress)
     zero_sized = int(annotated.problems["problem"].str.contains(IMPOSSIBLE_SIZE, regex=False).sum())
@@ -187,11 +175,7 @@ def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tup
 
 
 def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:
-    """Check ``group_by`` before all photos are decoded.
-
-    Raises:
-        ConfigError: it is neither a rule nor a column of the images, or the column has two values for a photo.
-    """
+    """Raise ConfigError if ``group_by`` is neither a rule nor a column, or the column has two values for a photo."""
     if config.group_by not in GROUPING_RULES:
         _column(source, config.group_by)
 
@@ -217,11 +201,7 @@ def _column(source: DatasetSource, name: str) -> dict[str, str]:
 
 
 def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: DatasetSource, config: PrepareConfig) -> Split:
-    """Group the photos, then split them by whole groups; seeded, and independent of the order of the JSON.
-
-    Raises:
-        SplitError: no such split exists.
-    """
+    """Group the photos, then split them by whole groups; seeded, and independent of the order of the JSON."""
     labels = cached.labels
     is_rule = config.group_by in GROUPING_RULES
     column = None if is_rule else labels["file_name"].map(_column(source, config.group_by))
@@ -244,11 +224,7 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
 
 
 def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversampled]:
-    """Repeat training rows of rare materials, no more than needed, for the main split, then for each fold.
-
-    Raises:
-        BalanceError: the training photos of a split cannot be balanced.
-    """
+    """Repeat training rows of rare materials, no more than needed, for the main split, then for each fold."""
     balanced = []
     for fold, of_split in enumerate(tables):
         try:

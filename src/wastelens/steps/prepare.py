@@ -27,28 +27,15 @@ from wastelens.data.annotations.sources import (
 )
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared import dataset as prepared
-from wastelens.data.prepared.dataset import PreparedDataset, SplitTables, raw_file_table, split_tables, write_raw_files
+from wastelens.data.prepared.dataset import PreparedDataset, SplitTables
 from wastelens.data.sample import render_sample
 from wastelens.errors import DatasetError, PreparedDatasetError
 from wastelens.evaluation.controls import Controls, neighbour_warning
 from wastelens.figures import dataset as sight
 from wastelens.figures.contact_sheet import contact_sheet, near_duplicate_sheet, near_duplicate_table
+from wastelens.preparing import stages
 from wastelens.preparing.balance import Oversampled
 from wastelens.preparing.groups import coarser_grouping
-from wastelens.preparing.stages import (
-    CachedPhotos,
-    Split,
-    balance,
-    cache_photos,
-    check_group_by,
-    figures_from_labels,
-    mapping_for,
-    photo_sources,
-    score_all_controls,
-    split_photos,
-    tables_from_labels,
-    write_files,
-)
 from wastelens.system.console import progress_bar, say, table, warn
 from wastelens.system.machine import software_versions
 from wastelens.system.next_command import next_command
@@ -70,8 +57,8 @@ class _Parts:
 
     coco: CocoDataset
     mapping: MaterialMapping
-    cached: CachedPhotos
-    split: Split
+    cached: stages.CachedPhotos
+    split: stages.Split
     balanced: list[Oversampled]
     controls: list[tuple[Controls, SplitTables]]
 
@@ -90,19 +77,18 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
             with progress_bar("Rendering the sample", 240) as bar:
                 render_sample(source.place, progress=lambda done, total: bar.advance())
         coco = source.layout.read()
-        mapping = mapping_for(source.layout, coco, config.materials)
+        mapping = stages.mapping_for(source.layout, coco, config.materials)
         annotated = tabulate(coco, mapping)
         folder = config.data_folder / "prepared" / source.name
         _warn_of_namesake(folder, source)
-        check_group_by(source, config)
+        stages.check_group_by(source, config)
         with prepared.draft(folder) as draft:
             cached = _cache(source, annotated, draft, folder, config)
-            split = split_photos(cached, mapping, source, config)
-            tables = [
-                split_tables(split.frame, one.split, mapping.materials) for one in (split.assignment, *split.folds)
-            ]
-            balanced = balance(tables, config)
-            controls = score_all_controls(tables, cached.photos, config.seed)
+            split = stages.split_photos(cached, mapping, source, config)
+            every = (split.assignment, *split.folds)
+            tables = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in every]
+            balanced = stages.balance(tables, config)
+            controls = stages.score_all_controls(tables, cached.photos, config.seed)
             parts = _Parts(coco, mapping, cached, split, balanced, controls)
             _write(draft, parts, source, config)
         dataset = prepared.load_prepared(folder)
@@ -135,12 +121,12 @@ def _warn_of_namesake(folder: Path, source: DatasetSource) -> None:
 
 def _cache(
     source: DatasetSource, annotated: AnnotatedPhotos, draft: Path, folder: Path, config: PrepareConfig
-) -> CachedPhotos:
-    sources = photo_sources(source, annotated.labels)
+) -> stages.CachedPhotos:
+    sources = stages.photo_sources(source, annotated.labels)
     cache = PhotoCache(draft, config.image_side_px, config.max_megapixels)
     with progress_bar("Decoding photos", len(sources)) as bar:
         earlier = prepared.earlier_cache(folder)
-        return cache_photos(annotated, sources, cache, config, earlier=earlier, progress=bar.advance)
+        return stages.cache_photos(annotated, sources, cache, config, earlier=earlier, progress=bar.advance)
 
 
 def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareConfig) -> None:
@@ -150,7 +136,7 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
         prepared.LABELS: split.frame,
         prepared.PROBLEMS: parts.cached.problems,
         prepared.OBJECTS: parts.cached.objects,
-        **tables_from_labels(parts.balanced, parts.controls),
+        **stages.tables_from_labels(parts.balanced, parts.controls),
     }
     if split.folds:
         tables[prepared.FOLDS] = split.fold_frame(parts.balanced[1:])
@@ -158,8 +144,8 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     (draft / prepared.OUTLINES).write_bytes(outlines_json(parts.coco, split.frame["file_name"]))
     files = zip(split.frame["file_name"], split.frame["source_file"], strict=True)
     photos = {name: source.find_photo(file) for name, file in files}
-    write_raw_files(draft, raw_file_table(source.folder, photos, source.layout.label_files()))
-    write_files(draft, tables, parts.mapping, manifest)
+    prepared.write_raw_files(draft, prepared.raw_file_table(source.folder, photos, source.layout.label_files()))
+    stages.write_files(draft, tables, parts.mapping, manifest)
 
 
 def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
@@ -187,7 +173,7 @@ def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> di
             "largest_share_difference": split.assignment.largest_share_difference,
             "folds": len(split.folds),
         },
-        **figures_from_labels(parts.balanced, parts.controls, config),
+        **stages.figures_from_labels(parts.balanced, parts.controls, config),
         "settings": config.model_dump(mode="json"),
         "versions": software_versions(),
     }

@@ -154,11 +154,7 @@ def _check_references(path: Path, content: _File) -> None:
 
 
 def check_names(path: Path, images: list[Image]) -> None:
-    """Refuse photos outside of the dataset's folder, and two photos with the same flat name.
-
-    Raises:
-        AnnotationsError: naming ``path`` and the photo.
-    """
+    """Raise AnnotationsError if a photo is outside of the dataset's folder, or two have the same flat name."""
     seen: dict[str, str] = {}
     for image in images:
         name = image.file_name.replace("\\", "/")

@@ -209,11 +209,7 @@ def combined_digest(parts: Iterable[tuple[str, str]]) -> str:
 
 
 def refuse_unwritable(folder: Path, names: Iterable[str]) -> None:
-    """Refuse file names that are not text, as no table can hold them.
-
-    Raises:
-        DatasetError: naming the first such file.
-    """
+    """Raise DatasetError, naming the file, if a file name is not text: no table can hold it."""
     for name in names:
         try:
             name.encode()

@@ -82,11 +82,7 @@ def _check_row(path: Path, line: int, category: str, material: str, known: dict[
 
 
 def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotations: Path) -> None:
-    """Check that the mapping and the annotations have the same categories.
-
-    Raises:
-        MappingError: a category has no material, or a row is for a category that does not exist.
-    """
+    """Raise MappingError if a category has no material, or a row is for a category that does not exist."""
     names = list(categories)
     for name in names:
         if name not in mapping.material_of:

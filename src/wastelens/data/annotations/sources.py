@@ -27,11 +27,7 @@ class DatasetSource:
 
     @cached_property
     def layout(self) -> Layout:
-        """The layout of the raw data.
-
-        Raises:
-            DatasetError: no layout fits, or several do.
-        """
+        """The layout of the raw data; DatasetError if none fits, or several do."""
         return recognise(self.place)
 
     @property

@@ -76,15 +76,7 @@ class AugmentedViews:
     """
 
     def __init__(self, photos: PhotoArray, rows: IndexArray, policy: PolicyAugmentation, views: int, seed: int) -> None:
-        """Store the selection.
-
-        Args:
-            photos: all photos, uint8 (photos, side, side, 3).
-            rows: indices of the selected photos; order and repeats do not matter.
-            policy: the augmentation policy; without transforms, views equal the photos.
-            views: number of views per photo, at least 1.
-            seed: seed of the augmentation.
-        """
+        """Select rows of all photos, uint8 (photos, side, side, 3); their order and repeats do not matter."""
         if views < 1:
             raise ValueError(f"views={views} is too few: at least one is needed")
         self.photo_indices: IndexArray = np.unique(np.asarray(rows, dtype=np.intp))

@@ -101,13 +101,7 @@ def add_noise(photos: PhotoArray, config: NoiseConfig, rng: np.random.Generator)
 
     Vincent, Larochelle, Lajoie, Bengio & Manzagol 2010, "Stacked denoising autoencoders", §3.3.
 
-    Args:
-        photos: uint8 (n, side, side, 3) in 0–255; never modified.
-        config: the kind and strength of the noise.
-        rng: source of the noise.
-
-    Returns:
-        uint8 of the same shape: a copy, or the same array if there is no noise to add.
+    Photos are uint8 (n, side, side, 3) in 0–255. Returns a copy, or the same array if there is no noise to add.
     """
     if config.name == "none" or config.strength == 0:
         return photos

@@ -60,11 +60,7 @@ def _find(dataset: str, data_folder: Path) -> tuple[Path, Path | None]:
 
 
 def _find_without_raw_data(dataset: str, prepared: Path) -> Path:
-    """Return the prepared folder of this name, or the one that was made from raw data that are gone.
-
-    Raises:
-        DatasetError: there is none.
-    """
+    """Return the prepared folder of this name, or of raw data that are gone; raise DatasetError if there is none."""
     place = Path(dataset)
     if place.name == dataset and is_prepared(prepared / dataset):
         return prepared / dataset

@@ -39,11 +39,7 @@ class ClassFolders(Layout):
 
     @classmethod
     def find(cls, folder: Path) -> list[ClassFolders]:
-        """Return the class folders of a folder, if at least two hold photos.
-
-        Raises:
-            DatasetError: some class folders are empty, or a folder cannot be read.
-        """
+        """Return the class folders of a folder, if at least two hold photos; raise DatasetError if others are empty."""
         photos, splits, class_of = _contents(folder)
         if len(set(class_of.values())) < 2:
             return []
