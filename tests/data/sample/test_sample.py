@@ -15,8 +15,7 @@ from PIL import Image, ImageOps
 
 from wastelens.data.annotations.coco import polygon_area
 from wastelens.data.sample import CATEGORIES, PHOTOS, render_sample, trace
-from wastelens.data.sample.categories import LITTER, MATERIALS
-from wastelens.data.sample.plan import plan_sample
+from wastelens.data.sample.plan import LITTER, MATERIALS, plan_sample
 from wastelens.data.sample.scenes import draw_scene
 
 MATERIAL_OF = {litter.category: litter.material for litter in LITTER}

@@ -19,10 +19,8 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from wastelens.data.annotations.coco import polygon_area
-from wastelens.data.sample.categories import CATEGORIES
-from wastelens.data.sample.grounds import GROUNDS
-from wastelens.data.sample.plan import PHOTOS, PhotoPlan, plan_sample
-from wastelens.data.sample.scenes import Scene, draw_scene
+from wastelens.data.sample.plan import CATEGORIES, PHOTOS, PhotoPlan, plan_sample
+from wastelens.data.sample.scenes import GROUNDS, Scene, draw_scene
 from wastelens.data.sample.shapes import Mask
 from wastelens.system.arrays import FloatArray
 
