@@ -182,7 +182,7 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
     }
     if len(tables) > 1:
         files[prepared.FOLDS] = fold_table(dataset, [one.table for one in balanced[1:]])
-    manifest: dict[str, Any] = {
+    manifest = {
         **dataset.manifest,
         **label_figures(labelled),
         **figures_from_labels(balanced, controls, config),

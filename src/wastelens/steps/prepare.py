@@ -85,8 +85,8 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         with prepared.draft(folder) as draft:
             cached = _cache(source, annotated, draft, folder, config)
             split = stages.split_photos(cached, mapping, source, config)
-            every = (split.assignment, *split.folds)
-            tables = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in every]
+            assignments = (split.assignment, *split.folds)
+            tables = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in assignments]
             balanced = stages.balance(tables, config)
             controls = stages.score_all_controls(tables, cached.photos, config.seed)
             parts = _Parts(coco, mapping, cached, split, balanced, controls)

@@ -151,18 +151,12 @@ def assemble(path: Path, root: Path, photos: Mapping[str, Sequence[Marked]], *, 
     categories = {label: Category(number, label) for number, label in enumerate(labels, 1)}
     annotations: list[Annotation] = []
     for image in images:
+        size = np.array([image.width, image.height])
         for marked in photos[image.file_name]:
-            outline = _segmentation(marked, image)
+            polygons = None if marked.outline is None else [(marked.outline * size).ravel().tolist()]
+            outline = msgspec.Raw(msgspec.json.encode(polygons))
             annotations.append(Annotation(image.id, categories[marked.label].id, len(annotations) + 1, outline))
     return CocoDataset(path, tuple(images), tuple(annotations), tuple(categories.values()), has_outlines)
-
-
-def _segmentation(marked: Marked, image: Image) -> msgspec.Raw:
-    """Return COCO's polygon, in pixels, as JSON."""
-    if marked.outline is None:
-        return msgspec.Raw(b"null")
-    pixels = marked.outline * np.array([image.width, image.height])
-    return msgspec.Raw(msgspec.json.encode([pixels.ravel().tolist()]))
 
 
 def name_below(root: Path, name: str) -> str | None:
@@ -219,12 +213,9 @@ def refuse_unwritable(folder: Path, names: Iterable[str]) -> None:
 
 
 def recognise(place: Path) -> Layout:
-    """Return the layout of a dataset.
+    """Return the layout of a dataset, given its folder or its file of annotations.
 
     Folders count as classes only where no file tells what the photos show: annotated photos are in folders too.
-
-    Args:
-        place: its folder, or its file of annotations.
 
     Raises:
         DatasetError: no layout fits, several fit, or a folder cannot be read.

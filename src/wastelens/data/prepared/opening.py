@@ -85,14 +85,8 @@ def _find_without_raw_data(dataset: str, prepared: Path) -> Path:
 def _beside_raw_data(prepared: PreparedDataset, place: Path, *, named: bool = True) -> PreparedDataset:
     """Return the dataset with the place of its raw data, if they are there, as its manifest's source.
 
-    Args:
-        prepared: the dataset.
-        place: where its raw data may be.
-        named: whether ``place`` follows from the dataset. Otherwise the user has named it, so it has to be the place
-            that the dataset was prepared from, or hold the same annotations.
-
-    Raises:
-        PreparedDatasetError: the user has named another dataset of the same name.
+    Unless ``place`` follows from the dataset's name (``named``), the user has given it, so it has to be the place that
+    the dataset was prepared from, or hold the same annotations; otherwise PreparedDatasetError is raised.
     """
     manifest = prepared.manifest
     recorded = (Path(manifest["source"]), prepared_from(manifest), raw_folder(manifest))

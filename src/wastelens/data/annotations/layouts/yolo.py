@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import yaml
@@ -39,8 +39,7 @@ _LARGEST_BYTES = 1_000_000  # of data.yaml
 _LEAVES = "leaves the dataset's folder"
 
 
-@dataclass(frozen=True)
-class _Content:
+class _Content(NamedTuple):
     """data.yaml: class number → name, and the photos' folders or lists of each split, below the root."""
 
     names: dict[int, str]
@@ -140,16 +139,14 @@ class YoloLabels(Layout):
         """Return the folder that the splits' paths start from, below the root; '.' is the root."""
         if path in (None, "", "."):
             return "."
+        fix = "Remove it: the splits' paths start from the folder of data.yaml"
         if not isinstance(path, str) or "\0" in path:
-            raise self._error("'path' is not a path", "Remove it: the splits' paths start from the folder of data.yaml")
+            raise self._error("'path' is not a path", fix)
         if (self.root / path).resolve() == self.root.resolve():
             return "."
         below = name_below(self.root, path)
         if below is None:
-            raise self._error(
-                f"'path' is '{path}', outside of {self.root}",
-                "Remove it: the splits' paths start from the folder of data.yaml",
-            )
+            raise self._error(f"'path' is '{path}', outside of {self.root}", fix)
         return below
 
     def _places(self, content: dict[str, Any], split: str, base: str) -> list[str]:
@@ -227,7 +224,8 @@ class YoloLabels(Layout):
         texts = {name for folder in of_labels for name in names_below(self.root, folder, frozenset({".txt"}))}
         places = {place for of_split in self._content.places.values() for place in of_split}
         orphans = (name for name in sorted(texts - known - places) if _holds_labels(self.root / name))
-        return {_photo_of(label): label for label in orphans}
+        # labels/train/1.txt → images/train/1: the suffix of a missing photo is unknown
+        return {_swapped(label, _LABELS, _PHOTOS).with_suffix("").as_posix(): label for label in orphans}
 
     def _error(self, fact: str, fix: str) -> AnnotationsError:
         return AnnotationsError(f"{self.file}: {fact}. {fix}.")
@@ -246,20 +244,15 @@ def _names(value: object) -> dict[int, str] | None:
 
 def _label_file(photo: str) -> str:
     """Return labels/train/1.txt for images/train/1.jpg; beside the photo if no folder is called images."""
-    return _swapped(PurePosixPath(photo), _PHOTOS, _LABELS).with_suffix(".txt").as_posix()
+    return _swapped(photo, _PHOTOS, _LABELS).with_suffix(".txt").as_posix()
 
 
-def _photo_of(label: str) -> str:
-    """Return images/train/1 for labels/train/1.txt: the suffix of a missing photo is unknown."""
-    return _swapped(PurePosixPath(label), _LABELS, _PHOTOS).with_suffix("").as_posix()
-
-
-def _swapped(path: PurePosixPath, old: str, new: str) -> PurePosixPath:
+def _swapped(path: str, old: str, new: str) -> PurePosixPath:
     """Return the path with the last folder of one name renamed, as in Ultralytics' loader."""
-    folders = list(path.parts[:-1])
+    *folders, name = PurePosixPath(path).parts
     if old in folders:
         folders[len(folders) - 1 - folders[::-1].index(old)] = new
-    return PurePosixPath(*folders, path.name)
+    return PurePosixPath(*folders, name)
 
 
 _TOLERANCE = 1e-3  # exporters round
