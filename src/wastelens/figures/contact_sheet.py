@@ -64,8 +64,10 @@ def contact_sheet(
     """
     chosen = choose_photos(labels, materials, rows * columns, rng)
     ratios = (labels["height"] / labels["width"]).to_numpy()[chosen]
-    chosen = chosen[np.argsort(ratios, kind="stable")]  # widest first, so that the photos of a row need the same height
-    heights_in = _row_heights_in(labels.iloc[chosen], rows, columns)
+    order = np.argsort(ratios, kind="stable")  # widest first, so that the photos of a row need the same height
+    chosen, ratios = chosen[order], ratios[order].clip(0.4, 1.8)
+    by_row = (ratios[start : start + columns] for start in range(0, rows * columns, columns))
+    heights_in = [_CELL_IN * float(of_row.max(initial=0.4)) + _CAPTION_IN for of_row in by_row]
     figure = blank_figure(_CELL_IN * columns, sum(heights_in) + 0.8)
     cells = figure.subplots(rows, columns, squeeze=False, height_ratios=heights_in).ravel()
     colours = material_colours(materials)
@@ -75,7 +77,8 @@ def contact_sheet(
         record = labels.iloc[int(row)]
         size = (float(record["width"]), float(record["height"]))
         name, outlines = str(record["file_name"]), outlines_of(str(record["file_name"]))
-        facts = str(record["split"]) if outlines else _split_and_materials(record, materials)
+        visible = ", ".join(label_text(material) for material in materials if record[material] and not outlines)
+        facts = f"{record['split']}: {visible}" if visible else str(record["split"])
         captions = [shortened(text, _CAPTION_LETTERS) for text in (name, facts)]
         _draw_photo(cell, np.asarray(photos[row]), size, "\n".join(captions))
         for one in outlines:
@@ -85,19 +88,6 @@ def contact_sheet(
     texts = {material: f"{label_text(material)} ({shown[material]})" for material in materials}
     material_legend(figure, texts, title="Materials (and number of these photos that show them)")
     return figure
-
-
-def _split_and_materials(record: pd.Series[Any], materials: tuple[str, ...]) -> str:
-    """Return ``train: paper, glass``, or the split alone if the photo shows no material."""
-    shown = ", ".join(label_text(material) for material in materials if record[material])
-    return f"{record['split']}: {shown}" if shown else str(record["split"])
-
-
-def _row_heights_in(some: pd.DataFrame, rows: int, columns: int) -> list[float]:
-    """Return the height of each row in inches: its tallest photo at full width, plus a caption."""
-    ratios = (some["height"] / some["width"]).to_numpy().clip(0.4, 1.8)
-    starts = range(0, rows * columns, columns)
-    return [_CELL_IN * float(ratios[row : row + columns].max(initial=0.4)) + _CAPTION_IN for row in starts]
 
 
 def choose_photos(
@@ -172,7 +162,9 @@ def near_duplicate_sheet(table: pd.DataFrame, labels: pd.DataFrame, photos: Phot
     row_of = {str(name): row for row, name in enumerate(labels["file_name"])}
     places = np.array([[row_of[str(name)] for name in shown[column]] for column in PAIR_COLUMNS[:2]]).T
     ratios = (labels["width"] / labels["height"]).clip(1 / _MOST_STRETCHED, _MOST_STRETCHED).to_numpy()[places]
-    heights_in = _pair_heights_in(ratios, columns)
+    widths = ratios.sum(axis=1)  # of pairs of height 1
+    lowest = (widths[start : start + columns].min() for start in range(0, len(widths), columns))
+    heights_in = [float(_PAIR_IN / width) + _TEXTS_IN for width in lowest]
     figure = blank_figure(_PAIR_IN * columns, sum(heights_in) + _TITLE_IN)
     cells = figure.subfigures(len(heights_in), columns, squeeze=False, height_ratios=heights_in).ravel()
     for cell, pair, both, proportions in zip(cells, shown.to_dict("records"), places, ratios, strict=False):
@@ -182,12 +174,6 @@ def near_duplicate_sheet(table: pd.DataFrame, labels: pd.DataFrame, photos: Phot
     most = f" (the {len(shown)} most similar)" if len(shown) < len(table) else ""
     figure.suptitle(f"Near-duplicate pairs: {len(table):,}{most}", x=0.01, ha="left", fontsize=TITLE_PT)
     return figure
-
-
-def _pair_heights_in(ratios: FloatArray, columns: int) -> list[float]:
-    """Return the height of each row in inches, that of its tallest pair; ratios: width / height, (pairs, 2)."""
-    tallest = [_PAIR_IN / ratios[row : row + columns].sum(axis=1).min() for row in range(0, len(ratios), columns)]
-    return [float(height) + _TEXTS_IN for height in tallest]
 
 
 def _draw_pair(cell: SubFigure, names: list[str], photos: list[PhotoArray], ratios: FloatArray, text: str) -> None:

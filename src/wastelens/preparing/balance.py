@@ -197,12 +197,10 @@ def training_rows(
     """Return the training rows of a fold; with less than all labels, draw the share by the seed and balance it.
 
     Args:
-        dataset: the prepared dataset.
-        fold: 0 for the main split, K for the K-th split of cross-validation.
+        dataset, fold: the prepared dataset; 0 for its main split, K for the K-th split of cross-validation.
         balanced: whether to repeat the rows of rare materials.
         balance_target: share of the commonest material's count that each material must reach; auto: as prepared.
-        labels_percent: share of the training photos whose labels are used, in %.
-        seed: seed of the draw.
+        labels_percent, seed: share of the training photos whose labels are used, in %; seed of the draw.
 
     Raises:
         BalanceError: these labels cannot be balanced to the target.

@@ -82,12 +82,9 @@ def assign_groups(
 
 
 def coarser_grouping(source_files: Sequence[str], rule: str, *, folders_are_batches: bool) -> str:
-    """Return advice on a coarser grouping, for groups that separate neighbouring photos.
+    """Return advice on a coarser grouping, for groups by this rule that separate neighbouring photos.
 
-    Args:
-        source_files: path of each photo in its dataset, with forward slashes.
-        rule: the rule that grouped them, from `Groups`.
-        folders_are_batches: whether the first folder of a path is a batch, as in TACO, rather than a class.
+    folders_are_batches: whether the first folder of a photo's path is a batch, as in TACO, rather than a class.
     """
     batches = len({_batch(path) for path in source_files}) if folders_are_batches else 1
     by_scene = rule.startswith("scene")

@@ -86,14 +86,8 @@ def relabelled(dataset: PreparedDataset, mapping: str, data_folder: Path) -> Pre
     The relabelled dataset is written once, into ``mappings/<mapping>/prepared/<dataset>`` of the data folder, and again
     when the dataset or the mapping has changed. It can be opened like any prepared dataset.
 
-    Args:
-        dataset: as ``prepare`` made it.
-        mapping: ``default``, ``predecessor``, ``trashnet`` or a CSV file.
-        data_folder: the folder to write it into.
-
     Raises:
-        MappingError: there is no such mapping, or it does not fit the annotations' categories.
-        ConfigError: its materials are not the dataset's.
+        MappingError, ConfigError: as of :func:`other_mapping`.
         BalanceError: the training photos of a split cannot be balanced with these labels.
         PreparedDatasetError: the dataset was prepared by another version.
         DatasetError: a file is in the relabelled dataset's place.

@@ -95,11 +95,7 @@ def cross_validation_splits(
     whatever `fractions.test` is. The test parts come from iterative stratification and local search. If at most 18
     groups are left, val is the best choice for its test part.
 
-    Args:
-        labels, groups, materials: as for :func:`assign_splits`.
-        fractions: only `val` is used.
-        folds: number of splits, at least 3.
-        rng: picks among ties and drives the local search.
+    Arguments are as for :func:`assign_splits`; of ``fractions``, only `val` is used. There are at least 3 ``folds``.
 
     Raises:
         SplitError: there are no such folds; the message names the largest number of folds that works.

@@ -250,7 +250,8 @@ class LocalSearch:
         shaken = state.copy()
         moves = max(2, len(self.sums) // 10) if len(self.sums) <= 5_000 else 50
         for _ in range(moves):
-            kind, source = _draw_filled(shaken, self.rng)
+            filled = np.searchsorted(shaken.cumsum(), self.rng.integers(shaken.sum()), side="right")
+            kind, source = divmod(int(filled), shaken.shape[1])  # drawn in proportion to the groups there
             shaken[kind, source] -= 1
             shaken[kind, self.rng.integers(state.shape[1])] += 1
         return shaken
@@ -336,10 +337,3 @@ class LocalSearch:
 def _apply(state: IntArray, kind: int, source: int, target: int) -> None:
     state[kind, source] -= 1
     state[kind, target] += 1
-
-
-def _draw_filled(state: IntArray, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw a kind and a part with a probability proportional to the groups there."""
-    flat = int(np.searchsorted(state.cumsum(), rng.integers(state.sum()), side="right"))
-    kind, part = divmod(flat, int(state.shape[1]))
-    return kind, part

@@ -40,7 +40,6 @@ class FoundPhotos:
     """The contents of a folder; paths are below it, with forward slashes."""
 
     names: list[str]  # of the photos, sorted
-    other_files: int  # that are not photos by their suffix
     unreadable: list[tuple[str, str]]  # folders: path, reason
 
 
@@ -103,7 +102,7 @@ def find_photos(folder: Path) -> FoundPhotos:
     if not names:
         content = f"{others:,} other files" if others else "it is empty"
         raise DatasetError(f"unlabelled='{folder}' has no photos in it or below it ({content}). Add photos.")
-    return FoundPhotos(sorted(names), others, unreadable)
+    return FoundPhotos(sorted(names), unreadable)
 
 
 def load_unlabelled(

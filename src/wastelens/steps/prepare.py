@@ -13,7 +13,7 @@ import pandas as pd
 from wastelens.config.base import flatten
 from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset
-from wastelens.data.annotations.labels import AnnotatedPhotos, tabulate
+from wastelens.data.annotations.labels import tabulate
 from wastelens.data.annotations.layout import COCO
 from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
 from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping
@@ -83,7 +83,11 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         _warn_of_namesake(folder, source)
         stages.check_group_by(source, config)
         with prepared.draft(folder) as draft:
-            cached = _cache(source, annotated, draft, folder, config)
+            photos = stages.photo_sources(source, annotated.labels)
+            cache = PhotoCache(draft, config.image_side_px, config.max_megapixels)
+            with progress_bar("Decoding photos", len(photos)) as bar:
+                earlier = prepared.earlier_cache(folder)
+                cached = stages.cache_photos(annotated, photos, cache, config, earlier=earlier, progress=bar.advance)
             split = stages.split_photos(cached, mapping, source, config)
             assignments = (split.assignment, *split.folds)
             tables = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in assignments]
@@ -117,16 +121,6 @@ def _warn_of_namesake(folder: Path, source: DatasetSource) -> None:
         before = prepared.load_prepared(folder).manifest["source"]
         if before != str(source.place.resolve()):
             warn(f"{folder} was prepared from {before} and will be replaced. Rename the folder to keep both.")
-
-
-def _cache(
-    source: DatasetSource, annotated: AnnotatedPhotos, draft: Path, folder: Path, config: PrepareConfig
-) -> stages.CachedPhotos:
-    sources = stages.photo_sources(source, annotated.labels)
-    cache = PhotoCache(draft, config.image_side_px, config.max_megapixels)
-    with progress_bar("Decoding photos", len(sources)) as bar:
-        earlier = prepared.earlier_cache(folder)
-        return stages.cache_photos(annotated, sources, cache, config, earlier=earlier, progress=bar.advance)
 
 
 def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareConfig) -> None:

@@ -110,10 +110,6 @@ class AugmentedViews:
         made = [self._augment(*divmod(int(row), len(self.photo_indices))) for row in flat]
         return np.stack(made) if made else np.empty((0, *self._photos.shape[1:]), dtype=np.uint8)
 
-    def view(self, view: int, positions: IndexArray) -> PhotoArray:
-        """Return one view of the photos at these positions of ``photo_indices``, uint8 (n, side, side, 3) in 0–255."""
-        return self[view * len(self.photo_indices) + np.asarray(positions, dtype=np.intp)]
-
     def rows_of(self, view: IndexArray, photo_index: IndexArray) -> IndexArray:
         """Return the rows of these views of these photos (both of shape (n,)).
 

@@ -106,7 +106,11 @@ def add_noise(photos: PhotoArray, config: NoiseConfig, rng: np.random.Generator)
     if config.name == "none" or config.strength == 0:
         return photos
     if config.name == "gaussian":
-        return _gaussian(photos, config.strength, rng)
+        gaussian = rng.standard_normal(photos.shape, dtype=np.float32)
+        gaussian *= np.float32(255 * config.strength)
+        gaussian += photos
+        np.rint(gaussian, out=gaussian)  # rounded, because truncation would darken every photo by half a grey level
+        return np.clip(gaussian, 0, 255, out=gaussian).astype(np.uint8)
     drawn = rng.random(photos.shape[:-1], dtype=np.float32)
     noisy = photos.copy()
     if config.name == "masking":
@@ -116,12 +120,3 @@ def add_noise(photos: PhotoArray, config: NoiseConfig, rng: np.random.Generator)
     noisy[drawn < config.strength] = 255
     noisy[drawn < config.strength / 2] = 0
     return noisy
-
-
-def _gaussian(photos: PhotoArray, strength: float, rng: np.random.Generator) -> PhotoArray:
-    noisy = rng.standard_normal(photos.shape, dtype=np.float32)
-    noisy *= np.float32(255 * strength)
-    noisy += photos
-    # Rounded, because truncation would darken every photo by half a grey level.
-    np.rint(noisy, out=noisy)
-    return np.clip(noisy, 0, 255, out=noisy).astype(np.uint8)

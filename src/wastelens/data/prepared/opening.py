@@ -91,7 +91,8 @@ def _beside_raw_data(prepared: PreparedDataset, place: Path, *, named: bool = Tr
     manifest = prepared.manifest
     recorded = (Path(manifest["source"]), prepared_from(manifest), raw_folder(manifest))
     same_place = place.resolve() in {path.resolve() for path in recorded}
-    if same_place and _is_untouched(prepared):
+    files = prepared.raw_files[prepared.raw_files["file_name"] == ""]  # of annotations
+    if same_place and len(files) and all(map(is_unchanged, files["path"], files["size_bytes"], files["modified_ns"])):
         return prepared
     there = manifest if same_place else {**manifest, "source": str(place.resolve())}
     digest = _annotations_digest(there)
@@ -109,12 +110,6 @@ def _beside_raw_data(prepared: PreparedDataset, place: Path, *, named: bool = Tr
             "is used as it is; to use these annotations, run prepare again."
         )
     return prepared
-
-
-def _is_untouched(prepared: PreparedDataset) -> bool:
-    """Return whether size and time of change of all annotation files say that nothing can have changed."""
-    files = prepared.raw_files[prepared.raw_files["file_name"] == ""]
-    return len(files) > 0 and all(map(is_unchanged, files["path"], files["size_bytes"], files["modified_ns"]))
 
 
 def _annotations_digest(manifest: Mapping[str, Any]) -> str:

@@ -120,14 +120,10 @@ def render_sample(folder: Path, seed: int = 0, progress: Callable[[int, int], No
 
     The same seed gives the same bytes. Everything is drawn into a temporary folder beside it, which is renamed at the
     end, so ``folder`` is never half-written.
-
-    Args:
-        folder: folder to create; an empty one is replaced.
-        seed: seed of everything drawn.
-        progress: called after each photo with the number done and the total.
+    ``progress`` is called after each photo with the number done and the total.
 
     Raises:
-        OSError: ``folder`` is not empty, or cannot be written.
+        OSError: ``folder`` is not empty, or cannot be written; an empty one is replaced.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -41,15 +41,11 @@ def silver(rng: Random, light: Field) -> Image:
     return np.asarray(np.clip(0.08 + 0.95 * light, 0, 1)[..., None] * tint, np.float32)
 
 
-def _dents(rng: Random, light: Field, share: float) -> Field:
-    """Mix crumpled facets into the light."""
-    return (1 - share) * light + share * facets(rng, light.shape, 28, 0.5)
-
-
 def drink_can(rng: Random) -> Sprite:
     crush = smooth_rows(rng, 5, rng.uniform(0, 5))
     can = body([(0, 0.2), (0.06, 0.235), (0.1, 0.27), (0.9, 0.27), (0.95, 0.235), (1, 0.2)], crush)
-    light = _dents(rng, metal_light(rng, can.across), rng.uniform(0.1, 0.45))
+    light, dented = metal_light(rng, can.across), rng.uniform(0.1, 0.45)
+    light = (1 - dented) * light + dented * facets(rng, light.shape, 28, 0.5)
     colour = silver(rng, light)
     if rng.uniform() < 0.65:
         printed = noise(rng, can.across.shape, 4) > rng.uniform(-0.6, 0.5)

@@ -86,17 +86,14 @@ def wrapping_paper(rng: Random) -> Sprite:
     return opaque(blend(paint(base, shade), _white(rng), pattern), mask)
 
 
-def _corrugated(rng: Random, mask: Image) -> Sprite:
+def corrugated_carton(rng: Random) -> Sprite:
     """Draw brown board with fine flutes, which show strongly in a torn band."""
+    mask = sheet(rng, rng.uniform(0.55, 0.9), 4, 0.05)
     y, x = coordinates(mask.shape)
     flutes = np.sin(x * mask.shape[1] / 2 * 2 * np.pi / rng.uniform(9, 12))
     torn = np.clip(3 * (np.abs(y - rng.uniform(-0.4, 0.4)) < rng.uniform(0.2, 0.5)), 0, 1)
     shade = creases(rng, mask.shape, 2, 0.1) + flutes * (0.06 + 0.24 * torn)
     return opaque(paint(_kraft(rng), np.clip(shade, 0, 1.2).astype(np.float32)), mask)
-
-
-def corrugated_carton(rng: Random) -> Sprite:
-    return _corrugated(rng, sheet(rng, rng.uniform(0.55, 0.9), 4, 0.05))
 
 
 def _box(rng: Random, base: Colour, ink: Colour) -> Sprite:

@@ -89,16 +89,12 @@ class LabelCsv(Layout):
         columns, rows = self._content
         photos: dict[str, dict[str, Marked]] = {}
         for row in rows:
-            marks = {label: Marked(label) for label in self._labels(row, columns)}
+            names = _BETWEEN_LABELS.split(row.cells[columns.names]) if columns.names else columns.flags
+            labels = (label_name(name) for name in names if columns.names or self._is_set(row, name))
+            marks = {label: Marked(label) for label in labels if label}
             photos.setdefault(row.photo, {}).update(marks)
         distinct = {name: list(marks.values()) for name, marks in photos.items()}
         return assemble(self.file, self.root, distinct, has_outlines=False)
-
-    def _labels(self, row: _Row, columns: _Columns) -> list[str]:
-        if columns.names:
-            names = (label_name(label) for label in _BETWEEN_LABELS.split(row.cells[columns.names]))
-            return [name for name in names if name]
-        return [label_name(flag) for flag in columns.flags if self._is_set(row, flag)]
 
     def _is_set(self, row: _Row, column: str) -> bool:
         cell = row.cells[column]

@@ -29,7 +29,6 @@ from wastelens.data.annotations.layout import (
 from wastelens.data.annotations.materials import label_name
 from wastelens.data.photos.files import PHOTO_SUFFIXES, exists, find_photo
 from wastelens.errors import AnnotationsError
-from wastelens.system.arrays import FloatArray
 from wastelens.system.digests import file_digest
 
 DATA_FILES = ("data.yaml", "data.yml")
@@ -303,10 +302,8 @@ def _object(where: str, words: list[str], names: Mapping[int, str], data_file: P
         raise AnnotationsError(
             f"{where}: {outside} is outside 0 to 1. Give coordinates in fractions of the photo's width and height."
         )
-    return Marked(name, _rectangle(*values) if len(values) == 4 else shares.reshape(-1, 2))
-
-
-def _rectangle(x: float, y: float, width: float, height: float) -> FloatArray:
-    """Return the corners of a box given by its centre and size, float (4, 2)."""
+    if len(values) > 4:
+        return Marked(name, shares.reshape(-1, 2))
+    x, y, width, height = values
     left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    return Marked(name, np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
