@@ -33,14 +33,7 @@ from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset, read_raw_files, write_raw_files
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
-from wastelens.preparing.stages import (
-    balance,
-    figures_from_labels,
-    mapping_path,
-    score_all_controls,
-    tables_from_labels,
-    write_files,
-)
+from wastelens.preparing import stages
 from wastelens.system import interrupts
 from wastelens.system.console import say
 from wastelens.system.machine import software_versions
@@ -62,7 +55,7 @@ def datasets_of_levels(
     levels = next((factor.levels for factor in factors if factor.name == MAPPING), ())
     if not levels:
         return {"": dataset}
-    stems = {level: mapping_path(level).stem for level in levels}
+    stems = {level: stages.mapping_path(level).stem for level in levels}
     if twins := _same(stems):
         raise ConfigError(f"{MAPPING}={'|'.join(twins)}: both are called {stems[twins[0]]}. Rename one of the files.")
     datasets = {level: relabelled(dataset, level, data_folder) for level in levels}
@@ -125,7 +118,7 @@ def other_mapping(dataset: PreparedDataset, mapping: str) -> MaterialMapping:
         MappingError: there is no such mapping, or it does not fit the annotations' categories.
         ConfigError: its materials are not the dataset's.
     """
-    other = read_mapping(mapping_path(mapping))
+    other = read_mapping(stages.mapping_path(mapping))
     labels, annotations = list(own_mapping(dataset).material_of), prepared_from(dataset.manifest)
     if dataset.manifest.get("layout", COCO) != COCO:
         other = mapping_of_labels(other, labels, lambda label: f"{annotations}: label '{label}'")
@@ -163,23 +156,23 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
     labelled = relabelled_photos(dataset, objects)
     tables = [labelled.split(fold) for fold in range(labelled.manifest["split"]["folds"] + 1)]
     try:
-        balanced = balance(tables, config)
+        balanced = stages.balance(tables, config)
     except BalanceError as error:
         raise BalanceError(f"{MAPPING}={mapping}: {error}") from None
     say(f"Relabelling {dataset.name} with {MAPPING}={mapping}; photos and splits stay the same.")
-    controls = score_all_controls(tables, labelled.photos, config.seed)
+    controls = stages.score_all_controls(tables, labelled.photos, config.seed)
     files = {
         prepared.LABELS: labelled.frame.drop(columns="photo_index"),
         prepared.OBJECTS: objects,
         prepared.PROBLEMS: read_as_text(dataset.folder / prepared.PROBLEMS),
-        **tables_from_labels(balanced, controls),
+        **stages.tables_from_labels(balanced, controls),
     }
     if len(tables) > 1:
         files[prepared.FOLDS] = fold_table(dataset, [one.table for one in balanced[1:]])
     manifest = {
         **dataset.manifest,
         **label_figures(labelled),
-        **figures_from_labels(balanced, controls, config),
+        **stages.figures_from_labels(balanced, controls, config),
         "settings": config.model_dump(mode="json"),
         "versions": software_versions(),
         RELABELLED_FROM: dataset.digest,
@@ -187,7 +180,7 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
     for name in (manifest["cache"]["file"], prepared.OUTLINES):
         share_file(dataset.folder / name, draft)
     write_raw_files(draft, read_raw_files(dataset.folder))
-    write_files(draft, files, other, manifest)
+    stages.write_files(draft, files, other, manifest)
 
 
 def _settings(dataset: PreparedDataset, mapping: str) -> PrepareConfig:

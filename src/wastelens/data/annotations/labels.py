@@ -18,12 +18,10 @@ IMPOSSIBLE_SIZE = "annotated with an impossible size"
 class AnnotatedPhotos:
     """A dataset's annotations as tables.
 
-    Attributes:
-        labels: one row per photo: file_name, image_id, source_file, width, height (annotated, pixels), then a 0/1
-            column per material.
-        objects: one row per object: file_name, annotation_id, category, supercategory, material, area_share (0–1;
-            NaN where the outline cannot be used), iscrowd.
-        problems: file_name, source_file, annotation_id, problem.
+    - ``labels``, a row per photo: file_name, image_id, source_file, width, height (annotated, pixels), 0/1 per material
+    - ``objects``: file_name, annotation_id, category, supercategory, material, area_share (0–1; NaN where the outline
+      cannot be used), iscrowd
+    - ``problems``: file_name, source_file, annotation_id, problem
     """
 
     labels: pd.DataFrame

@@ -31,21 +31,13 @@ _FIRST = 5  # named in a message where there are many
 
 @dataclass(frozen=True)
 class Layout(ABC):
-    """A dataset of a recognised layout; its content is read on demand.
+    """A dataset of a recognised layout; its content is read on demand."""
 
-    Attributes:
-        root: the folder that the photos' names are relative to.
-        kind: the layout's name, which the manifest of a prepared dataset keeps.
-        title: the layout's name in messages.
-        suffixes: of the file of annotations that can be named in place of its folder; none where there is no such file.
-        is_last_resort: whether the layout is considered only where no other one accounts for the folders.
-    """
-
-    root: Path
-    kind: ClassVar[str]
-    title: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]] = ()
-    is_last_resort: ClassVar[bool] = False
+    root: Path  # the folder that the photos' names are relative to
+    kind: ClassVar[str]  # the layout's name, which the manifest of a prepared dataset keeps
+    title: ClassVar[str]  # the layout's name in messages
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of the file of annotations, if it can be named in place of its folder
+    is_last_resort: ClassVar[bool] = False  # whether it is considered only where no other accounts for the folders
 
     @classmethod
     @abstractmethod
