@@ -11,8 +11,7 @@ import pytest
 from tests.factories import coco_dict, write_json, write_photo
 
 from wastelens.data.annotations.coco import CocoDataset
-from wastelens.data.annotations.layout import LAYOUTS, Layout, Marked, assemble
-from wastelens.data.annotations.recognise import recognise
+from wastelens.data.annotations.layout import LAYOUTS, Layout, Marked, assemble, recognise
 from wastelens.errors import DatasetError
 
 PHOTOS = ("images/glass/1.jpg", "images/paper/2.jpg")

@@ -17,9 +17,8 @@ from wastelens.config.study import parse_factor
 from wastelens.data.prepared.dataset import PreparedDataset, draft, load_prepared
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
-from wastelens.preparing import relabel
+from wastelens.preparing import relabel, stages
 from wastelens.preparing.relabel import datasets_of_levels, relabelled
-from wastelens.preparing.write import score_all_controls
 from wastelens.steps import prepare, study
 
 FILES = ("labels.csv", "objects.csv", "train_balanced.csv", "folds.csv", "controls.csv", "problems.csv")
@@ -46,8 +45,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             scored[0] = original(tables[:1], photos, seed)[0][0]
         return [(scored[0], tables[0]) for _ in tables]
 
-    original = relabel.score_all_controls
-    monkeypatch.setattr(relabel, "score_all_controls", once)
+    original = stages.score_all_controls
+    monkeypatch.setattr(stages, "score_all_controls", once)
 
 
 def own_mapping(path: Path, **changed: str) -> str:
@@ -91,7 +90,7 @@ def test_balance_and_controls_follow_the_labels(other: PreparedDataset) -> None:
         labels = other.frame.set_index("file_name").loc[rows.file_names, list(MATERIALS)]
         assert np.array_equal(rows.labels, labels)
     seed = other.manifest["settings"]["seed"]
-    scored = score_all_controls([other.split(2)], other.photos, seed)[0][0]
+    scored = stages.score_all_controls([other.split(2)], other.photos, seed)[0][0]
     assert other.control_macro_ap(2) == {name: of["test"] for name, of in scored.macro_ap.items()}
     random = other.controls(2).query("control == 'random' and split == 'test'")
     np.testing.assert_allclose(random[list(MATERIALS)], scored.scores["random"]["test"])

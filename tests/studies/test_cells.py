@@ -21,7 +21,7 @@ from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.dataset import BALANCED, FOLDS, PreparedDataset
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError, ConfigError
-from wastelens.preparing.training_rows import training_rows
+from wastelens.preparing.balance import training_rows
 from wastelens.studies.cells import Cell, check_factors, configuration_key, plan_cells
 from wastelens.studies.results import Place
 

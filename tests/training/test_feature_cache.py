@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from tests.factories import config, photo_array, table
 
+from wastelens.data.batches.augment import AugmentedViews
 from wastelens.data.batches.pipeline import TrainingBatches
-from wastelens.data.batches.views import AugmentedViews
 from wastelens.data.prepared.tables import TrainTable, ValTable
 from wastelens.errors import NonFiniteLossError
 from wastelens.training import feature_cache

@@ -17,7 +17,7 @@ from wastelens.experiment.resuming import EpochWatcher
 from wastelens.models.backend import load_backend
 from wastelens.models.encoders import copy_weights
 from wastelens.models.precision import precision
-from wastelens.preparing.training_rows import training_rows
+from wastelens.preparing.balance import training_rows
 from wastelens.system.console import progress_bar, say, warn
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import Checkpoint, CheckpointKeeper, Progress

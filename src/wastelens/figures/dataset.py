@@ -14,13 +14,12 @@ are not mistaken for materials.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from wastelens.errors import MappingError
 from wastelens.figures.style import (
     SMALL_PT,
     TEXT_PT,
@@ -74,11 +73,7 @@ def _split_legend(figure: Figure, labels: pd.DataFrame) -> None:
 
     photos = labels["split"].value_counts()
     handles = [
-        Patch(
-            facecolor=_shade(_SPLIT_GREY, split),
-            edgecolor=_SPLIT_GREY,
-            label=f"{split}: {photos[split]:,} photos",
-        )
+        Patch(facecolor=_shade(_SPLIT_GREY, split), edgecolor=_SPLIT_GREY, label=f"{split}: {photos[split]:,} photos")
         for split in _splits_of(labels)
     ]
     if handles:
@@ -115,17 +110,11 @@ def photos_per_material(labels: pd.DataFrame, materials: tuple[str, ...]) -> Fig
     return figure
 
 
-def _photos_of_categories(objects: pd.DataFrame) -> pd.DataFrame:
-    """Count each category's distinct photos: category, material, photos; most photos first."""
-    counts = objects.groupby("category", as_index=False).agg(
-        material=("material", "first"), photos=("file_name", "nunique")
-    )
-    return counts.sort_values(["photos", "category"], ascending=[False, True], ignore_index=True)
-
-
 def photos_per_category(objects: pd.DataFrame, materials: tuple[str, ...]) -> Figure:
     """Draw the photos that show each category as bars (logarithmic) in the colour of its material."""
-    counts = _photos_of_categories(objects)
+    of_category = objects.groupby("category", as_index=False)
+    counts = of_category.agg(material=("material", "first"), photos=("file_name", "nunique"))
+    counts = counts.sort_values(["photos", "category"], ascending=[False, True], ignore_index=True)
     columns = max(1, math.ceil(len(counts) / _CATEGORIES_PER_COLUMN))
     rows = max(1, math.ceil(len(counts) / columns))
     figure = blank_figure(1.0 + 5.6 * max(columns, 1.4), 1.5 + 0.2 * rows)
@@ -180,8 +169,7 @@ def material_cooccurrence(labels: pd.DataFrame, materials: tuple[str, ...]) -> F
         _write(axes, (column, row), percent, -7, fontsize=SMALL_PT, color=ink)
     _name_rows_and_columns(axes, [label_text(material) for material in materials])
     write_title(axes, "Photos that show both materials (grey: all photos of one material)")
-    text = "in %: share of the photos of the row's material that also show the column's"
-    axes.set_xlabel(text, fontsize=TEXT_PT)
+    axes.set_xlabel("in %: share of the photos of the row's material that also show the column's", fontsize=TEXT_PT)
     axes.xaxis.set_label_position("bottom")
     return figure
 
@@ -215,12 +203,14 @@ def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side
     usable = objects[objects["area_share"] > 0]
     figure = blank_figure(10.0, 1.9 + 0.72 * len(materials))
     axes = figure.subplots()
-    edges = _size_edges(100 * usable["area_share"])
+    percents = 100 * usable["area_share"]
+    # Bins are an eighth of a power of ten. The 1e-9 keeps a size that equals an edge from falling below it by rounding.
+    lowest = math.floor(_BINS_PER_DECADE * math.log10(percents.min()) - 1e-9) if len(percents) else 0
+    edges = 10.0 ** (np.arange(min(0, lowest), 2 * _BINS_PER_DECADE + 1) / _BINS_PER_DECADE)
     axes.set_xscale("log")
     axes.set_xlim(edges[0], edges[-1])
     for row, (material, colour) in enumerate(material_colours(materials).items()):
-        percents = 100 * usable.loc[usable["material"] == material, "area_share"].to_numpy()
-        _size_row(axes, row, percents, edges, colour)
+        _size_row(axes, row, percents[usable["material"] == material].to_numpy(), edges, colour)
     counts = usable["material"].value_counts()
     name_rows(axes, [f"{label_text(name)}\n{counts.get(name, 0):,} objects" for name in materials])
     axes.set_ylim(len(materials) - 0.45, -0.55)
@@ -236,13 +226,6 @@ def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side
     note = f"; {left_out:,} without a usable outline left out" if left_out else ""
     write_title(axes, f"Size of the objects: {len(usable):,} objects{note}")
     return figure
-
-
-def _size_edges(percents: pd.Series[float]) -> FloatArray:
-    """Return bin edges, eight per power of ten, from 1 % or below the smallest object up to 100 %."""
-    # The 1e-9 keeps a size that equals an edge from falling below it by rounding.
-    lowest = math.floor(_BINS_PER_DECADE * math.log10(percents.min()) - 1e-9) if len(percents) else 0
-    return 10.0 ** (np.arange(min(0, lowest), 2 * _BINS_PER_DECADE + 1) / _BINS_PER_DECADE)
 
 
 def _size_row(axes: Axes, row: int, percents: FloatArray, edges: FloatArray, colour: str) -> None:
@@ -283,7 +266,9 @@ def photos_per_group(labels: pd.DataFrame) -> Figure:
     The bar of the rest has an axis of its own, as it may be far longer than the others.
     """
     splits = _splits_of(labels)
-    counts = _photos_of_groups(labels, splits)
+    counts = pd.crosstab(labels["group"].astype(str), labels["split"]).reindex(columns=splits, fill_value=0)
+    photos = counts.sum(axis=1)
+    counts = counts.loc[sorted(counts.index, key=lambda name: (-photos[name], natural_key(name)))]
     shown, others = counts.iloc[:_GROUPS_SHOWN], counts.iloc[_GROUPS_SHOWN:]
     heights = [max(1, len(shown)) * 0.23, 0.3] if len(others) else [max(1, len(shown)) * 0.23]
     figure = blank_figure(9.0, 1.5 + sum(heights) + (0.5 if len(others) else 0))
@@ -298,25 +283,24 @@ def photos_per_group(labels: pd.DataFrame) -> Figure:
     return figure
 
 
-def _photos_of_groups(labels: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
-    """Count photos by group (rows) and split (columns); the largest first, then by name (2 before 10)."""
-    counts = pd.crosstab(labels["group"].astype(str), labels["split"]).reindex(columns=list(splits), fill_value=0)
-    photos = counts.sum(axis=1)
-    order = sorted(counts.index, key=lambda name: (-photos[name], natural_key(name)))
-    return counts.loc[order]
-
-
 def _group_bars(axes: Axes, counts: pd.DataFrame, splits: Sequence[str]) -> None:
     left = np.zeros(len(counts))
     for split in splits:
         photos = counts[split].to_numpy()
-        face = _shade(_SPLIT_GREY, split)
-        style: dict[str, Any] = {"color": face, "edgecolor": _SPLIT_GREY, "linewidth": 0.6, "label": split}
-        axes.barh(range(len(counts)), photos, 0.78, left, **style)
+        style: dict[str, Any] = {"edgecolor": _SPLIT_GREY, "linewidth": 0.6, "label": split}
+        axes.barh(range(len(counts)), photos, 0.78, left, color=_shade(_SPLIT_GREY, split), **style)
         left += photos
     for row, (end, photos) in enumerate(zip(left, counts.to_numpy(), strict=True)):
-        text = f"{end:,.0f}  {_split_text(splits, photos)}"
-        axes.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center", fontsize=SMALL_PT)
+        present = [(split, count) for split, count in zip(splits, photos, strict=True) if count]
+        of_splits = [split if len(present) == 1 else f"{split} {count:,}" for split, count in present]
+        axes.annotate(
+            f"{end:,.0f}  {', '.join(of_splits)}",
+            (end, row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL_PT,
+        )
     name_rows(axes, [shortened(name) for name in counts.index], SMALL_PT)
     axes.margins(x=0.2)
     axes.set_xlim(left=0)
@@ -324,38 +308,18 @@ def _group_bars(axes: Axes, counts: pd.DataFrame, splits: Sequence[str]) -> None
     keep_sides(axes, ["left"])
 
 
-def _split_text(splits: Sequence[str], photos: Iterable[int]) -> str:
-    """Return ``train``, or ``train 5, val 2`` for a bar of several splits."""
-    present = [(split, count) for split, count in zip(splits, photos, strict=True) if count]
-    if len(present) == 1:
-        return present[0][0]
-    return ", ".join(f"{split} {count:,}" for split, count in present)
-
-
-def category_table(
-    objects: pd.DataFrame, mapping: Mapping[str, str], reasons: Mapping[str, str] | None = None
-) -> pd.DataFrame:
+def category_table(objects: pd.DataFrame, mapping: Mapping[str, str], reasons: Mapping[str, str]) -> pd.DataFrame:
     """Tabulate each category's material and its numbers of objects and photos, most photos first.
 
     Returns:
-        category, supercategory, material, objects, photos, and reason if reasons are given; categories of the mapping
-        without objects have zeros.
-
-    Raises:
-        MappingError: an object's category has no material.
+        category, supercategory, material, objects, photos, reason; categories without objects have zeros.
     """
-    unknown = sorted(set(objects["category"]) - set(mapping))
-    if unknown:
-        raise MappingError(f"Category '{unknown[0]}' has no material. Add a row to the material mapping.")
     found = objects.groupby("category").agg(
-        supercategory=("supercategory", "first"),
-        objects=("file_name", "size"),
-        photos=("file_name", "nunique"),
+        supercategory=("supercategory", "first"), objects=("file_name", "size"), photos=("file_name", "nunique")
     )
     table = found.reindex(pd.Index(list(mapping), name="category")).reset_index()
     table["supercategory"] = table["supercategory"].fillna("")
     table[["objects", "photos"]] = table[["objects", "photos"]].fillna(0).astype(np.int64)
     table.insert(2, "material", table["category"].map(dict(mapping)))
-    if reasons is not None:
-        table["reason"] = table["category"].map(dict(reasons)).fillna("")
+    table["reason"] = table["category"].map(dict(reasons)).fillna("")
     return table.sort_values(["photos", "objects"], ascending=False, kind="stable", ignore_index=True)

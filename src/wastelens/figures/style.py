@@ -28,26 +28,17 @@ def material_colours(materials: Sequence[str]) -> dict[str, str]:
     while len(palette) < len(materials):  # hues a golden section apart stay far from earlier ones for long
         number += 1
         rgb = colorsys.hsv_to_rgb(number * 0.618034 % 1.0, 0.55 + 0.1 * (number % 4), 0.5 + 0.1 * (number % 5))
-        if _hex(rgb) not in palette:
-            palette.append(_hex(rgb))
+        colour = "#" + "".join(f"{round(part * 255):02X}" for part in rgb)
+        if colour not in palette:
+            palette.append(colour)
     return dict(zip(materials, palette, strict=False))
 
 
 def mixed(colour: str, other: str, share: float) -> str:
     """Mix this share (0 to 1) of ``other`` into ``colour``; colours are ``#RRGGBB``."""
-    pairs = zip(_rgb(colour), _rgb(other), strict=True)
+    pairs = zip(bytes.fromhex(colour[1:]), bytes.fromhex(other[1:]), strict=True)
     parts = [round((1 - share) * ours + share * theirs) for ours, theirs in pairs]
     return "#" + bytes(parts).hex().upper()
-
-
-def _rgb(colour: str) -> bytes:
-    """Parse ``#RRGGBB`` to three numbers, 0 to 255."""
-    return bytes.fromhex(colour.removeprefix("#"))
-
-
-def _hex(rgb: tuple[float, float, float]) -> str:
-    """Format RGB in 0 to 1 as ``#RRGGBB``."""
-    return "#" + "".join(f"{round(part * 255):02X}" for part in rgb)
 
 
 def blank_figure(width_in: float, height_in: float) -> Figure:

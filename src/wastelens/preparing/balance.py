@@ -1,7 +1,8 @@
-"""Oversampling: repeat the fewest rows that give every material its share of the commonest material's count.
+"""Choose the rows that a network learns from: a split's training rows or a share of them, oversampled or not.
 
-A photo shows several materials, so repeating it for a rare one also repeats the common ones in it. Which photos to
-repeat is an integer program over the distinct label combinations, solved to the optimum.
+Oversampling repeats the fewest rows that give every material its share of the commonest material's count. A photo
+shows several materials, so repeating it for a rare one also repeats the common ones in it. Which photos to repeat is an
+integer program over the distinct label combinations, solved to the optimum.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
+from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError
 from wastelens.system.arrays import IndexArray, IntArray
@@ -25,38 +27,23 @@ _AUTO_ROWS = Fraction(6, 5)  # for a lower cap, 'auto' may use 1.2 times the row
 
 @dataclass(frozen=True)
 class Oversampled:
-    """Training rows with rare materials' rows repeated.
+    """Training rows with rare materials' rows repeated."""
 
-    Attributes:
-        table: the rows in their original order, repeats next to each other.
-        rows_before: number of rows of the training split.
-        rows_after: number of rows of `table`, the smallest that meets the target within the cap.
-        most_copies: number of copies of the most repeated photo.
-        max_copies: the cap that was used.
-        share_of_commonest: each material's count divided by that of the commonest material, in `table`.
-    """
-
-    table: TrainTable
+    table: TrainTable  # the rows in their original order, repeats next to each other
     rows_before: int
-    rows_after: int
-    most_copies: int
-    max_copies: int
-    share_of_commonest: dict[str, float]
+    rows_after: int  # the smallest number that meets the target within the cap
+    most_copies: int  # of the most repeated photo
+    max_copies: int  # the cap that was used
+    share_of_commonest: dict[str, float]  # each material's count divided by that of the commonest, in `table`
 
 
 @dataclass(frozen=True)
 class _Combinations:
-    """The distinct label combinations.
+    """The distinct label combinations."""
 
-    Attributes:
-        labels: the materials of each, 0 or 1, int64 (combinations, materials).
-        photos: number of photos of each, int64 (combinations,).
-        of_row: the combination of each training row, int (rows,).
-    """
-
-    labels: IntArray
-    photos: IntArray
-    of_row: IndexArray
+    labels: IntArray  # the materials of each, 0 or 1, (combinations, materials)
+    photos: IntArray  # number of photos of each, (combinations,)
+    of_row: IndexArray  # the combination of each training row, (rows,)
 
 
 def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal["auto"] = "auto") -> Oversampled:
@@ -79,9 +66,14 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
     """
     if not isinstance(train, TrainTable):
         raise TypeError(f"oversample takes a TrainTable, not {type(train).__name__}")
-    _check_arguments(target, max_copies)
-    _check_materials(train)
-    combos = _combinations(train)
+    for material, count in zip(train.materials, train.labels.sum(axis=0, dtype=np.int64), strict=True):
+        if not count:
+            raise BalanceError(
+                f"Material '{material}' is in no training photo, so repeating photos cannot balance it. "
+                f"Map categories to '{material}', or change the split so that train has some."
+            )
+    labels, of_row, photos = np.unique(train.labels.astype(np.int64), axis=0, return_inverse=True, return_counts=True)
+    combos = _Combinations(labels, photos.astype(np.int64), of_row)
     wanted = Fraction(math.ceil(Fraction(str(target)) * _TARGET_STEPS), _TARGET_STEPS)
     free = _solve(combos, wanted, cap=None)
     if free is None:
@@ -91,35 +83,18 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
             f"together. Use balance_target={reachable} or less."
         )
     cap, rows = _capped(combos, wanted, target, max_copies, free)
-    return _result(train, _copies(train, combos, rows), cap)
-
-
-def _check_arguments(target: float, max_copies: int | str) -> None:
-    if not 0 <= target <= 1:
-        raise BalanceError(f"balance_target={target} is out of range. Give a number from 0 to 1, such as 0.7.")
-    if max_copies != "auto" and (not isinstance(max_copies, int) or max_copies < 1):
-        raise BalanceError(f"max_copies={max_copies!r} is not valid. Give a whole number of at least 1, or 'auto'.")
-
-
-def _check_materials(train: TrainTable) -> None:
-    for material, count in zip(train.materials, train.labels.sum(axis=0, dtype=np.int64), strict=True):
-        if not count:
-            raise BalanceError(
-                f"Material '{material}' is in no training photo, so repeating photos cannot balance it. "
-                f"Map categories to '{material}', or change the split so that train has some."
-            )
-
-
-def _combinations(train: TrainTable) -> _Combinations:
-    labels, of_row, photos = np.unique(train.labels.astype(np.int64), axis=0, return_inverse=True, return_counts=True)
-    return _Combinations(labels, photos.astype(np.int64), of_row)
+    copies = _copies(train, combos, rows)
+    table = train.take(np.repeat(np.arange(len(train)), copies))
+    counts = table.labels.sum(axis=0, dtype=np.int64)
+    shares = dict(zip(train.materials, (counts / counts.max(initial=1)).tolist(), strict=True))
+    return Oversampled(table, len(train), len(table), int(copies.max(initial=0)), cap, shares)
 
 
 def _capped(
     combos: _Combinations, wanted: Fraction, target: float, max_copies: int | Literal["auto"], free: IntArray
 ) -> tuple[int, IntArray]:
     """Return the cap to use, and the rows of each combination under it."""
-    at_most = _copies_needed(combos, free)
+    at_most = int((-(-free // combos.photos)).max(initial=1))  # copies of a photo without a cap
     if max_copies == "auto":
         return _smallest_cap(combos, wanted, at_most, most_rows=math.floor(_AUTO_ROWS * int(free.sum())))
     rows = _solve(combos, wanted, max_copies)
@@ -130,11 +105,6 @@ def _capped(
             f"Use max_copies={needed} or more, or target {_largest_target(combos, max_copies)} or less."
         )
     return max_copies, rows
-
-
-def _copies_needed(combos: _Combinations, rows: IntArray) -> int:
-    """Return the smallest cap that allows these rows of each combination."""
-    return int((-(-rows // combos.photos)).max(initial=1))
 
 
 def _smallest_cap(
@@ -215,15 +185,61 @@ def _copies(train: TrainTable, combos: _Combinations, rows: IntArray) -> IntArra
     return copies
 
 
-def _result(train: TrainTable, copies: IntArray, cap: int) -> Oversampled:
-    table = train.take(np.repeat(np.arange(len(train)), copies))
-    counts = table.labels.sum(axis=0, dtype=np.int64)
-    shares = counts / counts.max(initial=1)
-    return Oversampled(
-        table=table,
-        rows_before=len(train),
-        rows_after=len(table),
-        most_copies=int(copies.max(initial=0)),
-        max_copies=cap,
-        share_of_commonest=dict(zip(train.materials, shares.tolist(), strict=True)),
-    )
+def training_rows(
+    dataset: PreparedDataset,
+    *,
+    fold: int,
+    balanced: bool,
+    balance_target: float | Literal["auto"],
+    labels_percent: float,
+    seed: int,
+) -> TrainTable:
+    """Return the training rows of a fold; with less than all labels, draw the share by the seed and balance it.
+
+    Args:
+        dataset, fold: the prepared dataset; 0 for its main split, K for the K-th split of cross-validation.
+        balanced: whether to repeat the rows of rare materials.
+        balance_target: share of the commonest material's count that each material must reach; auto: as prepared.
+        labels_percent, seed: share of the training photos whose labels are used, in %; seed of the draw.
+
+    Raises:
+        BalanceError: these labels cannot be balanced to the target.
+        ConfigError: the dataset was prepared without that fold.
+    """
+    settings = dataset.manifest["settings"]
+    target = settings["balance_target"] if balance_target == "auto" else balance_target
+    if balanced and labels_percent >= 100 and target == settings["balance_target"]:
+        return dataset.balanced_train(fold)
+    train = dataset.learning(fold).train
+    share = train if labels_percent >= 100 else labelled_share(train, labels_percent, seed)
+    if not balanced:
+        return share
+    try:
+        return oversample(share, target, settings["max_copies"]).table
+    except BalanceError as error:
+        if share is train:
+            raise
+        raise BalanceError(
+            f"{len(share)} photos (labels_percent={labels_percent:g}) cannot be balanced: {error} Or use more labels, "
+            "or balanced=false."
+        ) from None
+
+
+def labelled_share(train: TrainTable, percent: float, seed: int) -> TrainTable:
+    """Keep this share of the training photos, at least one; with 100 %, all of them in their order.
+
+    The draw depends on the seed and is nested: a larger share contains every smaller one. The first photos drawn show
+    every material that occurs, the rarest first, so that no share lacks a material by bad luck.
+    """
+    count = math.ceil(len(train) * percent / 100)
+    return train.take(np.sort(_drawing_order(train, np.random.default_rng([seed, 10]))[:count]))
+
+
+def _drawing_order(train: TrainTable, rng: np.random.Generator) -> IndexArray:
+    """Shuffle the rows, then move one row of each material to the front, the rarest material first."""
+    drawn = rng.permutation(len(train))
+    labels = train.labels[drawn].astype(bool)
+    present = np.flatnonzero(labels.any(axis=0))
+    rarest_first = present[np.argsort(labels[:, present].sum(axis=0), kind="stable")]
+    first = list(dict.fromkeys(int(labels[:, material].argmax()) for material in rarest_first))
+    return drawn[[*first, *np.setdiff1d(np.arange(len(drawn)), first)]]

@@ -27,18 +27,11 @@ _FINER = "Split by smaller groups (group_by=scene, or photo for the smallest)"
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Groups as counts, sorted by name.
+    """Groups as counts, sorted by name."""
 
-    Attributes:
-        names: str (groups,).
-        row_group: the group of each photo, int (photos,).
-        sums: photos, then positives of each material, int64 (groups, 1 + materials).
-        materials: names of the materials.
-    """
-
-    names: npt.NDArray[np.str_]
-    row_group: IndexArray
-    sums: IntArray
+    names: npt.NDArray[np.str_]  # (groups,)
+    row_group: IndexArray  # the group of each photo, (photos,)
+    sums: IntArray  # photos, then positives of each material, (groups, 1 + materials)
     materials: tuple[str, ...]
 
     @property
@@ -55,18 +48,12 @@ class GroupCounts:
 
 
 def count_groups(labels: LabelMatrix, groups: npt.NDArray[np.str_], materials: tuple[str, ...]) -> GroupCounts:
-    """Count each group's photos and positives.
+    """Count each group's photos and positives, or raise SplitError if there is no photo.
 
     labels: uint8 of 0 and 1, (photos, materials). groups: the group of each photo, str (photos,).
-
-    Raises:
-        SplitError: there is no photo.
-        ValueError: the shapes do not fit.
     """
     if not len(labels):
         raise SplitError("There are no photos to split. See problems.csv for why all were left out.")
-    if labels.shape != (len(groups), len(materials)):
-        raise ValueError(f"labels {labels.shape} do not fit {len(groups)} groups, {len(materials)} materials")
     names, row_group = np.unique(groups, return_inverse=True)
     sums = np.zeros((len(names), 1 + len(materials)), np.int64)
     np.add.at(sums, row_group, np.column_stack([np.ones(len(labels), np.int64), labels != 0]))
@@ -74,11 +61,7 @@ def count_groups(labels: LabelMatrix, groups: npt.NDArray[np.str_], materials: t
 
 
 def check_materials(counts: GroupCounts, needed: int) -> None:
-    """Check that each material is in enough groups to be in every split.
-
-    Raises:
-        SplitError: a material is in no photo, or in fewer than ``needed`` groups.
-    """
+    """Raise SplitError if a material is in no photo, or in fewer than ``needed`` groups."""
     for material, found in zip(counts.materials, counts.groups_with.tolist(), strict=True):
         if found == 0:
             raise SplitError(f"No photo shows '{material}'. Map a category that occurs to it, or drop the material.")
@@ -123,12 +106,9 @@ def coverage_error(counts: GroupCounts) -> SplitError:
 
 
 def check_found(counts: GroupCounts, side: IndexArray, limits: list[tuple[int, int]]) -> None:
-    """Check an assignment of groups to parts.
+    """Raise SplitError if a part has too few or too many photos, or lacks a material.
 
     side: the part of each group, int (groups,). limits: smallest and largest number of photos of each part.
-
-    Raises:
-        SplitError: a part has too few or too many photos, or lacks a material.
     """
     parts = part_sums(counts.sums, side, len(limits))
     if any(not low <= size <= high for (low, high), size in zip(limits, parts[:, 0].tolist(), strict=True)):

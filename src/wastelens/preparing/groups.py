@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,26 +38,19 @@ _NAMED = 4  # members listed in the name of a merged group
 
 @dataclass(frozen=True)
 class Groups:
-    """The group of each photo.
+    """The group of each photo."""
 
-    Attributes:
-        names: str (photos,).
-        rule: the rule that made the groups, in words for the user.
-        merged: a sentence for each group that near-duplicates merged from several.
-        near_duplicate_pairs: row positions, int64 (pairs, 2), as ``near_duplicate_links`` gives them.
-    """
-
-    names: npt.NDArray[np.str_]
-    rule: str
-    merged: list[str]
-    near_duplicate_pairs: IntArray
+    names: npt.NDArray[np.str_]  # (photos,)
+    rule: str  # that made the groups, in words for the user
+    merged: list[str]  # a sentence for each group that near-duplicates merged from several
+    near_duplicate_pairs: IntArray  # row positions, (pairs, 2), as ``near_duplicate_links`` gives them
 
 
 def assign_groups(
     source_files: list[str],
     photos: PhotoArray,
     group_by: str = "auto",
-    columns: pd.DataFrame | None = None,
+    column: pd.Series[Any] | None = None,
     max_distance: int = NEAR_DUPLICATE_BITS,
 ) -> Groups:
     """Group photos by a rule; under any rule, near-duplicates share a group.
@@ -66,11 +60,11 @@ def assign_groups(
         photos: uint8 0–255 RGB (photos, side, side, 3), in the same order; may be a memory map.
         group_by: 'batch' (first folder of the path), 'scene' (runs of neighbouring photos that look alike),
             'photo' (near-duplicates only), 'auto' (batch if there are ten or more, otherwise scene), or a column.
-        columns: table with one row per photo, needed if group_by is a column's name.
+        column: the value of each photo, needed if group_by is a column's name.
         max_distance: number of bits in which perceptual hashes of near-duplicates may differ.
 
     Raises:
-        SplitError: `group_by` is neither a rule nor a column, or the column has gaps.
+        SplitError: the column has gaps.
     """
     pairs = near_duplicate_links(photos, max_distance)
     if group_by in {"auto", "batch"}:
@@ -84,16 +78,13 @@ def assign_groups(
         return _join(source_files, _scene_links(source_files, photos), pairs, "scene")
     if group_by == "photo":
         return _join(source_files, pairs[:0], pairs, "photo")
-    return _merge(_column(columns, group_by, source_files), pairs, source_files, f"column '{group_by}'")
+    return _merge(_values(column, group_by, source_files), pairs, source_files, f"column '{group_by}'")
 
 
 def coarser_grouping(source_files: Sequence[str], rule: str, *, folders_are_batches: bool) -> str:
-    """Return advice on a coarser grouping, for groups that separate neighbouring photos.
+    """Return advice on a coarser grouping, for groups by this rule that separate neighbouring photos.
 
-    Args:
-        source_files: path of each photo in its dataset, with forward slashes.
-        rule: the rule that grouped them, from `Groups`.
-        folders_are_batches: whether the first folder of a path is a batch, as in TACO, rather than a class.
+    folders_are_batches: whether the first folder of a photo's path is a batch, as in TACO, rather than a class.
     """
     batches = len({_batch(path) for path in source_files}) if folders_are_batches else 1
     by_scene = rule.startswith("scene")
@@ -108,17 +99,9 @@ def _batch(path: str) -> str:
     return parts[0] if len(parts) > 1 else "."
 
 
-def _column(columns: pd.DataFrame | None, group_by: str, source_files: list[str]) -> list[str]:
-    available = [] if columns is None else [str(name) for name in columns.columns]
-    if columns is None or group_by not in available:
-        names = ", ".join(available) or "none"
-        raise SplitError(
-            f"group_by='{group_by}' is neither a rule nor a column. "
-            f"Use auto, batch, scene, photo, or one of the columns: {names}."
-        )
-    values = columns.set_axis(available, axis=1)[group_by]
-    if len(values) != len(source_files):
-        raise ValueError(f"columns has {len(values)} rows for {len(source_files)} photos")
+def _values(values: pd.Series[Any] | None, group_by: str, source_files: list[str]) -> list[str]:
+    if values is None:
+        raise ValueError(f"group_by={group_by} is no rule, and no column was given")
     gaps = np.flatnonzero(values.isna() | (values.astype(str).str.strip() == ""))
     if len(gaps):
         raise SplitError(
@@ -140,19 +123,14 @@ def _merge(base: list[str], pairs: IntArray, source_files: list[str], rule: str)
         members = [known[k] for k in np.flatnonzero(joined == smallest)]
         if len(members) == 1:
             continue
-        title[smallest] = _joint_name(members)
+        more = [f"{len(members) - _NAMED} more"] if len(members) > _NAMED else []
+        title[smallest] = "+".join([*members[:_NAMED], *more])
         shared = across[joined[group[across[:, 0]]] == smallest]
         example = " and ".join(sorted((source_files[k] for k in shared[0]), key=natural_key))
         notes.append(
             f"{', '.join(members)} are one group: {len(shared)} near-duplicate pair(s) join them, such as {example}"
         )
     return Groups(np.array([title[k] for k in joined[group].tolist()]), rule, notes, pairs)
-
-
-def _joint_name(members: list[str]) -> str:
-    if len(members) <= _NAMED:
-        return "+".join(members)
-    return "+".join([*members[:_NAMED], f"{len(members) - _NAMED} more"])
 
 
 def _join(source_files: list[str], links: IntArray, pairs: IntArray, rule: str) -> Groups:

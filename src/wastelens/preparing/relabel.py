@@ -30,12 +30,10 @@ from wastelens.data.annotations.materials import (
 )
 from wastelens.data.annotations.sources import prepared_from
 from wastelens.data.prepared import dataset as prepared
-from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.data.prepared.raw_files import read_raw_files, write_raw_files
+from wastelens.data.prepared.dataset import PreparedDataset, read_raw_files, write_raw_files
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
-from wastelens.preparing.stages import balance, mapping_path
-from wastelens.preparing.write import figures_from_labels, score_all_controls, tables_from_labels, write_files
+from wastelens.preparing import stages
 from wastelens.system import interrupts
 from wastelens.system.console import say
 from wastelens.system.machine import software_versions
@@ -57,7 +55,7 @@ def datasets_of_levels(
     levels = next((factor.levels for factor in factors if factor.name == MAPPING), ())
     if not levels:
         return {"": dataset}
-    stems = {level: mapping_path(level).stem for level in levels}
+    stems = {level: stages.mapping_path(level).stem for level in levels}
     if twins := _same(stems):
         raise ConfigError(f"{MAPPING}={'|'.join(twins)}: both are called {stems[twins[0]]}. Rename one of the files.")
     datasets = {level: relabelled(dataset, level, data_folder) for level in levels}
@@ -81,14 +79,8 @@ def relabelled(dataset: PreparedDataset, mapping: str, data_folder: Path) -> Pre
     The relabelled dataset is written once, into ``mappings/<mapping>/prepared/<dataset>`` of the data folder, and again
     when the dataset or the mapping has changed. It can be opened like any prepared dataset.
 
-    Args:
-        dataset: as ``prepare`` made it.
-        mapping: ``default``, ``predecessor``, ``trashnet`` or a CSV file.
-        data_folder: the folder to write it into.
-
     Raises:
-        MappingError: there is no such mapping, or it does not fit the annotations' categories.
-        ConfigError: its materials are not the dataset's.
+        MappingError, ConfigError: as of :func:`other_mapping`.
         BalanceError: the training photos of a split cannot be balanced with these labels.
         PreparedDatasetError: the dataset was prepared by another version.
         DatasetError: a file is in the relabelled dataset's place.
@@ -126,21 +118,17 @@ def other_mapping(dataset: PreparedDataset, mapping: str) -> MaterialMapping:
         MappingError: there is no such mapping, or it does not fit the annotations' categories.
         ConfigError: its materials are not the dataset's.
     """
-    other = _fitting(dataset, read_mapping(mapping_path(mapping)))
+    other = read_mapping(stages.mapping_path(mapping))
+    labels, annotations = list(own_mapping(dataset).material_of), prepared_from(dataset.manifest)
+    if dataset.manifest.get("layout", COCO) != COCO:
+        other = mapping_of_labels(other, labels, lambda label: f"{annotations}: label '{label}'")
+    else:
+        check_covers(other, labels, annotations)
     if set(other.materials) != set(dataset.materials):
         raise ConfigError(
             f"{other.path} has the materials {', '.join(other.materials)}, but {dataset.name} was prepared with "
             f"{', '.join(dataset.materials)}. Mappings are compared on the same materials: give both the same names."
         )
-    return other
-
-
-def _fitting(dataset: PreparedDataset, other: MaterialMapping) -> MaterialMapping:
-    """Return the part of a mapping that a dataset's labels need, by the rule of its layout."""
-    labels, annotations = list(own_mapping(dataset).material_of), prepared_from(dataset.manifest)
-    if dataset.manifest.get("layout", COCO) != COCO:
-        return mapping_of_labels(other, labels, lambda label: f"{annotations}: label '{label}'")
-    check_covers(other, labels, annotations)
     return other
 
 
@@ -168,23 +156,23 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
     labelled = relabelled_photos(dataset, objects)
     tables = [labelled.split(fold) for fold in range(labelled.manifest["split"]["folds"] + 1)]
     try:
-        balanced = balance(tables, config)
+        balanced = stages.balance(tables, config)
     except BalanceError as error:
         raise BalanceError(f"{MAPPING}={mapping}: {error}") from None
     say(f"Relabelling {dataset.name} with {MAPPING}={mapping}; photos and splits stay the same.")
-    controls = score_all_controls(tables, labelled.photos, config.seed)
+    controls = stages.score_all_controls(tables, labelled.photos, config.seed)
     files = {
         prepared.LABELS: labelled.frame.drop(columns="photo_index"),
         prepared.OBJECTS: objects,
         prepared.PROBLEMS: read_as_text(dataset.folder / prepared.PROBLEMS),
-        **tables_from_labels(balanced, controls),
+        **stages.tables_from_labels(balanced, controls),
     }
     if len(tables) > 1:
         files[prepared.FOLDS] = fold_table(dataset, [one.table for one in balanced[1:]])
-    manifest: dict[str, Any] = {
+    manifest = {
         **dataset.manifest,
         **label_figures(labelled),
-        **figures_from_labels(balanced, controls, config),
+        **stages.figures_from_labels(balanced, controls, config),
         "settings": config.model_dump(mode="json"),
         "versions": software_versions(),
         RELABELLED_FROM: dataset.digest,
@@ -192,7 +180,7 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
     for name in (manifest["cache"]["file"], prepared.OUTLINES):
         share_file(dataset.folder / name, draft)
     write_raw_files(draft, read_raw_files(dataset.folder))
-    write_files(draft, files, other, manifest)
+    stages.write_files(draft, files, other, manifest)
 
 
 def _settings(dataset: PreparedDataset, mapping: str) -> PrepareConfig:
@@ -217,12 +205,7 @@ def relabelled_objects(dataset: PreparedDataset, mapping: MaterialMapping) -> pd
 
 
 def relabelled_photos(dataset: PreparedDataset, objects: pd.DataFrame) -> PreparedDataset:
-    """Return the dataset, in memory, with the labels that follow from its objects' materials.
-
-    Args:
-        dataset: its photos, groups, split, folds and order of materials are kept.
-        objects: the objects on its photos, with the columns ``file_name`` and ``material``.
-    """
+    """Return the dataset, in memory, with the labels that follow from its objects' ``file_name`` and ``material``."""
     shown = pd.crosstab(objects["file_name"], objects["material"]).clip(upper=1)
     labels = shown.reindex(index=dataset.frame["file_name"], columns=list(dataset.materials), fill_value=0)
     columns = {material: labels[material].to_numpy(dtype=np.int64) for material in dataset.materials}

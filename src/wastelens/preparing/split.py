@@ -1,9 +1,8 @@
 """Split whole groups of photos into train, val and test with shares of materials as equal as possible.
 
 Photos of one place or day resemble one another, so a group (a batch, a scene) is never divided between splits. Up to
-18 groups are split by exhaustive search, which finds the optimum (``exact_split``). More groups are split by iterative
-stratification and a local search with the same objective (``local_search``): the largest share difference
-(``group_counts``).
+18 groups are split by exhaustive search, which finds the optimum. More groups are split by iterative stratification and
+a local search (both in ``split_search``) with the same objective: the largest share difference (``group_counts``).
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from wastelens.config.prepare import FractionsConfig
+from wastelens.data.prepared.dataset import SPLITS
 from wastelens.data.prepared.tables import LabelMatrix
 from wastelens.errors import SplitError
-from wastelens.preparing.exact_split import best_splits, best_val
 from wastelens.preparing.group_counts import (
     SIZE_RANGE,
     GroupCounts,
@@ -28,61 +28,29 @@ from wastelens.preparing.group_counts import (
     part_sums,
     size_limits,
 )
-from wastelens.preparing.local_search import LocalSearch
+from wastelens.preparing.split_search import LocalSearch, best_splits, best_val
 from wastelens.system.arrays import IndexArray
 
 Method = Literal["exact", "iterative stratification"]
 
-SPLIT_NAMES = ("train", "val", "test")
 EXACT_GROUPS = 18  # 2**18 subsets take 15 MB and at most a few seconds
 _FOLD_RANGES = (SIZE_RANGE, (Fraction(1, 2), Fraction(2)))  # the second if whole groups do not fit the first
 
 
 @dataclass(frozen=True)
-class SplitFractions:
-    """The wanted shares of the photos in each split, which add up to 1.
-
-    Because groups stay whole, val and test may each hold 4/5 to 4/3 of their fraction; train gets the rest.
-    """
-
-    train: float = 0.70
-    val: float = 0.15
-    test: float = 0.15
-
-    def __post_init__(self) -> None:
-        """Check the fractions.
-
-        Raises:
-            SplitError: a fraction is not above 0, or they do not add up to 1.
-        """
-        values = (self.train, self.val, self.test)
-        if min(values) <= 0 or abs(sum(values) - 1) > 1e-9:
-            raise SplitError(
-                f"Split fractions train={self.train}, val={self.val}, test={self.test} are not valid. "
-                "Give three numbers above 0 that add up to 1."
-            )
-
-
-@dataclass(frozen=True)
 class SplitAssignment:
-    """The split of each photo.
+    """The split of each photo."""
 
-    Attributes:
-        split: 'train', 'val' or 'test', str, shape (photos,).
-        method: 'exact' if found by exhaustive search.
-        largest_share_difference: in [0, 1]; times 100, in percentage points.
-    """
-
-    split: npt.NDArray[np.str_]
-    method: Method
-    largest_share_difference: float
+    split: npt.NDArray[np.str_]  # 'train', 'val' or 'test', (photos,)
+    method: Method  # 'exact' if found by exhaustive search
+    largest_share_difference: float  # in [0, 1]; times 100, in percentage points
 
 
 def assign_splits(
     labels: LabelMatrix,
     groups: npt.NDArray[np.str_],
     materials: tuple[str, ...],
-    fractions: SplitFractions,
+    fractions: FractionsConfig,
     rng: np.random.Generator,
 ) -> SplitAssignment:
     """Split the photos by whole groups so that the largest share difference is as small as possible.
@@ -94,21 +62,20 @@ def assign_splits(
         labels: uint8 of 0 and 1, (photos, materials).
         groups: the group of each photo, str (photos,).
         materials: names of the label columns.
-        fractions: the wanted shares of the photos.
+        fractions: the wanted shares of the photos. As groups stay whole, val and test may each hold 4/5 to 4/3 of
+            theirs; train gets the rest.
         rng: picks among ties, and drives the local search if there are many groups.
 
     Raises:
         SplitError: a material is in too few groups, or the groups are too large for the fractions.
     """
     counts = count_groups(labels, groups, materials)
-    check_materials(counts, needed=len(SPLIT_NAMES))
+    check_materials(counts, needed=len(SPLITS))
     photos = int(counts.total[0])
     limits = [(1, photos), *(size_limits(photos, share) for share in (fractions.val, fractions.test))]
     if len(counts.names) <= EXACT_GROUPS:
         return _assignment(counts, best_splits(counts, limits[1], limits[2], rng), "exact")
-    wanted = [fractions.train, fractions.val, fractions.test]
-    search = LocalSearch(counts.sums, wanted, limits, rng)
-    side = search.run()
+    side = LocalSearch(counts.sums, [fractions.train, fractions.val, fractions.test], limits, rng).run()
     check_found(counts, side, limits)
     return _assignment(counts, side, "iterative stratification")
 
@@ -117,7 +84,7 @@ def cross_validation_splits(
     labels: LabelMatrix,
     groups: npt.NDArray[np.str_],
     materials: tuple[str, ...],
-    fractions: SplitFractions,
+    fractions: FractionsConfig,
     *,
     folds: int,
     rng: np.random.Generator,
@@ -128,21 +95,13 @@ def cross_validation_splits(
     whatever `fractions.test` is. The test parts come from iterative stratification and local search. If at most 18
     groups are left, val is the best choice for its test part.
 
-    Args:
-        labels: uint8 of 0 and 1, (photos, materials).
-        groups: the group of each photo, str (photos,).
-        materials: names of the label columns.
-        fractions: only `val` is used.
-        folds: number of splits, at least 2.
-        rng: picks among ties and drives the local search.
+    Arguments are as for :func:`assign_splits`; of ``fractions``, only `val` is used. There are at least 3 ``folds``.
 
     Raises:
         SplitError: there are no such folds; the message names the largest number of folds that works.
     """
-    if folds < 2:
-        raise SplitError(f"folds={folds} is too few for cross-validation. Give 2 or more.")
     counts = count_groups(labels, groups, materials)
-    check_materials(counts, needed=len(SPLIT_NAMES))
+    check_materials(counts, needed=len(SPLITS))
     try:
         sides = _fold_sides(counts, fractions, folds, rng)
     except SplitError as error:
@@ -153,14 +112,14 @@ def cross_validation_splits(
 
 
 def _assignment(counts: GroupCounts, side: IndexArray, method: Method) -> SplitAssignment:
-    """Translate the split of each group, a position in SPLIT_NAMES, int (groups,), to photos."""
-    parts = part_sums(counts.sums, side, len(SPLIT_NAMES))
-    split = np.array(SPLIT_NAMES)[side][counts.row_group]
+    """Translate the split of each group, a position in SPLITS, int (groups,), to photos."""
+    parts = part_sums(counts.sums, side, len(SPLITS))
+    split = np.array(SPLITS)[side][counts.row_group]
     return SplitAssignment(split, method, float(largest_difference(parts)))
 
 
 def _fold_sides(
-    counts: GroupCounts, fractions: SplitFractions, folds: int, rng: np.random.Generator
+    counts: GroupCounts, fractions: FractionsConfig, folds: int, rng: np.random.Generator
 ) -> list[IndexArray]:
     """Return the split of each group for each fold: the fold is test, and val is chosen from the rest."""
     if folds > len(counts.names):
@@ -182,13 +141,13 @@ def _with_val(
     counts: GroupCounts,
     test: IndexArray,
     val_limits: tuple[int, int],
-    fractions: SplitFractions,
+    fractions: FractionsConfig,
     rng: np.random.Generator,
 ) -> IndexArray:
     """Return the split of each group, given the groups in test."""
     free = np.setdiff1d(np.arange(len(counts.names)), test)
     fixed = counts.sums[test].sum(axis=0)
-    side = np.full(len(counts.names), SPLIT_NAMES.index("test"), np.intp)
+    side = np.full(len(counts.names), SPLITS.index("test"), np.intp)
     rest = replace(counts, names=counts.names[free], sums=counts.sums[free])
     if len(free) <= EXACT_GROUPS:
         side[free] = best_val(rest, fixed, val_limits, rng)
@@ -200,7 +159,7 @@ def _with_val(
     return side
 
 
-def _largest_folds(counts: GroupCounts, fractions: SplitFractions, folds: int, rng: np.random.Generator) -> int | None:
+def _largest_folds(counts: GroupCounts, fractions: FractionsConfig, folds: int, rng: np.random.Generator) -> int | None:
     """Return the largest smaller number of folds that works, or None if it is expensive to find."""
     if len(counts.names) > 1_000:
         return None

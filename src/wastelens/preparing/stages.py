@@ -1,8 +1,10 @@
-"""The stages of ``prepare``, each from tables to tables: cache photos, group, split and balance them."""
+"""The stages of ``prepare``, each from tables to tables: cache photos, group, split, balance, score controls, write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,27 @@ from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset
 from wastelens.data.annotations.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
 from wastelens.data.annotations.layout import COCO, Layout
-from wastelens.data.annotations.materials import MaterialMapping, check_covers, mapping_of_labels, read_mapping
+from wastelens.data.annotations.materials import (
+    MAPPING_FILE,
+    MaterialMapping,
+    check_covers,
+    mapping_frame,
+    mapping_of_labels,
+    read_mapping,
+)
 from wastelens.data.annotations.sources import DatasetSource
 from wastelens.data.photos.cache import CacheEntry, PhotoCache, PhotoSource
 from wastelens.data.photos.files import exists
-from wastelens.data.prepared.dataset import SPLITS, SplitTables
-from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
+from wastelens.data.prepared import dataset as prepared
+from wastelens.data.prepared.dataset import SplitTables
 from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError, did_you_mean
+from wastelens.evaluation.controls import Controls, controls_frame, score_controls
 from wastelens.preparing.balance import Oversampled, oversample
 from wastelens.preparing.groups import Groups, assign_groups
-from wastelens.preparing.split import SplitAssignment, SplitFractions, assign_splits, cross_validation_splits
+from wastelens.preparing.split import SplitAssignment, assign_splits, cross_validation_splits
+from wastelens.system.arrays import PhotoArray
+from wastelens.system.console import progress_bar
+from wastelens.system.digests import file_digest
 from wastelens.system.machine import worker_count
 
 FIRST_PROBLEMS_SHOWN = 3
@@ -35,15 +48,9 @@ PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene also 
 
 @dataclass(frozen=True)
 class CachedPhotos:
-    """The usable photos.
+    """The usable photos, uint8 (photos, side, side, 3), memory-mapped; row i of ``labels`` describes ``photos[i]``.
 
-    Attributes:
-        labels: the rows of the annotated photos with a usable file; row i is ``photos[i]``.
-        objects: the objects on those photos.
-        photos: uint8 (photos, side, side, 3), memory-mapped.
-        problems: problems.csv, including the photos that were left out.
-        left_out: the number of photos left out.
-        cache_file: the array's file.
+    ``objects`` are those on the usable photos; ``problems`` is problems.csv, including the photos that were left out.
     """
 
     labels: pd.DataFrame
@@ -56,14 +63,7 @@ class CachedPhotos:
 
 @dataclass(frozen=True)
 class Split:
-    """The split of the photos.
-
-    Attributes:
-        frame: the labels with the columns ``group`` and ``split``.
-        groups: the photos that were kept together, and why.
-        assignment: the main split.
-        folds: the splits for cross-validation, if any.
-    """
+    """The main split of the photos and those for cross-validation; ``frame``: labels with ``group`` and ``split``."""
 
     frame: pd.DataFrame
     groups: Groups
@@ -82,11 +82,7 @@ class Split:
 
 
 def mapping_path(materials: str) -> Path:
-    """Return the CSV file that ``materials=default|predecessor|trashnet|FILE`` means.
-
-    Raises:
-        MappingError: there is no such shipped mapping or file.
-    """
+    """Return the CSV file that ``materials=default|predecessor|trashnet|FILE`` means, or raise MappingError."""
     shipped = conf_folder() / "materials"
     path = Path(materials) if materials.endswith(".csv") else shipped / f"{materials}.csv"
     if not path.is_file():
@@ -115,11 +111,7 @@ def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> Materia
 
 
 def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:
-    """Return where each photo is.
-
-    Raises:
-        DatasetError: none of them is there.
-    """
+    """Return where each photo is, or raise DatasetError if none is there."""
     sources = [
         PhotoSource(str(flat), source.find_photo(str(file)))
         for flat, file in zip(labels["file_name"], labels["source_file"], strict=True)
@@ -141,17 +133,11 @@ def cache_photos(
     earlier: Path | None,
     progress: Callable[[int], None],
 ) -> CachedPhotos:
-    """Decode all photos into the cache and leave out the unusable ones.
-
-    Raises:
-        DatasetError: more than ``max_problem_share`` of the photos cannot be used.
-    """
+    """Decode all photos into the cache; leave out the unusable ones, or raise DatasetError if they are too many."""
     labels = annotated.labels
-    workers = worker_count(config.workers)
-    entries = cache.fill(sources, workers=workers, earlier=earlier, progress=progress)
-    zero_sized = annotated.problems["problem"].str.contains(IMPOSSIBLE_SIZE, regex=False).sum()
-    left_out = [row for row, entry in enumerate(entries) if entry.problem]
-    _check_problem_share(entries, int(zero_sized), config.max_problem_share)
+    entries = cache.fill(sources, workers=worker_count(config.workers), earlier=earlier, progress=progress)
+    zero_sized = int(annotated.problems["problem"].str.contains(IMPOSSIBLE_SIZE, regex=False).sum())
+    _check_problem_share(entries, zero_sized, config.max_problem_share)
     keep = np.array([row for row, entry in enumerate(entries) if not entry.problem], dtype=np.intp)
     photos = cache.finish(keep)
     problems = problem_frame(
@@ -159,7 +145,7 @@ def cache_photos(
     )
     kept = labels.iloc[keep].reset_index(drop=True)
     objects = annotated.objects[annotated.objects["file_name"].isin(kept["file_name"])].reset_index(drop=True)
-    return CachedPhotos(kept, objects, photos, problems, len(left_out) + int(zero_sized), cache.array_path)
+    return CachedPhotos(kept, objects, photos, problems, len(labels) - len(kept) + zero_sized, cache.array_path)
 
 
 def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: float) -> None:
@@ -176,22 +162,20 @@ def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: fl
 
 
 def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tuple[str, ...]]:
-    rows = []
     columns = (labels[name] for name in ("file_name", "source_file", "width", "height"))
+    rows = []
     for flat, file, width, height, entry in zip(*columns, entries, strict=True):
-        reason = f"photo left out: {entry.problem}" if entry.problem else ""
-        reason = reason or misfit((int(width), int(height)), (entry.width, entry.height))
-        if reason:
-            rows.append(problem_row(str(flat), str(file), reason))
+        reason = (
+            f"photo left out: {entry.problem}"
+            if entry.problem
+            else misfit((width, height), (entry.width, entry.height))
+        )
+        rows += [problem_row(flat, file, reason)] if reason else []
     return rows
 
 
 def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:
-    """Check ``group_by`` before all photos are decoded.
-
-    Raises:
-        ConfigError: it is neither a rule nor a column of the images, or the column has two values for a photo.
-    """
+    """Raise ConfigError if ``group_by`` is neither a rule nor a column, or the column has two values for a photo."""
     if config.group_by not in GROUPING_RULES:
         _column(source, config.group_by)
 
@@ -217,56 +201,30 @@ def _column(source: DatasetSource, name: str) -> dict[str, str]:
 
 
 def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: DatasetSource, config: PrepareConfig) -> Split:
-    """Group the photos, then split them by whole groups; seeded, and independent of the order of the JSON.
-
-    Raises:
-        SplitError: no such split exists.
-    """
+    """Group the photos, then split them by whole groups; seeded, and independent of the order of the JSON."""
     labels = cached.labels
-    columns = None
-    if config.group_by not in GROUPING_RULES:
-        values = _column(source, config.group_by)
-        columns = pd.DataFrame({config.group_by: labels["file_name"].map(values)})
+    is_rule = config.group_by in GROUPING_RULES
+    column = None if is_rule else labels["file_name"].map(_column(source, config.group_by))
     # Only in COCO is the first folder a batch: elsewhere it is a class, or the dataset's own split.
     without_batches = config.group_by == "auto" and source.layout.kind != COCO
     groups = assign_groups(
         [str(file) for file in labels["source_file"]],
         cached.photos,
         "photo" if without_batches else config.group_by,
-        columns,
+        column,
         config.near_duplicate_distance,
     )
     groups = replace(groups, rule=PHOTO_BY_PHOTO) if without_batches else groups
     matrix = labels[list(mapping.materials)].to_numpy(dtype=np.uint8)
-    fractions = SplitFractions(**config.fractions.model_dump())
-    arguments = (matrix, groups.names, mapping.materials, fractions)
+    arguments = (matrix, groups.names, mapping.materials, config.fractions)
     assignment = assign_splits(*arguments, np.random.default_rng([config.seed, 0]))
-    folds = []
-    if config.folds:
-        rng = np.random.default_rng([config.seed, 1])
-        folds = cross_validation_splits(*arguments, folds=config.folds, rng=rng)
-    frame = labels.assign(group=groups.names, split=assignment.split)
-    return Split(frame, groups, assignment, folds)
-
-
-def tables_of_splits(split: Split, materials: tuple[str, ...]) -> list[SplitTables]:
-    """Return the tables of the main split, then those of each fold."""
-    return [split_tables(split.frame, one.split, materials) for one in (split.assignment, *split.folds)]
-
-
-def split_tables(frame: pd.DataFrame, split: npt.NDArray[np.str_], materials: tuple[str, ...]) -> SplitTables:
-    """Return the three tables of a split, with each photo's row in the cache as ``photo_index``."""
-    indexed = frame.assign(photo_index=np.arange(len(frame)))
-    train, val, test = (indexed[split == name].reset_index(drop=True) for name in SPLITS)
-    return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
+    rng = np.random.default_rng([config.seed, 1])
+    folds = cross_validation_splits(*arguments, folds=config.folds, rng=rng) if config.folds else []
+    return Split(labels.assign(group=groups.names, split=assignment.split), groups, assignment, folds)
 
 
 def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversampled]:
-    """Repeat training rows of rare materials, no more than needed, for the main split, then for each fold.
-
-    Raises:
-        BalanceError: the training photos of a split cannot be balanced.
-    """
+    """Repeat training rows of rare materials, no more than needed, for the main split, then for each fold."""
     balanced = []
     for fold, of_split in enumerate(tables):
         try:
@@ -274,3 +232,69 @@ def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversample
         except BalanceError as error:
             raise BalanceError(f"Fold {fold}: {error}" if fold else str(error)) from None
     return balanced
+
+
+def score_all_controls(tables: list[SplitTables], photos: PhotoArray, seed: int) -> list[tuple[Controls, SplitTables]]:
+    """Score the controls, which predict without looking at the litter, for the main split and for each fold."""
+    scored = []
+    with progress_bar("Scoring controls", len(tables)) as bar:
+        for one in tables:
+            others = {"val": one.val, "test": one.test}
+            scored.append((score_controls(one.train, others, photos=photos, seed=seed), one))
+            bar.advance()
+    return scored
+
+
+def tables_from_labels(
+    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]]
+) -> dict[str, pd.DataFrame]:
+    """Return the tables that follow from labels and splits; both lists: the main split, then each fold."""
+    return {
+        prepared.BALANCED: balanced[0].table.frame.drop(columns="photo_index"),
+        prepared.CONTROLS: pd.concat(
+            [
+                controls_frame(scored, {"val": of.val, "test": of.test}).assign(fold=fold)
+                for fold, (scored, of) in enumerate(controls)
+            ]
+        ),
+    }
+
+
+def write_files(
+    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: MaterialMapping, manifest: Mapping[str, Any]
+) -> None:
+    """Write the tables, and last of all the manifest that vouches for them, the photo cache and the outlines.
+
+    ``draft`` holds the photo cache and the outlines already; ``manifest`` is all of it but the digests. For COCO, the
+    mapping's file is copied, as every row of it is used.
+    """
+    for name, frame in tables.items():
+        frame.to_csv(draft / name, index=False)
+    if manifest.get("layout", COCO) == COCO:
+        shutil.copyfile(mapping.path, draft / MAPPING_FILE)
+    else:
+        mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)
+    names = [*tables, MAPPING_FILE, prepared.OUTLINES, manifest["cache"]["file"]]
+    complete = {**manifest, "files": {name: file_digest(draft / name) for name in names}}
+    complete["digest"] = prepared.manifest_digest(complete)
+    prepared.remove_strays(draft, complete)
+    (draft / prepared.MANIFEST).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+
+
+def figures_from_labels(
+    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]], config: PrepareConfig
+) -> dict[str, Any]:
+    """Return the parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
+    return {
+        "balance": {
+            "target": config.balance_target,
+            "max_copies": config.max_copies,
+            "cap_used": balanced[0].max_copies,
+            "rows_before": balanced[0].rows_before,
+            "rows_after": balanced[0].rows_after,
+            "most_copies": balanced[0].most_copies,
+        },
+        "control_macro_ap": [
+            {name: scores["test"] for name, scores in scored.macro_ap.items()} for scored, _ in controls
+        ],
+    }

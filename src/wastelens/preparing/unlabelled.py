@@ -37,58 +37,33 @@ _COMPARED_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class FoundPhotos:
-    """The contents of a folder.
+    """The contents of a folder; paths are below it, with forward slashes."""
 
-    Attributes:
-        names: the photos' paths below the folder, with forward slashes, sorted.
-        other_files: number of files that are not photos by their suffix.
-        unreadable: folders that could not be read: (path below the folder, reason).
-    """
-
-    names: list[str]
-    other_files: int
-    unreadable: list[tuple[str, str]]
+    names: list[str]  # of the photos, sorted
+    unreadable: list[tuple[str, str]]  # folders: path, reason
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Photos without labels.
+    """Photos without labels, all decoded; rows of unusable photos are undefined."""
 
-    Attributes:
-        photos: all decoded photos, uint8 (photos, side, side, 3), memory-mapped; rows of unusable photos are
-            undefined.
-        rows: rows of the photos to learn from, intp (usable,), ascending.
-        names: the file of each of ``photos``, below the folder, with forward slashes.
-        problems: the files (or unreadable folders) left out: ``file``, ``reason``.
-        unusable: number of photos that could not be decoded.
-        near_duplicates: number of near-duplicates of val or test photos.
-        repeats: number of photos equal to an earlier one, pixel by pixel.
-        digest: digest of the usable photos' pixels, in order.
-    """
-
-    photos: PhotoArray
-    rows: IndexArray
-    names: list[str]
-    problems: pd.DataFrame
-    unusable: int
-    near_duplicates: int
-    repeats: int
-    digest: str
+    photos: PhotoArray  # memory-mapped
+    rows: IndexArray  # of the photos to learn from, (usable,), ascending
+    names: list[str]  # the file of each of ``photos``, below the folder, with forward slashes
+    problems: pd.DataFrame  # the files (or unreadable folders) left out: ``file``, ``reason``
+    unusable: int  # number of photos that could not be decoded
+    near_duplicates: int  # number of near-duplicates of val or test photos
+    repeats: int  # number of photos equal to an earlier one, pixel by pixel
+    digest: str  # of the usable photos' pixels, in order
 
 
 @dataclass(frozen=True)
 class DecodedFolder:
-    """A folder's photos in a cache.
+    """A folder's photos in a cache; rows of photos with a problem are undefined."""
 
-    Attributes:
-        photos: uint8 (photos, side, side, 3), memory-mapped; rows of photos with a problem are undefined.
-        problems: each photo's problem, empty if there is none.
-        folder: the cache's folder.
-    """
-
-    photos: PhotoArray
-    problems: list[str]
-    folder: Path
+    photos: PhotoArray  # memory-mapped
+    problems: list[str]  # of each photo; "" if there is none
+    folder: Path  # of the cache
 
 
 @dataclass(frozen=True)
@@ -127,7 +102,7 @@ def find_photos(folder: Path) -> FoundPhotos:
     if not names:
         content = f"{others:,} other files" if others else "it is empty"
         raise DatasetError(f"unlabelled='{folder}' has no photos in it or below it ({content}). Add photos.")
-    return FoundPhotos(sorted(names), others, unreadable)
+    return FoundPhotos(sorted(names), unreadable)
 
 
 def load_unlabelled(
@@ -181,21 +156,17 @@ def load_unlabelled(
         )
     left_out = sorted({**unusable, **chosen.near, **chosen.repeats}.items())
     problems = [*found.unreadable, *((found.names[row], reason) for row, reason in left_out)]
+    printable = [(_printable(name), _printable(reason)) for name, reason in problems]
     return Unlabelled(
         photos=cached.photos,
         rows=chosen.rows,
         names=found.names,
-        problems=_problem_frame(problems),
+        problems=pd.DataFrame(printable, columns=["file", "reason"], dtype=str),
         unusable=len(unusable),
         near_duplicates=len(chosen.near),
         repeats=len(chosen.repeats),
         digest=chosen.digest,
     )
-
-
-def _problem_frame(problems: list[tuple[str, str]]) -> pd.DataFrame:
-    printable = [(_printable(name), _printable(reason)) for name, reason in problems]
-    return pd.DataFrame(printable, columns=["file", "reason"], dtype=str)
 
 
 def _printable(text: str) -> str:
@@ -226,27 +197,24 @@ def decode_folder(
 ) -> DecodedFolder:
     """Return a folder's photos from the cache that `load_unlabelled` uses, decoding them into it if needed.
 
-    Args:
-        folder: folder of photos.
-        names: the photos' paths below the folder, with forward slashes, sorted.
-        cache_folder: folder for caches.
-        like: cache with the wanted side and limit of megapixels.
-        workers: number of decoding threads.
-        progress: called with the number of photos newly in place.
+    Arguments are as for :func:`load_unlabelled`; ``names`` are the photos' paths below the folder, with forward
+    slashes, sorted, and ``like`` is a cache with the wanted side and limit of megapixels.
 
     Raises:
         DatasetError: another process is decoding the same folder.
     """
-    place = cache_folder.resolve() / _place_name(folder, like.side_px)
+    path = folder.resolve()
+    name = "".join(letter if letter.isalnum() else "_" for letter in path.name)[:40]
+    digest = blake2b(os.fsencode(path), digest_size=6).hexdigest()
+    place = cache_folder.resolve() / f"{name}_{like.side_px}px_{digest}"
     wanted = {
-        "folder": str(folder.resolve()),
+        "folder": str(path),
         "side_px": like.side_px,
         "max_megapixels": like.max_megapixels,
         "versions": {name: software_versions()[name] for name in _DECODERS},
         "files": [[name, _state(folder / name)] for name in names],
     }
-    finished = _finished_cache(place, wanted)
-    if finished is not None:
+    if (finished := _finished_cache(place, wanted)) is not None:
         progress(len(names))
         return finished
     with draft(place) as unfinished:
@@ -259,13 +227,6 @@ def decode_folder(
         index = {**wanted, "problems": {name: bad for name, bad in zip(names, problems, strict=True) if bad}}
         (unfinished / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     return DecodedFolder(photos, problems, place)
-
-
-def _place_name(folder: Path, side_px: int) -> str:
-    """Return the name of the cache for this folder and side: ``litter_96px_5f3a…``."""
-    path = os.fsencode(folder.resolve())
-    name = "".join(letter if letter.isalnum() else "_" for letter in folder.resolve().name)[:40]
-    return f"{name}_{side_px}px_{blake2b(path, digest_size=6).hexdigest()}"
 
 
 def _state(path: Path) -> str:
@@ -329,17 +290,12 @@ def _near_duplicates(
 ) -> BoolArray:
     """Return whether each of these photos is a near-duplicate of a forbidden one, bool (which,)."""
     near = np.zeros(len(which), dtype=np.bool_)
-    forbidden_hashes = perceptual_hashes(_as_array(forbidden))
+    forbidden_hashes = perceptual_hashes(cast(PhotoArray, forbidden))  # which uses its chunks and shape only
     for start in range(0, len(which), _COMPARED_AT_ONCE):
         part = which[start : start + _COMPARED_AT_ONCE]
         pairs = near_duplicate_pairs(np.concatenate([hashes[part], forbidden_hashes]), max_distance)
         across = pairs[(pairs[:, 0] < len(part)) & (pairs[:, 1] >= len(part))]
         both = PhotoRows([(photos, part), (forbidden, np.arange(len(forbidden)))])
-        confirmed = confirmed_pairs(_as_array(both), across)
+        confirmed = confirmed_pairs(cast(PhotoArray, both), across)
         near[start + confirmed[:, 0]] = True
     return near
-
-
-def _as_array(photos: PhotoArray | PhotoRows) -> PhotoArray:
-    """Pass rows as an array to functions that use its chunks and shape only."""
-    return cast(PhotoArray, photos)

@@ -13,7 +13,7 @@ import pandas as pd
 from wastelens.config.base import flatten
 from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset
-from wastelens.data.annotations.labels import AnnotatedPhotos, tabulate
+from wastelens.data.annotations.labels import tabulate
 from wastelens.data.annotations.layout import COCO
 from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
 from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping
@@ -22,33 +22,20 @@ from wastelens.data.annotations.sources import (
     NAMED,
     DatasetSource,
     choose_source,
-    ensure_sample,
     manifest_entries,
     prepared_from,
 )
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset, SplitTables
-from wastelens.data.prepared.raw_files import raw_file_table, write_raw_files
+from wastelens.data.sample import render_sample
 from wastelens.errors import DatasetError, PreparedDatasetError
 from wastelens.evaluation.controls import Controls, neighbour_warning
 from wastelens.figures import dataset as sight
-from wastelens.figures.contact_sheet import contact_sheet
-from wastelens.figures.near_duplicates import near_duplicate_sheet, near_duplicate_table
+from wastelens.figures.contact_sheet import contact_sheet, near_duplicate_sheet, near_duplicate_table
+from wastelens.preparing import stages
 from wastelens.preparing.balance import Oversampled
 from wastelens.preparing.groups import coarser_grouping
-from wastelens.preparing.stages import (
-    CachedPhotos,
-    Split,
-    balance,
-    cache_photos,
-    check_group_by,
-    mapping_for,
-    photo_sources,
-    split_photos,
-    tables_of_splits,
-)
-from wastelens.preparing.write import figures_from_labels, score_all_controls, tables_from_labels, write_files
 from wastelens.system.console import progress_bar, say, table, warn
 from wastelens.system.machine import software_versions
 from wastelens.system.next_command import next_command
@@ -57,13 +44,7 @@ from wastelens.tracking.tracker import Run, Tracker
 
 @dataclass(frozen=True)
 class Prepared:
-    """The result of ``prepare``.
-
-    Attributes:
-        dataset: the prepared dataset, opened.
-        run_id: the MLflow run that describes it.
-        metrics: the metrics that were logged there.
-    """
+    """The prepared dataset, opened, and the MLflow run that describes it with its metrics."""
 
     dataset: PreparedDataset
     run_id: str
@@ -76,8 +57,8 @@ class _Parts:
 
     coco: CocoDataset
     mapping: MaterialMapping
-    cached: CachedPhotos
-    split: Split
+    cached: stages.CachedPhotos
+    split: stages.Split
     balanced: list[Oversampled]
     controls: list[tuple[Controls, SplitTables]]
 
@@ -92,17 +73,26 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
     say(source.summary)
     with tracker.start(f"prepare {source.name}") as tracked:
         tracked.log_parameters(flatten(config))
-        _render_sample(source)
-        coco, mapping, annotated = _read_tables(source, config)
+        if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
+            with progress_bar("Rendering the sample", 240) as bar:
+                render_sample(source.place, progress=lambda done, total: bar.advance())
+        coco = source.layout.read()
+        mapping = stages.mapping_for(source.layout, coco, config.materials)
+        annotated = tabulate(coco, mapping)
         folder = config.data_folder / "prepared" / source.name
         _warn_of_namesake(folder, source)
-        check_group_by(source, config)
+        stages.check_group_by(source, config)
         with prepared.draft(folder) as draft:
-            cached = _cache(source, annotated, draft, folder, config)
-            split = split_photos(cached, mapping, source, config)
-            tables = tables_of_splits(split, mapping.materials)
-            balanced = balance(tables, config)
-            controls = score_all_controls(tables, cached.photos, config.seed)
+            photos = stages.photo_sources(source, annotated.labels)
+            cache = PhotoCache(draft, config.image_side_px, config.max_megapixels)
+            with progress_bar("Decoding photos", len(photos)) as bar:
+                earlier = prepared.earlier_cache(folder)
+                cached = stages.cache_photos(annotated, photos, cache, config, earlier=earlier, progress=bar.advance)
+            split = stages.split_photos(cached, mapping, source, config)
+            assignments = (split.assignment, *split.folds)
+            tables = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in assignments]
+            balanced = stages.balance(tables, config)
+            controls = stages.score_all_controls(tables, cached.photos, config.seed)
             parts = _Parts(coco, mapping, cached, split, balanced, controls)
             _write(draft, parts, source, config)
         dataset = prepared.load_prepared(folder)
@@ -126,34 +116,11 @@ def raw_data(config: PrepareConfig) -> DatasetSource:
     return choose_source(config.dataset, config.data_folder)
 
 
-def _render_sample(source: DatasetSource) -> None:
-    if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
-        with progress_bar("Rendering the sample", 240) as bar:
-            ensure_sample(source, lambda done, total: bar.advance())
-
-
 def _warn_of_namesake(folder: Path, source: DatasetSource) -> None:
     with contextlib.suppress(PreparedDatasetError):
         before = prepared.load_prepared(folder).manifest["source"]
         if before != str(source.place.resolve()):
             warn(f"{folder} was prepared from {before} and will be replaced. Rename the folder to keep both.")
-
-
-def _read_tables(source: DatasetSource, config: PrepareConfig) -> tuple[CocoDataset, MaterialMapping, AnnotatedPhotos]:
-    coco = source.layout.read()
-    mapping = mapping_for(source.layout, coco, config.materials)
-    return coco, mapping, tabulate(coco, mapping)
-
-
-def _cache(
-    source: DatasetSource, annotated: AnnotatedPhotos, draft: Path, folder: Path, config: PrepareConfig
-) -> CachedPhotos:
-    sources = photo_sources(source, annotated.labels)
-    cache = PhotoCache(draft, config.image_side_px, config.max_megapixels)
-    with progress_bar("Decoding photos", len(sources)) as bar:
-        return cache_photos(
-            annotated, sources, cache, config, earlier=prepared.earlier_cache(folder), progress=bar.advance
-        )
 
 
 def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareConfig) -> None:
@@ -163,7 +130,7 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
         prepared.LABELS: split.frame,
         prepared.PROBLEMS: parts.cached.problems,
         prepared.OBJECTS: parts.cached.objects,
-        **tables_from_labels(parts.balanced, parts.controls),
+        **stages.tables_from_labels(parts.balanced, parts.controls),
     }
     if split.folds:
         tables[prepared.FOLDS] = split.fold_frame(parts.balanced[1:])
@@ -171,8 +138,8 @@ def _write(draft: Path, parts: _Parts, source: DatasetSource, config: PrepareCon
     (draft / prepared.OUTLINES).write_bytes(outlines_json(parts.coco, split.frame["file_name"]))
     files = zip(split.frame["file_name"], split.frame["source_file"], strict=True)
     photos = {name: source.find_photo(file) for name, file in files}
-    write_raw_files(draft, raw_file_table(source.folder, photos, source.layout.label_files()))
-    write_files(draft, tables, parts.mapping, manifest)
+    prepared.write_raw_files(draft, prepared.raw_file_table(source.folder, photos, source.layout.label_files()))
+    stages.write_files(draft, tables, parts.mapping, manifest)
 
 
 def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
@@ -183,11 +150,7 @@ def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> di
         **manifest_entries(source),
         "annotations_digest": source.layout.digest(),
         "materials": list(parts.mapping.materials),
-        "cache": {
-            "file": parts.cached.cache_file.name,
-            "photos": len(frame),
-            "image_side_px": config.image_side_px,
-        },
+        "cache": {"file": parts.cached.cache_file.name, "photos": len(frame), "image_side_px": config.image_side_px},
         "counts": {
             "photos": len(frame),
             "photos_left_out": parts.cached.left_out,
@@ -204,7 +167,7 @@ def _manifest(parts: _Parts, source: DatasetSource, config: PrepareConfig) -> di
             "largest_share_difference": split.assignment.largest_share_difference,
             "folds": len(split.folds),
         },
-        **figures_from_labels(parts.balanced, parts.controls, config),
+        **stages.figures_from_labels(parts.balanced, parts.controls, config),
         "settings": config.model_dump(mode="json"),
         "versions": software_versions(),
     }
@@ -283,8 +246,7 @@ def _report(dataset: PreparedDataset, parts: _Parts, metrics: dict[str, float]) 
     """Print the closing tables, the warnings, and the next command."""
     _report_split(dataset, parts)
     _report_controls(parts, dataset.manifest["layout"])
-    left_out = parts.cached.left_out
-    if left_out:
+    if left_out := parts.cached.left_out:
         problems = parts.cached.problems
         first = problems[problems["problem"].str.startswith("photo left out")].iloc[0]
         warn(
@@ -328,6 +290,5 @@ def _report_controls(parts: _Parts, layout: str) -> None:
     if controls.note:
         say(controls.note)
     files, rule = parts.split.frame["source_file"].tolist(), parts.split.groups.rule
-    warning = neighbour_warning(controls, coarser_grouping(files, rule, folders_are_batches=layout == COCO))
-    if warning:
+    if warning := neighbour_warning(controls, coarser_grouping(files, rule, folders_are_batches=layout == COCO)):
         warn(warning)

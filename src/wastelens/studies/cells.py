@@ -20,7 +20,7 @@ from wastelens.config.study import MAPPING, Factor, StudyConfig, key_of
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import ConfigError, did_you_mean
-from wastelens.preparing.training_rows import training_rows
+from wastelens.preparing.balance import training_rows
 from wastelens.studies.results import Place, levels_text
 from wastelens.system.digests import file_digest
 

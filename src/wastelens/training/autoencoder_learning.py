@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wastelens.data.batches.noise import add_noise
-from wastelens.data.batches.pipeline import PhotoBatches
+from wastelens.data.batches.pipeline import PhotoBatches, add_noise
 from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
 from wastelens.models.encoders import build_encoder, copy_weights
 from wastelens.models.features import predict_in_batches

@@ -14,8 +14,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from wastelens.data.batches.augment import AugmentedViews
 from wastelens.data.batches.pipeline import TrainingBatches
-from wastelens.data.batches.views import AugmentedViews
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import NonFiniteLossError
 from wastelens.system import interrupts

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from wastelens.config.kinds import ScheduleConfig
 from wastelens.config.train import FitConfig, TrainConfig
+from wastelens.data.batches.augment import AugmentedViews
 from wastelens.data.batches.pipeline import TrainingBatches
-from wastelens.data.batches.views import AugmentedViews
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import ConfigError

@@ -16,8 +16,8 @@ from tests.factories import annotation, coco_dict, write_json, write_mapping, wr
 
 from wastelens.data.annotations.coco import CocoDataset, flat_name, outline
 from wastelens.data.annotations.labels import tabulate
+from wastelens.data.annotations.layout import recognise
 from wastelens.data.annotations.materials import MaterialMapping, mapping_of_labels, read_mapping
-from wastelens.data.annotations.recognise import recognise
 from wastelens.data.photos.files import upright_sizes
 from wastelens.errors import InputError, MappingError
 

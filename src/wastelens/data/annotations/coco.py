@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,16 +13,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from wastelens.data.annotations.materials import label_name
 from wastelens.errors import AnnotationsError
+from wastelens.system.arrays import FloatArray
 
 # JSON has no NaN or Infinity, but Python's own writer emits them: they become null, and outlines are checked for null.
 # Strings are matched first, so that a NaN inside a string is left alone.
 _TEXTS_AND_NOT_JSON_NUMBERS = re.compile(rb'("(?:[^"\\]|\\.)*+")|-?(?:NaN|Infinity)')
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 # Far beyond any camera; larger numbers are corrupt and would overflow areas.
 LARGEST_COORDINATE_PX = 1e6
@@ -63,38 +63,23 @@ class _File(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """A checked COCO file: ids are unique, every annotation refers to a known image and category.
+    """A checked COCO file: ids are unique, every annotation refers to a known image and category."""
 
-    Attributes:
-        path: the file, or the file or folder of another layout's annotations.
-        images: the photos.
-        annotations: the objects on them.
-        categories: the kinds of litter.
-        has_outlines: whether the layout has outlines at all; class folders have none.
-    """
-
-    path: Path
+    path: Path  # the file, or the file or folder of another layout's annotations
     images: tuple[Image, ...]
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
-    has_outlines: bool = True
+    has_outlines: bool = True  # whether the layout has outlines at all; class folders have none
 
 
 @dataclass(frozen=True)
 class Outline:
-    """An annotation's segmentation, in the annotated photo's pixels.
+    """An annotation's segmentation, in the annotated photo's pixels."""
 
-    Attributes:
-        polygons: each float (points, 2), x and y; empty for run-length encodings.
-        rle: the run-length encoding in pycocotools' form, or None.
-        area_share: the fraction of the photo it covers, 0 to 1.
-        problem: why the outline cannot be used, or "".
-    """
-
-    polygons: tuple[npt.NDArray[np.float64], ...]
-    rle: Mapping[str, Any] | None
-    area_share: float
-    problem: str = ""
+    polygons: tuple[FloatArray, ...]  # each (points, 2), x and y; empty for run-length encodings
+    rle: Mapping[str, Any] | None  # the run-length encoding in pycocotools' form
+    area_share: float  # the fraction of the photo it covers, 0 to 1
+    problem: str = ""  # why the outline cannot be used
 
 
 def read_coco(path: Path) -> CocoDataset:
@@ -131,98 +116,65 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _decode(path: Path, raw: bytes) -> _File:
-    decoder = msgspec.json.Decoder(_File)
     try:
-        return decoder.decode(raw)
+        return msgspec.json.decode(raw, type=_File)
     except msgspec.ValidationError as error:
-        raise _not_coco(path, error) from None
+        reason = str(error).replace("`", "'").replace("$.", "")
+        raise AnnotationsError(
+            f"{path}: not a COCO file: {reason}. It needs 'images', 'annotations' and 'categories' as TACO has them."
+        ) from None
     except _NOT_READABLE as error:
         without_nan = _without_nan(raw)
         if without_nan == raw:
-            raise _not_json(path, error) from None
-    try:
-        return decoder.decode(without_nan)
-    except msgspec.ValidationError as error:
-        raise _not_coco(path, error) from None
-    except _NOT_READABLE as error:
-        raise _not_json(path, error) from None
+            raise AnnotationsError(
+                f"{path}: not complete JSON ({error}). Download or export the annotations again."
+            ) from None
+    return _decode(path, without_nan)
 
 
 def _without_nan(raw: bytes) -> bytes:
     return _TEXTS_AND_NOT_JSON_NUMBERS.sub(lambda found: found[1] or b"null", raw)
 
 
-def _not_json(path: Path, error: Exception) -> AnnotationsError:
-    return AnnotationsError(f"{path}: not complete JSON ({error}). Download or export the annotations again.")
-
-
-def _not_coco(path: Path, error: Exception) -> AnnotationsError:
-    reason = str(error).replace("`", "'").replace("$.", "")
-    return AnnotationsError(
-        f"{path}: not a COCO file: {reason}. It needs 'images', 'annotations' and 'categories' as TACO has them."
-    )
-
-
 def _refuse_repeats(path: Path, kind: str, ids: list[int]) -> None:
-    if len(set(ids)) == len(ids):
-        return
-    seen: set[int] = set()
-    twice = next(one for one in ids if one in seen or seen.add(one))  # type: ignore[func-returns-value]
-    raise AnnotationsError(f"{path}: {kind} id {twice} occurs twice. Give every {kind} an id of its own.")
+    for one, times in Counter(ids).items():
+        if times > 1:
+            raise AnnotationsError(f"{path}: {kind} id {one} occurs twice. Give every {kind} an id of its own.")
 
 
 def _check_references(path: Path, content: _File) -> None:
-    images = {image.id for image in content.images}
-    categories = {category.id for category in content.categories}
+    known = {"image": {one.id for one in content.images}, "category": {one.id for one in content.categories}}
     for annotation in content.annotations:
-        if annotation.image_id not in images:
-            kind, missing = "image", annotation.image_id
-        elif annotation.category_id not in categories:
-            kind, missing = "category", annotation.category_id
-        else:
-            continue
-        raise AnnotationsError(
-            f"{path}: annotation {annotation.id} is of unknown {kind} {missing}. "
-            f"Add that {kind} or remove the annotation."
-        )
+        for kind, wanted in (("image", annotation.image_id), ("category", annotation.category_id)):
+            if wanted not in known[kind]:
+                raise AnnotationsError(
+                    f"{path}: annotation {annotation.id} is of unknown {kind} {wanted}. "
+                    f"Add that {kind} or remove the annotation."
+                )
 
 
 def check_names(path: Path, images: list[Image]) -> None:
-    """Refuse photos outside of the dataset's folder, and two photos with the same flat name.
-
-    Raises:
-        AnnotationsError: naming ``path`` and the photo.
-    """
+    """Raise AnnotationsError if a photo is outside of the dataset's folder, or two have the same flat name."""
+    seen: dict[str, str] = {}
     for image in images:
-        _check_file_name(path, image)
-    _check_flat_names(path, images)
-
-
-def _check_file_name(path: Path, image: Image) -> None:
-    name = image.file_name.replace("\\", "/")
-    pure = PurePosixPath(name)
-    leaves = pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:", name) or "\0" in name
-    if leaves or not pure.parts or not name.strip():
-        raise AnnotationsError(
-            f"{path}: image {image.id} has file_name '{image.file_name}', which leaves the dataset's folder. "
-            "Use a path below it, like 'batch_1/000006.jpg'."
-        )
+        name = image.file_name.replace("\\", "/")
+        parts = PurePosixPath(name).parts
+        leaves = name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name) or "\0" in name
+        if leaves or not parts or not name.strip():
+            raise AnnotationsError(
+                f"{path}: image {image.id} has file_name '{image.file_name}', which leaves the dataset's folder. "
+                "Use a path below it, like 'batch_1/000006.jpg'."
+            )
+        if (flat := flat_name(name)) in seen:
+            raise AnnotationsError(
+                f"{path}: '{seen[flat]}' and '{image.file_name}' both become '{flat}'. Rename one of them."
+            )
+        seen[flat] = image.file_name
 
 
 def flat_name(file_name: str) -> str:
     """Return ``batch_1_000006.jpg`` for ``batch_1/000006.jpg``."""
     return "_".join(PurePosixPath(file_name.replace("\\", "/")).parts)
-
-
-def _check_flat_names(path: Path, images: list[Image]) -> None:
-    seen: dict[str, str] = {}
-    for image in images:
-        flat = flat_name(image.file_name)
-        if flat in seen:
-            raise AnnotationsError(
-                f"{path}: '{seen[flat]}' and '{image.file_name}' both become '{flat}'. Rename one of them."
-            )
-        seen[flat] = image.file_name
 
 
 def image_columns(path: Path) -> list[dict[str, Any]]:
@@ -231,8 +183,7 @@ def image_columns(path: Path) -> list[dict[str, Any]]:
     class _Images(msgspec.Struct):
         images: list[dict[str, Any]]
 
-    raw = _without_nan(_bytes_of(path))
-    return msgspec.json.decode(raw, type=_Images).images
+    return msgspec.json.decode(_without_nan(_bytes_of(path)), type=_Images).images
 
 
 def outline(annotation: Annotation, image: Image) -> Outline:
@@ -276,7 +227,7 @@ def _is_finite(number: object) -> bool:
         return False
 
 
-def _within(polygon: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _within(polygon: FloatArray, size: FloatArray) -> FloatArray:
     """Clip a polygon, (points, 2), to the photo; the result may be empty (Sutherland & Hodgman 1974)."""
     for axis in (0, 1):
         for sign, limit in ((1.0, 0.0), (-1.0, -size[axis])):
@@ -294,7 +245,7 @@ def _within(polygon: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> 
     return polygon
 
 
-def polygon_area(polygon: npt.NDArray[np.float64]) -> float:
+def polygon_area(polygon: FloatArray) -> float:
     """Return the area of a polygon, (points, 2), in square pixels by the shoelace formula."""
     x, y = polygon[:, 0], polygon[:, 1]
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
@@ -304,8 +255,7 @@ def _run_length_outline(segmentation: dict[str, Any], image: Image) -> Outline:
     from pycocotools import mask
 
     size = [int(image.height), int(image.width)]
-    problem = _run_length_problem(segmentation, size)
-    if problem:
+    if problem := _run_length_problem(segmentation, size):
         return _broken(problem)
     counts = segmentation["counts"]
     if isinstance(counts, list):

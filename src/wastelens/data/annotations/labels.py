@@ -18,12 +18,10 @@ IMPOSSIBLE_SIZE = "annotated with an impossible size"
 class AnnotatedPhotos:
     """A dataset's annotations as tables.
 
-    Attributes:
-        labels: one row per photo: file_name, image_id, source_file, width, height (annotated, pixels), then a 0/1
-            column per material.
-        objects: one row per object: file_name, annotation_id, category, supercategory, material, area_share (0–1;
-            NaN where the outline cannot be used), iscrowd.
-        problems: file_name, source_file, annotation_id, problem.
+    - ``labels``, a row per photo: file_name, image_id, source_file, width, height (annotated, pixels), 0/1 per material
+    - ``objects``: file_name, annotation_id, category, supercategory, material, area_share (0–1; NaN where the outline
+      cannot be used), iscrowd
+    - ``problems``: file_name, source_file, annotation_id, problem
     """
 
     labels: pd.DataFrame
@@ -59,16 +57,8 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
                 reason = f"outline left out, label kept: {drawn.problem}"
                 problems.append(problem_row(flat, source_file, reason, annotation.id))
             share = float("nan") if drawn.problem else drawn.area_share
-            row = (
-                flat,
-                annotation.id,
-                category.name,
-                category.supercategory or "",
-                material,
-                share,
-                int(annotation.iscrowd or 0),
-            )
-            objects.append(row)
+            kind = (category.name, category.supercategory or "", material)
+            objects.append((flat, annotation.id, *kind, share, int(annotation.iscrowd or 0)))
         present = [int(material in shown) for material in mapping.materials]
         photos.append((flat, image.id, source_file, int(image.width), int(image.height), *present))
     if not photos:
@@ -76,15 +66,7 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
             f"{dataset.path}: every image has an impossible size. Give each its width and height in pixels."
         )
     photo_columns = ["file_name", "image_id", "source_file", "width", "height", *mapping.materials]
-    object_columns = [
-        "file_name",
-        "annotation_id",
-        "category",
-        "supercategory",
-        "material",
-        "area_share",
-        "iscrowd",
-    ]
+    object_columns = ["file_name", "annotation_id", "category", "supercategory", "material", "area_share", "iscrowd"]
     return AnnotatedPhotos(
         pd.DataFrame(photos, columns=photo_columns).sort_values("file_name", ignore_index=True),
         pd.DataFrame(objects, columns=object_columns).sort_values(object_columns, ignore_index=True),

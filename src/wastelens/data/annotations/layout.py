@@ -1,4 +1,4 @@
-"""The base of all layouts, their registry, and helpers for those without COCO annotations.
+"""The base of all layouts, their registry, recognising them, and helpers for those without COCO annotations.
 
 To add a layout, write one file in ``layouts/``: a subclass of :class:`Layout` with ``@LAYOUTS.register(kind)``. It is
 found, named in messages and tested by the contract test without being listed anywhere else.
@@ -31,21 +31,13 @@ _FIRST = 5  # named in a message where there are many
 
 @dataclass(frozen=True)
 class Layout(ABC):
-    """A dataset of a recognised layout; its content is read on demand.
+    """A dataset of a recognised layout; its content is read on demand."""
 
-    Attributes:
-        root: the folder that the photos' names are relative to.
-        kind: the layout's name, which the manifest of a prepared dataset keeps.
-        title: the layout's name in messages.
-        suffixes: of the file of annotations that can be named in place of its folder; none where there is no such file.
-        is_last_resort: whether the layout is considered only where no other one accounts for the folders.
-    """
-
-    root: Path
-    kind: ClassVar[str]
-    title: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]] = ()
-    is_last_resort: ClassVar[bool] = False
+    root: Path  # the folder that the photos' names are relative to
+    kind: ClassVar[str]  # the layout's name, which the manifest of a prepared dataset keeps
+    title: ClassVar[str]  # the layout's name in messages
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of the file of annotations, if it can be named in place of its folder
+    is_last_resort: ClassVar[bool] = False  # whether it is considered only where no other accounts for the folders
 
     @classmethod
     @abstractmethod
@@ -122,15 +114,10 @@ LAYOUTS: Registry[type[Layout]] = Registry("layout", "wastelens.data.annotations
 
 @dataclass(frozen=True)
 class Marked:
-    """An annotated object on a photo.
+    """An annotated object on a photo."""
 
-    Attributes:
-        label: its category.
-        outline: polygon, float (points, 2), in fractions of the upright photo's width and height; None without one.
-    """
-
-    label: str
-    outline: FloatArray | None = None
+    label: str  # its category
+    outline: FloatArray | None = None  # polygon (points, 2), in fractions of the upright photo's width and height
 
 
 def assemble(path: Path, root: Path, photos: Mapping[str, Sequence[Marked]], *, has_outlines: bool) -> CocoDataset:
@@ -156,18 +143,12 @@ def assemble(path: Path, root: Path, photos: Mapping[str, Sequence[Marked]], *, 
     categories = {label: Category(number, label) for number, label in enumerate(labels, 1)}
     annotations: list[Annotation] = []
     for image in images:
+        size = np.array([image.width, image.height])
         for marked in photos[image.file_name]:
-            outline = _segmentation(marked, image)
+            polygons = None if marked.outline is None else [(marked.outline * size).ravel().tolist()]
+            outline = msgspec.Raw(msgspec.json.encode(polygons))
             annotations.append(Annotation(image.id, categories[marked.label].id, len(annotations) + 1, outline))
     return CocoDataset(path, tuple(images), tuple(annotations), tuple(categories.values()), has_outlines)
-
-
-def _segmentation(marked: Marked, image: Image) -> msgspec.Raw:
-    """Return COCO's polygon, in pixels, as JSON."""
-    if marked.outline is None:
-        return msgspec.Raw(b"null")
-    pixels = marked.outline * np.array([image.width, image.height])
-    return msgspec.Raw(msgspec.json.encode([pixels.ravel().tolist()]))
 
 
 def name_below(root: Path, name: str) -> str | None:
@@ -214,14 +195,68 @@ def combined_digest(parts: Iterable[tuple[str, str]]) -> str:
 
 
 def refuse_unwritable(folder: Path, names: Iterable[str]) -> None:
-    """Refuse file names that are not text, as no table can hold them.
-
-    Raises:
-        DatasetError: naming the first such file.
-    """
+    """Raise DatasetError, naming the file, if a file name is not text: no table can hold it."""
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
             shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             raise DatasetError(f"{folder}: the file name '{shown}' is not UTF-8 text. Rename the file.") from None
+
+
+def recognise(place: Path) -> Layout:
+    """Return the layout of a dataset, given its folder or its file of annotations.
+
+    Folders count as classes only where no file tells what the photos show: annotated photos are in folders too.
+
+    Raises:
+        DatasetError: no layout fits, several fit, or a folder cannot be read.
+    """
+    if place.is_file():
+        return _of_file(place)
+    try:
+        found = _candidates(place)
+        if not found:
+            raise _nothing(place)
+    except OSError as error:
+        raise DatasetError(f"{place} cannot be read ({error.strerror}). Make the folder readable.") from None
+    if len(found) > 1:
+        raise _ambiguous(place, found)
+    return found[0]
+
+
+def _of_file(file: Path) -> Layout:
+    for layout in LAYOUTS.parts.values():
+        if file.suffix.lower() in layout.suffixes:
+            return layout.of_file(file)
+    known = ", ".join(f"{one.suffixes[0]} ({one.title})" for one in LAYOUTS.parts.values() if one.suffixes)
+    raise DatasetError(f"{file} is not a file of annotations. Give one of {known}, or a folder.")
+
+
+def _candidates(folder: Path) -> list[Layout]:
+    """Return every way to read a folder."""
+    layouts = LAYOUTS.parts.values()
+    candidates = [one for layout in layouts if not layout.is_last_resort for one in layout.find(folder)]
+    with_labels = [one for one in candidates if one.tells_labels]
+    if not any(one.accounts_for_folders for one in with_labels):
+        with_labels += [one for layout in layouts if layout.is_last_resort for one in layout.find(folder)]
+    return with_labels or candidates  # a list without labels is refused, with what it lacks, where it is all there is
+
+
+def _ambiguous(place: Path, found: Sequence[Layout]) -> DatasetError:
+    # Where annotations are in several files, naming one would leave out the others.
+    files = [one.annotations for one in found if one.annotations.is_file() and _of_file(one.annotations) == one]
+    name = (
+        f"Name the file that is meant, such as dataset={files[0]}, or move the others" if files else "Move all but one"
+    )
+    ways = "; ".join(one.recognised for one in found)
+    return DatasetError(f"{place} can be read in {len(found)} ways: {ways}. {name} away.")
+
+
+def _nothing(place: Path) -> DatasetError:
+    entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
+    missing = ", ".join(f"no {layout.sought(place)}" for layout in LAYOUTS.parts.values())
+    return DatasetError(
+        f"{place} holds no dataset of a known layout: {missing}. It holds {first_names(entries) or 'nothing'}. Put the "
+        "annotations there, or correct the path."
+    )

@@ -57,7 +57,8 @@ def read_mapping(path: Path) -> MaterialMapping:
         raise MappingError(f"{path}: the material mapping is not CSV text ({error}). Save it as UTF-8 CSV.") from None
     material_of: dict[str, str] = {}
     for line, row in rows:
-        _check_row(path, line, row["category"], row["material"], material_of)
+        if problem := _problem_of_row(row["category"], row["material"], material_of):
+            raise MappingError(f"{path}, line {line}: {problem}")
         material_of[row["category"]] = row["material"]
     materials = tuple(dict.fromkeys(material_of.values()))
     if len(materials) < 2:
@@ -66,27 +67,23 @@ def read_mapping(path: Path) -> MaterialMapping:
     return MaterialMapping(path, material_of, materials, reasons)
 
 
-def _check_row(path: Path, line: int, category: str, material: str, known: dict[str, str]) -> None:
+def _problem_of_row(category: str, material: str, known: dict[str, str]) -> str:
     if not category:
-        raise MappingError(f"{path}, line {line}: the category is empty. Name it or remove the line.")
+        return "the category is empty. Name it or remove the line."
     if category in known:
-        raise MappingError(f"{path}, line {line}: category '{category}' has a row already. Keep one of them.")
+        return f"category '{category}' has a row already. Keep one of them."
     if not material:
-        raise MappingError(f"{path}, line {line}: category '{category}' has an empty material. Write one.")
-    reserved = material in RESERVED_NAMES or material.endswith(_ENDS_OF_INTERVALS)
-    if not _MATERIAL_NAME.fullmatch(material) or reserved:
-        raise MappingError(
-            f"{path}, line {line}: '{material}' cannot name a material. Use lower-case letters, digits and _, "
+        return f"category '{category}' has an empty material. Write one."
+    if material in RESERVED_NAMES or material.endswith(_ENDS_OF_INTERVALS) or not _MATERIAL_NAME.fullmatch(material):
+        return (
+            f"'{material}' cannot name a material. Use lower-case letters, digits and _, "
             f"none of {', '.join(sorted(RESERVED_NAMES))}, and no name that ends in _low or _high."
         )
+    return ""
 
 
 def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotations: Path) -> None:
-    """Check that the mapping and the annotations have the same categories.
-
-    Raises:
-        MappingError: a category has no material, or a row is for a category that does not exist.
-    """
+    """Raise MappingError if a category has no material, or a row is for a category that does not exist."""
     names = list(categories)
     for name in names:
         if name not in mapping.material_of:
@@ -110,8 +107,7 @@ def mapping_of_labels(
     Only materials that occur are kept, in the mapping's order.
 
     Args:
-        mapping: the whole mapping.
-        labels: the labels that occur.
+        mapping, labels: the whole mapping; the labels that occur.
         of_label: returns a label and where it was found, as the subject of a sentence.
         others: mapping files to suggest, if they have a material for every label.
 

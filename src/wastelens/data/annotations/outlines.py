@@ -25,15 +25,10 @@ from wastelens.system.arrays import FloatArray
 
 @dataclass(frozen=True)
 class DrawnOutline:
-    """An object's outline, ready to draw over a photo of any size.
-
-    Attributes:
-        material: the object's material.
-        polygons: each float (points, 2), x and y in fractions of the photo's width and height, 0 to 1; may be empty.
-    """
+    """An object's outline, ready to draw over a photo of any size."""
 
     material: str
-    polygons: tuple[FloatArray, ...]
+    polygons: tuple[FloatArray, ...]  # each (points, 2), in fractions of the photo's width and height; may be empty
 
 
 def drawn_outline(outline: Outline, image: Image, material: str) -> DrawnOutline:
@@ -89,30 +84,23 @@ def outlines_json(dataset: CocoDataset, file_names: Collection[str]) -> bytes:
 
     It holds what :class:`AnnotatedOutlines` needs and nothing else, with every number as it was annotated, so that
     masks made from it are the same to the last digit. It does not depend on the order of the annotations.
-
-    Args:
-        dataset: the annotations.
-        file_names: the photos' flat names.
+    ``file_names`` are the photos' flat names.
     """
     photos = {flat_name(image.file_name): (image, of_image) for image, of_image in annotations_by_image(dataset)}
     name_of = {category.id: category.name for category in dataset.categories}
     identity = {name: number for number, name in enumerate(sorted(set(name_of.values())), 1)}
-    images, annotations = [], []
+    images: list[Image] = []
+    annotations: list[Annotation] = []
     for flat in sorted(file_names):
         image, of_image = photos[flat]
         images.append(msgspec.structs.replace(image, file_name=flat))
-        annotations += sorted(
-            (
-                msgspec.structs.replace(
-                    one,
-                    category_id=identity[name_of[one.category_id]],
-                    segmentation=msgspec.Raw(msgspec.json.encode(msgspec.json.decode(one.segmentation))),
-                )
-                for one in of_image
-                if not outline(one, image).problem
-            ),
-            key=lambda one: (one.id, one.category_id, bytes(one.segmentation)),
-        )
+        usable = []
+        for one in of_image:
+            if not outline(one, image).problem:
+                compact = msgspec.Raw(msgspec.json.encode(msgspec.json.decode(one.segmentation)))
+                category_id = identity[name_of[one.category_id]]
+                usable.append(msgspec.structs.replace(one, category_id=category_id, segmentation=compact))
+        annotations += sorted(usable, key=lambda one: (one.id, one.category_id, bytes(one.segmentation)))
     categories = [Category(number, name) for name, number in identity.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     return msgspec.json.encode(content)

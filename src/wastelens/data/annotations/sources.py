@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wastelens.data.annotations.layout import Layout
+from wastelens.data.annotations.layout import Layout, recognise
 from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
-from wastelens.data.annotations.recognise import recognise
 from wastelens.data.photos.files import find_photo
-from wastelens.data.sample import render_sample
 from wastelens.errors import DatasetError
 
 HOW_TO_GET_TACO = "run: mlflow run . -e download --env-manager local"
@@ -21,25 +19,15 @@ NAMED = ("auto", "taco", "sample")
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """The place of raw data, and a sentence about it.
+    """The place of raw data (their folder, or the file of annotations that was named), and a sentence about it."""
 
-    Attributes:
-        name: name of the prepared dataset.
-        place: its folder, or its file of annotations if that was named.
-        summary: the sentence.
-    """
-
-    name: str
+    name: str  # of the prepared dataset
     place: Path
     summary: str
 
     @cached_property
     def layout(self) -> Layout:
-        """The layout of the raw data.
-
-        Raises:
-            DatasetError: no layout fits, or several do.
-        """
+        """The layout of the raw data; DatasetError if none fits, or several do."""
         return recognise(self.place)
 
     @property
@@ -64,31 +52,23 @@ def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
         DatasetError: the folder or its annotations are missing, or their layout cannot be recognised.
     """
     taco = data_folder / "raw" / "taco"
-    if dataset == "auto":
-        if has_taco(data_folder):
-            return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
-        sample = choose_source("sample", data_folder)
-        summary = f"Dataset: the built-in sample, as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}"
-        return DatasetSource(sample.name, sample.place, summary)
-    if dataset == "sample":
-        return DatasetSource("sample", data_folder / "raw" / "sample", "Dataset: the built-in sample.")
-    if dataset == "taco":
-        if not has_taco(data_folder):
-            raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
+    if dataset == "taco" and not has_taco(data_folder):
+        raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
+    if dataset == "taco" or (dataset == "auto" and has_taco(data_folder)):
         return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
-    return _own(Path(dataset))
+    if dataset in ("auto", "sample"):
+        why = f", as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}" if dataset == "auto" else "."
+        return DatasetSource("sample", data_folder / "raw" / "sample", f"Dataset: the built-in sample{why}")
+    place = Path(dataset)
+    if not place.is_dir() and not place.is_file():
+        raise DatasetError(f"dataset='{place}' is neither {', '.join(NAMED)} nor a folder or file. Correct the path.")
+    layout = recognise(place)
+    return DatasetSource(layout.root.resolve().name, place, f"Dataset: {layout.recognised}.")
 
 
 def has_taco(data_folder: Path) -> bool:
     """Return whether TACO's annotations are in the data folder."""
     return (data_folder / "raw" / "taco" / ANNOTATIONS).is_file()
-
-
-def _own(place: Path) -> DatasetSource:
-    if not place.is_dir() and not place.is_file():
-        raise DatasetError(f"dataset='{place}' is neither {', '.join(NAMED)} nor a folder or file. Correct the path.")
-    layout = recognise(place)
-    return DatasetSource(layout.root.resolve().name, place, f"Dataset: {layout.recognised}.")
 
 
 def manifest_entries(source: DatasetSource) -> dict[str, str]:
@@ -112,9 +92,3 @@ def raw_folder(manifest: Mapping[str, Any]) -> Path:
     annotations = prepared_from(manifest)
     depth = len(Path(manifest.get("annotations", ANNOTATIONS)).parts)
     return annotations.parents[depth - 1] if depth else annotations
-
-
-def ensure_sample(source: DatasetSource, progress: Callable[[int, int], None] | None = None) -> None:
-    """Render the built-in sample on first use; ``progress`` receives the number of photos done and their total."""
-    if not (source.place / ANNOTATIONS).is_file():
-        render_sample(source.place, progress=progress)

@@ -19,12 +19,9 @@ class PhotoRows:
     """
 
     def __init__(self, sources: Sequence[tuple[PhotoArray | PhotoRows, npt.ArrayLike]]) -> None:
-        """Store the selection.
+        """Select rows of arrays of photos, uint8 (n, side, side, 3) with one side for all, or of other PhotoRows.
 
-        Args:
-            sources: arrays of photos, uint8 (n, side, side, 3) with one side for all, memory-mapped or not, or other
-                PhotoRows; each with the indices of the selected rows, integers (m,) from 0 to n − 1, in any order,
-                repeats allowed.
+        Each comes with the indices of its selected rows: integers (m,) from 0 to n − 1, in any order, repeats allowed.
 
         Raises:
             ValueError: there is no source, or they are not arrays of photos of one size.

@@ -13,7 +13,6 @@ import numpy as np
 from wastelens.config.augmentation import PolicyAugmentation
 from wastelens.config.networks import NoiseConfig
 from wastelens.data.batches.augment import Augmenter
-from wastelens.data.batches.noise import add_noise
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
@@ -26,13 +25,7 @@ class TrainingBatches:
     """The training photos with their labels in batches, in a new order and newly augmented each epoch."""
 
     def __init__(
-        self,
-        table: TrainTable,
-        photos: PhotoArray,
-        *,
-        batch_size: int,
-        policy: PolicyAugmentation | None,
-        seed: int,
+        self, table: TrainTable, photos: PhotoArray, *, batch_size: int, policy: PolicyAugmentation | None, seed: int
     ) -> None:
         if not isinstance(table, TrainTable):
             raise TypeError(f"training takes a TrainTable, not a {type(table).__name__}")
@@ -93,3 +86,37 @@ def _shuffled(rows: int, batch_size: int, seed: int, epoch: int) -> list[IndexAr
     """Return the rows of each batch of an epoch; the last batch may be smaller."""
     order = np.random.default_rng([seed, epoch]).permutation(rows)
     return [order[start : start + batch_size] for start in range(0, rows, batch_size)]
+
+
+def add_noise(photos: PhotoArray, config: NoiseConfig, rng: np.random.Generator) -> PhotoArray:
+    """Corrupt photos; the same generator state gives the same noise.
+
+    - ``gaussian``: every channel of every pixel gets independent normal noise with a standard deviation of
+      ``strength`` times the range (255 · strength grey levels); the result is rounded and clipped to 0–255.
+    - ``masking``: each pixel, all channels together, turns black with probability ``strength``.
+    - ``salt_and_pepper``: each pixel, with probability ``strength``, turns black or white with equal odds.
+
+    Whole pixels are lost, not single channels: a remaining channel would reveal the pixel's brightness. Pixels are
+    drawn independently, so the share of lost pixels is ``strength`` in expectation, but not in each photo.
+
+    Vincent, Larochelle, Lajoie, Bengio & Manzagol 2010, "Stacked denoising autoencoders", §3.3.
+
+    Photos are uint8 (n, side, side, 3) in 0–255. Returns a copy, or the same array if there is no noise to add.
+    """
+    if config.name == "none" or config.strength == 0:
+        return photos
+    if config.name == "gaussian":
+        gaussian = rng.standard_normal(photos.shape, dtype=np.float32)
+        gaussian *= np.float32(255 * config.strength)
+        gaussian += photos
+        np.rint(gaussian, out=gaussian)  # rounded, because truncation would darken every photo by half a grey level
+        return np.clip(gaussian, 0, 255, out=gaussian).astype(np.uint8)
+    drawn = rng.random(photos.shape[:-1], dtype=np.float32)
+    noisy = photos.copy()
+    if config.name == "masking":
+        noisy[drawn < config.strength] = 0
+        return noisy
+    # One draw decides both whether a pixel is lost and which colour it gets.
+    noisy[drawn < config.strength] = 255
+    noisy[drawn < config.strength / 2] = 0
+    return noisy

@@ -36,10 +36,7 @@ class Thumbnails:
         self._digests = np.empty(0, "U32")
 
     def near_duplicates(self, pairs: IntArray) -> BoolArray:
-        """Return whether each pair's thumbnails correlate at 0.9 or more, or its photos are equal pixel by pixel.
-
-        pairs: int64 (pairs, 2). Returns bool (pairs,).
-        """
+        """Return whether each pair's thumbnails correlate at 0.9 or more, or its photos are equal pixel by pixel."""
         correlated = self.correlation(pairs) >= NEAR_DUPLICATE_CORRELATION
         first, second = self._digests[self._row[pairs.T]]
         same: BoolArray = correlated | (first == second)
@@ -71,10 +68,7 @@ class Thumbnails:
 
 
 def confirmed_pairs(photos: PhotoArray, pairs: IntArray) -> IntArray:
-    """Return those of the pairs that :meth:`Thumbnails.near_duplicates` confirms.
-
-    photos: uint8 (photos, side, side, 3). pairs: int64 (pairs, 2).
-    """
+    """Return those of the pairs, int64 (pairs, 2), that :meth:`Thumbnails.near_duplicates` confirms."""
     confirmed: IntArray = pairs[Thumbnails(photos).near_duplicates(pairs)]
     return confirmed
 

@@ -31,12 +31,8 @@ def perceptual_hashes(photos: PhotoArray, chunk_photos: int = 256) -> Hashes:
     come from one cosine transform. A nearly flat photo (contrast below 2 grey levels) shows nothing to compare: its
     hash is a digest of its pixels, so that only identical flat photos match.
 
-    Args:
-        photos: uint8 0–255 RGB (photos, side, side, 3), side 8 or more; a memory map is read in chunks.
-        chunk_photos: number of photos in memory at once.
-
-    Returns:
-        uint64 (photos, 8); the first column is the photo unturned.
+    photos: uint8 0–255 RGB (photos, side, side, 3), side 8 or more; a memory map is read in chunks. Returns uint64
+    (photos, 8); the first column is the photo unturned.
     """
     transform = _area_cosine(photos.shape[1])
     hashes = np.empty((len(photos), ORIENTATIONS), np.uint64)

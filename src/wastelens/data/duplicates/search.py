@@ -29,12 +29,8 @@ def near_duplicate_pairs(hashes: Hashes, max_distance: int = NEAR_DUPLICATE_BITS
     bits, so only photos that share such a word are compared (multi-index hashing; Norouzi, Punjani & Fleet 2012).
     The number of pairs grows with the square of the copies of a picture; :func:`near_duplicate_links` lists fewer.
 
-    Args:
-        hashes: uint64 (photos, 8), from perceptual_hashes.
-        max_distance: number of bits that may differ, 0 to 15.
-
-    Returns:
-        int64 (pairs, 2), i < j, sorted.
+    hashes: uint64 (photos, 8), from perceptual_hashes. max_distance: number of bits that may differ, 0 to 15. Returns
+    int64 (pairs, 2), i < j, sorted.
     """
     found = [_encode(pairs, len(hashes)) for pairs in _near_blocks(hashes, max_distance)]
     return _decode(_sorted_unique(np.concatenate([np.empty(0, np.int64), *found])), len(hashes))
@@ -46,12 +42,8 @@ def near_duplicate_links(photos: PhotoArray, max_distance: int = NEAR_DUPLICATE_
     These are all confirmed pairs, except those within a set of more than 16 photos that is already linked. So a
     picture that occurs a thousand times gives a few thousand pairs instead of half a million.
 
-    Args:
-        photos: uint8 0–255 RGB (photos, side, side, 3), side 8 or more; may be a memory map.
-        max_distance: number of bits in which the hashes may differ, 0 to 15.
-
-    Returns:
-        int64 (pairs, 2), i < j, sorted.
+    photos: uint8 0–255 RGB (photos, side, side, 3), side 8 or more; may be a memory map. max_distance: number of bits
+    in which the hashes may differ, 0 to 15. Returns int64 (pairs, 2), i < j, sorted.
     """
     if not len(photos):
         return np.empty((0, 2), np.int64)
@@ -128,19 +120,15 @@ def connected_groups(n: int, pairs: IntArray) -> IntArray:
     return smallest
 
 
-def _flips(radius: int) -> Words:
-    """Return all 16-bit words with at most `radius` bits set."""
-    words = np.arange(1 << _WORD_BITS, dtype=np.uint16)
-    return words[np.bitwise_count(words) <= radius]
-
-
 def _near_blocks(hashes: Hashes, max_distance: int, sets: _LinkedSets | None = None) -> Iterator[IntArray]:
     """Yield the pairs of near_duplicate_pairs in sorted blocks, int64 (pairs, 2); blocks may share pairs."""
     if not 0 <= max_distance <= _MOST_BITS:
         raise ValueError(f"max_distance={max_distance} is outside 0 to 15 bits")
     radius = max_distance // 4
+    words = np.arange(1 << _WORD_BITS, dtype=np.uint16)
+    flips = words[np.bitwise_count(words) <= radius]
     for word in range(4):
-        for i, j in _sharing_word(hashes, word, _flips(radius), sets):
+        for i, j in _sharing_word(hashes, word, flips, sets):
             apart = hashes[i, 0] ^ hashes.ravel()[j]
             near = np.flatnonzero(np.bitwise_count(apart) <= max_distance)
             for earlier in range(word):  # already found by an earlier word

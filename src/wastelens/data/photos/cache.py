@@ -100,21 +100,18 @@ class PhotoCache:
         pixels = np.load(self._partial_path, mmap_mode="r+")
         journal = _read_journal(self.journal_path)
         if not np.array_equal(keep_rows, np.arange(len(pixels))):
-            pixels = self._compact(pixels, keep_rows)
+            aside = self.folder / "photos.compact.npy"
+            compact = _create_array(aside, (len(keep_rows), *pixels.shape[1:]))
+            for new, old in enumerate(keep_rows):
+                compact[new] = pixels[old]
+            compact.flush()
+            os.replace(aside, self._partial_path)
+            pixels = compact
         kept = [{**journal[int(old)], "row": new} for new, old in enumerate(keep_rows)]
         _write_aside(self.journal_path, "".join(json.dumps(entry) + "\n" for entry in kept))
         del pixels
         os.replace(self._partial_path, self.array_path)
         return load_photos(self.array_path)
-
-    def _compact(self, pixels: PhotoArray, keep_rows: IndexArray) -> PhotoArray:
-        aside = self.folder / "photos.compact.npy"
-        compact = _create_array(aside, (len(keep_rows), *pixels.shape[1:]))
-        for new, old in enumerate(keep_rows):
-            compact[new] = pixels[old]
-        compact.flush()
-        os.replace(aside, self._partial_path)
-        return compact
 
     def _open_partial(self, photos: int) -> np.memmap[Any, np.dtype[np.uint8]]:
         shape = (photos, self.side_px, self.side_px, 3)

@@ -64,7 +64,8 @@ def decode(content: bytes, side_px: int, max_megapixels: float = 200.0) -> Decod
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadPhotoError(f"absurdly large: the limit is {max_megapixels:g} megapixels") from None
     except _DECODER_ERRORS as error:
-        raise BadPhotoError(f"damaged image file ({_one_line(error)})") from None
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise BadPhotoError(f"damaged image file ({reason})") from None
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     upright = _upright(_fill_square(pixels, side_px), orientation)
@@ -79,10 +80,6 @@ def _check_header(header: Image.Image, max_megapixels: float) -> None:
         raise BadPhotoError(f"absurdly large: {width} x {height} pixels, the limit is {max_megapixels:g} megapixels")
     if min(width, height) < _SMALLEST_PHOTO_PX:
         raise BadPhotoError(f"too small: {width} x {height} pixels")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def _decode_stored(content: bytes, header: Image.Image, side_px: int) -> Photo:

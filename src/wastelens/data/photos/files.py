@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import unicodedata
@@ -79,17 +78,11 @@ def upright_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
 
     The reason is reported when the photo is decoded.
     """
-    with warnings.catch_warnings(), _no_pixel_limit(), ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
-        warnings.simplefilter("ignore")  # set here, as threads share the filters
-        return list(pool.map(_upright_size, paths))
-
-
-@contextlib.contextmanager
-def _no_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit while only headers are read; the limit applies when a photo is decoded."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # it applies when a photo is decoded
     try:
-        yield
+        with warnings.catch_warnings(), ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
+            warnings.simplefilter("ignore")  # set here, as threads share the filters
+            return list(pool.map(_upright_size, paths))
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

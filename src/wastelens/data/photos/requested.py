@@ -15,10 +15,8 @@ from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
 def requested_photos(frame: pd.DataFrame, side_px: int, allow_paths: bool) -> npt.NDArray[np.uint8]:
     """Decode the photos of a request to uint8 (rows, side, side, 3) in 0–255.
 
-    Args:
-        frame: one row per photo, with ``image`` (the file's bytes) or ``path``.
-        side_px: the side of the network's input, in pixels.
-        allow_paths: whether rows may give paths, which lets any caller of the server open its files.
+    Each row of ``frame`` has ``image`` (the file's bytes) or, if ``allow_paths`` lets any caller of the server open its
+    files, ``path``.
 
     Raises:
         ValueError: a row has no usable photo, or gives a path although paths are not allowed.
@@ -38,17 +36,13 @@ def decode_row(row: dict[str, Any], number: int, side_px: int, allow_paths: bool
                 f"Row {number} gives a path. Send the photo's bytes in 'image', or load the model with "
                 'model_config={"allow_paths": True} to let it open files.'
             )
-        content = _file_bytes(path, number)
+        try:
+            content = read_photo(Path(path))
+        except BadPhotoError as error:
+            raise ValueError(f"Row {number}, '{path}': {error}.") from None
     if not isinstance(content, bytes) or not content:
         raise ValueError(f"Row {number} has no photo: give the file's bytes in the column 'image'.")
     try:
         return decode(content, side_px).pixels_0_255
     except BadPhotoError as error:
         raise ValueError(f"Row {number} is not a usable photo: {error}.") from None
-
-
-def _file_bytes(path: str, number: int) -> bytes:
-    try:
-        return read_photo(Path(path))
-    except BadPhotoError as error:
-        raise ValueError(f"Row {number}, '{path}': {error}.") from None

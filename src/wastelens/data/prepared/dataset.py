@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from wastelens.data.annotations.materials import MAPPING_FILE, read_mapping
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.annotations.sources import raw_folder
 from wastelens.data.photos.cache import load_photos
-from wastelens.data.prepared.raw_files import RAW_FILES, read_raw_files
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 from wastelens.system.digests import file_digest
@@ -49,14 +48,18 @@ class SplitTables(LearningTables):
     test: TestTable
 
 
+def split_tables(frame: pd.DataFrame, split: npt.NDArray[Any], materials: tuple[str, ...]) -> SplitTables:
+    """Return the three tables of a split, with each photo's row in the cache as ``photo_index``."""
+    indexed = frame.assign(photo_index=np.arange(len(frame)))
+    train, val, test = (indexed[split == name].reset_index(drop=True) for name in SPLITS)
+    return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
+
+
 @dataclass(frozen=True)
 class PreparedDataset:
     """A prepared dataset on disk, checked against its manifest.
 
-    Attributes:
-        folder: its folder.
-        manifest: the content of ``manifest.json``.
-        frame: labels.csv with one more column, ``photo_index``: the photo's row in the cache.
+    ``frame`` is labels.csv with one more column, ``photo_index``: the photo's row in the cache.
     """
 
     folder: Path
@@ -128,19 +131,10 @@ class PreparedDataset:
             ConfigError: the dataset was prepared without that fold.
         """
         column = self._fold_column(f"fold_{fold}", fold) if fold else self.frame["split"]
-        parts = {name: self.frame[column == name].reset_index(drop=True) for name in SPLITS}
-        return SplitTables(
-            TrainTable(parts["train"], self.materials),
-            ValTable(parts["val"], self.materials),
-            TestTable(parts["test"], self.materials),
-        )
+        return split_tables(self.frame, column.to_numpy(), self.materials)
 
     def learning(self, fold: int = 0) -> LearningTables:
-        """Return the tables that a network may learn and choose from, without the test table.
-
-        Raises:
-            ConfigError: the dataset was prepared without that fold.
-        """
+        """Return the tables that a network may learn and choose from; errors as of ``split``."""
         tables = self.split(fold)
         return LearningTables(tables.train, tables.val)
 
@@ -157,8 +151,7 @@ class PreparedDataset:
             index = dict(zip(self.frame["file_name"], self.frame["photo_index"], strict=True))
             return TrainTable(rows.assign(photo_index=rows["file_name"].map(index)), self.materials)
         copies = self._fold_column(f"copies_{fold}", fold)
-        rows = self.frame.loc[self.frame.index.repeat(copies)].reset_index(drop=True)
-        return TrainTable(rows, self.materials)
+        return TrainTable(self.frame.loc[self.frame.index.repeat(copies)].reset_index(drop=True), self.materials)
 
     def controls(self, fold: int = 0) -> pd.DataFrame:
         """Return the controls' predictions for the val and test photos of this split."""
@@ -198,21 +191,16 @@ def load_prepared(folder: Path) -> PreparedDataset:
         ) from None
     except ValueError:
         raise PreparedDatasetError(f"{path} is not JSON. Run prepare again.") from None
-    _check_manifest(path, manifest)
-    for name, digest in manifest["files"].items():
-        _check_digest(folder / name, digest)
-    frame = _read_table(folder / LABELS)
-    return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
-
-
-def _check_manifest(path: Path, manifest: Any) -> None:
-    """Check the manifest's own digest, so that nobody lowers the bar with an editor."""
-    try:
+    try:  # its own digest is checked too, so that nobody lowers the bar with an editor
         genuine = manifest["digest"] == manifest_digest(manifest)
     except (KeyError, TypeError, AttributeError):
         genuine = False
     if not genuine:
         raise PreparedDatasetError(f"{path} is incomplete or was changed. Run prepare again.")
+    for name, digest in manifest["files"].items():
+        _check_digest(folder / name, digest)
+    frame = _read_table(folder / LABELS)
+    return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:
@@ -223,8 +211,7 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     parts = {name: manifest[name] for name in ("name", "materials", "cache", "control_macro_ap", "balance")}
     files = {name: digest for name, digest in manifest["files"].items() if name != OUTLINES}
     content = {**parts, "files": files, "folds": manifest["split"]["folds"]}
-    text = json.dumps(content, sort_keys=True).encode()
-    return blake2b(text, digest_size=16).hexdigest()
+    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _check_digest(path: Path, digest: str) -> None:
@@ -259,7 +246,9 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
     unfinished = prepared_folder.with_name(f".{prepared_folder.name}.unfinished")
     replaced = prepared_folder.with_name(f".{prepared_folder.name}.replaced")
     with alone_in(unfinished, "data_folder"):
-        _repair_interrupted_swap(prepared_folder, replaced)
+        if replaced.exists() and not prepared_folder.exists():  # an earlier run was interrupted between the renames
+            os.replace(replaced, prepared_folder)
+        shutil.rmtree(replaced, ignore_errors=True)
         try:
             yield unfinished
         except InputError:
@@ -271,12 +260,6 @@ def draft(prepared_folder: Path) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _repair_interrupted_swap(prepared_folder: Path, replaced: Path) -> None:
-    if replaced.exists() and not prepared_folder.exists():
-        os.replace(replaced, prepared_folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
 def earlier_cache(prepared_folder: Path) -> Path | None:
     """Return the folder if its cached photos can be reused, that is if all digests match; otherwise None."""
     try:
@@ -284,3 +267,48 @@ def earlier_cache(prepared_folder: Path) -> Path | None:
     except PreparedDatasetError:
         return None
     return prepared_folder
+
+
+RAW_FILES = "raw_files.csv"
+_COLUMNS = ("file_name", "path", "size_bytes", "modified_ns")
+_SURROGATES: Final = "surrogateescape"  # names of files need not be UTF-8
+
+
+def raw_file_table(root: Path, photos: Mapping[str, Path], annotations: Iterable[Path]) -> pd.DataFrame:
+    """Return a table with a row per file: photo's flat name ("" for annotations), path, size and time of change.
+
+    Paths are below ``root``, with forward slashes. Folders, whose time changes with their list of files, have size 0.
+    A file that is gone by now is left out.
+    """
+    rows = []
+    for name, path in [*photos.items(), *(("", path) for path in annotations)]:
+        if (state := _state(path)) is not None:
+            rows.append((name, path.relative_to(root).as_posix(), *state))
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def write_raw_files(folder: Path, table: pd.DataFrame) -> None:
+    """Write the table into a prepared folder."""
+    table.to_csv(folder / RAW_FILES, index=False, errors=_SURROGATES)
+
+
+def read_raw_files(folder: Path) -> pd.DataFrame:
+    """Return the table of a prepared folder, which is empty where there is none that can be read."""
+    try:
+        table = pd.read_csv(folder / RAW_FILES, dtype=str, keep_default_na=False, encoding_errors=_SURROGATES)
+        return table[list(_COLUMNS)].astype({"size_bytes": "int64", "modified_ns": "int64"})
+    except (OSError, ValueError, KeyError):
+        return pd.DataFrame(columns=list(_COLUMNS))
+
+
+def is_unchanged(path: Path, size_bytes: int, modified_ns: int) -> bool:
+    """Return whether a file is there and has the size and time of change that it had when it was prepared."""
+    return _state(path) == (size_bytes, modified_ns)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (0 if path.is_dir() else status.st_size), status.st_mtime_ns

@@ -9,16 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wastelens.data.annotations.recognise import recognise
-from wastelens.data.annotations.sources import (
-    NAMED,
-    choose_source,
-    has_taco,
-    prepared_from,
-    raw_folder,
-)
-from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, is_prepared, load_prepared
-from wastelens.data.prepared.raw_files import is_unchanged
+from wastelens.data.annotations.layout import recognise
+from wastelens.data.annotations.sources import NAMED, choose_source, has_taco, prepared_from, raw_folder
+from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, is_prepared, is_unchanged, load_prepared
 from wastelens.errors import AnnotationsError, DatasetError, InputError, PreparedDatasetError
 from wastelens.system.console import warn
 
@@ -67,11 +60,7 @@ def _find(dataset: str, data_folder: Path) -> tuple[Path, Path | None]:
 
 
 def _find_without_raw_data(dataset: str, prepared: Path) -> Path:
-    """Return the prepared folder of this name, or the one that was made from raw data that are gone.
-
-    Raises:
-        DatasetError: there is none.
-    """
+    """Return the prepared folder of this name, or of raw data that are gone; raise DatasetError if there is none."""
     place = Path(dataset)
     if place.name == dataset and is_prepared(prepared / dataset):
         return prepared / dataset
@@ -96,19 +85,14 @@ def _find_without_raw_data(dataset: str, prepared: Path) -> Path:
 def _beside_raw_data(prepared: PreparedDataset, place: Path, *, named: bool = True) -> PreparedDataset:
     """Return the dataset with the place of its raw data, if they are there, as its manifest's source.
 
-    Args:
-        prepared: the dataset.
-        place: where its raw data may be.
-        named: whether ``place`` follows from the dataset. Otherwise the user has named it, so it has to be the place
-            that the dataset was prepared from, or hold the same annotations.
-
-    Raises:
-        PreparedDatasetError: the user has named another dataset of the same name.
+    Unless ``place`` follows from the dataset's name (``named``), the user has given it, so it has to be the place that
+    the dataset was prepared from, or hold the same annotations; otherwise PreparedDatasetError is raised.
     """
     manifest = prepared.manifest
     recorded = (Path(manifest["source"]), prepared_from(manifest), raw_folder(manifest))
     same_place = place.resolve() in {path.resolve() for path in recorded}
-    if same_place and _is_untouched(prepared):
+    files = prepared.raw_files[prepared.raw_files["file_name"] == ""]  # of annotations
+    if same_place and len(files) and all(map(is_unchanged, files["path"], files["size_bytes"], files["modified_ns"])):
         return prepared
     there = manifest if same_place else {**manifest, "source": str(place.resolve())}
     digest = _annotations_digest(there)
@@ -126,12 +110,6 @@ def _beside_raw_data(prepared: PreparedDataset, place: Path, *, named: bool = Tr
             "is used as it is; to use these annotations, run prepare again."
         )
     return prepared
-
-
-def _is_untouched(prepared: PreparedDataset) -> bool:
-    """Return whether size and time of change of all annotation files say that nothing can have changed."""
-    files = prepared.raw_files[prepared.raw_files["file_name"] == ""]
-    return len(files) > 0 and all(map(is_unchanged, files["path"], files["size_bytes"], files["modified_ns"]))
 
 
 def _annotations_digest(manifest: Mapping[str, Any]) -> str:

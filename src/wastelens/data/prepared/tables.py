@@ -14,15 +14,10 @@ LabelMatrix = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Photos and the materials that they show.
+    """Photos and the materials that they show."""
 
-    Attributes:
-        frame: one row per photo (or per copy of one), with the columns of ``labels.csv``; never changed in place.
-        materials: the names of the label columns (0/1), in the order of every label array.
-    """
-
-    frame: pd.DataFrame
-    materials: tuple[str, ...]
+    frame: pd.DataFrame  # a row per photo (or copy of one) with the columns of labels.csv; never changed in place
+    materials: tuple[str, ...]  # the label columns (0/1), in the order of every label array
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -28,17 +28,11 @@ CANVAS_PX = 160
 
 @dataclass(frozen=True)
 class Sprite:
-    """One drawn object, not yet placed.
+    """One drawn object, not yet placed; all values are in 0–1."""
 
-    Attributes:
-        colour: RGB in 0–1, float32, shape (height, width, 3).
-        opacity: share of the ground that each pixel hides, 0–1, float32, shape (height, width).
-        silhouette: the object's filled outline, 0–1, float32, shape (height, width); glass hides less than it covers.
-    """
-
-    colour: Image
-    opacity: Image
-    silhouette: Image
+    colour: Image  # RGB (height, width, 3)
+    opacity: Image  # share of the ground that each pixel hides, (height, width)
+    silhouette: Image  # the object's filled outline, (height, width); glass hides less than it covers
 
 
 @dataclass(frozen=True)

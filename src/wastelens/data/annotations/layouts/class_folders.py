@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -24,37 +24,23 @@ from wastelens.data.annotations.materials import label_name
 from wastelens.data.photos.files import PHOTO_SUFFIXES
 from wastelens.errors import DatasetError
 
-_NO_CLASSES = ("__MACOSX",)
-
 
 @LAYOUTS.register("class_folders")
 @dataclass(frozen=True)
 class ClassFolders(Layout):
-    """Photos with one label each, the name of their folder; without outlines.
+    """Photos with one label each, the name of their folder; without outlines."""
 
-    Attributes:
-        class_of: photo's name below the root, with forward slashes → its class.
-        splits: the folders above the classes, if any.
-        outside: number of photos that are in no class folder.
-    """
-
-    class_of: dict[str, str]
-    splits: tuple[str, ...]
-    outside: int
+    class_of: dict[str, str]  # photo's name below the root, with forward slashes → its class
+    splits: tuple[str, ...]  # the folders above the classes, if any
+    outside: int  # number of photos that are in no class folder
     kind: ClassVar[str] = "class_folders"
     title: ClassVar[str] = "class folders"
     is_last_resort: ClassVar[bool] = True
 
     @classmethod
     def find(cls, folder: Path) -> list[ClassFolders]:
-        """Return the class folders of a folder, if at least two hold photos.
-
-        Raises:
-            DatasetError: some class folders are empty, or a folder cannot be read.
-        """
-        photos = _photos(folder)
-        splits = _splits(photos)
-        class_of = _classes(photos, splits)
+        """Return the class folders of a folder, if at least two hold photos; raise DatasetError if others are empty."""
+        photos, splits, class_of = _contents(folder)
         if len(set(class_of.values())) < 2:
             return []
         if empty := _empty(folder, splits, class_of):
@@ -69,19 +55,16 @@ class ClassFolders(Layout):
     @classmethod
     def sought(cls, folder: Path) -> str:
         """Return that two class folders are needed, and which ones are empty."""
-        photos = _photos(folder)
-        splits = _splits(photos)
-        empty = _empty(folder, splits, _classes(photos, splits))
+        _, splits, class_of = _contents(folder)
+        empty = _empty(folder, splits, class_of)
         return "two class folders with photos" + (f" (empty: {first_names(empty)})" if empty else "")
 
     @property
     def annotations(self) -> Path:
-        """The folder."""
         return self.root
 
     @property
     def recognised(self) -> str:
-        """The recognised dataset, as part of a sentence."""
         text = f"{len(self.class_of):,} photos in {len(set(self.class_of.values())):,} class folders of {self.root}"
         if self.splits:
             text += f", of {', '.join(self.splits)} together; {OWN_SPLIT}"
@@ -99,38 +82,31 @@ class ClassFolders(Layout):
 
     def label_files(self) -> list[Path]:
         """Return all folders: they change when a photo or a class is added, removed or renamed."""
-        return [self.root, *sorted({folder for name in self.class_of for folder in self._folders_of(name)})]
-
-    def _folders_of(self, photo: str) -> Iterator[Path]:
-        yield from (self.root / parent for parent in PurePosixPath(photo).parents if parent.parts)
+        return sorted({self.root / parent for name in self.class_of for parent in PurePosixPath(name).parents})
 
     def of_label(self, label: str) -> str:
         """Return a class folder, and why it is one."""
         return f"{self.root} has no annotations.json, so its folders are classes, and the class folder '{label}'"
 
 
-def _photos(folder: Path) -> dict[str, list[str]]:
-    """Return folder → names below the root of all photos in it."""
-    return {name: list(names_below(folder, name, PHOTO_SUFFIXES)) for name in _folders(folder)}
+def _contents(folder: Path) -> tuple[dict[str, list[str]], tuple[str, ...], dict[str, str]]:
+    """Return folder → names below the root of all photos in it; the folders of splits; photo → class.
+
+    There are no splits if other folders hold photos too: "test" may be a class. Photos outside of class folders have
+    no class.
+    """
+    photos = {name: list(names_below(folder, name, PHOTO_SUFFIXES)) for name in _folders(folder)}
+    with_photos = [name for name, of_folder in photos.items() if of_folder]
+    splits = tuple(split_folders(with_photos))
+    splits = splits if len(splits) == len(with_photos) else ()
+    depth = 1 if splits else 0
+    names = (name for of_folder in photos.values() for name in of_folder if name.count("/") > depth)
+    return photos, splits, {name: label_name(name.split("/")[depth]) for name in names}
 
 
 def _folders(folder: Path) -> list[str]:
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_dir())
-    return sorted(entry.name for entry in entries if entry.name not in _NO_CLASSES)
-
-
-def _splits(photos: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return the folders of splits above the classes; none if other folders hold photos too: "test" may be a class."""
-    with_photos = [name for name, of_folder in photos.items() if of_folder]
-    splits = split_folders(with_photos)
-    return tuple(splits) if len(splits) == len(with_photos) else ()
-
-
-def _classes(photos: Mapping[str, Sequence[str]], splits: Sequence[str]) -> dict[str, str]:
-    """Return photo → class, for all photos in a class folder."""
-    depth = 1 if splits else 0
-    names = (name for of_folder in photos.values() for name in of_folder if name.count("/") > depth)
-    return {name: label_name(name.split("/")[depth]) for name in names}
+    return sorted(entry.name for entry in entries if entry.name != "__MACOSX")  # macOS adds it to its archives
 
 
 def _empty(folder: Path, splits: Sequence[str], class_of: Mapping[str, str]) -> list[str]:

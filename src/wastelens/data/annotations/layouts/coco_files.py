@@ -73,23 +73,19 @@ class CocoFiles(Layout):
 
     @classmethod
     def of_file(cls, file: Path) -> CocoFiles:
-        """Return the annotations of one file."""
         root = file.parent.parent if file.parent.name == _FOLDER_OF_FILES else file.parent
         return cls(root, (file,))
 
     @classmethod
     def sought(cls, folder: Path) -> str:
-        """Return where COCO files were looked for."""
         return f"COCO file ({ANNOTATIONS} or another .json, also in annotations/, train/ and valid/)"
 
     @property
     def annotations(self) -> Path:
-        """The file, or the first of them."""
         return self.files[0]
 
     @property
     def recognised(self) -> str:
-        """The recognised dataset, as part of a sentence."""
         if len(self.files) == 1:
             return f"COCO annotations in {self.files[0]}"
         names = ", ".join(str(file.relative_to(self.root)) for file in self.files)
@@ -131,21 +127,17 @@ class CocoFiles(Layout):
         return f"{folder}/" if next(there, None) else ""
 
     def label_files(self) -> list[Path]:
-        """Return the files of annotations."""
         return list(self.files)
 
     def digest(self) -> str:
-        """Return the digest of the file, or one of all files."""
         if len(self.files) == 1:
             return file_digest(self.files[0])
         return combined_digest((file.relative_to(self.root).as_posix(), file_digest(file)) for file in self.files)
 
     def of_label(self, label: str) -> str:
-        """Return a category, and the file."""
         return f"{self.annotations}: category '{label}'"
 
     def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the images with all their fields."""
         found: list[tuple[str, dict[str, Any]]] = []
         for file in self.files:
             images = image_columns(file)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from wastelens.data.annotations.coco import CocoDataset, flat_name
 from wastelens.data.annotations.layout import LAYOUTS, Layout, Marked, assemble, first_names, name_below
@@ -29,25 +29,16 @@ _LIKE_FLAGS = {*_FLAGS, "yes", "no", "true", "false"}  # a column with such a ce
 _Lines = list[tuple[int, list[str]]]  # number and stripped cells of each non-empty line
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of a table by their use.
-
-    Attributes:
-        file: the column of photo names.
-        names: the column of label names, or "".
-        flags: the 0/1 columns, one per label; none where there is a column of names.
-        others: the rest, to group by.
-    """
+class _Columns(NamedTuple):
+    """The columns of a table by their use; a table with a column of label names has no 0/1 columns."""
 
     file: str
-    names: str
+    names: str  # "" if there is none
     flags: tuple[str, ...]
-    others: tuple[str, ...]
+    others: tuple[str, ...]  # to group by
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """A line of a table: its number, the photo's name below the root, and the cell of each column."""
 
     line: int
@@ -75,22 +66,18 @@ class LabelCsv(Layout):
 
     @classmethod
     def of_file(cls, file: Path) -> LabelCsv:
-        """Return the table of a file."""
         return cls(file.parent, file)
 
     @classmethod
     def sought(cls, folder: Path) -> str:
-        """Return that a column of photo names is needed."""
         return f"CSV with a column {FILE_COLUMNS[0]} or the like"
 
     @property
     def annotations(self) -> Path:
-        """The CSV file."""
         return self.file
 
     @property
     def recognised(self) -> str:
-        """The recognised dataset, as part of a sentence."""
         text = f"labels by file name in {self.file}"
         with contextlib.suppress(AnnotationsError):  # reported when the labels are read
             if others := self._content[0].others:
@@ -102,16 +89,12 @@ class LabelCsv(Layout):
         columns, rows = self._content
         photos: dict[str, dict[str, Marked]] = {}
         for row in rows:
-            labels = self._labels(row, columns)
-            photos.setdefault(row.photo, {}).update({label: Marked(label) for label in labels})
+            names = _BETWEEN_LABELS.split(row.cells[columns.names]) if columns.names else columns.flags
+            labels = (label_name(name) for name in names if columns.names or self._is_set(row, name))
+            marks = {label: Marked(label) for label in labels if label}
+            photos.setdefault(row.photo, {}).update(marks)
         distinct = {name: list(marks.values()) for name, marks in photos.items()}
         return assemble(self.file, self.root, distinct, has_outlines=False)
-
-    def _labels(self, row: _Row, columns: _Columns) -> list[str]:
-        if columns.names:
-            names = (label_name(label) for label in _BETWEEN_LABELS.split(row.cells[columns.names]))
-            return [name for name in names if name]
-        return [label_name(flag) for flag in columns.flags if self._is_set(row, flag)]
 
     def _is_set(self, row: _Row, column: str) -> bool:
         cell = row.cells[column]
@@ -174,15 +157,14 @@ class LabelCsv(Layout):
             raise self._error(1, "has no column of labels", "Add a 0/1 column per label, or one column 'labels'")
         if names:
             others = tuple(name for name in held if name != names)
-            self._refuse_two_ways(names, [name for name in others if held[name] - {""} and held[name] <= {*_FLAGS, ""}])
+            if flags := [name for name in others if held[name] - {""} and held[name] <= {*_FLAGS, ""}]:
+                fact = (
+                    f"has label names in the column '{names}' and 0 or 1 in {first_names(flags)}: two ways to read it"
+                )
+                raise self._error(1, fact, f"Rename or remove '{names}', or the others")
             return _Columns(file, names, (), others)
-        flags = tuple(name for name, cells in held.items() if cells & _LIKE_FLAGS or not any(cells)) or tuple(held)
-        return _Columns(file, "", flags, tuple(name for name in held if name not in flags))
-
-    def _refuse_two_ways(self, names: str, flags: Sequence[str]) -> None:
-        if flags:
-            fact = f"has label names in the column '{names}' and 0 or 1 in {first_names(flags)}: two ways to read it"
-            raise self._error(1, fact, f"Rename or remove '{names}', or the others")
+        columns = tuple(name for name, cells in held.items() if cells & _LIKE_FLAGS or not any(cells)) or tuple(held)
+        return _Columns(file, "", columns, tuple(name for name in held if name not in columns))
 
     def _row(self, line: int, header: list[str], cells: list[str], file_column: str) -> _Row:
         if len(cells) != len(header):
@@ -201,15 +183,12 @@ class LabelCsv(Layout):
         return AnnotationsError(f"{self.file}, line {line}: {fact}. {fix}.")
 
     def digest(self) -> str:
-        """Return the digest of the file."""
         return file_digest(self.file)
 
     def of_label(self, label: str) -> str:
-        """Return a label, and the file."""
         return f"{self.file}: label '{label}'"
 
     def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the cells of each row."""
         return [(flat_name(row.photo), dict(row.cells)) for row in self._content[1]]
 
     @property
@@ -244,8 +223,7 @@ def _held(header: Sequence[str], lines: _Lines) -> dict[str, set[str]]:
 
 
 def _delimiter(header: str) -> str:
-    """Return the column separator: spreadsheets write semicolons in some languages."""
-    return max(",;\t", key=header.count)
+    return max(",;\t", key=header.count)  # spreadsheets write semicolons in some languages
 
 
 def _named(columns: list[str], names: tuple[str, ...]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import yaml
 
 from wastelens.data.annotations.coco import CocoDataset
@@ -16,13 +19,13 @@ from wastelens.data.annotations.layout import (
     LAYOUTS,
     OWN_SPLIT,
     Layout,
+    Marked,
     assemble,
     combined_digest,
     name_below,
     names_below,
     refuse_unwritable,
 )
-from wastelens.data.annotations.layouts.yolo_label_file import holds_labels, read_objects
 from wastelens.data.annotations.materials import label_name
 from wastelens.data.photos.files import PHOTO_SUFFIXES, exists, find_photo
 from wastelens.errors import AnnotationsError
@@ -35,8 +38,7 @@ _LARGEST_BYTES = 1_000_000  # of data.yaml
 _LEAVES = "leaves the dataset's folder"
 
 
-@dataclass(frozen=True)
-class _Content:
+class _Content(NamedTuple):
     """data.yaml: class number → name, and the photos' folders or lists of each split, below the root."""
 
     names: dict[int, str]
@@ -60,22 +62,18 @@ class YoloLabels(Layout):
 
     @classmethod
     def of_file(cls, file: Path) -> YoloLabels:
-        """Return the dataset of a YAML file."""
         return cls(file.parent, file)
 
     @classmethod
     def sought(cls, folder: Path) -> str:
-        """Return the name of YOLO's file."""
         return f"{DATA_FILES[0]} (YOLO)"
 
     @property
     def annotations(self) -> Path:
-        """The file data.yaml."""
         return self.file
 
     @property
     def recognised(self) -> str:
-        """The recognised dataset, as part of a sentence."""
         splits = [name for name, places in self._content.places.items() if places]
         text = f"YOLO labels of {len(self._photos):,} photos in {self.file}"
         return f"{text}, of {', '.join(splits)} together; {OWN_SPLIT}" if len(splits) > 1 else text
@@ -86,7 +84,7 @@ class YoloLabels(Layout):
         refuse_unwritable(self.root, self._orphans)
         names = self._content.names
         photos = {
-            name: read_objects(self.root / label, names, self.file)
+            name: _read_objects(self.root / label, names, self.file)
             for name, label in (self._photos | self._orphans).items()
         }
         return assemble(self.file, self.root, photos, has_outlines=True)
@@ -107,7 +105,6 @@ class YoloLabels(Layout):
         return [self.file, *(self.root / name for name in sorted(folders | lists | labels))]
 
     def of_label(self, label: str) -> str:
-        """Return a class, and the file."""
         return f"{self.file}: class '{label}'"
 
     @cached_property
@@ -141,16 +138,14 @@ class YoloLabels(Layout):
         """Return the folder that the splits' paths start from, below the root; '.' is the root."""
         if path in (None, "", "."):
             return "."
+        fix = "Remove it: the splits' paths start from the folder of data.yaml"
         if not isinstance(path, str) or "\0" in path:
-            raise self._error("'path' is not a path", "Remove it: the splits' paths start from the folder of data.yaml")
+            raise self._error("'path' is not a path", fix)
         if (self.root / path).resolve() == self.root.resolve():
             return "."
         below = name_below(self.root, path)
         if below is None:
-            raise self._error(
-                f"'path' is '{path}', outside of {self.root}",
-                "Remove it: the splits' paths start from the folder of data.yaml",
-            )
+            raise self._error(f"'path' is '{path}', outside of {self.root}", fix)
         return below
 
     def _places(self, content: dict[str, Any], split: str, base: str) -> list[str]:
@@ -158,12 +153,13 @@ class YoloLabels(Layout):
         value = content.get(split, content.get("valid") if split == "val" else None)
         texts = value if isinstance(value, list) else [value] if value else []
         places = [self._place(split, text, base) for text in texts]
-        missing = next((place for place in places if not (self.root / place).exists()), None)
+        there = [place for place in places if (self.root / place).exists()]
+        missing = next((place for place in places if place not in there), None)
         if missing is not None and split != "test":  # exporters name a test split even if they made none
             raise self._error(
                 f"'{split}' is '{missing}', which is not there", "Put the photos there, or correct the path"
             )
-        return [place for place in places if (self.root / place).exists()]
+        return there
 
     def _place(self, split: str, text: object, base: str) -> str:
         if not isinstance(text, str):
@@ -226,8 +222,9 @@ class YoloLabels(Layout):
         of_labels = {PurePosixPath(_label_file(name)).parent.as_posix() for name in self._photos}
         texts = {name for folder in of_labels for name in names_below(self.root, folder, frozenset({".txt"}))}
         places = {place for of_split in self._content.places.values() for place in of_split}
-        orphans = (name for name in sorted(texts - known - places) if holds_labels(self.root / name))
-        return {_photo_of(label): label for label in orphans}
+        orphans = (name for name in sorted(texts - known - places) if _holds_labels(self.root / name))
+        # labels/train/1.txt → images/train/1: the suffix of a missing photo is unknown
+        return {_swapped(label, _LABELS, _PHOTOS).with_suffix("").as_posix(): label for label in orphans}
 
     def _error(self, fact: str, fix: str) -> AnnotationsError:
         return AnnotationsError(f"{self.file}: {fact}. {fix}.")
@@ -235,9 +232,7 @@ class YoloLabels(Layout):
 
 def _names(value: object) -> dict[int, str] | None:
     """Return class number → name, from a list or a dict; None if there are none."""
-    pairs = (
-        list(enumerate(value)) if isinstance(value, list) else list(value.items()) if isinstance(value, dict) else []
-    )
+    pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
     names = {}
     for number, name in pairs:
         if not str(number).isdecimal() or not isinstance(name, str | int | float) or not label_name(str(name)):
@@ -248,17 +243,67 @@ def _names(value: object) -> dict[int, str] | None:
 
 def _label_file(photo: str) -> str:
     """Return labels/train/1.txt for images/train/1.jpg; beside the photo if no folder is called images."""
-    return _swapped(PurePosixPath(photo), _PHOTOS, _LABELS).with_suffix(".txt").as_posix()
+    return _swapped(photo, _PHOTOS, _LABELS).with_suffix(".txt").as_posix()
 
 
-def _photo_of(label: str) -> str:
-    """Return images/train/1 for labels/train/1.txt: the suffix of a missing photo is unknown."""
-    return _swapped(PurePosixPath(label), _LABELS, _PHOTOS).with_suffix("").as_posix()
-
-
-def _swapped(path: PurePosixPath, old: str, new: str) -> PurePosixPath:
+def _swapped(path: str, old: str, new: str) -> PurePosixPath:
     """Return the path with the last folder of one name renamed, as in Ultralytics' loader."""
-    folders = list(path.parts[:-1])
+    *folders, name = PurePosixPath(path).parts
     if old in folders:
         folders[len(folders) - 1 - folders[::-1].index(old)] = new
-    return PurePosixPath(*folders, path.name)
+    return PurePosixPath(*folders, name)
+
+
+_TOLERANCE = 1e-3  # exporters round
+_LIKE_LABELS = re.compile(r"\s*\d+(\s+[-+.\de]+){4,}\s*", re.IGNORECASE)
+
+
+def _read_objects(path: Path, names: Mapping[int, str], data_file: Path) -> list[Marked]:
+    """Read the objects of a label file, none if there is no such file; names: class number → name."""
+    if not path.is_file():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationsError(f"{path}: cannot be read ({error}). Repair the file.") from None
+    numbered = ((f"{path}, line {number}", line.split()) for number, line in enumerate(lines, 1) if line.strip())
+    return [_object(where, words, names, data_file) for where, words in numbered]
+
+
+def _holds_labels(path: Path) -> bool:
+    """Return whether a text file that belongs to no photo holds labels: it is empty or has a line like a label's."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return path.is_file()  # reading its objects will report the error
+    return not text.strip() or any(_LIKE_LABELS.fullmatch(line) for line in text.splitlines())
+
+
+def _object(where: str, words: list[str], names: Mapping[int, str], data_file: Path) -> Marked:
+    """Parse a line: the class number, then centre and size of a box, or the points of a polygon."""
+    try:
+        number, *values = [float(word) for word in words]
+    except ValueError:
+        raise AnnotationsError(f"{where}: holds something that is not a number. Correct it.") from None
+    name = names.get(int(number)) if math.isfinite(number) and number == int(number) else None
+    if name is None:
+        raise AnnotationsError(
+            f"{where}: class {words[0]} is not one of the {len(names)} names in {data_file}. Correct the number, or "
+            "add the name."
+        )
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        raise AnnotationsError(
+            f"{where}: {len(values)} numbers after the class are neither a box (4) nor a polygon (x and y of three "
+            "points or more). Correct the line."
+        )
+    shares = np.array(values)
+    if not ((shares >= -_TOLERANCE) & (shares <= 1 + _TOLERANCE)).all():
+        outside = next(word for word, share in zip(words[1:], values, strict=True) if not 0 <= share <= 1)
+        raise AnnotationsError(
+            f"{where}: {outside} is outside 0 to 1. Give coordinates in fractions of the photo's width and height."
+        )
+    if len(values) > 4:
+        return Marked(name, shares.reshape(-1, 2))
+    x, y, width, height = values
+    left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    return Marked(name, np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
