@@ -12,7 +12,7 @@ from tests import factories
 from tests.figure_checks import draw, legend_texts
 
 from wastelens.data.prepared.tables import LabelTable
-from wastelens.evaluation import cluster_scores, kmeans
+from wastelens.evaluation import clustering, kmeans
 from wastelens.figures import clusters as figures
 
 ODD_NAMES = ("$x_1$ plastic", "other_objects", "a very long name of some material", "toxic")
@@ -131,7 +131,7 @@ def test_k_choice(k):
 def test_score_bars(names):
     rng = np.random.default_rng(0)
     clusters, labels = rng.integers(0, 3, 40), rng.integers(0, 2, (40, 3))
-    scores = {name: cluster_scores.score_clusters(clusters, labels, draws=5, rng=rng) for name in names}
+    scores = {name: clustering.score_clusters(clusters, labels, draws=5, rng=rng) for name in names}
     said = texts(figures.score_bars(scores, "A verdict of $5."))
     assert "A verdict of $5." in said
     assert f"{scores['pixels'].purity.value:.3f}" in said

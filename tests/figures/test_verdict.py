@@ -10,7 +10,7 @@ import pytest
 
 from wastelens.evaluation import metrics
 from wastelens.evaluation.evaluate import evaluate
-from wastelens.evaluation.floors import floors
+from wastelens.evaluation.metrics import floors
 from wastelens.figures import verdict as figures
 
 MATERIALS = ("plastic", "glass", "other_objects", "toxic")

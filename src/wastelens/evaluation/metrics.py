@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,7 +20,6 @@ from wastelens.system.registry import Registry
 
 # Resamples times photos handled at once: a few temporary arrays of 8 bytes each, so about 100 MB at the peak.
 _CELLS_AT_ONCE = 4_000_000
-
 
 Measure = TypeVar("Measure", bound=Callable[..., Any])
 
@@ -143,7 +142,7 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt
     _same_shape(truth, numbers)
     counts = _checked_weights(weights, len(truth))
     order = np.argsort(-numbers, kind="stable")
-    ends = _ends_of_ties(numbers[order])
+    ends = np.append(np.flatnonzero(np.diff(numbers[order])), len(numbers) - 1)  # of each run of equal scores
     positive = truth[order]
     table = np.atleast_2d(counts)
     step = max(1, _CELLS_AT_ONCE // len(truth))
@@ -155,16 +154,8 @@ def _stepwise(weights: Array, positive: BoolArray, ends: IndexArray) -> FloatArr
     """Return the AP of weightings (resamples, n) already sorted by falling score."""
     seen = np.cumsum(weights, axis=1)[:, ends]
     found = np.cumsum(weights * positive, axis=1)[:, ends]
-    precision = _quotient(found, seen, 0.0)
-    gained = np.diff(found, axis=1, prepend=0)
-    total = found[:, -1].astype(np.float64)
-    area = (gained * precision).sum(axis=1)
-    return _quotient(area, total, np.nan)
-
-
-def _ends_of_ties(falling: FloatArray) -> IndexArray:
-    """Return the last position of each run of equal scores."""
-    return np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
+    area = (np.diff(found, axis=1, prepend=0) * _quotient(found, seen, 0.0)).sum(axis=1)
+    return _quotient(area, found[:, -1].astype(np.float64), np.nan)
 
 
 @metric("macro_ap", "macro AP", of="probabilities", material_name="ap")
@@ -311,3 +302,40 @@ def _checked_decisions(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> tuple
 def _same_shape(labels: Array, others: Array) -> None:
     if labels.shape != others.shape:
         raise ValueError(f"labels have shape {labels.shape}, their predictions {others.shape}")
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Scores of the best constant predictor on exactly the photos being scored.
+
+    It is chosen in hindsight, separately for each metric: no constant can do better, so a model at or below a floor has
+    shown nothing.
+    """
+
+    macro_ap: float
+    macro_f1: float
+    subset_accuracy: float
+
+    def metrics(self) -> dict[str, float]:
+        """Return the floors by their MLflow names."""
+        return {f"floor_{name}": value for name, value in asdict(self).items()}
+
+
+def floors(labels: npt.ArrayLike) -> Floors:
+    """Return the floors for labels (n, m); p is the share of photos that show a material.
+
+    Macro AP: any constant scores p, averaged over the materials that occur. Macro F1: predicting a material for every
+    photo scores 2p/(1+p), for none 0. Subset accuracy: the share of the most frequent combination of materials.
+
+    Raises:
+        ValueError: labels are not (n, m) or not 0 or 1.
+    """
+    truth = checked_labels(labels)
+    prevalence = truth.mean(axis=0)
+    occurring = prevalence[prevalence > 0]
+    _, copies = np.unique(truth, axis=0, return_counts=True)
+    return Floors(
+        macro_ap=float(occurring.mean()) if len(occurring) else float("nan"),
+        macro_f1=float((2 * prevalence / (1 + prevalence)).mean()),
+        subset_accuracy=float(copies.max() / len(truth)),
+    )

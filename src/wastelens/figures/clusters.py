@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wastelens.data.prepared.tables import LabelTable
-from wastelens.evaluation.cluster_scores import ClusterScores
+from wastelens.evaluation.clustering import ClusterScores
 from wastelens.evaluation.kmeans import Assignment, Clustering
 from wastelens.figures.style import (
     SMALL_PT,

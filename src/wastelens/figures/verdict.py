@@ -10,17 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.evaluation.evaluate import Evaluation
-from wastelens.evaluation.floors import Floors
 from wastelens.evaluation.metrics import (
     METRICS,
+    Floors,
     average_precision,
     checked,
     checked_labels,
     checked_probabilities,
     decide,
 )
-from wastelens.evaluation.thresholds import f1_over_thresholds
-from wastelens.evaluation.verdict import Verdict
+from wastelens.evaluation.verdict import Verdict, f1_over_thresholds
 from wastelens.figures.style import blank_figure, label_text
 from wastelens.system.arrays import BoolArray, FloatArray, IndexArray, IntArray
 

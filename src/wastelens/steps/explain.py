@@ -19,11 +19,16 @@ from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError, RunError, did_you_mean
 from wastelens.experiment.finished_runs import BEST_BY, FinishedRun, best_model, find_run, network_of
-from wastelens.explain.chosen_methods import build_methods, check_methods, chosen_layer, fitting_methods
-from wastelens.explain.examination import Clock, Examination
+from wastelens.explain.examination import (
+    Clock,
+    Examination,
+    build_methods,
+    check_methods,
+    chosen_layer,
+    fitting_methods,
+)
 from wastelens.explain.page.gallery import GalleryWriter, ShownPhoto
-from wastelens.explain.page.report import header, notes_on, shown_pair, table_rows
-from wastelens.explain.page.shown_photos import ShownPhotos
+from wastelens.explain.page.report import ShownPhotos, header, notes_on, shown_pair, table_rows
 from wastelens.explain.scoring.scores import CONTROL, PairScores, Summary, score_frame, summarise
 from wastelens.models.backend import load_backend
 from wastelens.models.initialisers import randomised_copy
