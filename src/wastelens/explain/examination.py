@@ -1,4 +1,4 @@
-"""Explain photos in batches: draw a map by every method, and score each map."""
+"""Explain photos in batches: choose the methods for a network, draw a map by each, and score the maps."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ from wastelens.explain.scoring.localisation import (
     material_coverage,
     to_grid,
 )
-from wastelens.explain.scoring.perturbation import PerturbationAreas, areas, perturbed, softened
+from wastelens.explain.scoring.perturbation import areas, perturbed, softened
 from wastelens.explain.scoring.scores import CONTROL, PairScores, outcome_of
 from wastelens.models.spatial import AUTO, choose_layer, spatial_layers
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray, PhotoArray
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -82,17 +80,17 @@ class Examination:
 
         Only ``batch_size`` photos and their maps are in memory at once. ``photos`` is the dataset's whole cache.
         """
-        places = table.frame["photo_index"].to_numpy(dtype=np.intp)
         checked = np.zeros(len(table), dtype=np.bool_)
         checked[np.linspace(0, len(table) - 1, min(self.randomised_photos, len(table))).round().astype(np.intp)] = True
         for start in range(0, len(table), batch_size):
             rows = np.arange(start, min(start + batch_size, len(table)))
-            batch = photos[places[rows]]
-            yield from zip(rows.tolist(), self._batch(table.take(rows), batch, checked[rows], clock), strict=True)
+            explained = self._batch(table.take(rows), photos, checked[rows], clock)
+            yield from zip(rows.tolist(), explained, strict=True)
 
     def _batch(
-        self, table: LabelTable, photos: PhotoArray, checked: BoolArray, clock: Clock
+        self, table: LabelTable, cache: PhotoArray, checked: BoolArray, clock: Clock
     ) -> list[list[ExplainedPair]]:
+        photos = cache[table.photo_index]
         probabilities = np.asarray(self.network.predict_on_batch(photos), dtype=np.float64)
         pairs = np.argwhere(table.labels.astype(bool) | (probabilities >= self.thresholds))
         explained: list[list[ExplainedPair]] = [[] for _ in photos]
@@ -106,17 +104,30 @@ class Examination:
         clock.lap("random weights")
         blurred = [softened(photo) for photo in photos]
         for number, (photo, material) in enumerate(pairs.tolist()):
-            about = self._about(
-                table.file_names[photo], material, table.labels[photo, material], probabilities[photo, material]
+            label, probability = bool(table.labels[photo, material]), float(probabilities[photo, material])
+            decision = bool(probability >= self.thresholds[material])
+            about = PairScores(
+                file_name=table.file_names[photo],
+                material=self.materials[material],
+                method="",
+                outcome=outcome_of(label=label, decision=decision),
+                label=label,
+                decision=decision,
+                probability=probability,
+                threshold=float(self.thresholds[material]),
+                area_share=float("nan"),
+                localised=False,
+                empty=False,
             )
             maps = {name: one.maps[number] for name, one in evidence.items()}
             found = self._against_outlines(about, maps)
             for name, one in maps.items():
-                changes = self._perturbed(photos[photo], blurred[photo], material, one)
+                stages = perturbed(photos[photo], blurred[photo], to_grid(one, photos.shape[1:3]), self.steps)
+                insertion, deletion = areas(np.asarray(self.network.predict_on_batch(stages))[:, material])
                 found[name] |= {
                     "empty": is_empty(one),
-                    "insertion": changes.insertion,
-                    "deletion": changes.deletion,
+                    "insertion": insertion,
+                    "deletion": deletion,
                     "randomised": float(correlations[name][number]),
                     "additivity_error": float(evidence[name].additivity_error[number]),
                 }
@@ -136,29 +147,9 @@ class Examination:
         rows = np.flatnonzero(checked[pairs[:, 0]])
         if len(rows):
             for name, method in self.randomised.items():
-                maps = method(photos, pairs[rows]).maps
-                known = evidence[name].maps
-                correlations[name][rows] = [
-                    abs(rank_correlation(known[row], one)) for row, one in zip(rows, maps, strict=True)
-                ]
+                maps = zip(evidence[name].maps[rows], method(photos, pairs[rows]).maps, strict=True)
+                correlations[name][rows] = [abs(rank_correlation(known, one)) for known, one in maps]
         return correlations
-
-    def _about(self, file_name: str, material: int, label: int, probability: float) -> PairScores:
-        """Return a row of scores.csv with all that does not depend on a method."""
-        decision = bool(probability >= self.thresholds[material])
-        return PairScores(
-            file_name=file_name,
-            material=self.materials[material],
-            method="",
-            outcome=outcome_of(label=bool(label), decision=decision),
-            label=bool(label),
-            decision=decision,
-            probability=float(probability),
-            threshold=float(self.thresholds[material]),
-            area_share=NAN,
-            localised=False,
-            empty=False,
-        )
 
     def _against_outlines(self, about: PairScores, maps: Mapping[str, Float32Array]) -> dict[str, dict[str, Any]]:
         """Score each map and the control against the material's outlines, if it has usable ones."""
@@ -172,16 +163,9 @@ class Examination:
             return {name: {} for name in names}
         if area_share > COVERED_TOO_MUCH:
             return {name: {"area_share": area_share} for name in names}
-        on_grid = {**{name: to_grid(one, shape) for name, one in maps.items()}, CONTROL: centre_map(shape)}
+        on_grid = {name: to_grid(one, shape) for name, one in maps.items()} | {CONTROL: centre_map(shape)}
         found = {name: localise(one, coverage) for name, one in on_grid.items()}
         return {name: {**asdict(one), "localised": True, "pointing_chance": area_share} for name, one in found.items()}
-
-    def _perturbed(
-        self, photo: PhotoArray, blurred: Float32Array, material: int, evidence: Float32Array
-    ) -> PerturbationAreas:
-        """Measure how the probability falls and rises as the map's pixels are blurred and restored."""
-        stages = perturbed(photo, blurred, to_grid(evidence, photo.shape[:2]), self.steps)
-        return areas(np.asarray(self.network.predict_on_batch(stages))[:, material])
 
 
 def rank_correlation(a: Float32Array, b: Float32Array) -> float:
@@ -199,7 +183,7 @@ def rank_correlation(a: Float32Array, b: Float32Array) -> float:
         raise ValueError(f"maps of {a.shape} and {b.shape} cells cannot be compared")
     ranks = [rankdata(cells.ravel()) - (cells.size + 1) / 2 for cells in (a, b)]
     spread = np.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1]))
-    return float(ranks[0] @ ranks[1] / spread) if spread > 0 else NAN
+    return float(ranks[0] @ ranks[1] / spread) if spread > 0 else float("nan")
 
 
 class Clock:

@@ -70,7 +70,7 @@ class PairScores:
         empty: whether the map is the same everywhere.
         energy, pointing, iou, iou_threshold: see ``Localisation``.
         pointing_chance: the expected pointing of a random place.
-        insertion, deletion: see ``PerturbationAreas``.
+        insertion, deletion: see ``perturbation.areas``.
         randomised: absolute rank correlation with the map of random weights.
         additivity_error: how far a SHAP map's sum is from what it should explain.
     """
@@ -147,7 +147,7 @@ class Summary:
 
         ``explain_<method>_<score>`` with ``_low`` and ``_high``, ``explain_<method>_<score>_<material>``, and counts.
         """
-        metrics = {f"explain_{name}": float(count) for name, count in self._counts().items()}
+        metrics = {f"explain_{name}": float(count) for name, count in self.counts.items()}
         for (method, score), mean in self.means.items():
             name = f"explain_{method}_{score}"
             metrics |= {name: mean.estimate, f"{name}_low": mean.low, f"{name}_high": mean.high}
@@ -161,7 +161,9 @@ class Summary:
         scored = {method for method, _ in self.means}
         return tuple(method for method in self.methods if method in scored)
 
-    def _counts(self) -> dict[str, int]:
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of photos and pairs, and of pairs left out of localisation for one reason or the other."""
         pairs = self.frame.drop_duplicates(_KEYS)
         area_share = pairs.loc[pairs["label"] == 1, "area_share"]
         return {
@@ -177,7 +179,7 @@ class Summary:
         shown = [method for method in self.methods if all((method, score) in self.means for score in needed)]
         if shown:
             return [self._sentence(method) for method in sorted(shown, key=lambda method: method == CONTROL)]
-        if self._counts()["covered_too_much"]:
+        if self.counts["covered_too_much"]:
             return ["No outlines that leave half of their photo free: localisation scores are left out."]
         return ["No outlines of litter here: localisation scores are left out."]
 
@@ -190,26 +192,20 @@ class Summary:
             f"{title[0].upper()}{title[1:]}: {energy.estimate:.2f} [{energy.low:.2f}, {energy.high:.2f}] times the "
             f"energy that chance would put on the litter, {chance_in_words}"
             f"{self._against_centre(method)}; points at it in "
-            f"{_percent(pointing.estimate)} of {pointing.pairs:,} {'case' if pointing.pairs == 1 else 'cases'} "
-            f"(chance {_percent(chance)})."
+            f"{100 * pointing.estimate:.0f} % of {pointing.pairs:,} {'case' if pointing.pairs == 1 else 'cases'} "
+            f"(chance {100 * chance:.0f} %)."
         )
 
     def _against_centre(self, method: str) -> str:
         """Return the comparison with the control in words that the interval allows; empty where there is none."""
         gain, control = self.means.get((method, "energy_over_centre")), self.means.get((CONTROL, "energy"))
-        if gain is None or control is None:
-            return ""
-        if gain.photos < FEWEST_PHOTOS:
+        if gain is None or control is None or gain.photos < FEWEST_PHOTOS:
             return ""
         words = gain.against(0, "more than", "less than", "not distinguishable from")
         return (
             f", {words} a blob in the middle of the photo that ignores its content ({control.estimate:.2f}; difference "
             f"{gain.estimate:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}])"
         )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def summarise(
@@ -247,19 +243,15 @@ def _defined_scores(frame: pd.DataFrame) -> pd.DataFrame:
     right = (frame["label"] == 1) & (frame["decision"] == 1)
     scores = frame.reindex(columns=list(SCORES)).astype(np.float64)
     scores["above_chance"] = (energy > 1).astype(np.float64).where(energy.notna())
-    scores["energy_over_centre"] = energy - _energy_of_centre(frame)
+    # each row's pair has the control's energy beside it; the control's own rows have none
+    control = frame[frame["method"] == CONTROL].set_index(_KEYS)["energy"]
+    beside = control.reindex(pd.MultiIndex.from_frame(frame[_KEYS])).to_numpy(dtype=np.float64)
+    scores["energy_over_centre"] = (energy - beside).where(frame["method"] != CONTROL)
     scores["right_label_wrong_place"] = (energy < 1).astype(np.float64).where(energy.notna() & right)
     scores["empty"] = scores["empty"].where(frame["method"] != CONTROL)  # a blob is never empty
     localised = list(LOCALISATION_SCORES)
     scores[localised] = scores[localised].where(frame["localised"] == 1)
     return scores
-
-
-def _energy_of_centre(frame: pd.DataFrame) -> pd.Series[float]:
-    """Return the control's energy for each row's pair; NaN in the control's own rows, and where there is none."""
-    control = frame[frame["method"] == CONTROL].set_index(_KEYS)["energy"]
-    beside = control.reindex(pd.MultiIndex.from_frame(frame[_KEYS])).to_numpy(dtype=np.float64)
-    return pd.Series(beside, index=frame.index).where(frame["method"] != CONTROL)
 
 
 def _means(
@@ -276,11 +268,8 @@ def _means(
         resampled = np.divide(drawn_sums, drawn_counts, out=np.full(drawn_sums.shape, np.nan), where=drawn_counts > 0)
         for column in np.flatnonzero(pairs):
             low, high = interval(resampled[:, column])
-            estimate = float(sums[:, column].sum() / pairs[column])
-            measured = MeanScore(
-                estimate, low, high, pairs=int(pairs[column]), photos=int(np.count_nonzero(counts[:, column]))
-            )
-            means[method, SCORES[column]] = measured
+            estimate, photos_with = float(sums[:, column].sum() / pairs[column]), np.count_nonzero(counts[:, column])
+            means[method, SCORES[column]] = MeanScore(estimate, low, high, int(pairs[column]), int(photos_with))
     return means
 
 
