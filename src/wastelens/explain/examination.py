@@ -54,11 +54,8 @@ class Examination:
 
     Attributes:
         network: photos (batch, side, side, 3) in 0–255 → probabilities (batch, materials).
-        methods: by name.
         randomised: the same methods on the same network with random weights.
-        materials: in the order of the network's outputs.
-        thresholds: (materials,).
-        outlines: of the annotated litter.
+        materials, thresholds: in the order of the network's outputs.
         steps: of insertion and deletion.
         randomised_photos: how many photos, spread evenly, are also explained with random weights; that check is about
             the method and the network rather than about a photo, and costs as much as the explanation.

@@ -39,11 +39,7 @@ class ExpectedGradientsConfig(MethodConfig):
         return self
 
     def check(self, training_photos: int, dataset: str) -> None:
-        """Check that the dataset has enough training photos for the background.
-
-        Raises:
-            ConfigError: it has fewer.
-        """
+        """Raise ConfigError if the dataset has too few training photos for the background."""
         if self.background_photos > training_photos:
             raise ConfigError(
                 f"shap.background_photos={self.background_photos}, but {dataset} has {training_photos} training "

@@ -93,7 +93,11 @@ def header(
     summary: Summary, title: str, run_id: str, dataset: PreparedDataset, split: str, notes: Sequence[str]
 ) -> GalleryHeader:
     """Return the head of the page."""
-    titles = method_titles()
+    titles, methods = method_titles(), [name for name in summary.methods if name != CONTROL]
+    rows = [
+        replace(text, cells=[cell(summary, method, score) for method in summary.scored_methods])
+        for score, text in SCORE_TEXTS.items()
+    ]
     return GalleryHeader(
         title=title,
         run_id=run_id,
@@ -101,21 +105,12 @@ def header(
         split=split,
         sentences=summary.sentences(),
         columns=[titles[name] for name in summary.scored_methods],
-        rows=_rows(summary),
+        rows=[row for row in rows if any(row.cells)],
         notes=notes,
         materials=dataset.materials,
-        methods={name: titles[name] for name in summary.methods if name != CONTROL},
-        signed={name for name in summary.methods if name != CONTROL and METHODS[name].signed},
+        methods={name: titles[name] for name in methods},
+        signed={name for name in methods if METHODS[name].signed},
     )
-
-
-def _rows(summary: Summary) -> list[SummaryRow]:
-    rows = []
-    for score, text in SCORE_TEXTS.items():
-        cells = [cell(summary, method, score) for method in summary.scored_methods]
-        if any(cells):
-            rows.append(replace(text, cells=cells))
-    return rows
 
 
 def cell(summary: Summary, method: str, score: str) -> str:
@@ -132,13 +127,12 @@ def table_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     titles = method_titles()
     defined = {score for _, score in summary.means}
     shown = [score for score in IN_SHORT if score in defined]
-    rows = [[titles[method], *(_short(summary, method, score) for score in shown)] for method in summary.scored_methods]
+    rows = []
+    for method in summary.scored_methods:
+        cells = {score: cell(summary, method, score) for score in shown}
+        short = [text if score in _WITH_INTERVAL else text.partition(" ")[0] for score, text in cells.items()]
+        rows.append([titles[method], *short])
     return ["method", *(SCORE_TEXTS[score].title for score in shown)], rows
-
-
-def _short(summary: Summary, method: str, score: str) -> str:
-    text = cell(summary, method, score)
-    return text if score in _WITH_INTERVAL else text.partition(" ")[0]
 
 
 def notes_on(summary: Summary, *, chosen: int, gone: Mapping[str, str]) -> list[str]:

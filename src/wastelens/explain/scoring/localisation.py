@@ -1,4 +1,10 @@
-"""Score maps of evidence against the outlines of the litter; every score has its value by chance beside it."""
+"""Score maps of evidence against the outlines of the litter; every score has its value by chance beside it.
+
+``data.photos`` stretches an upright photo to a square, so a place in the square is at the same share of the width and
+of the height in the photo's own frame, in which litter is outlined: two factors map it back. Maps are compared with
+outlines on a grid of the frame's proportions, fine enough for TACO's objects and the same for every method, whatever
+the resolution of its maps.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +19,7 @@ import numpy.typing as npt
 from wastelens.data.annotations.coco import LARGEST_MASK_PX, Image, Outline
 from wastelens.system.arrays import Float32Array, FloatArray, IntArray
 
+GRID_SIDE_PX = 256
 COVERED_TOO_MUCH = 0.5  # share of the photo; beyond it, no map can miss the litter by much
 
 
@@ -94,9 +101,6 @@ def centre_map(shape: tuple[int, int]) -> Float32Array:
     return np.outer(rows, columns).astype(np.float32)
 
 
-GRID_SIDE_PX = 256
-
-
 def grid_shape(width: float, height: float) -> tuple[int, int]:
     """Return the (rows, columns) of the grid over a photo of this size in pixels: 256 cells along the longer side.
 
@@ -123,27 +127,21 @@ def to_grid(evidence: npt.ArrayLike, shape: tuple[int, int]) -> Float32Array:
         raise ValueError(f"a map of shape {cells.shape} cannot be stretched to {shape}")
     rows, columns = (axis_weights(size, target) for size, target in zip(cells.shape, shape, strict=True))
     # Summed in float64: after rounding to float32, constants and bounds are exact.
-    stretched: Float32Array = (rows @ cells @ columns.T).astype(np.float32)
-    return stretched
+    return np.asarray(rows @ cells @ columns.T, dtype=np.float32)
 
 
 @lru_cache(maxsize=64)
 def axis_weights(size: int, target: int) -> FloatArray:
     """Return how much of each of ``size`` cells goes into each of ``target``: float64 (target, size), rows sum to 1."""
-    return _averaging(size, target) if target < size else _interpolating(size, target)
-
-
-def _averaging(size: int, target: int) -> FloatArray:
-    edges = np.arange(target + 1) * size / target
     cells = np.arange(size)
-    overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
-    weights: FloatArray = np.clip(overlap, 0, None) * target / size
-    return weights
-
-
-def _interpolating(size: int, target: int) -> FloatArray:
-    centres = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
-    weights: FloatArray = np.clip(1 - np.abs(centres[:, None] - np.arange(size)), 0, None)
+    weights: FloatArray
+    if target < size:
+        edges = np.arange(target + 1) * size / target
+        overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
+        weights = np.clip(overlap, 0, None) * target / size
+    else:
+        centres = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
+        weights = np.clip(1 - np.abs(centres[:, None] - cells), 0, None)
     return weights
 
 
@@ -167,20 +165,13 @@ def material_coverage(
     """
     from pycocotools import mask
 
-    size = _drawn_size(image)
+    # smaller than annotated where no camera takes photos that large: these have polygons only (see `coco.outline`)
+    shrunk = min(1.0, (LARGEST_MASK_PX / (image.width * image.height)) ** 0.5)
+    size = max(1, int(image.height * shrunk)), max(1, int(image.width * shrunk))
     encoded = [rle for one, of in outlines if of == material for rle in _encoded(one, image, size)]
     if not encoded:
         return np.zeros(shape, dtype=np.float32)
     return _averaged(_run_lengths(mask.merge(encoded)["counts"]), size, shape)
-
-
-def _drawn_size(image: Image) -> tuple[int, int]:
-    """Return the (height, width) to draw at: as annotated, or smaller where no camera takes photos that large.
-
-    Such sizes have polygons only: ``coco.outline`` accepts no run-length encoding for them.
-    """
-    shrunk = min(1.0, (LARGEST_MASK_PX / (image.width * image.height)) ** 0.5)
-    return max(1, int(image.height * shrunk)), max(1, int(image.width * shrunk))
 
 
 def _encoded(outline: Outline, image: Image, size: tuple[int, int]) -> list[Any]:

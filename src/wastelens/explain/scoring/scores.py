@@ -57,13 +57,9 @@ class PairScores:
     """How well one method explains one material in one photo: a row of scores.csv. NaN where a score is not defined.
 
     Attributes:
-        file_name: the photo's flat name.
-        material: the one explained.
         method: the method's name, or ``CONTROL``.
         outcome: right (label and decision), missed (label only) or false_alarm (decision only).
-        label: whether the material is annotated.
-        decision: whether the model predicts the material.
-        probability: predicted by the model.
+        label, decision: whether the material is annotated, and whether the model predicts it.
         threshold: smallest probability that counts as a decision.
         area_share: the outlines' share of the photo; NaN without a usable outline.
         localised: whether the row counts for the scores against the outlines.
@@ -220,8 +216,7 @@ def summarise(
         frame: scores.csv, as made by ``score_frame`` or read from the file.
         materials: to average over separately.
         methods: to average, in the order of tables.
-        seed: of the bootstrap.
-        resamples: of the bootstrap, at least 1.
+        seed, resamples: of the bootstrap.
     """
     scores = _defined_scores(frame)
     keyed = scores.assign(method=frame["method"], material=frame["material"])
