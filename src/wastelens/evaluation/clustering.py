@@ -83,7 +83,7 @@ def pixel_features(photos: PhotoArray, index: IndexArray) -> Float32Array:
     """
     blocks = [index[at : at + _PHOTOS_AT_ONCE] for at in range(0, len(index), _PHOTOS_AT_ONCE)]
     shrunk = [area_average(np.asarray(photos[block]), _PIXEL_SIDE_PX).reshape(len(block), -1) for block in blocks]
-    return np.concatenate([np.empty((0, 3 * _PIXEL_SIDE_PX**2), np.float32), *shrunk])
+    return np.concatenate(shrunk)
 
 
 def colour_histograms(photos: PhotoArray, index: IndexArray) -> FloatArray:
@@ -95,10 +95,7 @@ def colour_histograms(photos: PhotoArray, index: IndexArray) -> FloatArray:
 
     photos: uint8 RGB (photos, side, side, 3), may be a memory map; index: the photos to use, in this order.
     """
-    bins = math.prod(HISTOGRAM_BINS)
-    if not len(index):
-        return np.empty((0, bins))
-    return colour_features(photos, index)[:, :bins]
+    return colour_features(photos, index)[:, : math.prod(HISTOGRAM_BINS)]
 
 
 CONTROL_FEATURES: dict[str, Callable[[PhotoArray, IndexArray], npt.NDArray[np.floating]]] = {
@@ -200,18 +197,12 @@ class ClusterScores:
         adjusted_rand_index: agreement on pairs of photos, 0 by chance and 1 at best (Hubert & Arabie 1985).
         matching_accuracy: share of photos that show their cluster's material under the best one-to-one matching of
             clusters and materials (Kuhn 1955); surplus clusters match nothing.
-        photos: number of photos scored.
-        several: how many of them show several materials.
-        without: number of photos left out because they show no material.
     """
 
     purity: Score
     normalised_mutual_information: Score
     adjusted_rand_index: Score
     matching_accuracy: Score
-    photos: int
-    several: int
-    without: int
 
     @property
     def scores(self) -> dict[str, Score]:
@@ -234,7 +225,7 @@ def score_clusters(
     """Compare clusters with materials, where a photo may show several materials or none.
 
     In each draw, every photo stands for one of its materials, all equally likely, and each score is the mean over the
-    draws. Photos without any material are left out and counted. Chance is the score of the same drawn materials when
+    draws. Photos without any material are left out. Chance is the score of the same drawn materials when
     the clusters are shuffled among the photos (so their sizes stay), over as many shuffles as draws, but at least 100
     for a meaningful 95 % quantile.
 
@@ -245,7 +236,6 @@ def score_clusters(
         clusters: integers ≥ 0, (photos,).
         labels: 0 or 1, (photos, materials).
         draws: number of draws of one material for each photo.
-        rng: for draws and shuffles.
 
     Raises:
         DatasetError: no photo shows a material.
@@ -264,9 +254,7 @@ def score_clusters(
     values, chance = _values(truth, groups, draws, rng)
     high = np.quantile(chance, _CHANCE_LEVEL, axis=1)
     means = zip(_SCORES, values.mean(axis=1), chance.mean(axis=1), high, strict=True)
-    scores = {name: Score(float(value), float(random), float(top)) for name, value, random, top in means}
-    several = int((truth.sum(axis=1) > 1).sum())
-    return ClusterScores(**scores, photos=len(truth), several=several, without=int((~shown).sum()))
+    return ClusterScores(**{name: Score(float(value), float(random), float(top)) for name, value, random, top in means})
 
 
 def _values(
@@ -302,8 +290,7 @@ def _scores_of(groups: IndexArray, drawn: IndexArray, shape: tuple[int, int]) ->
 
 
 def _purity(tables: IndexArray) -> FloatArray:
-    purity: FloatArray = tables.max(axis=2).sum(axis=1) / tables.sum(axis=(1, 2))
-    return purity
+    return np.asarray(tables.max(axis=2).sum(axis=1) / tables.sum(axis=(1, 2)))
 
 
 def _normalised_mutual_information(tables: IndexArray) -> FloatArray:
@@ -319,8 +306,7 @@ def _entropy(counts: IndexArray) -> FloatArray:
     """Return the entropy in nats of counts, (draws, cells) → (draws,)."""
     share = counts / counts.sum(axis=1, keepdims=True)
     logs = np.log(share, out=np.zeros_like(share), where=share > 0)
-    entropy: FloatArray = -(share * logs).sum(axis=1) + 0.0
-    return entropy
+    return np.asarray(-(share * logs).sum(axis=1) + 0.0)
 
 
 def _adjusted_rand_index(tables: IndexArray) -> FloatArray:
@@ -342,8 +328,7 @@ def _matching_accuracy(tables: IndexArray) -> FloatArray:
     from scipy.optimize import linear_sum_assignment
 
     matched = [table[linear_sum_assignment(table, maximize=True)].sum() for table in tables]
-    accuracy: FloatArray = np.array(matched) / tables.sum(axis=(1, 2))
-    return accuracy
+    return np.asarray(matched / tables.sum(axis=(1, 2)))
 
 
 _SCORES: dict[str, Callable[[IndexArray], FloatArray]] = {

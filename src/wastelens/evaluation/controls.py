@@ -18,7 +18,6 @@ from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.system.arrays import FloatArray, IndexArray, PhotoArray
 from wastelens.system.text import natural_key
 
-CONTROLS = ("random", "neighbours", "size", "colour")
 NEIGHBOUR_MARGIN = 0.03
 NEIGHBOURS = 10
 RANDOM_DRAWS = 200
@@ -62,11 +61,7 @@ class Controls:
 def score_controls(train: TrainTable, others: Mapping[str, LabelTable], photos: PhotoArray, seed: int) -> Controls:
     """Fit the four controls on train and score the other splits; the same seed gives the same numbers.
 
-    Args:
-        train: repeated rows (an oversampled table) count once.
-        others: split name → table, such as ``{"val": ValTable, "test": TestTable}``.
-        photos: uint8 RGB (photos, side, side, 3), indexed by the tables' ``photo_index``.
-        seed: of the random scores and the forests.
+    Repeated rows of train (an oversampled table) count once. For the arguments see :class:`ControlInputs`.
 
     Raises:
         TypeError: ``train`` holds another split.
@@ -157,8 +152,7 @@ class ControlInputs:
         if not isinstance(self.train, TrainTable):
             raise TypeError(f"controls are fitted on a TrainTable, not on a {type(self.train).__name__}")
         if self.photos.ndim != 4 or self.photos.shape[-1] != 3 or self.photos.dtype != np.uint8:
-            shape = self.photos.shape
-            raise ValueError(f"photos must be uint8 (n, side, side, 3), not {self.photos.dtype} {shape}")
+            raise ValueError(f"photos must be uint8 (n, side, side, 3), not {self.photos.dtype} {self.photos.shape}")
         for split, table in self.tables.items():
             if not len(table) or table.materials != self.train.materials:
                 raise ValueError(f"{split} has no rows, or other materials than train")
@@ -223,8 +217,7 @@ def _nearest_labels(place: int, train_places: IndexArray, labels: FloatArray, pr
     distance = np.abs(train_places - place)
     nearest = np.argsort(distance, kind="stable")[:NEIGHBOURS]
     weight = 1.0 / np.maximum(distance[nearest], 1)  # a file in both splits has distance 0, which counts as 1
-    mean: FloatArray = (weight @ labels[nearest] + 1e-6 * prevalence) / (weight.sum() + 1e-6)
-    return mean
+    return np.asarray((weight @ labels[nearest] + 1e-6 * prevalence) / (weight.sum() + 1e-6))
 
 
 def file_order(names: Sequence[str]) -> dict[str, int]:
@@ -293,8 +286,7 @@ def _colours_of(photo: PhotoArray) -> FloatArray:
     binned = hsv.reshape(-1, 3).astype(np.intp) * bins // np.array([180, 256, 256])
     flat = np.ravel_multi_index(tuple(binned.T), HISTOGRAM_BINS)
     histogram = np.bincount(flat, minlength=int(bins.prod())) / len(flat)
-    side = _THUMBNAIL_SIDE_PX
-    thumbnail = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)
+    thumbnail = cv2.resize(photo, (_THUMBNAIL_SIDE_PX, _THUMBNAIL_SIDE_PX), interpolation=cv2.INTER_AREA)
     return np.concatenate([histogram, thumbnail.ravel() / 255.0])
 
 

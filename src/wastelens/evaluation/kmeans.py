@@ -186,14 +186,12 @@ class Scaling:
         mean: means of the kept features, float64 (kept,).
         deviation: their standard deviations, float64 (kept,), all above zero.
         axes: principal axes of the scaled features, float64 (kept, dims); None if there are few enough features.
-        explained: share of the scaled features' variance that the axes explain, in [0, 1].
     """
 
     kept: BoolArray
     mean: FloatArray
     deviation: FloatArray
     axes: FloatArray | None
-    explained: float
 
     def apply(self, features: npt.ArrayLike) -> FloatArray:
         """Scale features, (photos, ...) → float64 (photos, dims).
@@ -208,8 +206,7 @@ class Scaling:
         return self._rotate(self._scale(rows))
 
     def _scale(self, rows: Float32Array) -> Float32Array:
-        scaled = rows[:, self.kept] - self.mean
-        scaled /= self.deviation
+        scaled = (rows[:, self.kept] - self.mean) / self.deviation
         narrow: Float32Array = np.clip(scaled, -_LARGEST_SCALED, _LARGEST_SCALED).astype(np.float32)
         return narrow + np.float32(0)  # turn -0 into 0
 
@@ -244,15 +241,14 @@ def fit_scaling(train_features: npt.ArrayLike, seed: int) -> tuple[Scaling, Floa
     kept = high - low > _CONSTANT_RANGE * np.maximum(np.abs(low), np.abs(high))
     varying = rows[:, kept]
     mean, deviation = varying.mean(axis=0, dtype=np.float64), varying.std(axis=0, dtype=np.float64)
-    plain = Scaling(kept, mean, deviation, None, 1.0)
+    plain = Scaling(kept, mean, deviation, None)
     scaled = plain._scale(rows)
     if scaled.shape[1] <= LARGEST_WIDTH:
         return plain, scaled
     from sklearn.decomposition import PCA
 
     pca = PCA(min(LARGEST_WIDTH, len(scaled)), random_state=seed).fit(scaled)
-    axes = pca.components_.T.astype(np.float64)
-    return Scaling(kept, mean, deviation, axes, float(pca.explained_variance_ratio_.sum())), scaled
+    return Scaling(kept, mean, deviation, pca.components_.T.astype(np.float64)), scaled
 
 
 def checked_features(features: npt.ArrayLike) -> Float32Array:
@@ -262,8 +258,7 @@ def checked_features(features: npt.ArrayLike) -> Float32Array:
     if rows.ndim < 2 or rows.size == 0:
         raise ValueError(f"features must be (photos, features) and not be empty; their shape is {rows.shape}")
     rows = rows.reshape(len(rows), -1)
-    bad = int((~np.isfinite(rows).all(axis=1)).sum())
-    if bad:
+    if bad := int((~np.isfinite(rows).all(axis=1)).sum()):
         raise DatasetError(
             f"The features of {bad:,} of {len(rows):,} photos are not finite numbers. "
             "Cluster a run whose loss stayed finite."

@@ -80,15 +80,16 @@ class Verdict:
 
     def metrics(self) -> dict[str, float]:
         """Return all final metrics by their MLflow names."""
-        controls = {f"control_{name}_test_macro_ap": value for name, value in self.control_macro_ap.items()}
-        thresholds = {f"threshold_{material}": value for material, value in self.thresholds.items()}
-        gain = {
+        return {
+            **self.val.metrics("val_"),
+            **self.test.metrics("test_"),
+            **self.floors.metrics(),
+            **{f"control_{name}_test_macro_ap": value for name, value in self.control_macro_ap.items()},
+            **{f"threshold_{material}": value for material, value in self.thresholds.items()},
             "gain_over_controls": self.gain.estimate,
             "gain_over_controls_low": self.gain.low,
             "gain_over_controls_high": self.gain.high,
         }
-        scores = {**self.val.metrics("val_"), **self.test.metrics("test_")}
-        return {**scores, **self.floors.metrics(), **controls, **thresholds, **gain}
 
     def tags(self) -> dict[str, object]:
         """Return the tags that runs are filtered by."""
@@ -127,13 +128,12 @@ def judge(
         val_probabilities, test_probabilities: the model's answers for them, float64 (photos, materials).
         controls: the controls' scores for the test photos (controls.csv).
         control_macro_ap: control → its test macro AP, as measured by ``prepare``.
-        seed: of the bootstrap and the permutation test.
-        resamples: number of bootstrap resamples.
+        seed, resamples: of the bootstrap; the seed is also that of the permutation test.
     """
     materials = test_table.materials
     thresholds = calibrate_on(val_table, val_probabilities)
     rngs = [np.random.default_rng([seed, part]) for part in range(4)]
-    strongest = max(control_macro_ap, key=lambda name: control_macro_ap[name])
+    strongest = max(control_macro_ap, key=control_macro_ap.__getitem__)
     rivals = control_scores(controls, strongest, test_table)
     return Verdict(
         test_table=test_table,

@@ -155,11 +155,9 @@ class Examination:
         shape = grid_shape(image.width, image.height)
         coverage = material_coverage(outlines, image, about.material, shape)
         area_share = float(coverage.mean(dtype=np.float64))
-        names = (*maps, CONTROL)
-        if not area_share > 0:
-            return {name: {} for name in names}
-        if area_share > COVERED_TOO_MUCH:
-            return {name: {"area_share": area_share} for name in names}
+        if not COVERED_TOO_MUCH >= area_share > 0:
+            known = {"area_share": area_share} if area_share > 0 else {}
+            return {name: dict(known) for name in (*maps, CONTROL)}
         on_grid = {name: to_grid(one, shape) for name, one in maps.items()} | {CONTROL: centre_map(shape)}
         found = {name: localise(one, coverage) for name, one in on_grid.items()}
         return {name: {**asdict(one), "localised": True, "pointing_chance": area_share} for name, one in found.items()}

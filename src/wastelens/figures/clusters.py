@@ -51,9 +51,6 @@ def materials_per_cluster(table: LabelTable, assignment: Assignment) -> Figure:
     several materials count for each of them, so the shares of a row may add up to more than 1.
 
     table: the assignment's photos in its order.
-
-    Raises:
-        ValueError: the table has another number of photos than were assigned.
     """
     _check_table(table, assignment)
     members = np.eye(assignment.k, dtype=np.int64)[assignment.clusters]
@@ -103,12 +100,8 @@ def nearest_photos(table: LabelTable, assignment: Assignment, photos: PhotoArray
     Args:
         table: the assignment's photos in its order, with columns ``file_name`` and ``photo_index``; with ``width`` and
             ``height``, photos are drawn in their real proportions, otherwise as squares.
-        assignment: their clusters.
         photos: uint8 (photos, side, side, 3), each stretched to a square; only those shown are read.
         per_cluster: largest number of photos per row.
-
-    Raises:
-        ValueError: the table has another number of photos than were assigned.
     """
     _check_table(table, assignment)
     clusters = [cluster for cluster in assignment.largest_first if assignment.sizes[cluster]]
@@ -155,14 +148,7 @@ def cluster_map(table: LabelTable, assignment: Assignment, points: FloatArray, *
     two principal axes. Only neighbourhoods carry meaning: neither the distances between groups nor their sizes do
     (Wattenberg et al. 2016, Distill).
 
-    Args:
-        table: the assignment's photos in its order.
-        assignment: their clusters.
-        points: the scaled features that were clustered, float64 (photos, dims).
-        seed: of the sample and of t-SNE.
-
-    Raises:
-        ValueError: the table has another number of photos than were assigned.
+    points: the scaled features that were clustered, float64 (photos, dims); seed: of the sample and of t-SNE.
     """
     _check_table(table, assignment)
     rng = np.random.default_rng(seed)
@@ -177,8 +163,7 @@ def cluster_map(table: LabelTable, assignment: Assignment, points: FloatArray, *
         axes.set(xticks=[], yticks=[])
         axes.margins(0.06)
     shown = f"{len(rows):,} photos" if len(rows) == len(table) else f"{len(rows):,} of {len(table):,} photos"
-    title = f"{how} of {shown}: neighbours have similar features"
-    figure.suptitle(title, fontsize=TITLE_PT, x=0.01, ha="left")
+    figure.suptitle(f"{how} of {shown}: neighbours have similar features", fontsize=TITLE_PT, x=0.01, ha="left")
     return figure
 
 
@@ -284,9 +269,7 @@ def k_choice(clustering: Clustering, features: str) -> Figure:
 def score_bars(scores: Mapping[str, ClusterScores], verdict: str) -> Figure:
     """Draw four scores of each set of features beside those of random clusters of the same sizes.
 
-    Args:
-        scores: ``learned`` (may be absent), ``pixels``, ``colours`` → scores of the same photos.
-        verdict: the conclusion, used as the title.
+    scores: ``learned`` (may be absent), ``pixels``, ``colours`` → scores of the same photos; verdict: the title.
     """
     lines = textwrap.wrap(verdict, 122)
     figure = blank_figure(11, 1.6 + 0.2 * len(lines) + 2 * (0.6 + 0.42 * len(scores)))

@@ -29,7 +29,6 @@ from wastelens.system.arrays import Array, IndexArray, PhotoArray
 from wastelens.system.console import progress_bar, say, table, warn
 from wastelens.tracking.tracker import Run, Tracker
 
-LEARNED = "learned"
 _SAME = 1e-6
 _SPLITS = {"held_out": ("val", "test"), "all": ("train", "val", "test")}
 # Rows of the photo cache → features of these photos, float (photos, features).
@@ -52,13 +51,16 @@ def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     found = check(config, tracker, dataset)
-    with tracker.start(run_name(config, found)) as tracked:
+    clustered = found.config["method" if found.step == "pretrain" else "model"] if found else "controls"
+    with tracker.start(f"cluster {clustered} seed {config.seed}") as tracked:
         tracked.log_parameters(flatten(config))
         describe_run(tracked, "cluster", config, dataset)
-        clustered = {"clustered_run": found.id, "clustered_step": found.step} if found else {}
-        tracked.set_tags({"seed": config.seed, **clustered, "fold": config.fold})
-        train, scored = _tables(config, dataset)
-        clusters = list(_clusters(config, train, scored, _features(dataset, found)))
+        origin = {"clustered_run": found.id, "clustered_step": found.step} if found else {}
+        tracked.set_tags({"seed": config.seed, **origin, "fold": config.fold})
+        parts = vars(dataset.split(config.fold))
+        chosen = [parts[name].frame for name in _SPLITS.get(config.photos, (config.photos,))]
+        scored = LabelTable(pd.concat(chosen, ignore_index=True), dataset.materials)
+        clusters = list(_clusters(config, parts["train"], scored, _features(dataset, found)))
         if not clusters:
             raise DatasetError(f"All training photos of {dataset.name} look the same: there is nothing to cluster.")
         sentence = verdict({one.features: one.scores for one in clusters})
@@ -83,19 +85,6 @@ def check(config: ClusterConfig, tracker: Tracker, dataset: PreparedDataset) -> 
     return find_run(tracker, config.run_id, dataset, config.fold, ["pretrain", "train"]) if config.run_id else None
 
 
-def run_name(config: ClusterConfig, found: FinishedRun | None) -> str:
-    """Return a name such as ``cluster dbn seed 0``."""
-    clustered = found.config["method" if found.step == "pretrain" else "model"] if found else "controls"
-    return f"cluster {clustered} seed {config.seed}"
-
-
-def _tables(config: ClusterConfig, dataset: PreparedDataset) -> tuple[LabelTable, LabelTable]:
-    """Return the training photos, and those whose clusters are compared with their materials."""
-    parts = vars(dataset.split(config.fold))
-    chosen = [parts[name].frame for name in _SPLITS.get(config.photos, (config.photos,))]
-    return parts["train"], LabelTable(pd.concat(chosen, ignore_index=True), dataset.materials)
-
-
 def _features(dataset: PreparedDataset, found: FinishedRun | None) -> dict[str, Features]:
     """Return the features to cluster: those of the run, and the controls, which need no learning."""
     controls: dict[str, Features] = {name: partial(make, dataset.photos) for name, make in CONTROL_FEATURES.items()}
@@ -105,7 +94,7 @@ def _features(dataset: PreparedDataset, found: FinishedRun | None) -> dict[str, 
     from wastelens.models.features import feature_network, predict_in_batches
 
     network = feature_network(network_of(found))
-    return {LEARNED: lambda index: predict_in_batches(network, dataset.photos, index), **controls}
+    return {"learned": lambda index: predict_in_batches(network, dataset.photos, index), **controls}
 
 
 def _clusters(

@@ -13,7 +13,7 @@ import pickle
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from html import unescape
@@ -187,7 +187,6 @@ class GalleryWriter:
     def _pieces(self, header: GalleryHeader) -> Iterator[str]:
         counts = self._counts
         names = [*header.materials, *sorted((counts.materials.keys() | counts.outlined) - set(header.materials))]
-        builder = _CardBuilder(header, names)
         colours = material_colours(names)
         pieces: Iterator[str] = _template().generate(
             header=header,
@@ -199,7 +198,7 @@ class GalleryWriter:
             energy_methods=[name for name in header.methods if name in counts.with_energy],
             bars=[_bar(signed) for signed in (False, True)],
             photos=((number, _base64(kept.jpeg)) for number, kept in enumerate(self._read())),
-            cards=(card for number, kept in enumerate(self._read()) for card in builder.cards(number, kept)),
+            cards=(card for number, kept in enumerate(self._read()) for card in _cards(header, names, number, kept)),
         )
         return pieces
 
@@ -213,64 +212,48 @@ class GalleryWriter:
             yield kept
 
 
-class _CardBuilder:
-    """Turns photos into cards, with the titles, colours and outlines of one page."""
-
-    def __init__(self, header: GalleryHeader, materials: Sequence[str]) -> None:
-        self._titles = dict(header.methods)
-        self._signed = header.signed
-        self._places = {material: place for place, material in enumerate(materials)}
-
-    def cards(self, number: int, kept: _Kept) -> Iterator[dict[str, Any]]:
-        """Yield a card per pair, as the template expects it."""
-        width, height = kept.size
-        view = (_OUTLINE_SIDE * width / max(kept.size), _OUTLINE_SIDE * height / max(kept.size))
-        outlines = [(one.material, points) for one in kept.photo.outlines for points in _polygons(one, np.array(view))]
-        for place, pair in enumerate(kept.pairs):
-            yield {
-                "id": f"{number}-{place}",
-                "photo": number,
-                "ratio": f"{width / height:.4f}",
-                "view": f"0 0 {view[0]:.0f} {view[1]:.0f}",
-                "file_name": kept.photo.file_name,
-                "split": kept.photo.split,
-                "about": pair.about,
-                "note": _why_not_localised(pair.about),
-                "material": self._places[pair.about.material],
-                "energies": self._energies(pair),
-                "outlined": self._outlined(kept.photo),
-                # this material's outlines are drawn over the others
-                "outlines": sorted(
-                    ((self._places[name], name == pair.about.material, points) for name, points in outlines),
-                    key=lambda outline: outline[1],
-                ),
-                "tiles": [self._tile(pair, method) for method in self._in_order(pair.maps)],
-            }
-
-    def _outlined(self, photo: ShownPhoto) -> list[tuple[int, str, int]]:
-        """Return place, name and number of objects of each outlined material, in the materials' order."""
-        objects = Counter(outline.material for outline in photo.outlines if outline.polygons)
-        return sorted((self._places[material], material, number) for material, number in objects.items())
-
-    def _in_order(self, methods: Iterable[str]) -> list[str]:
-        known = list(self._titles)
-        return sorted(methods, key=lambda method: (known.index(method) if method in known else len(known), method))
-
-    def _energies(self, pair: ExplainedPair) -> dict[str, float]:
-        energies = {method: pair.scores[method].energy for method in self._in_order(pair.maps)}
-        return {method: round(value, _DECIMALS) for method, value in energies.items() if math.isfinite(value)}
-
-    def _tile(self, pair: ExplainedPair, method: str) -> dict[str, Any]:
-        signed, scores = method in self._signed, pair.scores[method]
-        return {
-            "method": method,
-            "title": self._titles.get(method, method),
-            "signed": signed,
-            "png": _base64(heat_png(pair.maps[method], signed=signed)),
-            "scores": tile_scores(asdict(scores)),
-            "below_chance": scores.energy < 1,
-            "empty": scores.empty,
+def _cards(header: GalleryHeader, materials: Sequence[str], number: int, kept: _Kept) -> Iterator[dict[str, Any]]:
+    """Yield a card per pair of a photo, as the template expects it."""
+    places = {material: place for place, material in enumerate(materials)}
+    width, height = kept.size
+    view = (_OUTLINE_SIDE * width / max(kept.size), _OUTLINE_SIDE * height / max(kept.size))
+    outlines = [(one.material, points) for one in kept.photo.outlines for points in _polygons(one, np.array(view))]
+    objects = Counter(outline.material for outline in kept.photo.outlines if outline.polygons)
+    for place, pair in enumerate(kept.pairs):
+        about, energies = pair.about, {method: pair.scores[method].energy for method in pair.maps}
+        yield {
+            "id": f"{number}-{place}",
+            "photo": number,
+            "ratio": f"{width / height:.4f}",
+            "view": f"0 0 {view[0]:.0f} {view[1]:.0f}",
+            "file_name": kept.photo.file_name,
+            "split": kept.photo.split,
+            "about": about,
+            "note": _why_not_localised(about),
+            "material": places[about.material],
+            "energies": {name: round(value, _DECIMALS) for name, value in energies.items() if math.isfinite(value)},
+            # place, name and number of objects of each outlined material, in the materials' order
+            "outlined": sorted((places[material], material, count) for material, count in objects.items()),
+            # this material's outlines are drawn over the others
+            "outlines": sorted(
+                ((places[name], name == about.material, points) for name, points in outlines),
+                key=lambda outline: outline[1],
+            ),
+            "tiles": [_tile(header, pair, method) for method in pair.maps],
         }
+
+
+def _tile(header: GalleryHeader, pair: ExplainedPair, method: str) -> dict[str, Any]:
+    signed, scores = method in header.signed, pair.scores[method]
+    return {
+        "method": method,
+        "title": header.methods[method],
+        "signed": signed,
+        "png": _base64(heat_png(pair.maps[method], signed=signed)),
+        "scores": tile_scores(asdict(scores)),
+        "below_chance": scores.energy < 1,
+        "empty": scores.empty,
+    }
 
 
 def tile_scores(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
