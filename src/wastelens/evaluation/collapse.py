@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.evaluation.metrics import checked_labels, checked_probabilities, floors, macro_average_precision
+from wastelens.evaluation.metrics import checked_decisions, checked_probabilities, floors, macro_average_precision
 from wastelens.system.arrays import BoolArray, FloatArray
 
 CONSTANT_SPREAD = 0.01
@@ -63,9 +63,7 @@ def diagnose(
         ValueError: the shapes differ, labels or decisions are not 0 or 1, or probabilities are not within [0, 1].
     """
     truth, numbers = checked_probabilities(labels, probabilities)
-    predicted = checked_labels(decisions)
-    if predicted.shape != truth.shape:
-        raise ValueError(f"labels are {truth.shape}, decisions {predicted.shape}")
+    _, predicted = checked_decisions(labels, decisions)
     found = (
         _constant_reason(numbers, materials),
         _decisions_reason(truth, predicted, materials),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from wastelens.evaluation.metrics import (
     METRICS,
     average_precision,
-    checked_labels,
+    checked_decisions,
     checked_probabilities,
 )
 from wastelens.evaluation.verdict import Verdict, f1_over_thresholds
@@ -119,12 +119,10 @@ def confusion_per_material(labels: npt.ArrayLike, decisions: npt.ArrayLike, mate
 
     labels, decisions: 0 or 1, (n, m).
     """
-    truth, predicted = checked_labels(labels), checked_labels(decisions)
+    truth, predicted = checked_decisions(labels, decisions)
     figure, panels = _panels(len(materials), 2.7)
-    for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
-        counts = np.zeros((2, 2), dtype=np.int64)
-        np.add.at(counts, (truth[:, j].astype(int), predicted[:, j].astype(int)), 1)
-        _draw_confusion(axes, counts[::-1, ::-1])
+    for axes, material, cells in zip(panels, materials, (2 * truth + predicted).T, strict=True):
+        _draw_confusion(axes, np.bincount(cells, minlength=4)[::-1].reshape(2, 2))
         axes.set_title(label_text(material), fontsize=11)
     figure.supxlabel("number of photos and their share of the row (shade)", fontsize=9, color=_GREY)
     return figure
@@ -186,8 +184,7 @@ def _draw_thresholds(axes: Axes, truth: BoolArray, probabilities: FloatArray, ch
     distinct = np.unique(probabilities)
     # F1 is constant up to each probability and changes just above it; above the last nothing is predicted
     axes.step(np.append(0, [*distinct, 1]), np.append(f1[0], [*f1, 0]), where="pre", color=_BLUE, label="model")
-    prevalence = float(truth.mean())
-    everything = 2 * prevalence / (1 + prevalence)
+    everything = 2 * truth.mean() / (1 + truth.mean())
     axes.axhline(everything, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: always predicted")
     decided = probabilities >= chosen
     reached = 2 * (truth & decided).sum() / (decided.sum() + truth.sum())
@@ -206,6 +203,9 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
         floor: macro AP of the best constant predictor on the val photos.
         best_epoch: the epoch whose weights were kept.
     """
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in history] or [0.0]
     figure = blank_figure(9.5, 3.8)
     panels = figure.subplots(1, 3)
     losses, ap, rate = panels
@@ -216,23 +216,15 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
     for axes, title in zip(panels, ("loss", f"{METRICS['macro_ap'].title} on val", "learning rate"), strict=True):
         axes.axvline(best_epoch, color=_PALE, linewidth=1.2, zorder=1, label=f"kept: epoch {best_epoch}")
         axes.set_title(title, fontsize=11)
-        _epochs_on_x(axes, history)
+        # whole epochs only, with room for a single one
+        axes.set(xlim=(min(epochs) - 0.5, max(epochs) + 0.5), xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
         _tidy(axes, "y")
     losses.set_ylim(0, 1.05 * losses.get_ylim()[1])
     rate.set_ylim(0, rate.get_ylim()[1])
     _shared_legend(figure, list(panels[:2]))
     return figure
-
-
-def _epochs_on_x(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    """Label whole epochs only, and leave room for a single one."""
-    from matplotlib.ticker import MaxNLocator
-
-    epochs = [row["epoch"] for row in history] or [0.0]
-    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("epoch")
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
 
 
 def _draw_series(axes: Axes, history: Sequence[Mapping[str, float]], series: Mapping[str, tuple[str, str]]) -> None:
@@ -255,7 +247,7 @@ def _shared_legend(figure: Figure, panels: list[Any]) -> None:
     marks: dict[str, Any] = {}
     for axes in panels:
         handles, names = axes.get_legend_handles_labels()
-        marks = {**dict(zip(names, handles, strict=True)), **marks}
+        marks = dict(zip(names, handles, strict=True)) | marks
     if marks:
         figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=len(marks), frameon=False)
 

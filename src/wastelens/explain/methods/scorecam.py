@@ -37,7 +37,7 @@ class ScoreCam:
 
     The paper then takes the softmax of the channels' weights, so that even channels that lower the probability count
     for it; here they count against it. Of many channels, only those that vary most from place to place are tried
-    ("Faster Score-CAM"): at most ``channels``. The model must be flat, as ``models.registry`` makes it.
+    ("Faster Score-CAM"): at most ``channels``. The model must be flat, as a network's ``build`` makes it.
     """
 
     def __init__(self, model: Any, layer: str, *, channels: int) -> None:

@@ -61,7 +61,7 @@ class ExpectedGradients:
     to logit(x) − mean logit(b) than those of equally many random draws.
 
     Args:
-        model: flat, as ``models.registry`` makes it.
+        model: flat, as a network's ``build`` makes it.
         background: uint8 (background photos, side, side, 3).
         samples: gradients per pair; a multiple of the background photos.
         seed: of the draws, which are the same for every photo, so that photos can be compared.

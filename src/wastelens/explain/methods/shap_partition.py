@@ -34,7 +34,7 @@ class PartitionShap:
     """Owen values of ever smaller rectangles of the photo (Lundberg & Lee 2017; shap's ``PartitionExplainer``).
 
     Masked parts are blurred; one set of at most ``evaluations`` masked copies of a photo serves all materials. The sums
-    are exact by construction. The model must be flat, as ``models.registry`` makes it.
+    are exact by construction. The model must be flat, as a network's ``build`` makes it.
     """
 
     def __init__(self, model: Any, *, evaluations: int) -> None:
