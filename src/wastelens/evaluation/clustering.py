@@ -35,9 +35,6 @@ class FeatureClusters:
 
     Attributes:
         features: ``learned``, ``pixels`` or ``colours``.
-        clustering: fitted on the training photos.
-        assignment: of the scored photos.
-        scores: of the scored photos.
         points: the scored photos in the space of the centres, float64 (photos, dims), for the map.
     """
 

@@ -37,7 +37,6 @@ class Controls:
     """Predictions and macro AP of the controls.
 
     Attributes:
-        materials: their names, in the order of the scores' columns.
         scores: control → split → float64 (photos of the split, materials) in [0, 1], rows as in the split's table.
         macro_ap: control → split → macro AP; for ``random``, the mean over 200 draws, of which ``scores`` holds the
             one nearest to that mean.

@@ -20,7 +20,6 @@ class Evaluation:
     Attributes:
         materials: the m names, in the order of every array here.
         prevalence: share of photos that show each material, (m,): the AP of any constant predictor.
-        photos: number of photos scored.
         values: metric → its value, for every metric in ``METRICS``.
     """
 

@@ -145,7 +145,6 @@ class Assignment:
     Attributes:
         clusters: intp (photos,), 0 to k - 1; some clusters may be empty.
         distances: distance of each photo to its cluster's centre in the scaled features, float64 (photos,).
-        k: number of clusters.
     """
 
     clusters: IndexArray

@@ -24,10 +24,8 @@ class Verdict:
     """A model's scores, and the conclusion they support.
 
     Attributes:
-        test_table: the test photos.
         probabilities: float64 (test photos, materials).
         thresholds: material → threshold, calibrated on val.
-        val, test: scores on the two splits.
         floors: scores of the best constant predictor on test.
         collapse: whether the model answers the same for every photo, or no better than chance.
         control_macro_ap: control → its test macro AP.

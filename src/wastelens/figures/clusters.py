@@ -169,7 +169,10 @@ def cluster_map(table: LabelTable, assignment: Assignment, points: FloatArray, *
 
 def plane_of(points: FloatArray, seed: int) -> tuple[FloatArray, str]:
     """Project points (photos, dims) to the plane, (photos, 2); return them and the name of the method."""
-    axes = _principal_axes(points)
+    left, length, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    length[length < 1e-9 * max(1.0, float(np.abs(points).max(initial=0)))] = 0.0
+    axes = (left * length)[:, :2]  # the first two principal axes; zeros if there are fewer
+    axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
     if len(points) < _LEAST_FOR_TSNE or not axes.any():
         return axes, "principal axes"
     from sklearn.manifold import TSNE
@@ -184,15 +187,6 @@ def plane_of(points: FloatArray, seed: int) -> tuple[FloatArray, str]:
     with threadpool_limits(1):  # threads add up in any order, and wait for each other on busy cores
         places = tsne.fit_transform(points + noise)
     return np.asarray(places, dtype=np.float64), "t-SNE"
-
-
-def _principal_axes(points: FloatArray) -> FloatArray:
-    """Project (photos, dims) to the first two principal axes, (photos, 2); zeros if there are fewer."""
-    centred = points - points.mean(axis=0)
-    left, length, _ = np.linalg.svd(centred, full_matrices=False)
-    length[length < 1e-9 * max(1.0, float(np.abs(points).max(initial=0)))] = 0.0
-    found = (left * length)[:, :2]
-    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
 
 
 def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IndexArray, dot_pt: float) -> None:

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.evaluation.metrics import (
-    METRICS,
-    average_precision,
-    checked_decisions,
-    checked_probabilities,
-)
+from wastelens.evaluation.metrics import METRICS, average_precision, checked_decisions, checked_probabilities
 from wastelens.evaluation.verdict import Verdict, f1_over_thresholds
 from wastelens.figures.style import blank_figure, label_text
 from wastelens.system.arrays import BoolArray, FloatArray, IndexArray, IntArray

@@ -111,8 +111,7 @@ class ExpectedGradients:
 def _even_alphas(background: int, repeats: int, rng: np.random.Generator) -> FloatArray:
     """Divide [0, 1] into equal steps, such that each background photo has one α in each of ``repeats`` equal parts.
 
-    Returns:
-        float64 (repeats · background,): the first α of each background photo, then the second of each, and so on.
+    They are (repeats · background,): the first α of each background photo, then the second of each, and so on.
     """
     within = (rng.permutation(background) + 0.5) / background
     return np.concatenate([(part + within) / repeats for part in range(repeats)])

@@ -60,9 +60,7 @@ SCORE_TEXTS: Mapping[str, SummaryRow] = {
         "evidence first.",
     ),
     "deletion": SummaryRow(
-        "Deletion",
-        "lower",
-        "The same while the photo's pixels are blurred, those with the most evidence first.",
+        "Deletion", "lower", "The same while the photo's pixels are blurred, those with the most evidence first."
     ),
     "randomised": SummaryRow(
         "Similarity to random weights",
@@ -77,9 +75,7 @@ SCORE_TEXTS: Mapping[str, SummaryRow] = {
         "the background photos.",
     ),
     "empty": SummaryRow(
-        "Empty maps",
-        "",
-        "The share of maps that are the same everywhere: they show nothing and are scored as chance.",
+        "Empty maps", "", "The share of maps that are the same everywhere: they show nothing and are scored as chance."
     ),
 }
 

@@ -12,7 +12,7 @@ import pandas as pd
 from wastelens.config.explanation_methods import METHODS, method_names
 from wastelens.evaluation.bootstrap import interval, multiplicities
 from wastelens.explain.scoring.localisation import COVERED_TOO_MUCH
-from wastelens.system.arrays import FloatArray, IndexArray
+from wastelens.system.arrays import FloatArray
 
 Outcome = Literal["right", "missed", "false_alarm"]
 
@@ -139,10 +139,7 @@ class Summary:
     by_material: Mapping[tuple[str, str, str], float]
 
     def metrics(self) -> dict[str, float]:
-        """Return MLflow's metrics.
-
-        ``explain_<method>_<score>`` with ``_low`` and ``_high``, ``explain_<method>_<score>_<material>``, and counts.
-        """
+        """Return MLflow's metrics: ``explain_<method>_<score>``, with bounds and per material, and counts."""
         metrics = {f"explain_{name}": float(count) for name, count in self.counts.items()}
         for (method, score), mean in self.means.items():
             name = f"explain_{method}_{score}"
@@ -257,7 +254,11 @@ def _means(
     means = {}
     for method in methods:
         rows = (frame["method"] == method).to_numpy(dtype=bool)
-        sums, counts = _totals(scores[rows], photo_of[rows], len(photos))
+        defined = ~np.isnan(scores[rows])
+        # per photo: the sum of its pairs' defined scores, and their number, both (photos, scores)
+        sums, counts = np.zeros((2, len(photos), scores.shape[1]))
+        np.add.at(sums, photo_of[rows], np.where(defined, scores[rows], 0.0))
+        np.add.at(counts, photo_of[rows], defined)
         pairs = counts.sum(axis=0)
         drawn_sums, drawn_counts = drawn @ sums, drawn @ counts
         resampled = np.divide(drawn_sums, drawn_counts, out=np.full(drawn_sums.shape, np.nan), where=drawn_counts > 0)
@@ -266,12 +267,3 @@ def _means(
             estimate, photos_with = float(sums[:, column].sum() / pairs[column]), np.count_nonzero(counts[:, column])
             means[method, SCORES[column]] = MeanScore(estimate, low, high, int(pairs[column]), int(photos_with))
     return means
-
-
-def _totals(scores: FloatArray, photo_of: IndexArray, photos: int) -> tuple[FloatArray, FloatArray]:
-    """Sum the defined scores (rows, scores) of each photo, and count them; both results (photos, scores)."""
-    sums, counts = np.zeros((photos, scores.shape[1])), np.zeros((photos, scores.shape[1]))
-    defined = ~np.isnan(scores)
-    np.add.at(sums, photo_of, np.where(defined, scores, 0.0))
-    np.add.at(counts, photo_of, defined)
-    return sums, counts
