@@ -11,7 +11,7 @@ from wastelens.data.annotations.coco import read_coco
 from wastelens.data.annotations.labels import tabulate
 from wastelens.data.annotations.materials import read_mapping
 from wastelens.data.prepared.dataset import split_tables
-from wastelens.evaluation.control_predictors import ControlInputs, neighbour_scores
+from wastelens.evaluation.controls import ControlInputs, neighbour_scores
 from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.preparing.split import SplitFractions, assign_splits
 from wastelens.system.arrays import BoolArray

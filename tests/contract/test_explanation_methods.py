@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.factories import config
-from wastelens.models.registry import build_model
 
 from wastelens.config.explain import methods_with_settings
 from wastelens.config.explanation_methods import METHODS, MethodInputs, method_names
@@ -29,9 +28,8 @@ def test_conf_has_a_file_per_method_with_settings() -> None:
 @pytest.mark.parametrize("name", method_names())
 def test_maps_have_the_promised_shape_and_sign(keras: Any, name: str) -> None:
     kind = METHODS[name]
-    network = build_model(
-        config("train", "network.widths=[4,6]").network, image_side_px=SIDE_PX, outputs=MATERIALS, seed=1
-    )
+    wanted = config("train", "network.widths=[4,6]").network
+    network = wanted.build(image_side_px=SIDE_PX, outputs=MATERIALS, seed=1)
     inputs = MethodInputs(choose_layer(network) if kind.draws_layer else "", photos, seed=0)
     pairs = np.array([(2, 0), (0, 1), (0, 2)])
     first, again = (config("explain", TINY).method(name).build(network, inputs)(photos(3), pairs) for _ in range(2))

@@ -9,17 +9,18 @@ import pandas as pd
 import pytest
 
 from wastelens.data.prepared.tables import LabelTable, TestTable, TrainTable, ValTable
-from wastelens.evaluation import control_predictors, controls
+from wastelens.evaluation import controls
 from wastelens.evaluation.metrics import macro_average_precision
 
 MATERIALS = ("plastic", "glass")
+CONTROLS = ("random", "neighbours", "size", "colour")
 DAY = {"width": 40, "height": 30}
 
 
 @pytest.fixture(autouse=True)
 def _small_forests(monkeypatch):
-    monkeypatch.setattr(control_predictors, "TREES", 25)
-    monkeypatch.setattr(control_predictors, "RANDOM_DRAWS", 60)
+    monkeypatch.setattr(controls, "TREES", 25)
+    monkeypatch.setattr(controls, "RANDOM_DRAWS", 60)
 
 
 def frame(names: list[str], labels: np.ndarray, **columns) -> pd.DataFrame:
@@ -69,9 +70,7 @@ def test_neighbours_against_the_slow_answer():
     table = frame(names, np.array([[1, 0], [0, 0], [0, 1], [1, 1]]))
     train = TrainTable(table.iloc[[0, 2, 3]].reset_index(drop=True), MATERIALS)
     test = TestTable(table.iloc[[1]].reset_index(drop=True), MATERIALS)
-    scores = control_predictors.neighbour_scores(control_predictors.ControlInputs(train, {"test": test}, grey(4)))[
-        "test"
-    ]
+    scores = controls.neighbour_scores(controls.ControlInputs(train, {"test": test}, grey(4)))["test"]
     # 2.jpg is one place from 1.jpg and from 10.jpg, two places from 11.jpg
     np.testing.assert_allclose(scores, [[(1 + 0 + 0.5) / 2.5, (0 + 1 + 0.5) / 2.5]], atol=1e-5)
 
@@ -87,7 +86,7 @@ def test_class_folders_do_not_make_a_control():
 
 def test_natural_order():
     names = ["batch_10/1.jpg", "batch_2/10.JPG", "batch_2/9.jpg", "Batch_2/IMG_4.JPG", "batch_2/9.jpg"]
-    order = control_predictors.file_order(names)
+    order = controls.file_order(names)
     assert sorted(order, key=order.__getitem__) == [
         "batch_2/9.jpg", "batch_2/10.JPG", "Batch_2/IMG_4.JPG", "batch_10/1.jpg",
     ]  # fmt: skip
@@ -118,20 +117,18 @@ def test_the_same_seed_gives_the_same_scores_and_copies_do_not_count(tmp_path):
     copied = train.take(np.append(np.arange(len(train)), [3, 3, 5]))
     one = controls.score_controls(train, others, photos, seed=9)
     again = controls.score_controls(copied, others, mapped, seed=9)
-    for name in controls.CONTROLS:
+    for name in CONTROLS:
         for part in ("val", "test"):
             np.testing.assert_array_equal(one.scores[name][part], again.scores[name][part])
     assert one.metrics() == again.metrics()
-    assert set(one.metrics()) == {f"control_{n}_{s}_macro_ap" for n in controls.CONTROLS for s in ("val", "test")}
+    assert set(one.metrics()) == {f"control_{n}_{s}_macro_ap" for n in CONTROLS for s in ("val", "test")}
 
 
 @pytest.mark.parametrize("varying", [1, 0])
 def test_a_material_constant_in_train_gets_its_prevalence(varying):
     rng = np.random.default_rng(5)
     labels = np.column_stack([rng.integers(0, 2, 40) * varying, np.ones(40)])
-    scores = control_predictors.forest_scores(
-        {"train": rng.random((40, 3)), "test": rng.random((7, 3))}, labels.astype("u1"), 0
-    )
+    scores = controls.forest_scores({"train": rng.random((40, 3)), "test": rng.random((7, 3))}, labels.astype("u1"), 0)
     assert scores["test"].shape == (7, 2)
     assert (scores["test"][:, 1] == 1).all()
     assert (scores["test"][:, 0].max() > 0) == bool(varying)
@@ -148,7 +145,7 @@ def test_random_reports_the_mean_and_keeps_a_typical_draw():
 def test_colours_are_shares_and_a_thumbnail():
     red = np.zeros((2, 12, 12, 3), dtype=np.uint8)
     red[1, :, :, 0] = 255
-    features = control_predictors.colour_features(red, np.array([1, 0, 1]))
+    features = controls.colour_features(red, np.array([1, 0, 1]))
     assert features.shape == (3, 192 + 108)
     np.testing.assert_allclose(features[:, :192].sum(axis=1), 1)
     np.testing.assert_array_equal(features[0], features[2])
@@ -162,7 +159,7 @@ def test_controls_survive_a_csv_file_in_another_order():
     text = controls.controls_frame(found, others).sample(frac=1, random_state=0).to_csv(index=False)
     read = pd.read_csv(io.StringIO(text))
     assert found.note == ""
-    for name in controls.CONTROLS:
+    for name in CONTROLS:
         for part, table in others.items():
             back = controls.control_scores(read, name, table)
             np.testing.assert_allclose(back, found.scores[name][part], atol=1e-12)

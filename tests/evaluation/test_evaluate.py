@@ -11,13 +11,13 @@ from wastelens.evaluation.metrics import METRICS, metric
 MATERIALS = ("plastic", "glass", "paper")
 
 
-def evaluation(seed: int = 0, **options):
+def evaluation(seed: int = 0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, (60, 3))
     labels[:, 1] = 0
     probabilities = np.clip(labels * 0.3 + rng.random((60, 3)) * 0.7, 0, 1)
     thresholds = [0.4, 0.5, 0.6]
-    return evaluate.evaluate(labels, probabilities, thresholds, MATERIALS, rng, 200, **options)
+    return evaluate.evaluate(labels, probabilities, thresholds, MATERIALS, rng, 200)
 
 
 def test_evaluation_has_its_mlflow_names():
@@ -39,13 +39,6 @@ def test_evaluation_brackets_its_estimates_and_repeats_itself():
     assert (ap.materials_low[seen] <= ap.materials[seen]).all()
     assert (ap.materials[seen] <= ap.materials_high[seen]).all()
     assert low < high
-
-
-def test_groups_widen_the_interval():
-    copies = np.repeat(np.arange(6), 10)
-    low, high = evaluation().macro_ap_interval
-    grouped_low, grouped_high = evaluation(groups=copies).macro_ap_interval
-    assert (grouped_low, grouped_high) != (low, high)
 
 
 LABELS, SCORES, CUTS = np.array([[0, 1], [1, 0]]), np.array([[0.1, 0.9], [0.8, 0.2]]), [0.5, 0.5]

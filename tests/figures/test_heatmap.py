@@ -15,7 +15,6 @@ from PIL import Image
 from wastelens.figures.heatmap import (
     SHOWN_CELLS,
     averaged,
-    bar_ends,
     colour_bar,
     heat_png,
     heat_rgba,
@@ -148,7 +147,6 @@ def test_the_colour_bar_runs_from_one_end_to_the_other(signed: bool) -> None:
     left = np.array([[-1.0 if signed else 0.0, 1.0]], dtype=np.float32)
     np.testing.assert_array_equal(bar[0, [0, -1]], heat_rgba(left, 1.0, signed=signed)[0])
     assert (bar == bar[:1]).all()
-    assert bar_ends(signed) == (("against", "for") if signed else ("0", "most evidence"))
 
 
 def test_rims_stand_out_from_every_materials_colour() -> None:

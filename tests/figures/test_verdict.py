@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from wastelens.evaluation import metrics
 from wastelens.evaluation.evaluate import evaluate
-from wastelens.evaluation.floors import floors
+from wastelens.evaluation.metrics import floors
 from wastelens.figures import verdict as figures
 
 MATERIALS = ("plastic", "glass", "other_objects", "toxic")
@@ -50,9 +51,15 @@ def test_panels_name_every_material(case):
 def test_bars_carry_the_verdict_and_the_control(case):
     labels, scores, thresholds = case
     evaluation = evaluate(labels, scores, thresholds, MATERIALS, np.random.default_rng(0), 50)
-    control_ap = np.array([0.2, np.nan, 0.3, 0.4])
-    figure = figures.average_precision_bars(evaluation, floors(labels), "colour", 0.3, "It saw nothing.", control_ap)
-    texts = drawn(figure)
+    verdict = SimpleNamespace(
+        test=evaluation,
+        floors=floors(labels),
+        sentence="It saw nothing.",
+        strongest_control="colour",
+        strongest_control_macro_ap=0.3,
+        strongest_control_ap=np.array([0.2, np.nan, 0.3, 0.4]),
+    )
+    texts = drawn(figures.average_precision_bars(verdict))
     assert "It saw nothing." in texts
     assert "strongest control: colour" in texts
     assert f"{evaluation.macro_ap:.2f}" in texts

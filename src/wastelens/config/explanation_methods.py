@@ -57,7 +57,7 @@ class MethodConfig(Config):
         """Return the method as a ``wastelens.explain.methods.evidence.Method``, ready for this network.
 
         Args:
-            network: flat, as ``models.registry`` makes it.
+            network: flat, as a network's ``build`` makes it.
             inputs: what else the method may use.
         """
         raise NotImplementedError

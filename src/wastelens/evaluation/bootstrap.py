@@ -30,20 +30,14 @@ def multiplicities(
     """
     if n < 1 or resamples < 1:
         raise ValueError(f"a bootstrap needs at least one photo and one resample, not {n} and {resamples}")
-    if groups is None:
-        return _drawn(n, resamples, rng)
-    names = np.asarray(groups)
+    names = np.arange(n) if groups is None else np.asarray(groups)
     if names.shape != (n,):
         raise ValueError(f"groups must be ({n},); their shape is {names.shape}")
     distinct, member_of = np.unique(names, return_inverse=True)
-    return _drawn(len(distinct), resamples, rng)[:, member_of]
-
-
-def _drawn(units: int, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
-    counts = np.empty((resamples, units), dtype=np.int32)
+    counts = np.empty((resamples, len(distinct)), dtype=np.int32)
     for row in counts:  # one at a time: all draws at once would take twice the memory of the result
-        row[:] = np.bincount(rng.integers(units, size=units), minlength=units)
-    return counts
+        row[:] = np.bincount(rng.integers(len(row), size=len(row)), minlength=len(row))
+    return counts if groups is None else counts[:, member_of]
 
 
 def interval(values: npt.ArrayLike, level: float = 0.95, estimate: float | None = None) -> tuple[float, float]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.evaluation.floors import floors
-from wastelens.evaluation.metrics import checked_labels, checked_probabilities, macro_average_precision
+from wastelens.evaluation.metrics import checked_decisions, checked_probabilities, floors, macro_average_precision
 from wastelens.system.arrays import BoolArray, FloatArray
 
 CONSTANT_SPREAD = 0.01
@@ -23,15 +22,15 @@ class Collapse:
     """Whether a model has collapsed, and why.
 
     Attributes:
-        collapsed: whether there is any reason.
         reasons: sentences with their numbers; empty for a sound model.
-        constant_materials: materials whose probability hardly depends on the photo; this counts as a collapse only
-            if they are more than half of all materials.
     """
 
-    collapsed: bool
     reasons: tuple[str, ...]
-    constant_materials: tuple[str, ...]
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether there is any reason."""
+        return bool(self.reasons)
 
 
 def diagnose(
@@ -39,7 +38,7 @@ def diagnose(
     probabilities: npt.ArrayLike,
     decisions: npt.ArrayLike,
     rng: np.random.Generator,
-    materials: Sequence[str] | None = None,
+    materials: Sequence[str],
     *,
     shuffles: int = 1000,
 ) -> Collapse:
@@ -57,52 +56,41 @@ def diagnose(
         labels, decisions: 0 or 1, (n, m).
         probabilities: in [0, 1], (n, m).
         rng: for the shuffles.
-        materials: the m names; numbered if None.
+        materials: the m names.
         shuffles: number of shuffles for the permutation test.
 
     Raises:
         ValueError: the shapes differ, labels or decisions are not 0 or 1, or probabilities are not within [0, 1].
     """
     truth, numbers = checked_probabilities(labels, probabilities)
-    predicted = checked_labels(decisions)
-    if predicted.shape != truth.shape:
-        raise ValueError(f"labels are {truth.shape}, decisions {predicted.shape}")
-    names = [f"material {j}" for j in range(truth.shape[1])] if materials is None else list(materials)
-    constant = tuple(name for name, flat in zip(names, _is_constant(numbers), strict=True) if flat)
+    _, predicted = checked_decisions(labels, decisions)
     found = (
-        _constant_reason(constant, len(names)),
-        _decisions_reason(truth, predicted, names),
+        _constant_reason(numbers, materials),
+        _decisions_reason(truth, predicted, materials),
         _chance_reason(truth, numbers, rng, shuffles),
     )
-    reasons = tuple(reason for reason in found if reason)
-    return Collapse(bool(reasons), reasons, constant)
+    return Collapse(tuple(reason for reason in found if reason))
 
 
-def _is_constant(probabilities: FloatArray) -> BoolArray:
-    """Find near-constant columns, (n, m) → (m,).
-
-    The middle range is checked too, since a single outlier lifts the standard deviation above the limit.
-    """
+def _constant_reason(probabilities: FloatArray, materials: Sequence[str]) -> str:
+    # the middle range too, since a single outlier lifts the standard deviation above the limit
     low, high = np.quantile(probabilities, _CENTRE, axis=0)
-    flat: BoolArray = (probabilities.std(axis=0) < CONSTANT_SPREAD) | (high - low < CONSTANT_SPREAD)
-    return flat
-
-
-def _constant_reason(constant: tuple[str, ...], materials: int) -> str:
-    if 2 * len(constant) <= materials:
+    is_flat = (probabilities.std(axis=0) < CONSTANT_SPREAD) | (high - low < CONSTANT_SPREAD)
+    constant = [name for name, flat in zip(materials, is_flat, strict=True) if flat]
+    if 2 * len(constant) <= len(materials):
         return ""
     return (
-        f"The probabilities are near-constant for {len(constant)} of {materials} materials "
+        f"The probabilities are near-constant for {len(constant)} of {len(materials)} materials "
         f"({', '.join(constant)}): they vary by less than {CONSTANT_SPREAD:g} over the photos."
     )
 
 
-def _decisions_reason(truth: BoolArray, predicted: BoolArray, names: list[str]) -> str:
+def _decisions_reason(truth: BoolArray, predicted: BoolArray, materials: Sequence[str]) -> str:
     combinations, copies = np.unique(predicted, axis=0, return_counts=True)
     share = copies.max() / len(predicted)
     if share < SAME_DECISIONS_SHARE or floors(truth).subset_accuracy >= SAME_DECISIONS_SHARE:
         return ""
-    said = [name for name, on in zip(names, combinations[copies.argmax()], strict=True) if on]
+    said = [name for name, on in zip(materials, combinations[copies.argmax()], strict=True) if on]
     return f"{copies.max()} of {len(predicted)} photos get the same decision: {', '.join(said) or 'no material'}."
 
 

@@ -20,7 +20,6 @@ class Evaluation:
     Attributes:
         materials: the m names, in the order of every array here.
         prevalence: share of photos that show each material, (m,): the AP of any constant predictor.
-        photos: number of photos scored.
         values: metric → its value, for every metric in ``METRICS``.
     """
 
@@ -55,8 +54,6 @@ def evaluate(
     materials: Sequence[str],
     rng: np.random.Generator,
     resamples: int = 1000,
-    *,
-    groups: npt.ArrayLike | None = None,
 ) -> Evaluation:
     """Score one split by every metric.
 
@@ -65,9 +62,7 @@ def evaluate(
         probabilities: in [0, 1], (n, m).
         thresholds: (m,), chosen on validation photos.
         materials: the m names.
-        rng: for the bootstrap.
-        resamples: number of bootstrap resamples.
-        groups: the group of each photo, (n,), to resample whole groups; None resamples photos.
+        rng, resamples: of the bootstrap over photos.
 
     Raises:
         ValueError: the shapes do not match, labels are not 0 or 1, or probabilities are not within [0, 1].
@@ -76,7 +71,7 @@ def evaluate(
     cuts = np.asarray(thresholds, dtype=np.float64)
     if cuts.shape != (truth.shape[1],) or len(materials) != truth.shape[1]:
         raise ValueError(f"{truth.shape[1]} label columns need as many thresholds and materials")
-    weights = multiplicities(len(truth), resamples, rng, groups)
+    weights = multiplicities(len(truth), resamples, rng)
     decisions = decide(numbers, cuts)
     values = {name: metric.evaluate(truth, numbers, decisions, weights) for name, metric in METRICS.parts.items()}
     return Evaluation(tuple(materials), truth.mean(axis=0), len(truth), values)
@@ -88,8 +83,6 @@ def paired_difference(
     scores_b: npt.ArrayLike,
     rng: np.random.Generator,
     resamples: int = 1000,
-    *,
-    groups: npt.ArrayLike | None = None,
 ) -> Interval:
     """Return the macro AP of a minus that of b, all (n, m), with its 95 % interval from common resamples.
 
@@ -100,7 +93,7 @@ def paired_difference(
     Raises:
         ValueError: the shapes do not match, labels are not 0 or 1, or scores are not finite.
     """
-    weights = multiplicities(len(np.asarray(labels)), resamples, rng, groups)
+    weights = multiplicities(len(np.asarray(labels)), resamples, rng)
     resampled = [macro_average_precision(labels, scores, weights) for scores in (scores_a, scores_b)]
     whole = [float(macro_average_precision(labels, scores)) for scores in (scores_a, scores_b)]
     estimate = whole[0] - whole[1]

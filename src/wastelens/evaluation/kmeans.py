@@ -1,4 +1,4 @@
-"""k-means on scaled features: the choice of k, the centres, and each photo's nearest centre."""
+"""k-means on scaled features: their scaling, the choice of k, the centres, and each photo's nearest centre."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.errors import ConfigError
-from wastelens.evaluation.feature_scaling import Scaling, fit_scaling
-from wastelens.system.arrays import Float32Array, FloatArray, IndexArray
+from wastelens.errors import ConfigError, DatasetError
+from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray
 
 SILHOUETTE_PHOTOS = 2000
+LARGEST_WIDTH = 64
+# Relative to a feature's largest value: a smaller range is rounding error of float32 sums, which scaling would amplify
+# to unit variance.
+_CONSTANT_RANGE = 1e-5
+# In standard deviations; see `fit_scaling`.
+_LARGEST_SCALED = 3.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One k that was tried.
+    """One k, the number of clusters, that was tried.
 
     Attributes:
-        k: number of clusters.
         inertia: sum of squared distances of the training photos to their centres, in squared standard deviations; not
             comparable between sets of features.
         silhouette: mean over at most 2,000 training photos, in [-1, 1] (Rousseeuw 1987).
@@ -58,12 +62,8 @@ class Clustering:
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """Return k, inertia and silhouette of the training photos by their MLflow names."""
-        chosen = self.chosen
-        return {
-            f"{prefix}k": float(self.k),
-            f"{prefix}inertia": chosen.inertia,
-            f"{prefix}silhouette": chosen.silhouette,
-        }
+        values = {"k": float(self.k), "inertia": self.chosen.inertia, "silhouette": self.chosen.silhouette}
+        return {f"{prefix}{name}": value for name, value in values.items()}
 
 
 def fit_clusters(
@@ -96,7 +96,9 @@ def fit_clusters(
     scaling, scaled = fit_scaling(train_features, seed)
     tried = _ks_to_try(k, k_range, scaled)
     points = scaling._rotate(scaled)
-    sample = _sample(len(points), SILHOUETTE_PHOTOS, seed)
+    sample = np.arange(len(points))
+    if len(points) > SILHOUETTE_PHOTOS:
+        sample = np.sort(np.random.default_rng(seed).choice(len(points), SILHOUETTE_PHOTOS, replace=False))
     with threadpool_limits(1):  # threads add up their photos in any order, and the last digit of the centres differs
         fits = [_fit_k(points, one, n_init, seed, sample) for one in tried]
     centres, _ = max(fits, key=lambda fit: fit[1].silhouette)  # the first of equals
@@ -122,29 +124,18 @@ def _fit_k(
     """Run k-means for one k; return the centres (k, dims), most photos first, and their scores."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import silhouette_score
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly equal photos may leave a cluster empty
         found = KMeans(k, n_init=n_init, random_state=seed).fit(points)
     sizes = np.bincount(found.labels_, minlength=k)
     centres: FloatArray = found.cluster_centers_[np.argsort(-sizes, kind="stable")]
-    return centres, Candidate(k, float(found.inertia_), _silhouette(points[sample], found.labels_[sample]))
-
-
-def _silhouette(points: FloatArray, clusters: IndexArray) -> float:
-    """Return the mean silhouette; 0, Rousseeuw's value for a single photo, if all are alone or all together."""
-    from sklearn.metrics import silhouette_score
-
-    if not 1 < len(np.unique(clusters)) < len(clusters):
-        return 0.0
-    return float(silhouette_score(points, clusters))
-
-
-def _sample(rows: int, most: int, seed: int) -> IndexArray:
-    """Draw at most ``most`` of the rows, in order."""
-    if rows <= most:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+    clusters = found.labels_[sample]
+    # 0, Rousseeuw's value for a single photo, if all are alone or all together
+    defined = 1 < len(np.unique(clusters)) < len(clusters)
+    silhouette = float(silhouette_score(points[sample], clusters)) if defined else 0.0
+    return centres, Candidate(k, float(found.inertia_), silhouette)
 
 
 @dataclass(frozen=True)
@@ -154,7 +145,6 @@ class Assignment:
     Attributes:
         clusters: intp (photos,), 0 to k - 1; some clusters may be empty.
         distances: distance of each photo to its cluster's centre in the scaled features, float64 (photos,).
-        k: number of clusters.
     """
 
     clusters: IndexArray
@@ -184,3 +174,92 @@ def assign(clustering: Clustering, features: npt.ArrayLike) -> Assignment:
     distances = cdist(clustering.scaling.apply(features), clustering.centres)
     clusters = distances.argmin(axis=1)
     return Assignment(clusters, distances[np.arange(len(clusters)), clusters], clustering.k)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A scaling fitted on the training photos.
+
+    Attributes:
+        kept: the features that vary over the training photos, bool (features,).
+        mean: means of the kept features, float64 (kept,).
+        deviation: their standard deviations, float64 (kept,), all above zero.
+        axes: principal axes of the scaled features, float64 (kept, dims); None if there are few enough features.
+    """
+
+    kept: BoolArray
+    mean: FloatArray
+    deviation: FloatArray
+    axes: FloatArray | None
+
+    def apply(self, features: npt.ArrayLike) -> FloatArray:
+        """Scale features, (photos, ...) → float64 (photos, dims).
+
+        Raises:
+            DatasetError: the features are not finite.
+            ValueError: there are no photos, or another number of features than the scaling was fitted on.
+        """
+        rows = checked_features(features)
+        if rows.shape[1] != len(self.kept):
+            raise ValueError(f"there are {rows.shape[1]} features, the training photos had {len(self.kept)}")
+        return self._rotate(self._scale(rows))
+
+    def _scale(self, rows: Float32Array) -> Float32Array:
+        scaled = (rows[:, self.kept] - self.mean) / self.deviation
+        narrow: Float32Array = np.clip(scaled, -_LARGEST_SCALED, _LARGEST_SCALED).astype(np.float32)
+        return narrow + np.float32(0)  # turn -0 into 0
+
+    def _rotate(self, scaled: Float32Array) -> FloatArray:
+        wide = scaled.astype(np.float64)
+        return wide if self.axes is None else wide @ self.axes
+
+
+def fit_scaling(train_features: npt.ArrayLike, seed: int) -> tuple[Scaling, Float32Array]:
+    """Scale each feature to unit variance, clip it at 3 standard deviations, and keep at most 64 principal axes.
+
+    Without the first, features in large units dominate all distances. Without the second, features that are zero for
+    most photos (a rare colour, a unit that seldom fires) put single photos so far out that each becomes a cluster:
+    k-means of colour histograms on TrashNet then left 70 % of the photos in one of ten clusters. The third is for wide
+    features (768 raw pixels, thousands in an autoencoder's map): in that many dimensions all distances become alike
+    (Beyer et al. 1999, ICDT), and the cost of k-means and the silhouette grows with the width. Features that do not
+    vary over the training photos are dropped.
+
+    Args:
+        train_features: (photos, ...), any numeric type; axes after the first are flattened.
+        seed: of the randomised decomposition of wide features.
+
+    Returns:
+        The scaling, and the training photos scaled but not yet rotated, (photos, kept).
+
+    Raises:
+        DatasetError: the features are not finite as float32.
+        ValueError: there are no photos or no features.
+    """
+    rows = checked_features(train_features)
+    low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
+    kept = high - low > _CONSTANT_RANGE * np.maximum(np.abs(low), np.abs(high))
+    varying = rows[:, kept]
+    mean, deviation = varying.mean(axis=0, dtype=np.float64), varying.std(axis=0, dtype=np.float64)
+    plain = Scaling(kept, mean, deviation, None)
+    scaled = plain._scale(rows)
+    if scaled.shape[1] <= LARGEST_WIDTH:
+        return plain, scaled
+    from sklearn.decomposition import PCA
+
+    pca = PCA(min(LARGEST_WIDTH, len(scaled)), random_state=seed).fit(scaled)
+    return Scaling(kept, mean, deviation, pca.components_.T.astype(np.float64)), scaled
+
+
+def checked_features(features: npt.ArrayLike) -> Float32Array:
+    """Flatten features to float32, (photos, ...) → (photos, features), and check that all are finite."""
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite and are refused below
+        rows = np.asarray(features, dtype=np.float32)
+    if rows.ndim < 2 or rows.size == 0:
+        raise ValueError(f"features must be (photos, features) and not be empty; their shape is {rows.shape}")
+    rows = rows.reshape(len(rows), -1)
+    if bad := int((~np.isfinite(rows).all(axis=1)).sum()):
+        raise DatasetError(
+            f"The features of {bad:,} of {len(rows):,} photos are not finite numbers. "
+            "Cluster a run whose loss stayed finite."
+        )
+    return rows

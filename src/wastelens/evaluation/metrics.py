@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,7 +20,6 @@ from wastelens.system.registry import Registry
 
 # Resamples times photos handled at once: a few temporary arrays of 8 bytes each, so about 100 MB at the peak.
 _CELLS_AT_ONCE = 4_000_000
-
 
 Measure = TypeVar("Measure", bound=Callable[..., Any])
 
@@ -139,15 +138,12 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt
     Raises:
         ValueError: the shapes do not match, labels are not 0 or 1, scores are not finite, or weights are negative.
     """
-    truth, numbers = checked_labels(labels, 1), _checked_scores(scores, 1)
-    _same_shape(truth, numbers)
+    truth, numbers = checked(labels, scores, 1)
     counts = _checked_weights(weights, len(truth))
     order = np.argsort(-numbers, kind="stable")
-    ends = _ends_of_ties(numbers[order])
-    positive = truth[order]
-    table = np.atleast_2d(counts)
-    step = max(1, _CELLS_AT_ONCE // len(truth))
-    parts = [_stepwise(table[at : at + step, order], positive, ends) for at in range(0, len(table), step)]
+    ends = np.append(np.flatnonzero(np.diff(numbers[order])), len(numbers) - 1)  # of each run of equal scores
+    table, step = np.atleast_2d(counts), max(1, _CELLS_AT_ONCE // len(truth))
+    parts = [_stepwise(table[at : at + step, order], truth[order], ends) for at in range(0, len(table), step)]
     return np.concatenate(parts).reshape(counts.shape[:-1])
 
 
@@ -155,16 +151,8 @@ def _stepwise(weights: Array, positive: BoolArray, ends: IndexArray) -> FloatArr
     """Return the AP of weightings (resamples, n) already sorted by falling score."""
     seen = np.cumsum(weights, axis=1)[:, ends]
     found = np.cumsum(weights * positive, axis=1)[:, ends]
-    precision = _quotient(found, seen, 0.0)
-    gained = np.diff(found, axis=1, prepend=0)
-    total = found[:, -1].astype(np.float64)
-    area = (gained * precision).sum(axis=1)
-    return _quotient(area, total, np.nan)
-
-
-def _ends_of_ties(falling: FloatArray) -> IndexArray:
-    """Return the last position of each run of equal scores."""
-    return np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
+    area = (np.diff(found, axis=1, prepend=0) * _quotient(found, seen, 0.0)).sum(axis=1)
+    return _quotient(area, found[:, -1].astype(np.float64), np.nan)
 
 
 @metric("macro_ap", "macro AP", of="probabilities", material_name="ap")
@@ -209,7 +197,7 @@ def macro_f1(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
 
     A material that is neither present nor predicted counts as 0, as in scikit-learn.
     """
-    truth, predicted = _checked_decisions(labels, decisions)
+    truth, predicted = checked_decisions(labels, decisions)
     return float(_f1((truth & predicted).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0)).mean())
 
 
@@ -222,7 +210,7 @@ def macro_f1_at_half(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> flo
 @metric("micro_f1", "micro F1", of="decisions")
 def micro_f1(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
     """Return the F1 of all (photo, material) decisions pooled."""
-    truth, predicted = _checked_decisions(labels, decisions)
+    truth, predicted = checked_decisions(labels, decisions)
     return float(_f1((truth & predicted).sum(), predicted.sum(), truth.sum()))
 
 
@@ -234,14 +222,14 @@ def _f1(hits: npt.ArrayLike, predicted: npt.ArrayLike, present: npt.ArrayLike) -
 @metric("subset_accuracy", "subset accuracy", of="decisions", unit="share of photos")
 def subset_accuracy(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
     """Return the share of photos with all materials decided correctly."""
-    truth, predicted = _checked_decisions(labels, decisions)
+    truth, predicted = checked_decisions(labels, decisions)
     return float((truth == predicted).all(axis=1).mean())
 
 
 @metric("hamming_loss", "Hamming loss", of="decisions", unit="share of decisions", better="lower")
 def hamming_loss(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
     """Return the share of (photo, material) decisions that are wrong."""
-    truth, predicted = _checked_decisions(labels, decisions)
+    truth, predicted = checked_decisions(labels, decisions)
     return float((truth != predicted).mean())
 
 
@@ -250,14 +238,17 @@ def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArray
     return np.asarray(probabilities, dtype=np.float64) >= np.asarray(thresholds, dtype=np.float64)
 
 
-def checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArray, FloatArray]:
-    """Return labels as bool and scores as float64, both (n, m).
+def checked(labels: npt.ArrayLike, scores: npt.ArrayLike, dimensions: int = 2) -> tuple[BoolArray, FloatArray]:
+    """Return labels as bool and scores as float64, both (n, m) or, in one dimension, (n,).
 
     Raises:
         ValueError: the shapes differ, there are no photos, labels are not 0 or 1, or scores are not finite.
     """
-    truth, numbers = checked_labels(labels), _checked_scores(scores, 2)
-    _same_shape(truth, numbers)
+    truth, numbers = checked_labels(labels, dimensions), np.asarray(scores, dtype=np.float64)
+    if truth.shape != numbers.shape:
+        raise ValueError(f"labels have shape {truth.shape}, their predictions {numbers.shape}")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(numbers))} of {numbers.size} scores are not finite")
     return truth, numbers
 
 
@@ -284,15 +275,6 @@ def checked_labels(labels: npt.ArrayLike, dimensions: int = 2) -> BoolArray:
     return truth
 
 
-def _checked_scores(scores: npt.ArrayLike, dimensions: int) -> FloatArray:
-    numbers = np.asarray(scores, dtype=np.float64)
-    if numbers.ndim != dimensions:
-        raise ValueError(f"scores must have {dimensions} dimension(s); their shape is {numbers.shape}")
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(numbers))} of {numbers.size} scores are not finite")
-    return numbers
-
-
 def _checked_weights(weights: npt.ArrayLike | None, photos: int) -> Array:
     counts = np.ones(photos, dtype=np.int64) if weights is None else np.asarray(weights)
     if counts.ndim not in (1, 2) or counts.shape[-1] != photos:
@@ -302,12 +284,46 @@ def _checked_weights(weights: npt.ArrayLike | None, photos: int) -> Array:
     return counts
 
 
-def _checked_decisions(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> tuple[BoolArray, BoolArray]:
+def checked_decisions(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> tuple[BoolArray, BoolArray]:
+    """Return labels and decisions as bool, both (n, m); raise ValueError if their shapes differ, or as for labels."""
     truth, predicted = checked_labels(labels), checked_labels(decisions)
-    _same_shape(truth, predicted)
+    if truth.shape != predicted.shape:
+        raise ValueError(f"labels have shape {truth.shape}, their decisions {predicted.shape}")
     return truth, predicted
 
 
-def _same_shape(labels: Array, others: Array) -> None:
-    if labels.shape != others.shape:
-        raise ValueError(f"labels have shape {labels.shape}, their predictions {others.shape}")
+@dataclass(frozen=True)
+class Floors:
+    """Scores of the best constant predictor on exactly the photos being scored.
+
+    It is chosen in hindsight, separately for each metric: no constant can do better, so a model at or below a floor has
+    shown nothing.
+    """
+
+    macro_ap: float
+    macro_f1: float
+    subset_accuracy: float
+
+    def metrics(self) -> dict[str, float]:
+        """Return the floors by their MLflow names."""
+        return {f"floor_{name}": value for name, value in asdict(self).items()}
+
+
+def floors(labels: npt.ArrayLike) -> Floors:
+    """Return the floors for labels (n, m); p is the share of photos that show a material.
+
+    Macro AP: any constant scores p, averaged over the materials that occur. Macro F1: predicting a material for every
+    photo scores 2p/(1+p), for none 0. Subset accuracy: the share of the most frequent combination of materials.
+
+    Raises:
+        ValueError: labels are not (n, m) or not 0 or 1.
+    """
+    truth = checked_labels(labels)
+    prevalence = truth.mean(axis=0)
+    occurring = prevalence[prevalence > 0]
+    _, copies = np.unique(truth, axis=0, return_counts=True)
+    return Floors(
+        macro_ap=float(occurring.mean()) if len(occurring) else float("nan"),
+        macro_f1=float((2 * prevalence / (1 + prevalence)).mean()),
+        subset_accuracy=float(copies.max() / len(truth)),
+    )

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from wastelens.data.prepared.tables import TestTable, ValTable
+from wastelens.data.prepared.tables import LabelTable, TestTable, ValTable
 from wastelens.evaluation.bootstrap import Interval
 from wastelens.evaluation.collapse import Collapse, diagnose
 from wastelens.evaluation.controls import control_scores
 from wastelens.evaluation.evaluate import Evaluation, evaluate, paired_difference
-from wastelens.evaluation.floors import Floors, floors
-from wastelens.evaluation.metrics import decide, per_material_average_precision
-from wastelens.evaluation.thresholds import calibrate_on
+from wastelens.evaluation.metrics import Floors, checked_probabilities, decide, floors, per_material_average_precision
 from wastelens.system.arrays import BoolArray, FloatArray
+
+WITHOUT_POSITIVES = 0.5
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,8 @@ class Verdict:
     """A model's scores, and the conclusion they support.
 
     Attributes:
-        test_table: the test photos.
         probabilities: float64 (test photos, materials).
         thresholds: material → threshold, calibrated on val.
-        val, test: scores on the two splits.
         floors: scores of the best constant predictor on test.
         collapse: whether the model answers the same for every photo, or no better than chance.
         control_macro_ap: control → its test macro AP.
@@ -79,15 +78,16 @@ class Verdict:
 
     def metrics(self) -> dict[str, float]:
         """Return all final metrics by their MLflow names."""
-        controls = {f"control_{name}_test_macro_ap": value for name, value in self.control_macro_ap.items()}
-        thresholds = {f"threshold_{material}": value for material, value in self.thresholds.items()}
-        gain = {
+        return {
+            **self.val.metrics("val_"),
+            **self.test.metrics("test_"),
+            **self.floors.metrics(),
+            **{f"control_{name}_test_macro_ap": value for name, value in self.control_macro_ap.items()},
+            **{f"threshold_{material}": value for material, value in self.thresholds.items()},
             "gain_over_controls": self.gain.estimate,
             "gain_over_controls_low": self.gain.low,
             "gain_over_controls_high": self.gain.high,
         }
-        scores = {**self.val.metrics("val_"), **self.test.metrics("test_")}
-        return {**scores, **self.floors.metrics(), **controls, **thresholds, **gain}
 
     def tags(self) -> dict[str, object]:
         """Return the tags that runs are filtered by."""
@@ -122,19 +122,16 @@ def judge(
     """Calibrate on val, then score test once.
 
     Args:
-        val_table: validation photos.
-        val_probabilities: the model's answers for them, float64 (photos, materials).
-        test_table: test photos.
-        test_probabilities: the model's answers for them, float64 (photos, materials).
+        val_table, test_table: the photos.
+        val_probabilities, test_probabilities: the model's answers for them, float64 (photos, materials).
         controls: the controls' scores for the test photos (controls.csv).
         control_macro_ap: control → its test macro AP, as measured by ``prepare``.
-        seed: of the bootstrap and the permutation test.
-        resamples: number of bootstrap resamples.
+        seed, resamples: of the bootstrap; the seed is also that of the permutation test.
     """
     materials = test_table.materials
     thresholds = calibrate_on(val_table, val_probabilities)
     rngs = [np.random.default_rng([seed, part]) for part in range(4)]
-    strongest = max(control_macro_ap, key=lambda name: control_macro_ap[name])
+    strongest = max(control_macro_ap, key=control_macro_ap.__getitem__)
     rivals = control_scores(controls, strongest, test_table)
     return Verdict(
         test_table=test_table,
@@ -151,3 +148,53 @@ def judge(
         strongest_control_ap=per_material_average_precision(test_table.labels, rivals),
         gain=paired_difference(test_table.labels, test_probabilities, rivals, rngs[3], resamples),
     )
+
+
+def calibrate_on(table: LabelTable, probabilities: npt.ArrayLike) -> FloatArray:
+    """Calibrate thresholds on a validation table (see :func:`calibrate`); steps call this.
+
+    Raises:
+        TypeError: the table holds another split. Thresholds fitted on test photos would inflate every F1.
+        ValueError: as for :func:`calibrate`.
+    """
+    if not isinstance(table, ValTable):
+        raise TypeError(f"thresholds are calibrated on a ValTable only, not on a {type(table).__name__}")
+    return calibrate(table.labels, probabilities)
+
+
+def calibrate(val_labels: npt.ArrayLike, val_probabilities: npt.ArrayLike) -> FloatArray:
+    """Return the thresholds that maximise each material's F1 under probability ≥ threshold. (n, m) twice → (m,).
+
+    Candidates are midway between neighbouring distinct probabilities, and midway between 0 and the lowest one (which
+    predicts everything). Among equally good ones, the nearest to 0.5 is taken, then the lower. A material without
+    positives gets 0.5. Maximising the F1 of each material maximises macro F1 (Lipton, Elkan & Narayanaswamy 2014,
+    ECML).
+
+    Raises:
+        ValueError: the shapes differ, labels are not 0 or 1, or probabilities are not within [0, 1].
+    """
+    truth, numbers = checked_probabilities(val_labels, val_probabilities)
+    return np.array([_best_threshold(truth[:, j], numbers[:, j]) for j in range(truth.shape[1])])
+
+
+def _best_threshold(positive: BoolArray, probabilities: FloatArray) -> float:
+    if not positive.any():
+        return WITHOUT_POSITIVES
+    candidates, f1 = f1_over_thresholds(positive, probabilities)
+    best = candidates[f1 == f1.max()]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def f1_over_thresholds(positive: BoolArray, probabilities: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the candidate thresholds, rising, and the F1 at each. (n,) twice → (candidates,) twice.
+
+    Labels are bool, probabilities float64. There is one candidate just below each distinct probability.
+    """
+    distinct, rank = np.unique(probabilities, return_inverse=True)
+    below = np.concatenate([[0.0], distinct[:-1]])
+    middle = below + (distinct - below) / 2
+    # adjacent floats have no midpoint: the upper one itself excludes the lower one
+    candidates = np.where(middle > below, middle, distinct)
+    predicted = np.cumsum(np.bincount(rank, minlength=len(distinct))[::-1])[::-1]
+    hits = np.cumsum(np.bincount(rank, weights=positive, minlength=len(distinct))[::-1])[::-1]
+    return candidates, 2 * hits / (predicted + positive.sum())

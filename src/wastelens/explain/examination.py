@@ -1,4 +1,4 @@
-"""Explain photos in batches: draw a map by every method, and score each map."""
+"""Explain photos in batches: choose the methods for a network, draw a map by each, and score the maps."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from wastelens.config.explain import ExplainConfig
+from wastelens.config.explanation_methods import METHODS, MethodInputs, method_names
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.tables import LabelTable
+from wastelens.errors import ConfigError
 from wastelens.explain.methods.evidence import Evidence, Method
-from wastelens.explain.scoring.frames import grid_shape, to_grid
-from wastelens.explain.scoring.localisation import COVERED_TOO_MUCH, centre_map, is_empty, localise
-from wastelens.explain.scoring.masks import material_coverage
-from wastelens.explain.scoring.perturbation import PerturbationAreas, areas, perturbed, softened
+from wastelens.explain.scoring.localisation import (
+    COVERED_TOO_MUCH,
+    centre_map,
+    grid_shape,
+    is_empty,
+    localise,
+    material_coverage,
+    to_grid,
+)
+from wastelens.explain.scoring.perturbation import areas, perturbed, softened
 from wastelens.explain.scoring.scores import CONTROL, PairScores, outcome_of
+from wastelens.models.spatial import AUTO, choose_layer, spatial_layers
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray, PhotoArray
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,8 @@ class Examination:
 
     Attributes:
         network: photos (batch, side, side, 3) in 0–255 → probabilities (batch, materials).
-        methods: by name.
         randomised: the same methods on the same network with random weights.
-        materials: in the order of the network's outputs.
-        thresholds: (materials,).
-        outlines: of the annotated litter.
+        materials, thresholds: in the order of the network's outputs.
         steps: of insertion and deletion.
         randomised_photos: how many photos, spread evenly, are also explained with random weights; that check is about
             the method and the network rather than about a photo, and costs as much as the explanation.
@@ -72,17 +77,17 @@ class Examination:
 
         Only ``batch_size`` photos and their maps are in memory at once. ``photos`` is the dataset's whole cache.
         """
-        places = table.frame["photo_index"].to_numpy(dtype=np.intp)
         checked = np.zeros(len(table), dtype=np.bool_)
         checked[np.linspace(0, len(table) - 1, min(self.randomised_photos, len(table))).round().astype(np.intp)] = True
         for start in range(0, len(table), batch_size):
             rows = np.arange(start, min(start + batch_size, len(table)))
-            batch = photos[places[rows]]
-            yield from zip(rows.tolist(), self._batch(table.take(rows), batch, checked[rows], clock), strict=True)
+            explained = self._batch(table.take(rows), photos, checked[rows], clock)
+            yield from zip(rows.tolist(), explained, strict=True)
 
     def _batch(
-        self, table: LabelTable, photos: PhotoArray, checked: BoolArray, clock: Clock
+        self, table: LabelTable, cache: PhotoArray, checked: BoolArray, clock: Clock
     ) -> list[list[ExplainedPair]]:
+        photos = cache[table.photo_index]
         probabilities = np.asarray(self.network.predict_on_batch(photos), dtype=np.float64)
         pairs = np.argwhere(table.labels.astype(bool) | (probabilities >= self.thresholds))
         explained: list[list[ExplainedPair]] = [[] for _ in photos]
@@ -96,17 +101,30 @@ class Examination:
         clock.lap("random weights")
         blurred = [softened(photo) for photo in photos]
         for number, (photo, material) in enumerate(pairs.tolist()):
-            about = self._about(
-                table.file_names[photo], material, table.labels[photo, material], probabilities[photo, material]
+            label, probability = bool(table.labels[photo, material]), float(probabilities[photo, material])
+            decision = bool(probability >= self.thresholds[material])
+            about = PairScores(
+                file_name=table.file_names[photo],
+                material=self.materials[material],
+                method="",
+                outcome=outcome_of(label=label, decision=decision),
+                label=label,
+                decision=decision,
+                probability=probability,
+                threshold=float(self.thresholds[material]),
+                area_share=float("nan"),
+                localised=False,
+                empty=False,
             )
             maps = {name: one.maps[number] for name, one in evidence.items()}
             found = self._against_outlines(about, maps)
             for name, one in maps.items():
-                changes = self._perturbed(photos[photo], blurred[photo], material, one)
+                stages = perturbed(photos[photo], blurred[photo], to_grid(one, photos.shape[1:3]), self.steps)
+                insertion, deletion = areas(np.asarray(self.network.predict_on_batch(stages))[:, material])
                 found[name] |= {
                     "empty": is_empty(one),
-                    "insertion": changes.insertion,
-                    "deletion": changes.deletion,
+                    "insertion": insertion,
+                    "deletion": deletion,
                     "randomised": float(correlations[name][number]),
                     "additivity_error": float(evidence[name].additivity_error[number]),
                 }
@@ -126,29 +144,9 @@ class Examination:
         rows = np.flatnonzero(checked[pairs[:, 0]])
         if len(rows):
             for name, method in self.randomised.items():
-                maps = method(photos, pairs[rows]).maps
-                known = evidence[name].maps
-                correlations[name][rows] = [
-                    abs(rank_correlation(known[row], one)) for row, one in zip(rows, maps, strict=True)
-                ]
+                maps = zip(evidence[name].maps[rows], method(photos, pairs[rows]).maps, strict=True)
+                correlations[name][rows] = [abs(rank_correlation(known, one)) for known, one in maps]
         return correlations
-
-    def _about(self, file_name: str, material: int, label: int, probability: float) -> PairScores:
-        """Return a row of scores.csv with all that does not depend on a method."""
-        decision = bool(probability >= self.thresholds[material])
-        return PairScores(
-            file_name=file_name,
-            material=self.materials[material],
-            method="",
-            outcome=outcome_of(label=bool(label), decision=decision),
-            label=bool(label),
-            decision=decision,
-            probability=float(probability),
-            threshold=float(self.thresholds[material]),
-            area_share=NAN,
-            localised=False,
-            empty=False,
-        )
 
     def _against_outlines(self, about: PairScores, maps: Mapping[str, Float32Array]) -> dict[str, dict[str, Any]]:
         """Score each map and the control against the material's outlines, if it has usable ones."""
@@ -157,21 +155,12 @@ class Examination:
         shape = grid_shape(image.width, image.height)
         coverage = material_coverage(outlines, image, about.material, shape)
         area_share = float(coverage.mean(dtype=np.float64))
-        names = (*maps, CONTROL)
-        if not area_share > 0:
-            return {name: {} for name in names}
-        if area_share > COVERED_TOO_MUCH:
-            return {name: {"area_share": area_share} for name in names}
-        on_grid = {**{name: to_grid(one, shape) for name, one in maps.items()}, CONTROL: centre_map(shape)}
+        if not COVERED_TOO_MUCH >= area_share > 0:
+            known = {"area_share": area_share} if area_share > 0 else {}
+            return {name: dict(known) for name in (*maps, CONTROL)}
+        on_grid = {name: to_grid(one, shape) for name, one in maps.items()} | {CONTROL: centre_map(shape)}
         found = {name: localise(one, coverage) for name, one in on_grid.items()}
         return {name: {**asdict(one), "localised": True, "pointing_chance": area_share} for name, one in found.items()}
-
-    def _perturbed(
-        self, photo: PhotoArray, blurred: Float32Array, material: int, evidence: Float32Array
-    ) -> PerturbationAreas:
-        """Measure how the probability falls and rises as the map's pixels are blurred and restored."""
-        stages = perturbed(photo, blurred, to_grid(evidence, photo.shape[:2]), self.steps)
-        return areas(np.asarray(self.network.predict_on_batch(stages))[:, material])
 
 
 def rank_correlation(a: Float32Array, b: Float32Array) -> float:
@@ -189,7 +178,7 @@ def rank_correlation(a: Float32Array, b: Float32Array) -> float:
         raise ValueError(f"maps of {a.shape} and {b.shape} cells cannot be compared")
     ranks = [rankdata(cells.ravel()) - (cells.size + 1) / 2 for cells in (a, b)]
     spread = np.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1]))
-    return float(ranks[0] @ ranks[1] / spread) if spread > 0 else NAN
+    return float(ranks[0] @ ranks[1] / spread) if spread > 0 else float("nan")
 
 
 class Clock:
@@ -208,3 +197,47 @@ class Clock:
     def per_photo(self, photos: int) -> str:
         """Return the cost per photo as text: ``gradcam 0.004, shap 0.310 s/photo``."""
         return ", ".join(f"{name} {spent / photos:.3f}" for name, spent in self.seconds.items()) + " s/photo"
+
+
+def fitting_methods(network: Any, wanted: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the methods to use for this network; ``wanted`` is ``auto`` or names, which are returned unchanged."""
+    if not isinstance(wanted, str):
+        return tuple(wanted)
+    has_layer = bool(spatial_layers(network))
+    return tuple(name for name in _automatic() if has_layer or not METHODS[name].draws_layer)
+
+
+def check_methods(config: ExplainConfig, training_photos: int, dataset: str) -> None:
+    """Check, without a network, that the named dataset has enough training photos for the methods to use.
+
+    Raises:
+        ConfigError: a method needs more.
+    """
+    for name in _automatic() if config.methods == "auto" else config.methods:
+        config.method(name).check(training_photos, dataset)
+
+
+def chosen_layer(network: Any, methods: Sequence[str], name: str) -> str:
+    """Return the layer whose map class activation methods draw; empty if no method draws one.
+
+    Raises:
+        ConfigError: the network has no such layer, or a layer was named that no method draws.
+    """
+    if any(METHODS[method].draws_layer for method in methods):
+        return choose_layer(network, name)
+    if name != AUTO:
+        drawing = [method for method in method_names() if METHODS[method].draws_layer]
+        raise ConfigError(
+            f"layer={name}, but methods={','.join(methods)} draws the map of no layer. Add one of "
+            f"{', '.join(drawing)}, or leave layer=auto."
+        )
+    return ""
+
+
+def build_methods(network: Any, names: Sequence[str], config: ExplainConfig, inputs: MethodInputs) -> dict[str, Method]:
+    """Return each named method, ready for this network."""
+    return {name: config.method(name).build(network, inputs) for name in names}
+
+
+def _automatic() -> list[str]:
+    return [name for name in method_names() if METHODS[name].in_auto]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wastelens.data.prepared.tables import LabelTable
-from wastelens.evaluation.cluster_scores import ClusterScores
+from wastelens.evaluation.clustering import ClusterScores
 from wastelens.evaluation.kmeans import Assignment, Clustering
 from wastelens.figures.style import (
     SMALL_PT,
@@ -27,10 +27,10 @@ from wastelens.system.arrays import BoolArray, FloatArray, IndexArray, IntArray,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 # Okabe & Ito 2008, "Color Universal Design": colour-blind readers can tell them apart.
 _BLUE, _ORANGE, _GREY, _PALE = "#0072B2", "#D55E00", "#595959", "#B8B8B8"
-_FEATURE_COLOURS = {"learned": _BLUE}
 _CONTROL_COLOUR = "#A6A6A6"
 
 MAP_PHOTOS = 2000
@@ -51,9 +51,6 @@ def materials_per_cluster(table: LabelTable, assignment: Assignment) -> Figure:
     several materials count for each of them, so the shares of a row may add up to more than 1.
 
     table: the assignment's photos in its order.
-
-    Raises:
-        ValueError: the table has another number of photos than were assigned.
     """
     _check_table(table, assignment)
     members = np.eye(assignment.k, dtype=np.int64)[assignment.clusters]
@@ -103,12 +100,8 @@ def nearest_photos(table: LabelTable, assignment: Assignment, photos: PhotoArray
     Args:
         table: the assignment's photos in its order, with columns ``file_name`` and ``photo_index``; with ``width`` and
             ``height``, photos are drawn in their real proportions, otherwise as squares.
-        assignment: their clusters.
         photos: uint8 (photos, side, side, 3), each stretched to a square; only those shown are read.
         per_cluster: largest number of photos per row.
-
-    Raises:
-        ValueError: the table has another number of photos than were assigned.
     """
     _check_table(table, assignment)
     clusters = [cluster for cluster in assignment.largest_first if assignment.sizes[cluster]]
@@ -117,24 +110,19 @@ def nearest_photos(table: LabelTable, assignment: Assignment, photos: PhotoArray
     size = np.array([_SIDE_IN + columns * cell[0], 0.1 + len(clusters) * cell[1]])
     figure = blank_figure(float(size[0]), float(size[1]))
     figure.set_layout_engine("none")  # cells of equal size need no layout, which would take a minute for 160 of them
-    for row, cluster in enumerate(clusters):
-        top_in = size[1] - 0.1 - row * cell[1]
+    for line, cluster in enumerate(clusters):
+        top_in = size[1] - 0.1 - line * cell[1]
         middle = (top_in - _PHOTO_IN / 2) / size[1]
         count = int(assignment.sizes[cluster])
         text = f"cluster {cluster}\n{count:,} photo{'s' if count > 1 else ''}"
         figure.text(0.08 / size[0], middle, text, va="center", fontsize=TEXT_PT)
-        for column, photo in enumerate(_nearest(assignment, int(cluster), columns)):
+        rows = np.flatnonzero(assignment.clusters == cluster)
+        nearest = rows[np.argsort(assignment.distances[rows], kind="stable")][:columns]
+        for column, photo in enumerate(nearest):
             corner = np.array([_SIDE_IN + column * cell[0], top_in - _PHOTO_IN])
             axes = figure.add_axes((*(corner / size), *(_PHOTO_IN / size)))
             _draw_photo(axes, table, int(photo), photos)
     return figure
-
-
-def _nearest(assignment: Assignment, cluster: int, most: int) -> IndexArray:
-    """Return the rows of the cluster's photos by rising distance."""
-    rows = np.flatnonzero(assignment.clusters == cluster)
-    nearest: IndexArray = rows[np.argsort(assignment.distances[rows], kind="stable")][:most]
-    return nearest
 
 
 def _draw_photo(axes: Axes, table: LabelTable, row: int, photos: PhotoArray) -> None:
@@ -145,15 +133,12 @@ def _draw_photo(axes: Axes, table: LabelTable, row: int, photos: PhotoArray) -> 
     axes.set_anchor("SW")  # the caption is right below, and does not extend beyond its cell
     axes.set_axis_off()
     shown = [label_text(m) for m, on in zip(table.materials, table.labels[row], strict=True) if on]
-    caption = f"{shortened(str(record['file_name']), _CAPTION_LETTERS)}\n{_caption_of(shown)}"
+    lines = textwrap.wrap(", ".join(shown) or "no material", _CAPTION_LETTERS + 1)
+    if len(lines) > 2:
+        lines = [lines[0], f"{shortened(lines[1], _CAPTION_LETTERS - 1)} …"]
+    caption = "\n".join([shortened(str(record["file_name"]), _CAPTION_LETTERS), *lines])
     style: dict[str, Any] = {"fontsize": 6.5, "linespacing": 1.15, "va": "top", "ha": "left", "parse_math": False}
     axes.annotate(caption, (0, 0), (0, -2), xycoords="axes fraction", textcoords="offset points", **style)
-
-
-def _caption_of(materials: list[str]) -> str:
-    """Return at most two lines of materials, shortened if there are more."""
-    lines = textwrap.wrap(", ".join(materials) or "no material", _CAPTION_LETTERS + 1)
-    return "\n".join(lines) if len(lines) < 3 else f"{lines[0]}\n{shortened(lines[1], _CAPTION_LETTERS - 1)} …"
 
 
 def cluster_map(table: LabelTable, assignment: Assignment, points: FloatArray, *, seed: int) -> Figure:
@@ -163,37 +148,31 @@ def cluster_map(table: LabelTable, assignment: Assignment, points: FloatArray, *
     two principal axes. Only neighbourhoods carry meaning: neither the distances between groups nor their sizes do
     (Wattenberg et al. 2016, Distill).
 
-    Args:
-        table: the assignment's photos in its order.
-        assignment: their clusters.
-        points: the scaled features that were clustered, float64 (photos, dims).
-        seed: of the sample and of t-SNE.
-
-    Raises:
-        ValueError: the table or the points have another number of photos than were assigned.
+    points: the scaled features that were clustered, float64 (photos, dims); seed: of the sample and of t-SNE.
     """
     _check_table(table, assignment)
-    if points.ndim != 2 or len(points) != len(table):
-        raise ValueError(f"points have shape {points.shape}, but there are {len(table)} photos")
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(table))[:MAP_PHOTOS])
     flat, how = plane_of(points[rows], seed)
     figure = blank_figure(11, 6.2)
     by_cluster, by_material = figure.subplots(1, 2)
-    _draw_clusters(by_cluster, flat, assignment.clusters[rows])
-    _draw_materials(by_material, flat, table.take(rows))
+    dot_pt = float(np.clip(6000 / len(rows), 9, 40))  # the area of a dot, in square points
+    _draw_clusters(by_cluster, flat, assignment.clusters[rows], dot_pt)
+    _draw_materials(by_material, flat, table.take(rows), dot_pt)
     for axes in (by_cluster, by_material):
         axes.set(xticks=[], yticks=[])
         axes.margins(0.06)
     shown = f"{len(rows):,} photos" if len(rows) == len(table) else f"{len(rows):,} of {len(table):,} photos"
-    title = f"{how} of {shown}: neighbours have similar features"
-    figure.suptitle(title, fontsize=TITLE_PT, x=0.01, ha="left")
+    figure.suptitle(f"{how} of {shown}: neighbours have similar features", fontsize=TITLE_PT, x=0.01, ha="left")
     return figure
 
 
 def plane_of(points: FloatArray, seed: int) -> tuple[FloatArray, str]:
     """Project points (photos, dims) to the plane, (photos, 2); return them and the name of the method."""
-    axes = _principal_axes(points)
+    left, length, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    length[length < 1e-9 * max(1.0, float(np.abs(points).max(initial=0)))] = 0.0
+    axes = (left * length)[:, :2]  # the first two principal axes; zeros if there are fewer
+    axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))
     if len(points) < _LEAST_FOR_TSNE or not axes.any():
         return axes, "principal axes"
     from sklearn.manifold import TSNE
@@ -210,16 +189,7 @@ def plane_of(points: FloatArray, seed: int) -> tuple[FloatArray, str]:
     return np.asarray(places, dtype=np.float64), "t-SNE"
 
 
-def _principal_axes(points: FloatArray) -> FloatArray:
-    """Project (photos, dims) to the first two principal axes, (photos, 2); zeros if there are fewer."""
-    centred = points - points.mean(axis=0)
-    left, length, _ = np.linalg.svd(centred, full_matrices=False)
-    length[length < 1e-9 * max(1.0, float(np.abs(points).max(initial=0)))] = 0.0
-    found = (left * length)[:, :2]
-    return np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
-
-
-def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IndexArray) -> None:
+def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IndexArray, dot_pt: float) -> None:
     """Draw dots in the colour of the cluster, and its number near the middle of its dots."""
     from matplotlib import colormaps
     from matplotlib.patheffects import withStroke
@@ -228,7 +198,7 @@ def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IndexArray) -> None:
     for cluster in np.unique(clusters):
         own = flat[clusters == cluster]
         style: dict[str, Any] = {"color": palette((2 * cluster + cluster // 10 % 2) % palette.N), "linewidth": 0}
-        axes.scatter(own[:, 0], own[:, 1], _dot_pt(len(flat)), **style)
+        axes.scatter(own[:, 0], own[:, 1], dot_pt, **style)
     for cluster in np.unique(clusters):  # above all dots
         own = flat[clusters == cluster]
         middle = own[np.square(own - np.median(own, axis=0)).sum(axis=1).argmin()]
@@ -238,34 +208,31 @@ def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IndexArray) -> None:
     write_title(axes, "by cluster")
 
 
-def _draw_materials(axes: Axes, flat: FloatArray, table: LabelTable) -> None:
+def _draw_materials(axes: Axes, flat: FloatArray, table: LabelTable, dot_pt: float) -> None:
     """Draw dots in the colour of the photo's material; photos with several or none get marks of their own."""
     colours, labels = material_colours(table.materials), table.labels
     count = labels.sum(axis=1)
-    size = _dot_pt(len(flat))
-    kinds: list[tuple[str, BoolArray, dict[str, Any]]] = [
-        ("no material", count == 0, {"marker": "x", "color": _PALE, "linewidth": 1.0, "s": size}),
-        ("several materials", count > 1, {"marker": "D", "color": "none", "edgecolor": "black", "linewidth": 0.8}),
+    diamond = {"marker": "D", "color": "none", "edgecolor": "black", "linewidth": 0.8}
+    kinds: list[tuple[str, BoolArray, float, dict[str, Any]]] = [
+        ("no material", count == 0, dot_pt, {"marker": "x", "color": _PALE, "linewidth": 1.0}),
+        ("several materials", count > 1, 0.8 * dot_pt, diamond),
     ]
-    kinds[1][2]["s"] = size * 0.8
     for j, material in enumerate(table.materials):
         alone = (count == 1) & (labels[:, j] == 1)
-        kinds.append((label_text(material), alone, {"color": colours[material], "linewidth": 0, "s": size}))
-    for name, rows, style in kinds:
+        kinds.append((label_text(material), alone, dot_pt, {"color": colours[material], "linewidth": 0}))
+    for name, rows, size, style in kinds:
         if rows.any():
-            axes.scatter(flat[rows, 0], flat[rows, 1], label=f"{shortened(name, 24)} ({rows.sum():,})", **style)
-    handles, texts = axes.get_legend_handles_labels()
-    legend = axes.figure.legend(
-        handles, texts, loc="outside lower center", ncols=5, frameon=False, fontsize=TEXT_PT, handletextpad=0.2
-    )
-    for text in legend.get_texts():
+            axes.scatter(flat[rows, 0], flat[rows, 1], size, label=f"{shortened(name, 24)} ({rows.sum():,})", **style)
+    for text in _legend_below(axes, ncols=5, handletextpad=0.2).get_texts():
         text.set_parse_math(False)
     write_title(axes, "by material")
 
 
-def _dot_pt(photos: int) -> float:
-    """Return the area of a dot in square points; more photos get smaller dots."""
-    return float(np.clip(6000 / photos, 9, 40))
+def _legend_below(axes: Axes, **options: Any) -> Legend:
+    """Draw the axes' legend below the whole figure."""
+    marks = axes.get_legend_handles_labels()
+    legend: Legend = axes.figure.legend(*marks, loc="outside lower center", frameon=False, fontsize=TEXT_PT, **options)
+    return legend
 
 
 def k_choice(clustering: Clustering, features: str) -> Figure:
@@ -288,8 +255,7 @@ def k_choice(clustering: Clustering, features: str) -> Figure:
         keep_sides(axes, ("left", "bottom"))
         axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
         axes.set_axisbelow(True)
-    handles, texts = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", frameon=False, fontsize=TEXT_PT)
+    _legend_below(figure.axes[0])
     figure.suptitle(f"{_named(features)}, training photos", fontsize=TITLE_PT, x=0.01, ha="left", parse_math=False)
     return figure
 
@@ -297,23 +263,15 @@ def k_choice(clustering: Clustering, features: str) -> Figure:
 def score_bars(scores: Mapping[str, ClusterScores], verdict: str) -> Figure:
     """Draw four scores of each set of features beside those of random clusters of the same sizes.
 
-    Args:
-        scores: ``learned`` (may be absent), ``pixels``, ``colours`` → scores of the same photos.
-        verdict: the conclusion, used as the title.
-
-    Raises:
-        ValueError: there are no scores.
+    scores: ``learned`` (may be absent), ``pixels``, ``colours`` → scores of the same photos; verdict: the title.
     """
-    if not scores:
-        raise ValueError("there are no scores to draw")
     lines = textwrap.wrap(verdict, 122)
     figure = blank_figure(11, 1.6 + 0.2 * len(lines) + 2 * (0.6 + 0.42 * len(scores)))
     names = list(next(iter(scores.values())).scores)
     for axes, name in zip(figure.subplots(2, 2, sharey=True).ravel(), names, strict=True):
         _draw_scores(axes, {features: one.scores[name] for features, one in scores.items()})
         write_title(axes, label_text(name).replace("rand ", "Rand "))
-    handles, texts = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False, fontsize=TEXT_PT)
+    _legend_below(figure.axes[0], ncols=3)
     figure.suptitle("\n".join(lines), fontsize=TITLE_PT, x=0.01, ha="left", parse_math=False)
     return figure
 
@@ -324,7 +282,7 @@ def _draw_scores(axes: Axes, scores: Mapping[str, Any]) -> None:
     values, random, high = (
         np.array([getattr(one, part) for one in scores.values()]) for part in ("value", "random", "random_high")
     )
-    colours = [_FEATURE_COLOURS.get(name, _CONTROL_COLOUR) for name in scores]
+    colours = [_BLUE if name == "learned" else _CONTROL_COLOUR for name in scores]
     axes.barh(rows, values, 0.6, color=colours, zorder=2)
     axes.hlines(rows, random, high, color=_ORANGE, linewidth=1.6, zorder=3)
     axes.vlines(random, rows - 0.34, rows + 0.34, color=_ORANGE, linewidth=2.4, zorder=4, label="random: mean")

@@ -19,7 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 
 SHOWN_CELLS = 48
 SIGNED_QUANTILE = 0.995
-ONE_SIGN_ENDS, SIGNED_ENDS = ("0", "most evidence"), ("against", "for")
+ONE_SIGN_ENDS, SIGNED_ENDS = ("0", "most evidence"), ("against", "for")  # of the colour bar, left and right
 # "plasma" (Smith & van der Walt 2015) at 0, 1/16, …, 1.
 _PLASMA = bytes.fromhex(
     "0D0887 310597 4C02A1 6600A7 7E03A8 9511A1 AA2395 BC3587 CC4778 DA5A6A E66C5C F0804E F89540 FDAC33 FDC527 F8DF25"
@@ -38,14 +38,11 @@ def shown_map(evidence: Float32Array, *, signed: bool) -> Float32Array:
     from coarse layers and then grow smoothly to 48 cells (bilinear, half-pixel centres, edges held). Values that are
     not finite count as no evidence.
 
-    Args:
-        evidence: (h, w), any size.
-        signed: whether negative values are evidence against the material; otherwise they count as no evidence.
+    signed: whether negative values are evidence against the material; otherwise they count as no evidence.
     """
-    cells = averaged(evidence)
+    cells, size = averaged(evidence), (SHOWN_CELLS, SHOWN_CELLS)
     if signed:
         return cells
-    size = (SHOWN_CELLS, SHOWN_CELLS)
     return np.asarray(cv2.resize(np.maximum(cells, 0), size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
@@ -57,25 +54,15 @@ def averaged(evidence: Float32Array) -> Float32Array:
 
 
 def scale_of(evidence: Float32Array, *, signed: bool) -> float:
-    """Return the value that gets the strongest colour: the maximum, or the 99.5 % quantile of a signed map's |values|.
-
-    Args:
-        evidence: (h, w).
-        signed: as in :func:`shown_map`.
-    """
+    """Return the value with the strongest colour: the maximum, or the 99.5 % quantile of a signed map's |values|."""
     values = _finite(evidence)
-    if signed:
-        return float(np.quantile(np.abs(values), SIGNED_QUANTILE))
-    return max(0.0, float(values.max()))
+    return float(np.quantile(np.abs(values), SIGNED_QUANTILE)) if signed else max(0.0, float(values.max()))
 
 
 def heat_rgba(evidence: Float32Array, scale: float, *, signed: bool) -> Pixels:
     """Return a map's colours and opacity, uint8 (h, w, 4); no evidence is transparent.
 
-    Args:
-        evidence: (h, w).
-        scale: value that gets the strongest colour; zero: nothing is coloured.
-        signed: as in :func:`shown_map`.
+    scale: value that gets the strongest colour; zero: nothing is coloured.
     """
     return np.asarray(_table(signed)[_levels(evidence, scale, signed)], dtype=np.uint8)
 
@@ -94,14 +81,9 @@ def heat_png(evidence: Float32Array, *, signed: bool) -> bytes:
 
 
 def colour_bar(signed: bool, width: int, height: int) -> Pixels:
-    """Draw the colours of `heat_rgba` from left to right, uint8 (height, width, 4); `bar_ends` names the ends."""
+    """Draw the colours of `heat_rgba` from left to right, uint8 (height, width, 4)."""
     ramp = np.linspace(-1.0 if signed else 0.0, 1.0, width, dtype=np.float32)
     return heat_rgba(np.tile(ramp, (height, 1)), 1.0, signed=signed)
-
-
-def bar_ends(signed: bool) -> tuple[str, str]:
-    """Return the meaning of the left and the right end of the colour bar."""
-    return SIGNED_ENDS if signed else ONE_SIGN_ENDS
 
 
 def rim_colour(colour: str) -> str:
@@ -121,21 +103,18 @@ def _finite(evidence: Float32Array) -> Float32Array:
 def _levels(evidence: Float32Array, scale: float, signed: bool) -> Pixels:
     """Return each cell's index into the table of colours, uint8 (h, w)."""
     values = _finite(evidence).astype(np.float64)
-    shares = values / scale if scale > 0 else np.zeros_like(values)
-    shares = np.clip(shares, -1.0 if signed else 0.0, 1.0)
-    levels = np.rint(shares * (_LEVELS - 1) + (_LEVELS - 1 if signed else 0))
-    return np.asarray(levels, dtype=np.uint8)
+    shares = np.clip(values / scale if scale > 0 else 0 * values, -1.0 if signed else 0.0, 1.0)
+    levels: Pixels = np.rint(shares * (_LEVELS - 1) + (_LEVELS - 1 if signed else 0)).astype(np.uint8)
+    return levels
 
 
 def _table(signed: bool) -> Pixels:
     """Return the RGBA of every level, uint8 (levels, 4): 64 from none to most, or 127 from against to for."""
     shares = np.linspace(0, 1, _LEVELS)
     opacity = _MOST_OPAQUE * shares
-    if not signed:
-        plasma = np.frombuffer(_PLASMA, dtype=np.uint8).reshape(-1, 3)
-        places = np.linspace(0, 1, len(plasma))
-        colours = [np.interp(shares, places, plasma[:, channel]) for channel in range(3)]
-        return np.rint(np.column_stack([*colours, opacity])).astype(np.uint8)
-    against = np.column_stack([np.tile(_AGAINST, (_LEVELS, 1)), opacity])
-    speaking_for = np.column_stack([np.tile(_FOR, (_LEVELS, 1)), opacity])
-    return np.asarray(np.rint(np.concatenate([against[:0:-1], speaking_for])), dtype=np.uint8)
+    if signed:
+        against, speaking_for = (np.column_stack([np.tile(one, (_LEVELS, 1)), opacity]) for one in (_AGAINST, _FOR))
+        return np.asarray(np.rint(np.concatenate([against[:0:-1], speaking_for])), dtype=np.uint8)
+    plasma = np.frombuffer(_PLASMA, dtype=np.uint8).reshape(-1, 3)
+    colours = [np.interp(shares, np.linspace(0, 1, len(plasma)), channel) for channel in plasma.T]
+    return np.asarray(np.rint(np.column_stack([*colours, opacity])), dtype=np.uint8)

@@ -75,9 +75,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float) -> Fig
     """
     names = [name for name in _CURVES if any(name in row or f"val_{name}" in row for row in history)]
     figure = blank_figure(9.0, 2.6 * max(1, len(names)) + 0.2)
-    for axes, name in zip(
-        figure.subplots(max(1, len(names)), 1, squeeze=False, sharex=True)[:, 0], names, strict=False
-    ):
+    panels = figure.subplots(max(1, len(names)), 1, squeeze=False, sharex=True)[:, 0]
+    for axes, name in zip(panels, names, strict=False):
         _curve(axes, history, name, "train", _GREY)
         _curve(axes, history, f"val_{name}", "val", _BLUE)
         if name == "reconstruction_error":
@@ -107,11 +106,9 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], name: str, label:
 
 def _picture(axes: Axes, picture: Array) -> None:
     axes.imshow(picture if picture.dtype == np.uint8 else np.clip(picture, 0, 1), interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     keep_sides(axes, [])
 
 
 def _stretched(weights: Array) -> Array:
-    largest = float(np.abs(weights).max(initial=0.0))
-    return np.asarray(0.5 + 0.5 * weights / largest) if largest > 0 else np.full(weights.shape, 0.5)
+    return np.asarray(0.5 + 0.5 * weights / (float(np.abs(weights).max(initial=0.0)) or 1.0))

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.evaluation.evaluate import Evaluation
-from wastelens.evaluation.floors import Floors
-from wastelens.evaluation.metrics import (
-    METRICS,
-    average_precision,
-    checked,
-    checked_labels,
-    checked_probabilities,
-    decide,
-)
-from wastelens.evaluation.thresholds import f1_over_thresholds
-from wastelens.evaluation.verdict import Verdict
+from wastelens.evaluation.metrics import METRICS, average_precision, checked_decisions, checked_probabilities
+from wastelens.evaluation.verdict import Verdict, f1_over_thresholds
 from wastelens.figures.style import blank_figure, label_text
 from wastelens.system.arrays import BoolArray, FloatArray, IndexArray, IntArray
 
@@ -39,14 +29,7 @@ def verdict_figures(verdict: Verdict, history: list[dict[str, float]], best_epoc
     labels, materials = verdict.test_table.labels, verdict.test.materials
     thresholds = np.array(list(verdict.thresholds.values()))
     return {
-        "average_precision": average_precision_bars(
-            verdict.test,
-            verdict.floors,
-            verdict.strongest_control,
-            verdict.strongest_control_macro_ap,
-            verdict.sentence,
-            verdict.strongest_control_ap,
-        ),
+        "average_precision": average_precision_bars(verdict),
         "learning_curves": learning_curves(history, float(np.mean(verdict.val.prevalence)), best_epoch),
         "precision_recall": precision_recall(labels, verdict.probabilities, materials, thresholds),
         "confusion": confusion_per_material(labels, verdict.decisions, materials),
@@ -54,24 +37,9 @@ def verdict_figures(verdict: Verdict, history: list[dict[str, float]], best_epoc
     }
 
 
-def average_precision_bars(
-    evaluation: Evaluation,
-    floors: Floors,
-    control: str,
-    control_macro_ap: float,
-    verdict: str,
-    control_ap: FloatArray,
-) -> Figure:
-    """Draw average precision with its interval, overall and per material, beside the floor and the strongest control.
-
-    Args:
-        evaluation: scores of the model.
-        floors: floors on the same photos.
-        control: name of the strongest control.
-        control_macro_ap: its macro AP.
-        verdict: the conclusion, used as the title.
-        control_ap: the control's average precision per material, (m,), NaN for a material without positives.
-    """
+def average_precision_bars(verdict: Verdict) -> Figure:
+    """Draw average precision with its interval, overall and per material, beside the floor and strongest control."""
+    evaluation = verdict.test
     figure = blank_figure(9.5, 5.2)
     axes = figure.add_subplot()
     rows = np.arange(len(evaluation.materials) + 1)
@@ -79,17 +47,17 @@ def average_precision_bars(
     scores = evaluation.values["macro_ap"]
     ap = np.append(scores.value, scores.materials)
     bounds = np.array([np.append(low, scores.materials_low), np.append(high, scores.materials_high)])
-    floor = np.append(floors.macro_ap, np.where(evaluation.prevalence > 0, evaluation.prevalence, np.nan))
-    rival = np.append(control_macro_ap, control_ap)
+    floor = np.append(verdict.floors.macro_ap, np.where(evaluation.prevalence > 0, evaluation.prevalence, np.nan))
+    rival = np.append(verdict.strongest_control_macro_ap, verdict.strongest_control_ap)
     _draw_bars(axes, rows, ap, bounds)
     axes.vlines(floor, rows - 0.33, rows + 0.33, color=_ORANGE, linewidth=2.6, label="floor: prevalence", zorder=4)
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
-    axes.scatter(rival, rows, label=f"strongest control: {control}", **diamonds)
+    axes.scatter(rival, rows, label=f"strongest control: {verdict.strongest_control}", **diamonds)
     _label_bars(axes, rows, np.fmax(bounds[1], np.fmax(rival, floor)), ap)
     axes.set_yticks(rows, ["all (macro)", *(label_text(m) for m in evaluation.materials)])
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set(xlim=(0, 1.08), xlabel=f"average precision on {evaluation.photos:,} photos")
-    figure.suptitle(textwrap.fill(verdict, 104), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(textwrap.fill(verdict.sentence, 104), fontsize=11, x=0.01, ha="left")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
 
@@ -97,14 +65,8 @@ def average_precision_bars(
 def _draw_bars(axes: Axes, rows: IndexArray, ap: FloatArray, bounds: FloatArray) -> None:
     """Draw bars with whiskers, the first (all materials) in a stronger blue; bounds: (2, rows), low and high."""
     axes.barh(rows, ap, 0.56, color=[_BLUE, *[_PALE_BLUE] * (len(rows) - 1)], label="model", zorder=2)
-    whiskers: dict[str, Any] = {
-        "ecolor": "black",
-        "elinewidth": 1.2,
-        "capsize": 3,
-        "zorder": 3,
-        "label": "its 95 % interval",
-    }
-    axes.errorbar(ap, rows, xerr=np.abs(bounds - ap), fmt="none", **whiskers)
+    whiskers: dict[str, Any] = {"ecolor": "black", "elinewidth": 1.2, "capsize": 3, "zorder": 3}
+    axes.errorbar(ap, rows, xerr=np.abs(bounds - ap), fmt="none", label="its 95 % interval", **whiskers)
     axes.axhline(0.5, color=_PALE, linewidth=0.8)
     axes.invert_yaxis()
     axes.set_xticks(np.linspace(0, 1, 6))
@@ -125,22 +87,12 @@ def precision_recall(
 
     labels, probabilities: (n, m); thresholds: (m,).
     """
-    truth, numbers = checked(labels, probabilities)
-    decisions = decide(numbers, thresholds)
-    figure, panels = _panels(len(materials), 3.1)
-    for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
-        axes.set_title(label_text(material), fontsize=11)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), xlabel="recall", ylabel="precision")
-        _tidy(axes, "both")
-        if truth[:, j].any():
-            _draw_precision_recall(axes, truth[:, j], numbers[:, j], decisions[:, j])
-        else:
-            _say_empty(axes, "not in any photo")
-    _shared_legend(figure, panels)
-    return figure
+    view = {"ylim": (-0.02, 1.05), "xlabel": "recall", "ylabel": "precision"}
+    return _curves(labels, probabilities, materials, thresholds, 3.1, view, _draw_precision_recall)
 
 
-def _draw_precision_recall(axes: Axes, truth: BoolArray, scores: FloatArray, decided: BoolArray) -> None:
+def _draw_precision_recall(axes: Axes, truth: BoolArray, scores: FloatArray, threshold: float) -> None:
+    decided = scores >= threshold
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     found = np.cumsum(truth[order])[ends]
@@ -162,12 +114,10 @@ def confusion_per_material(labels: npt.ArrayLike, decisions: npt.ArrayLike, mate
 
     labels, decisions: 0 or 1, (n, m).
     """
-    truth, predicted = checked_labels(labels), checked_labels(decisions)
+    truth, predicted = checked_decisions(labels, decisions)
     figure, panels = _panels(len(materials), 2.7)
-    for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
-        counts = np.zeros((2, 2), dtype=np.int64)
-        np.add.at(counts, (truth[:, j].astype(int), predicted[:, j].astype(int)), 1)
-        _draw_confusion(axes, counts[::-1, ::-1])
+    for axes, material, cells in zip(panels, materials, (2 * truth + predicted).T, strict=True):
+        _draw_confusion(axes, np.bincount(cells, minlength=4)[::-1].reshape(2, 2))
         axes.set_title(label_text(material), fontsize=11)
     figure.supxlabel("number of photos and their share of the row (shade)", fontsize=9, color=_GREY)
     return figure
@@ -195,17 +145,31 @@ def threshold_curves(
 
     labels, probabilities: (n, m); thresholds: (m,), chosen on val, so on test their point need not be the peak.
     """
+    view = {"ylim": (0, 1.02), "xlabel": "threshold", "ylabel": "F1"}
+    return _curves(labels, probabilities, materials, thresholds, 2.8, view, _draw_thresholds)
+
+
+def _curves(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    materials: Sequence[str],
+    thresholds: npt.ArrayLike,
+    row_height_in: float,
+    view: Mapping[str, Any],
+    draw: Callable[[Axes, BoolArray, FloatArray, float], None],
+) -> Figure:
+    """Draw a panel per material, from its labels (n,), probabilities (n,) and threshold."""
     truth, numbers = checked_probabilities(labels, probabilities)
-    cuts = np.asarray(thresholds, dtype=np.float64)
-    figure, panels = _panels(len(materials), 2.8)
-    for j, (axes, material) in enumerate(zip(panels, materials, strict=True)):
+    cuts = np.asarray(thresholds, dtype=np.float64).tolist()
+    figure, panels = _panels(len(materials), row_height_in)
+    for axes, material, shown, scores, cut in zip(panels, materials, truth.T, numbers.T, cuts, strict=True):
         axes.set_title(label_text(material), fontsize=11)
-        axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.02), xlabel="threshold", ylabel="F1")
+        axes.set(xlim=(-0.02, 1.02), **view)
         _tidy(axes, "both")
-        if truth[:, j].any():
-            _draw_thresholds(axes, truth[:, j], numbers[:, j], float(cuts[j]))
+        if shown.any():
+            draw(axes, shown, scores, cut)
         else:
-            _say_empty(axes, "not in any photo")
+            axes.text(0.5, 0.5, "not in any photo", transform=axes.transAxes, ha="center", va="center", color=_GREY)
     _shared_legend(figure, panels)
     return figure
 
@@ -215,21 +179,14 @@ def _draw_thresholds(axes: Axes, truth: BoolArray, probabilities: FloatArray, ch
     distinct = np.unique(probabilities)
     # F1 is constant up to each probability and changes just above it; above the last nothing is predicted
     axes.step(np.append(0, [*distinct, 1]), np.append(f1[0], [*f1, 0]), where="pre", color=_BLUE, label="model")
-    prevalence = float(truth.mean())
-    everything = 2 * prevalence / (1 + prevalence)
+    everything = 2 * truth.mean() / (1 + truth.mean())
     axes.axhline(everything, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: always predicted")
     decided = probabilities >= chosen
     reached = 2 * (truth & decided).sum() / (decided.sum() + truth.sum())
     axes.plot(chosen, reached, "o", color="black", markersize=7, clip_on=False, label="calibrated on val")
-    on_right = chosen < 0.6
-    axes.annotate(
-        f"{chosen:.2f} → F1 {reached:.2f}",
-        (chosen, reached),
-        (8 if on_right else -8, 8),
-        textcoords="offset points",
-        ha="left" if on_right else "right",
-        fontsize=9,
-    )
+    offset, side = (8, "left") if chosen < 0.6 else (-8, "right")
+    text = f"{chosen:.2f} → F1 {reached:.2f}"
+    axes.annotate(text, (chosen, reached), (offset, 8), textcoords="offset points", ha=side, fontsize=9)
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_epoch: int) -> Figure:
@@ -241,6 +198,9 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
         floor: macro AP of the best constant predictor on the val photos.
         best_epoch: the epoch whose weights were kept.
     """
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in history] or [0.0]
     figure = blank_figure(9.5, 3.8)
     panels = figure.subplots(1, 3)
     losses, ap, rate = panels
@@ -251,23 +211,15 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
     for axes, title in zip(panels, ("loss", f"{METRICS['macro_ap'].title} on val", "learning rate"), strict=True):
         axes.axvline(best_epoch, color=_PALE, linewidth=1.2, zorder=1, label=f"kept: epoch {best_epoch}")
         axes.set_title(title, fontsize=11)
-        _epochs_on_x(axes, history)
+        # whole epochs only, with room for a single one
+        axes.set(xlim=(min(epochs) - 0.5, max(epochs) + 0.5), xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
         _tidy(axes, "y")
     losses.set_ylim(0, 1.05 * losses.get_ylim()[1])
     rate.set_ylim(0, rate.get_ylim()[1])
     _shared_legend(figure, list(panels[:2]))
     return figure
-
-
-def _epochs_on_x(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    """Label whole epochs only, and leave room for a single one."""
-    from matplotlib.ticker import MaxNLocator
-
-    epochs = [row["epoch"] for row in history] or [0.0]
-    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("epoch")
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
 
 
 def _draw_series(axes: Axes, history: Sequence[Mapping[str, float]], series: Mapping[str, tuple[str, str]]) -> None:
@@ -290,7 +242,7 @@ def _shared_legend(figure: Figure, panels: list[Any]) -> None:
     marks: dict[str, Any] = {}
     for axes in panels:
         handles, names = axes.get_legend_handles_labels()
-        marks = {**dict(zip(names, handles, strict=True)), **marks}
+        marks = dict(zip(names, handles, strict=True)) | marks
     if marks:
         figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=len(marks), frameon=False)
 
@@ -299,7 +251,3 @@ def _tidy(axes: Axes, grid: Literal["both", "x", "y"]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def _say_empty(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=_GREY)

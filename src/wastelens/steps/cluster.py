@@ -25,11 +25,10 @@ from wastelens.evaluation.clustering import (
 from wastelens.experiment.finished_runs import FinishedRun, describe_run, find_run, network_of
 from wastelens.figures.clusters import cluster_map, k_choice, materials_per_cluster, nearest_photos, score_bars
 from wastelens.models.backend import load_backend
-from wastelens.system.arrays import Array, IndexArray
+from wastelens.system.arrays import Array, IndexArray, PhotoArray
 from wastelens.system.console import progress_bar, say, table, warn
 from wastelens.tracking.tracker import Run, Tracker
 
-LEARNED = "learned"
 _SAME = 1e-6
 _SPLITS = {"held_out": ("val", "test"), "all": ("train", "val", "test")}
 # Rows of the photo cache → features of these photos, float (photos, features).
@@ -52,15 +51,22 @@ def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     found = check(config, tracker, dataset)
-    with tracker.start(run_name(config, found)) as tracked:
-        _describe(tracked, config, dataset, found)
-        train, scored = _tables(config, dataset)
-        clusters = list(_clusters(config, train, scored, _features(dataset, found)))
+    clustered = found.config["method" if found.step == "pretrain" else "model"] if found else "controls"
+    with tracker.start(f"cluster {clustered} seed {config.seed}") as tracked:
+        tracked.log_parameters(flatten(config))
+        describe_run(tracked, "cluster", config, dataset)
+        origin = {"clustered_run": found.id, "clustered_step": found.step} if found else {}
+        tracked.set_tags({"seed": config.seed, **origin, "fold": config.fold})
+        parts = vars(dataset.split(config.fold))
+        chosen = [parts[name].frame for name in _SPLITS.get(config.photos, (config.photos,))]
+        scored = LabelTable(pd.concat(chosen, ignore_index=True), dataset.materials)
+        clusters = list(_clusters(config, parts["train"], scored, _features(dataset, found)))
         if not clusters:
             raise DatasetError(f"All training photos of {dataset.name} look the same: there is nothing to cluster.")
         sentence = verdict({one.features: one.scores for one in clusters})
-        _log_results(tracked, clusters, scored, dataset, sentence, config.seed)
-        _report(clusters, sentence)
+        _log_results(tracked, clusters, scored, dataset.photos, sentence, config.seed)
+        _print_table(clusters)
+        say(sentence)
         say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
         return Clustered(tracked.id, sentence)
 
@@ -79,38 +85,16 @@ def check(config: ClusterConfig, tracker: Tracker, dataset: PreparedDataset) -> 
     return find_run(tracker, config.run_id, dataset, config.fold, ["pretrain", "train"]) if config.run_id else None
 
 
-def run_name(config: ClusterConfig, found: FinishedRun | None) -> str:
-    """Return a name such as ``cluster dbn seed 0``."""
-    clustered = found.config["method" if found.step == "pretrain" else "model"] if found else "controls"
-    return f"cluster {clustered} seed {config.seed}"
-
-
-def _describe(tracked: Run, config: ClusterConfig, dataset: PreparedDataset, found: FinishedRun | None) -> None:
-    tracked.log_parameters(flatten(config))
-    describe_run(tracked, "cluster", config, dataset)
-    clustered = {"clustered_run": found.id, "clustered_step": found.step} if found else {}
-    tracked.set_tags({"seed": config.seed, **clustered, "fold": config.fold})
-
-
-def _tables(config: ClusterConfig, dataset: PreparedDataset) -> tuple[LabelTable, LabelTable]:
-    """Return the training photos, and those whose clusters are compared with their materials."""
-    parts = vars(dataset.split(config.fold))
-    chosen = [parts[name].frame for name in _SPLITS.get(config.photos, (config.photos,))]
-    return parts["train"], LabelTable(pd.concat(chosen, ignore_index=True), dataset.materials)
-
-
 def _features(dataset: PreparedDataset, found: FinishedRun | None) -> dict[str, Features]:
     """Return the features to cluster: those of the run, and the controls, which need no learning."""
-    controls: dict[str, Features] = {
-        name: partial(features, dataset.photos) for name, features in CONTROL_FEATURES.items()
-    }
+    controls: dict[str, Features] = {name: partial(make, dataset.photos) for name, make in CONTROL_FEATURES.items()}
     if found is None:
         return controls
     load_backend()
     from wastelens.models.features import feature_network, predict_in_batches
 
     network = feature_network(network_of(found))
-    return {LEARNED: lambda index: predict_in_batches(network, dataset.photos, index), **controls}
+    return {"learned": lambda index: predict_in_batches(network, dataset.photos, index), **controls}
 
 
 def _clusters(
@@ -142,12 +126,7 @@ def _clusters(
 
 
 def _log_results(
-    tracked: Run,
-    clusters: Sequence[FeatureClusters],
-    scored: LabelTable,
-    dataset: PreparedDataset,
-    sentence: str,
-    seed: int,
+    tracked: Run, clusters: Sequence[FeatureClusters], scored: LabelTable, photos: PhotoArray, sentence: str, seed: int
 ) -> None:
     """Log metrics, inertia and silhouette of every k as steps, figures, and each photo's cluster."""
     for one in clusters:
@@ -157,7 +136,7 @@ def _log_results(
             tracked.log_metrics({f"cluster_{one.features}_{key}": value for key, value in measured.items()}, tried.k)
         folder = f"figures/{one.features}"
         tracked.log_figure(materials_per_cluster(scored, one.assignment), f"{folder}/materials.png")
-        tracked.log_figure(nearest_photos(scored, one.assignment, dataset.photos), f"{folder}/nearest_photos.png")
+        tracked.log_figure(nearest_photos(scored, one.assignment, photos), f"{folder}/nearest_photos.png")
         tracked.log_figure(cluster_map(scored, one.assignment, one.points, seed=seed), f"{folder}/map.png")
         tracked.log_figure(k_choice(one.clustering, one.features), f"{folder}/k.png")
         tracked.log_table(assignments_frame(scored, one.assignment), f"assignments_{one.features}.csv")
@@ -165,15 +144,10 @@ def _log_results(
     tracked.set_tags({"verdict": sentence})
 
 
-def _report(clusters: Sequence[FeatureClusters], sentence: str) -> None:
-    rows = [
-        [
-            one.features,
-            str(one.clustering.k),
-            *(f"{score.value:.3f} ({score.random:.3f})" for score in one.scores.scores.values()),
-        ]
-        for one in clusters
-    ]
+def _print_table(clusters: Sequence[FeatureClusters]) -> None:
+    rows = []
+    for one in clusters:
+        scores = [f"{score.value:.3f} ({score.random:.3f})" for score in one.scores.scores.values()]
+        rows.append([one.features, str(one.clustering.k), *scores])
     names = [name.replace("_", " ") for name in clusters[0].scores.scores]
     table("Clusters against materials (in brackets: random clusters)", ["features", "k", *names], rows)
-    say(sentence)

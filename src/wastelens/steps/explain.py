@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,16 @@ from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError, RunError, did_you_mean
 from wastelens.experiment.finished_runs import BEST_BY, FinishedRun, best_model, find_run, network_of
-from wastelens.explain.chosen_methods import build_methods, check_methods, chosen_layer, fitting_methods
-from wastelens.explain.examination import Clock, Examination
+from wastelens.explain.examination import (
+    Clock,
+    Examination,
+    build_methods,
+    check_methods,
+    chosen_layer,
+    fitting_methods,
+)
 from wastelens.explain.page.gallery import GalleryWriter, ShownPhoto
-from wastelens.explain.page.report import header, notes_on, shown_pair, table_rows
-from wastelens.explain.page.shown_photos import ShownPhotos
+from wastelens.explain.page.report import ShownPhotos, header, notes_on, table_rows
 from wastelens.explain.scoring.scores import CONTROL, PairScores, Summary, score_frame, summarise
 from wastelens.models.backend import load_backend
 from wastelens.models.initialisers import randomised_copy
@@ -60,7 +65,14 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with GalleryWriter(folder) as gallery:
-            summary = _summary(config, dataset, methods, _explain(config, examination, photos, dataset, shown, gallery))
+            rows = _explain(config, examination, photos, dataset, shown, gallery)
+            summary = summarise(
+                score_frame(rows),
+                materials=dataset.materials,
+                methods=(*methods, CONTROL),
+                seed=config.seed,
+                resamples=config.bootstrap_resamples,
+            )
             notes = notes_on(summary, chosen=len(photos), gone=shown.gone)
             gallery.finish(header(summary, found.stored.name, found.id, dataset, config.split, notes))
         used = {**config.model_dump(mode="json"), "run_id": found.id, "methods": methods, "layer": layer}
@@ -68,7 +80,13 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
         (folder / "settings.json").write_text(to_json(used), encoding="utf-8")
         with tracker.added_to(found.id) as tracked:
             _log(tracked, found, summary, folder, used)
-    _report(summary, notes, found, tracker)
+    columns, lines = table_rows(summary)
+    table("Do the maps find the litter? (energy: 1 is chance; in brackets: 95 % intervals)", columns, lines)
+    for note in notes:
+        say(note)
+    for sentence in summary.sentences():
+        say(sentence, "bold")
+    say(f"The page: {ARTIFACTS}/index.html in the artifacts of run {found.id}. {tracker.finished_hint()}", "green")
     return Explanations(found.id, summary)
 
 
@@ -101,11 +119,7 @@ def _model_run(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset
 
 
 def _chosen_photos(config: ExplainConfig, dataset: PreparedDataset, fold: int) -> LabelTable:
-    """Choose the photos to explain, in the order of their names, from the dataset as split for the model.
-
-    Raises:
-        ConfigError: a file name is not in the split.
-    """
+    """Choose the photos to explain, in the order of their names, from the dataset as split for the model."""
     tables: dict[str, LabelTable] = vars(dataset.split(fold))
     names = tables[config.split].file_names
     for name in set(config.file_names) - set(names):
@@ -147,8 +161,8 @@ def _examination(
 
 def _training_photos(config: ExplainConfig, dataset: PreparedDataset, fold: int, number: int) -> PhotoArray:
     """Draw training photos, in the order of the cache: uint8 (number, side, side, 3)."""
-    rows = dataset.split(fold).train.frame["photo_index"].to_numpy(dtype=np.intp)
-    drawn = np.random.default_rng([config.seed, 1]).choice(rows, number, replace=False)
+    train = dataset.split(fold).train.photo_index
+    drawn = np.random.default_rng([config.seed, 1]).choice(train, number, replace=False)
     photos: PhotoArray = dataset.photos[np.sort(drawn)]
     return photos
 
@@ -169,25 +183,13 @@ def _explain(
             if pairs:
                 name = photos.file_names[row]
                 photo = ShownPhoto(name, shown[name], examination.outlines.drawn(name), config.split)
-                gallery.add(photo, [shown_pair(pair) for pair in pairs])
+                gallery.add(photo, pairs)
                 rows += [scores for pair in pairs for scores in pair.scores.values()]
                 clock.lap("page")
             computed = min(-(-done // config.batch_size) * config.batch_size, len(photos))
             bar.advance()
             bar.show(clock.per_photo(computed))
     return rows
-
-
-def _summary(
-    config: ExplainConfig, dataset: PreparedDataset, methods: Sequence[str], rows: Sequence[PairScores]
-) -> Summary:
-    return summarise(
-        score_frame(rows),
-        materials=dataset.materials,
-        methods=(*methods, CONTROL),
-        seed=config.seed,
-        resamples=config.bootstrap_resamples,
-    )
 
 
 def _log(tracked: Run, found: FinishedRun, summary: Summary, folder: Path, used: Mapping[str, Any]) -> None:
@@ -198,21 +200,5 @@ def _log(tracked: Run, found: FinishedRun, summary: Summary, folder: Path, used:
     tracked.replace_folder(folder, ARTIFACTS)
     earlier = [name for name in found.stored.metrics if name.startswith("explain_")]
     tracked.log_metrics(dict.fromkeys(earlier, float("nan")) | summary.metrics())
-    tracked.set_tags(
-        {
-            "explained_by": ", ".join(used["methods"]),
-            "explained_layer": used["layer"],
-            "explained_split": used["split"],
-            "explanations": " ".join(summary.sentences()),
-        }
-    )
-
-
-def _report(summary: Summary, notes: Sequence[str], found: FinishedRun, tracker: Tracker) -> None:
-    columns, rows = table_rows(summary)
-    table("Do the maps find the litter? (energy: 1 is chance; in brackets: 95 % intervals)", columns, rows)
-    for note in notes:
-        say(note)
-    for sentence in summary.sentences():
-        say(sentence, "bold")
-    say(f"The page: {ARTIFACTS}/index.html in the artifacts of run {found.id}. {tracker.finished_hint()}", "green")
+    how = {"explained_by": ", ".join(used["methods"]), "explained_layer": used["layer"]}
+    tracked.set_tags({**how, "explained_split": used["split"], "explanations": " ".join(summary.sentences())})

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import cv2
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import Image as Picture
+from pycocotools import mask as coco_mask
+from tests.factories import image_bytes
 
-from wastelens.explain.scoring.localisation import centre_map, is_empty, localise
+from wastelens.data.annotations.coco import Annotation, Image, outline
+from wastelens.data.photos.decode import decode
+from wastelens.explain.scoring.localisation import (
+    GRID_SIDE_PX,
+    centre_map,
+    grid_shape,
+    is_empty,
+    localise,
+    material_coverage,
+    to_grid,
+)
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 6))
 
@@ -144,3 +161,250 @@ def test_the_control_is_above_chance_in_the_middle_and_below_in_a_corner():
     middle[20:28, 28:36], corner[:8, :8] = 1, 1
     assert localise(centre_map(shape), middle).energy > 2
     assert localise(centre_map(shape), corner).energy < 0.5
+
+
+sides = st.integers(1, 24)
+maps = arrays.arrays(np.float32, st.tuples(sides, sides), elements=st.floats(-1e3, 1e3, width=32))
+# How Pillow turns an upright picture into what a camera stores under an EXIF orientation (TIFF 6.0, tag 274).
+STORED = {
+    1: None,
+    2: Picture.Transpose.FLIP_LEFT_RIGHT,
+    3: Picture.Transpose.ROTATE_180,
+    4: Picture.Transpose.FLIP_TOP_BOTTOM,
+    5: Picture.Transpose.TRANSPOSE,
+    6: Picture.Transpose.ROTATE_90,
+    7: Picture.Transpose.TRANSVERSE,
+    8: Picture.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "shape"),
+    [
+        (3264, 2448, (192, 256)),
+        (2448, 3264, (256, 192)),
+        (100, 100, (256, 256)),
+        (9000, 10, (1, 256)),
+        (1, 1e6, (256, 1)),
+    ],
+)
+def test_the_grid_has_the_photos_proportions(width, height, shape):
+    assert grid_shape(width, height) == shape
+
+
+@pytest.mark.parametrize("size", [(0, 10), (10, -1), (float("nan"), 10), (10, float("inf"))])
+def test_photos_without_a_size_have_no_grid(size):
+    with pytest.raises(ValueError, match="no grid"):
+        grid_shape(*size)
+
+
+def slow_axis(values, target):
+    """Resize one axis: by the mean over each cell's extent if it shrinks, between the nearest centres if it grows."""
+    size = len(values)
+    out = []
+    for cell in range(target):
+        if target < size:
+            low, high = cell * size / target, (cell + 1) * size / target
+            overlaps = [max(0.0, min(high, k + 1) - max(low, k)) for k in range(size)]
+            out.append(sum(o * v for o, v in zip(overlaps, values, strict=True)) / sum(overlaps))
+        else:
+            out.append(np.interp((cell + 0.5) * size / target, np.arange(size) + 0.5, values))
+    return np.array(out)
+
+
+@given(maps, sides, sides)
+def test_each_axis_is_averaged_or_interpolated_and_stays_within_its_values(cells, rows, columns):
+    stretched = to_grid(cells, (rows, columns))
+    assert stretched.dtype == np.float32
+    assert stretched.shape == (rows, columns)
+    along_rows = np.apply_along_axis(slow_axis, 0, cells.astype(np.float64), rows)
+    expected = np.apply_along_axis(slow_axis, 1, along_rows, columns)
+    np.testing.assert_allclose(stretched, expected, rtol=1e-5, atol=1e-3)
+    assert cells.min() <= stretched.min() <= stretched.max() <= cells.max()
+
+
+@given(st.floats(-1e6, 1e6, width=32), sides, sides, sides, sides)
+def test_a_constant_stays_exactly_that_constant(value, height, width, rows, columns):
+    assert (to_grid(np.full((height, width), value, np.float32), (rows, columns)) == np.float32(value)).all()
+
+
+def test_growing_maps_agree_with_opencv():
+    cells = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    expected = cv2.resize(cells, (256, 192), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(to_grid(cells, (192, 256)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cells", "shape"), [(np.zeros(4), (2, 2)), (np.zeros((0, 3)), (2, 2)), (np.ones((2, 2)), (0, 2))]
+)
+def test_anything_but_a_map_is_refused(cells, shape):
+    with pytest.raises(ValueError, match="cannot be stretched"):
+        to_grid(cells, shape)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("side_px", "cells"), [(160, 160), (160, 40), (512, 512)])
+def test_a_mark_comes_back_at_its_place_in_the_upright_photo(orientation, side_px, cells):
+    width, height, left, top, right, bottom = 480, 360, 300, 60, 420, 150
+    picture = np.full((height, width, 3), 90, np.uint8)
+    picture[top:bottom, left:right] = (250, 10, 10)
+    upright = Picture.fromarray(picture)
+    turned = upright if STORED[orientation] is None else upright.transpose(STORED[orientation])
+    exif = Picture.Exif()
+    exif[274] = orientation
+    photo = decode(image_bytes(turned, exif=exif, quality=95, subsampling=0), side_px)
+    square = photo.pixels_0_255.astype(np.float32)
+    redness = np.maximum(square[..., 0] - square[..., 1], 0)
+    evidence = to_grid(redness, (cells, cells))  # as coarse as a method may be
+    shape = grid_shape(photo.width, photo.height)
+    assert shape == (192, GRID_SIDE_PX)
+    found = to_grid(evidence, shape) > 120
+    scale = GRID_SIDE_PX / width
+    expected = np.zeros(shape, bool)
+    expected[round(top * scale) : round(bottom * scale), round(left * scale) : round(right * scale)] = True
+    rows, columns = np.nonzero(found)
+    mark_rows, mark_columns = np.nonzero(expected)
+    assert rows.mean() == pytest.approx(mark_rows.mean(), abs=1)
+    assert columns.mean() == pytest.approx(mark_columns.mean(), abs=1)
+    assert (found & expected).sum() / (found | expected).sum() > 0.85
+
+
+WIDTH, HEIGHT = 60, 45
+PHOTO = Image(0, "a.jpg", WIDTH, HEIGHT)
+SQUARE = [10.0, 5.0, 30.0, 5.0, 30.0, 25.0, 10.0, 25.0]
+TRIANGLE = [20.0, 15.0, 55.5, 20.25, 33.0, 44.0]
+
+
+def usable(segmentation, image=PHOTO, crowd=0, material="glass"):
+    decoded = outline(
+        Annotation(0, 0, segmentation=msgspec.Raw(msgspec.json.encode(segmentation)), iscrowd=crowd), image
+    )
+    assert not decoded.problem
+    return decoded, material
+
+
+def blob(seed, size=(HEIGHT, WIDTH)):
+    """Draw a ragged mask, uint8 (height, width)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    radius = np.hypot(rows - rng.uniform(0, size[0]), columns - rng.uniform(0, size[1]))
+    return np.asfortranarray(radius + rng.normal(0, 2, size) < min(size) / 3, dtype=np.uint8)
+
+
+def compressed(mask):
+    encoded = coco_mask.encode(mask)
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode()}
+
+
+def uncompressed(mask):
+    flat = mask.ravel(order="F")
+    ends = np.flatnonzero(np.diff(flat.astype(int))) + 1
+    runs = np.diff([0, *ends, len(flat)]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *runs] if flat[0] else runs}
+
+
+def union(segmentations, height=HEIGHT, width=WIDTH):
+    """Decode pycocotools' masks one by one and join them by logical or: bool (height, width)."""
+    joined = np.zeros((height, width), dtype=bool)
+    for one in segmentations:
+        parts = one if isinstance(one, list) else [one]
+        for part in parts:
+            if isinstance(part, list):
+                (rle,) = coco_mask.frPyObjects([part], height, width)
+            elif isinstance(part["counts"], list):
+                rle = coco_mask.frPyObjects(part, height, width)
+            else:
+                rle = {"size": part["size"], "counts": part["counts"].encode()}
+            joined = np.logical_or(joined, np.array(coco_mask.decode(rle)))
+    return joined
+
+
+def averaged(mask, shape):
+    """Average a mask whose axes are repeated until cells are whole blocks."""
+    cells = mask.astype(float)
+    for axis, count in enumerate(shape):
+        fine = np.moveaxis(np.repeat(cells, count, axis=axis), axis, 0)
+        cells = np.moveaxis(fine.reshape(count, mask.shape[axis], -1).mean(axis=1), 0, axis)
+    return cells
+
+
+CASES = {
+    "a polygon": [[SQUARE]],
+    "one of several parts": [[SQUARE, TRIANGLE]],
+    "overlapping objects": [[SQUARE], [TRIANGLE], [SQUARE]],
+    "compressed run lengths": [compressed(blob(1))],
+    "uncompressed run lengths": [uncompressed(blob(2))],
+    "the whole photo": [uncompressed(np.ones((HEIGHT, WIDTH), np.uint8))],
+    "everything at once": [[SQUARE, TRIANGLE], compressed(blob(3)), uncompressed(blob(4)), [TRIANGLE]],
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (9, 12), (16, 11), (192, 256), (1, 1), (100, 7)])
+def test_coverage_is_the_average_of_pycocotools_union(case, shape):
+    coverage = material_coverage([usable(one) for one in CASES[case]], PHOTO, "glass", shape)
+    expected = union(CASES[case])
+    assert coverage.dtype == np.float32
+    np.testing.assert_allclose(coverage, averaged(expected, shape), atol=1e-6)
+    assert coverage.mean() == pytest.approx(expected.mean(), abs=1e-5)
+    if shape == (HEIGHT, WIDTH):
+        np.testing.assert_array_equal(coverage > 0.5, expected)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 1),
+    st.integers(1, 20),
+    st.integers(1, 20),
+)
+def test_any_mask_is_averaged_exactly(height, width, seed, density, rows, columns):
+    mask = np.asfortranarray(np.random.default_rng(seed).random((height, width)) < density, dtype=np.uint8)
+    mask[-1, -1] = 1  # one pixel at least
+    image = Image(0, "a.jpg", width, height)
+    coverage = material_coverage([usable(compressed(mask), image)], image, "glass", (rows, columns))
+    np.testing.assert_allclose(coverage, averaged(mask, (rows, columns)), atol=1e-6)
+
+
+def test_runs_as_long_as_in_photos():
+    """Decode counts of five and more pieces of five bits, and negative differences between them."""
+    mask = np.zeros((3000, 2000), dtype=np.uint8, order="F")
+    mask[1000:1800, 700:900], mask[0, 1500], mask[5:9, 1990:] = 1, 1, 1
+    image = Image(0, "a.jpg", 2000, 3000)
+    coverage = material_coverage([usable(compressed(mask), image)], image, "glass", (30, 20))
+    expected = mask.reshape(30, 100, 20, 100).mean(axis=(1, 3))
+    np.testing.assert_allclose(coverage, expected, atol=1e-6)
+
+
+def test_only_the_materials_own_outlines_count_and_crowds_count_too():
+    outlines = [usable([SQUARE], crowd=1), usable([TRIANGLE], material="paper")]
+    np.testing.assert_array_equal(material_coverage(outlines, PHOTO, "glass", (HEIGHT, WIDTH)) > 0.5, union([[SQUARE]]))
+    np.testing.assert_array_equal(
+        material_coverage(outlines, PHOTO, "paper", (HEIGHT, WIDTH)) > 0.5, union([[TRIANGLE]])
+    )
+    assert not material_coverage(outlines, PHOTO, "toxic", (9, 12)).any()
+    assert material_coverage([], PHOTO, "glass", (9, 12)).shape == (9, 12)
+
+
+def test_an_outline_too_small_for_any_pixel_covers_nothing():
+    speck = usable([[10.1, 10.1, 10.2, 10.1, 10.2, 10.2]])
+    assert not material_coverage([speck], PHOTO, "glass", (9, 12)).any()
+
+
+def test_annotated_sizes_beyond_any_camera_take_little_memory():
+    width, height = 400_000, 300_000  # a mask of 120 GB
+    image = Image(0, "a.jpg", width, height)
+    corners = [0.25 * width, 0.5 * height, 0.5 * width, 0.5 * height, 0.5 * width, height, 0.25 * width, height]
+    tracemalloc.start()
+    try:
+        coverage = material_coverage([usable([corners], image)], image, "glass", grid_shape(width, height))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1e9
+    expected = np.zeros((192, 256))
+    expected[96:, 64:128] = 1
+    assert coverage.mean() == pytest.approx(0.125, abs=1e-4)
+    assert np.abs(coverage - expected).mean() < 1e-4

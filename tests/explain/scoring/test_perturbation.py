@@ -81,13 +81,13 @@ def test_areas_of_a_linear_model_are_those_of_cumulative_sums(photo, steps):
     falling = np.concatenate([[0], np.cumsum(np.sort(gains.ravel())[::-1])])  # gained by the best 0, 1, 2, ... pixels
     shares = np.arange(steps + 1) / steps
     gained = falling[[round(share * gains.size) for share in shares]]
-    assert found.deletion == pytest.approx(np.trapezoid(whole - gained, shares), abs=1e-7)
-    assert found.insertion == pytest.approx(np.trapezoid(whole - falling[-1] + gained, shares), abs=1e-7)
-    assert found.insertion >= found.deletion
+    assert found[1] == pytest.approx(np.trapezoid(whole - gained, shares), abs=1e-7)
+    assert found[0] == pytest.approx(np.trapezoid(whole - falling[-1] + gained, shares), abs=1e-7)
+    assert found[0] >= found[1]
     if steps == 16:  # the best order of all: no other map does better
         other = areas((perturbed(photo, blurred, -gains.astype(np.float32), steps) * weights).sum(axis=(1, 2, 3)) + 0.5)
-        assert other.insertion < found.insertion
-        assert other.deletion > found.deletion
+        assert other[0] < found[0]
+        assert other[1] > found[1]
 
 
 def test_a_model_that_reads_one_patch_loses_its_probability_with_it():
@@ -97,23 +97,23 @@ def test_a_model_that_reads_one_patch_loses_its_probability_with_it():
     evidence = (photo[..., 0] / 200).astype(np.float32)
     probabilities = perturbed(photo, blurred, evidence, 4)[:, :4, 4:].mean(axis=(1, 2, 3)) / 200
     # Down to 0 at a quarter of the pixels, up to 1 at a quarter.
-    assert areas(probabilities).deletion == pytest.approx(0.125)
-    assert areas(probabilities).insertion == pytest.approx(0.875)
+    assert areas(probabilities)[1] == pytest.approx(0.125)
+    assert areas(probabilities)[0] == pytest.approx(0.875)
     worst = perturbed(photo, blurred, -evidence, 4)[:, :4, 4:].mean(axis=(1, 2, 3)) / 200
-    assert areas(worst).deletion == pytest.approx(0.875)
-    assert areas(worst).insertion == pytest.approx(0.125)
+    assert areas(worst)[1] == pytest.approx(0.875)
+    assert areas(worst)[0] == pytest.approx(0.125)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9])
 def test_a_model_that_ignores_the_photo_keeps_its_probability(steps):
     found = areas(np.full(2 * steps, 0.3))
-    assert (found.insertion, found.deletion) == (pytest.approx(0.3), pytest.approx(0.3))
+    assert found == (pytest.approx(0.3), pytest.approx(0.3))
 
 
 def test_areas_stay_within_probabilities():
     stages = np.random.default_rng(2).random((50, 20))
     found = [areas(one) for one in stages]
-    assert all(0 <= value <= 1 for one in found for value in (one.insertion, one.deletion))
+    assert all(0 <= value <= 1 for one in found for value in one)
 
 
 def test_arguments_that_do_not_match_are_refused(photo):

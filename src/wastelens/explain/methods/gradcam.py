@@ -39,11 +39,9 @@ class GradCamPlusPlusConfig(MethodConfig):
 
 
 class GradientMaps:
-    """Maps of one layer by a rule: one forward pass serves all materials and photos of a batch.
+    """Maps of one layer of a flat model by a rule: one forward pass serves all materials and photos of a batch.
 
     Args:
-        model: flat, as ``models.registry`` makes it.
-        layer: name of the layer.
         rule: activations and gradients, float32 (n, height, width, channels) → maps, float32 (n, height, width).
     """
 

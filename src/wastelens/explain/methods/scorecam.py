@@ -37,12 +37,7 @@ class ScoreCam:
 
     The paper then takes the softmax of the channels' weights, so that even channels that lower the probability count
     for it; here they count against it. Of many channels, only those that vary most from place to place are tried
-    ("Faster Score-CAM").
-
-    Args:
-        model: flat, as ``models.registry`` makes it.
-        layer: name of the layer.
-        channels: largest number of channels to try.
+    ("Faster Score-CAM"): at most ``channels``. The model must be flat, as a network's ``build`` makes it.
     """
 
     def __init__(self, model: Any, layer: str, *, channels: int) -> None:
@@ -63,13 +58,8 @@ class ScoreCam:
         """Return a photo's maps, float32 (materials, height, width); activations: (height, width, channels)."""
         order = np.argsort(-activations.std(axis=(0, 1)), kind="stable")[: self._channels]
         chosen = activations[..., order]
-        weights = np.concatenate(
-            [
-                self._probabilities(photo, chosen[..., start : start + _PASS_PHOTOS])
-                for start in range(0, chosen.shape[-1], _PASS_PHOTOS)
-            ]
-        )
-        weights -= self._of_black
+        passes = [chosen[..., start : start + _PASS_PHOTOS] for start in range(0, chosen.shape[-1], _PASS_PHOTOS)]
+        weights = np.concatenate([self._probabilities(photo, channels) for channels in passes]) - self._of_black
         return np.asarray(np.maximum(np.einsum("hwc,cm->mhw", chosen, weights), 0), dtype=np.float32)
 
     def _probabilities(self, photo: PhotoArray, activations: Float32Array) -> Float32Array:

@@ -39,11 +39,7 @@ class ExpectedGradientsConfig(MethodConfig):
         return self
 
     def check(self, training_photos: int, dataset: str) -> None:
-        """Check that the dataset has enough training photos for the background.
-
-        Raises:
-            ConfigError: it has fewer.
-        """
+        """Raise ConfigError if the dataset has too few training photos for the background."""
         if self.background_photos > training_photos:
             raise ConfigError(
                 f"shap.background_photos={self.background_photos}, but {dataset} has {training_photos} training "
@@ -65,7 +61,7 @@ class ExpectedGradients:
     to logit(x) − mean logit(b) than those of equally many random draws.
 
     Args:
-        model: flat, as ``models.registry`` makes it.
+        model: flat, as a network's ``build`` makes it.
         background: uint8 (background photos, side, side, 3).
         samples: gradients per pair; a multiple of the background photos.
         seed: of the draws, which are the same for every photo, so that photos can be compared.
@@ -115,8 +111,7 @@ class ExpectedGradients:
 def _even_alphas(background: int, repeats: int, rng: np.random.Generator) -> FloatArray:
     """Divide [0, 1] into equal steps, such that each background photo has one α in each of ``repeats`` equal parts.
 
-    Returns:
-        float64 (repeats · background,): the first α of each background photo, then the second of each, and so on.
+    They are (repeats · background,): the first α of each background photo, then the second of each, and so on.
     """
     within = (rng.permutation(background) + 0.5) / background
     return np.concatenate([(part + within) / repeats for part in range(repeats)])

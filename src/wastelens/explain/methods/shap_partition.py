@@ -33,11 +33,8 @@ class PartitionShapConfig(MethodConfig):
 class PartitionShap:
     """Owen values of ever smaller rectangles of the photo (Lundberg & Lee 2017; shap's ``PartitionExplainer``).
 
-    Masked parts are blurred; one set of masked copies serves all materials. The sums are exact by construction.
-
-    Args:
-        model: flat, as ``models.registry`` makes it.
-        evaluations: largest number of masked copies per photo.
+    Masked parts are blurred; one set of at most ``evaluations`` masked copies of a photo serves all materials. The sums
+    are exact by construction. The model must be flat, as a network's ``build`` makes it.
     """
 
     def __init__(self, model: Any, *, evaluations: int) -> None:
@@ -63,8 +60,7 @@ class PartitionShap:
         values = np.asarray(explained.values, dtype=np.float64)[rows, ..., pairs[:, 1]]  # (pairs, side, side, 3)
         base = np.asarray(explained.base_values, dtype=np.float64)[rows, pairs[:, 1]]
         logits = self._logits(photos[wanted])[rows, pairs[:, 1]]
-        errors = np.abs(values.sum(axis=(1, 2, 3)) - (logits - base))
-        return Evidence(values.sum(axis=-1).astype(np.float32), errors)
+        return Evidence(values.sum(axis=-1).astype(np.float32), np.abs(values.sum(axis=(1, 2, 3)) - (logits - base)))
 
     def _logits(self, photos: Array) -> FloatArray:
         return np.asarray(self._network.predict_on_batch(np.asarray(photos, dtype=np.float32)), dtype=np.float64)

@@ -13,22 +13,23 @@ import pickle
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from html import unescape
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Literal
 
 import cv2
 import numpy as np
 
 from wastelens.data.annotations.outlines import DrawnOutline
-from wastelens.explain.scoring.scores import OUTCOMES, Outcome, outcome_of
-from wastelens.figures.heatmap import averaged, bar_ends, colour_bar, heat_png, rim_colour
+from wastelens.explain.examination import ExplainedPair
+from wastelens.explain.scoring.localisation import COVERED_TOO_MUCH
+from wastelens.explain.scoring.scores import OUTCOMES, PairScores
+from wastelens.figures.heatmap import ONE_SIGN_ENDS, SIGNED_ENDS, averaged, colour_bar, heat_png, rim_colour
 from wastelens.figures.style import label_text, material_colours
-from wastelens.system.arrays import Float32Array, FloatArray, PhotoArray
+from wastelens.system.arrays import FloatArray, PhotoArray
 
 PAGE = "index.html"
 # Score → its name on a tile, its format (z: zero has no sign).
@@ -49,13 +50,10 @@ _DECIMALS = 4  # of the numbers by which the page sorts and filters
 
 @dataclass(frozen=True)
 class ShownPhoto:
-    """A photo as it is shown.
+    """A photo as it is shown, with the outlines of all annotated objects.
 
     Attributes:
-        file_name: as in the dataset's labels.
         photo: uint8 (h, w, 3) in true proportions, the longer side about 320 px.
-        outlines: of all annotated objects.
-        split: train, val or test.
     """
 
     file_name: str
@@ -65,64 +63,17 @@ class ShownPhoto:
 
 
 @dataclass(frozen=True)
-class ShownPair:
-    """A material in a photo, annotated or predicted, with the evidence for it.
-
-    Attributes:
-        material: its name.
-        label: whether it is annotated.
-        decision: whether the model predicts it.
-        probability: in [0, 1].
-        threshold: smallest probability that counts as a decision, in [0, 1].
-        overlays: method → evidence map, float32 (h, w) over the square photo.
-        scores: method → score → value; scores may be missing or NaN.
-        localised: whether maps were compared with outlines.
-        note: why not, or empty.
-        empty: methods whose maps are the same everywhere.
-    """
-
-    material: str
-    label: bool
-    decision: bool
-    probability: float
-    threshold: float
-    overlays: Mapping[str, Float32Array]
-    scores: Mapping[str, Mapping[str, float]]
-    localised: bool
-    note: str = ""
-    empty: frozenset[str] = frozenset()
-
-    @property
-    def outcome(self) -> Outcome:
-        """Whether the model is right, misses the material, or raises a false alarm.
-
-        Raises:
-            ValueError: neither annotated nor predicted.
-        """
-        return outcome_of(label=self.label, decision=self.decision)
-
-    def energy(self, method: str) -> float:
-        """Return the method's energy on the outlines, 1 being chance; NaN where it is not known."""
-        return float(self.scores.get(method, {}).get("energy", math.nan))
-
-
-@dataclass(frozen=True)
 class SummaryRow:
-    """A score of all methods.
+    """A score of all methods: its title, which values are good (empty where that depends), and its meaning in words.
 
     Attributes:
-        score: its name.
-        title: its name on the page.
-        explanation: in a sentence or two.
-        better: which values are good; empty where that depends.
         cells: one per column, such as ``1.82 [1.41, 2.30]``; may be empty.
     """
 
-    score: str
     title: str
-    explanation: str
     better: Literal["higher", "lower", ""]
-    cells: Sequence[str]
+    explanation: str
+    cells: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -131,12 +82,8 @@ class GalleryHeader:
 
     Attributes:
         title: of the run.
-        run_id: of the run.
-        dataset: its name.
-        split: of the photos.
         sentences: findings, plain text.
         columns: the titles of the table's methods.
-        rows: of the table.
         notes: what was left out, how often, and why.
         materials: all of the dataset, in its order, which determines their colours.
         methods: name → title.
@@ -153,7 +100,7 @@ class GalleryHeader:
     notes: Sequence[str]
     materials: Sequence[str]
     methods: Mapping[str, str]
-    signed: AbstractSet[str] = frozenset()
+    signed: AbstractSet[str]
 
 
 @dataclass(frozen=True)
@@ -163,7 +110,7 @@ class _Kept:
     photo: ShownPhoto  # its pixels are in `jpeg`
     jpeg: bytes
     size: tuple[int, int]
-    pairs: tuple[ShownPair, ...]
+    pairs: tuple[ExplainedPair, ...]
 
 
 @dataclass
@@ -178,16 +125,15 @@ class _Counts:
     outcomes: Counter[str] = field(default_factory=Counter)
     with_energy: set[str] = field(default_factory=set)  # methods
 
-    def add(self, photo: ShownPhoto, pairs: Sequence[ShownPair]) -> None:
-        outcomes = [pair.outcome for pair in pairs]  # first, since it refuses pairs without an outcome
+    def add(self, photo: ShownPhoto, pairs: Sequence[ExplainedPair]) -> None:
         self.photos += 1
+        self.pairs += len(pairs)
         self.outlined.update(outline.material for outline in photo.outlines)
-        self.outcomes.update(outcomes)
+        self.outcomes.update(pair.about.outcome for pair in pairs)
+        self.materials.update(pair.about.material for pair in pairs)
         for pair in pairs:
-            self.pairs += 1
-            self.tiles = max(self.tiles, 1 + len(pair.overlays))
-            self.materials[pair.material] += 1
-            self.with_energy.update(method for method in pair.scores if math.isfinite(pair.energy(method)))
+            self.tiles = max(self.tiles, 1 + len(pair.maps))
+            self.with_energy.update(method for method in pair.maps if math.isfinite(pair.scores[method].energy))
 
 
 class GalleryWriter:
@@ -204,19 +150,15 @@ class GalleryWriter:
         self._waiting: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         self._counts = _Counts()
 
-    def add(self, photo: ShownPhoto, pairs: Sequence[ShownPair]) -> None:
-        """Add a photo and its materials at the end of the page; a photo without any is only counted.
-
-        Raises:
-            ValueError: a pair that is neither annotated nor predicted.
-        """
+    def add(self, photo: ShownPhoto, pairs: Sequence[ExplainedPair]) -> None:
+        """Add a photo and its materials at the end of the page; a photo without any is only counted."""
         self._counts.add(photo, pairs)
         if not pairs:
             return
         height, width = photo.photo.shape[:2]
-        kept = tuple(replace(pair, overlays=_small(pair.overlays)) for pair in pairs)
-        bare = replace(photo, photo=photo.photo[:0])
-        pickle.dump(_Kept(bare, _jpeg(photo.photo), (width, height), kept), self._waiting)
+        small = tuple(replace(pair, maps={name: averaged(one) for name, one in pair.maps.items()}) for pair in pairs)
+        jpeg = _encoded(photo.photo, "JPEG", quality=_JPEG_QUALITY)
+        pickle.dump(_Kept(replace(photo, photo=photo.photo[:0]), jpeg, (width, height), small), self._waiting)
 
     def finish(self, header: GalleryHeader) -> Path:
         """Write the page and return its path. Nothing can be added afterwards."""
@@ -235,9 +177,7 @@ class GalleryWriter:
     def __enter__(self) -> GalleryWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -247,7 +187,6 @@ class GalleryWriter:
     def _pieces(self, header: GalleryHeader) -> Iterator[str]:
         counts = self._counts
         names = [*header.materials, *sorted((counts.materials.keys() | counts.outlined) - set(header.materials))]
-        builder = _CardBuilder(header, names)
         colours = material_colours(names)
         pieces: Iterator[str] = _template().generate(
             header=header,
@@ -258,8 +197,8 @@ class GalleryWriter:
             outcomes=OUTCOMES,
             energy_methods=[name for name in header.methods if name in counts.with_energy],
             bars=[_bar(signed) for signed in (False, True)],
-            photos=(_photo_rule(number, kept) for number, kept in enumerate(self._read())),
-            cards=(card for number, kept in enumerate(self._read()) for card in builder.cards(number, kept)),
+            photos=((number, _base64(kept.jpeg)) for number, kept in enumerate(self._read())),
+            cards=(card for number, kept in enumerate(self._read()) for card in _cards(header, names, number, kept)),
         )
         return pieces
 
@@ -273,65 +212,48 @@ class GalleryWriter:
             yield kept
 
 
-class _CardBuilder:
-    """Turns photos into cards, with the titles, colours and outlines of one page."""
-
-    def __init__(self, header: GalleryHeader, materials: Sequence[str]) -> None:
-        self._titles = dict(header.methods)
-        self._signed = header.signed
-        self._places = {material: place for place, material in enumerate(materials)}
-
-    def cards(self, number: int, kept: _Kept) -> Iterator[dict[str, Any]]:
-        """Yield a card per pair, as the template expects it."""
-        width, height = kept.size
-        view = (_OUTLINE_SIDE * width / max(kept.size), _OUTLINE_SIDE * height / max(kept.size))
-        outlines = [(one.material, points) for one in kept.photo.outlines for points in _polygons(one, np.array(view))]
-        for place, pair in enumerate(kept.pairs):
-            yield {
-                "id": f"{number}-{place}",
-                "photo": number,
-                "ratio": f"{width / height:.4f}",
-                "view": f"0 0 {view[0]:.0f} {view[1]:.0f}",
-                "file_name": kept.photo.file_name,
-                "split": kept.photo.split,
-                "pair": pair,
-                "material": self._places[pair.material],
-                "energies": self._energies(pair),
-                "outlined": self._outlined(kept.photo),
-                # this material's outlines are drawn over the others
-                "outlines": sorted(
-                    ((self._places[name], name == pair.material, points) for name, points in outlines),
-                    key=lambda outline: outline[1],
-                ),
-                "tiles": [self._tile(pair, method) for method in self._in_order(pair.overlays)],
-                "others": [self._tile(pair, method) for method in self._in_order(pair.scores.keys() - pair.overlays)],
-            }
-
-    def _outlined(self, photo: ShownPhoto) -> list[tuple[int, str, int]]:
-        """Return place, name and number of objects of each outlined material, in the materials' order."""
-        objects = Counter(outline.material for outline in photo.outlines if outline.polygons)
-        return sorted((self._places[material], material, number) for material, number in objects.items())
-
-    def _in_order(self, methods: Iterable[str]) -> list[str]:
-        known = list(self._titles)
-        return sorted(methods, key=lambda method: (known.index(method) if method in known else len(known), method))
-
-    def _energies(self, pair: ShownPair) -> dict[str, float]:
-        energies = {method: pair.energy(method) for method in self._in_order(pair.scores)}
-        return {method: round(value, _DECIMALS) for method, value in energies.items() if math.isfinite(value)}
-
-    def _tile(self, pair: ShownPair, method: str) -> dict[str, Any]:
-        signed = method in self._signed
-        overlay = pair.overlays.get(method)
-        return {
-            "method": method,
-            "title": self._titles.get(method, method),
-            "signed": signed,
-            "png": "" if overlay is None else _base64(heat_png(overlay, signed=signed)),
-            "scores": tile_scores(pair.scores.get(method, {})),
-            "below_chance": pair.energy(method) < 1,
-            "empty": method in pair.empty,
+def _cards(header: GalleryHeader, materials: Sequence[str], number: int, kept: _Kept) -> Iterator[dict[str, Any]]:
+    """Yield a card per pair of a photo, as the template expects it."""
+    places = {material: place for place, material in enumerate(materials)}
+    width, height = kept.size
+    view = (_OUTLINE_SIDE * width / max(kept.size), _OUTLINE_SIDE * height / max(kept.size))
+    outlines = [(one.material, points) for one in kept.photo.outlines for points in _polygons(one, np.array(view))]
+    objects = Counter(outline.material for outline in kept.photo.outlines if outline.polygons)
+    for place, pair in enumerate(kept.pairs):
+        about, energies = pair.about, {method: pair.scores[method].energy for method in pair.maps}
+        yield {
+            "id": f"{number}-{place}",
+            "photo": number,
+            "ratio": f"{width / height:.4f}",
+            "view": f"0 0 {view[0]:.0f} {view[1]:.0f}",
+            "file_name": kept.photo.file_name,
+            "split": kept.photo.split,
+            "about": about,
+            "note": _why_not_localised(about),
+            "material": places[about.material],
+            "energies": {name: round(value, _DECIMALS) for name, value in energies.items() if math.isfinite(value)},
+            # place, name and number of objects of each outlined material, in the materials' order
+            "outlined": sorted((places[material], material, count) for material, count in objects.items()),
+            # this material's outlines are drawn over the others
+            "outlines": sorted(
+                ((places[name], name == about.material, points) for name, points in outlines),
+                key=lambda outline: outline[1],
+            ),
+            "tiles": [_tile(header, pair, method) for method in pair.maps],
         }
+
+
+def _tile(header: GalleryHeader, pair: ExplainedPair, method: str) -> dict[str, Any]:
+    signed, scores = method in header.signed, pair.scores[method]
+    return {
+        "method": method,
+        "title": header.methods[method],
+        "signed": signed,
+        "png": _base64(heat_png(pair.maps[method], signed=signed)),
+        "scores": tile_scores(asdict(scores)),
+        "below_chance": scores.energy < 1,
+        "empty": scores.empty,
+    }
 
 
 def tile_scores(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
@@ -344,12 +266,7 @@ def tile_scores(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
 
 
 def excerpt(page: str, file_names: Collection[str]) -> str:
-    """Return a page with the cards of these photos only, without filters or scripts.
-
-    Args:
-        page: HTML written by `GalleryWriter`.
-        file_names: of the photos to keep.
-    """
+    """Return a page written by `GalleryWriter` with the cards of these photos only, without filters or scripts."""
     head = page.partition("<body>")[0]
     cards = [
         card
@@ -361,16 +278,21 @@ def excerpt(page: str, file_names: Collection[str]) -> str:
     return f'{head}<body>\n<div class="cards">\n{"".join(cards)}\n</div>\n</body>\n</html>\n'
 
 
-def _small(overlays: Mapping[str, Float32Array]) -> dict[str, Float32Array]:
-    """Shrink maps to the size at which they are shown."""
-    return {method: averaged(evidence) for method, evidence in overlays.items()}
+def _why_not_localised(about: PairScores) -> str:
+    if about.localised:
+        return ""
+    if not about.label:
+        return "no localisation scores"
+    if about.area_share > COVERED_TOO_MUCH:
+        return "its outlines cover more than half of the photo"
+    return "it has no usable outline"
 
 
-def _jpeg(photo: PhotoArray) -> bytes:
+def _encoded(picture: PhotoArray, kind: str, **options: Any) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(photo).save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    Image.fromarray(picture).save(buffer, kind, optimize=True, **options)
     return buffer.getvalue()
 
 
@@ -385,17 +307,10 @@ def _polygons(outline: DrawnOutline, view: FloatArray) -> list[str]:
     return found
 
 
-def _photo_rule(number: int, kept: _Kept) -> tuple[int, str]:
-    return number, _base64(kept.jpeg)
-
-
 def _bar(signed: bool) -> dict[str, Any]:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(colour_bar(signed, 128, 1)).save(buffer, "PNG", optimize=True)
-    left, right = bar_ends(signed)
-    return {"name": "signed" if signed else "one-sign", "png": _base64(buffer.getvalue()), "left": left, "right": right}
+    png = _base64(_encoded(colour_bar(signed, 128, 1), "PNG"))
+    left, right = SIGNED_ENDS if signed else ONE_SIGN_ENDS
+    return {"name": "signed" if signed else "one-sign", "png": png, "left": left, "right": right}
 
 
 def _base64(content: bytes) -> str:
@@ -405,12 +320,9 @@ def _base64(content: bytes) -> str:
 def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["label_text"] = label_text
     environment.filters["estimate"] = lambda cell: cell.partition(" [")

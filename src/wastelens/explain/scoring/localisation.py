@@ -1,13 +1,25 @@
-"""Score maps of evidence against the outlines of the litter; every score has its value by chance beside it."""
+"""Score maps of evidence against the outlines of the litter; every score has its value by chance beside it.
+
+``data.photos`` stretches an upright photo to a square, so a place in the square is at the same share of the width and
+of the height in the photo's own frame, in which litter is outlined: two factors map it back. Maps are compared with
+outlines on a grid of the frame's proportions, fine enough for TACO's objects and the same for every method, whatever
+the resolution of its maps.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from wastelens.system.arrays import Float32Array, FloatArray
+from wastelens.data.annotations.coco import LARGEST_MASK_PX, Image, Outline
+from wastelens.system.arrays import Float32Array, FloatArray, IntArray
 
+GRID_SIDE_PX = 256
 COVERED_TOO_MUCH = 0.5  # share of the photo; beyond it, no map can miss the litter by much
 
 
@@ -87,3 +99,132 @@ def centre_map(shape: tuple[int, int]) -> Float32Array:
     """
     rows, columns = (np.exp(-0.5 * (((np.arange(side) + 0.5) / side - 0.5) / 0.25) ** 2) for side in shape)
     return np.outer(rows, columns).astype(np.float32)
+
+
+def grid_shape(width: float, height: float) -> tuple[int, int]:
+    """Return the (rows, columns) of the grid over a photo of this size in pixels: 256 cells along the longer side.
+
+    Raises:
+        ValueError: a side that is not a positive number.
+    """
+    if not (0 < width < np.inf and 0 < height < np.inf):
+        raise ValueError(f"a photo of {width} x {height} pixels has no grid")
+    cells_per_pixel = GRID_SIDE_PX / max(width, height)
+    return max(1, round(height * cells_per_pixel)), max(1, round(width * cells_per_pixel))
+
+
+def to_grid(evidence: npt.ArrayLike, shape: tuple[int, int]) -> Float32Array:
+    """Stretch a map (h, w) to another shape, float32 (rows, columns): the inverse of how photos become squares.
+
+    An axis that grows is interpolated linearly between its cells' centres, with its ends held; one that shrinks is
+    averaged by area. No value exceeds the map's maximum or falls below its minimum, so a constant stays the same.
+
+    Raises:
+        ValueError: the map has no cells or not two axes, or the shape has no cells.
+    """
+    cells = np.asarray(evidence, dtype=np.float32)
+    if cells.ndim != 2 or not cells.size or min(shape) < 1:
+        raise ValueError(f"a map of shape {cells.shape} cannot be stretched to {shape}")
+    rows, columns = (axis_weights(size, target) for size, target in zip(cells.shape, shape, strict=True))
+    # Summed in float64: after rounding to float32, constants and bounds are exact.
+    return np.asarray(rows @ cells @ columns.T, dtype=np.float32)
+
+
+@lru_cache(maxsize=64)
+def axis_weights(size: int, target: int) -> FloatArray:
+    """Return how much of each of ``size`` cells goes into each of ``target``: float64 (target, size), rows sum to 1."""
+    cells = np.arange(size)
+    weights: FloatArray
+    if target < size:
+        edges = np.arange(target + 1) * size / target
+        overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
+        weights = np.clip(overlap, 0, None) * target / size
+    else:
+        centres = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
+        weights = np.clip(1 - np.abs(centres[:, None] - cells), 0, None)
+    return weights
+
+
+def material_coverage(
+    outlines: Sequence[tuple[Outline, str]], image: Image, material: str, shape: tuple[int, int]
+) -> Float32Array:
+    """Return the share of each cell inside the union of one material's outlines; crowds are litter too.
+
+    Outlines are drawn by pycocotools at the annotated size, then averaged by area. No mask is ever unpacked to one
+    byte per pixel: the average is computed from the run lengths, exactly.
+
+    Args:
+        outlines: usable outlines with their materials (``AnnotatedOutlines.of``).
+        image: the photo as annotated.
+        material: the material whose outlines count.
+        shape: (rows, columns) of the grid over the photo.
+
+    Returns:
+        float32 (rows, columns) in 0 to 1; all zeros if the material has no outline, or only ones too small to cover any
+        pixel's centre.
+    """
+    from pycocotools import mask
+
+    # smaller than annotated where no camera takes photos that large: these have polygons only (see `coco.outline`)
+    shrunk = min(1.0, (LARGEST_MASK_PX / (image.width * image.height)) ** 0.5)
+    size = max(1, int(image.height * shrunk)), max(1, int(image.width * shrunk))
+    encoded = [rle for one, of in outlines if of == material for rle in _encoded(one, image, size)]
+    if not encoded:
+        return np.zeros(shape, dtype=np.float32)
+    return _averaged(_run_lengths(mask.merge(encoded)["counts"]), size, shape)
+
+
+def _encoded(outline: Outline, image: Image, size: tuple[int, int]) -> list[Any]:
+    """Return the run-length encodings of an outline's parts, in pycocotools' format."""
+    from pycocotools import mask
+
+    if outline.rle is not None:
+        return [outline.rle]
+    height, width = size
+    scale = np.array([width / image.width, height / image.height])
+    return list(mask.frPyObjects([(polygon * scale).ravel().tolist() for polygon in outline.polygons], height, width))
+
+
+def _run_lengths(counts: bytes) -> IntArray:
+    """Decode COCO's mask text to runs of pixels outside, inside, outside …, column by column: int64 (runs,).
+
+    Each number is stored in pieces of five bits, lowest first; the bit of 32 marks that more pieces follow, and the
+    highest bit of the last piece is the sign. From the fourth number on, each is the difference from the one two
+    before it (maskApi.c of pycocotools, rleFrString).
+    """
+    pieces = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(pieces & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(len(pieces)) - np.repeat(starts, ends - starts + 1)
+    numbers = np.add.reduceat((pieces & 31) << 5 * place, starts)
+    numbers -= np.where(pieces[ends] & 16, 1 << 5 * (place[ends] + 1), 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _averaged(runs: IntArray, size: tuple[int, int], shape: tuple[int, int]) -> Float32Array:
+    """Average a mask, given as runs, by area from its (height, width) to (rows, columns)."""
+    (height, width), (rows, columns) = size, shape
+    of_columns = _inside_columns(runs, size, rows)
+    before = np.concatenate([np.zeros((1, rows)), np.cumsum(of_columns, axis=0)])
+    edges = np.arange(columns + 1) * width / columns
+    whole = np.minimum(edges.astype(np.intp), width - 1)
+    up_to = before[whole] + (edges - whole)[:, None] * of_columns[whole]
+    share = np.diff(up_to, axis=0).T / (height / rows * width / columns)
+    return np.clip(share, 0, 1).astype(np.float32)
+
+
+def _inside_columns(runs: IntArray, size: tuple[int, int], rows: int) -> FloatArray:
+    """Count the inside pixels, and parts of pixels, of each column in each row of the grid: (width, rows).
+
+    Along the run lengths that count grows piecewise linearly: by one per pixel inside, by nothing outside.
+    """
+    height, width = size
+    some = np.flatnonzero(runs)
+    boundaries = np.concatenate([[0], np.cumsum(runs[some])])
+    inside_before = np.concatenate([[0], np.cumsum(np.where(some % 2, runs[some], 0))])
+    edges = np.arange(rows + 1) * height / rows
+    places = np.arange(width)[:, None] * height + edges
+    inside: FloatArray = np.diff(np.interp(places, boundaries, inside_before), axis=1)
+    return inside

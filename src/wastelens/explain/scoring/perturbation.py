@@ -6,7 +6,6 @@ to grey; a hole with sharp edges is evidence of its own, so here pixels change b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -16,19 +15,6 @@ import numpy.typing as npt
 from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
 
 BLUR_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class PerturbationAreas:
-    """Areas under the probability against the share of pixels changed, both in 0 to 1.
-
-    Attributes:
-        insertion: while the blurred photo gets its pixels back, most evidence first; higher is better.
-        deletion: while the photo's pixels are blurred, most evidence first; lower is better.
-    """
-
-    insertion: float
-    deletion: float
 
 
 def softened(photo: PhotoArray) -> Float32Array:
@@ -82,8 +68,12 @@ def _shuffled(pixels: int) -> IndexArray:
     return np.random.default_rng(0).permutation(pixels)
 
 
-def areas(probabilities: npt.ArrayLike) -> PerturbationAreas:
-    """Compute the areas by the trapezoid rule from the probability of each stage of ``perturbed``, (2 * steps,).
+def areas(probabilities: npt.ArrayLike) -> tuple[float, float]:
+    """Return insertion and deletion: the areas under the probability against the share of pixels changed, 0 to 1.
+
+    Insertion (higher is better) is while the blurred photo gets its pixels back, deletion (lower is better) while the
+    photo's pixels are blurred, both those with the most evidence first. They are computed by the trapezoid rule from
+    the probability of each stage of ``perturbed``, (2 * steps,).
 
     Raises:
         ValueError: an odd number of stages, or fewer than two.
@@ -94,6 +84,4 @@ def areas(probabilities: npt.ArrayLike) -> PerturbationAreas:
     steps = len(stages) // 2
     photo, blurred, deletion, insertion = *stages[:2], stages[2 : steps + 1], stages[steps + 1 :]
     between = (photo + blurred) / 2
-    return PerturbationAreas(
-        insertion=float((between + insertion.sum()) / steps), deletion=float((between + deletion.sum()) / steps)
-    )
+    return float((between + insertion.sum()) / steps), float((between + deletion.sum()) / steps)

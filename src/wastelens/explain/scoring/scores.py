@@ -12,7 +12,7 @@ import pandas as pd
 from wastelens.config.explanation_methods import METHODS, method_names
 from wastelens.evaluation.bootstrap import interval, multiplicities
 from wastelens.explain.scoring.localisation import COVERED_TOO_MUCH
-from wastelens.system.arrays import FloatArray, IndexArray
+from wastelens.system.arrays import FloatArray
 
 Outcome = Literal["right", "missed", "false_alarm"]
 
@@ -57,20 +57,16 @@ class PairScores:
     """How well one method explains one material in one photo: a row of scores.csv. NaN where a score is not defined.
 
     Attributes:
-        file_name: the photo's flat name.
-        material: the one explained.
         method: the method's name, or ``CONTROL``.
         outcome: right (label and decision), missed (label only) or false_alarm (decision only).
-        label: whether the material is annotated.
-        decision: whether the model predicts the material.
-        probability: predicted by the model.
+        label, decision: whether the material is annotated, and whether the model predicts it.
         threshold: smallest probability that counts as a decision.
         area_share: the outlines' share of the photo; NaN without a usable outline.
         localised: whether the row counts for the scores against the outlines.
         empty: whether the map is the same everywhere.
         energy, pointing, iou, iou_threshold: see ``Localisation``.
         pointing_chance: the expected pointing of a random place.
-        insertion, deletion: see ``PerturbationAreas``.
+        insertion, deletion: see ``perturbation.areas``.
         randomised: absolute rank correlation with the map of random weights.
         additivity_error: how far a SHAP map's sum is from what it should explain.
     """
@@ -143,11 +139,8 @@ class Summary:
     by_material: Mapping[tuple[str, str, str], float]
 
     def metrics(self) -> dict[str, float]:
-        """Return MLflow's metrics.
-
-        ``explain_<method>_<score>`` with ``_low`` and ``_high``, ``explain_<method>_<score>_<material>``, and counts.
-        """
-        metrics = {f"explain_{name}": float(count) for name, count in self._counts().items()}
+        """Return MLflow's metrics: ``explain_<method>_<score>``, with bounds and per material, and counts."""
+        metrics = {f"explain_{name}": float(count) for name, count in self.counts.items()}
         for (method, score), mean in self.means.items():
             name = f"explain_{method}_{score}"
             metrics |= {name: mean.estimate, f"{name}_low": mean.low, f"{name}_high": mean.high}
@@ -161,7 +154,9 @@ class Summary:
         scored = {method for method, _ in self.means}
         return tuple(method for method in self.methods if method in scored)
 
-    def _counts(self) -> dict[str, int]:
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of photos and pairs, and of pairs left out of localisation for one reason or the other."""
         pairs = self.frame.drop_duplicates(_KEYS)
         area_share = pairs.loc[pairs["label"] == 1, "area_share"]
         return {
@@ -177,7 +172,7 @@ class Summary:
         shown = [method for method in self.methods if all((method, score) in self.means for score in needed)]
         if shown:
             return [self._sentence(method) for method in sorted(shown, key=lambda method: method == CONTROL)]
-        if self._counts()["covered_too_much"]:
+        if self.counts["covered_too_much"]:
             return ["No outlines that leave half of their photo free: localisation scores are left out."]
         return ["No outlines of litter here: localisation scores are left out."]
 
@@ -190,26 +185,20 @@ class Summary:
             f"{title[0].upper()}{title[1:]}: {energy.estimate:.2f} [{energy.low:.2f}, {energy.high:.2f}] times the "
             f"energy that chance would put on the litter, {chance_in_words}"
             f"{self._against_centre(method)}; points at it in "
-            f"{_percent(pointing.estimate)} of {pointing.pairs:,} {'case' if pointing.pairs == 1 else 'cases'} "
-            f"(chance {_percent(chance)})."
+            f"{100 * pointing.estimate:.0f} % of {pointing.pairs:,} {'case' if pointing.pairs == 1 else 'cases'} "
+            f"(chance {100 * chance:.0f} %)."
         )
 
     def _against_centre(self, method: str) -> str:
         """Return the comparison with the control in words that the interval allows; empty where there is none."""
         gain, control = self.means.get((method, "energy_over_centre")), self.means.get((CONTROL, "energy"))
-        if gain is None or control is None:
-            return ""
-        if gain.photos < FEWEST_PHOTOS:
+        if gain is None or control is None or gain.photos < FEWEST_PHOTOS:
             return ""
         words = gain.against(0, "more than", "less than", "not distinguishable from")
         return (
             f", {words} a blob in the middle of the photo that ignores its content ({control.estimate:.2f}; difference "
             f"{gain.estimate:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}])"
         )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def summarise(
@@ -224,8 +213,7 @@ def summarise(
         frame: scores.csv, as made by ``score_frame`` or read from the file.
         materials: to average over separately.
         methods: to average, in the order of tables.
-        seed: of the bootstrap.
-        resamples: of the bootstrap, at least 1.
+        seed, resamples: of the bootstrap.
     """
     scores = _defined_scores(frame)
     keyed = scores.assign(method=frame["method"], material=frame["material"])
@@ -247,19 +235,15 @@ def _defined_scores(frame: pd.DataFrame) -> pd.DataFrame:
     right = (frame["label"] == 1) & (frame["decision"] == 1)
     scores = frame.reindex(columns=list(SCORES)).astype(np.float64)
     scores["above_chance"] = (energy > 1).astype(np.float64).where(energy.notna())
-    scores["energy_over_centre"] = energy - _energy_of_centre(frame)
+    # each row's pair has the control's energy beside it; the control's own rows have none
+    control = frame[frame["method"] == CONTROL].set_index(_KEYS)["energy"]
+    beside = control.reindex(pd.MultiIndex.from_frame(frame[_KEYS])).to_numpy(dtype=np.float64)
+    scores["energy_over_centre"] = (energy - beside).where(frame["method"] != CONTROL)
     scores["right_label_wrong_place"] = (energy < 1).astype(np.float64).where(energy.notna() & right)
     scores["empty"] = scores["empty"].where(frame["method"] != CONTROL)  # a blob is never empty
     localised = list(LOCALISATION_SCORES)
     scores[localised] = scores[localised].where(frame["localised"] == 1)
     return scores
-
-
-def _energy_of_centre(frame: pd.DataFrame) -> pd.Series[float]:
-    """Return the control's energy for each row's pair; NaN in the control's own rows, and where there is none."""
-    control = frame[frame["method"] == CONTROL].set_index(_KEYS)["energy"]
-    beside = control.reindex(pd.MultiIndex.from_frame(frame[_KEYS])).to_numpy(dtype=np.float64)
-    return pd.Series(beside, index=frame.index).where(frame["method"] != CONTROL)
 
 
 def _means(
@@ -270,24 +254,16 @@ def _means(
     means = {}
     for method in methods:
         rows = (frame["method"] == method).to_numpy(dtype=bool)
-        sums, counts = _totals(scores[rows], photo_of[rows], len(photos))
+        defined = ~np.isnan(scores[rows])
+        # per photo: the sum of its pairs' defined scores, and their number, both (photos, scores)
+        sums, counts = np.zeros((2, len(photos), scores.shape[1]))
+        np.add.at(sums, photo_of[rows], np.where(defined, scores[rows], 0.0))
+        np.add.at(counts, photo_of[rows], defined)
         pairs = counts.sum(axis=0)
         drawn_sums, drawn_counts = drawn @ sums, drawn @ counts
         resampled = np.divide(drawn_sums, drawn_counts, out=np.full(drawn_sums.shape, np.nan), where=drawn_counts > 0)
         for column in np.flatnonzero(pairs):
             low, high = interval(resampled[:, column])
-            estimate = float(sums[:, column].sum() / pairs[column])
-            measured = MeanScore(
-                estimate, low, high, pairs=int(pairs[column]), photos=int(np.count_nonzero(counts[:, column]))
-            )
-            means[method, SCORES[column]] = measured
+            estimate, photos_with = float(sums[:, column].sum() / pairs[column]), np.count_nonzero(counts[:, column])
+            means[method, SCORES[column]] = MeanScore(estimate, low, high, int(pairs[column]), int(photos_with))
     return means
-
-
-def _totals(scores: FloatArray, photo_of: IndexArray, photos: int) -> tuple[FloatArray, FloatArray]:
-    """Sum the defined scores (rows, scores) of each photo, and count them; both results (photos, scores)."""
-    sums, counts = np.zeros((photos, scores.shape[1])), np.zeros((photos, scores.shape[1]))
-    defined = ~np.isnan(scores)
-    np.add.at(sums, photo_of, np.where(defined, scores, 0.0))
-    np.add.at(counts, photo_of, defined)
-    return sums, counts

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
-from wastelens.evaluation.thresholds import calibrate, calibrate_on
+from wastelens.evaluation.verdict import calibrate, calibrate_on
 
 
 def f1(truth, called):
