@@ -8,7 +8,7 @@ from tests.factories import photo_array
 
 from wastelens.errors import ConfigError
 from wastelens.models.freezing import backbone_layers, freeze, frozen_cut, logits_tensor, split_model
-from wastelens.models.head import is_head
+from wastelens.models.layers import is_head
 from wastelens.models.networks.cnn import CnnConfig
 from wastelens.models.networks.transfer import TransferConfig
 from wastelens.training.losses import binary_cross_entropy

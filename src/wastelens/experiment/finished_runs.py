@@ -14,7 +14,7 @@ from wastelens.config.networks import EncoderNetworkConfig, learners_for
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
-from wastelens.system.next_command import next_command
+from wastelens.system.console import next_command
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 
 CONFIG_ARTIFACT = "config.json"

@@ -21,10 +21,9 @@ from wastelens.errors import RunError
 from wastelens.experiment.finished_runs import ENCODER, about_run, describe_run
 from wastelens.experiment.resuming import EpochWatcher, checkpoint_of, settings_of_resumed, telling_how_to_resume
 from wastelens.figures.pretraining import learning_curves
-from wastelens.models.backend import load_backend
+from wastelens.models.backend import load_backend, precision
 from wastelens.models.export import served_model
 from wastelens.models.features import feature_network, predict_in_batches
-from wastelens.models.precision import precision
 from wastelens.preparing.unlabelled import UNLABELLED_CACHE, Unlabelled, find_photos, load_unlabelled
 from wastelens.system.console import progress_bar, say
 from wastelens.system.machine import worker_count

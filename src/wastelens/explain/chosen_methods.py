@@ -9,7 +9,7 @@ from wastelens.config.explain import ExplainConfig
 from wastelens.config.explanation_methods import METHODS, MethodInputs, method_names
 from wastelens.errors import ConfigError
 from wastelens.explain.methods.evidence import Method
-from wastelens.models.spatial import AUTO, choose_layer, spatial_layers
+from wastelens.models.features import AUTO, choose_layer, spatial_layers
 
 
 def fitting_methods(network: Any, wanted: str | Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from wastelens.config.networks import LearnerConfig
 from wastelens.data.photos.shrink import shrink_factor
-from wastelens.models.initialisers import layer_seeds
+from wastelens.models.layers import layer_seeds
 from wastelens.system.arrays import Float32Array
 
 

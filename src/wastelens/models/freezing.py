@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Any
 
 from wastelens.errors import ConfigError, did_you_mean
-from wastelens.models.head import is_head
+from wastelens.models.layers import is_head
 from wastelens.system import borrowed
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from wastelens.errors import ConfigError
-from wastelens.models.backbone import BACKBONES
+from wastelens.models.backbones import BACKBONES
 from wastelens.models.freezing import backbone_layers
 from wastelens.system import borrowed
 from wastelens.system.arrays import Float32Array

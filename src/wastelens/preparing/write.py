@@ -19,7 +19,7 @@ from wastelens.evaluation.controls import Controls, controls_frame, score_contro
 from wastelens.preparing.balance import Oversampled
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 
 
 def score_all_controls(tables: list[SplitTables], photos: PhotoArray, seed: int) -> list[tuple[Controls, SplitTables]]:

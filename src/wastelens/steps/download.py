@@ -17,9 +17,8 @@ from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder, Summary, s
 from wastelens.getting.photo_list import WantedPhoto, wanted_photos
 from wastelens.getting.preflight import check_space, logged_parameters
 from wastelens.system import interrupts
-from wastelens.system.console import Bar, progress_bar, say, table, warn
-from wastelens.system.locks import alone_in
-from wastelens.system.next_command import next_command
+from wastelens.system.console import Bar, next_command, progress_bar, say, table, warn
+from wastelens.system.files import alone_in
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.web.addresses import locate
 from wastelens.web.answers import size_text

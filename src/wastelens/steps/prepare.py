@@ -49,9 +49,8 @@ from wastelens.preparing.stages import (
     tables_of_splits,
 )
 from wastelens.preparing.write import figures_from_labels, score_all_controls, tables_from_labels, write_files
-from wastelens.system.console import progress_bar, say, table, warn
+from wastelens.system.console import next_command, progress_bar, say, table, warn
 from wastelens.system.machine import software_versions
-from wastelens.system.next_command import next_command
 from wastelens.tracking.tracker import Run, Tracker
 
 

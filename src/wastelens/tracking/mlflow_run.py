@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wastelens.system import borrowed
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 from wastelens.tracking.mlflow_store import answers, is_server, outages, store_client, store_errors, unreachable
 from wastelens.tracking.tracker import PyfuncModel, logged_text
 
@@ -148,12 +148,7 @@ class MlflowRun:
             return
         # Not pyfunc.log_model: that logs into the active run, and there is none when delayed writes are replayed.
         mlflow.models.Model.log(
-            artifact_path=None,
-            flavor=mlflow.pyfunc,
-            name=name,
-            model_id=logged.model_id,
-            run_id=self.id,
-            **contents,
+            artifact_path=None, flavor=mlflow.pyfunc, name=name, model_id=logged.model_id, run_id=self.id, **contents
         )
 
     def _complete(self, logged: Any, contents: Mapping[str, Any]) -> None:
@@ -162,10 +157,7 @@ class MlflowRun:
 
         client = store_client()
         about = mlflow.models.Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            run_id=self.id,
-            model_id=logged.model_id,
+            artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=self.id, model_id=logged.model_id
         )
         with tempfile.TemporaryDirectory() as temporary:
             folder = str(Path(temporary) / "model")

@@ -14,7 +14,7 @@ from wastelens.data.batches.pipeline import PhotoBatches
 from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
 from wastelens.models.encoders import build_encoder, copy_weights
 from wastelens.models.features import predict_in_batches
-from wastelens.models.initialisers import layer_seeds
+from wastelens.models.layers import layer_seeds
 from wastelens.system.arrays import Float32Array, PhotoArray
 from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.learners.autoencoders import AutoencoderConfig

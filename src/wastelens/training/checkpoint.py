@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 
 Arrays = list[npt.NDArray[Any]]
 SLOTS = ("a", "b")

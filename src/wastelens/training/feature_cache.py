@@ -21,9 +21,7 @@ from wastelens.errors import NonFiniteLossError
 from wastelens.system import interrupts
 from wastelens.system.arrays import Array, Float32Array, IndexArray, PhotoArray
 from wastelens.system.console import say
-from wastelens.system.digests import file_digest
-from wastelens.system.disk import reserve
-from wastelens.system.locks import in_turn
+from wastelens.system.files import file_digest, in_turn, reserve
 
 BATCH_PHOTOS = 64
 KEPT = 4

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,6 +124,34 @@ class TrainingLoop:
         return NonFiniteLossError(
             f"{fact} epoch {epoch + 1}, step {step} of {len(self.batches)} (learning rate {rate:.3g}). {self.remedy}"
         )
+
+
+class EqualEpochs:
+    """Consecutive passes over the training rows, cut into epochs of a fixed number of steps.
+
+    An epoch depends on its number alone, so that a resumed run sees the same batches as an uninterrupted one.
+    """
+
+    def __init__(self, batches: Batches, steps_per_epoch: int) -> None:
+        self._batches = batches
+        self._steps = steps_per_epoch
+        self._ongoing: Iterator[tuple[Any, Any]] = iter(())
+        self._at = -1  # the next step of the ongoing pass, counted from the very first
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        """Yield the batches of this epoch, counted from 0."""
+        first = epoch * self._steps
+        if self._at != first:
+            number, skipped = divmod(first, len(self._batches))
+            self._ongoing = islice(self._batches.epoch(number), skipped, None)
+        for step in range(first, first + self._steps):
+            if step % len(self._batches) == 0:
+                self._ongoing = iter(self._batches.epoch(step // len(self._batches)))
+            self._at = step + 1
+            yield next(self._ongoing)
 
 
 def compiled(network: Any, optimizer: Any, loss: Any) -> Any:
