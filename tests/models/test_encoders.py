@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.factories import config
+from tests.factories import config, train_stack
 
 from wastelens.models.backend import multiplies_bfloat16, precision
 from wastelens.models.dbn import DeepBeliefNetwork
@@ -37,7 +37,7 @@ def predicted(model, pictures):
 def test_the_unrolled_network_gives_the_stacks_activations(keras, method, visible):
     how = learner(method, f"learner.visible={visible} learner.epochs=2 learner.batch_size=8")
     pictures = photos(24, 8)  # at the size the machines see, so that nothing is rounded on the way
-    stack = DeepBeliefNetwork(how.layers, how.visible).fit(pictures, how, seed=0)
+    stack = train_stack(DeepBeliefNetwork(how.layers, how.visible), pictures, how, seed=0)
     encoder = build_encoder(how, image_side_px=8, seed=3)
     set_dense_weights(encoder, stack.dense_weights())
     if visible == "gaussian":

@@ -86,7 +86,7 @@ def test_transform_is_the_conditional_probability(visible):
 def test_reconstruction_of_bernoulli_units():
     m, v = machine(), all_states(4)
     h = 1 / (1 + np.exp(-(v @ m.kernel_ + m.hidden_bias_)))
-    assert m.reconstruct(v) == pytest.approx(1 / (1 + np.exp(-(h @ m.kernel_.T + m.visible_bias_))), abs=1e-5)
+    assert m.down(m.transform(v)) == pytest.approx(1 / (1 + np.exp(-(h @ m.kernel_.T + m.visible_bias_))), abs=1e-5)
 
 
 def test_reconstruction_of_gaussian_units_comes_back_in_the_datas_units():
@@ -94,7 +94,7 @@ def test_reconstruction_of_gaussian_units_comes_back_in_the_datas_units():
     x, v = gaussian_rows(m)
     h = 1 / (1 + np.exp(-(v @ m.kernel_ + m.hidden_bias_)))
     expected = (h @ m.kernel_.T + m.visible_bias_) * m.visible_scale_ + m.visible_mean_
-    assert m.reconstruct(x) == pytest.approx(expected, abs=1e-4)
+    assert m.down(m.transform(x)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_pseudo_likelihood_is_scikit_learns():
@@ -167,10 +167,10 @@ def test_the_same_generator_draws_the_same_samples():
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
 def test_chunks_of_rows_change_nothing(visible, monkeypatch):
     m, x = machine(visible), all_states(4)
-    whole = m.transform(x), m.free_energy(x), m.reconstruct(x)
+    whole = m.transform(x), m.free_energy(x), m.down(m.transform(x))
     monkeypatch.setattr(rbm, "CHUNK_BYTES", 5 * 16)
     assert rbm.chunk_rows(4) == 5
-    for one, other in zip(whole, (m.transform(x), m.free_energy(x), m.reconstruct(x)), strict=True):
+    for one, other in zip(whole, (m.transform(x), m.free_energy(x), m.down(m.transform(x))), strict=True):
         assert one == pytest.approx(other, abs=1e-5)
 
 
@@ -188,7 +188,7 @@ def test_arrays_round_trip(visible, tmp_path):
         again = RestrictedBoltzmannMachine(m.hidden_units, visible)
         again.set_weights(arrays)
     assert np.array_equal(again.free_energy(x), m.free_energy(x))
-    assert np.array_equal(again.reconstruct(x), m.reconstruct(x))
+    assert np.array_equal(again.down(again.transform(x)), m.down(m.transform(x)))
 
 
 def test_statistics_in_chunks_are_those_of_the_whole(monkeypatch):

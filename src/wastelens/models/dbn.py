@@ -16,8 +16,6 @@ from wastelens.models.contrastive_divergence import Arrays, ContrastiveDivergenc
 from wastelens.models.rbm import ARRAYS, CHUNK_BYTES, RestrictedBoltzmannMachine, Rows, Visible, chunks
 from wastelens.system.arrays import Float32Array
 
-OnLayerEpoch = Callable[[int, int, dict[str, float]], None]
-
 
 class DeepBeliefNetwork:
     """A stack of machines.
@@ -38,28 +36,6 @@ class DeepBeliefNetwork:
             for layer, units in enumerate(self.hidden_units)
         )
 
-    def fit(
-        self,
-        data: Rows,
-        config: ContrastiveDivergenceConfig,
-        *,
-        seed: int,
-        mixed_precision: bool = False,
-        on_epoch: OnLayerEpoch | None = None,
-    ) -> DeepBeliefNetwork:
-        """Train layer by layer, for ``config.epochs`` each, from new random weights.
-
-        ``on_epoch`` is called after each epoch with the layer, the epoch in it (both from 0) and its metrics. The other
-        arguments and the errors are those of :class:`LayerwiseTraining`.
-        """
-        training = LayerwiseTraining(self, data, config, seed, mixed_precision=mixed_precision)
-        while not training.finished:
-            layer, number = training.layer, training.epochs_in_layer
-            metrics = training.epoch()
-            if on_epoch:
-                on_epoch(layer, number, metrics)
-        return self
-
     def transform(self, x: Rows) -> Float32Array:
         """Return the top machine's hidden probabilities: float32 (rows, hidden_units[-1])."""
         return _up(self.machines, x)
@@ -68,7 +44,10 @@ class DeepBeliefNetwork:
         """Go all the way up and down by probabilities: float32 (rows, n_visible) in x's units, pixels in [0, 1]."""
         result = np.empty((x.shape[0], len(self.visible_mean)), np.float32)
         for rows, chunk in chunks(x):
-            result[rows] = self._down(self.transform(chunk))
+            values = self.transform(chunk)
+            for machine in reversed(self.machines):
+                values = machine.down(values)
+            result[rows] = values
         return result
 
     def sample(self, start: Rows, gibbs_steps: int, rng: np.random.Generator) -> Float32Array:
@@ -111,11 +90,6 @@ class DeepBeliefNetwork:
             for layer, machine in enumerate(self.machines)
             for name, array in machine.weights().items()
         }
-
-    def _down(self, hidden: Float32Array) -> Float32Array:
-        for machine in reversed(self.machines):
-            hidden = machine.down(hidden)
-        return hidden
 
 
 class LayerwiseTraining:
@@ -181,7 +155,9 @@ class LayerwiseTraining:
         """
         assert self._training is not None, "all layers are trained"
         if self._seen is None:
-            self._seen = self._input()
+            # Computed from the data up, so that resuming gives the same bits.
+            below = self._network.machines[: self.layer]
+            self._seen = _up(below, self._data, room=self._room) if below else self._data
         metrics = self._training.epoch(self._seen, self._training.epochs_done)
         if self._training.epochs_done == self._config.epochs:
             self._begin(self.layer + 1)
@@ -212,13 +188,6 @@ class LayerwiseTraining:
             machine.forget()
             seed = layer_seed(self._seed, layer)
             self._training = ContrastiveDivergence(machine, self._config, seed, mixed_precision=self._mixed)
-
-    def _input(self) -> Rows:
-        """Return the current layer's input, computed from the data up so that resuming gives the same bits."""
-        below = self._network.machines[: self.layer]
-        if not below:
-            return self._data
-        return _up(below, self._data, room=self._room)
 
     def _room(self, shape: tuple[int, int]) -> Float32Array:
         """Return an array to write to, in memory or on disk."""
