@@ -75,7 +75,9 @@ class TrainingLoop:
         Raises:
             NonFiniteLossError: a batch's loss or the network's value is not finite; names epoch and step.
         """
-        changing, optimizer = _changing_variables(self.network), self.network.optimizer
+        # Moving averages change too: all variables of every layer that is not frozen.
+        changing = [variable for layer in self.network.layers if layer.trainable for variable in layer.variables]
+        optimizer = self.network.optimizer
         progress, best = start, arrays_of(changing)
         if resume_from is not None:
             assign(changing, resume_from.network)
@@ -171,11 +173,6 @@ def assign(variables: list[Any], arrays: Arrays) -> None:
     """Copy arrays back into their variables."""
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
-
-
-def _changing_variables(network: Any) -> list[Any]:
-    """Return all variables that training changes, moving averages too: those of every layer that is not frozen."""
-    return [variable for layer in network.layers if layer.trainable for variable in layer.variables]
 
 
 def _checkpoint(progress: Progress, changing: list[Any], optimizer: Any, best: Arrays) -> Checkpoint:

@@ -94,14 +94,20 @@ class StackLearning:
         return encoder
 
     def figures(self) -> dict[str, Figure]:
-        """Draw photos of val and their reconstructions, filters, and what Gibbs sampling makes of noise."""
+        """Draw photos of val and their reconstructions, each layer's filters, and Gibbs samples that begin as noise."""
         photos = self._photos.val_sample[:SHOWN_PHOTOS]
         rebuilt = self._rebuilt(photos, len(self._config.layers))
         rows: dict[str, Array] = {"photo": photos, "rebuilt": rebuilt}
+        kernels = [kernel for kernel, _ in self._network.dense_weights()]
+        filters = {}
+        for layer in range(1, len(kernels) + 1):  # higher ones projected onto the photo (Lee, Ekanadham & Ng 2008, §5)
+            onto_photo = reduce(np.matmul, kernels[:layer]).T.reshape(-1, *photos.shape[1:])
+            name = "filters" if layer == 1 else f"filters_layer{layer}"
+            filters[name] = filter_grid(onto_photo, f"Filters of layer {layer}")
         return {
             "reconstructions": rebuilt_rows(rows, "Val photos and their reconstructions by the machines"),
             "samples": rebuilt_rows(self._samples(len(photos)), "Samples: Gibbs steps starting from noise"),
-            **self._filters(),
+            **filters,
         }
 
     def _samples(self, count: int) -> dict[str, Float32Array]:
@@ -113,16 +119,6 @@ class StackLearning:
             sampled = self._network.sample(noise, steps, np.random.default_rng(self._seed))
             rows[f"{steps:,} step{'s' if steps > 1 else ''}"] = sampled.reshape(shape)
         return rows
-
-    def _filters(self) -> dict[str, Figure]:
-        """Draw each layer's kernels, projected onto the photo for higher layers (Lee, Ekanadham & Ng 2008, §5)."""
-        kernels = [kernel for kernel, _ in self._network.dense_weights()]
-        figures = {}
-        for layer in range(len(kernels)):
-            onto_photo = reduce(np.matmul, kernels[: layer + 1]).T.reshape(-1, *self._photos.val_sample.shape[1:])
-            name = f"filters_layer{layer + 1}" if layer else "filters"
-            figures[name] = filter_grid(onto_photo, f"Filters of layer {layer + 1}")
-        return figures
 
     def save(self, folder: Path) -> Path:
         """Save the machines' weights as arrays ``<layer>_<name>`` and return the file."""

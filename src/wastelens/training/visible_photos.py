@@ -75,7 +75,10 @@ def visible_photos(
         samples = [shrink(sample, side_px) for sample in samples]
         shrunk = shrunk_photos(train, side_px, folder, progress)
         train = PhotoRows([(shrunk, np.arange(len(shrunk)))])
-    return VisiblePhotos(train, samples[0], samples[1], _mean(train))
+    total = np.zeros((train.side_px, train.side_px, 3))
+    for start in range(0, len(train), CHUNK_PHOTOS):
+        total += train[start : start + CHUNK_PHOTOS].sum(axis=0, dtype=np.float64)
+    return VisiblePhotos(train, samples[0], samples[1], total / (255 * len(train)))
 
 
 def pixel_statistics(
@@ -86,10 +89,3 @@ def pixel_statistics(
     machine = RestrictedBoltzmannMachine(1, learner.visible)
     machine.initialise(visible_statistics(shrunk, learner.visible), seed=0)
     return machine.visible_mean_, machine.visible_scale_
-
-
-def _mean(photos: PhotoRows) -> FloatArray:
-    total = np.zeros((photos.side_px, photos.side_px, 3))
-    for start in range(0, len(photos), CHUNK_PHOTOS):
-        total += photos[start : start + CHUNK_PHOTOS].sum(axis=0, dtype=np.float64)
-    return total / (255 * len(photos))
