@@ -60,11 +60,12 @@ def test_one_machine_is_a_stack_of_one():
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
 def test_dense_weights_give_the_stacks_activations(visible):
     network = stack(visible=visible)
-    x = (rows() - network.visible_mean) / network.visible_scale
+    lowest = network.machines[0]
+    x = (rows() - lowest.visible_mean_) / lowest.visible_scale_
     for kernel, bias in network.dense_weights():
         x = 1 / (1 + np.exp(-(x @ kernel + bias)))
     assert network.transform(rows()) == pytest.approx(x, abs=1e-5)
-    assert network.visible_mean.any() == (visible == "gaussian")
+    assert lowest.visible_mean_.any() == (visible == "gaussian")
 
 
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])

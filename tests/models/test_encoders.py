@@ -41,7 +41,7 @@ def test_the_unrolled_network_gives_the_stacks_activations(keras, method, visibl
     encoder = build_encoder(how, image_side_px=8, seed=3)
     set_dense_weights(encoder, stack.dense_weights())
     if visible == "gaussian":
-        set_visible_statistics(encoder, stack.visible_mean, stack.visible_scale)
+        set_visible_statistics(encoder, stack.machines[0].visible_mean_, stack.machines[0].visible_scale_)
     np.testing.assert_allclose(predicted(encoder, pictures), stack.transform(pictures), atol=1e-5)
     # And so within the network that is fine-tuned.
     network_config = config("train", f"network.method={method}", model="dbn").network

@@ -37,13 +37,9 @@ class ContrastiveDivergence:
     equals decay within the gradient (§10), applied every 32 batches at once. The sparsity target p adds
     sparsity_cost · (p - q) to every hidden unit's input gradient, q being its running mean activity (§11).
 
-    A machine without weights is initialised from the first data. An epoch's randomness follows from (seed, number).
-
-    Args:
-        machine: trained in place; up to date after each epoch.
-        config: ``epochs``, ``side_px`` and ``visible`` are ignored.
-        seed: for weights, order and sampling.
-        mixed_precision: activations and products in bfloat16, weights and their updates in float32.
+    The machine is trained in place; one without weights is initialised from the first data. Of the config, ``epochs``,
+    ``side_px`` and ``visible`` are ignored. An epoch's randomness follows from (seed, number). ``mixed_precision``:
+    activations and products in bfloat16, weights and their updates in float32.
     """
 
     def __init__(
@@ -66,10 +62,6 @@ class ContrastiveDivergence:
 
         Data beyond 64 MiB are read in chunks of neighbouring rows; the chunks and the rows in each are shuffled.
         Smaller data are read once and kept: do not change an array after passing it; passing another one is fine.
-
-        Args:
-            data: (rows, ...), see ``Rows``.
-            epoch_number: from 0.
 
         Returns:
             reconstruction_error: mean squared error per visible component (standardised, of Gaussian units) of the
@@ -200,7 +192,8 @@ class _Graph:
             mean = tf.nn.bias_add(tf.matmul(h, kernel, transpose_b=True), visible_bias)
             return mean if self._gaussian else tf.sigmoid(mean)
 
-        v = self._standardised(batch)
+        x = tf.cast(batch, tf.float32) / 255 if batch.dtype == tf.uint8 else batch
+        v = tf.cast((x - self._mean) / self._scale if self._gaussian else x, self._dtype)
         h = up(v)
         mean, v1, h1 = self._negative_phase(h, up, down, draws)
         # the persistent chain does not belong to this batch: rebuilding it costs one more product
@@ -239,11 +232,6 @@ class _Graph:
             grad=self._tf.cast(minus_gradient, self._tf.float32),
             momentum=self._config.momentum,
         )
-
-    def _standardised(self, batch: Any) -> Any:
-        tf = self._tf
-        x = tf.cast(batch, tf.float32) / 255 if batch.dtype == tf.uint8 else batch
-        return tf.cast((x - self._mean) / self._scale if self._gaussian else x, self._dtype)
 
     def _sampled_visible(self, mean: Any, draws: _Draws) -> Any:
         if not self._config.sample_visible:

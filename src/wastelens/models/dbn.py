@@ -42,46 +42,27 @@ class DeepBeliefNetwork:
 
     def reconstruct(self, x: Rows) -> Float32Array:
         """Go all the way up and down by probabilities: float32 (rows, n_visible) in x's units, pixels in [0, 1]."""
-        result = np.empty((x.shape[0], len(self.visible_mean)), np.float32)
+        result = np.empty((x.shape[0], len(self.machines[0].visible_bias_)), np.float32)
         for rows, chunk in chunks(x):
-            values = self.transform(chunk)
-            for machine in reversed(self.machines):
-                values = machine.down(values)
-            result[rows] = values
+            result[rows] = _down(self.machines, self.transform(chunk))
         return result
 
     def sample(self, start: Rows, gibbs_steps: int, rng: np.random.Generator) -> Float32Array:
         """Draw samples of the model: Gibbs sampling in the top machine, then down by probabilities (§4).
 
-        Args:
-            start: rows of data where the chains start.
-            gibbs_steps: of each chain.
-
-        Returns:
-            float32 (rows, n_visible), in the data's units; a stack of one gives its machine's samples.
+        The chains start at rows of data; the result is float32 (rows, n_visible), in the data's units.
         """
         below, top = self.machines[:-1], self.machines[-1]
         walked = top.sample(_up(below, start) if below else start, gibbs_steps, rng)
-        for machine in reversed(below):
-            walked = machine.down(walked)
-        return walked
+        return _down(below, walked)
 
     def dense_weights(self) -> list[tuple[Float32Array, Float32Array]]:
         """Return kernel and bias of each layer: x ← σ(x · kernel + bias), from the visible vector to the top.
 
-        The visible vector of Gaussian units is (x - visible_mean) / visible_scale.
+        The visible vector of Gaussian units is standardised by the lowest machine's ``visible_mean_`` and
+        ``visible_scale_``.
         """
         return [(machine.kernel_, machine.hidden_bias_) for machine in self.machines]
-
-    @property
-    def visible_mean(self) -> Float32Array:
-        """Mean of each component of the training data, float32 (n_visible,); 0 for Bernoulli units."""
-        return self.machines[0].visible_mean_
-
-    @property
-    def visible_scale(self) -> Float32Array:
-        """Standard deviation of each component, float32 (n_visible,); 1 for Bernoulli units."""
-        return self.machines[0].visible_scale_
 
     def weights(self) -> dict[str, Float32Array]:
         """Return all learned arrays by name (``0_kernel``, ...), for ``numpy.savez``."""
@@ -98,13 +79,8 @@ class LayerwiseTraining:
     A layer's input is computed once, when the layer starts: float32, in memory up to 64 MiB, otherwise in an unnamed
     temporary file that disappears with this object or the process.
 
-    Args:
-        network: trained in place, from new random weights.
-        data: (rows, ...), see ``rbm.Rows``.
-        config: ``epochs`` are each layer's; ``visible`` and ``hidden_units`` are ignored, the network has its own.
-        seed: of the stack; see ``layer_seed`` for the layers'.
-        mixed_precision: multiply in bfloat16.
-        folder: of the temporary file.
+    The network is trained in place, from new random weights. The config's ``epochs`` are each layer's; its ``visible``
+    and ``hidden_units`` are ignored. ``mixed_precision`` multiplies in bfloat16; ``folder`` is for the temporary file.
 
     Attributes:
         layer: trained next, from 0; the number of layers at the end.
@@ -200,6 +176,12 @@ class LayerwiseTraining:
 def layer_seed(seed: int, layer: int) -> int:
     """Return the seed of a layer's machine; the lowest has the stack's."""
     return seed if layer == 0 else int(np.random.default_rng([seed, layer]).integers(2**31))
+
+
+def _down(machines: Sequence[RestrictedBoltzmannMachine], hidden: Float32Array) -> Float32Array:
+    for machine in reversed(machines):
+        hidden = machine.down(hidden)
+    return hidden
 
 
 def _up(

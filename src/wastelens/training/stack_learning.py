@@ -80,17 +80,16 @@ class StackLearning:
 
     def closing_metrics(self) -> dict[str, float]:
         """Return the last layer's measures, and the error of the mean photo, which is the floor."""
-        return {
-            **self._measured(len(self._config.layers) - 1),
-            "floor_reconstruction_error": self._photos.floor_error(),
-        }
+        measured = self._measured(len(self._config.layers) - 1)
+        return {**measured, "floor_reconstruction_error": self._photos.floor_error()}
 
     def encoder(self, image_side_px: int) -> Any:
         """Return the stack unrolled into a network with its weights, for photos of the dataset's size."""
         encoder = build_encoder(self._config, image_side_px=image_side_px, seed=self._seed)
         set_dense_weights(encoder, self._network.dense_weights())
         if self._config.visible == "gaussian":
-            set_visible_statistics(encoder, self._network.visible_mean, self._network.visible_scale)
+            lowest = self._network.machines[0]
+            set_visible_statistics(encoder, lowest.visible_mean_, lowest.visible_scale_)
         return encoder
 
     def figures(self) -> dict[str, Figure]:
