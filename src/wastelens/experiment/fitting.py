@@ -157,7 +157,7 @@ class Fitting:
             seed=config.seed,
         )
         if checkpoint is None or checkpoint.progress.phase == 0:
-            phase = first_phase(model, config, self.dataset, rows, progress_bar)
+            phase = first_phase(model, config, self.dataset, rows)
             progress = self._fit(phase, None, checkpoint)
             checkpoint = None
         else:

@@ -63,7 +63,13 @@ def train_one(
     start = ready_to_train(config, tracker, dataset)
     config = start.config
     if config.resume:
-        _check_same_start(tracker, config, start.tags)
+        # A checkpoint holds the trained layers, not the frozen ones.
+        begun_with = tracker.stored(config.resume).tags.get(WEIGHTS_DIGEST, "")
+        if begun_with and begun_with != start.tags.get(WEIGHTS_DIGEST):
+            raise RunError(
+                f"weights={config.weights} are not those that run {config.resume} was started with. Put the old ones "
+                "back, or start a new run."
+            )
     with (
         tracker.start(name or run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
         telling_how_to_resume(tracked.id, config, "train") if tags is None else nullcontext(),
@@ -110,20 +116,6 @@ def check_weights(models: Iterable[tuple[str, TrainConfig]], ways: str) -> None:
                 network.check_weights(weights)
             except ConfigError as error:
                 raise ConfigError(f"{error} {ways.format(name)}") from None
-
-
-def _check_same_start(tracker: Tracker, config: TrainConfig, start: Mapping[str, str]) -> None:
-    """Refuse to resume with other weights: a checkpoint holds the trained layers, not the frozen ones.
-
-    Raises:
-        RunError: the weights are not those that the run was started with.
-    """
-    begun_with = tracker.stored(config.resume).tags.get(WEIGHTS_DIGEST, "")
-    if begun_with and begun_with != start.get(WEIGHTS_DIGEST):
-        raise RunError(
-            f"weights={config.weights} are not those that run {config.resume} was started with. Put the old ones back, "
-            "or start a new run."
-        )
 
 
 def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> None:

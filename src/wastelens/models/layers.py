@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from wastelens.config.networks import HeadConfig
@@ -40,19 +40,9 @@ def pooled(features: Any, pooling: str) -> Any:
     """Pool a map (batch, height, width, channels) to vectors: flatten, average, max, or average_and_max."""
     from keras import layers
 
-    def average() -> Any:
-        return layers.GlobalAveragePooling2D(name="pool_average")(features)
-
-    def maximum() -> Any:
-        return layers.GlobalMaxPooling2D(name="pool_max")(features)
-
-    ways: dict[str, Callable[[], Any]] = {
-        "flatten": lambda: layers.Flatten(name="pool_flatten")(features),
-        "average": average,
-        "max": maximum,
-        "average_and_max": lambda: layers.Concatenate(name="pool")([average(), maximum()]),
-    }
-    return ways[pooling]()
+    kinds = {"flatten": layers.Flatten, "average": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+    parts = [kinds[kind](name=f"pool_{kind}")(features) for kind in pooling.split("_and_")]
+    return parts[0] if len(parts) == 1 else layers.Concatenate(name="pool")(parts)
 
 
 def is_head(layer_name: str) -> bool:

@@ -84,10 +84,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 def next_command(entry_point: str, parameters: Mapping[str, object], data_folder: Path = DATA_FOLDER) -> str:
     """Return the command that runs an entry point from the project's folder.
 
-    Args:
-        entry_point: its name, as in ``prepare``.
-        parameters: name → value, in the order of the command; empty values are left out.
-        data_folder: the data folder of the calling step; included if it is not the default.
+    Parameters with empty values are left out; so is the data folder of the calling step if it is the default.
     """
     quoted = json.dumps(str(data_folder), ensure_ascii=False)  # YAML: the path may contain spaces
     elsewhere = f"data_folder={quoted}" if data_folder != DATA_FOLDER else ""

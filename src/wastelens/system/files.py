@@ -44,11 +44,7 @@ def reserve(path: Path) -> None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path, setting: str) -> Iterator[None]:
-    """Create a folder and lock it against other processes.
-
-    Args:
-        folder: the folder to lock.
-        setting: the config key that chooses the folder, for the message.
+    """Create a folder and lock it against other processes; ``setting`` is the config key that chooses the folder.
 
     Raises:
         DatasetError: another process holds the lock.
@@ -61,11 +57,9 @@ def alone_in(folder: Path, setting: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_turn(folder: Path, before_waiting: Callable[[], None]) -> Iterator[None]:
-    """Create a folder and lock it, after waiting for the process that holds the lock, if any.
+    """Create a folder, which no process may rename, and lock it.
 
-    Args:
-        folder: the folder to lock; no process may rename it.
-        before_waiting: called before waiting, if another process holds the lock.
+    If another process holds the lock, call ``before_waiting`` and wait for it.
     """
     with _opened(folder) as handle:
         if not _lock(handle, folder) and handle is not None:

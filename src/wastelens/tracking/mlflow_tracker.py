@@ -96,7 +96,11 @@ class MlflowTracker:
                 if shared == own.id:
                     yield own
                     return
-            _step_aside(own.id, shared, by_mlflow)
+            with store_errors():
+                if by_mlflow:
+                    store_client().set_tag(own.id, "joins_run", shared)
+                else:
+                    store_client().delete_run(own.id)
         with self.start(name, resume=shared) as run:
             yield run
 
@@ -297,15 +301,6 @@ def _alive(run_id: str) -> bool:
             return bool(store_client().get_run(run_id).info.lifecycle_stage == "active")
     except mlflow.exceptions.MlflowException:
         return False
-
-
-def _step_aside(run_id: str, shared: str, by_mlflow: bool) -> None:
-    """Dispose of a run that was not elected: tag the run of ``mlflow run``, delete any other."""
-    with store_errors():
-        if by_mlflow:
-            store_client().set_tag(run_id, "joins_run", shared)
-        else:
-            store_client().delete_run(run_id)
 
 
 def _leave_wrapper_for(resume: str) -> str | None:

@@ -230,15 +230,12 @@ class FeatureBatches(TrainingBatches):
     def __init__(
         self, table: TrainTable, features: Any, *, batch_size: int, seed: int, views: AugmentedViews | None = None
     ) -> None:
-        """Store the rows and their features.
+        """Store the training rows, which may repeat photos, and their features.
 
         Args:
-            table: the training rows; may repeat photos.
             features: float32 (photos, …) by ``photo_index``; with views float32 (views · photos, …) from
                 ``cached_features``, or the views themselves: then batches are of photos, uint8.
-            batch_size: rows per batch.
             seed: of the order and of the choice of views.
-            views: that the features were computed from.
 
         Raises:
             TypeError: not a TrainTable.

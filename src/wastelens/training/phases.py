@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -23,14 +22,13 @@ from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.models.features import predict_in_batches
 from wastelens.models.freezing import freeze, frozen_cut, logits_tensor, split_model
 from wastelens.system.arrays import FloatArray
-from wastelens.system.console import Bar
+from wastelens.system.console import progress_bar
 from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
 from wastelens.training.loop import Batches, EqualEpochs, Measured, TrainingLoop, Watcher, compiled
 from wastelens.training.schedules import ConstantSchedule
 
 FEATURES = "features"
-OpenBar = Callable[[str, int], AbstractContextManager[Bar]]
 Loss = Callable[[Any, Any], Any]  # labels, logits → scalar
 
 
@@ -125,9 +123,7 @@ def check_freezing(model: Any, config: TrainConfig) -> None:
     freeze(model, 0.0)
 
 
-def first_phase(
-    model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable, open_bar: OpenBar
-) -> Phase:
+def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
     """Freeze what ``freeze`` says; if that leaves whole layers to be computed once per photo or view, compute them."""
     freeze(model, config.freeze)
     cut = frozen_cut(model) if config.cache_features and (config.views or not config.policy) else None
@@ -143,7 +139,7 @@ def first_phase(
             "architecture": architecture_digest(extractor),
             "weights": weights_digest(extractor),
         }
-        with open_bar(f"Features of {of}", len(photos)) as bar:
+        with progress_bar(f"Features of {of}", len(photos)) as bar:
             return cached_features(extractor, photos, folder=dataset.folder / FEATURES, key=key, progress=bar.advance)
 
     inputs = features(dataset.photos, "photos", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +57,6 @@ def visible_photos(
     labelled: int,
     folder: Path,
     seed: int,
-    progress: Callable[[int], None] = lambda count: None,
 ) -> VisiblePhotos:
     """Shrink the photos to the learner's size, into an unnamed file in ``folder``.
 
@@ -73,7 +71,7 @@ def visible_photos(
     side_px = learner.visible_side_px(train.side_px)
     if side_px < train.side_px:
         samples = [shrink(sample, side_px) for sample in samples]
-        shrunk = shrunk_photos(train, side_px, folder, progress)
+        shrunk = shrunk_photos(train, side_px, folder)
         train = PhotoRows([(shrunk, np.arange(len(shrunk)))])
     total = np.zeros((train.side_px, train.side_px, 3))
     for start in range(0, len(train), CHUNK_PHOTOS):
