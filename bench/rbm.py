@@ -14,7 +14,7 @@ from bench.measure import Measurement, alternating
 from wastelens.config.files import load_config
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.models.contrastive_divergence import ContrastiveDivergence
-from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
+from wastelens.models.rbm import RestrictedBoltzmannMachine
 from wastelens.system.arrays import Float32Array
 from wastelens.training.learners.boltzmann import RbmConfig
 
@@ -54,7 +54,7 @@ def _trained(config: RbmConfig, data: Float32Array, mixed_precision: bool = Fals
 
 def _epoch(config: RbmConfig, data: Float32Array, mixed_precision: bool = False) -> Callable[[], object]:
     machine = RestrictedBoltzmannMachine(HIDDEN)
-    machine.initialise(visible_statistics(data, "bernoulli"), seed=0)
+    machine.initialise(data, seed=0)
     training = ContrastiveDivergence(machine, config, seed=0, mixed_precision=mixed_precision)
     training.epoch(data, 0)  # traces the graph
     return lambda: training.epoch(data, training.epochs_done)

@@ -1,4 +1,4 @@
-"""What is borrowed from other projects' private parts is still there, and does what it is borrowed for."""
+"""Private parts of other projects that Wastelens borrows are still there, and do what they are borrowed for."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class ContrastiveDivergence:
 
     def _ready(self, data: Rows) -> _Graph:
         if not self.machine.fitted:
-            self.machine.initialise(rbm.visible_statistics(data, self.machine.visible), self._seed)
+            self.machine.initialise(data, self._seed)
         if self._graph is None:
             self._graph = _Graph(self.machine, self._config, self._seed, self._mixed)
         return self._graph

@@ -1,4 +1,4 @@
-"""What networks share: random weights from known seeds, and the head from features to a probability per material."""
+"""Parts that networks share: random weights from known seeds, and the head from features to probabilities."""
 
 from __future__ import annotations
 

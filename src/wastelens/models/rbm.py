@@ -12,7 +12,6 @@ to training restricted Boltzmann machines", §2 and §13.2):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -69,17 +68,10 @@ def as_floats(rows: Any) -> Float32Array:
     return floats / np.float32(255) if flat.dtype == np.uint8 else floats
 
 
-@dataclass(frozen=True)
-class VisibleStatistics:
-    """The number of rows of data (rows, n_visible), and each component's mean and standard deviation, float64."""
+def visible_statistics(data: Rows, visible: Visible) -> tuple[FloatArray, FloatArray]:
+    """Return each component's mean and standard deviation, float64 (n_visible,).
 
-    rows: int
-    mean: FloatArray
-    deviation: FloatArray
-
-
-def visible_statistics(data: Rows, visible: Visible) -> VisibleStatistics:
-    """Read all data once, chunk by chunk, and refuse values that such visible units cannot represent.
+    All data are read once, chunk by chunk; values that such visible units cannot represent are refused.
 
     Raises:
         DatasetError: no rows, numbers that are not finite, or outside [0, 1] for Bernoulli units.
@@ -103,7 +95,7 @@ def visible_statistics(data: Rows, visible: Visible) -> VisibleStatistics:
         step = x.mean(axis=0, dtype=np.float64) - mean
         squares += count * x.var(axis=0, dtype=np.float64) + step**2 * before * count / (before + count)  # Chan 1979
         mean += step * count / (before + count)
-    return VisibleStatistics(data.shape[0], mean, np.sqrt(squares / data.shape[0]))
+    return mean, np.sqrt(squares / data.shape[0])
 
 
 class RestrictedBoltzmannMachine:
@@ -131,19 +123,21 @@ class RestrictedBoltzmannMachine:
         self.hidden_units = hidden_units
         self.visible = visible
 
-    def initialise(self, statistics: VisibleStatistics, seed: int) -> None:
+    def initialise(self, data: Rows, seed: int) -> None:
         """Draw initial weights: kernel N(0, 0.01²), b = log(p / (1 - p)) of the data's means (Hinton 2010, §8.1).
 
         A component that is always 0 or 1 would have an infinite bias, so p counts half an extra row of each value.
 
         Raises:
             ConfigError: no hidden units.
+            DatasetError: see :func:`visible_statistics`.
         """
         if self.hidden_units < 1:
             raise ConfigError(
                 f"learner.hidden_units is {self.hidden_units}, but a machine needs at least 1: give 1 or more."
             )
-        components = len(statistics.mean)
+        mean, deviation = visible_statistics(data, self.visible)
+        components = len(mean)
         kernel = np.random.default_rng(seed).normal(0, 0.01, (components, self.hidden_units))
         self.kernel_ = kernel.astype(np.float32)
         self.hidden_bias_ = np.zeros(self.hidden_units, np.float32)
@@ -151,12 +145,12 @@ class RestrictedBoltzmannMachine:
         self.visible_mean_ = np.zeros(components, np.float32)
         self.visible_scale_ = np.ones(components, np.float32)
         if self.visible == "gaussian":
-            self.visible_mean_ = statistics.mean.astype(np.float32)
-            typical = np.sqrt(np.mean(statistics.deviation**2))
+            self.visible_mean_ = mean.astype(np.float32)
+            typical = np.sqrt(np.mean(deviation**2))
             floor = _SCALE_FLOOR * typical if typical > 0 else 1.0
-            self.visible_scale_ = np.maximum(statistics.deviation, floor).astype(np.float32)
+            self.visible_scale_ = np.maximum(deviation, floor).astype(np.float32)
         else:
-            p = (statistics.mean * statistics.rows + 0.5) / (statistics.rows + 1)
+            p = (mean * data.shape[0] + 0.5) / (data.shape[0] + 1)
             self.visible_bias_ = np.log(p / (1 - p)).astype(np.float32)
 
     def transform(self, x: Rows) -> Float32Array:

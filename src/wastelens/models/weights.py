@@ -10,6 +10,7 @@ import tempfile
 import threading
 import urllib.request
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from http.client import HTTPException
@@ -180,12 +181,11 @@ def _places(model: Any) -> dict[str, str]:
     The places are the same in a bare backbone and in ours: the head adds no layer of the backbone's classes before it.
     """
     places: dict[str, str] = {}
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for layer in model.layers:
         kind = borrowed.keras_snake_case(type(layer).__name__)
-        number = counts.get(kind, 0)
-        places[layer.name] = f"layers/{kind}_{number}" if number else f"layers/{kind}"
-        counts[kind] = number + 1
+        places[layer.name] = f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"
+        counts[kind] += 1
     return places
 
 

@@ -83,21 +83,21 @@ class AutoencoderLearning:
         """
         import keras
 
+        def measure() -> Measured:
+            errors = self._errors()
+            return -errors["val_reconstruction_error"], errors
+
         optimizer = keras.optimizers.AdamW(self._config.learning_rate, weight_decay=self._config.weight_decay)
         loop = TrainingLoop(
             compiled(self._autoencoder.network, optimizer, "mean_squared_error"),
             _ScaledTargets(self._pairs),
             self._config,
             rate=lambda epoch: self._config.learning_rate,
-            measure=self._measure,
+            measure=measure,
             watcher=watcher,
             remedy="Lower learner.learning_rate.",
         )
         return loop.run(Progress(), resume_from)
-
-    def _measure(self) -> Measured:
-        errors = self._errors()
-        return -errors["val_reconstruction_error"], errors
 
     def _errors(self) -> dict[str, float]:
         wanted = {"": self._photos.train_sample, "val_": self._photos.val_sample}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
@@ -54,16 +53,15 @@ class StackLearning:
             metrics = {**self._measured(layer), "layer": layer + 1, "learning_rate": self._config.learning_rate}
             value = -metrics["val_reconstruction_error"]
             progress = replace(progress, epochs_done=done, best_epoch=done, best_value=value, phase=layer)
-            watcher.epoch_done(done, metrics, progress, partial(_checkpoint, progress, self._training.state))
+            watcher.epoch_done(done, metrics, progress, partial(self._checkpoint, progress))
         return progress
 
     def _measured(self, layer: int) -> dict[str, float]:
         """Measure how the stack up to this layer rebuilds photos, and how likely its machine finds its own input."""
         below, machine = self._network.machines[:layer], self._network.machines[layer]
-        samples = {"": self._photos.train_sample, "val_": self._photos.val_sample}
         metrics: dict[str, float] = {}
         energies = {}
-        for split, photos in samples.items():
+        for split, photos in {"": self._photos.train_sample, "val_": self._photos.val_sample}.items():
             metrics[f"{split}reconstruction_error"] = squared_error(self._rebuilt(photos, layer + 1), photos)
             seen = reduce(lambda x, lower: lower.transform(x), below, _vectors(photos))
             # The same components are flipped every time, so that epochs can be compared.
@@ -125,10 +123,9 @@ class StackLearning:
         np.savez(file, allow_pickle=False, **self._network.weights())
         return file
 
+    def _checkpoint(self, progress: Progress) -> Checkpoint:
+        return Checkpoint(progress, self._training.state(), [], [])
+
 
 def _vectors(photos: PhotoArray) -> Array:
     return photos.reshape(len(photos), -1)
-
-
-def _checkpoint(progress: Progress, state: Callable[[], list[Array]]) -> Checkpoint:
-    return Checkpoint(progress, state(), [], [])

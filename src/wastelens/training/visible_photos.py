@@ -11,7 +11,7 @@ import numpy.typing as npt
 from wastelens.config.networks import ContrastiveDivergenceConfig, LearnerConfig
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.photos.shrink import shrink, shrunk_photos
-from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
+from wastelens.models.rbm import RestrictedBoltzmannMachine
 from wastelens.system.arrays import Float32Array, FloatArray, PhotoArray
 
 MEASURED_PHOTOS = 512
@@ -85,5 +85,5 @@ def pixel_statistics(
     """Return mean and scale by which a machine's Gaussian visible units see pixels, float32 (n_visible,) each."""
     shrunk = shrunk_photos(photos, learner.side_px, folder)
     machine = RestrictedBoltzmannMachine(1, learner.visible)
-    machine.initialise(visible_statistics(shrunk, learner.visible), seed=0)
+    machine.initialise(shrunk, seed=0)
     return machine.visible_mean_, machine.visible_scale_
