@@ -28,9 +28,9 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        for key in values:
-            os.environ.pop(key, None)
         os.environ.update(before)
+        for key in values.keys() - before.keys():
+            os.environ.pop(key, None)
 
 
 @contextlib.contextmanager
