@@ -19,8 +19,8 @@ from wastelens.data.photos.cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.prepared.tables import TrainTable
 from wastelens.system.machine import worker_count
 from wastelens.training.checkpoint import Progress
-from wastelens.training.fit import compiled_on_logits
 from wastelens.training.loop import Batches, TrainingLoop
+from wastelens.training.phases import compiled_on_logits
 
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
 SIDE_PX = 160

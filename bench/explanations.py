@@ -19,8 +19,8 @@ from wastelens.config.train import TrainConfig
 from wastelens.explain.methods.gradcam import GradientMaps
 from wastelens.explain.methods.gradcam import gradcam as gradcam_rule
 from wastelens.explain.methods.shap_gradients import ExpectedGradients
+from wastelens.models.features import choose_layer
 from wastelens.models.freezing import logits_tensor
-from wastelens.models.spatial import choose_layer
 
 SIDE_PX, PHOTOS, MATERIALS, BATCH = 128, 200, 6, 32
 SHAP_PHOTOS, SAMPLES, BACKGROUND = 8, 50, 10

@@ -16,8 +16,8 @@ from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.models.freezing import freeze, frozen_cut, split_model
 from wastelens.training.checkpoint import Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
-from wastelens.training.fit import compiled_on_logits
 from wastelens.training.loop import Batches, TrainingLoop
+from wastelens.training.phases import compiled_on_logits
 
 SIDE_PX = 128
 PHOTOS = 192

@@ -13,8 +13,8 @@ import numpy as np
 from bench.measure import Measurement, alternating
 from wastelens.config.files import load_config
 from wastelens.config.pretrain import PretrainConfig
-from wastelens.models.contrastive_divergence import ContrastiveDivergence, train_machine
-from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
+from wastelens.models.contrastive_divergence import ContrastiveDivergence
+from wastelens.models.rbm import RestrictedBoltzmannMachine
 from wastelens.system.arrays import Float32Array
 from wastelens.training.learners.boltzmann import RbmConfig
 
@@ -45,13 +45,16 @@ def _config() -> RbmConfig:
 
 
 def _trained(config: RbmConfig, data: Float32Array, mixed_precision: bool = False) -> RestrictedBoltzmannMachine:
-    config = config.model_copy(update={"epochs": EPOCHS})
-    return train_machine(RestrictedBoltzmannMachine(HIDDEN), data, config, seed=0, mixed_precision=mixed_precision)
+    machine = RestrictedBoltzmannMachine(HIDDEN)
+    training = ContrastiveDivergence(machine, config, seed=0, mixed_precision=mixed_precision)
+    for number in range(EPOCHS):
+        training.epoch(data, number)
+    return machine
 
 
 def _epoch(config: RbmConfig, data: Float32Array, mixed_precision: bool = False) -> Callable[[], object]:
     machine = RestrictedBoltzmannMachine(HIDDEN)
-    machine.initialise(visible_statistics(data, "bernoulli"), seed=0)
+    machine.initialise(data, seed=0)
     training = ContrastiveDivergence(machine, config, seed=0, mixed_precision=mixed_precision)
     training.epoch(data, 0)  # traces the graph
     return lambda: training.epoch(data, training.epochs_done)

@@ -38,6 +38,26 @@ def config(step: str = "train", settings: str = "", **parameters: str) -> Any:
     return loaded
 
 
+def train_machine(
+    machine: Any, data: Any, learner: Any, *, seed: int, mixed_precision: bool = False
+) -> tuple[Any, list[float]]:
+    """Train a Boltzmann machine for the learner's epochs; return it and its reconstruction error in each."""
+    from wastelens.models.contrastive_divergence import ContrastiveDivergence
+
+    training = ContrastiveDivergence(machine, learner, seed, mixed_precision)
+    return machine, [training.epoch(data, number)["reconstruction_error"] for number in range(learner.epochs)]
+
+
+def train_stack(network: Any, data: Any, learner: Any, *, seed: int) -> Any:
+    """Train a deep belief network, layer by layer, and return it."""
+    from wastelens.models.dbn import LayerwiseTraining
+
+    training = LayerwiseTraining(network, data, learner, seed)
+    while not training.finished:
+        training.epoch()
+    return network
+
+
 def coco_dict(
     images: int = 3,
     annotations_per_image: int = 1,

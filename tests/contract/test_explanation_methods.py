@@ -11,7 +11,7 @@ from tests.factories import config
 from wastelens.config.explain import methods_with_settings
 from wastelens.config.explanation_methods import METHODS, MethodInputs, method_names
 from wastelens.config.files import conf_folder
-from wastelens.models.spatial import choose_layer
+from wastelens.models.features import choose_layer
 
 SIDE_PX, MATERIALS = 16, 3
 TINY = "shap.samples=4 shap.background_photos=2 shap_partition.evaluations=20 scorecam.channels=4"

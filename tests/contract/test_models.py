@@ -8,7 +8,7 @@ from tests.factories import config, photo_array
 
 from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError
-from wastelens.training.losses import binary_cross_entropy
+from wastelens.training.losses import BinaryCrossEntropy
 
 SIDE = 32
 OUTPUTS = 6
@@ -62,7 +62,7 @@ def losses(keras, model, steps):
     """Return the training loss before each of some steps on one batch."""
     trained = keras.Model(model.input, model.get_layer("logits").output)
     optimizer = keras.optimizers.SGD(0.01)
-    trained.compile(optimizer=optimizer, loss=binary_cross_entropy, run_eagerly=True)
+    trained.compile(optimizer=optimizer, loss=BinaryCrossEntropy(kind="bce").__call__, run_eagerly=True)
     return [float(trained.train_on_batch(*batch())) for _ in range(steps)]
 
 

@@ -17,7 +17,7 @@ from wastelens.explain.methods.gradcam import GradientMaps, gradcam, gradcam_plu
 from wastelens.explain.methods.scorecam import ScoreCam
 from wastelens.explain.methods.shap_gradients import ExpectedGradients
 from wastelens.explain.scoring.scores import score_frame, summarise
-from wastelens.models.initialisers import randomised_copy
+from wastelens.models.layers import randomised_copy
 
 SIDE_PX, WIDTH_PX, HEIGHT_PX = 32, 64, 48
 BOX = (16, 24, 16, 12)  # x, y, width, height in the photo: columns 8 to 16, rows 16 to 24 of the square

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.factories import config
+from tests.factories import config, train_machine, train_stack
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 from wastelens.errors import ConfigError
 from wastelens.models import dbn, rbm
-from wastelens.models.contrastive_divergence import train_machine
 from wastelens.models.dbn import DeepBeliefNetwork, LayerwiseTraining, layer_seed
 from wastelens.models.rbm import RestrictedBoltzmannMachine
 
@@ -33,15 +32,15 @@ def rows(count=50, components=12):
 
 
 def stack(units=(6, 5, 4), visible="bernoulli", data=None, settings="learner.learning_rate=0.02"):
-    return DeepBeliefNetwork(units, visible).fit(rows() if data is None else data, learner(settings), seed=SEED)
+    data = rows() if data is None else data
+    return train_stack(DeepBeliefNetwork(units, visible), data, learner(settings), seed=SEED)
 
 
 def test_stack_is_its_layers_trained_by_hand():
     network, seen = stack(), rows()
     for layer, units in enumerate((6, 5, 4)):
-        machine = train_machine(
-            RestrictedBoltzmannMachine(units), seen, learner("learner.learning_rate=0.02"), seed=layer_seed(SEED, layer)
-        )
+        config, seed = learner("learner.learning_rate=0.02"), layer_seed(SEED, layer)
+        machine, _ = train_machine(RestrictedBoltzmannMachine(units), seen, config, seed=seed)
         assert network.machines[layer].kernel_ == pytest.approx(machine.kernel_, abs=1e-5)
         seen = machine.transform(seen)
     assert network.transform(rows()) == pytest.approx(seen, abs=1e-5)
@@ -52,7 +51,7 @@ def test_stack_is_its_layers_trained_by_hand():
 
 def test_one_machine_is_a_stack_of_one():
     network = stack((6,))
-    machine = train_machine(RestrictedBoltzmannMachine(6), rows(), learner("learner.learning_rate=0.02"), seed=SEED)
+    machine, _ = train_machine(RestrictedBoltzmannMachine(6), rows(), learner("learner.learning_rate=0.02"), seed=SEED)
     assert network.transform(rows()) == pytest.approx(machine.transform(rows()), abs=1e-6)
     one, other = (m.sample(rows(), 2, np.random.default_rng(0)) for m in (network, machine))
     assert np.array_equal(one, other)
@@ -61,11 +60,12 @@ def test_one_machine_is_a_stack_of_one():
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
 def test_dense_weights_give_the_stacks_activations(visible):
     network = stack(visible=visible)
-    x = (rows() - network.visible_mean) / network.visible_scale
+    lowest = network.machines[0]
+    x = (rows() - lowest.visible_mean_) / lowest.visible_scale_
     for kernel, bias in network.dense_weights():
         x = 1 / (1 + np.exp(-(x @ kernel + bias)))
     assert network.transform(rows()) == pytest.approx(x, abs=1e-5)
-    assert network.visible_mean.any() == (visible == "gaussian")
+    assert lowest.visible_mean_.any() == (visible == "gaussian")
 
 
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
@@ -105,17 +105,18 @@ def test_state_before_the_first_epoch_is_a_fresh_start():
     assert other.epoch() == training.epoch()
 
 
-def test_callback_hears_every_epoch_of_every_layer():
-    heard = []
-    DeepBeliefNetwork((6, 5)).fit(rows(), learner(), seed=SEED, on_epoch=lambda *heard_now: heard.append(heard_now))
-    assert [(layer, epoch) for layer, epoch, _ in heard] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert all(metrics["reconstruction_error"] > 0 for *_, metrics in heard)
+def test_layers_are_trained_one_after_another_for_all_their_epochs():
+    training, heard = LayerwiseTraining(DeepBeliefNetwork((6, 5)), rows(), learner(), SEED), []
+    while not training.finished:
+        heard.append((training.layer, training.epoch()))
+    assert [layer for layer, _ in heard] == [0, 0, 1, 1]
+    assert all(metrics["reconstruction_error"] > 0 for _, metrics in heard)
 
 
 def test_training_again_forgets_the_old_weights():
     network = stack()
     old = network.weights()
-    network.fit(rows(), learner("learner.learning_rate=0.02"), seed=SEED)
+    train_stack(network, rows(), learner("learner.learning_rate=0.02"), seed=SEED)
     for name, array in network.weights().items():
         assert array == pytest.approx(old[name], abs=1e-6)
 
@@ -170,4 +171,4 @@ def test_photos_as_pixels():
 @pytest.mark.parametrize("units", [(), (5, 0)])
 def test_a_stack_without_units_is_refused(units):
     with pytest.raises(ConfigError, match="hidden_units is"):
-        DeepBeliefNetwork(units).fit(rows(), learner(), seed=0)
+        LayerwiseTraining(DeepBeliefNetwork(units), rows(), learner(), seed=0)

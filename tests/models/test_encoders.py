@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.factories import config
+from tests.factories import config, train_stack
 
+from wastelens.models.backend import multiplies_bfloat16, precision
 from wastelens.models.dbn import DeepBeliefNetwork
 from wastelens.models.encoders import build_encoder, copy_weights, set_dense_weights, set_visible_statistics
 from wastelens.models.features import feature_network, predict_in_batches
-from wastelens.models.precision import multiplies_bfloat16, precision
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
@@ -37,11 +37,11 @@ def predicted(model, pictures):
 def test_the_unrolled_network_gives_the_stacks_activations(keras, method, visible):
     how = learner(method, f"learner.visible={visible} learner.epochs=2 learner.batch_size=8")
     pictures = photos(24, 8)  # at the size the machines see, so that nothing is rounded on the way
-    stack = DeepBeliefNetwork(how.layers, how.visible).fit(pictures, how, seed=0)
+    stack = train_stack(DeepBeliefNetwork(how.layers, how.visible), pictures, how, seed=0)
     encoder = build_encoder(how, image_side_px=8, seed=3)
     set_dense_weights(encoder, stack.dense_weights())
     if visible == "gaussian":
-        set_visible_statistics(encoder, stack.visible_mean, stack.visible_scale)
+        set_visible_statistics(encoder, stack.machines[0].visible_mean_, stack.machines[0].visible_scale_)
     np.testing.assert_allclose(predicted(encoder, pictures), stack.transform(pictures), atol=1e-5)
     # And so within the network that is fine-tuned.
     network_config = config("train", f"network.method={method}", model="dbn").network
@@ -72,13 +72,13 @@ def test_features_are_an_encoders_pooled_code_or_the_input_of_a_classifiers_last
 
 
 def test_precision_holds_inside_only(keras, monkeypatch, capsys):
-    monkeypatch.setattr("wastelens.models.precision.multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("wastelens.models.backend.multiplies_bfloat16", lambda: True)
     with precision(True) as policy:
         assert policy == keras.config.dtype_policy().name == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == "float32"
     with precision(False) as policy:
         assert policy == "float32"
-    monkeypatch.setattr("wastelens.models.precision.multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr("wastelens.models.backend.multiplies_bfloat16", lambda: False)
     with precision(True) as policy:
         assert policy == "float32"
     assert "using float32" in capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_precision_holds_inside_only(keras, monkeypatch, capsys):
 def test_processors_flags_are_read(keras, tmp_path, monkeypatch):
     for flags, wanted in (("sse avx512_bf16", True), ("sse avx2 notbf16", False)):
         (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-        monkeypatch.setattr("wastelens.models.precision._PROCESSOR", tmp_path / "cpuinfo")
+        monkeypatch.setattr("wastelens.models.backend._PROCESSOR", tmp_path / "cpuinfo")
         assert multiplies_bfloat16() is wanted
-    monkeypatch.setattr("wastelens.models.precision._PROCESSOR", tmp_path / "none")
+    monkeypatch.setattr("wastelens.models.backend._PROCESSOR", tmp_path / "none")
     assert multiplies_bfloat16() is False

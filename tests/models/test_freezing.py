@@ -8,10 +8,10 @@ from tests.factories import photo_array
 
 from wastelens.errors import ConfigError
 from wastelens.models.freezing import backbone_layers, freeze, frozen_cut, logits_tensor, split_model
-from wastelens.models.head import is_head
+from wastelens.models.layers import is_head
 from wastelens.models.networks.cnn import CnnConfig
 from wastelens.models.networks.transfer import TransferConfig
-from wastelens.training.losses import binary_cross_entropy
+from wastelens.training.losses import BinaryCrossEntropy
 
 SIDE = 32
 
@@ -241,7 +241,7 @@ def test_the_halves_are_the_whole_and_train_it(keras, name, what):
     assert head.get_layer("logits") is model.get_layer("logits")
 
     trained = keras.Model(head.input, logits_tensor(head))
-    trained.compile(optimizer=keras.optimizers.SGD(0.1), loss=binary_cross_entropy)
+    trained.compile(optimizer=keras.optimizers.SGD(0.1), loss=BinaryCrossEntropy(kind="bce").__call__)
     labels = np.eye(4, 3, dtype=np.float32)
     trained.train_on_batch(rows, labels)
     after = predicted(model, photos)

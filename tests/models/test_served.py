@@ -67,7 +67,7 @@ def test_a_classifier_answers_with_probabilities_and_decisions(network: Any, tmp
     photo = photo_array(1, SIDE)
     files = export(network, tmp_path, thresholds=THRESHOLDS, image_side_px=SIDE)
     answer = answer_frame(network.predict_on_batch(photo), THRESHOLDS)
-    served = served_model({"network": files.network, "decision_rule": files.decision_rule}, photo[0], answer, tmp_path)
+    served = served_model({name: files[name] for name in ("network", "decision_rule")}, photo[0], answer, tmp_path)
     got = pd.DataFrame(asked(tmp_path, served))
     assert list(got.columns) == ["probability_glass", "decision_glass", "probability_paper", "decision_paper"]
     pd.testing.assert_frame_equal(got, answer, atol=1e-6)

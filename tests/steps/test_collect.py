@@ -31,7 +31,7 @@ from wastelens.getting.shared import Gathered
 from wastelens.preparing.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.steps import collect
 from wastelens.system import interrupts
-from wastelens.system.locks import alone_in
+from wastelens.system.files import alone_in
 from wastelens.web.errors import NoNetwork
 
 FAST = (

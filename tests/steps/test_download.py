@@ -38,7 +38,7 @@ from tests.web_server import (
 
 from wastelens.errors import AnnotationsError, ConfigError, DatasetError
 from wastelens.steps import download
-from wastelens.system.locks import alone_in
+from wastelens.system.files import alone_in
 from wastelens.web.errors import NoNetwork
 
 SIDE = (320, 240)

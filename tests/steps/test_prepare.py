@@ -24,7 +24,7 @@ from wastelens.preparing.balance import oversample
 from wastelens.preparing.relabel import relabelled
 from wastelens.preparing.stages import balance
 from wastelens.steps import prepare
-from wastelens.system import locks as folder_lock
+from wastelens.system import files as folder_lock
 
 SMALL = "image_side_px=32 workers=2"
 

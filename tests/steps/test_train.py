@@ -18,8 +18,8 @@ from wastelens.errors import ConfigError, NonFiniteLossError, PreparedDatasetErr
 from wastelens.experiment import fitting
 from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import train
-from wastelens.training import fit as fit_module
 from wastelens.training.losses import BinaryCrossEntropy
+from wastelens.training.phases import Phase
 
 TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 
@@ -173,7 +173,7 @@ def test_a_network_that_diverges_in_the_last_step_fails_the_run_too(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = MemoryTracker()
-    monkeypatch.setattr(fit_module, "predict", lambda model, photos, table: np.full(table.labels.shape, np.nan))
+    monkeypatch.setattr(Phase, "predict", lambda self, table: np.full(table.labels.shape, np.nan))
     with pytest.raises(NonFiniteLossError, match="answer is not finite after epoch 1, step 1 of 1 "):
         trained(prepared_folder, "fit.batch_size=512", tracker)
     assert tracker.runs[0].status == "FAILED"

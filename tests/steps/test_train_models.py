@@ -277,11 +277,11 @@ def test_resuming_with_other_weights(prepared_folder: Path, tmp_path: Path, monk
 def test_mixed_precision_trains_and_says_so(prepared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 
-    monkeypatch.setattr("wastelens.models.precision.multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr("wastelens.models.backend.multiplies_bfloat16", lambda: True)
     run = trained(prepared_folder, "network.widths=[4,8]", mixed_precision="true")
     assert run.tags["precision"] == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == "float32"
-    monkeypatch.setattr("wastelens.models.precision.multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr("wastelens.models.backend.multiplies_bfloat16", lambda: False)
     assert trained(prepared_folder, "network.widths=[4,8]", mixed_precision="true").tags["precision"] == "float32"
 
 

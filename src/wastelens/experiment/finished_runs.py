@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from wastelens.config.networks import EncoderNetworkConfig, learners_for
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
-from wastelens.system.next_command import next_command
+from wastelens.system.console import next_command
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 
 CONFIG_ARTIFACT = "config.json"
@@ -63,10 +64,9 @@ def about_run(stored: StoredRun) -> dict[str, Any]:
     """Return what a run's step wrote about it at the start; empty if it wrote nothing."""
     with tempfile.TemporaryDirectory() as folder:
         file = stored.run.download(CONFIG_ARTIFACT, Path(folder))
-        try:
-            about = json.loads(file.read_text(encoding="utf-8")) if file else {}
-        except ValueError:  # damaged: not a run to start from
-            return {}
+        about = None
+        with contextlib.suppress(ValueError):  # damaged: not a run to start from
+            about = json.loads(file.read_text(encoding="utf-8")) if file else None
     return about if isinstance(about, dict) else {}
 
 
@@ -87,7 +87,22 @@ def find_run(
         raise RunError(
             f"Run {run_id} is not finished (its status is {stored.status}). Wait, resume it, or run it again."
         )
-    _check_fit(run_id, about, usable_with(dataset))
+    here = usable_with(dataset)
+    if about["image_side_px"] != here["image_side_px"]:
+        raise RunError(
+            f"Run {run_id} was trained on photos of {about['image_side_px']} px, but this dataset's have "
+            f"{here['image_side_px']} px. Prepare with image_side_px={about['image_side_px']}, or run it again."
+        )
+    if about["materials"] != here["materials"]:
+        raise RunError(
+            f"Run {run_id} is of a dataset with other materials ({', '.join(about['materials'])}; here "
+            f"{', '.join(here['materials'])}). Run it again on this dataset."
+        )
+    if about["dataset_digest"] != here["dataset_digest"]:
+        raise RunError(
+            f"Run {run_id} was trained on another preparation ({about['dataset']}; here {here['dataset']}): it may "
+            "have seen photos that are test photos here. Run it on this one; for more photos, use unlabelled=FOLDER."
+        )
     trained_fold = about["config"]["fold"]
     if fold is not None and trained_fold != fold:
         raise RunError(
@@ -111,24 +126,6 @@ def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
             f"There is no finished model run of {dataset.name} as it is prepared now. Train one first: {command}"
         )
     return max(scored, key=lambda one: (one.tags.get("collapsed") != "true", one.metrics[BEST_BY])).run.id
-
-
-def _check_fit(run_id: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    if there["image_side_px"] != here["image_side_px"]:
-        raise RunError(
-            f"Run {run_id} was trained on photos of {there['image_side_px']} px, but this dataset's have "
-            f"{here['image_side_px']} px. Prepare with image_side_px={there['image_side_px']}, or run it again."
-        )
-    if there["materials"] != here["materials"]:
-        raise RunError(
-            f"Run {run_id} is of a dataset with other materials ({', '.join(there['materials'])}; here "
-            f"{', '.join(here['materials'])}). Run it again on this dataset."
-        )
-    if there["dataset_digest"] != here["dataset_digest"]:
-        raise RunError(
-            f"Run {run_id} was trained on another preparation ({there['dataset']}; here {here['dataset']}): it may "
-            "have seen photos that are test photos here. Run it on this one; for more photos, use unlabelled=FOLDER."
-        )
 
 
 def with_learner_of(network: EncoderNetworkConfig, found: FinishedRun) -> EncoderNetworkConfig:
@@ -158,8 +155,7 @@ def network_of(found: FinishedRun) -> Any:
     """
     import keras
 
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with tempfile.TemporaryDirectory() as folder:
         try:
             if found.step == "pretrain":
                 return keras.saving.load_model(_file(found.stored.run, ENCODER, folder), compile=False)
@@ -172,8 +168,8 @@ def network_of(found: FinishedRun) -> Any:
         return network
 
 
-def _file(run: Run, path: str, folder: Path) -> Path:
-    file = run.download(path, folder)
+def _file(run: Run, path: str, folder: str) -> Path:
+    file = run.download(path, Path(folder))
     if file is None:
         raise RunError(f"Run {run.id} has no {path}: it was deleted, or the store is unreachable. Run it again.")
     return file

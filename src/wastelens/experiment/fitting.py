@@ -14,19 +14,16 @@ from wastelens.data.prepared.dataset import LearningTables, PreparedDataset
 from wastelens.experiment.finished_runs import FinishedRun, find_run, network_of, with_learner_of
 from wastelens.experiment.pretrain_one import pretrain_one, say_reconstruction
 from wastelens.experiment.resuming import EpochWatcher
-from wastelens.models.backend import load_backend
+from wastelens.models.backend import load_backend, precision
 from wastelens.models.encoders import copy_weights
-from wastelens.models.precision import precision
 from wastelens.preparing.balance import training_rows
 from wastelens.system.console import progress_bar, say, warn
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import Checkpoint, CheckpointKeeper, Progress
-from wastelens.training.fit import Validation, fit
 from wastelens.training.phases import Phase, check_freezing, fine_tuning_phase, first_phase
 
 PRETRAINED_RUN = "pretrained_run"
 WEIGHTS_DIGEST = "weights_digest"
-AfterEpoch = Callable[[int, float], None]
 
 
 def run_name(config: TrainConfig) -> str:
@@ -64,80 +61,56 @@ def ready_to_train(config: TrainConfig, tracker: Tracker, dataset: PreparedDatas
         RunError: the run to start from cannot be used.
         ConfigError: weights that are unavailable or do not fit, or layers to freeze that the network does not have.
     """
-    encoder = _given_encoder(config, tracker, dataset)
-    config = _with_learner(config, encoder)
+    encoder = None
+    if config.pretrained not in ("auto", "none"):
+        encoder = find_run(tracker, config.pretrained, dataset, config.fold, ["pretrain"])
+        if isinstance(config.network, EncoderNetworkConfig):
+            network = with_learner_of(config.network, encoder)
+            say(f"The encoder is that of run {encoder.id}: method={network.method}, with its network.learner settings.")
+            config = config.model_copy(update={"network": network})
     load_backend()
     config.network.check_weights(config.weights)
-    model, tags = _network(config, dataset, encoder)
-    return Start(config, model, tags, encoder)
-
-
-def pretrained_below(start: Start, tracker: Tracker, tracked: Run, dataset: PreparedDataset) -> Start:
-    """If ``pretrained=auto``, pretrain in a nested run and start from its encoder."""
-    if start.config.pretrained != "auto":
-        return start
-    encoder = _pretrained_here(start.config, tracker, tracked, dataset)
-    return with_encoder(start, encoder)
-
-
-def with_encoder(start: Start, encoder: FinishedRun) -> Start:
-    """Return the same start from an encoder's weights."""
-    return replace(start, tags={**start.tags, **_take_over(encoder, start.model)}, encoder=encoder)
-
-
-def _given_encoder(config: TrainConfig, tracker: Tracker, dataset: PreparedDataset) -> FinishedRun | None:
-    """Return the run that ``pretrained`` names, if it names one."""
-    if config.pretrained in ("auto", "none"):
-        return None
-    return find_run(tracker, config.pretrained, dataset, config.fold, ["pretrain"])
-
-
-def _with_learner(config: TrainConfig, encoder: FinishedRun | None) -> TrainConfig:
-    """Return the settings with the layers of the given encoder."""
-    if encoder is None or not isinstance(config.network, EncoderNetworkConfig):
-        return config
-    network = with_learner_of(config.network, encoder)
-    say(f"The encoder is that of run {encoder.id}: method={network.method}, with that run's network.learner settings.")
-    return config.model_copy(update={"network": network})
-
-
-def _pretrained_here(config: TrainConfig, tracker: Tracker, tracked: Run, dataset: PreparedDataset) -> FinishedRun:
-    """Pretrain in a nested run; after an interruption, resume or reuse the one that was begun."""
-    begun = tracker.stored(tracked.id).tags.get(PRETRAINED_RUN, "")
-    if begun and tracker.stored(begun).status == "FINISHED":
-        return find_run(tracker, begun, dataset, config.fold, ["pretrain"])
-    done = pretrain_one(
-        config.pretraining(resume=begun), tracker, started=lambda run_id: tracked.set_tags({PRETRAINED_RUN: run_id})
-    )
-    say_reconstruction(done)
-    return find_run(tracker, done.run_id, dataset, config.fold, ["pretrain"])
-
-
-def _network(config: TrainConfig, dataset: PreparedDataset, encoder: FinishedRun | None) -> tuple[Any, dict[str, str]]:
-    """Return the network with its initial weights, and tags about them."""
-    network = config.network
     with precision(config.mixed_precision) as policy:
-        model = network.build(
+        model = config.network.build(
             image_side_px=dataset.manifest["cache"]["image_side_px"], outputs=len(dataset.materials), seed=config.seed
         )
     check_freezing(model, config)
     tags = {"precision": policy}
-    if network.takes_weights:
-        tags[WEIGHTS_DIGEST] = network.load_weights(model, config.weights)
+    if config.network.takes_weights:
+        tags[WEIGHTS_DIGEST] = config.network.load_weights(model, config.weights)
         if config.weights == "none" and config.freeze not in (0, ""):
             warn(f"freeze={config.freeze} freezes random weights (weights=none): only the head learns. Thaw: freeze=0.")
+    start = Start(config, model, tags, None)
     if encoder is not None:
-        tags.update(_take_over(encoder, model))
-    elif isinstance(network, EncoderNetworkConfig):
+        return with_encoder(start, encoder)
+    if isinstance(config.network, EncoderNetworkConfig):
         photos = PhotoRows([(dataset.photos, dataset.learning(config.fold).train.photo_index)])
-        network.learner.standardise(model, photos, dataset.folder)
-    return model, tags
+        config.network.learner.standardise(model, photos, dataset.folder)
+    return start
 
 
-def _take_over(encoder: FinishedRun, model: Any) -> dict[str, str]:
-    """Copy an encoder's weights into the network's layers of the same names; return tags about it."""
-    copy_weights(network_of(encoder), model)
-    return {PRETRAINED_RUN: encoder.id, "pretraining": str(encoder.config["method"])}
+def with_encoder(start: Start, encoder: FinishedRun) -> Start:
+    """Copy an encoder's weights into the layers of the same names; return the same start with tags about it."""
+    copy_weights(network_of(encoder), start.model)
+    tags = {**start.tags, PRETRAINED_RUN: encoder.id, "pretraining": str(encoder.config["method"])}
+    return replace(start, tags=tags, encoder=encoder)
+
+
+def pretrained_below(start: Start, tracker: Tracker, tracked: Run, dataset: PreparedDataset) -> Start:
+    """If ``pretrained=auto``, pretrain in a nested run and start from its encoder.
+
+    After an interruption, resume or reuse the nested run that was begun.
+    """
+    config = start.config
+    if config.pretrained != "auto":
+        return start
+    encoder_run = tracker.stored(tracked.id).tags.get(PRETRAINED_RUN, "")
+    if not encoder_run or tracker.stored(encoder_run).status != "FINISHED":
+        pretraining = config.pretraining(resume=encoder_run)
+        done = pretrain_one(pretraining, tracker, started=lambda run_id: tracked.set_tags({PRETRAINED_RUN: run_id}))
+        say_reconstruction(done)
+        encoder_run = done.run_id
+    return with_encoder(start, find_run(tracker, encoder_run, dataset, config.fold, ["pretrain"]))
 
 
 def _summary(epoch: int, metrics: dict[str, float], progress: Progress) -> str:
@@ -166,7 +139,7 @@ class Fitting:
     tables: LearningTables
     tracked: Run
     keeper: CheckpointKeeper | None = None
-    after_epoch: AfterEpoch = lambda epoch, best_value: None
+    after_epoch: Callable[[int, float], None] = lambda epoch, best_value: None
 
     def run(self, checkpoint: Checkpoint | None = None) -> tuple[Phase, Progress]:
         """Train, from a checkpoint if there is one; return the last phase, with the best weights of both in place.
@@ -184,7 +157,7 @@ class Fitting:
             seed=config.seed,
         )
         if checkpoint is None or checkpoint.progress.phase == 0:
-            phase = first_phase(model, config, self.dataset, rows, progress_bar)
+            phase = first_phase(model, config, self.dataset, rows)
             progress = self._fit(phase, None, checkpoint)
             checkpoint = None
         else:
@@ -199,15 +172,5 @@ class Fitting:
         done = checkpoint.progress.epochs_done - checkpoint.progress.phase_began if checkpoint else 0
         title = f"{'Fine-tuning' if before else 'Training'} {run_name(config)}"
         with progress_bar(title, (phase.limits.epochs - done) * len(phase.batches)) as bar:
-            return fit(
-                phase.network,
-                phase.batches,
-                Validation(self.tables.val, phase.inputs),
-                loss=config.loss.__call__,
-                optimizer=config.optimizer.build(),
-                schedule=phase.schedule,
-                limits=phase.limits,
-                watcher=EpochWatcher(self.tracked, bar, self.keeper, _summary, self.after_epoch),
-                before=before,
-                resume_from=checkpoint,
-            )
+            watcher = EpochWatcher(self.tracked, bar, self.keeper, _summary, self.after_epoch)
+            return phase.fit(self.tables.val, config, watcher, before, checkpoint)

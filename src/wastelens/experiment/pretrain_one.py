@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wastelens.config.base import flatten
 from wastelens.config.pretrain import PretrainConfig
@@ -21,20 +20,19 @@ from wastelens.errors import RunError
 from wastelens.experiment.finished_runs import ENCODER, about_run, describe_run
 from wastelens.experiment.resuming import EpochWatcher, checkpoint_of, settings_of_resumed, telling_how_to_resume
 from wastelens.figures.pretraining import learning_curves
-from wastelens.models.backend import load_backend
+from wastelens.models.backend import load_backend, precision
 from wastelens.models.export import served_model
 from wastelens.models.features import feature_network, predict_in_batches
-from wastelens.models.precision import precision
 from wastelens.preparing.unlabelled import UNLABELLED_CACHE, Unlabelled, find_photos, load_unlabelled
 from wastelens.system.console import progress_bar, say
 from wastelens.system.machine import worker_count
 from wastelens.tracking.tracker import Run, Tracker
-from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Checkpoint, CheckpointKeeper, Progress
+from wastelens.training.checkpoint import CHECKPOINT_FOLDER, CheckpointKeeper, Progress
 from wastelens.training.learners import Learning
-from wastelens.training.visible_photos import VisiblePhotos, visible_photos
+from wastelens.training.visible_photos import visible_photos
 
-CURVES = ["reconstruction_error", "pseudo_likelihood", "free_energy_gap", "layer"]
-CURVES += [f"val_{name}" for name in CURVES[:2]]
+CURVES = ["reconstruction_error", "val_reconstruction_error", "pseudo_likelihood", "val_pseudo_likelihood"]
+CURVES += ["free_energy_gap", "layer"]
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,13 @@ def pretrain_one(
     dataset = open_dataset(config.dataset, config.data_folder)
     config = settings_of_resumed(tracker, config, dataset, "pretrain") if config.resume else config
     unlabelled = _unlabelled(config, dataset) if config.unlabelled else None
-    if config.resume:
-        _check_same_photos(tracker, config, unlabelled)
+    digest = unlabelled.digest if unlabelled else ""
+    if config.resume and digest != about_run(tracker.stored(config.resume)).get("unlabelled_digest", ""):
+        # The number of photos sets their order and the samples.
+        raise RunError(
+            f"The photos in unlabelled='{config.unlabelled}' are not those that run {config.resume} began with. "
+            "Put the old ones back, or start a new run."
+        )
     load_backend()
     with (
         tracker.start(run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
@@ -80,13 +83,25 @@ def pretrain_one(
         checkpoint = checkpoint_of(tracked) if config.resume else None
         if not config.resume:
             _describe(tracked, config, dataset, unlabelled)
-        photos = _photos(config, dataset, unlabelled)
+        tables = dataset.split(config.fold)
+        more = [(unlabelled.photos, unlabelled.rows)] if unlabelled else []
+        photos = visible_photos(
+            PhotoRows([(dataset.photos, tables.train.photo_index), *more]),
+            PhotoRows([(dataset.photos, tables.val.photo_index)]),
+            config.learner,
+            labelled=len(tables.train),
+            folder=dataset.folder,
+            seed=config.seed,
+        )
         with precision(config.mixed_precision) as policy:
             tracked.set_tags({"precision": policy})
             learning: Learning = config.learner.learning(
                 photos, seed=config.seed, mixed_precision=policy != "float32", folder=dataset.folder
             )
-            _fit(learning, config, tracked, checkpoint)
+            with progress_bar(f"Learning {run_name(config)}", learning.steps) as bar:
+                if checkpoint:
+                    bar.advance(learning.steps * checkpoint.progress.epochs_done // learning.epochs)
+                learning.fit(EpochWatcher(tracked, bar, CheckpointKeeper(tracked, checkpoint), _summary), checkpoint)
             metrics = _log_results(tracked, learning, config, dataset)
         tracked.log_metrics({"minutes": (time.monotonic() - began) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
@@ -119,20 +134,6 @@ def _unlabelled(config: PretrainConfig, dataset: PreparedDataset) -> Unlabelled:
     return found
 
 
-def _check_same_photos(tracker: Tracker, config: PretrainConfig, unlabelled: Unlabelled | None) -> None:
-    """Resume only with the photos that the run began with: their number sets their order and the samples.
-
-    Raises:
-        RunError: the folder of unlabelled photos has changed.
-    """
-    begun_with = about_run(tracker.stored(config.resume)).get("unlabelled_digest", "")
-    if begun_with != (unlabelled.digest if unlabelled else ""):
-        raise RunError(
-            f"The photos in unlabelled='{config.unlabelled}' are not those that run {config.resume} began with. "
-            "Put the old ones back, or start a new run."
-        )
-
-
 def _describe(tracked: Run, config: PretrainConfig, dataset: PreparedDataset, unlabelled: Unlabelled | None) -> None:
     """Log a new run's settings, photos and dataset."""
     tables = dataset.split(config.fold)
@@ -148,32 +149,11 @@ def _describe(tracked: Run, config: PretrainConfig, dataset: PreparedDataset, un
         tracked.log_table(unlabelled.problems, "unlabelled_problems.csv")
 
 
-def _photos(config: PretrainConfig, dataset: PreparedDataset, unlabelled: Unlabelled | None) -> VisiblePhotos:
-    """Collect the photos to learn from and to measure the learning on."""
-    tables = dataset.split(config.fold)
-    more = [(unlabelled.photos, unlabelled.rows)] if unlabelled else []
-    return visible_photos(
-        PhotoRows([(dataset.photos, tables.train.photo_index), *more]),
-        PhotoRows([(dataset.photos, tables.val.photo_index)]),
-        config.learner,
-        labelled=len(tables.train),
-        folder=dataset.folder,
-        seed=config.seed,
-    )
-
-
 def _summary(epoch: int, metrics: dict[str, float], progress: Progress) -> str:
     return (
         f"epoch {epoch}: reconstruction_error {metrics['reconstruction_error']:.4f}, "
         f"on val {metrics['val_reconstruction_error']:.4f}"
     )
-
-
-def _fit(learning: Learning, config: PretrainConfig, tracked: Run, checkpoint: Checkpoint | None) -> None:
-    with progress_bar(f"Learning {run_name(config)}", learning.steps) as bar:
-        if checkpoint:
-            bar.advance(learning.steps * checkpoint.progress.epochs_done // learning.epochs)
-        learning.fit(EpochWatcher(tracked, bar, CheckpointKeeper(tracked, checkpoint), _summary), checkpoint)
 
 
 def _log_results(
@@ -192,18 +172,14 @@ def _log_results(
         encoder.save(folder / Path(ENCODER).name)
         tracked.log_file(folder / Path(ENCODER).name, str(Path(ENCODER).parent))
         tracked.log_file(learning.save(folder), str(Path(ENCODER).parent))
-        _log_model(tracked, encoder, dataset, config.fold, folder)
+        # As pyfunc: photos to feature vectors.
+        network = feature_network(encoder)
+        file = folder / "features.keras"
+        network.save(file)
+        first = dataset.split(config.fold).val.photo_index[:1]
+        features = predict_in_batches(network, dataset.photos, first)
+        tracked.log_model(served_model({"network": file}, dataset.photos[first][0], features, folder), "model")
     return metrics
-
-
-def _log_model(tracked: Run, encoder: Any, dataset: PreparedDataset, fold: int, folder: Path) -> None:
-    """Log the encoder as pyfunc: photos to feature vectors."""
-    network = feature_network(encoder)
-    file = folder / "features.keras"
-    network.save(file)
-    first = dataset.split(fold).val.photo_index[:1]
-    features = predict_in_batches(network, dataset.photos, first)
-    tracked.log_model(served_model({"network": file}, dataset.photos[first][0], features, folder), "model")
 
 
 def say_reconstruction(pretrained: Pretrained) -> None:

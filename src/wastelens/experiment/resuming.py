@@ -12,8 +12,7 @@ from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
 from wastelens.experiment.finished_runs import about_run
-from wastelens.system.console import Bar, say
-from wastelens.system.next_command import next_command
+from wastelens.system.console import Bar, next_command, say
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import Checkpoint, CheckpointKeeper, Progress, load_checkpoint
 

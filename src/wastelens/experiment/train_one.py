@@ -24,11 +24,9 @@ from wastelens.figures.verdict import verdict_figures
 from wastelens.models.answer import answer_frame
 from wastelens.models.backend import load_backend
 from wastelens.models.export import export, served_model
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, CheckpointKeeper, Progress
-from wastelens.training.fit import predict
-from wastelens.training.phases import Phase
 
 CURVES = ["loss", "val_loss", "val_macro_ap", "learning_rate"]
 
@@ -65,7 +63,13 @@ def train_one(
     start = ready_to_train(config, tracker, dataset)
     config = start.config
     if config.resume:
-        _check_same_start(tracker, config, start.tags)
+        # A checkpoint holds the trained layers, not the frozen ones.
+        begun_with = tracker.stored(config.resume).tags.get(WEIGHTS_DIGEST, "")
+        if begun_with and begun_with != start.tags.get(WEIGHTS_DIGEST):
+            raise RunError(
+                f"weights={config.weights} are not those that run {config.resume} was started with. Put the old ones "
+                "back, or start a new run."
+            )
     with (
         tracker.start(name or run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
         telling_how_to_resume(tracked.id, config, "train") if tags is None else nullcontext(),
@@ -78,7 +82,16 @@ def train_one(
         tables = dataset.split(config.fold)
         keeper = CheckpointKeeper(tracked, checkpoint)
         phase, progress = Fitting(start, dataset, tables, tracked, keeper).run(checkpoint)
-        verdict = _evaluate(phase, config, dataset, tables)
+        verdict = judge(  # calibrates thresholds on val, then scores test once
+            tables.val,
+            phase.predict(tables.val),
+            tables.test,
+            phase.predict(tables.test),
+            controls=dataset.controls(config.fold),
+            control_macro_ap=dataset.control_macro_ap(config.fold),
+            seed=config.seed,
+            resamples=config.bootstrap_resamples,
+        )
         _log_results(tracked, start.model, dataset, tables, verdict, progress)
         tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
@@ -105,87 +118,48 @@ def check_weights(models: Iterable[tuple[str, TrainConfig]], ways: str) -> None:
                 raise ConfigError(f"{error} {ways.format(name)}") from None
 
 
-def _check_same_start(tracker: Tracker, config: TrainConfig, start: Mapping[str, str]) -> None:
-    """Refuse to resume with other weights: a checkpoint holds the trained layers, not the frozen ones.
-
-    Raises:
-        RunError: the weights are not those that the run was started with.
-    """
-    begun_with = tracker.stored(config.resume).tags.get(WEIGHTS_DIGEST, "")
-    if begun_with and begun_with != start.get(WEIGHTS_DIGEST):
-        raise RunError(
-            f"weights={config.weights} are not those that run {config.resume} was started with. Put the old ones back, "
-            "or start a new run."
-        )
-
-
 def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> None:
     """Log a new run's settings and dataset."""
     tracked.log_parameters(flatten(config))
     describe_run(tracked, "train", config, dataset)
-    tracked.set_tags(
-        {
-            "manifest_digest": file_digest(dataset.folder / MANIFEST),
-            "materials_digest": dataset.manifest["files"]["materials.csv"],
-            "model": config.model,
-            "augment": config.policy is not None,
-            "balanced": config.balanced,
-            "mapping": Path(dataset.manifest["settings"]["materials"]).stem,
-            "pretraining": "none",
-            "weights": Path(config.weights).name,
-            "seed": config.seed,
-            "fold": config.fold,
-        }
-    )
+    tags = {
+        "manifest_digest": file_digest(dataset.folder / MANIFEST),
+        "materials_digest": dataset.manifest["files"]["materials.csv"],
+        "model": config.model,
+        "augment": config.policy is not None,
+        "balanced": config.balanced,
+        "mapping": Path(dataset.manifest["settings"]["materials"]).stem,
+        "pretraining": "none",
+        "weights": Path(config.weights).name,
+        "seed": config.seed,
+        "fold": config.fold,
+    }
+    tracked.set_tags(tags)
     source = prepared_from(dataset.manifest)
     for context, table in vars(dataset.split(config.fold)).items():
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
 
 
-def _evaluate(phase: Phase, config: TrainConfig, dataset: PreparedDataset, tables: SplitTables) -> Verdict:
-    """Calibrate thresholds on val, then score test once."""
-    return judge(
-        tables.val,
-        predict(phase.network, phase.inputs, tables.val),
-        tables.test,
-        predict(phase.network, phase.inputs, tables.test),
-        controls=dataset.controls(config.fold),
-        control_macro_ap=dataset.control_macro_ap(config.fold),
-        seed=config.seed,
-        resamples=config.bootstrap_resamples,
-    )
-
-
 def _log_results(
-    tracked: Run,
-    model: Any,
-    dataset: PreparedDataset,
-    tables: SplitTables,
-    verdict: Verdict,
-    progress: Progress,
+    tracked: Run, model: Any, dataset: PreparedDataset, tables: SplitTables, verdict: Verdict, progress: Progress
 ) -> None:
     """Log metrics, tags, figures, predictions and the model itself."""
     history = tracked.metric_history(CURVES)
     # At the last epoch's step, so that the curve of val_macro_ap ends at the value of the restored weights.
-    closing = {**verdict.metrics(), "best_epoch": progress.best_epoch}
-    tracked.log_metrics(closing, step=progress.epochs_done)
+    tracked.log_metrics({**verdict.metrics(), "best_epoch": progress.best_epoch}, step=progress.epochs_done)
     tracked.set_tags(verdict.tags())
     for name, figure in verdict_figures(verdict, history, progress.best_epoch).items():
         tracked.log_figure(figure, f"figures/{name}.png")
     tracked.log_table(verdict.predictions(), "predictions_test.csv")
-    _log_model(tracked, model, dataset, tables, verdict)
-
-
-def _log_model(tracked: Run, model: Any, dataset: PreparedDataset, tables: SplitTables, verdict: Verdict) -> None:
-    """Log the model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files."""
+    # The model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files.
     first = tables.val.photo_index[:1]
     photos = dataset.photos[first]
     side_px = int(dataset.manifest["cache"]["image_side_px"])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files = export(model, folder, thresholds=verdict.thresholds, image_side_px=side_px)
-        for file in (files.network, files.architecture, files.weights):
-            tracked.log_file(file, "export")
-        served = {"network": files.network, "decision_rule": files.decision_rule}
+        for name in ("network", "architecture", "weights"):
+            tracked.log_file(files[name], "export")
+        served = {name: files[name] for name in ("network", "decision_rule")}
         answer = answer_frame(model.predict_on_batch(photos), verdict.thresholds)
         tracked.log_model(served_model(served, photos[0], answer, folder), "model")

@@ -7,7 +7,6 @@ of joined matrices, momentum in one pass over the kernel, weight decay in one pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,9 @@ import numpy.typing as npt
 
 from wastelens.config.networks import ContrastiveDivergenceConfig
 from wastelens.errors import NonFiniteLossError
-from wastelens.models.rbm import (
-    ARRAYS,
-    RestrictedBoltzmannMachine,
-    Rows,
-    as_floats,
-    chunk_rows,
-    n_visible,
-    visible_statistics,
-)
-from wastelens.system.arrays import Array, Float32Array
+from wastelens.models import rbm
+from wastelens.models.rbm import ARRAYS, RestrictedBoltzmannMachine, Rows, n_visible
+from wastelens.system.arrays import Array
 
 Arrays = list[Array]
 
@@ -45,13 +37,9 @@ class ContrastiveDivergence:
     equals decay within the gradient (§10), applied every 32 batches at once. The sparsity target p adds
     sparsity_cost · (p - q) to every hidden unit's input gradient, q being its running mean activity (§11).
 
-    A machine without weights is initialised from the first data. An epoch's randomness follows from (seed, number).
-
-    Args:
-        machine: trained in place; up to date after each epoch.
-        config: ``epochs``, ``side_px`` and ``visible`` are ignored.
-        seed: for weights, order and sampling.
-        mixed_precision: activations and products in bfloat16, weights and their updates in float32.
+    The machine is trained in place; one without weights is initialised from the first data. Of the config, ``epochs``,
+    ``side_px`` and ``visible`` are ignored. An epoch's randomness follows from (seed, number). ``mixed_precision``:
+    activations and products in bfloat16, weights and their updates in float32.
     """
 
     def __init__(
@@ -75,10 +63,6 @@ class ContrastiveDivergence:
         Data beyond 64 MiB are read in chunks of neighbouring rows; the chunks and the rows in each are shuffled.
         Smaller data are read once and kept: do not change an array after passing it; passing another one is fine.
 
-        Args:
-            data: (rows, ...), see ``Rows``.
-            epoch_number: from 0.
-
         Returns:
             reconstruction_error: mean squared error per visible component (standardised, of Gaussian units) of the
             batches while they were trained on.
@@ -89,14 +73,19 @@ class ContrastiveDivergence:
         """
         graph = self._ready(data)
         rng = np.random.default_rng([self._seed, epoch_number])
-        size = chunk_rows(n_visible(data), multiple=self._config.batch_size)
+        size = rbm.chunk_rows(n_visible(data), multiple=self._config.batch_size)
         squared_error = 0.0
         for start in rng.permutation(np.arange(0, data.shape[0], size)):
             rows = self._tensor(data, slice(start, start + size))
             order, key = rng.permutation(rows.shape[0]).astype(np.int32), int(rng.integers(2**62))
             squared_error += graph.train(rows, order, key)
         graph.write_to(self.machine)
-        self._check(epoch_number, squared_error)
+        finite = all(np.isfinite(array).all() for array in self.machine.weights().values())
+        if not (finite and np.isfinite(squared_error)):
+            raise NonFiniteLossError(
+                f"The weights are no longer finite after epoch {epoch_number}: "
+                f"set a learner.learning_rate below {self._config.learning_rate:g}."
+            )
         self.epochs_done = epoch_number + 1
         return {"reconstruction_error": squared_error / (data.shape[0] * n_visible(data))}
 
@@ -115,7 +104,7 @@ class ContrastiveDivergence:
 
     def _ready(self, data: Rows) -> _Graph:
         if not self.machine.fitted:
-            self.machine.initialise(visible_statistics(data, self.machine.visible), self._seed)
+            self.machine.initialise(data, self._seed)
         if self._graph is None:
             self._graph = _Graph(self.machine, self._config, self._seed, self._mixed)
         return self._graph
@@ -127,41 +116,10 @@ class ContrastiveDivergence:
         if self._held is not None and self._held[0] is data:
             return self._held[1]
         read = data[rows]
-        flat = np.asarray(read).reshape(len(read), -1) if read.dtype == np.uint8 else as_floats(read)
+        flat = np.asarray(read).reshape(len(read), -1) if read.dtype == np.uint8 else rbm.as_floats(read)
         tensor = tf.convert_to_tensor(flat)
         self._held = (data, tensor) if len(flat) == data.shape[0] else None
         return tensor
-
-    def _check(self, epoch_number: int, squared_error: float) -> None:
-        finite = all(np.isfinite(array).all() for array in self.machine.weights().values())
-        if not (finite and np.isfinite(squared_error)):
-            raise NonFiniteLossError(
-                f"The weights are no longer finite after epoch {epoch_number}: "
-                f"set a learner.learning_rate below {self._config.learning_rate:g}."
-            )
-
-
-def train_machine(
-    machine: RestrictedBoltzmannMachine,
-    data: Rows,
-    config: ContrastiveDivergenceConfig,
-    *,
-    seed: int,
-    mixed_precision: bool = False,
-    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
-) -> RestrictedBoltzmannMachine:
-    """Train a machine for ``config.epochs``, from new random weights, and return it.
-
-    ``on_epoch`` is called after each epoch with its number, from 0, and its metrics. The other arguments and the
-    errors are those of :class:`ContrastiveDivergence`.
-    """
-    machine.forget()
-    training = ContrastiveDivergence(machine, config, seed, mixed_precision=mixed_precision)
-    for number in range(config.epochs):
-        metrics = training.epoch(data, number)
-        if on_epoch:
-            on_epoch(number, metrics)
-    return machine
 
 
 class _Graph:
@@ -180,7 +138,10 @@ class _Graph:
         self._velocities = {name: tf.Variable(tf.zeros_like(self._weights[name])) for name in _SLOTS}
         self._mean, self._scale = (tf.constant(machine.weights()[name]) for name in ARRAYS[3:])
         self._activity = tf.Variable(tf.fill([machine.hidden_units], config.sparsity_target))
-        self._chain = tf.Variable(self._first_chain(machine.hidden_units, seed))
+        particles = config.batch_size if config.persistent else 0
+        chain = np.random.default_rng([seed]).integers(0, 2, (particles, machine.hidden_units))
+        self._chain = tf.Variable(chain.astype(np.float32))
+        self._remembered = [*self._velocities.values(), self._activity, self._chain]
         self._graphs: dict[Any, Any] = {}
 
     def train(self, rows: Any, order: npt.NDArray[np.int32], key: int) -> float:
@@ -197,18 +158,11 @@ class _Graph:
             setattr(machine, f"{name}_", self._weights[name].numpy())
 
     def memory(self) -> Arrays:
-        return [variable.numpy() for variable in self._remembered()]
+        return [variable.numpy() for variable in self._remembered]
 
     def remember(self, memory: Arrays) -> None:
-        for variable, array in zip(self._remembered(), memory, strict=True):
+        for variable, array in zip(self._remembered, memory, strict=True):
             variable.assign(array)
-
-    def _remembered(self) -> list[Any]:
-        return [*self._velocities.values(), self._activity, self._chain]
-
-    def _first_chain(self, hidden_units: int, seed: int) -> Float32Array:
-        particles = self._config.batch_size if self._config.persistent else 0
-        return np.random.default_rng([seed]).integers(0, 2, (particles, hidden_units)).astype(np.float32)
 
     def _pass(self, rows: Any, order: Any, key: Any) -> Any:
         tf = self._tf
@@ -238,7 +192,8 @@ class _Graph:
             mean = tf.nn.bias_add(tf.matmul(h, kernel, transpose_b=True), visible_bias)
             return mean if self._gaussian else tf.sigmoid(mean)
 
-        v = self._standardised(batch)
+        x = tf.cast(batch, tf.float32) / 255 if batch.dtype == tf.uint8 else batch
+        v = tf.cast((x - self._mean) / self._scale if self._gaussian else x, self._dtype)
         h = up(v)
         mean, v1, h1 = self._negative_phase(h, up, down, draws)
         # the persistent chain does not belong to this batch: rebuilding it costs one more product
@@ -277,11 +232,6 @@ class _Graph:
             grad=self._tf.cast(minus_gradient, self._tf.float32),
             momentum=self._config.momentum,
         )
-
-    def _standardised(self, batch: Any) -> Any:
-        tf = self._tf
-        x = tf.cast(batch, tf.float32) / 255 if batch.dtype == tf.uint8 else batch
-        return tf.cast((x - self._mean) / self._scale if self._gaussian else x, self._dtype)
 
     def _sampled_visible(self, mean: Any, draws: _Draws) -> Any:
         if not self._config.sample_visible:

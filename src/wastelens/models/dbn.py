@@ -16,8 +16,6 @@ from wastelens.models.contrastive_divergence import Arrays, ContrastiveDivergenc
 from wastelens.models.rbm import ARRAYS, CHUNK_BYTES, RestrictedBoltzmannMachine, Rows, Visible, chunks
 from wastelens.system.arrays import Float32Array
 
-OnLayerEpoch = Callable[[int, int, dict[str, float]], None]
-
 
 class DeepBeliefNetwork:
     """A stack of machines.
@@ -38,71 +36,33 @@ class DeepBeliefNetwork:
             for layer, units in enumerate(self.hidden_units)
         )
 
-    def fit(
-        self,
-        data: Rows,
-        config: ContrastiveDivergenceConfig,
-        *,
-        seed: int,
-        mixed_precision: bool = False,
-        on_epoch: OnLayerEpoch | None = None,
-    ) -> DeepBeliefNetwork:
-        """Train layer by layer, for ``config.epochs`` each, from new random weights.
-
-        ``on_epoch`` is called after each epoch with the layer, the epoch in it (both from 0) and its metrics. The other
-        arguments and the errors are those of :class:`LayerwiseTraining`.
-        """
-        training = LayerwiseTraining(self, data, config, seed, mixed_precision=mixed_precision)
-        while not training.finished:
-            layer, number = training.layer, training.epochs_in_layer
-            metrics = training.epoch()
-            if on_epoch:
-                on_epoch(layer, number, metrics)
-        return self
-
     def transform(self, x: Rows) -> Float32Array:
         """Return the top machine's hidden probabilities: float32 (rows, hidden_units[-1])."""
         return _up(self.machines, x)
 
     def reconstruct(self, x: Rows) -> Float32Array:
         """Go all the way up and down by probabilities: float32 (rows, n_visible) in x's units, pixels in [0, 1]."""
-        result = np.empty((x.shape[0], len(self.visible_mean)), np.float32)
+        result = np.empty((x.shape[0], len(self.machines[0].visible_bias_)), np.float32)
         for rows, chunk in chunks(x):
-            result[rows] = self._down(self.transform(chunk))
+            result[rows] = _down(self.machines, self.transform(chunk))
         return result
 
     def sample(self, start: Rows, gibbs_steps: int, rng: np.random.Generator) -> Float32Array:
         """Draw samples of the model: Gibbs sampling in the top machine, then down by probabilities (§4).
 
-        Args:
-            start: rows of data where the chains start.
-            gibbs_steps: of each chain.
-
-        Returns:
-            float32 (rows, n_visible), in the data's units; a stack of one gives its machine's samples.
+        The chains start at rows of data; the result is float32 (rows, n_visible), in the data's units.
         """
         below, top = self.machines[:-1], self.machines[-1]
         walked = top.sample(_up(below, start) if below else start, gibbs_steps, rng)
-        for machine in reversed(below):
-            walked = machine.down(walked)
-        return walked
+        return _down(below, walked)
 
     def dense_weights(self) -> list[tuple[Float32Array, Float32Array]]:
         """Return kernel and bias of each layer: x ← σ(x · kernel + bias), from the visible vector to the top.
 
-        The visible vector of Gaussian units is (x - visible_mean) / visible_scale.
+        The visible vector of Gaussian units is standardised by the lowest machine's ``visible_mean_`` and
+        ``visible_scale_``.
         """
         return [(machine.kernel_, machine.hidden_bias_) for machine in self.machines]
-
-    @property
-    def visible_mean(self) -> Float32Array:
-        """Mean of each component of the training data, float32 (n_visible,); 0 for Bernoulli units."""
-        return self.machines[0].visible_mean_
-
-    @property
-    def visible_scale(self) -> Float32Array:
-        """Standard deviation of each component, float32 (n_visible,); 1 for Bernoulli units."""
-        return self.machines[0].visible_scale_
 
     def weights(self) -> dict[str, Float32Array]:
         """Return all learned arrays by name (``0_kernel``, ...), for ``numpy.savez``."""
@@ -112,11 +72,6 @@ class DeepBeliefNetwork:
             for name, array in machine.weights().items()
         }
 
-    def _down(self, hidden: Float32Array) -> Float32Array:
-        for machine in reversed(self.machines):
-            hidden = machine.down(hidden)
-        return hidden
-
 
 class LayerwiseTraining:
     """Greedy training of a stack, one epoch per call, which can be interrupted and resumed after any epoch.
@@ -124,13 +79,8 @@ class LayerwiseTraining:
     A layer's input is computed once, when the layer starts: float32, in memory up to 64 MiB, otherwise in an unnamed
     temporary file that disappears with this object or the process.
 
-    Args:
-        network: trained in place, from new random weights.
-        data: (rows, ...), see ``rbm.Rows``.
-        config: ``epochs`` are each layer's; ``visible`` and ``hidden_units`` are ignored, the network has its own.
-        seed: of the stack; see ``layer_seed`` for the layers'.
-        mixed_precision: multiply in bfloat16.
-        folder: of the temporary file.
+    The network is trained in place, from new random weights. The config's ``epochs`` are each layer's; its ``visible``
+    and ``hidden_units`` are ignored. ``mixed_precision`` multiplies in bfloat16; ``folder`` is for the temporary file.
 
     Attributes:
         layer: trained next, from 0; the number of layers at the end.
@@ -181,7 +131,9 @@ class LayerwiseTraining:
         """
         assert self._training is not None, "all layers are trained"
         if self._seen is None:
-            self._seen = self._input()
+            # Computed from the data up, so that resuming gives the same bits.
+            below = self._network.machines[: self.layer]
+            self._seen = _up(below, self._data, room=self._room) if below else self._data
         metrics = self._training.epoch(self._seen, self._training.epochs_done)
         if self._training.epochs_done == self._config.epochs:
             self._begin(self.layer + 1)
@@ -213,13 +165,6 @@ class LayerwiseTraining:
             seed = layer_seed(self._seed, layer)
             self._training = ContrastiveDivergence(machine, self._config, seed, mixed_precision=self._mixed)
 
-    def _input(self) -> Rows:
-        """Return the current layer's input, computed from the data up so that resuming gives the same bits."""
-        below = self._network.machines[: self.layer]
-        if not below:
-            return self._data
-        return _up(below, self._data, room=self._room)
-
     def _room(self, shape: tuple[int, int]) -> Float32Array:
         """Return an array to write to, in memory or on disk."""
         if 4 * shape[0] * shape[1] <= CHUNK_BYTES:
@@ -231,6 +176,12 @@ class LayerwiseTraining:
 def layer_seed(seed: int, layer: int) -> int:
     """Return the seed of a layer's machine; the lowest has the stack's."""
     return seed if layer == 0 else int(np.random.default_rng([seed, layer]).integers(2**31))
+
+
+def _down(machines: Sequence[RestrictedBoltzmannMachine], hidden: Float32Array) -> Float32Array:
+    for machine in reversed(machines):
+        hidden = machine.down(hidden)
+    return hidden
 
 
 def _up(

@@ -9,7 +9,7 @@ import numpy as np
 
 from wastelens.config.networks import LearnerConfig
 from wastelens.data.photos.shrink import shrink_factor
-from wastelens.models.initialisers import layer_seeds
+from wastelens.models.layers import layer_seeds
 from wastelens.system.arrays import Float32Array
 
 
@@ -54,16 +54,10 @@ def visible_pixels(photos_0_255: Any, side_px: int) -> Any:
 
 
 def unrolled_stack(visible: Any, hidden_units: Sequence[int], seeds: Iterator[int], *, standardised: bool) -> Any:
-    """Apply a stack of Boltzmann machines as dense layers, with random weights.
+    """Apply a stack of Boltzmann machines, from the bottom up, as dense layers with random weights.
 
-    Args:
-        visible: pixels (batch, n_visible) in [0, 1].
-        hidden_units: of each machine, from the bottom up.
-        seeds: for the kernels.
-        standardised: whether the visible units are Gaussian, on standardised pixels.
-
-    Returns:
-        The top machine's hidden probabilities (batch, hidden_units[-1]).
+    From pixels (batch, n_visible) in [0, 1], standardised if the visible units are Gaussian, to the top machine's
+    hidden probabilities (batch, hidden_units[-1]).
     """
     import keras
     from keras import layers

@@ -7,7 +7,6 @@ import io
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,48 +28,30 @@ _SERVED_MODULES = (
     "models/__init__.py",
     "models/answer.py",
 )
-SERVED_PACKAGES = (
-    "mlflow",
-    "tensorflow",
-    "keras",
-    "numpy",
-    "pandas",
-    "pillow",
-    "opencv-python-headless",
-    "simplejpeg",
-)
+SERVED_PACKAGES = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "pillow", "opencv-python-headless", "simplejpeg")
 
 
-@dataclass(frozen=True)
-class ExportedModel:
-    """The files of a network.
+def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_side_px: int) -> dict[str, Path]:
+    """Write a network and its decision rule into a folder.
 
-    Attributes:
-        network: all of it, ``.keras``.
-        architecture: its layers as JSON.
-        weights: its weights as HDF5.
-        decision_rule: materials, thresholds and input side as JSON.
+    Args:
+        thresholds: material → threshold, in the order of the outputs.
+
+    Returns:
+        ``network``: all of it, ``.keras``; ``architecture``: its layers as JSON; ``weights`` as HDF5;
+        ``decision_rule``: materials, thresholds and input side as JSON.
     """
-
-    network: Path
-    architecture: Path
-    weights: Path
-    decision_rule: Path
-
-
-def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_side_px: int) -> ExportedModel:
-    """Write a network and its decision rule (material → threshold, in the order of the outputs) into a folder."""
-    files = ExportedModel(
-        network=folder / "network.keras",
-        architecture=folder / "architecture.json",
-        weights=folder / "model.weights.h5",
-        decision_rule=folder / "decision_rule.json",
-    )
-    model.save(files.network)
-    files.architecture.write_text(model.to_json(indent=2), encoding="utf-8")
-    model.save_weights(files.weights)
+    files = {
+        "network": folder / "network.keras",
+        "architecture": folder / "architecture.json",
+        "weights": folder / "model.weights.h5",
+        "decision_rule": folder / "decision_rule.json",
+    }
+    model.save(files["network"])
+    files["architecture"].write_text(model.to_json(indent=2), encoding="utf-8")
+    model.save_weights(files["weights"])
     rule = {"image_side_px": image_side_px, "thresholds": dict(thresholds)}
-    files.decision_rule.write_text(json.dumps(rule, indent=2) + "\n", encoding="utf-8")
+    files["decision_rule"].write_text(json.dumps(rule, indent=2) + "\n", encoding="utf-8")
     return files
 
 
@@ -85,32 +66,21 @@ def served_model(
         answer: the model's answer to it.
         folder: where the package that travels with the model is written.
     """
+    from PIL import Image
+
+    photo = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(photo_0_255)).save(photo, format="PNG")
+    package = SERVED_CODE.parent.parent  # a copy of it, of only the modules that a served model imports
+    for name in _SERVED_MODULES:
+        (folder / package.name / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package / name, folder / package.name / name)
     return PyfuncModel(
         code=SERVED_CODE,
         files=files,
         columns=SERVED_COLUMNS,
         settings=SERVED_SETTINGS,
-        input_example=pd.DataFrame({"image": [_png_bytes(photo_0_255)]}),
+        input_example=pd.DataFrame({"image": [photo.getvalue()]}),
         output_example=answer,
-        packages=_served_package(folder),
+        packages=folder / package.name,
         requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_PACKAGES],
     )
-
-
-def _served_package(folder: Path) -> Path:
-    """Write a ``wastelens`` package of only the modules that a served model imports."""
-    package = SERVED_CODE.parent.parent
-    target = folder / "wastelens"
-    for name in _SERVED_MODULES:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(package / name, target / name)
-    return target
-
-
-def _png_bytes(photo_0_255: PhotoArray) -> bytes:
-    """Encode a photo, uint8 (height, width, 3), as a PNG file."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(photo_0_255)).save(buffer, format="PNG")
-    return buffer.getvalue()

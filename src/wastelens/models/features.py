@@ -1,4 +1,4 @@
-"""Predictions in batches, and features: the vectors by which photos are clustered, compared and searched."""
+"""Read a trained network: predictions in batches, feature vectors of photos, layers to draw activation maps for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from wastelens.models.head import LOGITS, pooled
+from wastelens.errors import ConfigError, did_you_mean
+from wastelens.models.layers import LOGITS, pooled
 from wastelens.system.arrays import Float32Array, IndexArray
 
+AUTO = "auto"
 PREDICTION_BATCH = 64
 
 
@@ -31,3 +33,46 @@ def feature_network(model: Any) -> Any:
     features = pooled(features, "average_and_max") if len(features.shape) == 4 else features
     flat = keras.layers.Flatten(dtype="float32", name="features")(features)
     return keras.Model(model.input, flat, name="features")
+
+
+def spatial_layers(model: Any) -> list[str]:
+    """Return the layers whose output is a map (batch, height, width, channels) larger than 1 × 1, from input to output.
+
+    Only from the first convolution on: earlier layers hold the photo itself, scaled.
+    """
+    import keras
+
+    convolutions = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    found: list[str] = []
+    for layer in model.layers:
+        if not found and not isinstance(layer, convolutions):
+            continue
+        shape = layer.output.shape
+        if len(shape) == 4 and shape[1] * shape[2] > 1:
+            found.append(layer.name)
+    return found
+
+
+def choose_layer(model: Any, name: str = AUTO) -> str:
+    """Return the layer to draw maps for: the last spatial one, or the named one.
+
+    Raises:
+        ConfigError: the network has no such layer.
+    """
+    layers = spatial_layers(model)
+    if not layers:
+        raise ConfigError(
+            f"The network {model.name} has no convolution with a map larger than 1 × 1, so there is no layer to draw a "
+            "class activation map for. Use methods=shap, which works with every network."
+        )
+    if name == AUTO:
+        return layers[-1]
+    if name in layers:
+        return name
+    if name in (layer.name for layer in model.layers):
+        raise ConfigError(
+            f"layer={name} of {model.name} is not spatial: its output is no feature map. Use layer=auto, which is "
+            f"{layers[-1]}."
+        )
+    hint = did_you_mean(name, layers) or f" Its last map is {layers[-1]}."
+    raise ConfigError(f"The network {model.name} has no layer '{name}'.{hint}")

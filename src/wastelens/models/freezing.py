@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
 
 from wastelens.errors import ConfigError, did_you_mean
-from wastelens.models.head import is_head
+from wastelens.models.layers import is_head
 from wastelens.system import borrowed
 
 
@@ -34,14 +34,21 @@ def freeze(model: Any, what: float | str) -> int:
     Raises:
         ConfigError: the backbone has no layer or block of that name.
     """
+    import keras
+
     backbone = backbone_layers(model)
     frozen = _frozen_by_name(model, what) if isinstance(what, str) else math.floor(what * len(backbone) + 0.5)
     for number, layer in enumerate(backbone):
         layer.trainable = number >= frozen
-    for layer in model.layers:
+    layers = model.layers
+    learning = layers.index(backbone[frozen]) if frozen < len(backbone) else len(layers)
+    last = layers.index(backbone[-1]) if backbone else 0
+    for number, layer in enumerate(layers):
         if is_head(layer.name):
             layer.trainable = True
-    _switch_dropout(model.layers, backbone, frozen)
+        if number < last and isinstance(layer, keras.layers.Dropout):  # not the head's own dropout
+            layer.built_rate = getattr(layer, "built_rate", layer.rate)
+            layer.rate = 0.0 if number < learning else layer.built_rate
     return frozen
 
 
@@ -55,9 +62,10 @@ def frozen_cut(model: Any) -> str | None:
     cut: str | None = None
     weighted = False
     for layer, crossed in _layers_and_crossings(model):
-        if is_head(layer.name) or _learns(layer) or _random_in_training(layer):
+        has_weights = bool(getattr(layer, "weights", []))
+        if is_head(layer.name) or (has_weights and layer.trainable) or _random_in_training(layer):
             break
-        weighted = weighted or bool(getattr(layer, "weights", []))
+        weighted = weighted or has_weights
         if weighted and not crossed and layer in model.layers:
             cut = layer.name
     return cut
@@ -92,34 +100,15 @@ def _frozen_by_name(model: Any, what: str) -> int:
     of_block = re.compile(re.escape(what) + ("[a-z]?_" if what[-1:].isdigit() else "_"))
     matching = [number for number, name in enumerate(names) if name == what or of_block.match(name)]
     if not matching:
-        raise ConfigError(f"{model.name} has no layer or block '{what}' to freeze up to.{_near(what, model, names)}")
+        parts = [layer.name.split("_")[0] for layer in backbone_layers(model)]
+        blocks = list(dict.fromkeys(re.sub(r"(\d)[a-z]$", r"\1", part) for part in parts))
+        hint = did_you_mean(what, [*blocks, *names]) or (
+            f" Give one of {', '.join(blocks)}, a layer, or a share such as 0.5."
+        )
+        if is_head(what):
+            hint = f" The head always learns; give one of {', '.join(blocks)}, or a share such as 0.5."
+        raise ConfigError(f"{model.name} has no layer or block '{what}' to freeze up to.{hint}")
     return sum(bool(layer.weights) for layer in model.layers[: matching[-1] + 1])
-
-
-def _near(what: str, model: Any, names: Sequence[str]) -> str:
-    parts = [layer.name.split("_")[0] for layer in backbone_layers(model)]
-    blocks = list(dict.fromkeys(re.sub(r"(\d)[a-z]$", r"\1", part) for part in parts))
-    if is_head(what):
-        return f" The head always learns; give one of {', '.join(blocks)}, or a share such as 0.5."
-    return (
-        did_you_mean(what, [*blocks, *names]) or f" Give one of {', '.join(blocks)}, a layer, or a share such as 0.5."
-    )
-
-
-def _switch_dropout(layers: Sequence[Any], backbone: Sequence[Any], frozen: int) -> None:
-    """Switch dropout off before the first layer that learns, restore it after; leave the head's own dropout alone."""
-    import keras
-
-    learning = layers.index(backbone[frozen]) if frozen < len(backbone) else len(layers)
-    last = layers.index(backbone[-1]) if backbone else 0
-    for number, layer in enumerate(layers[:last]):
-        if isinstance(layer, keras.layers.Dropout):
-            layer.built_rate = getattr(layer, "built_rate", layer.rate)
-            layer.rate = 0.0 if number < learning else layer.built_rate
-
-
-def _learns(layer: Any) -> bool:
-    return bool(getattr(layer, "weights", [])) and layer.trainable
 
 
 def _random_in_training(layer: Any) -> bool:

@@ -12,10 +12,10 @@ to training restricted Boltzmann machines", §2 and §13.2):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
+from scipy.special import expit, logsumexp
 
 from wastelens.errors import ConfigError, DatasetError, NonFiniteLossError
 from wastelens.system.arrays import Array, Float32Array, FloatArray, IndexArray
@@ -24,9 +24,7 @@ Visible = Literal["bernoulli", "gaussian"]
 ARRAYS = ("kernel", "visible_bias", "hidden_bias", "visible_mean", "visible_scale")
 
 CHUNK_BYTES = 64 * 2**20  # of float32 rows in memory at once
-_SCALE_FLOOR = (
-    0.01  # share of the components' root mean square deviation: a pixel that never changes has a deviation of 0
-)
+_SCALE_FLOOR = 0.01  # share of the components' root mean square deviation, as that of a constant pixel is 0
 _GRID_POINTS = 4000  # standardised pixels range over about -3 to 3; learned ones stay within some hundred steps
 _GRID_STEP = 0.5  # after blurring by a unit Gaussian, the trapezoidal rule errs only by exp(-2 (pi / step)²)
 _GRID_MARGIN = 8.0  # standard deviations beyond the outermost mean
@@ -70,17 +68,10 @@ def as_floats(rows: Any) -> Float32Array:
     return floats / np.float32(255) if flat.dtype == np.uint8 else floats
 
 
-@dataclass(frozen=True)
-class VisibleStatistics:
-    """The number of rows of data (rows, n_visible), and each component's mean and standard deviation, float64."""
+def visible_statistics(data: Rows, visible: Visible) -> tuple[FloatArray, FloatArray]:
+    """Return each component's mean and standard deviation, float64 (n_visible,).
 
-    rows: int
-    mean: FloatArray
-    deviation: FloatArray
-
-
-def visible_statistics(data: Rows, visible: Visible) -> VisibleStatistics:
-    """Read all data once, chunk by chunk, and refuse values that such visible units cannot represent.
+    All data are read once, chunk by chunk; values that such visible units cannot represent are refused.
 
     Raises:
         DatasetError: no rows, numbers that are not finite, or outside [0, 1] for Bernoulli units.
@@ -92,23 +83,19 @@ def visible_statistics(data: Rows, visible: Visible) -> VisibleStatistics:
     mean = np.zeros(n_visible(data))
     squares = np.zeros_like(mean)
     for rows, x in chunks(data):
-        _check_range(x, visible)
+        low, high = x.min(), x.max()  # both are NaN if any value is
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise DatasetError(f"The data range from {low:g} to {high:g}: leave out or fix rows that are not finite.")
+        if visible == "bernoulli" and (low < 0 or high > 1):
+            raise DatasetError(
+                f"The data range from {low:g} to {high:g}, but Bernoulli visible units from 0 to 1: "
+                "scale the data to [0, 1] or set learner.visible=gaussian."
+            )
         count, before = len(x), rows.start
         step = x.mean(axis=0, dtype=np.float64) - mean
         squares += count * x.var(axis=0, dtype=np.float64) + step**2 * before * count / (before + count)  # Chan 1979
         mean += step * count / (before + count)
-    return VisibleStatistics(data.shape[0], mean, np.sqrt(squares / data.shape[0]))
-
-
-def _check_range(x: Float32Array, visible: Visible) -> None:
-    low, high = x.min(), x.max()  # both are NaN if any value is
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DatasetError(f"The data range from {low:g} to {high:g}: leave out or fix rows that are not finite.")
-    if visible == "bernoulli" and (low < 0 or high > 1):
-        raise DatasetError(
-            f"The data range from {low:g} to {high:g}, but Bernoulli visible units from 0 to 1: "
-            "scale the data to [0, 1] or set learner.visible=gaussian."
-        )
+    return mean, np.sqrt(squares / data.shape[0])
 
 
 class RestrictedBoltzmannMachine:
@@ -136,19 +123,21 @@ class RestrictedBoltzmannMachine:
         self.hidden_units = hidden_units
         self.visible = visible
 
-    def initialise(self, statistics: VisibleStatistics, seed: int) -> None:
+    def initialise(self, data: Rows, seed: int) -> None:
         """Draw initial weights: kernel N(0, 0.01²), b = log(p / (1 - p)) of the data's means (Hinton 2010, §8.1).
 
         A component that is always 0 or 1 would have an infinite bias, so p counts half an extra row of each value.
 
         Raises:
             ConfigError: no hidden units.
+            DatasetError: see :func:`visible_statistics`.
         """
         if self.hidden_units < 1:
             raise ConfigError(
                 f"learner.hidden_units is {self.hidden_units}, but a machine needs at least 1: give 1 or more."
             )
-        components = len(statistics.mean)
+        mean, deviation = visible_statistics(data, self.visible)
+        components = len(mean)
         kernel = np.random.default_rng(seed).normal(0, 0.01, (components, self.hidden_units))
         self.kernel_ = kernel.astype(np.float32)
         self.hidden_bias_ = np.zeros(self.hidden_units, np.float32)
@@ -156,19 +145,17 @@ class RestrictedBoltzmannMachine:
         self.visible_mean_ = np.zeros(components, np.float32)
         self.visible_scale_ = np.ones(components, np.float32)
         if self.visible == "gaussian":
-            self.visible_mean_ = statistics.mean.astype(np.float32)
-            self.visible_scale_ = _floored(statistics.deviation).astype(np.float32)
+            self.visible_mean_ = mean.astype(np.float32)
+            typical = np.sqrt(np.mean(deviation**2))
+            floor = _SCALE_FLOOR * typical if typical > 0 else 1.0
+            self.visible_scale_ = np.maximum(deviation, floor).astype(np.float32)
         else:
-            p = (statistics.mean * statistics.rows + 0.5) / (statistics.rows + 1)
+            p = (mean * data.shape[0] + 0.5) / (data.shape[0] + 1)
             self.visible_bias_ = np.log(p / (1 - p)).astype(np.float32)
 
     def transform(self, x: Rows) -> Float32Array:
         """Return P(h = 1 | v) of each hidden unit: float32 (rows, hidden_units)."""
         return self._by_chunks(x, self.hidden_probabilities, (self.hidden_units,))
-
-    def reconstruct(self, x: Rows) -> Float32Array:
-        """Go up and down by probabilities and means: float32 (rows, n_visible) in x's own units, pixels in [0, 1]."""
-        return self._by_chunks(x, lambda v: self.down(self.hidden_probabilities(v)), (len(self.visible_bias_),))
 
     def free_energy(self, x: Rows) -> Float32Array:
         """Return F(v) = -log Σ_h exp(-E(v, h)) in nats, float32 (rows,). Hinton 2010, §16.1."""
@@ -199,14 +186,16 @@ class RestrictedBoltzmannMachine:
 
         def walk(v: Float32Array) -> Float32Array:
             for _ in range(gibbs_steps):
-                v = self._sample_visible(self._sample_hidden(v, rng), rng)
+                p = self.hidden_probabilities(v)
+                v = self._sample_visible((rng.random(p.shape, np.float32) < p).astype(np.float32), rng)
             return v * self.visible_scale_ + self.visible_mean_
 
         return self._by_chunks(start, walk, (len(self.visible_bias_),))
 
     def hidden_probabilities(self, v: Float32Array) -> Float32Array:
         """Return P(h = 1 | v) for visible units v (rows, n_visible), Gaussian ones standardised, all at once."""
-        return _sigmoid(v @ self.kernel_ + self.hidden_bias_)
+        probabilities: Float32Array = expit(v @ self.kernel_ + self.hidden_bias_)
+        return probabilities
 
     def down(self, hidden: Float32Array) -> Float32Array:
         """Return the mean of the visible units given hidden (rows, hidden_units), in the data's units, all at once."""
@@ -251,11 +240,7 @@ class RestrictedBoltzmannMachine:
 
     def _visible_mean(self, hidden: Float32Array) -> Float32Array:
         mean: Float32Array = hidden @ self.kernel_.T + self.visible_bias_
-        return mean if self.visible == "gaussian" else _sigmoid(mean)
-
-    def _sample_hidden(self, v: Float32Array, rng: np.random.Generator) -> Float32Array:
-        p = self.hidden_probabilities(v)
-        return (rng.random(p.shape, np.float32) < p).astype(np.float32)
+        return mean if self.visible == "gaussian" else expit(mean)
 
     def _sample_visible(self, hidden: Float32Array, rng: np.random.Generator) -> Float32Array:
         mean = self._visible_mean(hidden)
@@ -285,7 +270,9 @@ class RestrictedBoltzmannMachine:
         values = np.take_along_axis(v, component[:, None], axis=1)
         rest = v @ self.kernel_ + self.hidden_bias_ - values * self.kernel_[component]
         result = np.empty(len(v), np.float32)
-        low, high = self._grid_ends()
+        # Bounds that contain nearly all of each component's density, whatever the hidden units.
+        low = self.visible_bias_ + np.minimum(self.kernel_, 0).sum(axis=1) - _GRID_MARGIN
+        high = self.visible_bias_ + np.maximum(self.kernel_, 0).sum(axis=1) + _GRID_MARGIN
         points = 1 + float(np.ceil((high - low).max() / _GRID_STEP))
         if not points <= _GRID_POINTS:  # nor NaN
             raise NonFiniteLossError(
@@ -298,14 +285,8 @@ class RestrictedBoltzmannMachine:
             i = component[rows]
             grid = low[i, None] + _GRID_STEP * np.arange(points, dtype=np.float32)
             at_grid, here = (self._minus_energy(u, rest[rows], i) for u in (grid, values[rows]))
-            result[rows] = here[:, 0] - _log_sum_exp(at_grid) - np.log(_GRID_STEP)
+            result[rows] = here[:, 0] - logsumexp(at_grid, axis=1) - np.log(_GRID_STEP)
         return result
-
-    def _grid_ends(self) -> tuple[Float32Array, Float32Array]:
-        """Return bounds on each component that contain nearly all of its density, whatever the hidden units."""
-        low = self.visible_bias_ + np.minimum(self.kernel_, 0).sum(axis=1) - _GRID_MARGIN
-        high = self.visible_bias_ + np.maximum(self.kernel_, 0).sum(axis=1) + _GRID_MARGIN
-        return low, high
 
     def _minus_energy(self, values: Float32Array, rest: Float32Array, component: IndexArray) -> Float32Array:
         """Return -F up to a constant per row, for values (rows, points) of one component of each."""
@@ -315,26 +296,7 @@ class RestrictedBoltzmannMachine:
         return energy
 
 
-def _floored(deviation: FloatArray) -> FloatArray:
-    typical = np.sqrt(np.mean(deviation**2))
-    return np.maximum(deviation, _SCALE_FLOOR * typical if typical > 0 else 1.0)
-
-
-def _sigmoid(x: Float32Array) -> Float32Array:
-    from scipy.special import expit
-
-    result: Float32Array = expit(x)
-    return result
-
-
 def _softplus(x: Float32Array) -> Float32Array:
     """Return log(1 + exp(x)) without overflow."""
     result: Float32Array = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-    return result
-
-
-def _log_sum_exp(x: Float32Array) -> Float32Array:
-    from scipy.special import logsumexp
-
-    result: Float32Array = logsumexp(x, axis=1)
     return result

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import urllib.request
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from http.client import HTTPException
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from wastelens.errors import ConfigError
-from wastelens.models.backbone import BACKBONES
+from wastelens.models.backbones import BACKBONES
 from wastelens.models.freezing import backbone_layers
 from wastelens.system import borrowed
 from wastelens.system.arrays import Float32Array
@@ -37,16 +38,18 @@ Stored = Mapping[str, Sequence[Any]]  # a layer's name → its h5py datasets, in
 def check_weights_available(backbone: str, weights: str) -> None:
     """Find out before any long work whether weights are available; give up on the network after 5 seconds.
 
-    Args:
-        backbone: as in ``TransferConfig``.
-        weights: ``none``, ``imagenet``, or a file: .h5, .weights.h5 or .keras.
+    ``weights`` are ``none``, ``imagenet``, or a file: .h5, .weights.h5 or .keras.
 
     Raises:
         ConfigError: there is no such file, or it has no weights; or ImageNet's are neither in Keras' cache nor
             available from its address.
     """
     if weights == "imagenet":
-        _check_imagenet(backbone)
+        cached, url = imagenet_source(backbone)
+        with contextlib.suppress(ConfigError), _stored_layers(cached):
+            return
+        if problem := _probe(url):
+            raise _unavailable(backbone, url, problem)
     elif weights != "none":
         with _stored_layers(Path(weights)):
             pass
@@ -58,21 +61,20 @@ def load_backbone_weights(model: Any, backbone: str, weights: str) -> str:
     Files are Keras' own: weights (.weights.h5, and the .h5 of Keras 2), whole models (.h5, .keras) with or without
     a top, and files that a run exported. Layers are found by name; arrays are read as numbers, and no code is run.
 
-    Args:
-        model: from ``TransferConfig.build``.
-        backbone: as in ``TransferConfig``.
-        weights: ``none`` (changes nothing), ``imagenet``, or a file.
+    ``weights`` are ``none`` (changes nothing), ``imagenet``, or a file.
 
     Raises:
         ConfigError: the weights are unavailable, cannot be read or do not fit; names the first layer that does not.
     """
     if weights == "imagenet":
-        _put(model, _imagenet_arrays(model, backbone))
+        arrays = _imagenet_arrays(model, backbone)
     elif weights != "none":
         path = Path(weights)
         with _stored_layers(path) as stored:
             arrays = _fitting_arrays(model, stored, path)
-        _put(model, arrays)
+    if weights != "none":
+        for layer in backbone_layers(model):
+            layer.set_weights(arrays[layer.name])
     return backbone_digest(model)
 
 
@@ -93,15 +95,6 @@ def imagenet_source(backbone: str) -> tuple[Path, str]:
     if not os.access(home, os.W_OK):  # as keras.utils.get_file does
         home = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()) / ".keras"
     return home / "models" / url.rsplit("/", 1)[1], url
-
-
-def _check_imagenet(backbone: str) -> None:
-    cached, url = imagenet_source(backbone)
-    with contextlib.suppress(ConfigError), _stored_layers(cached):
-        return
-    problem = _probe(url)
-    if problem:
-        raise _unavailable(backbone, url, problem)
 
 
 def _unavailable(backbone: str, url: str, problem: str) -> ConfigError:
@@ -143,11 +136,6 @@ def _imagenet_arrays(model: Any, backbone: str) -> dict[str, Arrays]:
     finally:
         socket.setdefaulttimeout(before)
     return {layer.name: donor.get_layer(layer.name).get_weights() for layer in backbone_layers(model)}
-
-
-def _put(model: Any, arrays: Mapping[str, Arrays]) -> None:
-    for layer in backbone_layers(model):
-        layer.set_weights(arrays[layer.name])
 
 
 def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, Arrays]:
@@ -193,12 +181,11 @@ def _places(model: Any) -> dict[str, str]:
     The places are the same in a bare backbone and in ours: the head adds no layer of the backbone's classes before it.
     """
     places: dict[str, str] = {}
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for layer in model.layers:
         kind = borrowed.keras_snake_case(type(layer).__name__)
-        number = counts.get(kind, 0)
-        places[layer.name] = f"layers/{kind}_{number}" if number else f"layers/{kind}"
-        counts[kind] = number + 1
+        places[layer.name] = f"layers/{kind}_{counts[kind]}" if counts[kind] else f"layers/{kind}"
+        counts[kind] += 1
     return places
 
 
@@ -209,6 +196,8 @@ def _stored_layers(path: Path) -> Iterator[Stored]:
     Raises:
         ConfigError: it is missing, not a file of weights, damaged or empty.
     """
+    import h5py
+
     path = Path(os.path.expanduser(path))
     if not os.path.isfile(path):
         fact = "is not a file" if os.path.exists(path) else "does not exist"
@@ -218,18 +207,12 @@ def _stored_layers(path: Path) -> Iterator[Stored]:
     with contextlib.ExitStack() as stack:
         try:
             source = _archived(path) if path.suffix == ".keras" else path
-            stored = _layers_in(stack.enter_context(_opened(source)))
+            stored = _layers_in(stack.enter_context(h5py.File(source, "r")))
         except Exception as error:  # h5py and zipfile raise all kinds of exceptions for damaged files
             raise _unreadable(path, error) from None
         if not stored:
             raise ConfigError(f"{path} has no layers with weights: give a file that Keras saved.")
         yield stored
-
-
-def _opened(source: Path | io.BytesIO) -> Any:
-    import h5py
-
-    return h5py.File(source, "r")
 
 
 def _archived(path: Path) -> io.BytesIO:

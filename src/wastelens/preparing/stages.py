@@ -38,7 +38,7 @@ from wastelens.preparing.groups import Groups, assign_groups
 from wastelens.preparing.split import SplitAssignment, assign_splits, cross_validation_splits
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 from wastelens.system.machine import worker_count
 
 FIRST_PROBLEMS_SHOWN = 3

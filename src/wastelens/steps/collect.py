@@ -26,10 +26,9 @@ from wastelens.getting.openverse import Openverse
 from wastelens.getting.rules import Rules
 from wastelens.getting.shared import Gathered, check_space, logged_parameters
 from wastelens.preparing.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
-from wastelens.system.console import Bar, progress_bar, say, warn
-from wastelens.system.locks import alone_in
+from wastelens.system.console import Bar, next_command, progress_bar, say, warn
+from wastelens.system.files import alone_in
 from wastelens.system.machine import worker_count
-from wastelens.system.next_command import next_command
 from wastelens.tracking.tracker import Tracker
 from wastelens.web.client import Web
 

@@ -13,9 +13,8 @@ from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder, Summary, W
 from wastelens.getting.shared import Gathered, check_space, logged_parameters, report_licences
 from wastelens.getting.taco import LARGEST_ARCHIVE, USUAL_BYTES, AnnotationsFile, Archive, estimated_bytes, fetch_photos
 from wastelens.system import interrupts
-from wastelens.system.console import Bar, progress_bar, say, table, warn
-from wastelens.system.locks import alone_in
-from wastelens.system.next_command import next_command
+from wastelens.system.console import Bar, next_command, progress_bar, say, table, warn
+from wastelens.system.files import alone_in
 from wastelens.tracking.tracker import Tracker
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web

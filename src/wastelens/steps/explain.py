@@ -31,7 +31,7 @@ from wastelens.explain.page.gallery import GalleryWriter, ShownPhoto
 from wastelens.explain.page.report import ShownPhotos, header, notes_on, table_rows
 from wastelens.explain.scoring.scores import CONTROL, PairScores, Summary, score_frame, summarise
 from wastelens.models.backend import load_backend
-from wastelens.models.initialisers import randomised_copy
+from wastelens.models.layers import randomised_copy
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar, say, table, warn
 from wastelens.tracking.tracker import Run, Tracker, to_json

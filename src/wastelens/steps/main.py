@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wastelens.config.cluster import ClusterConfig
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.main import MainConfig
-from wastelens.config.train import TrainConfig
 from wastelens.errors import ConfigError
 from wastelens.experiment.finished_runs import BEST_BY
 from wastelens.experiment.train_one import Trained, check_weights
 from wastelens.steps import cluster, explain, prepare, train
 from wastelens.system.console import say, table, warn
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,22 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         tracked.set_tags({"dataset": prepared.dataset.name, "dataset_digest": prepared.dataset.digest})
         cluster.check(config.cluster, tracker, prepared.dataset)
         explain.check(config.explain, tracker, prepared.dataset, config.train.fold)
-        compared = [_train(one, tracker) for one in config.models.values()]
+        compared = []
+        for one in config.models.values():
+            started = time.monotonic()
+            trained = train.run(one, tracker)
+            compared.append(Compared(trained, (time.monotonic() - started) / 60))
         tracked.log_table(comparison_frame(compared), "comparison.csv")
-        _log_best(tracked, compared)
-        clustered = cluster.run(_clustering(config, compared), tracker)
+        best = _best(compared).trained
+        # The parent gets the numbers of the best run, so that it sorts beside its children.
+        tracked.log_metrics(best.verdict.metrics())
+        tracked.set_tags({"best_run": best.run_id, **best.verdict.tags()})
+        # The features of the first pretrained encoder; without one, only the controls are clustered.
+        encoders = [one.trained.pretrained_run for one in compared if one.trained.pretrained_run]
+        clustering = {"run_id": config.cluster.run_id or next(iter(encoders), "")}
+        clustered = cluster.run(config.cluster.model_copy(update=clustering), tracker)
         explained = _explain(_explaining(config, compared), tracker)
-    _report(compared, tracker)
+    _report(compared)
     say(clustered.sentence)
     if explained:
         for sentence in explained.summary.sentences():
@@ -56,38 +64,22 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     return compared
 
 
-def _train(config: TrainConfig, tracker: Tracker) -> Compared:
-    started = time.monotonic()
-    trained = train.run(config, tracker)
-    return Compared(trained, (time.monotonic() - started) / 60)
-
-
-def _clustering(config: MainConfig, compared: list[Compared]) -> ClusterConfig:
-    """Return settings that cluster the features of the first pretrained encoder; without one, only the controls."""
-    encoders = [one.trained.pretrained_run for one in compared if one.trained.pretrained_run]
-    run_id = config.cluster.run_id or next(iter(encoders), "")
-    return config.cluster.model_copy(update={"run_id": run_id})
-
-
 def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
     """Return a row per model run: macro AP with its interval, macro F1, floors, the strongest control, minutes."""
     rows = []
     for one in compared:
-        metrics = one.trained.verdict.metrics()
+        verdict = one.trained.verdict
+        metrics = verdict.metrics()
+        scores = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "test_macro_f1")
         rows.append(
             {
                 "run": one.trained.name,
                 "run_id": one.trained.run_id,
-                "test_macro_ap": metrics["test_macro_ap"],
-                "test_macro_ap_low": metrics["test_macro_ap_low"],
-                "test_macro_ap_high": metrics["test_macro_ap_high"],
-                "test_macro_f1": metrics["test_macro_f1"],
-                "floor_macro_ap": metrics["floor_macro_ap"],
-                "floor_macro_f1": metrics["floor_macro_f1"],
-                "strongest_control": one.trained.verdict.strongest_control,
-                "strongest_control_macro_ap": one.trained.verdict.strongest_control_macro_ap,
-                "collapsed": one.trained.verdict.collapse.collapsed,
-                "above_controls": one.trained.verdict.above_controls,
+                **{name: metrics[name] for name in (*scores, "floor_macro_ap", "floor_macro_f1")},
+                "strongest_control": verdict.strongest_control,
+                "strongest_control_macro_ap": verdict.strongest_control_macro_ap,
+                "collapsed": verdict.collapse.collapsed,
+                "above_controls": verdict.above_controls,
                 "minutes": one.minutes,
             }
         )
@@ -118,15 +110,7 @@ def _best(compared: list[Compared]) -> Compared:
     return max(compared, key=merit)
 
 
-def _log_best(tracked: Run, compared: list[Compared]) -> None:
-    """Give the parent the numbers of the run that is best on val, so that it sorts beside its children."""
-    best = _best(compared)
-    tracked.log_metrics(best.trained.verdict.metrics())
-    tracked.set_tags({"best_run": best.trained.run_id, **best.trained.verdict.tags()})
-
-
-def _report(compared: list[Compared], tracker: Tracker) -> None:
-    frame = comparison_frame(compared)
+def _report(compared: list[Compared]) -> None:
     rows = [
         [
             str(row.run),
@@ -137,12 +121,10 @@ def _report(compared: list[Compared], tracker: Tracker) -> None:
             f"{row.floor_macro_f1:.3f}",
             f"{row.minutes:.1f}",
         ]
-        for row in frame.itertuples(index=False)
+        for row in comparison_frame(compared).itertuples(index=False)
     ]
     columns = ["model", "test macro AP [95 %]", "floor", "best control", "macro F1", "floor", "minutes"]
     table("Results", columns, rows)
     for one in compared:
-        say(
-            f"{one.trained.name}: {one.trained.verdict.sentence}",
-            "green" if one.trained.verdict.above_controls else "yellow",
-        )
+        verdict = one.trained.verdict
+        say(f"{one.trained.name}: {verdict.sentence}", "green" if verdict.above_controls else "yellow")

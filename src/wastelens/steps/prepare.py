@@ -36,9 +36,8 @@ from wastelens.figures.contact_sheet import contact_sheet, near_duplicate_sheet,
 from wastelens.preparing import stages
 from wastelens.preparing.balance import Oversampled
 from wastelens.preparing.groups import coarser_grouping
-from wastelens.system.console import progress_bar, say, table, warn
+from wastelens.system.console import next_command, progress_bar, say, table, warn
 from wastelens.system.machine import software_versions
-from wastelens.system.next_command import next_command
 from wastelens.tracking.tracker import Run, Tracker
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.experiment.pretrain_one import Pretrained, pretrain_one, say_reconstruction
-from wastelens.system.console import say
-from wastelens.system.next_command import next_command
+from wastelens.system.console import next_command, say
 from wastelens.tracking.tracker import Tracker
 
 

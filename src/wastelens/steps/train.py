@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from wastelens.config.train import TrainConfig
 from wastelens.experiment.train_one import Trained, train_one
-from wastelens.system.console import say
-from wastelens.system.next_command import next_command
+from wastelens.system.console import next_command, say
 from wastelens.tracking.tracker import Tracker
 
 

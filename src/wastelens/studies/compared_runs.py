@@ -14,7 +14,7 @@ from wastelens.studies.cells import settings_in_effect
 from wastelens.studies.contents import StudyContents, notes_on_code
 from wastelens.studies.findings import SEVERAL
 from wastelens.studies.results import Place, cells_frame, comparisons_frame, curves_frame, result_of
-from wastelens.system.next_command import next_command
+from wastelens.system.console import next_command
 from wastelens.tracking.tracker import StoredRun, Tracker
 
 _REPLICATES = ("seed", "fold")  # runs that differ only in these are one arm

@@ -12,8 +12,7 @@ from wastelens.config.study import StudyConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
 from wastelens.studies.cells import Cell
-from wastelens.system.console import say, warn
-from wastelens.system.next_command import next_command
+from wastelens.system.console import next_command, say, warn
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 
 PLANS = "study.json"

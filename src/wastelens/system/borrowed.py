@@ -6,6 +6,7 @@ breaks one says which.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 
@@ -33,8 +34,6 @@ def keras_home() -> str:
 
 def keras_application(name: str) -> Any:
     """Return the module of a network in ``keras.applications``, with the addresses of its weights."""
-    from importlib import import_module
-
     return import_module(f"keras.src.applications.{name}")
 
 

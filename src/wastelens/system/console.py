@@ -1,15 +1,19 @@
-"""Output for the user while a step runs: lines, progress bars and tables, all on standard output."""
+"""Output for the user: lines, progress bars and tables, all on standard output; commands to run next."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+DATA_FOLDER = Path("data")  # the default in every conf/*.yaml
 LOG_WIDTH = 140
 SECONDS_BETWEEN_LINES = 20
 
@@ -75,3 +79,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         drawn.add_row(*row)
     say(title, "bold")
     Console(highlight=False, width=max(100, console().width)).print(drawn)
+
+
+def next_command(entry_point: str, parameters: Mapping[str, object], data_folder: Path = DATA_FOLDER) -> str:
+    """Return the command that runs an entry point from the project's folder.
+
+    Parameters with empty values are left out; so is the data folder of the calling step if it is the default.
+    """
+    quoted = json.dumps(str(data_folder), ensure_ascii=False)  # YAML: the path may contain spaces
+    elsewhere = f"data_folder={quoted}" if data_folder != DATA_FOLDER else ""
+    settings = [str(parameters.get("set", "")), elsewhere]
+    given = {**parameters, "set": " ".join(setting for setting in settings if setting)}
+    words = [shlex.quote(f"{name}={value}") for name, value in given.items() if str(value)]
+    return " ".join([f"mlflow run . -e {entry_point} --env-manager local", *(f"-P {word}" for word in words)])

@@ -16,16 +16,7 @@ def worker_count(workers: int | str) -> int:
 
 def software_versions() -> dict[str, str]:
     """Return the versions of the packages that the bytes of a prepared dataset depend on."""
-    names = (
-        "wastelens",
-        "numpy",
-        "pandas",
-        "scipy",
-        "scikit-learn",
-        "pillow",
-        "simplejpeg",
-        "opencv-python-headless",
-    )
+    names = ("wastelens", "numpy", "pandas", "scipy", "scikit-learn", "pillow", "simplejpeg", "opencv-python-headless")
     return {name: package_version(name) for name in names}
 
 

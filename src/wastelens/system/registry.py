@@ -26,12 +26,7 @@ class Registry(Generic[Part]):
     """Parts of one kind by name, in alphabetical order of their files."""
 
     def __init__(self, kind: str, module: str) -> None:
-        """Remember where the parts are defined.
-
-        Args:
-            kind: what users call one of the parts, for messages.
-            module: dotted name of the module that registers them, or of a package whose modules do.
-        """
+        """Remember what users call a part, and the module (or package of modules) that registers the parts."""
         self.kind = kind
         self._module = module
         self._parts: dict[str, Part] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wastelens.system import borrowed
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 from wastelens.tracking.mlflow_store import answers, is_server, outages, store_client, store_errors, unreachable
 from wastelens.tracking.tracker import PyfuncModel, logged_text
 
@@ -35,17 +35,12 @@ class MlflowRun:
         """Log parameters; a value that differs from the one that ``mlflow run`` logged goes into a tag instead."""
         import mlflow
 
-        client = store_client()
-        known = client.get_run(self.id).data.params
+        known = store_client().get_run(self.id).data.params
         wanted = {key: logged_text(value) for key, value in parameters.items()}
-        fresh = {key: value for key, value in wanted.items() if key not in known}
+        mlflow.log_params({key: value for key, value in wanted.items() if key not in known}, run_id=self.id)
         used = {key: value for key, value in wanted.items() if key in known}
         # mlflow run logs values quoted for the shell.
-        differing = {
-            f"used.{key}": value for key, value in used.items() if known[key] not in (value, shlex.quote(value))
-        }
-        mlflow.log_params(fresh, run_id=self.id)
-        self.set_tags(differing)
+        self.set_tags({f"used.{key}": v for key, v in used.items() if known[key] not in (v, shlex.quote(v))})
 
     @store_errors()
     def log_metrics(
@@ -133,13 +128,19 @@ class MlflowRun:
         inferred = mlflow.models.infer_signature(model.input_example, model.output_example)
         columns = [mlflow.types.ColSpec(kind, name, required=False) for name, kind in model.columns.items()]
         signature = mlflow.models.ModelSignature(mlflow.types.Schema(columns), inferred.outputs)
+        python = ".".join(str(part) for part in sys.version_info[:3])
         contents = {
             "python_model": str(model.code),
             "artifacts": {key: str(file) for key, file in model.files.items()},
             "code_paths": [str(model.packages)],
             "signature": signature,
             "input_example": model.input_example,
-            "conda_env": _environment(model.requirements),
+            # Letting MLflow infer the environment takes seconds and causes a warning.
+            "conda_env": {
+                "name": "wastelens-model",
+                "channels": ["conda-forge"],
+                "dependencies": [f"python={python}", "pip", {"pip": model.requirements}],
+            },
             "model_config": dict(model.settings),
         }
         outputs = store_client().get_run(self.id).outputs
@@ -148,12 +149,7 @@ class MlflowRun:
             return
         # Not pyfunc.log_model: that logs into the active run, and there is none when delayed writes are replayed.
         mlflow.models.Model.log(
-            artifact_path=None,
-            flavor=mlflow.pyfunc,
-            name=name,
-            model_id=logged.model_id,
-            run_id=self.id,
-            **contents,
+            artifact_path=None, flavor=mlflow.pyfunc, name=name, model_id=logged.model_id, run_id=self.id, **contents
         )
 
     def _complete(self, logged: Any, contents: Mapping[str, Any]) -> None:
@@ -162,10 +158,7 @@ class MlflowRun:
 
         client = store_client()
         about = mlflow.models.Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            run_id=self.id,
-            model_id=logged.model_id,
+            artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=self.id, model_id=logged.model_id
         )
         with tempfile.TemporaryDirectory() as temporary:
             folder = str(Path(temporary) / "model")
@@ -198,7 +191,6 @@ class MlflowRun:
 
         Of several values at a step, take the first: a later one at the last step is a final metric, not that epoch's.
         """
-
         client = store_client()
         rows: dict[int, dict[str, float]] = {}
         for name in names:
@@ -241,13 +233,3 @@ def _model_digest(model: PyfuncModel) -> str:
         digest.update(f"{key} {file_digest(file)} ".encode())
     digest.update(repr(sorted(model.settings.items())).encode())
     return digest.hexdigest()
-
-
-def _environment(requirements: list[str]) -> dict[str, Any]:
-    """Return a conda environment with these pins; letting MLflow infer one takes seconds and causes a warning."""
-    python = ".".join(str(part) for part in sys.version_info[:3])
-    return {
-        "name": "wastelens-model",
-        "channels": ["conda-forge"],
-        "dependencies": [f"python={python}", "pip", {"pip": requirements}],
-    }

@@ -23,16 +23,14 @@ SOON = {
 @contextlib.contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables within the block."""
-    before = {key: os.environ.get(key) for key in values}
+    before = {key: os.environ[key] for key in values if key in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
+        os.environ.update(before)
+        for key in values.keys() - before.keys():
+            os.environ.pop(key, None)
 
 
 @contextlib.contextmanager

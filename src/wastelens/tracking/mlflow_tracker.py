@@ -15,18 +15,9 @@ from typing import Any
 from wastelens.errors import EndsLater, RunError, StoreUnreachable
 from wastelens.system import borrowed
 from wastelens.system.console import warn
+from wastelens.tracking import mlflow_store
 from wastelens.tracking.mlflow_run import MlflowRun
-from wastelens.tracking.mlflow_store import (
-    SOON,
-    answers,
-    is_server,
-    outages,
-    store_client,
-    store_errors,
-    store_shown,
-    unreachable,
-    variables,
-)
+from wastelens.tracking.mlflow_store import outages, store_client, store_errors, store_shown, variables
 from wastelens.tracking.tracker import Run, StoredRun, logged_text
 
 CLAIMS = "wastelens claims"
@@ -44,9 +35,8 @@ class MlflowTracker:
     def __init__(self) -> None:
         self._depth = 0
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow.store.db.utils").setLevel(
-            logging.CRITICAL
-        )  # it prints tracebacks of the errors that it raises
+        # It prints tracebacks of the errors that it raises.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
     @contextlib.contextmanager
     def start(
@@ -92,8 +82,8 @@ class MlflowTracker:
         """
         import mlflow
 
-        if is_server(mlflow.get_tracking_uri()) and not answers():
-            raise unreachable()
+        if mlflow_store.is_server(mlflow.get_tracking_uri()) and not mlflow_store.answers():
+            raise mlflow_store.unreachable()
 
     @contextlib.contextmanager
     def start_shared(self, name: str, key: str) -> Iterator[Run]:
@@ -106,7 +96,11 @@ class MlflowTracker:
                 if shared == own.id:
                     yield own
                     return
-            _step_aside(own.id, shared, by_mlflow)
+            with store_errors():
+                if by_mlflow:
+                    store_client().set_tag(own.id, "joins_run", shared)
+                else:
+                    store_client().delete_run(own.id)
         with self.start(name, resume=shared) as run:
             yield run
 
@@ -115,7 +109,6 @@ class MlflowTracker:
 
         It is in a separate experiment, since a parameter for each claim would clutter the table of runs.
         """
-
         found = _elected(key)
         if not found:
             with store_errors():
@@ -177,7 +170,6 @@ class MlflowTracker:
 
         The run that ``mlflow run`` opened for this process is tagged ``adds_to_run``.
         """
-
         wrapper = os.environ.get("MLFLOW_RUN_ID") if self._depth == 0 else None
         if wrapper:
             with outages():
@@ -190,15 +182,14 @@ class MlflowTracker:
 
         This holds for this process and its children. Variables that the user has set stay.
         """
-        with variables({key: value for key, value in SOON.items() if key not in os.environ}):
+        with variables({key: value for key, value in mlflow_store.SOON.items() if key not in os.environ}):
             yield
 
     def finished_hint(self) -> str:
         """Return the command that opens the UI on the current store, and the address to open."""
         uri = store_shown()
-        if uri.startswith(("http://", "https://")):
-            return f"Open {uri}"
-        return f"mlflow ui --backend-store-uri {uri}   then open http://127.0.0.1:5000"
+        local = f"mlflow ui --backend-store-uri {uri}   then open http://127.0.0.1:5000"
+        return f"Open {uri}" if mlflow_store.is_server(uri) else local
 
 
 def _end(run_id: str, status: str, wrapper: str | None) -> None:
@@ -227,14 +218,8 @@ def _end(run_id: str, status: str, wrapper: str | None) -> None:
 
 def _stored(found: Any) -> StoredRun:
     """Convert MLflow's run to ours."""
-    return StoredRun(
-        MlflowRun(found.info.run_id),
-        found.info.run_name or "",
-        found.info.status,
-        found.data.tags,
-        found.data.metrics,
-        found.data.params,
-    )
+    info, data = found.info, found.data
+    return StoredRun(MlflowRun(info.run_id), info.run_name or "", info.status, data.tags, data.metrics, data.params)
 
 
 def _having(tags: Mapping[str, str]) -> list[str]:
@@ -246,9 +231,8 @@ def _search(conditions: list[str]) -> list[StoredRun]:
     import mlflow
 
     with store_errors():
-        found = mlflow.search_runs(
-            filter_string=" and ".join(conditions), search_all_experiments=True, output_format="list"
-        )
+        wanted = " and ".join(conditions)
+        found = mlflow.search_runs(filter_string=wanted, search_all_experiments=True, output_format="list")
     return [_stored(one) for one in found]
 
 
@@ -317,15 +301,6 @@ def _alive(run_id: str) -> bool:
             return bool(store_client().get_run(run_id).info.lifecycle_stage == "active")
     except mlflow.exceptions.MlflowException:
         return False
-
-
-def _step_aside(run_id: str, shared: str, by_mlflow: bool) -> None:
-    """Dispose of a run that was not elected: tag the run of ``mlflow run``, delete any other."""
-    with store_errors():
-        if by_mlflow:
-            store_client().set_tag(run_id, "joins_run", shared)
-        else:
-            store_client().delete_run(run_id)
 
 
 def _leave_wrapper_for(resume: str) -> str | None:

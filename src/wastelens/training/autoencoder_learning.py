@@ -13,7 +13,7 @@ from wastelens.data.batches.pipeline import PhotoBatches, add_noise
 from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
 from wastelens.models.encoders import build_encoder, copy_weights
 from wastelens.models.features import predict_in_batches
-from wastelens.models.initialisers import layer_seeds
+from wastelens.models.layers import layer_seeds
 from wastelens.system.arrays import Float32Array, PhotoArray
 from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.learners.autoencoders import AutoencoderConfig
@@ -82,21 +82,21 @@ class AutoencoderLearning:
         """
         import keras
 
+        def measure() -> Measured:
+            errors = self._errors()
+            return -errors["val_reconstruction_error"], errors
+
         optimizer = keras.optimizers.AdamW(self._config.learning_rate, weight_decay=self._config.weight_decay)
         loop = TrainingLoop(
             compiled(self._autoencoder.network, optimizer, "mean_squared_error"),
             _ScaledTargets(self._pairs),
             self._config,
             rate=lambda epoch: self._config.learning_rate,
-            measure=self._measure,
+            measure=measure,
             watcher=watcher,
             remedy="Lower learner.learning_rate.",
         )
         return loop.run(Progress(), resume_from)
-
-    def _measure(self) -> Measured:
-        errors = self._errors()
-        return -errors["val_reconstruction_error"], errors
 
     def _errors(self) -> dict[str, float]:
         wanted = {"": self._photos.train_sample, "val_": self._photos.val_sample}

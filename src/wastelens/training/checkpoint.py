@@ -8,23 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from wastelens.system.digests import file_digest
+from wastelens.system.arrays import Array
+from wastelens.system.files import file_digest
+from wastelens.tracking.tracker import Run
 
-Arrays = list[npt.NDArray[Any]]
+Arrays = list[Array]
 SLOTS = ("a", "b")
+KINDS = ("network", "optimizer", "best")  # of arrays
 CHECKPOINT_FOLDER = "checkpoint"
-
-
-class ArtifactStore(Protocol):
-    """The place of checkpoints: a run's artifacts."""
-
-    def log_file(self, file: Path, folder: str = "") -> None: ...
-    def download(self, path: str, into: Path) -> Path | None: ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ class CheckpointKeeper:
     SHARE_OF_TIME = 0.05
     CHEAP_S = 0.5
 
-    def __init__(self, store: ArtifactStore, resumed: Checkpoint | None = None) -> None:
+    def __init__(self, store: Run, resumed: Checkpoint | None = None) -> None:
         self._store = store
         self._next_at = 0.0
         self._number = resumed.number + 1 if resumed else 0
@@ -90,12 +84,13 @@ class CheckpointKeeper:
             self._next_at = ended + (ended - started) * (1 / self.SHARE_OF_TIME - 1)
 
 
-def save_checkpoint(checkpoint: Checkpoint, store: ArtifactStore) -> None:
+def save_checkpoint(checkpoint: Checkpoint, store: Run) -> None:
     """Write a checkpoint into one of two alternating slots: a kill while writing spoils at most the newer one."""
     folder = f"{CHECKPOINT_FOLDER}/{SLOTS[checkpoint.number % len(SLOTS)]}"
     with tempfile.TemporaryDirectory() as temporary:
         arrays = Path(temporary) / "arrays.npz"
-        np.savez(arrays, allow_pickle=False, **_named(checkpoint))
+        named = {f"{kind}_{at:04d}": array for kind in KINDS for at, array in enumerate(getattr(checkpoint, kind))}
+        np.savez(arrays, allow_pickle=False, **named)
         state = Path(temporary) / "state.json"
         about = {**asdict(checkpoint.progress), "number": checkpoint.number, "arrays_digest": file_digest(arrays)}
         state.write_text(json.dumps(about))
@@ -103,12 +98,7 @@ def save_checkpoint(checkpoint: Checkpoint, store: ArtifactStore) -> None:
         store.log_file(state, folder)
 
 
-def _named(checkpoint: Checkpoint) -> dict[str, npt.NDArray[Any]]:
-    kinds = {"network": checkpoint.network, "optimizer": checkpoint.optimizer, "best": checkpoint.best}
-    return {f"{kind}_{number:04d}": array for kind, arrays in kinds.items() for number, array in enumerate(arrays)}
-
-
-def load_checkpoint(store: ArtifactStore) -> Checkpoint | None:
+def load_checkpoint(store: Run) -> Checkpoint | None:
     """Return the newest complete checkpoint, or None."""
     with tempfile.TemporaryDirectory() as temporary:
         found = [_load_slot(store, slot, Path(temporary)) for slot in SLOTS]
@@ -116,7 +106,7 @@ def load_checkpoint(store: ArtifactStore) -> Checkpoint | None:
     return max(whole, key=lambda checkpoint: checkpoint.number, default=None)
 
 
-def _load_slot(store: ArtifactStore, slot: str, temporary: Path) -> Checkpoint | None:
+def _load_slot(store: Run, slot: str, temporary: Path) -> Checkpoint | None:
     folder = temporary / slot
     folder.mkdir()
     state_file = store.download(f"{CHECKPOINT_FOLDER}/{slot}/state.json", folder)
@@ -133,7 +123,5 @@ def _load_slot(store: ArtifactStore, slot: str, temporary: Path) -> Checkpoint |
         return None
     with np.load(arrays_file) as arrays:
         names = sorted(arrays.files)
-        network, optimizer, best = (
-            [arrays[name] for name in names if name.startswith(kind)] for kind in ("network", "optimizer", "best")
-        )
-    return Checkpoint(progress, network, optimizer, best, number)
+        kinds = {kind: [arrays[name] for name in names if name.startswith(kind)] for kind in KINDS}
+    return Checkpoint(progress, **kinds, number=number)

@@ -7,10 +7,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,9 +20,7 @@ from wastelens.errors import NonFiniteLossError
 from wastelens.system import interrupts
 from wastelens.system.arrays import Array, Float32Array, IndexArray, PhotoArray
 from wastelens.system.console import say
-from wastelens.system.digests import file_digest
-from wastelens.system.disk import reserve
-from wastelens.system.locks import in_turn
+from wastelens.system.files import file_digest, in_turn, reserve
 
 BATCH_PHOTOS = 64
 KEPT = 4
@@ -33,16 +30,9 @@ _WITHOUT_EFFECT = re.compile(r"trainable|seed|compile_config|.*_(initializer|reg
 _OURS = re.compile(r"([0-9a-f]{32})\.(npy|json|partial\.npy|partial\.jsonl)(\.new)?")
 
 
-class Rows(Protocol):
-    """Photos that can be sliced by row: an array, a memory-mapped one, ``AugmentedViews``."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, rows: slice, /) -> PhotoArray: ...
-
-
 def cached_features(
     features_model: Any,
-    photos: Rows,
+    photos: PhotoArray | AugmentedViews,
     *,
     folder: Path,
     key: Mapping[str, str | int | float],
@@ -70,7 +60,8 @@ def cached_features(
     shape = (len(photos), *features_model.output_shape[1:])
     if not len(photos):
         return np.empty(shape, dtype=np.float32)  # an empty file cannot be mapped
-    files = _Files(folder, _digest_of(key), shape)
+    text = json.dumps({"layout": LAYOUT, "key": dict(key)}, sort_keys=True)
+    files = _Files(folder, blake2b(text.encode(), digest_size=16).hexdigest(), shape)
     found = files.finished()
     if found is None:
         with in_turn(folder, lambda: say(f"Another process is computing features in {folder}; waiting for it.")):
@@ -99,7 +90,6 @@ def prune(folder: Path, *, keep: int, spare: str = "") -> None:
                 path.unlink()
 
 
-@dataclass(frozen=True)
 class _Files:
     """The files of one key: a finished ``.npy`` with a ``.json`` about it, or a partial array with a journal.
 
@@ -107,37 +97,23 @@ class _Files:
     the machine are detected.
     """
 
-    folder: Path
-    digest: str
-    shape: tuple[int, ...]
-
-    @property
-    def array(self) -> Path:
-        return self.folder / f"{self.digest}.npy"
-
-    @property
-    def about(self) -> Path:
-        return self.folder / f"{self.digest}.json"
-
-    @property
-    def partial(self) -> Path:
-        return self.folder / f"{self.digest}.partial.npy"
-
-    @property
-    def journal(self) -> Path:
-        return self.folder / f"{self.digest}.partial.jsonl"
+    def __init__(self, folder: Path, digest: str, shape: tuple[int, ...]) -> None:
+        self.digest = digest
+        self.shape = shape
+        self.array, self.about = folder / f"{digest}.npy", folder / f"{digest}.json"
+        self.partial, self.journal = folder / f"{digest}.partial.npy", folder / f"{digest}.partial.jsonl"
 
     def finished(self) -> Float32Array | None:
         """Return the finished array, or None if it is missing or differs from what was once finished."""
         try:
             about = json.loads(self.about.read_text(encoding="utf-8"))
             features: Float32Array = np.load(self.array, mmap_mode="r")
-            if not self._fits(features) or file_digest(self.array) != about["file"]:
-                return None
-            os.utime(self.array)  # the last used files are kept
+            if self._fits(features) and file_digest(self.array) == about["file"]:
+                os.utime(self.array)  # the last used files are kept
+                return features
         except (OSError, ValueError, EOFError, KeyError, TypeError):
-            return None
-        return features
+            pass
+        return None
 
     def finish(self) -> Float32Array:
         """Give the complete array its final name, after writing the file about it, which holds for these bytes only."""
@@ -151,8 +127,10 @@ class _Files:
 
     def open_partial(self) -> tuple[Float32Array, int]:
         """Return the array to fill, with its disk space reserved, and the number of rows already in place."""
-        features = self._interrupted()
-        if features is None:
+        features = None
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            features = np.load(self.partial, mmap_mode="r+")  # extends a truncated file to its full length
+        if features is None or not self._fits(features):
             features = np.lib.format.open_memmap(self.partial, mode="w+", dtype=np.float32, shape=self.shape)
         try:
             reserve(self.partial)
@@ -161,15 +139,6 @@ class _Files:
             self.remove_partial()
             raise
         return features, self._rows_in_place(features)
-
-    def _interrupted(self) -> Float32Array | None:
-        try:
-            features: Float32Array = np.load(
-                self.partial, mmap_mode="r+"
-            )  # extends a truncated file to its full length
-        except (OSError, ValueError, EOFError):
-            return None
-        return features if self._fits(features) else None
 
     def _fits(self, features: Array) -> bool:
         return features.shape == self.shape and features.dtype == np.float32
@@ -188,7 +157,9 @@ class _Files:
         self.journal.unlink(missing_ok=True)
 
 
-def _computed(files: _Files, features_model: Any, photos: Rows, progress: Callable[[int], None]) -> Float32Array:
+def _computed(
+    files: _Files, features_model: Any, photos: PhotoArray | AugmentedViews, progress: Callable[[int], None]
+) -> Float32Array:
     features, done = files.open_partial()
     progress(done)
     with files.journal.open("a", encoding="utf-8") as journal:
@@ -209,11 +180,6 @@ def _computed(files: _Files, features_model: Any, photos: Rows, progress: Callab
     cast(Any, features).flush()
     del features  # Windows cannot rename a mapped file
     return files.finish()
-
-
-def _digest_of(key: Mapping[str, Any]) -> str:
-    text = json.dumps({"layout": LAYOUT, "key": dict(key)}, sort_keys=True)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _bytes_digest(array: Float32Array) -> str:
@@ -264,15 +230,12 @@ class FeatureBatches(TrainingBatches):
     def __init__(
         self, table: TrainTable, features: Any, *, batch_size: int, seed: int, views: AugmentedViews | None = None
     ) -> None:
-        """Store the rows and their features.
+        """Store the training rows, which may repeat photos, and their features.
 
         Args:
-            table: the training rows; may repeat photos.
             features: float32 (photos, …) by ``photo_index``; with views float32 (views · photos, …) from
                 ``cached_features``, or the views themselves: then batches are of photos, uint8.
-            batch_size: rows per batch.
             seed: of the order and of the choice of views.
-            views: that the features were computed from.
 
         Raises:
             TypeError: not a TrainTable.

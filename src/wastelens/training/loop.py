@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,7 +75,9 @@ class TrainingLoop:
         Raises:
             NonFiniteLossError: a batch's loss or the network's value is not finite; names epoch and step.
         """
-        changing, optimizer = _changing_variables(self.network), self.network.optimizer
+        # Moving averages change too: all variables of every layer that is not frozen.
+        changing = [variable for layer in self.network.layers if layer.trainable for variable in layer.variables]
+        optimizer = self.network.optimizer
         progress, best = start, arrays_of(changing)
         if resume_from is not None:
             assign(changing, resume_from.network)
@@ -125,6 +128,34 @@ class TrainingLoop:
         )
 
 
+class EqualEpochs:
+    """Consecutive passes over the training rows, cut into epochs of a fixed number of steps.
+
+    An epoch depends on its number alone, so that a resumed run sees the same batches as an uninterrupted one.
+    """
+
+    def __init__(self, batches: Batches, steps_per_epoch: int) -> None:
+        self._batches = batches
+        self._steps = steps_per_epoch
+        self._ongoing: Iterator[tuple[Any, Any]] = iter(())
+        self._at = -1  # the next step of the ongoing pass, counted from the very first
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+        """Yield the batches of this epoch, counted from 0."""
+        first = epoch * self._steps
+        if self._at != first:
+            number, skipped = divmod(first, len(self._batches))
+            self._ongoing = islice(self._batches.epoch(number), skipped, None)
+        for step in range(first, first + self._steps):
+            if step % len(self._batches) == 0:
+                self._ongoing = iter(self._batches.epoch(step // len(self._batches)))
+            self._at = step + 1
+            yield next(self._ongoing)
+
+
 def compiled(network: Any, optimizer: Any, loss: Any) -> Any:
     """Return the network ready to train, with the optimizer's variables in place."""
     # jit makes everything slower on a processor, and there are no metrics to update per batch.
@@ -142,11 +173,6 @@ def assign(variables: list[Any], arrays: Arrays) -> None:
     """Copy arrays back into their variables."""
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
-
-
-def _changing_variables(network: Any) -> list[Any]:
-    """Return all variables that training changes, moving averages too: those of every layer that is not frozen."""
-    return [variable for layer in network.layers if layer.trainable for variable in layer.variables]
 
 
 def _checkpoint(progress: Progress, changing: list[Any], optimizer: Any, best: Arrays) -> Checkpoint:

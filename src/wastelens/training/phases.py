@@ -1,9 +1,9 @@
-"""The phases of a training: what is frozen, what is trained, and on what: photos, or features computed once."""
+"""The phases of a classifier's training: what is frozen, what is trained on what (photos, or cached features), how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -16,17 +16,20 @@ from wastelens.config.train import FitConfig, TrainConfig
 from wastelens.data.batches.augment import AugmentedViews
 from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.data.prepared.tables import TrainTable
+from wastelens.data.prepared.tables import LabelTable, TrainTable, ValTable
 from wastelens.errors import ConfigError
-from wastelens.models.freezing import freeze, frozen_cut, split_model
-from wastelens.system.console import Bar
-from wastelens.training.equal_epochs import EqualEpochs
+from wastelens.evaluation.metrics import macro_average_precision
+from wastelens.models.features import predict_in_batches
+from wastelens.models.freezing import freeze, frozen_cut, logits_tensor, split_model
+from wastelens.system.arrays import FloatArray
+from wastelens.system.console import progress_bar
+from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
-from wastelens.training.loop import Batches
+from wastelens.training.loop import Batches, EqualEpochs, Measured, TrainingLoop, Watcher, compiled
 from wastelens.training.schedules import ConstantSchedule
 
 FEATURES = "features"
-OpenBar = Callable[[str, int], AbstractContextManager[Bar]]
+Loss = Callable[[Any, Any], Any]  # labels, logits → scalar
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class Phase:
     """One phase of a training.
 
     Attributes:
-        network: what is trained: the whole network, or what follows its frozen layers.
-        batches: of training rows, for that.
-        inputs: what it takes, by photo_index: the photos, or their features.
-        schedule: of the learning rate.
+        network: what is trained: the whole network, or what follows its frozen layers; it has a layer ``logits``.
+        batches: of training rows.
+        inputs: what the network takes, by ``photo_index``: the photos, or their features.
+        schedule: of the learning rate, over this phase's epochs.
         limits: epochs and patience.
     """
 
@@ -47,9 +50,62 @@ class Phase:
     schedule: ScheduleConfig
     limits: FitConfig
 
+    def fit(
+        self,
+        val: ValTable,
+        config: TrainConfig,
+        watcher: Watcher,
+        before: Progress | None = None,
+        resume_from: Checkpoint | None = None,
+    ) -> Progress:
+        """Train until the epochs are up or val_macro_ap has not risen for ``patience_epochs``; keep the best weights.
+
+        Args:
+            val: what val_macro_ap and val_loss are measured on.
+            config: has the loss and the optimizer.
+            watcher: is told of every epoch.
+            before: the end of an earlier phase, whose best weights are in the network; they stay the best until beaten.
+            resume_from: a checkpoint of this phase.
+
+        Raises:
+            NonFiniteLossError: a batch's loss or a prediction for val is not finite; names epoch and step.
+        """
+        loss: Loss = config.loss.__call__
+
+        def measure() -> Measured:
+            probabilities = self.predict(val)
+            if not np.isfinite(probabilities).all():
+                return math.nan, {}
+            value = float(macro_average_precision(val.labels, probabilities))
+            clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
+            logits = np.log(clipped / (1 - clipped)).astype(np.float32)
+            return value, {"val_loss": float(loss(val.labels.astype(np.float32), logits)), "val_macro_ap": value}
+
+        loop = TrainingLoop(
+            compiled_on_logits(self.network, config.optimizer.build(), loss),
+            self.batches,
+            self.limits,
+            rate=lambda epoch: self.schedule.learning_rate(epoch, self.limits.epochs),
+            measure=measure,
+            watcher=watcher,
+            remedy="Lower schedule.peak, or set optimizer.clip_norm.",
+        )
+        return loop.run(before.next_phase() if before else Progress(), resume_from)
+
+    def predict(self, table: LabelTable) -> FloatArray:
+        """Return probabilities, float64 (rows, materials), for the rows of a table."""
+        return predict_in_batches(self.network, self.inputs, table.photo_index).astype(np.float64)
+
+
+def compiled_on_logits(model: Any, optimizer: Any, loss: Loss) -> Any:
+    """Return the same network, ending before the sigmoid: losses from logits neither overflow nor saturate."""
+    import keras
+
+    return compiled(keras.Model(model.input, logits_tensor(model)), optimizer, loss)
+
 
 def check_freezing(model: Any, config: TrainConfig) -> None:
-    """Look, before any work, whether both phases can be frozen as they are to be.
+    """Check, before any work, that both phases can freeze what they are asked to.
 
     Raises:
         ConfigError: no such layer, or the second phase would freeze layers that the first trained.
@@ -67,66 +123,58 @@ def check_freezing(model: Any, config: TrainConfig) -> None:
     freeze(model, 0.0)
 
 
-def first_phase(
-    model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable, open_bar: OpenBar
-) -> Phase:
-    """Freeze what ``freeze`` says; where that leaves whole layers to be computed but once a photo, compute them."""
+def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
+    """Freeze what ``freeze`` says; if that leaves whole layers to be computed once per photo or view, compute them."""
     freeze(model, config.freeze)
     cut = frozen_cut(model) if config.cache_features and (config.views or not config.policy) else None
     if cut is None:
-        return Phase(model, _live(config, dataset, rows), dataset.photos, config.schedule, config.fit)
+        return Phase(model, _batches(config, dataset, rows), dataset.photos, config.schedule, config.fit)
     extractor, head = split_model(model, cut)
-    inputs = _features(extractor, dataset.photos, dataset, {}, open_bar)
+
+    def features(photos: Any, of: str, more: dict[str, Any]) -> npt.NDArray[np.float32]:
+        key = {
+            **more,
+            "photos": dataset.manifest["files"][dataset.manifest["cache"]["file"]],
+            **{name: version(name) for name in ("tensorflow", "keras", "albumentations")},
+            "architecture": architecture_digest(extractor),
+            "weights": weights_digest(extractor),
+        }
+        with progress_bar(f"Features of {of}", len(photos)) as bar:
+            return cached_features(extractor, photos, folder=dataset.folder / FEATURES, key=key, progress=bar.advance)
+
+    inputs = features(dataset.photos, "photos", {})
     views = _views(config, dataset, rows)
-    learnt_from = inputs if views is None else _features(extractor, views, dataset, views.key, open_bar)
+    learnt_from = inputs if views is None else features(views, "views", dict(views.key))
     batches = FeatureBatches(rows, learnt_from, batch_size=config.fit.batch_size, seed=config.seed, views=views)
     return Phase(head, _cut(batches, config.fit), inputs, config.schedule, config.fit)
 
 
-def _cut(batches: Batches, limits: FitConfig) -> Batches:
-    """Return the batches, in epochs of ``steps_per_epoch`` steps where that is a number."""
-    return batches if limits.steps_per_epoch == "auto" else EqualEpochs(batches, limits.steps_per_epoch)
-
-
-def _views(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> AugmentedViews | None:
-    """Return the augmented views of the training photos, if ``views`` asks for them."""
-    if config.policy is None or not config.views:
-        return None
-    chosen = rows.frame["photo_index"].to_numpy(dtype=np.intp)
-    return AugmentedViews(dataset.photos, chosen, config.policy, config.views, config.seed)
-
-
-def _features(
-    extractor: Any, photos: Any, dataset: PreparedDataset, key: Mapping[str, str | int], open_bar: OpenBar
-) -> npt.NDArray[np.float32]:
-    """Return the frozen layers' features of photos or views, from the cache in the prepared dataset's folder."""
-    key = {
-        **key,
-        "photos": dataset.manifest["files"][dataset.manifest["cache"]["file"]],
-        **{name: version(name) for name in ("tensorflow", "keras", "albumentations")},
-        "architecture": architecture_digest(extractor),
-        "weights": weights_digest(extractor),
-    }
-    with open_bar(f"Features of {'views' if 'views' in key else 'photos'}", len(photos)) as bar:
-        return cached_features(extractor, photos, folder=dataset.folder / FEATURES, key=key, progress=bar.advance)
-
-
 def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
-    """Thaw down to ``fine_tune.freeze``, and train the whole network at a rate of its own, constant."""
+    """Thaw down to ``fine_tune.freeze``, and train the whole network at a constant rate of its own."""
     freeze(model, config.fine_tune.freeze)
     rate = config.fine_tune.learning_rate
     schedule = ConstantSchedule(kind="constant", start=rate, peak=rate, warmup_epochs=0.0)
     limits = config.fit.model_copy(update={"epochs": config.fine_tune.epochs})
-    return Phase(model, _live(config, dataset, rows), dataset.photos, schedule, limits)
+    return Phase(model, _batches(config, dataset, rows), dataset.photos, schedule, limits)
 
 
-def _live(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Batches:
-    """Return batches of photos: unchanged, changed at random every epoch, or a fixed number of views of each."""
-    views = _views(config, dataset, rows)
+def _batches(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Batches:
+    """Return batches of photos: unchanged, augmented differently every epoch, or a fixed number of views of each."""
+    views, size = _views(config, dataset, rows), config.fit.batch_size
     if views is not None:
-        batches = FeatureBatches(rows, views, batch_size=config.fit.batch_size, seed=config.seed, views=views)
-        return _cut(batches, config.fit)
-    live = TrainingBatches(
-        rows, dataset.photos, batch_size=config.fit.batch_size, policy=config.policy, seed=config.seed
-    )
-    return _cut(live, config.fit)
+        return _cut(FeatureBatches(rows, views, batch_size=size, seed=config.seed, views=views), config.fit)
+    photos = dataset.photos
+    return _cut(TrainingBatches(rows, photos, batch_size=size, policy=config.policy, seed=config.seed), config.fit)
+
+
+def _cut(batches: Batches, limits: FitConfig) -> Batches:
+    """Return the epochs unchanged, or of a fixed number of steps."""
+    return batches if limits.steps_per_epoch == "auto" else EqualEpochs(batches, limits.steps_per_epoch)
+
+
+def _views(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> AugmentedViews | None:
+    """Return a fixed number of augmented copies of each training photo, if ``views`` asks for them."""
+    if config.policy is None or not config.views:
+        return None
+    chosen = rows.frame["photo_index"].to_numpy(dtype=np.intp)
+    return AugmentedViews(dataset.photos, chosen, config.policy, config.views, config.seed)

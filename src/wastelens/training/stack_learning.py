@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
@@ -54,16 +53,15 @@ class StackLearning:
             metrics = {**self._measured(layer), "layer": layer + 1, "learning_rate": self._config.learning_rate}
             value = -metrics["val_reconstruction_error"]
             progress = replace(progress, epochs_done=done, best_epoch=done, best_value=value, phase=layer)
-            watcher.epoch_done(done, metrics, progress, partial(_checkpoint, progress, self._training.state))
+            watcher.epoch_done(done, metrics, progress, partial(self._checkpoint, progress))
         return progress
 
     def _measured(self, layer: int) -> dict[str, float]:
         """Measure how the stack up to this layer rebuilds photos, and how likely its machine finds its own input."""
         below, machine = self._network.machines[:layer], self._network.machines[layer]
-        samples = {"": self._photos.train_sample, "val_": self._photos.val_sample}
         metrics: dict[str, float] = {}
         energies = {}
-        for split, photos in samples.items():
+        for split, photos in {"": self._photos.train_sample, "val_": self._photos.val_sample}.items():
             metrics[f"{split}reconstruction_error"] = squared_error(self._rebuilt(photos, layer + 1), photos)
             seen = reduce(lambda x, lower: lower.transform(x), below, _vectors(photos))
             # The same components are flipped every time, so that epochs can be compared.
@@ -80,28 +78,33 @@ class StackLearning:
 
     def closing_metrics(self) -> dict[str, float]:
         """Return the last layer's measures, and the error of the mean photo, which is the floor."""
-        return {
-            **self._measured(len(self._config.layers) - 1),
-            "floor_reconstruction_error": self._photos.floor_error(),
-        }
+        measured = self._measured(len(self._config.layers) - 1)
+        return {**measured, "floor_reconstruction_error": self._photos.floor_error()}
 
     def encoder(self, image_side_px: int) -> Any:
         """Return the stack unrolled into a network with its weights, for photos of the dataset's size."""
         encoder = build_encoder(self._config, image_side_px=image_side_px, seed=self._seed)
         set_dense_weights(encoder, self._network.dense_weights())
         if self._config.visible == "gaussian":
-            set_visible_statistics(encoder, self._network.visible_mean, self._network.visible_scale)
+            lowest = self._network.machines[0]
+            set_visible_statistics(encoder, lowest.visible_mean_, lowest.visible_scale_)
         return encoder
 
     def figures(self) -> dict[str, Figure]:
-        """Draw photos of val and their reconstructions, filters, and what Gibbs sampling makes of noise."""
+        """Draw photos of val and their reconstructions, each layer's filters, and Gibbs samples that begin as noise."""
         photos = self._photos.val_sample[:SHOWN_PHOTOS]
         rebuilt = self._rebuilt(photos, len(self._config.layers))
         rows: dict[str, Array] = {"photo": photos, "rebuilt": rebuilt}
+        kernels = [kernel for kernel, _ in self._network.dense_weights()]
+        filters = {}
+        for layer in range(1, len(kernels) + 1):  # higher ones projected onto the photo (Lee, Ekanadham & Ng 2008, §5)
+            onto_photo = reduce(np.matmul, kernels[:layer]).T.reshape(-1, *photos.shape[1:])
+            name = "filters" if layer == 1 else f"filters_layer{layer}"
+            filters[name] = filter_grid(onto_photo, f"Filters of layer {layer}")
         return {
             "reconstructions": rebuilt_rows(rows, "Val photos and their reconstructions by the machines"),
             "samples": rebuilt_rows(self._samples(len(photos)), "Samples: Gibbs steps starting from noise"),
-            **self._filters(),
+            **filters,
         }
 
     def _samples(self, count: int) -> dict[str, Float32Array]:
@@ -114,26 +117,15 @@ class StackLearning:
             rows[f"{steps:,} step{'s' if steps > 1 else ''}"] = sampled.reshape(shape)
         return rows
 
-    def _filters(self) -> dict[str, Figure]:
-        """Draw each layer's kernels, projected onto the photo for higher layers (Lee, Ekanadham & Ng 2008, §5)."""
-        kernels = [kernel for kernel, _ in self._network.dense_weights()]
-        figures = {}
-        for layer in range(len(kernels)):
-            onto_photo = reduce(np.matmul, kernels[: layer + 1]).T.reshape(-1, *self._photos.val_sample.shape[1:])
-            name = f"filters_layer{layer + 1}" if layer else "filters"
-            figures[name] = filter_grid(onto_photo, f"Filters of layer {layer + 1}")
-        return figures
-
     def save(self, folder: Path) -> Path:
         """Save the machines' weights as arrays ``<layer>_<name>`` and return the file."""
         file = folder / "boltzmann_machines.npz"
         np.savez(file, allow_pickle=False, **self._network.weights())
         return file
 
+    def _checkpoint(self, progress: Progress) -> Checkpoint:
+        return Checkpoint(progress, self._training.state(), [], [])
+
 
 def _vectors(photos: PhotoArray) -> Array:
     return photos.reshape(len(photos), -1)
-
-
-def _checkpoint(progress: Progress, state: Callable[[], list[Array]]) -> Checkpoint:
-    return Checkpoint(progress, state(), [], [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from wastelens.config.networks import ContrastiveDivergenceConfig, LearnerConfig
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.photos.shrink import shrink, shrunk_photos
-from wastelens.models.rbm import RestrictedBoltzmannMachine, visible_statistics
+from wastelens.models.rbm import RestrictedBoltzmannMachine
 from wastelens.system.arrays import Float32Array, FloatArray, PhotoArray
 
 MEASURED_PHOTOS = 512
@@ -58,7 +57,6 @@ def visible_photos(
     labelled: int,
     folder: Path,
     seed: int,
-    progress: Callable[[int], None] = lambda count: None,
 ) -> VisiblePhotos:
     """Shrink the photos to the learner's size, into an unnamed file in ``folder``.
 
@@ -73,9 +71,12 @@ def visible_photos(
     side_px = learner.visible_side_px(train.side_px)
     if side_px < train.side_px:
         samples = [shrink(sample, side_px) for sample in samples]
-        shrunk = shrunk_photos(train, side_px, folder, progress)
+        shrunk = shrunk_photos(train, side_px, folder)
         train = PhotoRows([(shrunk, np.arange(len(shrunk)))])
-    return VisiblePhotos(train, samples[0], samples[1], _mean(train))
+    total = np.zeros((train.side_px, train.side_px, 3))
+    for start in range(0, len(train), CHUNK_PHOTOS):
+        total += train[start : start + CHUNK_PHOTOS].sum(axis=0, dtype=np.float64)
+    return VisiblePhotos(train, samples[0], samples[1], total / (255 * len(train)))
 
 
 def pixel_statistics(
@@ -84,12 +85,5 @@ def pixel_statistics(
     """Return mean and scale by which a machine's Gaussian visible units see pixels, float32 (n_visible,) each."""
     shrunk = shrunk_photos(photos, learner.side_px, folder)
     machine = RestrictedBoltzmannMachine(1, learner.visible)
-    machine.initialise(visible_statistics(shrunk, learner.visible), seed=0)
+    machine.initialise(shrunk, seed=0)
     return machine.visible_mean_, machine.visible_scale_
-
-
-def _mean(photos: PhotoRows) -> FloatArray:
-    total = np.zeros((photos.side_px, photos.side_px, 3))
-    for start in range(0, len(photos), CHUNK_PHOTOS):
-        total += photos[start : start + CHUNK_PHOTOS].sum(axis=0, dtype=np.float64)
-    return total / (255 * len(photos))

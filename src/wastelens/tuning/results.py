@@ -21,8 +21,7 @@ from wastelens.config.tune import COMPLETE, FAILED, TuneConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.figures import tuning as figures
-from wastelens.system.console import say, table, warn
-from wastelens.system.next_command import next_command
+from wastelens.system.console import next_command, say, table, warn
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 from wastelens.tuning.database import database_errors, holds_password
 from wastelens.tuning.space import Space, Values, nested

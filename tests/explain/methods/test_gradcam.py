@@ -12,8 +12,8 @@ from tests.factories import config
 from wastelens.errors import ConfigError
 from wastelens.explain.methods.gradcam import GradientMaps, gradcam, gradcam_plus_plus
 from wastelens.explain.methods.scorecam import ScoreCam
+from wastelens.models.features import choose_layer, spatial_layers
 from wastelens.models.freezing import logits_tensor
-from wastelens.models.spatial import choose_layer, spatial_layers
 
 MATERIALS = 3
 RULES = {"gradcam": gradcam, "gradcam_plus_plus": gradcam_plus_plus}

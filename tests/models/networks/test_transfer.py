@@ -10,7 +10,7 @@ import pytest
 from tests.factories import photo_array
 
 from wastelens.errors import ConfigError
-from wastelens.models.backbone import BACKBONES as REGISTERED
+from wastelens.models.backbones import BACKBONES as REGISTERED
 from wastelens.models.freezing import backbone_layers
 from wastelens.models.networks.transfer import TransferConfig
 

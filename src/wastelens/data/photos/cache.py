@@ -16,7 +16,7 @@ import numpy as np
 
 from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
 from wastelens.system.arrays import IndexArray, PhotoArray
-from wastelens.system.disk import reserve
+from wastelens.system.files import reserve
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wastelens.system.arrays import Float32Array, FloatArray, PhotoArray
-from wastelens.system.disk import reserve
+from wastelens.system.files import reserve
 
 if TYPE_CHECKING:
     from wastelens.data.batches.photo_rows import PhotoRows

@@ -24,8 +24,7 @@ from wastelens.data.annotations.sources import raw_folder
 from wastelens.data.photos.cache import load_photos
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
-from wastelens.system.digests import file_digest
-from wastelens.system.locks import alone_in
+from wastelens.system.files import alone_in, file_digest
 
 MANIFEST = "manifest.json"
 LABELS, BALANCED, FOLDS, PROBLEMS = "labels.csv", "train_balanced.csv", "folds.csv", "problems.csv"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wastelens.models.backbone import BACKBONES, Backbone
+from wastelens.models.backbones import BACKBONES, Backbone
 from wastelens.system import borrowed
 
 MEAN_RGB = (0.485, 0.456, 0.406)  # of ImageNet's pixels, 0–1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wastelens.models.backbone import BACKBONES, Backbone
+from wastelens.models.backbones import BACKBONES, Backbone
 from wastelens.system import borrowed
 
 MEAN_BGR = (103.939, 116.779, 123.68)  # of ImageNet's pixels, 0–255; Simonyan & Zisserman 2015, §2.1

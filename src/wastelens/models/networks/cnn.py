@@ -8,8 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from wastelens.config.networks import NETWORKS, NetworkConfig, Units
-from wastelens.models.head import classification_head
-from wastelens.models.initialisers import layer_seeds
+from wastelens.models.layers import classification_head, layer_seeds
 
 
 @NETWORKS.register("cnn")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wastelens.config.kinds import one_of
 from wastelens.config.networks import LEARNERS, NETWORKS, EncoderNetworkConfig, LearnerConfig
-from wastelens.models.head import classification_head
-from wastelens.models.initialisers import layer_seeds
+from wastelens.models.layers import classification_head, layer_seeds
 
 # Any registered kind; to the type checker, what all kinds share.
 if TYPE_CHECKING:

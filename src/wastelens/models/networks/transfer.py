@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wastelens.config.networks import NETWORKS, NetworkConfig
 from wastelens.errors import ConfigError
-from wastelens.models.backbone import BACKBONES
+from wastelens.models.backbones import BACKBONES
 from wastelens.models.freezing import backbone_layers
-from wastelens.models.head import classification_head
-from wastelens.models.initialisers import layer_seeds, reinitialise
+from wastelens.models.layers import classification_head, layer_seeds, reinitialise
 
 if TYPE_CHECKING:
     BackboneName = str

@@ -32,7 +32,7 @@ from wastelens.data.annotations.layout import (
 )
 from wastelens.data.photos.files import exists, files_called, find_photo
 from wastelens.errors import AnnotationsError
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 
 ANNOTATIONS = "annotations.json"
 # Found beside TACO's annotations.json: earlier versions, which download keeps, the unreviewed set, and splits.

@@ -16,7 +16,7 @@ from wastelens.data.annotations.layout import LAYOUTS, Layout, Marked, assemble,
 from wastelens.data.annotations.materials import label_name
 from wastelens.data.photos.files import files_called
 from wastelens.errors import AnnotationsError
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 
 LABELS = "labels.csv"
 _LISTS_OF_OURS = ("download.csv", "collected.csv")  # of fetched files, without labels

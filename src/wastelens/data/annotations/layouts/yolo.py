@@ -29,7 +29,7 @@ from wastelens.data.annotations.layout import (
 from wastelens.data.annotations.materials import label_name
 from wastelens.data.photos.files import PHOTO_SUFFIXES, exists, find_photo
 from wastelens.errors import AnnotationsError
-from wastelens.system.digests import file_digest
+from wastelens.system.files import file_digest
 
 DATA_FILES = ("data.yaml", "data.yml")
 _SPLITS = ("train", "val", "test")

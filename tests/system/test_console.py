@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wastelens.config.files import conf_folder, load_config, read_yaml
-from wastelens.system.next_command import DATA_FOLDER, next_command
+from wastelens.system.console import DATA_FOLDER, next_command
 
 
 def understood(command: str, step: str) -> object:

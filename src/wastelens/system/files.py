@@ -1,10 +1,13 @@
-"""Locks on folders, for one process at a time; a lock ends with the process that holds it, however that ends."""
+"""Files and folders: digests, disk space reserved before it is needed, locks that end with the process."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 from wastelens.errors import DatasetError
@@ -15,13 +18,33 @@ except ImportError:  # Windows: no locks there
     fcntl = None  # type: ignore[assignment]
 
 
+def file_digest(path: Path) -> str:
+    """Return the BLAKE2b digest of a file, 128 bits in hexadecimal; the file is read in blocks of 4 MiB."""
+    digest = blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def reserve(path: Path) -> None:
+    """Reserve the disk space of a file: writing to a mapped file on a full disk kills the process (SIGBUS).
+
+    Raises:
+        OSError: the disk is too full.
+    """
+    status = path.stat()
+    taken = getattr(status, "st_blocks", 0) * 512
+    if status.st_size - taken > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, status.st_size)
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path, setting: str) -> Iterator[None]:
-    """Create a folder and lock it against other processes.
-
-    Args:
-        folder: the folder to lock.
-        setting: the config key that chooses the folder, for the message.
+    """Create a folder and lock it against other processes; ``setting`` is the config key that chooses the folder.
 
     Raises:
         DatasetError: another process holds the lock.
@@ -34,11 +57,9 @@ def alone_in(folder: Path, setting: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_turn(folder: Path, before_waiting: Callable[[], None]) -> Iterator[None]:
-    """Create a folder and lock it, after waiting for the process that holds the lock, if any.
+    """Create a folder, which no process may rename, and lock it.
 
-    Args:
-        folder: the folder to lock; no process may rename it.
-        before_waiting: called before waiting, if another process holds the lock.
+    If another process holds the lock, call ``before_waiting`` and wait for it.
     """
     with _opened(folder) as handle:
         if not _lock(handle, folder) and handle is not None:

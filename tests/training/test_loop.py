@@ -7,7 +7,7 @@ from itertools import chain, islice
 
 import pytest
 
-from wastelens.training.equal_epochs import EqualEpochs
+from wastelens.training.loop import EqualEpochs
 
 
 class _Passes:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from wastelens.errors import DatasetError
-from wastelens.system.locks import alone_in, in_turn
+from wastelens.system.files import alone_in, in_turn
 
 HOLDER = """
 import sys, pathlib
-from wastelens.system.locks import alone_in
+from wastelens.system.files import alone_in
 with alone_in(pathlib.Path(sys.argv[1]), "data_folder"):
     print("held", flush=True)
     sys.stdin.read()
