@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from wastelens.data.annotations.coco import read_coco
-from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
+from wastelens.data.annotations.layout import ANNOTATIONS
 from wastelens.errors import AnnotationsError
 from wastelens.system.console import say, warn
 from wastelens.web.addresses import locate

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
+from wastelens.data.annotations.layout import ANNOTATIONS
 from wastelens.errors import DatasetError
 from wastelens.getting.annotations import MAX_BYTES as LARGEST_ANNOTATIONS
 from wastelens.getting.photo_folder import DEAD, WRONG, PhotoFile, PhotoFolder
