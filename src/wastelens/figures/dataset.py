@@ -204,9 +204,7 @@ def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side
     figure = blank_figure(10.0, 1.9 + 0.72 * len(materials))
     axes = figure.subplots()
     percents = 100 * usable["area_share"]
-    # Bins are an eighth of a power of ten. The 1e-9 keeps a size that equals an edge from falling below it by rounding.
-    lowest = math.floor(_BINS_PER_DECADE * math.log10(percents.min()) - 1e-9) if len(percents) else 0
-    edges = 10.0 ** (np.arange(min(0, lowest), 2 * _BINS_PER_DECADE + 1) / _BINS_PER_DECADE)
+    edges = _size_edges(percents)
     axes.set_xscale("log")
     axes.set_xlim(edges[0], edges[-1])
     for row, (material, colour) in enumerate(material_colours(materials).items()):
@@ -226,6 +224,13 @@ def object_size(objects: pd.DataFrame, materials: tuple[str, ...], *, image_side
     note = f"; {left_out:,} without a usable outline left out" if left_out else ""
     write_title(axes, f"Size of the objects: {len(usable):,} objects{note}")
     return figure
+
+
+def _size_edges(percents: pd.Series[float]) -> FloatArray:
+    """Return bin edges, eight per power of ten, from 1 % or below the smallest object up to 100 %."""
+    # The 1e-9 keeps a size that equals an edge from falling below it by rounding.
+    lowest = math.floor(_BINS_PER_DECADE * math.log10(percents.min()) - 1e-9) if len(percents) else 0
+    return 10.0 ** (np.arange(min(0, lowest), 2 * _BINS_PER_DECADE + 1) / _BINS_PER_DECADE)
 
 
 def _size_row(axes: Axes, row: int, percents: FloatArray, edges: FloatArray, colour: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from wastelens.data.annotations.coco import read_coco
-from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
+from wastelens.data.annotations.layout import ANNOTATIONS
 from wastelens.errors import AnnotationsError, DatasetError
 from wastelens.getting.photo_folder import DEAD, FAILED, WRONG, PhotoFolder, WantedPhoto
 from wastelens.getting.shared import next_of

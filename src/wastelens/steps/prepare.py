@@ -14,8 +14,7 @@ from wastelens.config.base import flatten
 from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset
 from wastelens.data.annotations.labels import tabulate
-from wastelens.data.annotations.layout import COCO
-from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
+from wastelens.data.annotations.layout import ANNOTATIONS, COCO
 from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping
 from wastelens.data.annotations.outlines import outlines_json
 from wastelens.data.annotations.sources import (

@@ -24,6 +24,7 @@ from wastelens.system.arrays import FloatArray
 from wastelens.system.registry import Registry
 
 COCO = "coco"
+ANNOTATIONS = "annotations.json"  # COCO's file, as in TACO
 OWN_SPLIT = "their own split is not used, prepare makes one without leaks"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")  # in lower case
 _FIRST = 5  # named in a message where there are many

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wastelens.data.annotations.layout import Layout, recognise
-from wastelens.data.annotations.layouts.coco_files import ANNOTATIONS
+from wastelens.data.annotations.layout import ANNOTATIONS, Layout, recognise
 from wastelens.data.photos.files import find_photo
 from wastelens.errors import DatasetError
 

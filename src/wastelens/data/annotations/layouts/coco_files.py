@@ -22,6 +22,7 @@ from wastelens.data.annotations.coco import (
     read_coco,
 )
 from wastelens.data.annotations.layout import (
+    ANNOTATIONS,
     COCO,
     LAYOUTS,
     OWN_SPLIT,
@@ -34,7 +35,6 @@ from wastelens.data.photos.files import exists, files_called, find_photo
 from wastelens.errors import AnnotationsError
 from wastelens.system.files import file_digest
 
-ANNOTATIONS = "annotations.json"
 # Found beside TACO's annotations.json: earlier versions, which download keeps, the unreviewed set, and splits.
 _BESIDE_ANNOTATIONS = re.compile(r"annotations(\.[0-9a-f]{8}|_unofficial|_\d+_(train|val|test))\.json")
 _ROBOFLOW = "_annotations.coco.json"
