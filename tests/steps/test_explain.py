@@ -419,7 +419,7 @@ def test_a_run_whose_network_is_gone_or_damaged(
     file = run.folder / "export" / name
     if damage == "gone":
         file.unlink()
-        match = rf"Run {run.id} has no export/{name}: it was removed"
+        match = rf"Run {run.id} has no export/{name}: it was deleted"
     else:
         file.write_bytes(file.read_bytes()[:100])
         match = rf"network of run {run.id} cannot be read.*Run it again"
