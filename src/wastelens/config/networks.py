@@ -156,3 +156,34 @@ class ContrastiveDivergenceConfig(Config):
     sparsity_cost: float = Field(ge=0)
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+
+
+class AutoencoderConfig(LearnerConfig, ABC):
+    """Settings of all autoencoders: noise on the input, and the training."""
+
+    network_kind = "autoencoder"
+    noise: NoiseConfig
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    patience_epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+    @abstractmethod
+    def decode(self, code: Any, side_px: int, seeds: Iterator[int]) -> Any:
+        """Apply the layers from the code to photos (batch, side, side, 3) in [0, 1]."""
+
+    @abstractmethod
+    def filters(self, encoder: Any, side_px: int) -> Any:
+        """Return the weights of the encoder's first layer as pictures (units, side, side, 3)."""
+
+
+class BoltzmannConfig(ContrastiveDivergenceConfig, LearnerConfig, ABC):
+    """Settings of restricted Boltzmann machines on photos shrunk to ``side_px``."""
+
+    network_kind = "dbn"
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[int, ...]:
+        """Hidden units of each layer, from the bottom up."""

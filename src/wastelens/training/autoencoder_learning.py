@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wastelens.config.networks import AutoencoderConfig
 from wastelens.data.batches.pipeline import PhotoBatches, add_noise
 from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
 from wastelens.models.encoders import build_encoder, copy_weights
@@ -16,7 +17,6 @@ from wastelens.models.features import predict_in_batches
 from wastelens.models.layers import layer_seeds
 from wastelens.system.arrays import Float32Array, PhotoArray
 from wastelens.training.checkpoint import Checkpoint, Progress
-from wastelens.training.learners.autoencoders import AutoencoderConfig
 from wastelens.training.loop import Batches, Measured, TrainingLoop, Watcher, compiled
 from wastelens.training.visible_photos import VisiblePhotos, squared_error
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wastelens.config.networks import BoltzmannConfig
 from wastelens.figures.pretraining import SHOWN_PHOTOS, filter_grid, rebuilt_rows
 from wastelens.models.dbn import DeepBeliefNetwork, LayerwiseTraining
 from wastelens.models.encoders import build_encoder, set_dense_weights, set_visible_statistics
 from wastelens.system import interrupts
 from wastelens.system.arrays import Array, Float32Array, PhotoArray
 from wastelens.training.checkpoint import Checkpoint, Progress
-from wastelens.training.learners.boltzmann import BoltzmannConfig
 from wastelens.training.loop import Watcher
 from wastelens.training.visible_photos import VisiblePhotos, squared_error
 

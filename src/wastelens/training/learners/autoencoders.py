@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from wastelens.config.networks import LEARNERS, LearnerConfig, NoiseConfig, Units
+from wastelens.config.networks import LEARNERS, AutoencoderConfig, Units
 
 
-class AutoencoderConfig(LearnerConfig, ABC):
-    """Settings of all autoencoders: noise on the input, and the training."""
-
-    network_kind = "autoencoder"
-    noise: NoiseConfig
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    patience_epochs: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-
-    @abstractmethod
-    def decode(self, code: Any, side_px: int, seeds: Iterator[int]) -> Any:
-        """Apply the layers from the code to photos (batch, side, side, 3) in [0, 1]."""
-
-    @abstractmethod
-    def filters(self, encoder: Any, side_px: int) -> Any:
-        """Return the weights of the encoder's first layer as pictures (units, side, side, 3)."""
-
+class _Autoencoder(AutoencoderConfig, ABC):
     def learning(self, photos: Any, *, seed: int, mixed_precision: bool, folder: Path) -> Any:
         """Return the learning by reconstruction; Keras' dtype policy sets its precision."""
         from wastelens.training.autoencoder_learning import AutoencoderLearning
@@ -39,7 +21,7 @@ class AutoencoderConfig(LearnerConfig, ABC):
 
 
 @LEARNERS.register("dense_autoencoder")
-class DenseAutoencoderConfig(AutoencoderConfig):
+class DenseAutoencoderConfig(_Autoencoder):
     """Dense layers down to a code and back, on photos shrunk to ``side_px``."""
 
     kind: Literal["dense_autoencoder"]
@@ -76,7 +58,7 @@ class DenseAutoencoderConfig(AutoencoderConfig):
 
 
 @LEARNERS.register("conv_autoencoder")
-class ConvAutoencoderConfig(AutoencoderConfig):
+class ConvAutoencoderConfig(_Autoencoder):
     """The base model's convolutions down to a map, and back."""
 
     kind: Literal["conv_autoencoder"]

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from wastelens.config.networks import LEARNERS, ContrastiveDivergenceConfig, LearnerConfig, Units
+from wastelens.config.networks import LEARNERS, BoltzmannConfig, Units
 
 
-class BoltzmannConfig(ContrastiveDivergenceConfig, LearnerConfig, ABC):
-    """Settings of machines on photos shrunk to ``side_px``."""
-
-    network_kind = "dbn"
-
-    @property
-    @abstractmethod
-    def layers(self) -> tuple[int, ...]:
-        """Hidden units of each layer, from the bottom up."""
-
+class _Boltzmann(BoltzmannConfig, ABC):
     def visible_side_px(self, image_side_px: int) -> int:
         """Return the side of the shrunk photos."""
         from wastelens.data.photos.shrink import shrunk_side
@@ -51,7 +42,7 @@ class BoltzmannConfig(ContrastiveDivergenceConfig, LearnerConfig, ABC):
 
 
 @LEARNERS.register("rbm")
-class RbmConfig(BoltzmannConfig):
+class RbmConfig(_Boltzmann):
     """One restricted Boltzmann machine."""
 
     kind: Literal["rbm"]
@@ -64,7 +55,7 @@ class RbmConfig(BoltzmannConfig):
 
 
 @LEARNERS.register("dbn")
-class DbnConfig(BoltzmannConfig):
+class DbnConfig(_Boltzmann):
     """A greedy stack of restricted Boltzmann machines; each layer is trained for ``epochs``."""
 
     kind: Literal["dbn"]
