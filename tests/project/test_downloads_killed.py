@@ -117,7 +117,9 @@ def test_a_collection_killed_ten_times_ends_the_same(server: WebServer, tmp_path
 
 def test_bad_input_is_one_line(server: WebServer, tmp_path: Path) -> None:
     server.serve("/annotations.json", Page())
-    assert "sent cannot be used" in complaint(wastelens(*command(server, "data"), cwd=tmp_path))
+    assert "cannot be used, and nothing here was changed" in complaint(
+        wastelens(*command(server, "data"), cwd=tmp_path)
+    )
     (tmp_path / "file").touch()
     assert "Move the file away" in complaint(wastelens(*command(server, "file"), cwd=tmp_path))
 
