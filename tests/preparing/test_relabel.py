@@ -152,7 +152,7 @@ def test_an_interrupted_one_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(relabel, "write_files", interrupted)
+        patched.setattr(stages, "write_files", interrupted)
         with pytest.raises(KeyboardInterrupt):
             relabelled(base, "predecessor", tmp_path)
     place = tmp_path / "mappings" / "predecessor" / "prepared"

@@ -139,7 +139,7 @@ def test_bad_photos_are_left_out_listed_and_counted(
     assert problems["batch_1_000000.jpg"] == "photo left out: missing"
     assert problems["batch_2_000001.jpg"] == "photo left out: not an image"
     assert "damaged image file" in problems["batch_3_000002.jpg"]
-    assert "a folder stands" in problems["batch_4_000003.jpg"]
+    assert "a folder, not a file" in problems["batch_4_000003.jpg"]
     assert len(result.dataset.frame) == 56
     objects = pd.read_csv(result.dataset.folder / "objects.csv")
     assert set(objects["file_name"]) == set(result.dataset.frame["file_name"]), "objects of photos that were left out"
