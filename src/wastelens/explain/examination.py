@@ -26,7 +26,7 @@ from wastelens.explain.scoring.localisation import (
 )
 from wastelens.explain.scoring.perturbation import areas, perturbed, softened
 from wastelens.explain.scoring.scores import CONTROL, PairScores, outcome_of
-from wastelens.models.spatial import AUTO, choose_layer, spatial_layers
+from wastelens.models.features import AUTO, choose_layer, spatial_layers
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray, PhotoArray
 
 

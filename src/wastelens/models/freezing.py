@@ -27,7 +27,7 @@ def freeze(model: Any, what: float | str) -> int:
     residual branches (stochastic depth, Huang et al. 2016) until they are thawed. Compile afterwards, not before.
 
     Args:
-        model: flat, with a head from ``models.head``.
+        model: flat, with a head from ``models.layers``.
         what: the share, in [0, 1], of the backbone's layers with weights, half a layer rounded up; or the name of
             the last frozen layer or block (``block4``: all of ``block4_…``, or of ``block4a_…``, ``block4b_…``).
 
