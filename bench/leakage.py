@@ -7,13 +7,14 @@ import pandas as pd
 
 from bench.measure import SHARED
 from wastelens.config.files import conf_folder
+from wastelens.config.prepare import FractionsConfig
 from wastelens.data.annotations.coco import read_coco
 from wastelens.data.annotations.labels import tabulate
 from wastelens.data.annotations.materials import read_mapping
 from wastelens.data.prepared.dataset import split_tables
 from wastelens.evaluation.controls import ControlInputs, neighbour_scores
 from wastelens.evaluation.metrics import macro_average_precision
-from wastelens.preparing.split import SplitFractions, assign_splits
+from wastelens.preparing.split import assign_splits
 from wastelens.system.arrays import BoolArray
 
 SEEDS = 10
@@ -49,7 +50,13 @@ def main() -> None:
     print(f"neighbours, batches {HELD_OUT} held out: macro AP {held_out:.3f}")
     for name, rows in (("all", np.ones(len(labels), dtype=bool)), ("those present", present)):
         matrix = labels.loc[rows, list(mapping.materials)].to_numpy(dtype=np.uint8)
-        found = assign_splits(matrix, batches[rows], mapping.materials, SplitFractions(), np.random.default_rng(0))
+        found = assign_splits(
+            matrix,
+            batches[rows],
+            mapping.materials,
+            FractionsConfig(train=0.7, val=0.15, test=0.15),
+            np.random.default_rng(0),
+        )
         print(
             f"split by batch, {rows.sum():,} photos ({name}): {found.method}, largest difference "
             f"{100 * found.largest_share_difference:.2f} percentage points"

@@ -72,8 +72,8 @@ def test_mlproject_and_command_line_declare_the_same(project: Any, step: str) ->
     assert declared == {one.name: one.default for one in parameters_of(step)}
     assert {one.type for one in project.get_entry_point(step).parameters.values()} == {"string"}
     command = cli.wastelens.commands[step]
-    options = [one for one in command.get_params(click.Context(command)) if isinstance(one, click.Option)]
-    options = [option for option in options if option.name != "help"]
+    command.get_params(click.Context(command, help_option_names=["-h", "--help"]))  # looks the options up
+    options = [option for option in command.params if isinstance(option, click.Option)]
     assert {option.name: option.default for option in options} == declared
     assert arguments_of(project, step, {}) == declared
 
