@@ -26,7 +26,7 @@ ONLY_LEARNING_RATE = " ".join(
         *("freeze", "network"),
     )
 )
-EXPLAINED = "samples=2 background_photos=2 steps=2 randomised_photos=1 batch_size=4 bootstrap_resamples=100"
+EXPLAINED = "shap.samples=2 shap.background_photos=2 steps=2 randomised_photos=1 batch_size=4 bootstrap_resamples=100"
 
 
 @pytest.fixture(scope="module")

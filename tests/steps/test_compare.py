@@ -101,7 +101,8 @@ def test_two_runs_of_train(
     prepared_folder: Path, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train_one_module, "verdict_figures", lambda *arguments: {})
-    monkeypatch.setattr(train_one_module, "_log_model", lambda *arguments: None)
+    monkeypatch.setattr(train_one_module, "served_model", lambda *arguments: None)
+    monkeypatch.setattr(MemoryRun, "log_model", lambda *arguments: None)
     tiny = "network.widths=[4] fit.epochs=1 fit.batch_size=16 bootstrap_resamples=100"
     where = {"dataset": str(prepared_folder / "litter")}
     for arm in ("true", "false"):

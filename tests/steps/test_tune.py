@@ -49,8 +49,9 @@ def _only_what_is_tuned() -> Iterator[None]:
     """Trainings without figures and exported models, and spaces that are not much checked: others test these."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_one_module, "verdict_figures", lambda *arguments: {})
-        patch.setattr(train_one_module, "_log_model", lambda *arguments: None)
-        patch.setattr(pretrain_one_module, "_log_model", lambda *arguments: None)
+        patch.setattr(train_one_module, "served_model", lambda *arguments: None)
+        patch.setattr(MemoryRun, "log_model", lambda *arguments: None)
+        patch.setattr(pretrain_one_module, "served_model", lambda *arguments: None)
         patch.setattr(tuning_space, "_DRAWS", 5)
         yield
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wastelens.config.base import flatten
+from wastelens.config.files import short_keys
 from wastelens.config.train import TrainConfig
 from wastelens.data.annotations.sources import prepared_from
 from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, SplitTables
@@ -120,7 +121,7 @@ def check_weights(models: Iterable[tuple[str, TrainConfig]], ways: str) -> None:
 
 def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> None:
     """Log a new run's settings and dataset."""
-    tracked.log_parameters(flatten(config))
+    tracked.log_parameters(short_keys(flatten(config)))
     describe_run(tracked, "train", config, dataset)
     tags = {
         "manifest_digest": file_digest(dataset.folder / MANIFEST),
