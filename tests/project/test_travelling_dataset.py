@@ -22,7 +22,7 @@ OF_TRAIN = f"train.{NETWORK} train.fit.epochs=1 train.fit.batch_size=16 train.bo
 ONLY_LEARNING_RATE = " ".join(
     f"space.{key}=null"
     for key in (
-        *("optimizer", "fit", "loss", "balanced", "balance_target", "augment", "augment_policy", "augment_strength"),
+        *("optimizer", "fit", "loss", "balanced", "balance_target", "augmentation"),
         *("freeze", "network"),
     )
 )
@@ -73,8 +73,10 @@ def test_train_and_explain(moved: Path, at_home: tuple[MemoryTracker, MemoryRun]
     pd.testing.assert_frame_equal(*scores, check_exact=True)
     assert found.summary.frame["localised"].any()
     page = (run.folder / "explanations" / "index.html").read_text(encoding="utf-8")
-    assert "Photo files that are not what was prepared any more: 4" in page
-    assert "not what was prepared" not in (before.folder / "explanations" / "index.html").read_text(encoding="utf-8")
+    assert "Photo files missing or changed since prepare: 4" in page
+    assert "missing or changed since prepare" not in (before.folder / "explanations" / "index.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_model_from_before_the_move_is_explained(moved: Path, at_home: tuple[MemoryTracker, MemoryRun]) -> None:

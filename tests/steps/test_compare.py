@@ -102,7 +102,7 @@ def test_two_runs_of_train(
 ) -> None:
     monkeypatch.setattr(train_one_module, "verdict_figures", lambda *arguments: {})
     monkeypatch.setattr(train_one_module, "served_model", lambda *arguments: None)
-    monkeypatch.setattr(MemoryRun, "log_model", lambda *arguments: None)
+    monkeypatch.setattr(MemoryRun, "log_model", lambda *arguments, **options: None)
     tiny = "network.widths=[4] fit.epochs=1 fit.batch_size=16 bootstrap_resamples=100"
     where = {"dataset": str(prepared_folder / "litter")}
     for arm in ("true", "false"):

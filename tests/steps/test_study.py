@@ -48,7 +48,7 @@ def _only_what_is_compared() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_one_module, "verdict_figures", lambda *arguments: {})
         patch.setattr(train_one_module, "served_model", lambda *arguments: None)
-        patch.setattr(MemoryRun, "log_model", lambda *arguments: None)
+        patch.setattr(MemoryRun, "log_model", lambda *arguments, **options: None)
         patch.setattr(pretrain_one_module, "served_model", lambda *arguments: None)
         patch.setattr(EpochWatcher, "batch_done", counted)
         yield
