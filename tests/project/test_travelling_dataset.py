@@ -40,13 +40,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def at_home(home: Path) -> tuple[MemoryTracker, MemoryRun]:
-    """A model that was trained and explained before the dataset moved."""
+def at_home(home: Path) -> tuple[MemoryTracker, MemoryRun, pd.DataFrame, str]:
+    """A model that was trained and explained before the dataset moved, with the scores and the page of then."""
     tracker = MemoryTracker()
     where = {"dataset": str(home / "data" / "prepared" / "litter")}
     trained = train.run(config("train", f"{NETWORK} {TINY}", **where), tracker)
     explain.run(config("explain", EXPLAINED, run_id=trained.run_id, photos="4", **where), tracker)
-    return tracker, tracker.runs[0]
+    (run,) = tracker.runs
+    explained = run.folder / "explanations"
+    return tracker, run, pd.read_csv(explained / "scores.csv"), (explained / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -62,25 +64,25 @@ def asked(step: str, dataset: Path, settings: str, **parameters: str) -> Any:
     return config(step, f"data_folder={dataset.parent / 'data'} {settings}", dataset=str(dataset), **parameters)
 
 
-def test_train_and_explain(moved: Path, at_home: tuple[MemoryTracker, MemoryRun]) -> None:
+def test_train_and_explain(moved: Path, at_home: tuple[MemoryTracker, MemoryRun, pd.DataFrame, str]) -> None:
     tracker = MemoryTracker()
     trained = train.run(asked("train", moved, f"{NETWORK} {TINY}"), tracker)
     found = explain.run(asked("explain", moved, EXPLAINED, run_id=trained.run_id, photos="4"), tracker)
     (run,) = tracker.runs
-    before = at_home[1]
+    _, before, scores_before, page_before = at_home
     assert run.tags["dataset_digest"] == before.tags["dataset_digest"]
-    scores = [pd.read_csv(one.folder / "explanations" / "scores.csv") for one in (run, before)]
-    pd.testing.assert_frame_equal(*scores, check_exact=True)
+    scores = pd.read_csv(run.folder / "explanations" / "scores.csv")
+    pd.testing.assert_frame_equal(scores, scores_before, check_exact=True)
     assert found.summary.frame["localised"].any()
     page = (run.folder / "explanations" / "index.html").read_text(encoding="utf-8")
     assert "Photo files missing or changed since prepare: 4" in page
-    assert "missing or changed since prepare" not in (before.folder / "explanations" / "index.html").read_text(
-        encoding="utf-8"
-    )
+    assert "missing or changed since prepare" not in page_before
 
 
-def test_a_model_from_before_the_move_is_explained(moved: Path, at_home: tuple[MemoryTracker, MemoryRun]) -> None:
-    tracker, run = at_home
+def test_a_model_from_before_the_move_is_explained(
+    moved: Path, at_home: tuple[MemoryTracker, MemoryRun, pd.DataFrame, str]
+) -> None:
+    tracker, run, *_ = at_home
     assert explain.run(asked("explain", moved, EXPLAINED, photos="2"), tracker).run_id == run.id
 
 
