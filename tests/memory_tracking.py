@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
+# Every run's artifacts; removed when the tests end.
+_ARTIFACTS = tempfile.TemporaryDirectory(prefix="wastelens-runs-")
+
 
 class Connection:
     """The connection between runs and their store; a test can cut it, or replace it by one that fails at will."""
@@ -70,7 +73,7 @@ class MemoryRun:
     tags: dict[str, str] = field(default_factory=dict)
     datasets: list[dict[str, str]] = field(default_factory=list)
     models: dict[str, PyfuncModel] = field(default_factory=dict)
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="wastelens-run-")))
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(dir=_ARTIFACTS.name)))
     ended_ms: int | None = None
     measured_ms: list[int] = field(default_factory=list)
     connection: Connection = field(default_factory=Connection)
