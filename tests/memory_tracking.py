@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from wastelens.errors import EndsLater, RunError, StoreUnreachable
+from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.tracking.tracker import PyfuncModel, Run, StoredRun, logged_text
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Connection:
             StoreUnreachable: the connection is cut.
         """
         if not self.up:
-            raise StoreUnreachable("The store in memory")
+            raise StoreUnreachable("The store in memory does not answer.")
         yield
 
 
@@ -74,7 +74,6 @@ class MemoryRun:
     datasets: list[dict[str, str]] = field(default_factory=list)
     models: dict[str, PyfuncModel] = field(default_factory=dict)
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(dir=_ARTIFACTS.name)))
-    ended_ms: int | None = None
     measured_ms: list[int] = field(default_factory=list)
     connection: Connection = field(default_factory=Connection)
     draws: bool = True
@@ -177,8 +176,6 @@ class MemoryTracker:
         self.runs: list[MemoryRun] = []
         self._open: list[MemoryRun] = []
         self.connection = Connection()
-        self._shared: dict[str, str] = {}
-        self._ledgers: dict[str, MemoryRun] = {}
 
     @contextlib.contextmanager
     def start(
@@ -187,21 +184,18 @@ class MemoryTracker:
         run = self._resumed(resume) if resume else self._new(name)
         run.parent = self._open[-1].id if self._open else ""
         self._open.append(run)
-        run.status, run.ended_ms = "RUNNING", None
+        run.status = "RUNNING"
         run.tags.update({key: logged_text(value) for key, value in (tags or {}).items()})
         status = "FAILED"
         try:
             yield run
             status = "FINISHED"
-        except EndsLater:
-            status = "RUNNING"
-            raise
-        except KeyboardInterrupt:
+        except (StoppedEarly, KeyboardInterrupt):
             status = "KILLED"
             raise
         finally:
             self._open.pop()
-            run.status, run.ended_ms = status, None if status == "RUNNING" else _now_ms()
+            run.status = status
 
     def _new(self, name: str) -> MemoryRun:
         with self.connection.request():
@@ -227,29 +221,17 @@ class MemoryTracker:
             return self._named(run_id)
 
     def _named(self, run_id: str) -> MemoryRun:
-        found = [run for run in (*self.runs, *self._ledgers.values()) if run.id == run_id]
+        found = [run for run in self.runs if run.id == run_id]
         if not found:
             raise RunError(f"There is no run '{run_id}'. Copy the run id from the MLflow UI.")
         return found[0]
 
-    @contextlib.contextmanager
-    def start_shared(self, name: str, key: str) -> Iterator[Run]:
-        with self.start(name, resume=self._shared.get(key, "")) as run:
-            self._shared[key] = run.id
-            yield run
+    def below(self, run_id: str) -> MemoryTracker:
+        return self
 
-    def ledger(self, key: str) -> Run:
+    def finish(self, run_id: str, status: str) -> None:
         with self.connection.request():
-            ledger = MemoryRun(id=f"ledger of {key}", name=key, connection=self.connection)
-            return self._ledgers.setdefault(key, ledger)
-
-    def settle(self, run_id: str, key: str, value: str) -> str:
-        return self._resumed(run_id).parameters.setdefault(key, value)
-
-    def finish(self, run_id: str, status: str, ended_ms: int | None = None) -> None:
-        with self.connection.request():
-            run = self._named(run_id)
-            run.status, run.ended_ms = status, ended_ms or _now_ms()
+            self._named(run_id).status = status
 
     def stored(self, run_id: str) -> StoredRun:
         return _stored(self._resumed(run_id))
@@ -268,8 +250,8 @@ class MemoryTracker:
     def added_to(self, run_id: str) -> Iterator[Run]:
         yield self._resumed(run_id)
 
-    def giving_up_soon(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    def check_shared(self) -> None:
+        raise EngineError("Workers on other machines cannot reach the store in memory.")
 
     def finished_hint(self) -> str:
         return "(runs are kept in memory)"

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from wastelens.errors import WastelensError
 from wastelens.system import interrupts
 
+OUTAGE_MINUTES = 10.0  # for steps without this setting
 INTERRUPTED_STATUS = 130
 _FIXES = {
     errno.ENOSPC: "Free space",
@@ -100,7 +101,9 @@ def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
         given = _unlike_defaults(step, given, config_file, config_files.config_file_says(step, config_file))
     config = config_files.load_config(step, parameters=given, config_file=config_file, settings=settings)
     tracking = importlib.import_module("wastelens.tracking.mlflow_tracker")
-    importlib.import_module(f"wastelens.steps.{step}").run(config, tracking.MlflowTracker())
+    tracker = tracking.MlflowTracker(getattr(config, "outage_minutes", OUTAGE_MINUTES))
+    tracker.check_reachable()
+    importlib.import_module(f"wastelens.steps.{step}").run(config, tracker)
 
 
 def _unlike_defaults(step: str, given: dict[str, str], config_file: str, file_says: dict[str, str]) -> dict[str, str]:

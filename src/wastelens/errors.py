@@ -11,18 +11,17 @@ Private ones and those that never leave their package are left out::
     │   ├── SplitError                no split meets the request
     │   ├── BalanceError              no oversampling meets the request
     │   ├── PreparedDatasetError      a prepared dataset is missing, unfinished or changed
+    │   │   └── DatasetLacking        a worker has neither the dataset nor a copy of it
     │   ├── RunError                  an MLflow run, or MLflow's store
     │   │   └── StoreUnreachable      MLflow's server does not answer
-    │   ├── SearchStoreError           Optuna's database
-    │   ├── WorkersError              tuning.trial_workers: all worker processes died
+    │   ├── SearchStoreError          Optuna's database
+    │   ├── EngineError               the processes or the cluster that run the tasks
+    │   │   └── WorkerLost            engine: the workers of a task died
     │   ├── NoNetwork                 web: no host can be reached
     │   └── NoCatalogue               getting.catalogues: no catalogue answers
     ├── NonFiniteLossError            training diverged
-    ├── EndsLater                     no error: leaves a run open
-    ├── TrialFailed                   tuning.trials: a trial failed, the study goes on
-    ├── DefaultsNotDone               tuning.trial_work: the trial of the defaults was cut short
-    ├── NoTrialLeft                   tuning.database: every trial is done or taken
-    ├── InLineAlready                 tuning.database: this trial is queued already
+    ├── StoppedEarly                  no error: ends a run as KILLED
+    ├── TaskInterrupted               engine: a task was ended before it was done
     ├── CatalogueDown                 getting.catalogues: one catalogue does not answer
     ├── Unfetchable                   web: an address yields nothing usable
     └── Closed                        web: the client was closed while threads still fetched
@@ -69,6 +68,10 @@ class PreparedDatasetError(InputError):
     """The prepared dataset is missing or unfinished, or its files no longer match its manifest."""
 
 
+class DatasetLacking(PreparedDatasetError):  # noqa: N818  a state of the world, no fault of the input
+    """A worker on another machine has neither the prepared dataset nor a copy of it."""
+
+
 class RunError(InputError):
     """An MLflow run, or MLflow's store, cannot be used as requested."""
 
@@ -77,20 +80,16 @@ class SearchStoreError(InputError):
     """The database that holds the trials of a search does not answer or cannot be used."""
 
 
+class EngineError(InputError):
+    """The processes or the cluster that run the tasks cannot be used."""
+
+
 class StoreUnreachable(RunError):  # noqa: N818  a state of the world, no fault of the input
-    """MLflow's server does not answer: logging and reading are not refused, but have to wait.
-
-    Attributes:
-        fact: the first sentence of the message, for messages that continue with something other than the fix.
-    """
-
-    def __init__(self, store: str) -> None:
-        self.fact = f"{store} does not answer."
-        super().__init__(f"{self.fact} Start it, or set MLFLOW_TRACKING_URI to one that runs.")
+    """MLflow's server does not answer."""
 
 
-class EndsLater(WastelensError):  # noqa: N818  no error at all: a way to leave a block
-    """Raised within ``Tracker.start`` to leave the run open; ``finish`` ends it once everything is logged."""
+class StoppedEarly(WastelensError):  # noqa: N818  no error at all: a way to leave a block
+    """Raised within ``Tracker.start`` to end a run as KILLED: the pruner or the time limit ended its training."""
 
 
 class NonFiniteLossError(WastelensError):

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from tests.project.server import Server
+from wastelens.tracking.patient import PatientTracker
 
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.tracking import patient as patient_tracking
 from wastelens.tracking.mlflow_tracker import MlflowTracker
-from wastelens.tracking.patient import PatientTracker
 from wastelens.tracking.tracker import PyfuncModel, Run
 
 pytestmark = [

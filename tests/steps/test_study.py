@@ -19,6 +19,7 @@ import pytest
 import yaml
 from tests.factories import config
 from tests.memory_tracking import MemoryRun, MemoryTracker
+from wastelens.system.processes import name_of
 
 from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError, RunError
@@ -29,7 +30,6 @@ from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import prepare, study
 from wastelens.steps.study import Studied
 from wastelens.studies import cell_work
-from wastelens.system.processes import name_of
 
 TINY = "bootstrap_resamples=100 train.bootstrap_resamples=100 train.fit.batch_size=16"
 TWO_EPOCHS = "train.fit.epochs=2"

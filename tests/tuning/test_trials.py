@@ -23,10 +23,10 @@ from optuna.exceptions import TrialPruned
 from optuna.storages._heartbeat import HeartbeatThread
 from optuna.trial import Trial, TrialState
 from tests.factories import config
+from wastelens.system.processes import name_of_this
 
 from wastelens.config.tune import TuneConfig
 from wastelens.errors import ConfigError, SearchStoreError, WastelensError
-from wastelens.system.processes import name_of_this
 from wastelens.tuning import database
 from wastelens.tuning import trials as trials_module
 from wastelens.tuning.results import importances

@@ -18,6 +18,7 @@ from wastelens.config.base import (
     Config,
     parameter,
 )
+from wastelens.config.engine import OutageMinutes
 from wastelens.config.kinds import one_of
 from wastelens.config.networks import LEARNERS, LearnerConfig
 
@@ -39,5 +40,6 @@ class PretrainConfig(Config):
     max_problem_share: float = Field(ge=0, lt=1)
     fold: int = parameter(FOLD_HELP, ge=0)
     mixed_precision: bool = parameter(MIXED_PRECISION_HELP)
+    outage_minutes: OutageMinutes
     resume: str = parameter(RESUME_HELP)
     seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)

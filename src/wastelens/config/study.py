@@ -19,6 +19,7 @@ from wastelens.config.base import (
     auto_or_listed,
     parameter,
 )
+from wastelens.config.engine import ENGINE_HELP, EngineName, OutageMinutes, Retries
 
 # Short names of factors whose key in conf/train.yaml is longer.
 _FACTOR_KEYS = {"labels": "labels_percent", "loss": "loss.kind"}
@@ -84,9 +85,7 @@ class StudyConfig(Config):
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
     preset: str = parameter("{study}: the file conf/study/<preset>.yaml")
-    study: StudyName = parameter(
-        "study name; reuse it to resume or join the study, here or on another machine; empty: the preset's name"
-    )
+    study: StudyName = parameter("study name; reuse it to continue the study; empty: the preset's name")
     models: NameList = parameter(
         "models as for train, separated by commas; empty: the preset's", default="", min_length=1
     )
@@ -99,10 +98,12 @@ class StudyConfig(Config):
     folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | Literal["auto"], BeforeValidator(_folds)] = parameter(
         "fold numbers, or auto: all that prepare made, else the one split; empty: the preset's, or auto", default=""
     )
+    engine: EngineName = parameter(ENGINE_HELP)
     seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED - 1000)
     train: dict[str, Any]
     bootstrap_resamples: int = Field(ge=100)
-    worker_timeout_s: float = Field(ge=10)
+    retries: Retries
+    outage_minutes: OutageMinutes
 
     @field_validator("models")
     @classmethod

@@ -19,6 +19,7 @@ from wastelens.config.base import (
     Config,
     parameter,
 )
+from wastelens.config.engine import OutageMinutes
 from wastelens.config.kinds import (
     AUGMENTATIONS,
     LOSSES,
@@ -108,6 +109,7 @@ class TrainConfig(Config):
     fit: FitConfig
     mixed_precision: bool = parameter(MIXED_PRECISION_HELP)
     bootstrap_resamples: int = Field(ge=100)
+    outage_minutes: OutageMinutes
     resume: str = parameter(RESUME_HELP)
     seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
 
@@ -143,6 +145,7 @@ class TrainConfig(Config):
             max_problem_share=self.max_problem_share,
             fold=self.fold,
             mixed_precision=self.mixed_precision,
+            outage_minutes=self.outage_minutes,
             resume=resume,
             seed=self.seed,
         )

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from wastelens.config.base import DATASET_HELP, LARGEST_SEED, SEED_HELP, Config, StudyName, parameter
+from wastelens.config.engine import ENGINE_HELP, LOCAL, EngineName, OutageMinutes, Retries
 from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -172,19 +173,16 @@ class TuneConfig(Config):
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
     model: str = parameter("{model}: the file conf/model/<model>.yaml")
-    study: StudyName = parameter(
-        "study name; reuse it to resume or join the study, here or on another machine; empty: the model's name"
-    )
+    study: StudyName = parameter("search name; reuse it to continue the search; empty: model and dataset")
     storage: str = parameter(
         "database such as postgresql://user@host/name, with its password in PGPASSWORD; empty: data/tuning.db"
     )
-    trials: int = parameter(
-        "total number of trials over all workers and calls of this study; raise it to continue the study", ge=1
-    )
+    trials: int = parameter("total number of trials over all calls of this search; raise it to extend it", ge=1)
     timeout: Annotated[str, BeforeValidator(_duration)] = parameter(
         "stop after this time, such as 90s, 30min or 8h; the next call continues"
     )
-    workers: int = parameter("number of processes on this machine, which share its cores", ge=1, le=64)
+    engine: EngineName = parameter(ENGINE_HELP)
+    workers: int = parameter("short for engine=processes:N", ge=1, le=64)
     sampler: Literal["tpe", "random", "grid"] = parameter("tpe, random or grid")
     pruner: Literal["hyperband", "median", "none"] = parameter(
         "hyperband, median or none: stop unpromising trials early"
@@ -192,7 +190,8 @@ class TuneConfig(Config):
     pruner_first_epoch: int = Field(ge=1)
     retrain: bool = parameter("true or false: train once more with the best settings, and evaluate on test")
     seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
-    worker_timeout_s: int = Field(ge=10)
+    retries: Retries
+    outage_minutes: OutageMinutes
     train: dict[str, Any]
     space: dict[str, Any]
 
@@ -210,6 +209,17 @@ class TuneConfig(Config):
         if not _checked(space):
             raise ValueError("is empty: name at least one parameter to vary")
         return space
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> TuneConfig:
+        if self.workers > 1 and self.engine not in (LOCAL, f"processes:{self.workers}"):
+            raise ValueError(f"workers={self.workers} is short for engine=processes:{self.workers}; give one of them")
+        return self
+
+    @property
+    def engine_in_use(self) -> str:
+        """The engine; workers is its short form."""
+        return f"processes:{self.workers}" if self.workers > 1 else self.engine
 
     @property
     def timeout_s(self) -> float | None:

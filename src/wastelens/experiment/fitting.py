@@ -107,7 +107,9 @@ def pretrained_below(start: Start, tracker: Tracker, tracked: Run, dataset: Prep
     encoder_run = tracker.stored(tracked.id).tags.get(PRETRAINED_RUN, "")
     if not encoder_run or tracker.stored(encoder_run).status != "FINISHED":
         pretraining = config.pretraining(resume=encoder_run)
-        done = pretrain_one(pretraining, tracker, started=lambda run_id: tracked.set_tags({PRETRAINED_RUN: run_id}))
+        done = pretrain_one(
+            pretraining, tracker, started=lambda run_id: tracked.set_tags({PRETRAINED_RUN: run_id}), dataset=dataset
+        )
         say_reconstruction(done)
         encoder_run = done.run_id
     return with_encoder(start, find_run(tracker, encoder_run, dataset, config.fold, ["pretrain"]))
@@ -129,7 +131,7 @@ class Fitting:
         dataset: whose photos it sees.
         tables: train and val rows; there are no test rows here.
         tracked: the run to log every epoch to.
-        keeper: of checkpoints; None: an interrupted training is lost.
+        keeper: of checkpoints.
         after_epoch: is called with the epoch's number (from 1) and the best val_macro_ap so far; an exception ends
             the training.
     """
@@ -138,7 +140,7 @@ class Fitting:
     dataset: PreparedDataset
     tables: LearningTables
     tracked: Run
-    keeper: CheckpointKeeper | None = None
+    keeper: CheckpointKeeper
     after_epoch: Callable[[int, float], None] = lambda epoch, best_value: None
 
     def run(self, checkpoint: Checkpoint | None = None) -> tuple[Phase, Progress]:

@@ -18,7 +18,13 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import RunError
 from wastelens.experiment.finished_runs import ENCODER, about_run, describe_run
-from wastelens.experiment.resuming import EpochWatcher, checkpoint_of, settings_of_resumed, telling_how_to_resume
+from wastelens.experiment.resuming import (
+    EpochWatcher,
+    checkpoint_of,
+    keeper_of,
+    settings_of_resumed,
+    telling_how_to_resume,
+)
 from wastelens.figures.pretraining import learning_curves
 from wastelens.models.backend import load_backend, precision
 from wastelens.models.export import served_model
@@ -27,7 +33,7 @@ from wastelens.preparing.unlabelled import UNLABELLED_CACHE, Unlabelled, find_ph
 from wastelens.system.console import progress_bar, say
 from wastelens.system.machine import worker_count
 from wastelens.tracking.tracker import Run, Tracker
-from wastelens.training.checkpoint import CHECKPOINT_FOLDER, CheckpointKeeper, Progress
+from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.training.learners import Learning
 from wastelens.training.visible_photos import visible_photos
 
@@ -49,6 +55,7 @@ def pretrain_one(
     tracker: Tracker,
     started: Callable[[str], None] | None = None,
     tags: Mapping[str, object] | None = None,
+    dataset: PreparedDataset | None = None,
 ) -> Pretrained:
     """Learn from the training photos, and log the encoder.
 
@@ -57,13 +64,14 @@ def pretrain_one(
         tracker: to open the run with.
         started: is called with the run's id as soon as there is one, where another run is waiting for it.
         tags: of the run, set when it is opened.
+        dataset: to learn from; by default the one that the settings name.
 
     Raises:
         InputError: there is no such prepared dataset, no usable unlabelled photos, or the run cannot be resumed.
         NonFiniteLossError: learning diverged; the run is FAILED.
     """
     began = time.monotonic()
-    dataset = open_dataset(config.dataset, config.data_folder)
+    dataset = dataset or open_dataset(config.dataset, config.data_folder)
     config = settings_of_resumed(tracker, config, dataset, "pretrain") if config.resume else config
     unlabelled = _unlabelled(config, dataset) if config.unlabelled else None
     digest = unlabelled.digest if unlabelled else ""
@@ -80,7 +88,7 @@ def pretrain_one(
     ):
         if started is not None:
             started(tracked.id)
-        checkpoint = checkpoint_of(tracked) if config.resume else None
+        checkpoint = checkpoint_of(tracked, config.data_folder) if config.resume else None
         if not config.resume:
             _describe(tracked, config, dataset, unlabelled)
         tables = dataset.split(config.fold)
@@ -101,7 +109,9 @@ def pretrain_one(
             with progress_bar(f"Learning {run_name(config)}", learning.steps) as bar:
                 if checkpoint:
                     bar.advance(learning.steps * checkpoint.progress.epochs_done // learning.epochs)
-                learning.fit(EpochWatcher(tracked, bar, CheckpointKeeper(tracked, checkpoint), _summary), checkpoint)
+                learning.fit(
+                    EpochWatcher(tracked, bar, keeper_of(tracked, config.data_folder, checkpoint), _summary), checkpoint
+                )
             metrics = _log_results(tracked, learning, config, dataset)
         tracked.log_metrics({"minutes": (time.monotonic() - began) / 60})
         tracked.delete(CHECKPOINT_FOLDER)

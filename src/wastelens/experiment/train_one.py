@@ -20,14 +20,14 @@ from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.experiment.finished_runs import describe_run
 from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
-from wastelens.experiment.resuming import checkpoint_of, settings_of_resumed, telling_how_to_resume
+from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, telling_how_to_resume
 from wastelens.figures.verdict import verdict_figures
 from wastelens.models.answer import answer_frame
 from wastelens.models.backend import load_backend
 from wastelens.models.export import export, served_model
 from wastelens.system.files import file_digest
 from wastelens.tracking.tracker import Run, Tracker
-from wastelens.training.checkpoint import CHECKPOINT_FOLDER, CheckpointKeeper, Progress
+from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 
 CURVES = ["loss", "val_loss", "val_macro_ap", "learning_rate"]
 
@@ -43,7 +43,11 @@ class Trained:
 
 
 def train_one(
-    config: TrainConfig, tracker: Tracker, tags: Mapping[str, object] | None = None, name: str = ""
+    config: TrainConfig,
+    tracker: Tracker,
+    tags: Mapping[str, object] | None = None,
+    name: str = "",
+    dataset: PreparedDataset | None = None,
 ) -> Trained:
     """Train, evaluate and log one model.
 
@@ -52,6 +56,7 @@ def train_one(
         tracker: to open the run with.
         tags: of the run, set when it is opened.
         name: of the run; by default that of :func:`run_name`.
+        dataset: to train on; by default the one that the settings name.
 
     Raises:
         InputError: there is no such prepared dataset, the run to resume or to start from cannot be used, or weights
@@ -59,7 +64,7 @@ def train_one(
         NonFiniteLossError: training diverged; the run is FAILED.
     """
     started = time.monotonic()
-    dataset = open_dataset(config.dataset, config.data_folder)
+    dataset = dataset or open_dataset(config.dataset, config.data_folder)
     config = settings_of_resumed(tracker, config, dataset, "train") if config.resume else config
     start = ready_to_train(config, tracker, dataset)
     config = start.config
@@ -75,13 +80,13 @@ def train_one(
         tracker.start(name or run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
         telling_how_to_resume(tracked.id, config, "train") if tags is None else nullcontext(),
     ):
-        checkpoint = checkpoint_of(tracked) if config.resume else None
+        checkpoint = checkpoint_of(tracked, config.data_folder) if config.resume else None
         if not config.resume:
             _describe(tracked, config, dataset)
         start = pretrained_below(start, tracker, tracked, dataset)
         tracked.set_tags(start.tags)
         tables = dataset.split(config.fold)
-        keeper = CheckpointKeeper(tracked, checkpoint)
+        keeper = keeper_of(tracked, config.data_folder, checkpoint)
         phase, progress = Fitting(start, dataset, tables, tracked, keeper).run(checkpoint)
         verdict = judge(  # calibrates thresholds on val, then scores test once
             tables.val,

@@ -25,7 +25,7 @@ from wastelens.studies.results import Place, levels_text
 from wastelens.system.files import file_digest
 
 # Locations, and settings that do not change the training: the result depends neither on the folder nor on resamples.
-_NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples")
+_NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples", "outage_minutes")
 _UNUSED_WHERE = {  # setting and its value → prefixes of the settings that then have no effect
     ("balanced", "false"): ("balance_target",),
     ("fine_tune.epochs", "0"): ("fine_tune.freeze", "fine_tune.learning_rate"),
@@ -43,12 +43,14 @@ class Cell:
         config: all its settings.
         key: a digest of those settings and of the dataset: two trainings with the same key are the same.
         encoder_key: the key of the pretraining that it starts from, which cells can share; "" where there is none.
+        dataset_digest: of the dataset that it is trained on.
     """
 
     place: Place
     config: TrainConfig
     key: str
     encoder_key: str
+    dataset_digest: str
 
 
 def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> list[Cell]:
@@ -96,7 +98,7 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
 def cell_of(place: Place, config: TrainConfig, dataset: PreparedDataset) -> Cell:
     """Return the cell of a training with these settings."""
     encoder = configuration_key(config.pretraining(), dataset) if config.pretrained == "auto" else ""
-    return Cell(place, config, configuration_key(config, dataset), encoder)
+    return Cell(place, config, configuration_key(config, dataset), encoder, dataset.digest)
 
 
 def _folds_of(config: StudyConfig, dataset: PreparedDataset) -> list[int]:

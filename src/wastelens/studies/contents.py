@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
 from wastelens.config.study import StudyConfig
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.studies.cell_work import tasks_of
+from wastelens.studies.cell_work import Standing, finished_runs
 from wastelens.studies.cells import Cell
-from wastelens.studies.claims import Claims, Standing
 from wastelens.studies.plan import command_of, steps_text, study_name
 from wastelens.studies.results import FAILED, MISSING, Result, cells_frame, comparisons_frame, curves_frame, result_of
-from wastelens.tracking.tracker import to_json
+from wastelens.tracking.tracker import Tracker, to_json
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,15 @@ def study_contents(
     cells: Sequence[Cell],
     earlier: Sequence[Cell],
     standing: Standing,
-    claims: Claims,
+    tracker: Tracker,
 ) -> StudyContents:
     """Collect the cells requested now, of this standing, and the finished ones of earlier plans: one table."""
     asked = {cell.key for cell in cells}
     others = list({cell.key: cell for cell in earlier if cell.key not in asked}.values())
-    known = claims.standing([task for cell in others for task in tasks_of(cell)])
-    merged = replace(standing, done={**known.done, **standing.done})
-    reported = [*cells, *(cell for cell in others if cell.key in known.done)]
-    results = _results(reported, merged, dataset.materials)
+    keys = [key for cell in others for key in (cell.key, cell.encoder_key) if key]
+    known = finished_runs(keys, list({cell.dataset_digest for cell in others}), tracker)
+    reported = [*cells, *(cell for cell in others if cell.key in known)]
+    results = _results(reported, Standing({**known, **standing.done}, standing.failed), dataset.materials)
     factor = config.parsed_factors[0]
     arms = list(dict.fromkeys([*factor.levels, *(cell.place.arm for cell in reported)]))
     return StudyContents(

@@ -43,7 +43,7 @@ def plans_before(config: StudyConfig, tracker: Tracker, dataset: PreparedDataset
                 f"{digest[:8]}; now {dataset.digest[:8]}). Prepare it with the earlier settings, or start a new study: "
                 "study=NAME."
             )
-        for plan in _plans(study):
+        for plan in _plans(study, config):
             if (differing := _differing(plan, config)) is not None:
                 raise RunError(
                     f"The study '{study_name(config)}' of {dataset.name} has {differing}. Their cells do not belong in "
@@ -126,14 +126,18 @@ def command_of(config: StudyConfig) -> str:
     return next_command("study", said, config.data_folder)
 
 
-def _plans(study: StoredRun) -> list[StudyConfig]:
-    """Return the plans logged in a study's run; none where they are missing or of another version."""
+def _plans(study: StoredRun, config: StudyConfig) -> list[StudyConfig]:
+    """Return the plans logged in a study's run; none where they are missing or of another version.
+
+    Settings that plans of earlier versions lack, which do not change a training, are those of ``config``.
+    """
+    now = config.model_dump(mode="json")
     with tempfile.TemporaryDirectory() as folder:
         file = study.run.download(PLANS, Path(folder))
         try:
             found: Any = json.loads(file.read_text(encoding="utf-8")) if file else []
-            return [StudyConfig.model_validate(plan) for plan in found]
-        except ValueError:
+            return [StudyConfig.model_validate({key: plan.get(key, now[key]) for key in now}) for plan in found]
+        except (ValueError, AttributeError):
             return []
 
 

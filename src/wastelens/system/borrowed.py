@@ -97,15 +97,3 @@ def stop_system_metrics(run_id: str) -> None:
     monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
     if monitor:
         monitor.finish()
-
-
-def optuna_tables() -> Any:
-    """Return Optuna's SQLAlchemy models."""
-    from optuna.storages._rdb import models
-
-    return models
-
-
-def trial_id(trial: Any) -> int:
-    """Return the id of an Optuna trial in its storage; public is only its number within its study."""
-    return int(trial._trial_id)

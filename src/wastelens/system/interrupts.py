@@ -26,3 +26,13 @@ def check() -> None:
     if _Requested.ever:
         _Requested.ever = False
         raise KeyboardInterrupt
+
+
+def request() -> None:
+    """Let the next :func:`check` in this process raise KeyboardInterrupt; called from other threads."""
+    _Requested.ever = True
+
+
+def forget() -> None:
+    """Forget an interrupt that came before the work that begins now."""
+    _Requested.ever = False

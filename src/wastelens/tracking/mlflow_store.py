@@ -1,36 +1,87 @@
-"""Access to MLflow's store: whether it answers, and its errors translated to ours."""
+"""Access to MLflow's store: whether it answers, how long to wait for it, and its errors translated to ours."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.system import borrowed
+from wastelens.system.console import warn
 from wastelens.system.passwords import without_passwords
 
 _ANSWER_S = 5.0
-SOON = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # Applies to large artifacts, too.
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
+_RETRIES = 10  # MLflow takes no more
+_LONGEST_PAUSE_S = 120.0  # of urllib3
+_RETRY_LOGGER = "urllib3.connectionpool"
+_set_here: dict[str, str] = {}  # environment variables
+
+
+def wait_in_outages(minutes: float) -> None:
+    """Let every request of MLflow's client be repeated until the server has not answered for this long.
+
+    This holds for this process and its children. Variables that the user has set stay. The first request that has to
+    wait says so.
+    """
+    retries, factor = _retries_for(60 * minutes)
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries), "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": str(factor)}
+    for name, value in wanted.items():
+        if os.environ.get(name, _set_here.get(name)) == _set_here.get(name):
+            os.environ[name] = _set_here[name] = value
+    logger = logging.getLogger(_RETRY_LOGGER)
+    logger.filters[:] = [one for one in logger.filters if not isinstance(one, _Waiting)]
+    logger.addFilter(_Waiting(minutes))
 
 
 @contextlib.contextmanager
-def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables within the block."""
-    before = {key: os.environ[key] for key in values if key in os.environ}
-    os.environ.update(values)
+def without_waiting() -> Iterator[None]:
+    """Let requests within the block fail at once where the server does not answer."""
+    hurry = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    before = {name: os.environ.get(name) for name in hurry}
+    os.environ.update(hurry)
     try:
         yield
     finally:
-        os.environ.update(before)
-        for key in values.keys() - before.keys():
-            os.environ.pop(key, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _retries_for(seconds: float) -> tuple[int, int]:
+    """Return the retries, and the factor of their pauses (0, 2, 4, 8, ... times it), that wait for this long."""
+    if seconds <= 0:
+        return 0, 1
+    for factor in range(1, int(_LONGEST_PAUSE_S) + 1):
+        waited = 0.0
+        for retry in range(2, _RETRIES + 1):
+            waited += min(factor * 2 ** (retry - 1), _LONGEST_PAUSE_S)
+            if waited >= seconds:
+                return retry, factor
+    return _RETRIES, int(_LONGEST_PAUSE_S)
+
+
+class _Waiting(logging.Filter):
+    """Replaces urllib3's warnings about MLflow's server by one line, at the first of several repeated requests."""
+
+    def __init__(self, minutes: float) -> None:
+        super().__init__()
+        self._minutes = minutes
+        self._said_at = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "/mlflow" not in str(record.args):  # of another server
+            return True
+        if time.monotonic() - self._said_at > 60 * self._minutes:
+            self._said_at = time.monotonic()
+            warn(f"MLflow's server {store_shown()} does not answer. Waiting for it, up to {self._minutes:g} minutes.")
+        return False
 
 
 @contextlib.contextmanager
@@ -94,7 +145,9 @@ def _without_answer(error: BaseException | None) -> bool:
 
 
 def unreachable() -> StoreUnreachable:
-    return StoreUnreachable(f"MLflow's server {store_shown()}")
+    return StoreUnreachable(
+        f"MLflow's server {store_shown()} does not answer. Start it, or set MLFLOW_TRACKING_URI to one that runs."
+    )
 
 
 @contextlib.contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ Arrays = list[Array]
 SLOTS = ("a", "b")
 KINDS = ("network", "optimizer", "best")  # of arrays
 CHECKPOINT_FOLDER = "checkpoint"
+ARRAYS, STATE, METRICS = "arrays.npz", "state.json", "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,21 @@ class CheckpointKeeper:
     """Saves a checkpoint after every epoch, but large networks less often: those take longer to write than to train.
 
     After a save of more than half a second, the next waits until saving has taken at most 5 % of the time.
+
+    Args:
+        store: the run whose artifacts hold the checkpoints.
+        resumed: the checkpoint that this training continues from, if any.
+        aside: a folder of this machine; what the store cannot take is written there.
     """
 
     SHARE_OF_TIME = 0.05
     CHEAP_S = 0.5
 
-    def __init__(self, store: Run, resumed: Checkpoint | None = None) -> None:
+    def __init__(self, store: Run, resumed: Checkpoint | None, aside: Path) -> None:
         self._store = store
         self._next_at = 0.0
         self._number = resumed.number + 1 if resumed else 0
+        self._aside = aside
 
     def offer(self, checkpoint: Callable[[], Checkpoint]) -> None:
         """Save the checkpoint that the function makes, unless the last one took too long too recently."""
@@ -83,45 +91,70 @@ class CheckpointKeeper:
         if ended - started > self.CHEAP_S:
             self._next_at = ended + (ended - started) * (1 / self.SHARE_OF_TIME - 1)
 
+    def put_aside(self, checkpoint: Checkpoint, logged: Mapping[str, object]) -> None:
+        """Write an epoch that the store could not take to this machine's disk; logged: arguments of log_metrics."""
+        self._aside.mkdir(parents=True, exist_ok=True)
+        (self._aside / METRICS).write_text(json.dumps(logged), encoding="utf-8")
+        write_checkpoint(replace(checkpoint, number=self._number), self._aside)
+
+
+def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> tuple[Path, Path]:
+    """Write a checkpoint into a folder; return its files, of which the second vouches for the first."""
+    arrays = folder / ARRAYS
+    named = {f"{kind}_{at:04d}": array for kind in KINDS for at, array in enumerate(getattr(checkpoint, kind))}
+    np.savez(arrays, allow_pickle=False, **named)
+    state = folder / STATE
+    about = {**asdict(checkpoint.progress), "number": checkpoint.number, "arrays_digest": file_digest(arrays)}
+    state.write_text(json.dumps(about))
+    return arrays, state
+
 
 def save_checkpoint(checkpoint: Checkpoint, store: Run) -> None:
     """Write a checkpoint into one of two alternating slots: a kill while writing spoils at most the newer one."""
     folder = f"{CHECKPOINT_FOLDER}/{SLOTS[checkpoint.number % len(SLOTS)]}"
     with tempfile.TemporaryDirectory() as temporary:
-        arrays = Path(temporary) / "arrays.npz"
-        named = {f"{kind}_{at:04d}": array for kind in KINDS for at, array in enumerate(getattr(checkpoint, kind))}
-        np.savez(arrays, allow_pickle=False, **named)
-        state = Path(temporary) / "state.json"
-        about = {**asdict(checkpoint.progress), "number": checkpoint.number, "arrays_digest": file_digest(arrays)}
-        state.write_text(json.dumps(about))
-        store.log_file(arrays, folder)
-        store.log_file(state, folder)
+        for file in write_checkpoint(checkpoint, Path(temporary)):
+            store.log_file(file, folder)
 
 
-def load_checkpoint(store: Run) -> Checkpoint | None:
-    """Return the newest complete checkpoint, or None."""
+def load_checkpoint(store: Run, aside: Path) -> Checkpoint | None:
+    """Return the newest complete checkpoint of a run, or None.
+
+    If it is the one that was put aside, it is logged first, with its epoch's metrics.
+    """
     with tempfile.TemporaryDirectory() as temporary:
-        found = [_load_slot(store, slot, Path(temporary)) for slot in SLOTS]
-    whole = [checkpoint for checkpoint in found if checkpoint is not None]
-    return max(whole, key=lambda checkpoint: checkpoint.number, default=None)
+        found = [_downloaded(store, slot, Path(temporary)) for slot in SLOTS]
+    newest = max((one for one in found if one is not None), key=lambda checkpoint: checkpoint.number, default=None)
+    put_aside = _read_checkpoint(aside)
+    if put_aside is not None and (newest is None or put_aside.number > newest.number):
+        newest = put_aside
+        store.log_metrics(**json.loads((aside / METRICS).read_text(encoding="utf-8")))
+        save_checkpoint(newest, store)
+    shutil.rmtree(aside, ignore_errors=True)
+    return newest
 
 
-def _load_slot(store: Run, slot: str, temporary: Path) -> Checkpoint | None:
+def _downloaded(store: Run, slot: str, temporary: Path) -> Checkpoint | None:
     folder = temporary / slot
     folder.mkdir()
-    state_file = store.download(f"{CHECKPOINT_FOLDER}/{slot}/state.json", folder)
-    arrays_file = store.download(f"{CHECKPOINT_FOLDER}/{slot}/arrays.npz", folder)
-    if state_file is None or arrays_file is None:
-        return None
+    for name in (STATE, ARRAYS):
+        if store.download(f"{CHECKPOINT_FOLDER}/{slot}/{name}", folder) is None:
+            return None
+    return _read_checkpoint(folder)
+
+
+def _read_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read what :func:`write_checkpoint` wrote, or return None where it is missing or incomplete."""
     try:
-        state = json.loads(state_file.read_text())
+        state = json.loads((folder / STATE).read_text())
         digest, number = state.pop("arrays_digest"), int(state.pop("number"))
         progress = Progress(**state)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = digest == file_digest(folder / ARRAYS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if digest != file_digest(arrays_file):
+    if not whole:
         return None
-    with np.load(arrays_file) as arrays:
+    with np.load(folder / ARRAYS) as arrays:
         names = sorted(arrays.files)
         kinds = {kind: [arrays[name] for name in names if name.startswith(kind)] for kind in KINDS}
     return Checkpoint(progress, **kinds, number=number)

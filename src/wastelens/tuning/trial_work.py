@@ -1,170 +1,305 @@
-"""Trials of ``tune`` in this process, on train and val alone, each in a child run; and the retraining of the best."""
+"""Trials of ``tune`` on an engine, on train and val alone, each in a child run; and the retraining of the best."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from optuna.exceptions import TrialPruned
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 
 from wastelens.config.train import TrainConfig
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING, TuneConfig
+from wastelens.data.prepared.copies import DatasetPlace, place_of, send_copy
 from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.engine.engine import Done, Engine, Task, WorkerLost
 from wastelens.errors import (
     BalanceError,
     ConfigError,
-    EndsLater,
+    DatasetLacking,
     NonFiniteLossError,
     RunError,
+    StoppedEarly,
     StoreUnreachable,
-    WastelensError,
 )
 from wastelens.experiment.finished_runs import find_run
 from wastelens.experiment.fitting import Fitting, Start, ready_to_train, with_encoder
 from wastelens.experiment.pretrain_one import pretrain_one
+from wastelens.experiment.resuming import checkpoint_of, has_checkpoint, keeper_of
 from wastelens.models.backend import forget_networks, is_out_of_memory, load_backend
-from wastelens.studies.cell_work import train_cells
+from wastelens.studies.cell_work import CELL, data_folder_here, train_cells, trainings_of
 from wastelens.studies.cells import cell_of, configuration_key
-from wastelens.studies.claims import Claims
 from wastelens.studies.results import Place
 from wastelens.system.console import say, warn
-from wastelens.tracking.patient import PatientTracker
 from wastelens.tracking.tracker import Run, StoredRun, Tracker
-from wastelens.training.checkpoint import Progress
+from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.tuning.results import LEFT_ALONE, LOST, SearchResults
+from wastelens.tuning.search import may_prune_at
 from wastelens.tuning.space import Space, Values
 from wastelens.tuning.trials import (
     ERROR,
     RUN_ID,
     STOPPED,
+    WORKER,
     SearchProgress,
-    TrialFailed,
     TrialStore,
     is_lost,
+    run_of,
     search_name,
 )
 
 STATE, TRIAL_RUN = "state", "trial_run"
-INTERRUPTED = "it was interrupted: the next call repeats it"
-_CELL = "cell"  # studies recognise an encoder by it too
+INTERRUPTED = "it was interrupted: the next call continues it"
 _LONGEST_REASON = 500
 _MINUTE_S = 60.0
-_WAITING = "unlogged"
 _RETRAINED_METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "gain_over_controls")
 
 
-class DefaultsNotDone(WastelensError):  # noqa: N818  a state, not an error
-    """The time limit ended the trial of the defaults: the next call repeats it, as all others are judged by it."""
+@dataclass(frozen=True)
+class TrialJob:
+    """A trial as a task.
+
+    Attributes:
+        config: of the search.
+        trial: Optuna's, to which epochs are reported.
+        values: to try.
+        is_defaults: whether these are the defaults, which no pruner ends.
+        dataset: to train on.
+        search_run: the run of the search.
+        seconds: after which the trial ends; None for no limit.
+    """
+
+    config: TuneConfig
+    trial: Trial
+    values: Values
+    is_defaults: bool
+    dataset: DatasetPlace
+    search_run: str
+    seconds: float | None
 
 
 @dataclass(frozen=True)
-class Trials:
-    """Runs the trials of a search; search_run: the id of its run; time_is_up: whether a trial ends after this epoch."""
+class TrialEnd:
+    """How a trial ended: COMPLETE with its value, PRUNED, FAILED with the reason, or RUNNING where it is to go on."""
 
-    space: Space
+    state: str
+    value: float | None = None
+    reason: str = ""
+
+
+@dataclass
+class Search:
+    """The trials of a search, run on an engine from this process."""
+
+    config: TuneConfig
     store: TrialStore
     dataset: PreparedDataset
+    engine: Engine
     tracker: Tracker
     search_run: str
-    time_is_up: Callable[[], bool]
+    clock: Clock
 
-    def run(self, trial: Trial) -> float:
-        """Train with the suggested values and return the best val_macro_ap.
-
-        Raises:
-            TrialPruned: it was ended early.
-            TrialFailed: it failed; the search goes on.
-            DefaultsNotDone: it is the trial of the defaults, and the time is up.
-            ConfigError: even the defaults cannot be trained.
-        """
-        defaults = self.store.is_defaults(trial)
-        values = self.store.suggest(trial)
-        name = f"trial {trial.number}{' defaults' if defaults else ''}"
-        tags = {
-            "step": "trial",
-            "study": self.search_run,
-            "trial": trial.number,
-            "defaults": defaults,
-            STATE: RUNNING,
-            "model": self.space.defaults.model,
-            "dataset": self.dataset.name,
-            "dataset_digest": self.dataset.digest,
-        }
+    def run(self) -> None:
+        """Run trials until the requested number is done or the time is up, and report progress after each."""
+        told = Teller(self.store, self.clock)
+        for number in self.store.fail_orphans(lambda number: self.engine.is_known(self._key(number))):
+            self.engine.start(Task(self._key(number), do_trial, ()))  # joins the task that is there
+        sent = False
         try:
-            with self.tracker.start(name, tags=tags) as tracked:
-                trial.set_user_attr(RUN_ID, tracked.id)
-                tracked.log_parameters(values)
-                return self._watched(trial, values, tracked)
-        except EndsLater:
-            self.tracker.finish(trial.user_attrs[RUN_ID], "KILLED")  # like MLflow's own storage for Optuna
-            raise (DefaultsNotDone if defaults else TrialPruned) from None
-        finally:
-            forget_networks()
+            self._start_trials()
+            for done in self.engine.finished():
+                if isinstance(done.error, DatasetLacking) and not sent:
+                    say(f"Sending {self.dataset.name} to the workers that lack it.")
+                    sent = True
+                    send_copy(place_of(self.dataset), self.engine.send)
+                    self.engine.start(done.task)
+                    continue
+                self._note(done)
+                told.say_if_changed()
+                self._start_trials()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the original exception matters more
+                self.store.give_back()
+            raise
 
-    def _watched(self, trial: Trial, values: Values, tracked: Run) -> float:
+    def _start_trials(self) -> None:
+        while self.engine.running() < self.engine.workers() and not self.clock.is_up():
+            trial = self.store.next_trial()
+            if trial is None:
+                return
+            job = TrialJob(
+                config=self.config,
+                trial=trial,
+                values=self.store.suggest(trial),
+                is_defaults=self.store.is_defaults(trial),
+                dataset=place_of(self.dataset),
+                search_run=self.search_run,
+                seconds=self.clock.left(),
+            )
+            self.engine.start(Task(self._key(trial.number), do_trial, (job, self.tracker.below(self.search_run))))
+
+    def _key(self, number: int) -> str:
+        return f"trial {number} of {self.store.id}"
+
+    def _note(self, done: Done) -> None:
+        number = int(done.task.key.split()[1])
+        if isinstance(done.error, WorkerLost):
+            warn(f"Trial {number} failed: {done.error} The search goes on.")
+            self.store.tell(number, TrialState.FAIL, error=str(done.error))
+        elif done.error is not None:
+            raise done.error
+        elif done.result.state == RUNNING:
+            self.store.give_back(number)
+        else:
+            if done.result.reason:
+                warn(f"Trial {number} failed: {done.result.reason} The search goes on.")
+            state = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
+            self.store.tell(number, state[done.result.state], done.result.value, done.result.reason)
+
+
+def do_trial(job: TrialJob, tracker: Tracker) -> TrialEnd:
+    """Train with a trial's values, in whatever process the engine chose.
+
+    Continue the run of the same trial that was interrupted, by a worker's death too.
+
+    Raises:
+        ConfigError: even the defaults cannot be trained.
+    """
+    load_backend()
+    trial, config = job.trial, job.config
+    trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
+    data_folder = data_folder_here(config.data_folder)
+    resume = _run_to_continue(trial, tracker, data_folder)
+    tags = {
+        "step": "trial",
+        "study": job.search_run,
+        "trial": trial.number,
+        "defaults": job.is_defaults,
+        STATE: RUNNING,
+        "model": Space(config).defaults.model,
+        "dataset": job.dataset.name,
+        "dataset_digest": job.dataset.digest,
+    }
+    name = f"trial {trial.number}{' defaults' if job.is_defaults else ''}"
+    dataset = job.dataset.opened()
+    try:
+        with tracker.start(name, resume=resume, tags=tags) as tracked:
+            trial.set_user_attr(RUN_ID, tracked.id)
+            return _TrialRun(job, tracker, dataset, tracked, data_folder, Clock(job.seconds)).run(resumes=bool(resume))
+    except StoppedEarly:
+        return TrialEnd(RUNNING if job.is_defaults else PRUNED)
+    finally:
+        forget_networks()
+
+
+def _run_to_continue(trial: Trial, tracker: Tracker, data_folder: Path) -> str:
+    """Return the run that an earlier attempt at this trial left with a checkpoint, or ""; end one without."""
+    run_id = run_of(trial)
+    if not run_id:
+        return ""
+    try:
+        stored = tracker.stored(run_id)
+    except StoreUnreachable:
+        raise
+    except RunError:  # somebody deleted it
+        return ""
+    if has_checkpoint(stored.run, data_folder):
+        return run_id
+    _end_lost_run(stored, tracker, LOST)
+    return ""
+
+
+@dataclass
+class _TrialRun:
+    job: TrialJob
+    tracker: Tracker
+    dataset: PreparedDataset
+    tracked: Run
+    data_folder: Path
+    clock: Clock
+
+    def run(self, *, resumes: bool) -> TrialEnd:
         """Train, and log how the trial ended."""
+        job, tracked, trial = self.job, self.tracked, self.job.trial
         started = time.monotonic()
         try:
-            config = self.space.settings(values)
+            tracked.log_parameters(job.values)
+            config = Space(job.config).settings(job.values).model_copy(update={"data_folder": self.data_folder})
             tracked.log_parameters({"seed": config.seed, "fold": config.fold})
-            progress = self._train(trial, config, tracked)
-        except EndsLater:  # of the pruner or the time limit
+            progress = self._train(config, resumes=resumes)
+        except StoppedEarly:  # by the pruner or the time limit
             tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
             tracked.set_tags({STATE: PRUNED, **trial.user_attrs.get(STOPPED, {})})
             raise
         except KeyboardInterrupt:
-            with contextlib.suppress(RunError):  # if MLflow's store is unreachable, the next call logs it
+            with contextlib.suppress(RunError):
                 tracked.set_tags({STATE: FAILED, ERROR: INTERRUPTED})
             raise
         except Exception as error:
             # Other settings may work; a wrong configuration of the defaults affects every trial.
-            wrong_settings = isinstance(error, ConfigError) and not self.store.is_defaults(trial)
+            wrong_settings = isinstance(error, ConfigError) and not job.is_defaults
             of_this_trial = wrong_settings or isinstance(error, NonFiniteLossError | BalanceError | MemoryError)
             if not (of_this_trial or is_out_of_memory(error)):
                 raise
             reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
-            trial.set_user_attr(ERROR, reason)
             tracked.set_tags({STATE: FAILED, ERROR: reason})
-            warn(f"Trial {trial.number} failed: {reason} The search goes on.")
-            raise TrialFailed(reason) from None
+            return TrialEnd(FAILED, reason=reason)
         closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
         closing["minutes"] = (time.monotonic() - started) / 60
         tracked.log_metrics(closing, step=progress.epochs_done)
         tracked.set_tags({STATE: COMPLETE})
-        return progress.best_value
+        tracked.delete(CHECKPOINT_FOLDER)
+        return TrialEnd(COMPLETE, progress.best_value)
 
-    def _train(self, trial: Trial, config: TrainConfig, tracked: Run) -> Progress:
+    def _train(self, config: TrainConfig, *, resumes: bool) -> Progress:
+        trial = self.job.trial
         tables = self.dataset.learning(config.fold)
-        start = self._pretrained(ready_to_train(config, self.tracker, self.dataset), tracked.id)
-        tracked.set_tags(start.tags)
+        start = self._pretrained(ready_to_train(config, self.tracker, self.dataset), config)
+        self.tracked.set_tags(start.tags)
         epochs = config.fit.epochs + config.fine_tune.epochs
+        reported = set(trial.study.trials[trial.number].intermediate_values)
+
+        def report(epoch: int, best_value: float) -> None:
+            if epoch not in reported:
+                trial.report(best_value, epoch)
 
         def after_epoch(epoch: int, best_value: float) -> None:
-            trial.report(best_value, epoch)
+            report(epoch, best_value)
             if epoch == epochs:  # it is complete, but Hyperband would still prune it
                 return
-            if not self.store.is_defaults(trial) and self.store.should_prune(trial, epoch):
-                raise EndsLater
-            if self.time_is_up():
+            if not self.job.is_defaults and may_prune_at(epoch, self.job.config) and trial.should_prune():
+                raise StoppedEarly
+            if self.clock.is_up():
                 trial.set_user_attr(STOPPED, {STOPPED: "timeout"})
-                raise EndsLater
+                raise StoppedEarly
 
-        _, progress = Fitting(start, self.dataset, tables, tracked, after_epoch=after_epoch).run()
+        checkpoint = checkpoint_of(self.tracked, self.data_folder) if resumes else None
+        if checkpoint is not None:
+            best = float("-inf")
+            for row in self.tracked.metric_history(["val_macro_ap"])[: checkpoint.progress.epochs_done]:
+                best = max(best, row["val_macro_ap"])
+                report(int(row["epoch"]), best)
+        keeper = keeper_of(self.tracked, self.data_folder, checkpoint)
+        _, progress = Fitting(start, self.dataset, tables, self.tracked, keeper, after_epoch).run(checkpoint)
         return progress
 
-    def _pretrained(self, start: Start, trial_run: str) -> Start:
+    def _pretrained(self, start: Start, config: TrainConfig) -> Start:
         """Add the encoder that the settings require, from a finished run with equal settings if there is one."""
         if start.config.pretrained != "auto":
             return start
         wanted = start.config.pretraining()
         key = configuration_key(wanted, self.dataset)
-        known = self.tracker.finished({_CELL: key, "dataset_digest": self.dataset.digest})
-        tags = {_CELL: key, TRIAL_RUN: trial_run}
-        run_id = known[0].run.id if known else pretrain_one(wanted, self.tracker, tags=tags).run_id
+        known = self.tracker.finished({CELL: key, "dataset_digest": self.dataset.digest})
+        if known:
+            run_id = known[0].run.id
+        else:
+            tags = {CELL: key, TRIAL_RUN: self.tracked.id}
+            begun = [run for run in self.tracker.found(tags) if has_checkpoint(run.run, self.data_folder)]
+            wanted = wanted.model_copy(update={"resume": begun[0].run.id if begun else ""})
+            run_id = pretrain_one(wanted, self.tracker, tags=tags, dataset=self.dataset).run_id
         return with_encoder(start, find_run(self.tracker, run_id, self.dataset, wanted.fold, ["pretrain"]))
 
 
@@ -181,24 +316,6 @@ class Clock:
     def left(self) -> float | None:
         """Return the seconds left; None for no limit."""
         return None if self._until is None else max(self._until - time.monotonic(), 0.0)
-
-
-def do_trials(
-    space: Space, store: TrialStore, dataset: PreparedDataset, tracker: Tracker, search_run: str, clock: Clock
-) -> None:
-    """Run trials in this process until none is left, and report progress after each."""
-    load_backend()
-    trials = Trials(space, store, dataset, tracker, search_run, clock.is_up)
-    told = Teller(store, clock)
-
-    def one(trial: Trial) -> float:
-        told.say_if_changed()
-        return trials.run(trial)
-
-    end_lost_runs(store, tracker)
-    with contextlib.suppress(DefaultsNotDone):
-        store.work(one, clock.is_up)
-    told.say_if_changed()
 
 
 class Teller:
@@ -241,32 +358,41 @@ class Teller:
 
 
 def end_lost_runs(store: TrialStore, tracker: Tracker) -> None:
-    """End the runs of trials whose workers died, and of their pretrainings, which would stay RUNNING."""
-    for trial in store.ended_with_workers():
-        if run_id := trial.user_attrs.get(RUN_ID):
-            _end_lost_run(run_id, tracker, LOST if is_lost(trial) else LEFT_ALONE)
-            for below in tracker.found({TRIAL_RUN: run_id}):
-                if below.status == "RUNNING":
-                    tracker.finish(below.run.id, "KILLED")
+    """End the runs of trials that were lost and that no other trial continued, and of their pretrainings."""
+    lost = store.ended_with_workers()
+    numbers = {trial.number for trial in lost}
+    continued = {run_of(trial) for trial in store.trials() if trial.number not in numbers}
+    for trial in lost:
+        run_id = run_of(trial)
+        if not run_id or run_id in continued:
+            continue
+        try:
+            stored = tracker.stored(run_id)
+        except StoreUnreachable:
+            raise
+        except RunError:  # somebody deleted it
+            continue
+        _end_lost_run(stored, tracker, LOST if is_lost(trial) else LEFT_ALONE)
 
 
-def _end_lost_run(run_id: str, tracker: Tracker, reason: str) -> None:
-    try:
-        stored = tracker.stored(run_id)
-    except StoreUnreachable:
-        raise
-    except RunError:  # somebody deleted it
-        return
+def _end_lost_run(stored: StoredRun, tracker: Tracker, reason: str) -> None:
     if stored.tags.get(STATE) != FAILED:
         stored.run.set_tags({STATE: FAILED, ERROR: reason})
-    if stored.status not in ("FAILED", "KILLED"):  # FINISHED too, by a worker that was presumed dead and woke up
-        tracker.finish(run_id, "FAILED")
+    for run in (stored, *tracker.found({TRIAL_RUN: stored.run.id})):
+        if run.status == "RUNNING":
+            tracker.finish(run.run.id, "KILLED")
 
 
 def retrain_best(
-    config: TuneConfig, space: Space, found: SearchResults, dataset: PreparedDataset, tracker: Tracker, shared: Run
+    config: TuneConfig,
+    space: Space,
+    found: SearchResults,
+    dataset: PreparedDataset,
+    engine: Engine,
+    tracker: Tracker,
+    shared: Run,
 ) -> StoredRun | None:
-    """Train the best settings once more and evaluate them on test, unless that is done; only one worker does it.
+    """Train the best settings once more and evaluate them on test, unless that is done.
 
     Returns:
         None where the training failed.
@@ -274,12 +400,9 @@ def retrain_best(
     best = space.settings(found.best)
     place = Place(Path(config.model).stem, {"tuned": search_name(config)}, best.seed, best.fold)
     cell = cell_of(place, best, dataset)
-    patient = PatientTracker(tracker, config.data_folder / _WAITING)
-    ledger = patient.ledger(f"claims of {dataset.name} {dataset.digest}")
-    claims = Claims(patient, ledger, [dataset.digest], config.worker_timeout_s)
     say("Retraining the best settings, to evaluate them on test:")
-    with claims.alive():
-        standing = train_cells([cell], claims, patient, shared.id, telling=False)
+    trainings = trainings_of([cell], {dataset.digest: place_of(dataset)})
+    standing = train_cells(trainings, engine, tracker, shared.id, telling=False)
     done = standing.done.get(cell.key)
     if done is None:
         warn("The best settings could not be retrained: see the run above.")

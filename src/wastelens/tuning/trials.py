@@ -1,56 +1,34 @@
-"""The trials of a search, which any number of workers share.
+"""The trials of one search, in Optuna's database; one process, the coordinator, asks for them and tells how they ended.
 
-All trials of a search are enqueued beforehand, each at its place. Enqueuing and taking a trial are atomic, so that
-none runs twice and there are never more than requested, however many workers there are. A trial whose worker died is
-replaced by another one at the same place; Optuna's heartbeat finds dead workers on other machines.
+Each trial has a place, from 0 to the number requested. A trial that was lost, with its worker or its coordinator, is
+replaced by another one at the same place, which has the same values and continues the same run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import time
 import uuid
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wastelens.config.base import flatten
 from wastelens.config.tune import TuneConfig
-from wastelens.errors import ConfigError, WastelensError
-from wastelens.system import borrowed
-from wastelens.system.console import warn
-from wastelens.system.processes import is_of_here, name_of_this, runs_here
-from wastelens.tuning.database import (
-    TURN,
-    DealtStorage,
-    InLineAlready,
-    NoTrialLeft,
-    database_errors,
-    open_storage,
-    shown_address,
-)
-from wastelens.tuning.search import SamplerByTrial, as_stored, may_prune_at, pruner_of, suggested, tried
+from wastelens.errors import ConfigError
+from wastelens.tuning.database import database_errors, open_storage, shown_address
+from wastelens.tuning.search import SamplerByTrial, as_stored, pruner_of, suggested, tried
 from wastelens.tuning.space import Space, Values
 
-WORKER, RUN_ID, ERROR, STOPPED = "worker", "run_id", "error", "stopped"
+WORKER, RUN_ID, ERROR, STOPPED, RESUMES = "worker", "run_id", "error", "stopped", "resumes"
 _IDENTITY, _ID, _PLACE, _LOSSES, _GIVEN_BACK = "identity", "id", "place", "losses", "given_back"
-_MOST_LOSSES = 3  # deaths of workers after which a trial is not repeated
-_READY_S = 30.0
-_LOOK_S = 1.0
-_TIME_ZONES = timedelta(hours=27)  # from the first to the last
+_MOST_LOSSES = 3  # after which a trial is not repeated
 _DEFAULTS = 0  # the place of the trial that tries them
-
-
-class TrialFailed(WastelensError):  # noqa: N818  told to Optuna
-    """A trial failed; the search goes on."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +56,7 @@ class TrialStore:
     """
 
     def __init__(self, config: TuneConfig, space: Space, dataset_digest: str) -> None:
-        """Open or create the search, and enqueue the requested trials.
+        """Open or create the search.
 
         Raises:
             SearchStoreError: the database does not answer or cannot be used.
@@ -88,29 +66,22 @@ class TrialStore:
         self._space = space
         self._combinations = space.grid() if config.sampler == "grid" else []
         self.asked = min(config.trials, len(self._preset_values())) if self._combinations else config.trials
+        self._running: dict[int, Trial] = {}
         with database_errors(config):
-            self._storage = open_storage(config)
-            self.optuna_study, began = _opened(
-                search_name(config), self._storage, SamplerByTrial(config), pruner_of(config, space)
-            )
-            self._agree(identity_of(config, space, dataset_digest), began)
-            self.fail_dead_local_trials()
-            self._enqueue_open_places()
+            sampler, pruner = SamplerByTrial(config), pruner_of(config, space)
+            self.optuna_study = _opened(search_name(config), open_storage(config), sampler, pruner)
+            self._agree(identity_of(config, space, dataset_digest))
 
-    def _agree(self, identity: Mapping[str, str], began: bool) -> None:
+    def _agree(self, identity: Mapping[str, str]) -> None:
         """Store the identity of a new search; for an existing one, check that it is equal."""
         name = self.optuna_study.study_name
-        if began:
-            self.optuna_study.set_user_attr(_IDENTITY, {**identity, _ID: uuid.uuid4().hex})
-        elif any(_PLACE not in trial.user_attrs for trial in self.optuna_study.get_trials(deepcopy=False)):
+        if any(_PLACE not in trial.user_attrs for trial in self.optuna_study.get_trials(deepcopy=False)):
             raise ConfigError(
                 f"The study '{name}' in {shown_address(self.config).removeprefix('The ')} was made "
                 "by another program. Give this search another name: study=NAME."
             )
-        deadline = time.monotonic() + _READY_S
-        while (known := self.optuna_study.user_attrs.get(_IDENTITY)) is None and time.monotonic() < deadline:
-            time.sleep(_LOOK_S)  # another process is just creating it
-        if known is None:  # that process was killed before it stored the identity
+        known = self.optuna_study.user_attrs.get(_IDENTITY)
+        if known is None:
             self.optuna_study.set_user_attr(_IDENTITY, {**identity, _ID: uuid.uuid4().hex})
         elif other := identity_difference(known, identity):
             raise ConfigError(
@@ -122,33 +93,51 @@ class TrialStore:
         """The unique id of the search, in this database and any other."""
         return str(self.optuna_study.user_attrs[_IDENTITY][_ID])
 
-    def _enqueue_open_places(self) -> None:
-        """Enqueue a trial for each open place that has none, or only lost ones; safe while other processes do the same.
+    def fail_orphans(self, has_task: Callable[[int], bool]) -> list[int]:
+        """Fail the trials that an earlier coordinator left running and that no task runs; return the others' numbers.
 
-        This process starts only these: if others asked for more trials, the rest of the queue is theirs.
+        Args:
+            has_task: returns whether the engine has the task of the trial with this number.
         """
-        preset = self._preset_values()
-        by_place: dict[int, list[FrozenTrial]] = {}
-        for trial in self.optuna_study.get_trials(deepcopy=False):
-            by_place.setdefault(trial.user_attrs[_PLACE], []).append(trial)
-        places = self._open_places(by_place)
-        for place in places:
-            trials = by_place.get(place, [])
-            if all(is_lost(trial) for trial in trials):
-                losses = sum(_GIVEN_BACK not in trial.user_attrs for trial in trials)
-                attributes = {_PLACE: place, TURN: f"{place}.{len(trials)}", _LOSSES: losses}
-                values = preset.get(place, {})
-                stored = {key: as_stored(self._space.parameters[key], value) for key, value in values.items()}
-                with contextlib.suppress(InLineAlready):
-                    self.optuna_study.enqueue_trial(stored, user_attrs=attributes)
-        in_line = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        ours = [one for one in in_line if one.user_attrs[_PLACE] in places]
-        self._storage.may_begin = frozenset(borrowed.trial_id(one) for one in ours)
+        with database_errors(self.config):
+            left = [trial.number for trial in self._in_state(TrialState.RUNNING)]
+            for number in left:
+                if not has_task(number):
+                    self.optuna_study.tell(number, state=TrialState.FAIL)
+        return [number for number in left if has_task(number)]
+
+    def next_trial(self) -> Trial | None:
+        """Ask for the trial at the first open place; return None where all are done or running."""
+        with database_errors(self.config):
+            by_place: dict[int, list[FrozenTrial]] = {}
+            for trial in self.optuna_study.get_trials(deepcopy=False):
+                by_place.setdefault(trial.user_attrs[_PLACE], []).append(trial)
+            places = self._open_places(by_place)
+            if not places:
+                return None
+            if not self._in_state(TrialState.WAITING):  # a coordinator that was killed here may have left one
+                self._enqueue(places[0], by_place.get(places[0], []))
+            asked = self.optuna_study.ask()
+        self._running[asked.number] = asked
+        return asked
+
+    def _enqueue(self, place: int, lost: Sequence[FrozenTrial]) -> None:
+        """Enqueue a trial at a place, with the preset values or those of the trial that was lost there, if any."""
+        attributes: dict[str, Any] = {
+            _PLACE: place,
+            _LOSSES: sum(_GIVEN_BACK not in trial.user_attrs for trial in lost),
+        }
+        preset = self._preset_values().get(place, {})
+        values = {key: as_stored(self._space.parameters[key], value) for key, value in preset.items()}
+        if lost:
+            values = dict(lost[-1].params)
+            attributes[RESUMES] = run_of(lost[-1])
+        self.optuna_study.enqueue_trial(values, user_attrs=attributes)
 
     def _open_places(self, by_place: Mapping[int, Sequence[FrozenTrial]]) -> list[int]:
         """Return the first free places, as many as are missing from the number requested.
 
-        Trials at later places, requested by others, also count if they are done or running.
+        Trials at later places, of earlier calls that asked for more, also count if they are done or running.
         """
         taken = {
             place
@@ -166,65 +155,21 @@ class TrialStore:
         others = [values for values in self._combinations if values != defaults]
         return dict(enumerate([defaults, *others]))
 
-    def fail_dead_local_trials(self) -> None:
-        """Fail the trials whose workers on this machine died; the heartbeat does so for other machines, later."""
-        for trial in self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._is_dead(trial):
-                with contextlib.suppress(ValueError, RuntimeError):  # another process was faster
-                    self.optuna_study.tell(trial.number, state=TrialState.FAIL)
+    def tell(self, number: int, state: TrialState, value: float | None = None, error: str = "") -> None:
+        """Tell Optuna how a trial ended: COMPLETE with a value, PRUNED, or FAIL with an error."""
+        trial = self._running.pop(number, None)
+        with database_errors(self.config):
+            if error and trial is not None:
+                trial.set_user_attr(ERROR, error)
+            self.optuna_study.tell(number, value, state)
 
-    def _is_dead(self, trial: FrozenTrial) -> bool:
-        if worker := trial.user_attrs.get(WORKER, ""):
-            return is_of_here(worker) and not runs_here(worker)
-        # The worker was killed in the milliseconds between taking the trial and storing its name; there may be no
-        # heartbeat either. The start time is from the clock of a machine that may be in another time zone.
-        began = trial.datetime_start
-        longest = timedelta(seconds=self.config.worker_timeout_s) + _TIME_ZONES
-        return began is not None and datetime.now() - began > longest
-
-    def work(self, objective: Callable[[Trial], float], until: Callable[[], bool]) -> None:
-        """Run trials until the requested number is done, by this process or others, or the time is up.
-
-        Args:
-            objective: runs one; raises TrialPruned or TrialFailed if it does not complete.
-            until: returns whether to start no further trial.
-        """
-        try:
-            while not until() and self.progress().done < self.asked:
-                with database_errors(self.config):
-                    self._work_once(objective)
-        except BaseException:
-            self._storage.leave()
-            raise
-
-    def _work_once(self, objective: Callable[[Trial], float]) -> None:
-        self.fail_dead_local_trials()
-        self._enqueue_open_places()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # about the heartbeat
-                self.optuna_study.optimize(self._named(objective), n_trials=1, catch=(TrialFailed,))
-        except NoTrialLeft:
-            time.sleep(_LOOK_S)  # a worker may die, which frees its place
-        except (ValueError, UpdateFinishedTrialError) as error:
-            # Optuna refuses the result of a trial because another process has stored one already.
-            if not (isinstance(error, UpdateFinishedTrialError) or str(error).startswith("Cannot tell a ")):
-                raise
-            warn("This process did not respond for so long that another one repeats its trial.")
-
-    def _named(self, objective: Callable[[Trial], float]) -> Callable[[Trial], float]:
-        def named(trial: Trial) -> float:
-            trial.set_user_attr(WORKER, name_of_this())
-            try:
-                return objective(trial)
-            except (TrialPruned, TrialFailed):
-                raise
-            except BaseException:
-                with contextlib.suppress(Exception):  # the original exception matters more
-                    trial.set_user_attr(_GIVEN_BACK, True)
-                raise
-
-        return named
+    def give_back(self, *numbers: int) -> None:
+        """Fail trials so that the next call repeats them: those of these numbers, or all that are running."""
+        for number in numbers or tuple(self._running):
+            trial = self._running.pop(number)
+            with database_errors(self.config):
+                trial.set_user_attr(_GIVEN_BACK, True)
+                self.optuna_study.tell(trial, state=TrialState.FAIL)
 
     def suggest(self, trial: Trial) -> Values:
         """Return the values that a trial tries; the first trial tries the defaults, whatever the space contains."""
@@ -232,10 +177,6 @@ class TrialStore:
             known = self._space.default_values()
             return {key: suggested(trial, key, self._space.parameters[key]) for key in known}
         return self._space.walk(lambda key, parameter: suggested(trial, key, parameter))
-
-    def should_prune(self, trial: Trial, epoch: int) -> bool:
-        """Return whether the pruner ends a trial after this epoch, whose value was reported."""
-        return may_prune_at(epoch, self.config) and trial.should_prune()
 
     def values(self, trial: FrozenTrial) -> Values:
         """Return the values that a trial tried, by parameter key."""
@@ -267,9 +208,17 @@ class TrialStore:
         """Return the lost trials, and those that were lost too often to repeat."""
         return [trial for trial in self._all() if trial.state is TrialState.FAIL and ERROR not in trial.user_attrs]
 
+    def _in_state(self, state: TrialState) -> list[FrozenTrial]:
+        return self.optuna_study.get_trials(deepcopy=False, states=(state,))
+
     def _all(self) -> list[FrozenTrial]:
         with database_errors(self.config):
             return self.optuna_study.get_trials(deepcopy=False)
+
+
+def run_of(trial: FrozenTrial | Trial) -> str:
+    """Return the run of a trial, or the run that it is to continue; "" where it has none."""
+    return str(trial.user_attrs.get(RUN_ID) or trial.user_attrs.get(RESUMES, ""))
 
 
 def is_lost(trial: FrozenTrial) -> bool:
@@ -278,14 +227,14 @@ def is_lost(trial: FrozenTrial) -> bool:
     return lost and (_GIVEN_BACK in trial.user_attrs or trial.user_attrs[_LOSSES] + 1 < _MOST_LOSSES)
 
 
-def _opened(name: str, storage: DealtStorage, sampler: Any, pruner: Any) -> tuple[optuna.Study, bool]:
-    """Return the study of this name, and whether it was created here."""
+def _opened(name: str, storage: Any, sampler: Any, pruner: Any) -> optuna.Study:
+    """Return the study of this name, which is created where there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     options = {"study_name": name, "storage": storage, "sampler": sampler, "pruner": pruner}
     try:
-        return optuna.create_study(direction="maximize", **options), True
+        return optuna.create_study(direction="maximize", **options)
     except DuplicatedStudyError:
-        return optuna.load_study(**options), False
+        return optuna.load_study(**options)
 
 
 def search_name(config: TuneConfig) -> str:
@@ -295,7 +244,7 @@ def search_name(config: TuneConfig) -> str:
 
 def identity_of(config: TuneConfig, space: Space, dataset_digest: str) -> dict[str, str]:
     """Return the settings that all trials of a search share."""
-    unlike = {"dataset", "data_folder", "resume"}
+    unlike = {"dataset", "data_folder", "resume", "outage_minutes"}
     return {
         "model": Path(config.model).stem,
         "dataset": dataset_digest,

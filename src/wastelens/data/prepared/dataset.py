@@ -181,6 +181,19 @@ def load_prepared(folder: Path) -> PreparedDataset:
     Raises:
         PreparedDatasetError: it is missing, or a file does not match its digest.
     """
+    manifest = read_manifest(folder)
+    for name, digest in manifest["files"].items():
+        _check_digest(folder / name, digest)
+    frame = _read_table(folder / LABELS)
+    return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a prepared dataset, whose own digest is right.
+
+    Raises:
+        PreparedDatasetError: it is missing or was changed.
+    """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -196,10 +209,7 @@ def load_prepared(folder: Path) -> PreparedDataset:
         genuine = False
     if not genuine:
         raise PreparedDatasetError(f"{path} is incomplete or was changed. Run prepare again.")
-    for name, digest in manifest["files"].items():
-        _check_digest(folder / name, digest)
-    frame = _read_table(folder / LABELS)
-    return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
+    return dict(manifest)
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:

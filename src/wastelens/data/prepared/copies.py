@@ -1,0 +1,108 @@
+"""Copies of a prepared dataset on machines that do not see its folder: fetched once, and checked by its digest.
+
+A worker keeps its copies in the folder ``prepared`` of its own data folder: that of the variable
+``WASTELENS_DATA_FOLDER``, or ``~/.cache/wastelens``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, load_prepared, read_manifest
+from wastelens.errors import DatasetLacking, PreparedDatasetError
+
+DATA_FOLDER = "WASTELENS_DATA_FOLDER"
+_BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class DatasetPlace:
+    """A prepared dataset as a task names it: where its coordinator has it, and which one it is."""
+
+    folder: Path
+    name: str
+    digest: str
+
+    def opened(self) -> PreparedDataset:
+        """Open the dataset, or this machine's copy of it.
+
+        Raises:
+            DatasetLacking: this machine has neither.
+        """
+        return _opened(self)
+
+    def copy_folder(self) -> Path:
+        """Return the folder of this machine's copy."""
+        return own_data_folder() / "prepared" / f"{self.name}-{self.digest[:12]}"
+
+
+def place_of(dataset: PreparedDataset) -> DatasetPlace:
+    """Return the place of an open dataset."""
+    return DatasetPlace(dataset.folder.resolve(), dataset.name, dataset.digest)
+
+
+def own_data_folder() -> Path:
+    """Return the data folder of a worker that does not share the coordinator's."""
+    return Path(os.environ.get(DATA_FOLDER, "~/.cache/wastelens")).expanduser()
+
+
+@lru_cache
+def _opened(place: DatasetPlace) -> PreparedDataset:
+    for folder in (place.folder, own_data_folder() / "prepared" / place.name, place.copy_folder()):
+        with contextlib.suppress(PreparedDatasetError):
+            if read_manifest(folder)["digest"] == place.digest:
+                return load_prepared(folder)
+    raise DatasetLacking(place.name)
+
+
+def send_copy(place: DatasetPlace, send: Callable[..., object]) -> None:
+    """Send a dataset to all workers that lack it.
+
+    Args:
+        place: of the dataset; its folder is on this machine.
+        send: calls a function with arguments on every worker.
+    """
+    for name, offset, block in _blocks(place.folder):
+        send(_receive, place, name, offset, block)
+    send(_complete, place)
+
+
+def _blocks(folder: Path) -> Iterator[tuple[str, int, bytes]]:
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        with path.open("rb") as file:
+            offset = 0
+            while block := file.read(_BLOCK_BYTES):
+                yield path.name, offset, block
+                offset += len(block)
+
+
+def _draft(place: DatasetPlace) -> Path:
+    """Return the folder into which this process receives a copy."""
+    return place.copy_folder().with_name(f".{place.copy_folder().name}.{os.getpid()}")
+
+
+def _receive(place: DatasetPlace, name: str, offset: int, block: bytes) -> None:
+    if (place.copy_folder() / MANIFEST).exists():
+        return
+    _draft(place).mkdir(parents=True, exist_ok=True)
+    with (_draft(place) / name).open("r+b" if offset else "wb") as file:
+        file.seek(offset)
+        file.write(block)
+
+
+def _complete(place: DatasetPlace) -> None:
+    """Check what was received, and give it its name; another process of this machine may have been faster."""
+    draft = _draft(place)
+    if draft.exists():
+        try:
+            load_prepared(draft)
+            with contextlib.suppress(OSError):
+                draft.rename(place.copy_folder())
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Run work here, in processes of this machine, or on a Dask cluster."""

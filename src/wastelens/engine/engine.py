@@ -1,0 +1,368 @@
+"""The engine: where tasks run. Steps hand it functions and settings; this is the one module that knows Dask.
+
+``local`` runs tasks one after another in this process, without Dask. ``processes:N`` starts a cluster of N processes on
+this machine, and ``tcp://HOST:PORT`` or ``tls://HOST:PORT`` connects to a scheduler that is running already.
+
+A task's key identifies it on a cluster. Its result is published under that key until it has been delivered, so that a
+task outlives the process that started it: whoever starts a task of the same key again joins the one that is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from wastelens.config.engine import LOCAL, processes_of
+from wastelens.errors import EngineError, WastelensError
+from wastelens.system import interrupts
+from wastelens.system.console import say
+from wastelens.system.machine import worker_count
+
+_CONNECT_S = 10.0
+_NEW_WORKERS_S = 60
+_LOOK_S = 0.5
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A function to call, once, on any worker.
+
+    Attributes:
+        key: identifies the task among all that run on a cluster.
+        function: at the top level of a module of Wastelens.
+        arguments: of the function; they can be pickled.
+    """
+
+    key: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task that has ended: its result, or the exception that ended it."""
+
+    task: Task
+    result: Any = None
+    error: BaseException | None = None
+
+
+class WorkerLost(EngineError):  # noqa: N818  a state of the world, no fault of the input
+    """The workers of a task died, one after another."""
+
+
+class TaskInterrupted(WastelensError):  # noqa: N818  asked for
+    """A task was ended before it was done."""
+
+
+class Engine(Protocol):
+    """Runs tasks.
+
+    Attributes:
+        is_local: whether tasks run in this process.
+        shares_folders: whether tasks see this machine's files and its working directory.
+    """
+
+    is_local: bool
+    shares_folders: bool
+
+    def workers(self) -> int:
+        """Return how many tasks run at once."""
+
+    def is_known(self, key: str) -> bool:
+        """Return whether a task of this key is queued, running, or done without its result having been delivered."""
+
+    def start(self, task: Task) -> None:
+        """Queue a task, or join the one of the same key."""
+
+    def running(self) -> int:
+        """Return how many of the started tasks have not ended."""
+
+    def finished(self) -> Iterator[Done]:
+        """Yield each started task as it ends; tasks started meanwhile are included."""
+
+    def send(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Call a short function on every worker, even while tasks run there; worker → result or exception."""
+
+
+@contextlib.contextmanager
+def opened(engine: str, *, retries: int) -> Iterator[Engine]:
+    """Open an engine for the block; processes that it starts end with the block, whatever ends it.
+
+    Args:
+        engine: ``local``, ``processes:N`` or a scheduler's address.
+        retries: number of times that a task is run again when its worker dies; a scheduler that is running already
+            has its own number.
+
+    Raises:
+        EngineError: no scheduler answers, it has no workers, or a worker cannot be used.
+    """
+    if engine == LOCAL:
+        yield LocalEngine()
+    elif number := processes_of(engine):
+        with _processes(number, retries) as client, _ending_with_block(client, shares_folders=True) as on_processes:
+            yield on_processes
+    else:
+        with _connected(engine) as client, _ending_with_block(client, shares_folders=False) as on_cluster:
+            yield on_cluster
+
+
+class LocalEngine:
+    """Runs tasks in this process, in the order in which they are started."""
+
+    is_local = True
+    shares_folders = True
+
+    def __init__(self) -> None:
+        self._queue: deque[Task] = deque()
+
+    def workers(self) -> int:
+        return 1
+
+    def is_known(self, key: str) -> bool:
+        return any(task.key == key for task in self._queue)
+
+    def start(self, task: Task) -> None:
+        if not self.is_known(task.key):
+            self._queue.append(task)
+
+    def running(self) -> int:
+        return len(self._queue)
+
+    def finished(self) -> Iterator[Done]:
+        while self._queue:
+            task = self._queue.popleft()
+            try:
+                done = Done(task, task.function(*task.arguments))
+            except Exception as error:  # as on a cluster: whoever started the task decides
+                done = Done(task, error=error)
+            yield done
+
+    def send(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        return {}
+
+
+class DaskEngine:
+    """Runs tasks on a Dask cluster."""
+
+    is_local = False
+
+    def __init__(self, client: Any, *, shares_folders: bool) -> None:
+        self.shares_folders = shares_folders
+        self._client = client
+        self._started: dict[str, tuple[Task, Any]] = {}
+        self._known = set(client.list_datasets())
+        self._ended = threading.Event()
+
+    def workers(self) -> int:
+        return max(len(self._client.scheduler_info(n_workers=-1)["workers"]), 1)
+
+    def is_known(self, key: str) -> bool:
+        return key in self._started or key in self._known
+
+    def start(self, task: Task) -> None:
+        if task.key in self._started:
+            return
+        if task.key in self._known:
+            future = self._client.get_dataset(task.key)
+        else:
+            future = self._client.submit(_quietly, task.function, task.arguments, key=task.key, pure=False)
+            self._client.publish_dataset(future, name=task.key, override=True)
+        future.add_done_callback(lambda _: self._ended.set())
+        self._started[task.key] = (task, future)
+
+    def running(self) -> int:
+        return len(self._started)
+
+    def finished(self) -> Iterator[Done]:
+        while self._started:
+            interrupts.check()
+            ended = [key for key, (_, future) in self._started.items() if future.done()]
+            for key in ended:
+                task, future = self._started.pop(key)
+                done = _done(task, future)
+                self._known.discard(key)
+                self._client.unpublish_dataset(key)
+                future.release()
+                yield done
+            if not ended:
+                self._check_connection()
+                self._ended.wait(_LOOK_S)
+                self._ended.clear()
+
+    def send(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        return dict(self._client.run(function, *arguments, on_error="return"))
+
+    def cancel(self) -> None:
+        """End all started tasks: those that run stop at their next training step."""
+        futures = [future for _, future in self._started.values()]
+        with contextlib.suppress(Exception):  # the cluster may be gone
+            self._client.cancel(futures, force=True)
+            for key in self._started:
+                self._client.unpublish_dataset(key)
+            self._client.run(interrupts.request, on_error="ignore")
+
+    def _check_connection(self) -> None:
+        if self._client.status not in ("running", "connecting"):
+            raise EngineError(
+                "The connection to the scheduler was lost. Start the scheduler and its workers, then the same command "
+                "again: it continues."
+            )
+
+
+def _done(task: Task, future: Any) -> Done:
+    """Return a finished future's result, or its error."""
+    from distributed.scheduler import KilledWorker
+
+    if future.status == "finished":
+        return Done(task, future.result())
+    error = future.exception() if future.status == "error" else None
+    if isinstance(error, KilledWorker):
+        error = WorkerLost(
+            f"Its workers died {error.allowed_failures + 1} times; the last was {error.last_worker.address}."
+        )
+    return Done(task, error=error or WorkerLost("The cluster lost it."))
+
+
+def _quietly(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a function in a worker, without its progress bars; an interrupt ends the task and not the worker."""
+    interrupts.forget()
+    with Path(os.devnull).open("w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
+        try:
+            return function(*arguments)
+        except KeyboardInterrupt:
+            raise TaskInterrupted("It was interrupted.") from None
+
+
+@contextlib.contextmanager
+def _ending_with_block(client: Any, *, shares_folders: bool) -> Iterator[DaskEngine]:
+    """Yield an engine whose tasks are cancelled where the block is interrupted or fails."""
+    engine = DaskEngine(client, shares_folders=shares_folders)
+    if client.dashboard_link and find_spec("bokeh"):
+        say(f"Dashboard: {client.dashboard_link}")
+    try:
+        yield engine
+    except BaseException:
+        engine.cancel()
+        raise
+
+
+@contextlib.contextmanager
+def _processes(number: int, retries: int) -> Iterator[Any]:
+    """Start a cluster of processes on this machine, which share its cores."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    threads = str(max(worker_count("auto") // number, 1))
+    options = {
+        "n_workers": number,
+        "threads_per_worker": 1,
+        "processes": True,
+        "env": dict.fromkeys(_THREADS, threads),
+        "memory_limit": 0,  # Dask would pause or kill a worker that TensorFlow makes large
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",  # without bokeh it serves a hint to install it
+        "silence_logs": logging.CRITICAL,
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="wastelens-workers-") as folder,
+        dask.config.set({"distributed.scheduler.allowed-failures": retries}),
+        LocalCluster(local_directory=folder, **options) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Connect to a scheduler, and check its workers."""
+    from distributed import Client
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120] or "no answer"
+        raise EngineError(
+            f"No scheduler answers at {address} ({reason}). Start one with `dask scheduler`, or correct engine=."
+        ) from None
+    with client:
+        _check_workers(client, address)
+        yield client
+
+
+def _check_workers(client: Any, address: str) -> None:
+    """Refuse workers that cannot run the tasks; wait a while where there is none yet.
+
+    Raises:
+        EngineError: there are none, or one has another version of Python or Wastelens, no TensorFlow, or several
+            threads.
+    """
+    try:
+        client.wait_for_workers(1, timeout=_NEW_WORKERS_S)
+    except TimeoutError:
+        raise EngineError(
+            f"The scheduler at {address} has no workers. Start some: dask worker {address} --nthreads 1"
+        ) from None
+    here = ".".join(str(part) for part in sys.version_info[:2])
+    for worker, versions in client.get_versions()["workers"].items():
+        if not str(versions["host"]["python"]).startswith(f"{here}."):
+            raise EngineError(
+                f"The worker {worker} runs Python {versions['host']['python'].split('.final')[0]}, and this process "
+                f"{here}. Start it in an environment with Python {here}."
+            )
+    ours, probe = _code_probe()(), _code_probe()
+    for worker, theirs in client.run(probe, on_error="return").items():
+        if problem := _unlike(theirs, ours):
+            raise EngineError(f"The worker {worker} {problem}")
+    for worker, known in client.scheduler_info(n_workers=-1)["workers"].items():
+        if known["nthreads"] != 1:
+            raise EngineError(
+                f"The worker {worker} has {known['nthreads']} threads, which would train several networks at once. "
+                "Start it with --nthreads 1."
+            )
+
+
+def _code_probe() -> Callable[[], dict[str, str]]:
+    """Return a function that describes a process's code; it is pickled by value, so it runs where Wastelens is not."""
+
+    def probe() -> dict[str, str]:
+        import hashlib
+        import importlib.util
+        import pathlib
+
+        specs = {name: importlib.util.find_spec(name) for name in ("wastelens", "tensorflow")}
+        found = {name: "there" for name, spec in specs.items() if spec}
+        if (spec := specs["wastelens"]) and spec.origin:
+            folder = pathlib.Path(spec.origin).parent
+            digest = hashlib.blake2b(digest_size=8)
+            for file in sorted(folder.rglob("*.py")):
+                digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+            found["wastelens"] = digest.hexdigest()
+        return found
+
+    return probe
+
+
+def _unlike(theirs: Any, ours: Mapping[str, str]) -> str:
+    """Return why a worker with this code cannot be used; "" where it can."""
+    if not isinstance(theirs, Mapping):
+        return f"cannot be used: {theirs}. Restart it."
+    if "wastelens" not in theirs:
+        return "has no Wastelens. Install it there (pip install .), or start the worker in the same environment."
+    if theirs["wastelens"] != ours["wastelens"]:
+        return "has another version of Wastelens. Install the version of this process there, and restart the worker."
+    if "tensorflow" not in theirs:
+        return "has no TensorFlow. Install it there, and restart the worker."
+    return ""
