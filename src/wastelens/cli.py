@@ -70,7 +70,7 @@ class _Step(click.Command):
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="wastelens", message="%(prog)s %(version)s")
 def wastelens() -> None:
-    """Photos of litter to a verdict on its materials, with numbers that can be believed."""
+    """Classify photos of litter by material, with results you can trust."""
 
 
 def _command(step: str, summary: str) -> click.Command:

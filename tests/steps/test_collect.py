@@ -693,7 +693,7 @@ def test_repeats_of_another_splits_test_photos_are_reported(world: World, capsys
 def test_bad_records_are_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.openverse(7, record(2, url=None), world.on_openverse(1, Content(picture(1))))
     assert world.collect().metrics["bad_records"] == 2
-    assert "openverse: 2 records made no sense" in capsys.readouterr().out
+    assert "openverse: 2 malformed records were skipped" in capsys.readouterr().out
 
 
 def test_photos_at_private_addresses_are_refused(world: World) -> None:

@@ -40,7 +40,8 @@ class _CommonExplainConfig(Config):
         f"separated by commas: {', '.join(method_names())}; auto: those that fit the model"
     )
     layer: str = parameter(
-        "the layer whose map class activation methods draw; auto: the last one with more than one place", min_length=1
+        "the layer whose map class activation methods draw; auto: the last layer with a map larger than 1 × 1",
+        min_length=1,
     )
     steps: int = Field(ge=2)
     randomised_photos: int = Field(ge=0)

@@ -123,7 +123,7 @@ def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
     if not scored:
         command = next_command("train", {"dataset": dataset.folder})
         raise RunError(
-            f"There is no finished model run of {dataset.name} as it is prepared now. Train one first: {command}"
+            f"There is no finished train run on the current preparation of {dataset.name}. Train one first: {command}"
         )
     return max(scored, key=lambda one: (one.tags.get("collapsed") != "true", one.metrics[BEST_BY])).run.id
 

@@ -50,7 +50,7 @@ class Candidate:
 
 
 class CatalogueDown(WastelensError):  # noqa: N818  a state of the world
-    """A catalogue that cannot be searched, or whose answers make no sense; the message is the reason."""
+    """A catalogue that cannot be searched, or whose answers are malformed; the message is the reason."""
 
 
 class NoCatalogue(InputError):  # noqa: N818  as above
@@ -62,7 +62,7 @@ class Catalogue(ABC):
 
     Attributes:
         name: as in the setting ``sources``, and of its own settings.
-        bad_records: how many of its records made no sense so far.
+        bad_records: how many of its records were malformed so far.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Catalogues:
 
     @property
     def bad_records(self) -> dict[str, int]:
-        """Name → how many records made no sense, if any."""
+        """Name → how many records were malformed, if any."""
         return {catalogue.name: catalogue.bad_records for catalogue in self._catalogues if catalogue.bad_records}
 
     def candidates(self, material: str, terms: Sequence[str]) -> Iterator[Candidate]:

@@ -79,8 +79,8 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
     if free is None:
         reachable = _largest_target(combos, cap=None)
         raise BalanceError(
-            f"No oversampling gives every material {target} of the commonest one's count, because they occur "
-            f"together. Use balance_target={reachable} or less."
+            f"Oversampling cannot raise every material to {target} times the most common one's count, because they "
+            f"occur together. Use balance_target={reachable} or less."
         )
     cap, rows = _capped(combos, wanted, target, max_copies, free)
     copies = _copies(train, combos, rows)

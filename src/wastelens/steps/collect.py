@@ -104,7 +104,7 @@ def _materials(config: CollectConfig) -> tuple[str, ...]:
 def _collect(
     photos: CollectedPhotos, materials: tuple[str, ...], dataset: PreparedDataset, config: CollectConfig
 ) -> int:
-    """Fill the folder; return how many of the catalogues' records made no sense."""
+    """Fill the folder; return the number of malformed records in the catalogues."""
     if not (missing := _missing(photos, materials, config)):
         say(f"Nothing to collect: {config.photos:,} photos of each material are there.")
         return 0
@@ -131,7 +131,7 @@ def _collect(
     for name, reason in catalogues.down.items():
         warn(f"{name} became unavailable ({reason}). Run the command again later for its other photos.")
     for name, count in catalogues.bad_records.items():
-        warn(f"{name}: {count:,} records made no sense and were skipped.")
+        warn(f"{name}: {count:,} malformed records were skipped.")
     return sum(catalogues.bad_records.values())
 
 

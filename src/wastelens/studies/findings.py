@@ -18,7 +18,7 @@ Row = Mapping[Hashable, Any]
 UNKNOWN = "–"
 SEVERAL = "settings"  # the factor's name where arms differ in several settings
 _NAMED_IN_A_LINE = 5
-_ONE_SEED = "one seed per fold says nothing about other trainings"
+_ONE_SEED = "one seed per fold does not show how results vary between trainings"
 _SAME_FLOOR = 1e-9  # floors of the same labels differ by rounding alone
 
 
@@ -240,7 +240,7 @@ def tasks_warning(cells: pd.DataFrame, factor: str, arms: Sequence[str]) -> str:
         return ""
     return (
         "The arms have different labels: part of the difference is between tasks, not between trainings. A predictor "
-        f"that says the same of every photo scores a macro AP of {'; '.join(apart)}."
+        f"that gives every photo the same answer scores a macro AP of {'; '.join(apart)}."
     )
 
 

@@ -75,7 +75,10 @@ def say_plan(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell
             "enough to decide anything. Prepare with folds=4 or so, so that every group is tested."
         )
     if config.seeds == 1:
-        warn("One seed says nothing about other trainings: the verdict will be undecided. Use seeds=3 or more.")
+        warn(
+            "One seed does not show how results vary between trainings: the verdict will be undecided. "
+            "Use seeds=3 or more."
+        )
 
 
 def describe(shared: Run, config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> None:

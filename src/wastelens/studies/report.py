@@ -42,11 +42,11 @@ _ON_LABELS = (
 _LABELS = ("labels", "labels_percent")
 _NAMING = ("model", "arm", "stratum", "seed", "fold")
 _LEDGER_NOTE = (
-    "Lines: means over cells (all seeds and folds). Bands: from the least to the greatest cell. Dashed: the strongest "
+    "Lines: means over cells (all seeds and folds). Bands: minimum to maximum over cells. Dashed: the strongest "
     "control."
 )
 _LEARNING_NOTE = (
-    "Lines: means over cells. Bands: from the least to the greatest cell. Solid: val; dashed: loss on train. Faint: "
+    "Lines: means over cells. Bands: minimum to maximum over cells. Solid: val; dashed: loss on train. Faint: "
     "where some cells had ended already."
 )
 _MATERIALS_NOTE = (
@@ -54,7 +54,7 @@ _MATERIALS_NOTE = (
     "after that."
 )
 _MEANS_NOTE = (
-    "Means over finished cells, sd between them. Floor: the best predictor that says the same of every photo. "
+    "Means over finished cells, sd between them. Floor: the best predictor that gives every photo the same answer. "
     "Strongest control: what can be predicted without looking at the litter."
 )
 _CURVES = (("macro AP on val", "macro AP", ("val_macro_ap",)), ("loss", "nats", ("val_loss", "loss")))

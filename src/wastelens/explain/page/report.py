@@ -196,4 +196,4 @@ def _check_same(square: Photo, cached: Photo) -> None:
     small = [cv2.resize(np.asarray(one), (side, side), interpolation=cv2.INTER_AREA) for one in (square, cached)]
     difference = np.abs(small[0].astype(np.int16) - small[1].astype(np.int16)).mean()
     if difference > LARGEST_DIFFERENCE:
-        raise BadPhotoError("another picture since prepare")
+        raise BadPhotoError("the file now shows a different picture")
