@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from wastelens.config.base import DATASET_HELP, LARGEST_SEED, SEED_HELP, Config, StudyName, parameter
+from wastelens.config.base import DATASET_HELP, LARGEST_SEED, Config, StudyName, parameter
 from wastelens.errors import did_you_mean
 
 _SECONDS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
@@ -173,7 +173,7 @@ class TuneConfig(Config):
     data_folder: Path
     model: str = parameter("{model}: the file conf/model/<model>.yaml")
     study: StudyName = parameter(
-        "study name; reuse it to resume or join the study, here or on another machine; empty: the model's name"
+        "study name; reuse it to resume or join the study, here or on another machine; empty: '<model> on <dataset>'"
     )
     storage: str = parameter(
         "database such as postgresql://user@host/name, with its password in PGPASSWORD; empty: data/tuning.db"
@@ -191,7 +191,7 @@ class TuneConfig(Config):
     )
     pruner_first_epoch: int = Field(ge=1)
     retrain: bool = parameter("true or false: train once more with the best settings, and evaluate on test")
-    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
+    seed: int = parameter("of the sampler; that of the trials is train.seed", ge=0, le=LARGEST_SEED)
     worker_timeout_s: int = Field(ge=10)
     train: dict[str, Any]
     space: dict[str, Any]
