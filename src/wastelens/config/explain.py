@@ -36,8 +36,8 @@ class _CommonExplainConfig(Config):
     photos: int = parameter("explain at most this many of them, drawn by the seed", ge=1)
     file_names: NameList = parameter("explain these photos instead: names as in labels.csv, separated by commas")
     methods: Annotated[MethodList | Literal["auto"], BeforeValidator(auto_or_listed)] = parameter(
-        f"separated by commas: {', '.join(method_names())}; auto: those of {', '.join(automatic_methods())} that fit the "
-        "model"
+        f"separated by commas: {', '.join(method_names())}; auto: those of {', '.join(automatic_methods())} that fit "
+        "the model"
     )
     layer: str = parameter(
         "the layer whose map class activation methods draw; auto: the last layer with a map larger than 1 × 1",
