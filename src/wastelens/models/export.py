@@ -55,6 +55,22 @@ def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_s
     return files
 
 
+def read_network(network: Path) -> Any:
+    """Return the network in a ``.keras`` file, not compiled; a broken file raises ValueError, OSError or TypeError."""
+    import keras
+
+    return keras.saving.load_model(network, compile=False)
+
+
+def read_exported(architecture: Path, weights: Path) -> Any:
+    """Return the network in two files of :func:`export`; broken ones raise as above, or KeyError."""
+    import keras
+
+    network = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+    network.load_weights(weights)
+    return network
+
+
 def served_model(
     files: Mapping[str, Path], photo_0_255: PhotoArray, answer: pd.DataFrame | Float32Array, folder: Path
 ) -> PyfuncModel:
