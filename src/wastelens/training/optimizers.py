@@ -61,7 +61,7 @@ def fused_adamw(weight_decay: float, **options: Any) -> Any:
 
     class FusedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            """One variable's step; TensorFlow's variables, as Keras hands them on."""
+            """Update one variable; all are TensorFlow's, as Keras passes them."""
             step = tf.cast(self.iterations.value + 1, tf.float32)
             momentum, velocity = borrowed.adam_slots(self, variable)
             tf.raw_ops.ResourceApplyAdam(
