@@ -132,7 +132,7 @@ def prepare_environment() -> None:
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Entry point of the console script: exit status 0 on success, 2 on bad input, 130 when interrupted."""
+    """Run the console script; exit status: 0 on success, 2 on bad input, 130 when interrupted."""
     sys.exit(_status(lambda: wastelens.main(args=arguments, prog_name="wastelens", standalone_mode=False)))
 
 

@@ -13,7 +13,7 @@ Private ones and those that never leave their package are left out::
     │   ├── PreparedDatasetError      a prepared dataset is missing, unfinished or changed
     │   ├── RunError                  an MLflow run, or MLflow's store
     │   │   └── StoreUnreachable      MLflow's server does not answer
-    │   ├── SearchStoreError           Optuna's database
+    │   ├── SearchStoreError          Optuna's database
     │   ├── WorkersError              tuning.trial_workers: all worker processes died
     │   ├── NoNetwork                 web: no host can be reached
     │   └── NoCatalogue               getting.catalogues: no catalogue answers
@@ -26,6 +26,9 @@ Private ones and those that never leave their package are left out::
     ├── CatalogueDown                 getting.catalogues: one catalogue does not answer
     ├── Unfetchable                   web: an address yields nothing usable
     └── Closed                        web: the client was closed while threads still fetched
+    BadPhotoError                     data.photos.decode, which served models carry without this module: not a usable
+    │                                 photo; callers leave it out or answer with the reason
+    └── UnwantedPhotoError            getting.rules: a usable photo that the settings exclude
 """
 
 

@@ -128,7 +128,7 @@ def taken_out(space: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
-    """Return one parameter of the space; a ValueError says what is wrong with it."""
+    """Return one parameter of the space; a ValueError names its fault."""
     known = sorted(_CHOICE | _RANGE)
     if unknown := next((str(word) for word in said if word not in known), ""):
         hint = did_you_mean(unknown, known).strip() or f"there are: {', '.join(known)}"

@@ -74,7 +74,7 @@ class Catalogue(ABC):
 
     @abstractmethod
     def search(self, material: str, term: str) -> Iterator[Candidate]:
-        """Yield what it finds, the best first; a page is requested when it is needed.
+        """Yield its results, the best first; a page is requested when it is needed.
 
         Raises:
             CatalogueDown: it cannot be used.

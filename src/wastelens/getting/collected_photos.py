@@ -51,7 +51,7 @@ class CollectedPhotos(ListedFolder):
         self._file_of = {row["sha256"]: row["file"] for row in self.kept_rows()}
 
     def rows(self) -> list[Row]:
-        """Return what is known of each photo, by the names in ``COLUMNS``."""
+        """Return a row per photo, by the names in ``COLUMNS``."""
         return list(self._rows.values())
 
     def kept_rows(self) -> list[Row]:
@@ -130,7 +130,7 @@ def summary_metrics(photos: CollectedPhotos, materials: Sequence[str], bad_recor
 
 
 def report(photos: CollectedPhotos, materials: Sequence[str], wanted: int) -> None:
-    """Print tables by reason and by licence, and what is missing; wanted: photos per material."""
+    """Print tables by reason and by licence, and the shortfall; wanted: photos per material."""
     _report_reasons(photos, materials)
     kept_photos = [(licence_name(row), _number(row["bytes"])) for row in photos.kept_rows()]
     report_licences(photos.folder, photos_by_licence(kept_photos))

@@ -88,7 +88,7 @@ class PhotoFolder(ListedFolder):
         super().__init__(folder, "download.csv", COLUMNS, "file_name")
 
     def row(self, photo: WantedPhoto) -> dict[str, str]:
-        """Return what is known of a photo, by the names in ``COLUMNS``; empty if nothing is."""
+        """Return a photo's row, by the names in ``COLUMNS``; empty if there is none."""
         return self._rows.get(photo.file_name, {})
 
     def path(self, photo: WantedPhoto) -> Path:

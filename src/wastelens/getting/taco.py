@@ -52,7 +52,7 @@ class AnnotationsFile:
         """Fetch the published annotations, and report whether those in use differ; setting: that holds the URL.
 
         Raises:
-            AnnotationsError: there are none here and none available, or what was fetched is not COCO.
+            AnnotationsError: there are none here and none available, or the fetched file is not COCO.
             NoNetwork: there are none here, and no host at all can be reached.
         """
         self._copy.unlink(missing_ok=True)  # left by a kill

@@ -143,7 +143,7 @@ def _already_relabelled(folder: Path, dataset: PreparedDataset, mapping: Materia
 
 
 def _origin(dataset: PreparedDataset, digest: object) -> tuple[object, ...]:
-    """Return what a relabelled dataset has in common with the dataset of this digest that it was made from."""
+    """Return the facts that a relabelled dataset shares with the dataset of this digest that it was made from."""
     manifest = dataset.manifest
     return digest, manifest["annotations_digest"], manifest["files"].get(prepared.OUTLINES)
 

@@ -28,7 +28,7 @@ MB = 10**6
 
 
 def run(config: DownloadConfig, tracker: Tracker) -> Gathered:
-    """Fetch what is not there yet.
+    """Fetch the missing photos.
 
     Raises:
         InputError: no network, no room on the disk, no usable annotations, another process in the folder, or more

@@ -258,7 +258,7 @@ def _floors_apart(cells: pd.DataFrame, factor: str, first: str, second: str) -> 
 
 
 def correction(comparisons: pd.DataFrame) -> str:
-    """Say for how many comparisons the verdicts are corrected, and what that means for the intervals."""
+    """Say for how many comparisons the verdicts are corrected, and the consequence for the intervals."""
     made = sum(_known(row["p_value"]) for row in macro_ap_rows(comparisons))
     if not made:
         return ""

@@ -61,7 +61,7 @@ _CURVES = (("macro AP on val", "macro AP", ("val_macro_ap",)), ("loss", "nats", 
 
 
 def log_report(tracked: Run, contents: StudyContents) -> None:
-    """Log the tables, the report as a page and as Markdown, and what the runs table can be sorted by."""
+    """Log the tables, the report as a page and as Markdown, and the metrics by which runs can be sorted."""
     tracked.log_table(contents.cells, "study.csv")
     tracked.log_table(contents.comparisons, "comparisons.csv")
     tracked.log_table(contents.curves, "curves.csv")

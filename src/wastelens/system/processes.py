@@ -13,7 +13,7 @@ import psutil
 
 
 def name_of(pid: int) -> str:
-    """Return what a process of this machine is called: no other one ever is, on this machine or another.
+    """Return the unique name of a process of this machine: no other process ever has it, here or on another machine.
 
     Raises:
         psutil.NoSuchProcess: there is none.
@@ -22,12 +22,12 @@ def name_of(pid: int) -> str:
 
 
 def name_of_this() -> str:
-    """Return what this process is called."""
+    """Return the unique name of this process."""
     return name_of(os.getpid())
 
 
 def _host() -> str:
-    """Return this machine since it was started, and this container on it: where a process id means one process."""
+    """Return a name of this machine since its boot, and of this container on it: a process id is unique there."""
     known = [socket.gethostname()]
     with contextlib.suppress(OSError):  # Linux
         known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8])
@@ -38,7 +38,7 @@ def _host() -> str:
 
 
 def _started(pid: int) -> int:
-    """When a process began, by a clock that nobody sets: ticks since the machine did; elsewhere seconds since 1970.
+    """Return the start time of a process by a clock that nobody sets: ticks since boot; elsewhere seconds since 1970.
 
     Raises:
         psutil.NoSuchProcess: there is none.
@@ -51,12 +51,12 @@ def _started(pid: int) -> int:
 
 
 def is_of_here(name: str) -> bool:
-    """Whether it names a process of this machine, running or not."""
+    """Return whether the name is that of a process of this machine, running or not."""
     return name.split(":", maxsplit=1)[0] == _host()
 
 
 def runs_here(name: str) -> bool:
-    """Whether the process of this machine that it names still runs."""
+    """Return whether the process of this machine with this name still runs."""
     _, pid, began = name.split(":")
     try:
         return _started(int(pid)) == int(began) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE

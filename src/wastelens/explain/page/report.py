@@ -1,4 +1,4 @@
-"""Turn scores into what people read: the head of the page, the closing table, notes on what is left out; and photos."""
+"""Present scores: the head of the page, the closing table, notes on omissions; and photos."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def table_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
 
 def notes_on(summary: Summary, *, chosen: int, gone: Mapping[str, str]) -> list[str]:
-    """Return what was explained, and what was left out, how often and why."""
+    """Return the numbers of photos and pairs explained, and of omissions by reason."""
     counts = summary.counts
     photos = counts["photos"]
     notes = [f"Explained: {counts['pairs']:,} annotated or predicted materials in photos: {photos:,}."]
@@ -154,7 +154,7 @@ class ShownPhotos:
     """A prepared dataset's photos, upright and in their own proportions, the longer side 320 px.
 
     Attributes:
-        gone: file name → why its file is not what was prepared any more; the cached square is shown instead, stretched
+        gone: file name → why its file differs from the prepared photo; the cached square is shown instead, stretched
             back.
     """
 
