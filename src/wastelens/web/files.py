@@ -112,7 +112,7 @@ class Answer:
         return content
 
     def _decompressed(self, most_bytes: int) -> Iterator[bytes]:
-        """Yield the body decompressed; urllib3's decoder limits neither the size of a piece nor the count of empty ones."""
+        """Yield the body decompressed; urllib3's decoder limits neither the size of a piece nor empty ones."""
         inflated = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         received = 0
         try:
