@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -14,15 +13,13 @@ from PIL import Image, UnidentifiedImageError
 from wastelens.config.collect import CollectConfig
 from wastelens.data.annotations.labels import misfit
 from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
+from wastelens.getting.shared import decoder
 
 # Some telephones' and stereo cameras' JPEGs are MPO: a second picture follows the photo, and is never read.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 _READERS = ("JPEG", "PNG", "WEBP", "TIFF")
 TYPES = ("image/jpeg", "image/png", "image/webp", "image/tiff")
 NOT_A_PHOTO = "neither JPEG, PNG, WebP nor TIFF"
-# Files are held in memory, and some formats are decoded whole, so only one is decoded at a time. Always by the same
-# thread, as the C library keeps freed memory for each thread.
-_decoder = ThreadPoolExecutor(1, "decoder")
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: t
         UnwantedPhotoError: too small or too large.
         BadPhotoError: not a photo of a usable format, damaged, animated, or of another shape than stated.
     """
-    return _decoder.submit(_decoded, path, side_px, rules, licence, told).result()
+    return decoder.submit(_decoded, path, side_px, rules, licence, told).result()
 
 
 def _decoded(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:

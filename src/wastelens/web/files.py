@@ -20,8 +20,8 @@ from http.client import responses
 from pathlib import Path
 from typing import BinaryIO
 
-from urllib3 import BaseHTTPResponse, Retry
-from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
 
 from wastelens.web.addresses import Location
 from wastelens.web.connections import Connections
@@ -136,14 +136,6 @@ def leave(response: BaseHTTPResponse) -> None:
         with contextlib.suppress(HTTPError, TemporaryFailure):
             response.read1(_SMALL_BYTES, decode_content=False)
     response.close()
-
-
-def retry_after_s(response: BaseHTTPResponse) -> float:
-    """Return the pause that the server asks for, in seconds, stated as such or as a date; 0 if it asks for none."""
-    try:
-        return Retry().parse_retry_after(response.headers.get("Retry-After", "")[:60])
-    except (InvalidHeader, ValueError, OverflowError):
-        return 0.0
 
 
 def status_text(status: int) -> str:
