@@ -105,7 +105,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
     def fetch_json(
         self, url: str, parameters: Mapping[str, str | int] = MappingProxyType({}), *, seconds_between: float = 0.0
     ) -> Any:
-        """Fetch an API's JSON answer of at most 32 MB, decompressed.
+        """Fetch an API's JSON answer of at most 32 MB.
 
         Parameters:
             parameters: of the query.
@@ -116,11 +116,10 @@ class Web(contextlib.AbstractContextManager["Web"]):
             NoNetwork: no host at all can be reached, or none any more.
         """
         asked = f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
 
         def content() -> bytearray:
-            with self._answer(asked, headers, seconds_between) as answer:
-                answer.check_status(200)
+            with self._answer(asked, {"Accept": "application/json"}, seconds_between) as answer:
+                answer.check_head(200)
                 return answer.content(MOST_JSON_BYTES)
 
         received = self._retry(asked, content)
@@ -159,7 +158,8 @@ class Web(contextlib.AbstractContextManager["Web"]):
     def _answer(self, url: str, headers: Mapping[str, str], seconds_between: float = 0.0) -> Iterator[Answer]:
         """Yield the answer after redirects, each judged like a first address; hold its host's slot meanwhile."""
         location = locate(url)
-        headers = {"User-Agent": self._user_agent, **headers}
+        # Not compressed: what is stored is what was sent, and nothing can be a bomb.
+        headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **headers}
         seen: set[str] = set()
         while True:
             seen.add(location.url)
@@ -188,7 +188,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
 
     def _file_once(self, url: str, part: Part, max_bytes: int, progress: Progress) -> Fetched:
         begun = part.version()
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
+        headers = {"Accept": "*/*"}
         if begun is not None:
             headers |= {"Range": f"bytes={part.size_bytes()}-", "If-Range": begun.validator}
         with self._answer(url, headers) as answer:
