@@ -137,8 +137,7 @@ class Catalogues:
 
 def number(value: object) -> int:
     """Return a positive whole number unchanged; 0 for anything else."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 < value < _LARGEST_NUMBER else 0  # type: ignore[operator,return-value]
+    return value if type(value) is int and 0 < value < _LARGEST_NUMBER else 0
 
 
 def plain_text(markup: object) -> str:

@@ -1,10 +1,11 @@
-"""Used by both download and collect: settings to log, room on the disk, waiting for threads, photos by licence."""
+"""Used by both download and collect: settings to log, room on the disk, threads, photos by licence."""
 
 from __future__ import annotations
 
 import queue
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,9 @@ from wastelens.web.errors import Unfetchable
 from wastelens.web.files import size_text
 
 _LISTENING_S = 0.2
+# Files are held in memory, and some formats are decoded whole, so only one is decoded at a time. Always by the same
+# thread, as the C library keeps freed memory for each thread.
+decoder = ThreadPoolExecutor(1, "decoder")
 
 Result = TypeVar("Result")
 
