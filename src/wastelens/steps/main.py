@@ -12,6 +12,7 @@ from wastelens.config.main import MainConfig
 from wastelens.errors import ConfigError
 from wastelens.experiment.finished_runs import BEST_BY
 from wastelens.experiment.train_one import Trained, check_weights
+from wastelens.preparing.stages import raw_data
 from wastelens.steps import cluster, explain, prepare, train
 from wastelens.system.console import say, table, warn
 from wastelens.tracking.tracker import Tracker
@@ -27,7 +28,7 @@ class Compared:
 
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     """Prepare; pretrain and train every model; compare them; cluster an encoder's features; explain the best model."""
-    prepare.raw_data(config.prepare)
+    raw_data(config.prepare)
     check_weights(
         config.models.items(),
         'In the main job: set="models.{0}.weights=none", or leave the model out: set="models.{0}=null"',
