@@ -1,4 +1,4 @@
-"""What a prepared dataset's files say of its labels and splits, each against a loop over the photos."""
+"""The files of a prepared dataset say what a loop over its photos finds."""
 
 from __future__ import annotations
 
