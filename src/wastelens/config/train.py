@@ -46,8 +46,6 @@ else:
     AnyOptimizer = one_of(OPTIMIZERS)
     AnyNetwork = one_of(NETWORKS)
 
-# Any registered kind; to the type checker, what all kinds share.
-
 
 class FitConfig(Config):
     """The training loop."""
