@@ -22,11 +22,11 @@ from wastelens.getting.licences import ATTRIBUTION, check_attribution, write_att
 from wastelens.getting.openverse import Openverse
 from wastelens.getting.rules import Rules
 from wastelens.getting.shared import Gathered, Speed, check_space, logged_parameters
-from wastelens.preparing.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
 from wastelens.system.console import next_command, progress_bar, say, warn
 from wastelens.system.files import alone_in
 from wastelens.system.machine import worker_count
 from wastelens.tracking.tracker import Tracker
+from wastelens.training.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
 from wastelens.web.client import Web
 
 AHEAD_PER_WORKER = 2
