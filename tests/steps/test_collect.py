@@ -28,10 +28,10 @@ from wastelens.errors import ConfigError, DatasetError, InputError, PreparedData
 from wastelens.getting.ledger import CsvLedger
 from wastelens.getting.licences import is_reduced_copy
 from wastelens.getting.shared import Gathered
-from wastelens.preparing.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.steps import collect
 from wastelens.system import interrupts
 from wastelens.system.files import alone_in
+from wastelens.training.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.web.errors import NoNetwork
 
 FAST = (

@@ -24,9 +24,8 @@ _SERVED_MODULES = (
     "data/__init__.py",
     "data/photos/__init__.py",
     "data/photos/decode.py",
-    "data/photos/requested.py",
     "models/__init__.py",
-    "models/answer.py",
+    "models/requests.py",
 )
 SERVED_PACKAGES = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "pillow", "opencv-python-headless", "simplejpeg")
 
