@@ -34,6 +34,12 @@ BANNED = {
     r"|probability|decision|entry|figure|vector|threshold) an? "
     r"(photo|material|method|cell|run|epoch|row|fold|label|image|layer|trial|step|batch|model|class|object|cluster|pair"
     r"|group|second|minute|call)\b": "per",
+    r"\bonce an? (photo|row|epoch|batch|step|run)\b(?!')": "once per",
+    r"\bof one material a photo\b": "of one material per photo",
+    r"\bruns? to go on with\b": "to resume",
+    r"\bmakes? no sense\b|\bmade no sense\b": "malformed, invalid",
+    r"\bsays? the same of\b": "gives the same answer for",
+    r"\bthe commonest\b": "the most common",
 }
 
 

@@ -1,1 +1,1 @@
-"""Wastelens: photos of litter to a verdict on its materials, with numbers that can be believed."""
+"""Wastelens: classify photos of litter by material, with results you can trust."""

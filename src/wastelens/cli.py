@@ -71,7 +71,7 @@ class _Step(click.Command):
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="wastelens", message="%(prog)s %(version)s")
 def wastelens() -> None:
-    """Photos of litter to a verdict on its materials, with numbers that can be believed."""
+    """Classify photos of litter by material, with results you can trust."""
 
 
 def _command(step: str, summary: str) -> click.Command:
@@ -135,7 +135,7 @@ def prepare_environment() -> None:
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Entry point of the console script: exit status 0 on success, 2 on bad input, 130 when interrupted."""
+    """Run the console script; exit status: 0 on success, 2 on bad input, 130 when interrupted."""
     sys.exit(_status(lambda: wastelens.main(args=arguments, prog_name="wastelens", standalone_mode=False)))
 
 

@@ -25,6 +25,9 @@ Private ones and those that never leave their package are left out::
     ├── CatalogueDown                 getting.catalogues: one catalogue does not answer
     ├── Unfetchable                   web: an address yields nothing usable
     └── Closed                        web: the client was closed while threads still fetched
+    BadPhotoError                     data.photos.decode, which served models carry without this module: not a usable
+    │                                 photo; callers leave it out or answer with the reason
+    └── UnwantedPhotoError            getting.rules: a usable photo that the settings exclude
 """
 
 

@@ -218,9 +218,9 @@ def test_unknown_named_part_lists_what_there_is(kind):
         (b"a: [1", "is not YAML"),
         (b"\xff\xfe\x00", "is not YAML"),
         (b"when: 2024-13-45", "is not YAML"),
-        (b"- 1\n- 2\n", "must hold 'key: value' lines"),
-        (b"1: 2\n", "must hold 'key: value' lines"),
-        (b"just words\n", "must hold 'key: value' lines"),
+        (b"- 1\n- 2\n", "must contain 'key: value' pairs"),
+        (b"1: 2\n", "must contain 'key: value' pairs"),
+        (b"just words\n", "must contain 'key: value' pairs"),
     ],
 )
 def test_unreadable_files_are_named(tmp_path, content, reason):

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from tests.factories import config, photo_array
 
-from wastelens.models.answer import answer_frame
 from wastelens.models.export import export, served_model
 from wastelens.models.features import feature_network
+from wastelens.models.requests import answer_frame
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),

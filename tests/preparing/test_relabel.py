@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from wastelens.config.study import parse_factor
 from wastelens.data.prepared.dataset import PreparedDataset, draft, load_prepared
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
+from wastelens.evaluation.controls import Controls
 from wastelens.preparing import relabel, stages
 from wastelens.preparing.relabel import datasets_of_levels, relabelled
 from wastelens.steps import prepare, study
@@ -38,12 +40,18 @@ def other(base: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Pr
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Score the controls only once: they take most of the time, and few tests are about them."""
-    scored: dict[int, Any] = {}
+    first: list[Controls] = []
 
-    def once(tables: list[Any], photos: Any, seed: int) -> Any:
-        if not scored:
-            scored[0] = original(tables[:1], photos, seed)[0][0]
-        return [(scored[0], tables[0]) for _ in tables]
+    def once(tables: list[Any], photos: Any, seed: int) -> list[Controls]:
+        first[:] = first or original(tables[:1], photos, seed)
+        return [replace(first[0], scores=repeated(first[0], of)) for of in tables]
+
+    def repeated(scored: Controls, of: Any) -> Any:
+        rows = {"val": len(of.val), "test": len(of.test)}
+        return {
+            name: {split: np.resize(one, (rows[split], one.shape[1])) for split, one in splits.items()}
+            for name, splits in scored.scores.items()
+        }
 
     original = stages.score_all_controls
     monkeypatch.setattr(stages, "score_all_controls", once)
@@ -90,7 +98,7 @@ def test_balance_and_controls_follow_the_labels(other: PreparedDataset) -> None:
         labels = other.frame.set_index("file_name").loc[rows.file_names, list(MATERIALS)]
         assert np.array_equal(rows.labels, labels)
     seed = other.manifest["settings"]["seed"]
-    scored = stages.score_all_controls([other.split(2)], other.photos, seed)[0][0]
+    scored = stages.score_all_controls([other.split(2)], other.photos, seed)[0]
     assert other.control_macro_ap(2) == {name: of["test"] for name, of in scored.macro_ap.items()}
     random = other.controls(2).query("control == 'random' and split == 'test'")
     np.testing.assert_allclose(random[list(MATERIALS)], scored.scores["random"]["test"])
@@ -152,7 +160,7 @@ def test_an_interrupted_one_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "write_files", interrupted)
+        patched.setattr(relabel, "write_dataset", interrupted)
         with pytest.raises(KeyboardInterrupt):
             relabelled(base, "predecessor", tmp_path)
     place = tmp_path / "mappings" / "predecessor" / "prepared"

@@ -12,11 +12,8 @@ from tests.factories import write_mapping
 
 from wastelens.data.annotations.materials import MaterialMapping, read_mapping
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import ConfigError, MappingError
 from wastelens.preparing.relabel import (
-    fold_table,
-    label_figures,
     other_mapping,
     read_as_text,
     relabelled_objects,
@@ -93,26 +90,6 @@ def test_objects_change_in_their_material_only(tmp_path: Path, dataset: Prepared
 def test_a_material_of_no_object_is_in_no_photo(tmp_path: Path, dataset: PreparedDataset) -> None:
     objects = relabelled_objects(dataset, mapping(tmp_path, [(name, "glass") for name, _ in OWN[:-1]] + [OWN[-1]]))
     assert (relabelled_photos(dataset, objects).frame["paper"] == 0).all()
-
-
-def test_figures_are_those_of_the_labels(dataset: PreparedDataset) -> None:
-    figures = label_figures(dataset)
-    parts = {name: dataset.frame[dataset.frame["split"] == name] for name in ("train", "val", "test")}
-    shares = {m: [sum(part[m]) / len(part) for part in parts.values()] for m in MATERIALS}
-    expected = max(max(of_material) - min(of_material) for of_material in shares.values())
-    assert figures["split"] == {"folds": 2, "rule": "batch", "largest_share_difference": pytest.approx(expected)}
-    assert figures["counts"] == {"photos": PHOTOS, "materials": {m: sum(dataset.frame[m]) for m in MATERIALS}}
-
-
-def test_folds_stay_and_copies_are_counted(dataset: PreparedDataset) -> None:
-    rows = [[0, 0, 4, 4, 4], [11]]
-    balanced = [TrainTable(dataset.frame.iloc[of_fold], MATERIALS) for of_fold in rows]
-    before, after = read_as_text(dataset.folder / "folds.csv"), fold_table(dataset, balanced)
-    assert list(after) == list(before)
-    assert after["copies_1"].tolist() == [2, 0, 0, 0, 3, *[0] * 7]
-    assert after["copies_2"].tolist() == [*[0] * 11, 1]
-    kept = ["file_name", "fold_1", "fold_2"]
-    pd.testing.assert_frame_equal(after[kept], before[kept])
 
 
 def test_another_order_of_the_same_materials_is_welcome(tmp_path: Path, dataset: PreparedDataset) -> None:

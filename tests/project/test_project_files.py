@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -94,6 +95,41 @@ def test_defaults_are_those_of_conf(step: str) -> None:
         known = any(parameter.name in values for values in shipped)
         short = {"config", "set", *((AUGMENT, *SHORT_KEYS) if step == "train" else ())}
         assert known or parameter.name in short, f"{parameter.name} is not a key of conf/"
+
+
+def unexplained(text: str) -> list[str]:
+    """Return the settings of a YAML file without a comment: on their line, above it, below it, or on their section."""
+    lines, bare, section_explained = text.splitlines(), [], False
+    for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+        setting = re.match(r"( *)([a-z_]+):(.*)", line)
+        if setting is None:
+            continue
+        explained = "#" in line or (bool(above) and above.startswith("#")) or bool(re.match(r" +#", below))
+        indented, key, value = setting.groups()
+        if not indented:
+            section_explained = explained
+        if not (explained or (indented and section_explained) or key == "kind" or not value.strip()):
+            bare.append(key)
+    return bare
+
+
+def test_every_setting_is_explained_where_it_stands() -> None:
+    folders = [CONF / name for name in (*KINDS, "model", "pretrain", "explain")]
+    files = [*(CONF / f"{step}.yaml" for step in STEP_CONFIGS), *(file for each in folders for file in each.iterdir())]
+    space = "\n# The search space"  # one comment explains all its entries
+    found = {file.name: unexplained(file.read_text(encoding="utf-8").partition(space)[0]) for file in files}
+    assert {name: keys for name, keys in found.items() if keys} == {}
+    assert unexplained("a: 1\nb: 2  # why\n\nc:\n  d: 3\n") == ["a", "d"]
+
+
+def test_help_names_the_models_that_take_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = shutil.copytree(CONF, tmp_path / "conf")
+    (copy / "model" / "wide.yaml").write_text("network: {kind: transfer}\n", encoding="utf-8")
+    monkeypatch.setattr("wastelens.config.parameters.conf_folder", lambda: copy)
+    told = {one.name: one.help.partition(":")[0] for one in parameters_of("train")}
+    assert told["model"] == "autoencoder, base, dbn, efficientnetv2, vgg16, wide"
+    assert told["weights"] == "efficientnetv2, vgg16, wide"
+    assert told["pretrained"] == "autoencoder, dbn"
 
 
 def test_generated_files_are_up_to_date() -> None:

@@ -28,10 +28,10 @@ from wastelens.errors import ConfigError, DatasetError, InputError, PreparedData
 from wastelens.getting.ledger import CsvLedger
 from wastelens.getting.licences import is_reduced_copy
 from wastelens.getting.shared import Gathered
-from wastelens.preparing.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.steps import collect
 from wastelens.system import interrupts
 from wastelens.system.files import alone_in
+from wastelens.training.unlabelled import UNLABELLED_CACHE, load_unlabelled
 from wastelens.web.errors import NoNetwork
 
 FAST = (
@@ -693,7 +693,7 @@ def test_repeats_of_another_splits_test_photos_are_reported(world: World, capsys
 def test_bad_records_are_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.openverse(7, record(2, url=None), world.on_openverse(1, Content(picture(1))))
     assert world.collect().metrics["bad_records"] == 2
-    assert "openverse: 2 records made no sense" in capsys.readouterr().out
+    assert "openverse: 2 malformed records were skipped" in capsys.readouterr().out
 
 
 def test_photos_at_private_addresses_are_refused(world: World) -> None:

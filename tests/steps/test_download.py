@@ -640,11 +640,11 @@ class TestArchive:
         place.fill(5)
         packed = self.pack(place, {f"batch_1/{number:06}.jpg": photo(number) for number in range(5)})
         place.server.serve("/TACO.zip", Content(packed))
-        original = download._Rate.photo
-        monkeypatch.setattr(download._Rate, "photo", _interrupt)
+        original = download.Speed.photo
+        monkeypatch.setattr(download.Speed, "photo", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             place.download(source="zenodo")
-        monkeypatch.setattr(download._Rate, "photo", original)
+        monkeypatch.setattr(download.Speed, "photo", original)
         place.download(source="zenodo")
         assert len(place.server.requests) == 1
         assert len(place.files()) == 6

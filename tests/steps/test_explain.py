@@ -377,7 +377,7 @@ def test_a_named_run_is_preferred_to_a_better_one(
 
 
 def test_no_finished_model_run(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:
-    missing = r"no finished model run of litter.*-e train .*-P dataset=.*litter"
+    missing = r"no finished train run on the current preparation of litter.*-e train .*-P dataset=.*litter"
     refused(RunError, missing, prepared_folder, tracker)
     model("base", status="RUNNING")
     model("base").set_tags({"dataset_digest": "another"})
@@ -407,7 +407,7 @@ def test_a_pretrain_run_has_no_decisions_to_explain(prepared_folder: Path, track
     settings = f"learner.epochs=1 learner.widths=[4,8] data_folder={prepared_folder / 'data'}"
     pretrain.run(config("pretrain", settings, dataset=str(prepared_folder / "litter")), tracker)
     refused(RunError, "no network to use here.*: train", prepared_folder, tracker, run_id=tracker.runs[0].id)
-    refused(RunError, "no finished model run", prepared_folder, tracker)
+    refused(RunError, "no finished train run", prepared_folder, tracker)
 
 
 @pytest.mark.parametrize("name", ["model.weights.h5", "architecture.json"])

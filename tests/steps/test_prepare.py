@@ -19,7 +19,7 @@ from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import DatasetError, InputError, MappingError, PreparedDatasetError
-from wastelens.explain.page.report import ShownPhotos
+from wastelens.explain.page.shown_photos import ShownPhotos
 from wastelens.preparing.balance import oversample
 from wastelens.preparing.relabel import relabelled
 from wastelens.preparing.stages import balance

@@ -454,8 +454,8 @@ def test_one_group_and_one_seed_say_so() -> None:
     contents = replace(contents, comparisons=frame)
     said = " ".join(sentences(contents))
     assert "(no interval: too few groups of photos), 1 seed x 3 folds, 1 group of photos." in said
-    caution = "One seed per fold says nothing about other trainings: that leaves 4 of 4 comparisons of test macro AP "
-    assert f"{caution}undecided" in said
+    caution = "One seed per fold does not show how results vary between trainings: that leaves 4 of 4 comparisons of "
+    assert f"{caution}test macro AP undecided" in said
     assert said.count("ndecided whatever p says: one seed per fold") == 4
     assert "instead of" not in said
     assert "would decide it" not in said
@@ -472,7 +472,8 @@ def test_one_model_without_a_second_seed_is_told_apart() -> None:
     first, *rest = sentences(replace(contents, comparisons=frame))
     assert "About 9 seeds instead of 2 would decide it" in first
     of_dbn = next(line for line in rest if line.startswith("dbn:"))
-    assert of_dbn.endswith("; undecided whatever p says: one seed per fold says nothing about other trainings.")
+    one_seed = "one seed per fold does not show how results vary between trainings"
+    assert of_dbn.endswith(f"; undecided whatever p says: {one_seed}.")
     assert sum("whatever p says" in line for line in rest) == 2
     assert any("that leaves 1 of 4 comparisons" in line for line in rest)
 
@@ -495,9 +496,9 @@ def test_arms_of_other_labels_are_other_tasks(strata: tuple[str, ...]) -> None:
     floors = by_fold + np.where(cells["arm"] == "true", 0.006, 1e-16)
     apart = replace(contents, cells=cells.assign(floor_macro_ap=floors))
     expected = (
-        f"{task}, not between trainings. A predictor that says the same of every photo scores a macro AP of 0.270 with "
+        f"{task}, not between trainings. A predictor that gives every photo the same answer scores a macro AP of 0.270 "
     )
-    expected += "augment=false and 0.276 with augment=true (+0.006)."
+    expected += "with augment=false and 0.276 with augment=true (+0.006)."
     assert sentences(apart)[1] == expected
     page, plain = Page(html(apart)).text, markdown(apart)
     assert page.index(sentences(apart)[0][:30]) < page.index(task) < page.index("Checks and warnings")

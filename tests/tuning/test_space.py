@@ -264,7 +264,7 @@ def test_parameters_that_cannot_be(tree: dict[str, Any], message: str) -> None:
             {"schedule": {"warmup_epochs": {"low": -1, "high": 3}}},
             ("'schedule.warmup_epochs' in the space", "(not -1)"),
         ),
-        ({"schedule": {"kind": {"values": ["cosine", "exp"]}}}, ("Unknown schedule 'exp'", "There are: constant")),
+        ({"schedule": {"kind": {"values": ["cosine", "exp"]}}}, ("Unknown schedule 'exp'", "Available: constant")),
         ({"schedule": {"kind": {"low": 1, "high": 2}}}, ("Unknown schedule '",)),
         ({"network": {"widths": {"values": [[8], []]}}}, ("'network.widths' in the space",)),
         ({"network": {"learner": {"gibbs_steps": {"low": 1, "high": 3}}}}, ("'network.learner'", "in the space")),

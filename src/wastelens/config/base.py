@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 DATASET_HELP = (
     "auto, taco, sample, a folder of photos with their labels (data/README.md has the layouts), or a prepared dataset"
 )
-SEED_HELP = "the same seed gives the same split, copies and first loss"
+TRAINING_SEED_HELP = "of the weights, the batches and all random changes: the same seed gives the same first loss"
 FOLD_HELP = "0: the one split; K: the K-th cross-validation split"
 UNLABELLED_HELP = "a folder of photos without labels to pretrain on in addition"
 MIXED_PRECISION_HELP = "true or false: compute in bfloat16 where the hardware supports it"

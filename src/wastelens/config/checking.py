@@ -78,7 +78,7 @@ def _refuse_unknown_keys(
     """Check a layer's keys.
 
     Args:
-        layer: what it says.
+        layer: its content.
         schema: of this part of the tree.
         label: the layer's.
         tree: all layers together, which tells the kind of a part.
@@ -127,7 +127,7 @@ def _without_replaced(
     shipped: Shipped,
     path: tuple[str, ...] = (),
 ) -> Tree:
-    """Drop settings of a kind that a later layer replaces by another kind, and those that only repeat what ships.
+    """Drop settings of a kind that a later layer replaces by another kind, and those that only repeat shipped values.
 
     Args:
         layer: part of the layer at ``path``.

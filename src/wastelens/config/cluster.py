@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from wastelens.config.base import DATASET_HELP, FOLD_HELP, LARGEST_SEED, SEED_HELP, Config, parameter
+from wastelens.config.base import DATASET_HELP, FOLD_HELP, LARGEST_SEED, Config, parameter
 
 
 class ClusterConfig(Config):
@@ -28,7 +28,7 @@ class ClusterConfig(Config):
     )
     draws: int = Field(ge=1)
     fold: int = parameter(FOLD_HELP, ge=0)
-    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
+    seed: int = parameter("of k-means, of the draws of materials and of the random assignments", ge=0, le=LARGEST_SEED)
 
     @field_validator("k_range")
     @classmethod

@@ -23,7 +23,7 @@ class ApiConfig(Config):
 class CollectConfig(FetchingConfig):
     """Photos without labels, by search terms; every key is explained in ``conf/collect.yaml``."""
 
-    dataset: str = parameter(DATASET_HELP)
+    dataset: str = parameter(f"near-duplicates of its val and test photos are left out: {DATASET_HELP}")
     contact: str = parameter("your e-mail address or page, sent to the servers: Wikimedia's rules ask for one")
     materials: NameList = parameter("separated by commas; empty: all in conf/collect.yaml")
     photos: int = parameter("maximum number of photos per material, over all calls", ge=1)

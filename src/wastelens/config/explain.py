@@ -10,14 +10,13 @@ from pydantic import BeforeValidator, Field, create_model, model_validator
 from wastelens.config.base import (
     DATASET_HELP,
     LARGEST_SEED,
-    SEED_HELP,
     Config,
     NameList,
     auto_or_listed,
     listed,
     parameter,
 )
-from wastelens.config.explanation_methods import METHODS, MethodConfig, method_names
+from wastelens.config.explanation_methods import METHODS, MethodConfig, automatic_methods, method_names
 
 if TYPE_CHECKING:
     MethodName = str
@@ -37,16 +36,18 @@ class _CommonExplainConfig(Config):
     photos: int = parameter("explain at most this many of them, drawn by the seed", ge=1)
     file_names: NameList = parameter("explain these photos instead: names as in labels.csv, separated by commas")
     methods: Annotated[MethodList | Literal["auto"], BeforeValidator(auto_or_listed)] = parameter(
-        f"separated by commas: {', '.join(method_names())}; auto: those that fit the model"
+        f"separated by commas: {', '.join(method_names())}; auto: those of {', '.join(automatic_methods())} that fit "
+        "the model"
     )
     layer: str = parameter(
-        "the layer whose map class activation methods draw; auto: the last one with more than one place", min_length=1
+        "the layer whose map class activation methods draw; auto: the last layer with a map larger than 1 × 1",
+        min_length=1,
     )
     steps: int = Field(ge=2)
     randomised_photos: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     bootstrap_resamples: int = Field(ge=100)
-    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
+    seed: int = parameter("of the photos drawn, the random weights and the methods' own draws", ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
     def _each_method_once(self) -> _CommonExplainConfig:

@@ -69,3 +69,8 @@ METHODS: Registry[type[MethodConfig]] = Registry("explanation method", "wastelen
 def method_names() -> tuple[str, ...]:
     """Return the names of all explanation methods, in the order of tables."""
     return tuple(sorted(METHODS.parts))
+
+
+def automatic_methods() -> tuple[str, ...]:
+    """Return the names of the methods that ``methods=auto`` includes where they fit the network."""
+    return tuple(name for name in method_names() if METHODS[name].in_auto)

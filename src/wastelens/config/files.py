@@ -256,7 +256,7 @@ def read_yaml(path: Path) -> Tree:
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise ConfigError(f"Config file '{path}' must hold 'key: value' lines at its top.")
+        raise ConfigError(f"Config file '{path}' must contain 'key: value' pairs at the top level.")
     return tree
 
 
@@ -343,6 +343,6 @@ def _named_part(kind: str, name: str) -> Layer:
     if not path.is_file():
         known = sorted(file.stem for file in (conf_folder() / kind).glob("*.yaml"))
         what = {"augment": "augment policy", "pretrain": "method", "study": "preset"}.get(kind, kind)
-        raise ConfigError(f"Unknown {what} '{name}'.{did_you_mean(name, known)} There are: {', '.join(known)}.")
+        raise ConfigError(f"Unknown {what} '{name}'.{did_you_mean(name, known)} Available: {', '.join(known)}.")
     label = str(path) if name.endswith((".yaml", ".yml")) else f"conf/{kind}/{name}.yaml"
     return label, read_yaml(path)

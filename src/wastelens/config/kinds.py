@@ -1,7 +1,7 @@
 """Parts of a configuration that come in kinds: a loss, a schedule, an optimizer, an augmentation.
 
 Each kind is a class in the file that implements it: it declares its own settings, registers itself, and does its work.
-This module has the registries, what all kinds of a part share, and the type of the field that holds one.
+This module has the registries, the base of all kinds of a part, and the type of the field that holds one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LossConfig(Config, ABC):
 
 
 class ScheduleConfig(Config, ABC):
-    """The learning rate over the epochs: a linear warm-up from ``start`` to ``peak``, then what the kind says."""
+    """The learning rate over the epochs: a linear warm-up from ``start`` to ``peak``, then the course of the kind."""
 
     kind: str
     start: float = Field(ge=0, description="learning rate at the first step")

@@ -31,8 +31,13 @@ class HeadConfig(Config):
 
 
 class NetworkConfig(HeadConfig, ABC):
-    """A network that classifies photos: ``conf/model/*.yaml``."""
+    """A network that classifies photos: ``conf/model/*.yaml``.
 
+    Attributes:
+        takes_weights: whether ``weights`` can name weights that were trained elsewhere.
+    """
+
+    takes_weights: ClassVar[bool] = False
     kind: str
 
     @abstractmethod
@@ -42,11 +47,6 @@ class NetworkConfig(HeadConfig, ABC):
         It takes photos float (batch, side, side, 3) in 0–255 and rescales them itself, returns probabilities float32
         (batch, outputs), and has a layer ``logits`` before them.
         """
-
-    @property
-    def takes_weights(self) -> bool:
-        """Whether ``weights`` can name weights that were trained elsewhere."""
-        return False
 
     def check_weights(self, weights: str) -> None:
         """Find out before any long work whether weights are available.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from wastelens.config.augmentation import PolicyAugmentation
 from wastelens.config.base import Config, as_text
 from wastelens.config.files import AUGMENT, SHORT_KEYS, conf_folder, read_shipped, read_yaml
 from wastelens.config.main import MainConfig
+from wastelens.config.networks import NETWORKS, EncoderNetworkConfig, NetworkConfig
 from wastelens.config.prepare import PrepareConfig
 from wastelens.config.steps import STEP_CONFIGS
 from wastelens.config.train import TrainConfig
 
 _EVERY_SECTION = ("dataset", "seed")  # of the main job: these reach every step that knows them
+_MAIN_HELP = {"seed": "of every step: the same seed gives the same split, copies and first losses"}
 _SET_EXAMPLES = {
     "prepare": "workers=2",
     "pretrain": "learner.epochs=3",
@@ -26,6 +30,11 @@ _SET_EXAMPLES = {
     "download": "web.attempts=8",
     "collect": "min_side_px=512",
     "main": "train.fit.epochs=3",
+}
+# Setting → whether it applies to a type of network.
+_TAKES: dict[str, Callable[[type[NetworkConfig]], bool]] = {
+    "pretrained": lambda network: issubclass(network, EncoderNetworkConfig),
+    "weights": lambda network: network.takes_weights,
 }
 
 
@@ -42,7 +51,11 @@ def parameters_of(step: str) -> tuple[Parameter, ...]:
     """Return a step's parameters, in the order of its type, and last ``seed``, ``config`` and ``set``."""
     config = STEP_CONFIGS[step]
     if config is MainConfig:
-        found = [one for one in _fields(PrepareConfig, "prepare") if one.name in _EVERY_SECTION]
+        found = [
+            replace(one, help=_MAIN_HELP.get(one.name, one.help))
+            for one in _fields(PrepareConfig, "prepare")
+            if one.name in _EVERY_SECTION
+        ]
     else:
         found = _fields(config, step)
     last = [one for one in found if one.name == "seed"]
@@ -72,13 +85,22 @@ def _typed(value: object) -> str:
 
 
 def _with_names(description: str) -> str:
-    """Fill in the names of the files that ship, as ``{model}`` for those of ``conf/model/``."""
+    """Fill in the names of the files that ship.
+
+    ``{model}`` stands for all of ``conf/model/``, ``{model:pretrained}`` and ``{model:weights}`` for those whose
+    network takes this setting.
+    """
 
     def names(found: re.Match[str]) -> str:
-        files = sorted(file.stem for file in (conf_folder() / found[1]).iterdir())
-        return ", ".join(files)
+        files = sorted((conf_folder() / found[1]).iterdir())
+        return ", ".join(file.stem for file in files if not found[2] or _TAKES[found[2]](_network_of(file)))
 
-    return re.sub(r"\{(\w+)\}", names, description)
+    return re.sub(r"\{(\w+)(?::(\w+))?\}", names, description)
+
+
+def _network_of(model: Path) -> type[NetworkConfig]:
+    """Return the type of network in a model's file."""
+    return NETWORKS[read_yaml(model)["network"]["kind"]]
 
 
 def _short_parameters() -> list[Parameter]:
@@ -86,7 +108,7 @@ def _short_parameters() -> list[Parameter]:
     policy = read_yaml(conf_folder() / "augmentation" / "policy.yaml")
     fields = PolicyAugmentation.model_fields
     return [
-        Parameter(AUGMENT, "false", "true or false: change the training photos at random every epoch"),
+        Parameter(AUGMENT, "false", "true or false: train on randomly changed photos"),
         *(
             Parameter(short, as_text(policy[name]), f"with augment: {_with_names(str(fields[name].description))}")
             for short, name in ((short, key.rpartition(".")[2]) for short, key in SHORT_KEYS.items())

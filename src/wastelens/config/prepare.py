@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from wastelens.config.base import DATASET_HELP, LARGEST_SEED, SEED_HELP, Config, parameter
+from wastelens.config.base import LARGEST_SEED, Config, parameter
 
 
 class FractionsConfig(Config):
@@ -28,7 +28,9 @@ class FractionsConfig(Config):
 class PrepareConfig(Config):
     """From annotations and photos to a prepared dataset; every key is explained in ``conf/prepare.yaml``."""
 
-    dataset: str = parameter(DATASET_HELP)
+    dataset: str = parameter(
+        "auto, taco, sample, or a folder of photos with their labels (data/README.md has the layouts)"
+    )
     data_folder: Path
     materials: str = parameter("{materials}, or a CSV file of category,material,reason")
     image_side_px: int = parameter("side of the square photos that training sees, in pixels", ge=16, le=2048)
@@ -41,13 +43,13 @@ class PrepareConfig(Config):
     )
     near_duplicate_distance: int = Field(ge=0, le=7)
     balance_target: float = parameter(
-        "oversample until each material reaches this share of the commonest material's count", gt=0, le=1
+        "oversample until each material reaches this fraction of the most common one's count", gt=0, le=1
     )
     max_copies: Annotated[int, Field(ge=1)] | Literal["auto"] = parameter("maximum number of copies of one photo")
     max_problem_share: float = parameter("stop if more than this share of the photos is left out", ge=0, lt=1)
     max_megapixels: float = Field(gt=0)
     workers: Annotated[int, Field(ge=1)] | Literal["auto"]
-    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
+    seed: int = parameter("the same seed gives the same split and copies", ge=0, le=LARGEST_SEED)
 
     @field_validator("folds")
     @classmethod

@@ -13,7 +13,7 @@ from wastelens.config.base import (
     LARGEST_SEED,
     MIXED_PRECISION_HELP,
     RESUME_HELP,
-    SEED_HELP,
+    TRAINING_SEED_HELP,
     UNLABELLED_HELP,
     Config,
     parameter,
@@ -42,4 +42,4 @@ class PretrainConfig(Config):
     mixed_precision: bool = parameter(MIXED_PRECISION_HELP)
     outage_minutes: OutageMinutes
     resume: str = parameter(RESUME_HELP)
-    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
+    seed: int = parameter(TRAINING_SEED_HELP, ge=0, le=LARGEST_SEED)

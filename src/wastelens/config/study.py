@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from wastelens.config.base import (
     DATASET_HELP,
     LARGEST_SEED,
-    SEED_HELP,
     Config,
     NameList,
     StudyName,
@@ -99,7 +98,7 @@ class StudyConfig(Config):
         "fold numbers, or auto: all that prepare made, else the one split; empty: the preset's, or auto", default=""
     )
     engine: EngineName = parameter(ENGINE_HELP)
-    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED - 1000)
+    seed: int = parameter("the first seed; the others follow it", ge=0, le=LARGEST_SEED - 1000)
     train: dict[str, Any]
     bootstrap_resamples: int = Field(ge=100)
     retries: Retries

@@ -14,7 +14,7 @@ from wastelens.config.base import (
     LARGEST_SEED,
     MIXED_PRECISION_HELP,
     RESUME_HELP,
-    SEED_HELP,
+    TRAINING_SEED_HELP,
     UNLABELLED_HELP,
     Config,
     parameter,
@@ -46,8 +46,6 @@ else:
     AnySchedule = one_of(SCHEDULES)
     AnyOptimizer = one_of(OPTIMIZERS)
     AnyNetwork = one_of(NETWORKS)
-
-# Any registered kind; to the type checker, what all kinds share.
 
 
 class FitConfig(Config):
@@ -86,15 +84,15 @@ class TrainConfig(Config):
     model: str = parameter("{model}: the file conf/model/<model>.yaml")
     network: AnyNetwork
     pretrained: str = parameter(
-        "autoencoder, dbn: auto, none, or the id of a pretrain run; empty: as the model's file says", default=""
+        "{model:pretrained}: auto, none, or the id of a pretrain run; empty: as the model's file says", default=""
     )
     unlabelled: str = parameter(UNLABELLED_HELP)
     max_problem_share: float = Field(ge=0, lt=1)
-    weights: str = parameter(
-        "vgg16, efficientnetv2: imagenet, none, or a file; empty: as the model's file says", default=""
-    )
+    weights: str = parameter("{model:weights}: imagenet, none, or a file; empty: as the model's file says", default="")
     freeze: Freeze = parameter(
-        "share of the backbone's layers to freeze, or a block's name; empty: as the model's file says", default=""
+        "fraction of the backbone's layers to freeze, counted from the input, or the last block to freeze; empty: as "
+        "the model's file says",
+        default="",
     )
     fine_tune: FineTuneConfig
     augmentation: AnyAugmentation
@@ -111,7 +109,7 @@ class TrainConfig(Config):
     bootstrap_resamples: int = Field(ge=100)
     outage_minutes: OutageMinutes
     resume: str = parameter(RESUME_HELP)
-    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
+    seed: int = parameter(TRAINING_SEED_HELP, ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
     def _fitting_together(self) -> TrainConfig:

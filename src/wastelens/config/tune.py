@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from wastelens.config.base import DATASET_HELP, LARGEST_SEED, SEED_HELP, Config, StudyName, parameter
+from wastelens.config.base import DATASET_HELP, LARGEST_SEED, Config, StudyName, parameter
 from wastelens.config.engine import ENGINE_HELP, LOCAL, EngineName, OutageMinutes, Retries
 from wastelens.errors import did_you_mean
 
@@ -129,7 +129,7 @@ def taken_out(space: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _parameter(key: str, said: Mapping[str, Any]) -> ParameterConfig:
-    """Return one parameter of the space; a ValueError says what is wrong with it."""
+    """Return one parameter of the space; a ValueError names its fault."""
     known = sorted(_CHOICE | _RANGE)
     if unknown := next((str(word) for word in said if word not in known), ""):
         hint = did_you_mean(unknown, known).strip() or f"there are: {', '.join(known)}"
@@ -173,7 +173,7 @@ class TuneConfig(Config):
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
     model: str = parameter("{model}: the file conf/model/<model>.yaml")
-    study: StudyName = parameter("search name; reuse it to continue the search; empty: model and dataset")
+    study: StudyName = parameter("search name; reuse it to continue the search; empty: '<model> on <dataset>'")
     storage: str = parameter(
         "database such as postgresql://user@host/name, with its password in PGPASSWORD; empty: data/tuning.db"
     )
@@ -189,7 +189,7 @@ class TuneConfig(Config):
     )
     pruner_first_epoch: int = Field(ge=1)
     retrain: bool = parameter("true or false: train once more with the best settings, and evaluate on test")
-    seed: int = parameter(SEED_HELP, ge=0, le=LARGEST_SEED)
+    seed: int = parameter("of the sampler; that of the trials is train.seed", ge=0, le=LARGEST_SEED)
     retries: Retries
     outage_minutes: OutageMinutes
     train: dict[str, Any]

@@ -106,7 +106,7 @@ class Difference:
     """Second minus first of one metric, for one model or for all.
 
     Attributes:
-        model, metric: what was compared.
+        model, metric: of this comparison.
         first_mean, second_mean, difference: mean over folds of the mean over seeds, with equal weight for each model.
         low, high: the 95 % interval of the difference, within [-1, 1]; NaN where there are too few groups of photos,
             and where the difference is the same in every resample.

@@ -1,4 +1,4 @@
-"""Variance of a difference between trained models, and what follows: its interval, p value and verdict."""
+"""Variance of a difference between trained models, and its interval, p value and verdict."""
 
 from __future__ import annotations
 

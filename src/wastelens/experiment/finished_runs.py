@@ -15,6 +15,7 @@ from wastelens.config.networks import EncoderNetworkConfig, learners_for
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
+from wastelens.models.export import read_exported, read_network
 from wastelens.system.console import next_command
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 
@@ -61,7 +62,7 @@ def usable_with(dataset: PreparedDataset) -> dict[str, Any]:
 
 
 def about_run(stored: StoredRun) -> dict[str, Any]:
-    """Return what a run's step wrote about it at the start; empty if it wrote nothing."""
+    """Return the description that a run's step wrote at the start; empty if there is none."""
     with tempfile.TemporaryDirectory() as folder:
         file = stored.run.download(CONFIG_ARTIFACT, Path(folder))
         about = None
@@ -123,7 +124,7 @@ def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
     if not scored:
         command = next_command("train", {"dataset": dataset.folder})
         raise RunError(
-            f"There is no finished model run of {dataset.name} as it is prepared now. Train one first: {command}"
+            f"There is no finished train run on the current preparation of {dataset.name}. Train one first: {command}"
         )
     return max(scored, key=lambda one: (one.tags.get("collapsed") != "true", one.metrics[BEST_BY])).run.id
 
@@ -153,19 +154,14 @@ def network_of(found: FinishedRun) -> Any:
     Raises:
         RunError: it is missing or cannot be read.
     """
-    import keras
-
     with tempfile.TemporaryDirectory() as folder:
         try:
             if found.step == "pretrain":
-                return keras.saving.load_model(_file(found.stored.run, ENCODER, folder), compile=False)
-            architecture, weights = (_file(found.stored.run, path, folder) for path in EXPORT)
-            network = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
-            network.load_weights(weights)
+                return read_network(_file(found.stored.run, ENCODER, folder))
+            return read_exported(*(_file(found.stored.run, path, folder) for path in EXPORT))
         except (ValueError, OSError, TypeError, KeyError) as error:
             reason = " ".join(str(error).split())[:120]
             raise RunError(f"The network of run {found.id} cannot be read ({reason}). Run it again.") from None
-        return network
 
 
 def _file(run: Run, path: str, folder: str) -> Path:

@@ -66,7 +66,7 @@ def ready_to_train(config: TrainConfig, tracker: Tracker, dataset: PreparedDatas
         encoder = find_run(tracker, config.pretrained, dataset, config.fold, ["pretrain"])
         if isinstance(config.network, EncoderNetworkConfig):
             network = with_learner_of(config.network, encoder)
-            say(f"The encoder is that of run {encoder.id}: method={network.method}, with its network.learner settings.")
+            say(f"Using the encoder of run {encoder.id}: method={network.method}, with its network.learner settings.")
             config = config.model_copy(update={"network": network})
     load_backend()
     config.network.check_weights(config.weights)

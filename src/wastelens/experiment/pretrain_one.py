@@ -29,12 +29,12 @@ from wastelens.figures.pretraining import learning_curves
 from wastelens.models.backend import load_backend, precision
 from wastelens.models.export import served_model
 from wastelens.models.features import feature_network, predict_in_batches
-from wastelens.preparing.unlabelled import UNLABELLED_CACHE, Unlabelled, find_photos, load_unlabelled
 from wastelens.system.console import progress_bar, say
 from wastelens.system.machine import worker_count
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.training.learners import Learning
+from wastelens.training.unlabelled import UNLABELLED_CACHE, Unlabelled, find_photos, load_unlabelled
 from wastelens.training.visible_photos import visible_photos
 
 CURVES = ["reconstruction_error", "val_reconstruction_error", "pseudo_likelihood", "val_pseudo_likelihood"]

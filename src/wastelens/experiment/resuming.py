@@ -1,4 +1,4 @@
-"""Resuming interrupted runs: what each epoch leaves behind, and how a run continues from it."""
+"""Resuming interrupted runs: the checkpoint after each epoch, and how a run continues from it."""
 
 from __future__ import annotations
 

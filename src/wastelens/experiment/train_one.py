@@ -22,9 +22,9 @@ from wastelens.experiment.finished_runs import describe_run
 from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
 from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, telling_how_to_resume
 from wastelens.figures.verdict import verdict_figures
-from wastelens.models.answer import answer_frame
 from wastelens.models.backend import load_backend
 from wastelens.models.export import export, served_model
+from wastelens.models.requests import answer_frame
 from wastelens.system.files import file_digest
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress

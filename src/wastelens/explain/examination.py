@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wastelens.config.explain import ExplainConfig
-from wastelens.config.explanation_methods import METHODS, MethodInputs, method_names
+from wastelens.config.explanation_methods import METHODS, MethodInputs, automatic_methods, method_names
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError
@@ -204,7 +204,7 @@ def fitting_methods(network: Any, wanted: str | Sequence[str]) -> tuple[str, ...
     if not isinstance(wanted, str):
         return tuple(wanted)
     has_layer = bool(spatial_layers(network))
-    return tuple(name for name in _automatic() if has_layer or not METHODS[name].draws_layer)
+    return tuple(name for name in automatic_methods() if has_layer or not METHODS[name].draws_layer)
 
 
 def check_methods(config: ExplainConfig, training_photos: int, dataset: str) -> None:
@@ -213,7 +213,7 @@ def check_methods(config: ExplainConfig, training_photos: int, dataset: str) -> 
     Raises:
         ConfigError: a method needs more.
     """
-    for name in _automatic() if config.methods == "auto" else config.methods:
+    for name in automatic_methods() if config.methods == "auto" else config.methods:
         config.method(name).check(training_photos, dataset)
 
 
@@ -237,7 +237,3 @@ def chosen_layer(network: Any, methods: Sequence[str], name: str) -> str:
 def build_methods(network: Any, names: Sequence[str], config: ExplainConfig, inputs: MethodInputs) -> dict[str, Method]:
     """Return each named method, ready for this network."""
     return {name: config.method(name).build(network, inputs) for name in names}
-
-
-def _automatic() -> list[str]:
-    return [name for name in method_names() if METHODS[name].in_auto]

@@ -1,1 +1,1 @@
-"""Every figure that is drawn, by what it shows."""
+"""All figures, by subject."""

@@ -123,8 +123,8 @@ def lines_with_bands(
 ) -> Figure | None:
     """Draw, for each arm, the mean over cells of each column; None where nothing was measured.
 
-    The first column's lines are solid and have a band from the least to the greatest cell; those of the other columns
-    are dashed. A line is faint where some of its cells have ended already.
+    The first column's lines are solid and have a band from the minimum to the maximum over cells; those of the other
+    columns are dashed. A line is faint where some of its cells have ended already.
 
     Args:
         title: of the figure.

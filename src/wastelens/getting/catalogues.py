@@ -50,7 +50,7 @@ class Candidate:
 
 
 class CatalogueDown(WastelensError):  # noqa: N818  a state of the world
-    """A catalogue that cannot be searched, or whose answers make no sense; the message is the reason."""
+    """A catalogue that cannot be searched, or whose answers are malformed; the message is the reason."""
 
 
 class NoCatalogue(InputError):  # noqa: N818  as above
@@ -62,7 +62,7 @@ class Catalogue(ABC):
 
     Attributes:
         name: as in the setting ``sources``, and of its own settings.
-        bad_records: how many of its records made no sense so far.
+        bad_records: how many of its records were malformed so far.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Catalogue(ABC):
 
     @abstractmethod
     def search(self, material: str, term: str) -> Iterator[Candidate]:
-        """Yield what it finds, the best first; a page is requested when it is needed.
+        """Yield its results, the best first; a page is requested when it is needed.
 
         Raises:
             CatalogueDown: it cannot be used.
@@ -99,7 +99,7 @@ class Catalogues:
 
     @property
     def bad_records(self) -> dict[str, int]:
-        """Name → how many records made no sense, if any."""
+        """Name → how many records were malformed, if any."""
         return {catalogue.name: catalogue.bad_records for catalogue in self._catalogues if catalogue.bad_records}
 
     def candidates(self, material: str, terms: Sequence[str]) -> Iterator[Candidate]:
@@ -137,8 +137,7 @@ class Catalogues:
 
 def number(value: object) -> int:
     """Return a positive whole number unchanged; 0 for anything else."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 < value < _LARGEST_NUMBER else 0  # type: ignore[operator,return-value]
+    return value if type(value) is int and 0 < value < _LARGEST_NUMBER else 0
 
 
 def plain_text(markup: object) -> str:

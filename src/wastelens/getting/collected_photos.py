@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from wastelens.config.collect import CollectConfig
+from wastelens.errors import ConfigError, did_you_mean
 from wastelens.getting.catalogues import Candidate
 from wastelens.getting.ledger import ListedFolder
 from wastelens.getting.licences import ATTRIBUTION, licence_name
@@ -23,12 +26,42 @@ NOT_KEPT = {LEFT_OUT: "left_out", FAILED: "failed"}
 _OF_CANDIDATE = tuple(field.name for field in fields(Candidate) if field.name != "mime")
 COLUMNS = ("file", *_OF_CANDIDATE, "bytes", "sha256", "status", "reason", "decided_by")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
+_METRIC = re.compile(r"[\w/. :-]{1,200}")  # MLflow's rule for metric names, which end in a material
 _LONGEST_STEM = 60
 _REASONS_SHOWN = 4
 # Openverse names a photo's page on Commons by its number alone.
 _PAGE_BY_NUMBER = "commons.wikimedia.org/w/index.php?curid="
 
 Row = dict[str, str]
+
+
+def wanted_materials(config: CollectConfig) -> tuple[str, ...]:
+    """Return the materials to collect.
+
+    Raises:
+        ConfigError: one has no terms or an unusable name, or no contact is given.
+    """
+    if not config.contact:
+        raise ConfigError(
+            "contact is empty, but Wikimedia's User-Agent policy asks for an address. Give your e-mail address or the "
+            "URL of a page: -P contact=you@example.org"
+        )
+    for material in config.materials:
+        if material not in config.terms:
+            known = list(config.terms)
+            raise ConfigError(
+                f"materials: there are no terms for '{material}', only for {', '.join(known)}."
+                f"{did_you_mean(material, known)}"
+            )
+    materials = tuple(dict.fromkeys(config.materials or config.terms))
+    for material in materials:
+        metric = f"photos_{material}"
+        if not _METRIC.fullmatch(metric) or posixpath.normpath(metric) != metric or material in NOT_KEPT.values():
+            raise ConfigError(
+                f"terms: '{material}' cannot name a material, as a metric is named after it. Use letters, digits, "
+                f"spaces, _, -, . and :, and neither {' nor '.join(NOT_KEPT.values())}."
+            )
+    return materials
 
 
 class CollectedPhotos(ListedFolder):
@@ -51,7 +84,7 @@ class CollectedPhotos(ListedFolder):
         self._file_of = {row["sha256"]: row["file"] for row in self.kept_rows()}
 
     def rows(self) -> list[Row]:
-        """Return what is known of each photo, by the names in ``COLUMNS``."""
+        """Return a row per photo, by the names in ``COLUMNS``."""
         return list(self._rows.values())
 
     def kept_rows(self) -> list[Row]:
@@ -130,7 +163,7 @@ def summary_metrics(photos: CollectedPhotos, materials: Sequence[str], bad_recor
 
 
 def report(photos: CollectedPhotos, materials: Sequence[str], wanted: int) -> None:
-    """Print tables by reason and by licence, and what is missing; wanted: photos per material."""
+    """Print tables by reason and by licence, and the shortfall; wanted: photos per material."""
     _report_reasons(photos, materials)
     kept_photos = [(licence_name(row), _number(row["bytes"])) for row in photos.kept_rows()]
     report_licences(photos.folder, photos_by_licence(kept_photos))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import weakref
 from typing import cast
@@ -38,7 +37,10 @@ class KnownPhotos:
 
     def __init__(self, judged: PhotoRows, collected: PhotoRows, names: list[str], max_distance: int) -> None:
         self._photos = _joined(judged, collected)
-        self._added = _AddedPhotos(self._photos.side_px)
+        # Written to a file and then mapped: a map that is written to, on a full disk, would kill the process.
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object
+        weakref.finalize(self, self._file.close)
+        self._added: PhotoArray = np.empty((0, *self._photos.shape[1:]), np.uint8)
         self._judged = len(judged)
         self._names = list(names)
         self._max_distance = max_distance
@@ -52,7 +54,7 @@ class KnownPhotos:
     def repeated_by(self, photo: Photo) -> str:
         """Return which known photo a photo repeats, as a reason; empty: none. Photo: uint8 (side, side, 3)."""
         near = self._near(perceptual_hashes(photo[np.newaxis])[0])
-        both = _joined(photo[np.newaxis], self._photos, cast(PhotoArray, self._added))
+        both = _joined(photo[np.newaxis], self._photos, self._added)
         confirmed = confirmed_pairs(cast(PhotoArray, both), np.stack([np.zeros_like(near), 1 + near], axis=1))
         if not len(confirmed):
             return ""
@@ -74,7 +76,9 @@ class KnownPhotos:
         """Add a photo, uint8 (side, side, 3), whose file has that name below the folder."""
         self._hashes = np.concatenate([self._hashes, perceptual_hashes(photo[np.newaxis])])
         self._names.append(name)
-        self._added.add(photo)
+        self._file.write(photo.tobytes())
+        self._file.flush()
+        self._added = np.memmap(self._file, np.uint8, "r", shape=(len(self._added) + 1, *photo.shape))
 
     def _near(self, hashes: Hashes) -> IndexArray:
         """Return the rows of known photos whose hashes come near; hashes: uint64 (8,), one per orientation.
@@ -88,32 +92,3 @@ class KnownPhotos:
 
 def _joined(*sources: PhotoArray | PhotoRows) -> PhotoRows:
     return PhotoRows([(photos, np.arange(len(photos))) for photos in sources])
-
-
-class _AddedPhotos:
-    """Stands for an array, uint8 (photos, side, side, 3), whose photos are in a temporary file.
-
-    A file, as a memory map that grows onto a full disk would kill the process.
-    """
-
-    dtype = np.dtype(np.uint8)
-
-    def __init__(self, side_px: int) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed with this object
-        weakref.finalize(self, self._file.close)
-        self.shape = (0, side_px, side_px, 3)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def add(self, photo: Photo) -> None:
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(photo.tobytes())
-        self.shape = (len(self) + 1, *photo.shape)
-
-    def __getitem__(self, rows: IndexArray) -> PhotoArray:
-        photos = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for photo, row in zip(photos, rows.tolist(), strict=True):
-            self._file.seek(row * photo.nbytes)
-            self._file.readinto(photo.data)
-        return photos

@@ -17,7 +17,9 @@ from wastelens.errors import DatasetError
 
 # The freest first: no conditions, then attribution, then the same licence, then what forbids some use.
 CODES = ("cc0", "pdm", "by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd")
-_PUBLIC_DOMAIN = {"cc0": ("CC0", "publicdomain/zero"), "pdm": ("Public Domain Mark", "publicdomain/mark")}
+# Code → usual name, and path of the text.
+_NAMES = {code: (f"CC {code.upper()}", f"licenses/{code}") for code in CODES}
+_NAMES |= {"cc0": ("CC0", "publicdomain/zero"), "pdm": ("Public Domain Mark", "publicdomain/mark")}
 _HOME = "https://creativecommons.org"
 _VERSION = re.compile(r"[1-4]\.\d")
 _EITHER = re.compile(r"\s*(?:,|;|\||/|\bor\b)\s*")
@@ -52,13 +54,12 @@ class Licence:
     @property
     def name(self) -> str:
         """The usual name: ``CC BY-SA 4.0``."""
-        name = _PUBLIC_DOMAIN[self.code][0] if self.code in _PUBLIC_DOMAIN else f"CC {self.code.upper()}"
-        return f"{name} {self.version}".rstrip()
+        return f"{_NAMES[self.code][0]} {self.version}".rstrip()
 
     def link(self, given: str = "") -> str:
         """Return the URL of its text: the given one if it belongs to this licence."""
-        path = _PUBLIC_DOMAIN[self.code][1] if self.code in _PUBLIC_DOMAIN else f"licenses/{self.code}"
-        version = self.version or ("1.0" if self.code in _PUBLIC_DOMAIN else "")
+        path = _NAMES[self.code][1]
+        version = self.version or ("1.0" if path.startswith("publicdomain") else "")
         own = f"{_HOME}/{path}/{version}/" if version else f"{_HOME}/{path}/"
         known = re.fullmatch(rf"https?://(?:www\.)?creativecommons\.org/{path}/[a-z0-9./_-]*", given)
         return given if known else own

@@ -23,8 +23,7 @@ class Openverse(Catalogue):
 
     def search(self, material: str, term: str) -> Iterator[Candidate]:
         """Yield photos page after page; only those under allowed licences are requested."""
-        page = pages = 1
-        while page <= min(pages, MOST_PAGES):
+        for page in range(1, MOST_PAGES + 1):
             answer = self._page(term, page)
             for record in answer["results"]:
                 candidate = _candidate(record, material, term)
@@ -32,8 +31,8 @@ class Openverse(Catalogue):
                     self.bad_records += 1
                 elif record.get("mature") is not True:
                     yield candidate
-            pages = number(answer.get("page_count"))
-            page += 1
+            if page >= number(answer.get("page_count")):
+                return
 
     def _page(self, term: str, page: int) -> dict[str, Any]:
         parameters: dict[str, str | int] = {"q": term, "license": ",".join(self._config.licences)}

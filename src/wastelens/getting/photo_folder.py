@@ -13,9 +13,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from wastelens.data.annotations.coco import image_columns, read_coco
+from wastelens.data.photos.decode import BadPhotoError
 from wastelens.errors import AnnotationsError, DatasetError
 from wastelens.getting.ledger import ListedFolder
-from wastelens.getting.photo_check import WrongPhotoError, check_photo
+from wastelens.getting.photo_check import check_photo
 from wastelens.getting.shared import photos_by_licence
 from wastelens.web.files import Fetched, sha256_of
 
@@ -88,7 +89,7 @@ class PhotoFolder(ListedFolder):
         super().__init__(folder, "download.csv", COLUMNS, "file_name")
 
     def row(self, photo: WantedPhoto) -> dict[str, str]:
-        """Return what is known of a photo, by the names in ``COLUMNS``; empty if nothing is."""
+        """Return a photo's row, by the names in ``COLUMNS``; empty if there is none."""
         return self._rows.get(photo.file_name, {})
 
     def path(self, photo: WantedPhoto) -> Path:
@@ -123,7 +124,7 @@ class PhotoFolder(ListedFolder):
         path = self.path(photo)
         try:
             size = check_photo(path, (photo.width, photo.height))
-        except WrongPhotoError:
+        except BadPhotoError:
             path.unlink()
             return False
         self._write(photo, DONE, Fetched(path.stat().st_size, sha256_of(path)), size)
@@ -134,7 +135,7 @@ class PhotoFolder(ListedFolder):
         draft = self.draft(photo)
         try:
             size = check_photo(draft, (photo.width, photo.height))
-        except WrongPhotoError as error:
+        except BadPhotoError as error:
             draft.unlink()
             self.leave_out(photo, WRONG, str(error), fetched)
         else:

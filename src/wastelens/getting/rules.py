@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -14,15 +13,13 @@ from PIL import Image, UnidentifiedImageError
 from wastelens.config.collect import CollectConfig
 from wastelens.data.annotations.labels import misfit
 from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
+from wastelens.getting.shared import decoder
 
 # Some telephones' and stereo cameras' JPEGs are MPO: a second picture follows the photo, and is never read.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 _READERS = ("JPEG", "PNG", "WEBP", "TIFF")
 TYPES = ("image/jpeg", "image/png", "image/webp", "image/tiff")
 NOT_A_PHOTO = "neither JPEG, PNG, WebP nor TIFF"
-# Files are held in memory, and some formats are decoded whole, so only one is decoded at a time. Always by the same
-# thread, as the C library keeps freed memory for each thread.
-_decoder = ThreadPoolExecutor(1, "decoder")
 
 
 @dataclass(frozen=True)
@@ -39,31 +36,33 @@ class Rules:
 
     config: CollectConfig
 
-    def reason_against(self, licence: str, size: tuple[int, int]) -> Reason | None:
-        """Return why a photo is left out, or None; size: width and height in pixels, or zeros if unknown."""
+    def reason_against(self, licence: str, size: tuple[int, int], whole: str = "") -> Reason | None:
+        """Return why a photo is left out, or None.
+
+        Args:
+            size: width and height in pixels, or zeros if unknown.
+            whole: its format, such as ``PNG``, if that can only be decoded whole.
+        """
         if licence not in self.config.licences:
             return Reason(f"licence: {licence or 'not stated'}, which is not allowed", "licences")
-        width, height = size
-        if width and height and min(size) < self.config.min_side_px:
-            text = f"too few pixels: {width} x {height}, the shorter side needs {self.config.min_side_px}"
+        pixels = f"{size[0]} x {size[1]}"
+        if all(size) and min(size) < self.config.min_side_px:
+            text = f"too few pixels: {pixels}, the shorter side needs {self.config.min_side_px}"
             return Reason(text, "min_side_px")
-        if width * height > self.config.max_megapixels * 1e6:
-            text = f"too many pixels: {width} x {height}, the limit is {self.config.max_megapixels:g} megapixels"
+        if math.prod(size) > self.config.max_megapixels * 1e6:
+            text = f"too many pixels: {pixels}, the limit is {self.config.max_megapixels:g} megapixels"
             return Reason(text, "max_megapixels")
+        if whole and math.prod(size) > self.config.max_whole_megapixels * 1e6:
+            limit = f"the limit for what is decoded whole is {self.config.max_whole_megapixels:g} megapixels"
+            return Reason(f"too many pixels: {pixels} as {whole}, {limit}", "max_whole_megapixels")
         return None
-
-    def reason_against_whole(self, kind: str, size: tuple[int, int]) -> Reason | None:
-        """Return why a photo is left out whose format, such as ``PNG``, can only be decoded whole, or None."""
-        width, height = size
-        if width * height <= self.config.max_whole_megapixels * 1e6:
-            return None
-        limit = f"the limit for what is decoded whole is {self.config.max_whole_megapixels:g} megapixels"
-        return Reason(f"too many pixels: {width} x {height} as {kind}, {limit}", "max_whole_megapixels")
 
     def is_too_large(self, mime: str, size: tuple[int, int], size_bytes: int) -> bool:
         """Tell whether a file that a catalogue describes exceeds a limit; formats other than JPEG are decoded whole."""
-        whole = mime != "image/jpeg" and self.reason_against_whole(mime, size) is not None
-        return whole or math.prod(size) > self.config.max_megapixels * 1e6 or size_bytes > self.config.web.max_bytes
+        limits = [self.config.max_megapixels]
+        if mime != "image/jpeg":
+            limits.append(self.config.max_whole_megapixels)
+        return math.prod(size) > min(limits) * 1e6 or size_bytes > self.config.web.max_bytes
 
     def decided_by(self, setting: str) -> str:
         """Return a setting with its present value, ``web.max_bytes=500``; empty if there is no setting."""
@@ -102,15 +101,13 @@ def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: t
         UnwantedPhotoError: too small or too large.
         BadPhotoError: not a photo of a usable format, damaged, animated, or of another shape than stated.
     """
-    return _decoder.submit(_decoded, path, side_px, rules, licence, told).result()
+    return decoder.submit(_decoded, path, side_px, rules, licence, told).result()
 
 
 def _decoded(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
     content = read_photo(path)
     kind, stored, frames, in_parts = _header(content)
-    against = rules.reason_against(licence, stored)
-    if against is None and not in_parts:
-        against = rules.reason_against_whole(kind, stored)
+    against = rules.reason_against(licence, stored, "" if in_parts else kind)
     if against is not None:
         raise UnwantedPhotoError(against, stored)
     if frames > 1 and kind != "MPO":

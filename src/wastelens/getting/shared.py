@@ -1,10 +1,12 @@
-"""Used by both download and collect: settings to log, room on the disk, waiting for threads, photos by licence."""
+"""Used by both download and collect: settings to log, speed, room on the disk, waiting for threads, licences."""
 
 from __future__ import annotations
 
 import queue
 import shutil
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,12 +17,16 @@ from wastelens.config.base import flatten
 from wastelens.config.web import FetchingConfig
 from wastelens.errors import DatasetError
 from wastelens.system import interrupts
-from wastelens.system.console import table
+from wastelens.system.console import Bar, table
 from wastelens.web.addresses import locate
 from wastelens.web.errors import Unfetchable
 from wastelens.web.files import size_text
 
+MB = 10**6
 _LISTENING_S = 0.2
+# Files are held in memory, and some formats are decoded whole, so only one is decoded at a time. Always by the same
+# thread, as the C library keeps freed memory for each thread.
+decoder = ThreadPoolExecutor(1, "decoder")
 
 Result = TypeVar("Result")
 
@@ -32,6 +38,41 @@ class Gathered:
     folder: Path
     run_id: str
     metrics: dict[str, float]
+
+
+class Speed:
+    """Shows beside a progress bar how fast photos come; there: bytes of one large file that were fetched before."""
+
+    def __init__(self, bar: Bar, there: int = 0) -> None:
+        self._bar = bar
+        self._began = time.monotonic()
+        self._photos = self._kept = self._bytes = 0
+        self._there = there
+        bar.advance(there // MB)
+
+    def photo(self, size_bytes: int) -> None:
+        """Count a photo and the bytes that were fetched for it."""
+        self._photos += 1
+        self._bytes += size_bytes
+        self._bar.advance()
+        self._bar.show(f"{self._rate(self._photos)} photos/s, {self._rate(self._bytes / MB)} MB/s")
+
+    def kept(self, kept: bool) -> None:
+        """Count a photo that was kept or left out; the bar is of those that were kept."""
+        self._photos += 1
+        self._kept += kept
+        self._bar.advance(int(kept))
+        self._bar.show(f"{self._kept:,} kept of {self._photos:,} examined, {self._rate(self._photos)} photos/s")
+
+    def add(self, size_bytes: int) -> None:
+        """Count more bytes of one large file."""
+        before = self._there + self._bytes
+        self._bytes += size_bytes
+        self._bar.advance((before + size_bytes) // MB - before // MB)
+        self._bar.show(f"{self._rate(self._bytes / MB)} MB/s")
+
+    def _rate(self, count: float) -> str:
+        return f"{count / (time.monotonic() - self._began):.1f}"
 
 
 def logged_parameters(config: FetchingConfig) -> dict[str, object]:

@@ -46,16 +46,15 @@ class AnnotationsFile:
     def __init__(self, folder: Path, changed: Literal["keep", "update"]) -> None:
         self.path = folder / ANNOTATIONS
         self._update = changed == "update"
-        self.draft, self._copy = folder / ".annotations.draft.json", folder / ".annotations.copy.json"
+        self.draft = folder / ".annotations.draft.json"
 
     def fetch(self, web: Web, url: str, setting: str) -> None:
         """Fetch the published annotations, and report whether those in use differ; setting: that holds the URL.
 
         Raises:
-            AnnotationsError: there are none here and none available, or what was fetched is not COCO.
+            AnnotationsError: there are none here and none available, or the fetched file is not COCO.
             NoNetwork: there are none here, and no host at all can be reached.
         """
-        self._copy.unlink(missing_ok=True)  # left by a kill
         try:
             web.fetch_file(url, self.draft, max_bytes=LARGEST_ANNOTATIONS)
         except (Unfetchable, NoNetwork) as error:  # the photos, elsewhere, may still be available
@@ -97,8 +96,7 @@ class AnnotationsFile:
                 "To use them: -P annotations=update"
             )
         else:
-            shutil.copyfile(self.path, self._copy)
-            os.replace(self._copy, self._beside(here))
+            shutil.copyfile(self.path, self._beside(here))  # torn by a kill, it is written again
             os.replace(self.draft, self.path)
             say(f"{fact} The new ones are in use now, the old ones are saved as {self._beside(here).name}.")
 

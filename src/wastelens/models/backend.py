@@ -17,7 +17,7 @@ _FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def load_backend() -> None:
-    """Import Keras and let TensorFlow look for devices; show what they print to standard error only on failure."""
+    """Import Keras and let TensorFlow look for devices; show their output on standard error only on failure."""
     if "keras" in sys.modules:
         return
     with _standard_error_held():

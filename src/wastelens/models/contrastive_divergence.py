@@ -16,9 +16,7 @@ from wastelens.config.networks import ContrastiveDivergenceConfig
 from wastelens.errors import NonFiniteLossError
 from wastelens.models import rbm
 from wastelens.models.rbm import ARRAYS, RestrictedBoltzmannMachine, Rows, n_visible
-from wastelens.system.arrays import Array
-
-Arrays = list[Array]
+from wastelens.system.arrays import Arrays
 
 _DECAY_EVERY = 32  # batches
 _ACTIVITY_MEMORY = 0.9  # of the hidden units' mean activity, from batch to batch (Hinton 2010, §11)

@@ -12,9 +12,9 @@ import numpy as np
 
 from wastelens.config.networks import ContrastiveDivergenceConfig
 from wastelens.errors import ConfigError
-from wastelens.models.contrastive_divergence import Arrays, ContrastiveDivergence
+from wastelens.models.contrastive_divergence import ContrastiveDivergence
 from wastelens.models.rbm import ARRAYS, CHUNK_BYTES, RestrictedBoltzmannMachine, Rows, Visible, chunks
-from wastelens.system.arrays import Float32Array
+from wastelens.system.arrays import Arrays, Float32Array
 
 
 class DeepBeliefNetwork:
@@ -84,7 +84,6 @@ class LayerwiseTraining:
 
     Attributes:
         layer: trained next, from 0; the number of layers at the end.
-        epochs_in_layer: finished epochs of that layer.
 
     Raises:
         ConfigError: no layers, or one without hidden units. See also ``ContrastiveDivergence``.
@@ -116,11 +115,8 @@ class LayerwiseTraining:
         self._begin(0)
 
     @property
-    def epochs_in_layer(self) -> int:
-        return self._training.epochs_done if self._training else 0
-
-    @property
     def finished(self) -> bool:
+        """Whether all layers are trained."""
         return self.layer == len(self._network.machines)
 
     def epoch(self) -> dict[str, float]:

@@ -24,9 +24,8 @@ _SERVED_MODULES = (
     "data/__init__.py",
     "data/photos/__init__.py",
     "data/photos/decode.py",
-    "data/photos/requested.py",
     "models/__init__.py",
-    "models/answer.py",
+    "models/requests.py",
 )
 SERVED_PACKAGES = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "pillow", "opencv-python-headless", "simplejpeg")
 
@@ -53,6 +52,22 @@ def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_s
     rule = {"image_side_px": image_side_px, "thresholds": dict(thresholds)}
     files["decision_rule"].write_text(json.dumps(rule, indent=2) + "\n", encoding="utf-8")
     return files
+
+
+def read_network(network: Path) -> Any:
+    """Return the network in a ``.keras`` file, not compiled; a broken file raises ValueError, OSError or TypeError."""
+    import keras
+
+    return keras.saving.load_model(network, compile=False)
+
+
+def read_exported(architecture: Path, weights: Path) -> Any:
+    """Return the network in two files of :func:`export`; broken ones raise as above, or KeyError."""
+    import keras
+
+    network = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+    network.load_weights(weights)
+    return network
 
 
 def served_model(

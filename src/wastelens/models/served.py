@@ -14,8 +14,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from wastelens.data.photos.requested import requested_photos
-from wastelens.models.answer import answer_frame
+from wastelens.models.requests import answer_frame, requested_photos
 
 
 class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]

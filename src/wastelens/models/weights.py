@@ -31,7 +31,6 @@ SUFFIXES = (".h5", ".keras")  # .weights.h5 ends in .h5 too
 ARCHIVED_WEIGHTS = "model.weights.h5"
 LARGEST_EXPANSION = 100  # of a file in an archive: weights hardly compress, zip bombs do
 
-Arrays = list[Float32Array]
 Stored = Mapping[str, Sequence[Any]]  # a layer's name → its h5py datasets, in Keras' order
 
 
@@ -122,7 +121,7 @@ def _probe(url: str) -> str:
     return problems[0] if problems else f"no answer within {PROBE_LIMIT_S:g} s"
 
 
-def _imagenet_arrays(model: Any, backbone: str) -> dict[str, Arrays]:
+def _imagenet_arrays(model: Any, backbone: str) -> dict[str, list[Float32Array]]:
     """Load them by Keras' own loader, which checks the digests of its files."""
     import keras
 
@@ -138,7 +137,7 @@ def _imagenet_arrays(model: Any, backbone: str) -> dict[str, Arrays]:
     return {layer.name: donor.get_layer(layer.name).get_weights() for layer in backbone_layers(model)}
 
 
-def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, Arrays]:
+def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, list[Float32Array]]:
     """Return a file's arrays for each layer of the backbone, once all of them fit."""
     places = _places(model)
     chosen = {}

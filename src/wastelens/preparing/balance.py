@@ -1,6 +1,6 @@
 """Choose the rows that a network learns from: a split's training rows or a share of them, oversampled or not.
 
-Oversampling repeats the fewest rows that give every material its share of the commonest material's count. A photo
+Oversampling repeats the fewest rows that give every material its share of the most common material's count. A photo
 shows several materials, so repeating it for a rare one also repeats the common ones in it. Which photos to repeat is an
 integer program over the distinct label combinations, solved to the optimum.
 """
@@ -34,7 +34,7 @@ class Oversampled:
     rows_after: int  # the smallest number that meets the target within the cap
     most_copies: int  # of the most repeated photo
     max_copies: int  # the cap that was used
-    share_of_commonest: dict[str, float]  # each material's count divided by that of the commonest, in `table`
+    share_of_commonest: dict[str, float]  # each material's count divided by that of the most common one, in `table`
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Combinations:
 
 
 def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal["auto"] = "auto") -> Oversampled:
-    """Repeat training rows until every material has at least `target` of the commonest one's count.
+    """Repeat training rows until every material has at least `target` of the most common one's count.
 
     Minimise Σ x_c over the label combinations c, subject to n_c ≤ x_c ≤ max_copies · n_c and
     count_a ≥ target · count_b for all materials a, b, where count_a = Σ x_c over the c that show a. Every
@@ -79,8 +79,8 @@ def oversample(train: TrainTable, target: float = 0.7, max_copies: int | Literal
     if free is None:
         reachable = _largest_target(combos, cap=None)
         raise BalanceError(
-            f"No oversampling gives every material {target} of the commonest one's count, because they occur "
-            f"together. Use balance_target={reachable} or less."
+            f"Oversampling cannot raise every material to {target} times the most common one's count, because they "
+            f"occur together. Use balance_target={reachable} or less."
         )
     cap, rows = _capped(combos, wanted, target, max_copies, free)
     copies = _copies(train, combos, rows)
@@ -199,7 +199,7 @@ def training_rows(
     Args:
         dataset, fold: the prepared dataset; 0 for its main split, K for the K-th split of cross-validation.
         balanced: whether to repeat the rows of rare materials.
-        balance_target: share of the commonest material's count that each material must reach; auto: as prepared.
+        balance_target: share of the most common material's count that each material must reach; auto: as prepared.
         labels_percent, seed: share of the training photos whose labels are used, in %; seed of the draw.
 
     Raises:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,12 +30,11 @@ from wastelens.data.annotations.materials import (
 from wastelens.data.annotations.sources import prepared_from
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset, read_raw_files, write_raw_files
-from wastelens.data.prepared.tables import TrainTable
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
 from wastelens.preparing import stages
+from wastelens.preparing.writing import DatasetTables, write_dataset
 from wastelens.system import interrupts
 from wastelens.system.console import say
-from wastelens.system.machine import software_versions
 
 RELABELLED_FROM = "relabelled_from"
 _MAPPINGS_FOLDER = "mappings"
@@ -143,7 +141,7 @@ def _already_relabelled(folder: Path, dataset: PreparedDataset, mapping: Materia
 
 
 def _origin(dataset: PreparedDataset, digest: object) -> tuple[object, ...]:
-    """Return what a relabelled dataset has in common with the dataset of this digest that it was made from."""
+    """Return the facts that a relabelled dataset shares with the dataset of this digest that it was made from."""
     manifest = dataset.manifest
     return digest, manifest["annotations_digest"], manifest["files"].get(prepared.OUTLINES)
 
@@ -154,33 +152,19 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
     config = _settings(dataset, mapping)
     objects = relabelled_objects(dataset, other)
     labelled = relabelled_photos(dataset, objects)
-    tables = [labelled.split(fold) for fold in range(labelled.manifest["split"]["folds"] + 1)]
+    splits = [labelled.split(fold) for fold in range(labelled.manifest["split"]["folds"] + 1)]
     try:
-        balanced = stages.balance(tables, config)
+        balanced = stages.balance(splits, config)
     except BalanceError as error:
         raise BalanceError(f"{MAPPING}={mapping}: {error}") from None
     say(f"Relabelling {dataset.name} with {MAPPING}={mapping}; photos and splits stay the same.")
-    controls = stages.score_all_controls(tables, labelled.photos, config.seed)
-    files = {
-        prepared.LABELS: labelled.frame.drop(columns="photo_index"),
-        prepared.OBJECTS: objects,
-        prepared.PROBLEMS: read_as_text(dataset.folder / prepared.PROBLEMS),
-        **stages.tables_from_labels(balanced, controls),
-    }
-    if len(tables) > 1:
-        files[prepared.FOLDS] = fold_table(dataset, [one.table for one in balanced[1:]])
-    manifest = {
-        **dataset.manifest,
-        **label_figures(labelled),
-        **stages.figures_from_labels(balanced, controls, config),
-        "settings": config.model_dump(mode="json"),
-        "versions": software_versions(),
-        RELABELLED_FROM: dataset.digest,
-    }
-    for name in (manifest["cache"]["file"], prepared.OUTLINES):
+    controls = stages.score_all_controls(splits, labelled.photos, config.seed)
+    labels, problems = labelled.frame.drop(columns="photo_index"), read_as_text(dataset.folder / prepared.PROBLEMS)
+    for name in (dataset.manifest["cache"]["file"], prepared.OUTLINES):
         share_file(dataset.folder / name, draft)
     write_raw_files(draft, read_raw_files(dataset.folder))
-    stages.write_files(draft, files, other, manifest)
+    tables = DatasetTables(labels, objects, problems, splits, balanced, controls)
+    write_dataset(draft, tables, other, {**dataset.manifest, RELABELLED_FROM: dataset.digest}, config)
 
 
 def _settings(dataset: PreparedDataset, mapping: str) -> PrepareConfig:
@@ -210,27 +194,6 @@ def relabelled_photos(dataset: PreparedDataset, objects: pd.DataFrame) -> Prepar
     labels = shown.reindex(index=dataset.frame["file_name"], columns=list(dataset.materials), fill_value=0)
     columns = {material: labels[material].to_numpy(dtype=np.int64) for material in dataset.materials}
     return replace(dataset, frame=dataset.frame.assign(**columns))
-
-
-def label_figures(dataset: PreparedDataset) -> dict[str, Any]:
-    """Return the parts of a manifest that depend on the labels and splits: ``counts`` and ``split``."""
-    labels = dataset.frame[list(dataset.materials)]
-    shares = labels.groupby(dataset.frame["split"]).mean()
-    counts, split = dataset.manifest["counts"], dataset.manifest["split"]
-    return {
-        "counts": {**counts, "materials": {name: int(count) for name, count in labels.sum().items()}},
-        "split": {**split, "largest_share_difference": float((shares.max() - shares.min()).max())},
-    }
-
-
-def fold_table(dataset: PreparedDataset, balanced: Sequence[TrainTable]) -> pd.DataFrame:
-    """Return folds.csv with the same folds and other balanced training rows; balanced: a table per fold."""
-    folds = read_as_text(dataset.folder / prepared.FOLDS)
-    copies = {
-        f"copies_{fold}": np.bincount(rows.frame["photo_index"], minlength=len(folds))
-        for fold, rows in enumerate(balanced, start=1)
-    }
-    return folds.assign(**copies)
 
 
 def share_file(file: Path, folder: Path) -> None:

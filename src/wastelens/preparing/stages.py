@@ -1,13 +1,10 @@
-"""The stages of ``prepare``, each from tables to tables: cache photos, group, split, balance, score controls, write."""
+"""The stages of ``prepare``, each from tables to tables: cache photos, group, split, balance, score controls."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,26 +16,23 @@ from wastelens.data.annotations.coco import CocoDataset
 from wastelens.data.annotations.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
 from wastelens.data.annotations.layout import COCO, Layout
 from wastelens.data.annotations.materials import (
-    MAPPING_FILE,
     MaterialMapping,
     check_covers,
-    mapping_frame,
     mapping_of_labels,
     read_mapping,
 )
-from wastelens.data.annotations.sources import DatasetSource
+from wastelens.data.annotations.sources import NAMED, DatasetSource, choose_source
 from wastelens.data.photos.cache import CacheEntry, PhotoCache, PhotoSource
 from wastelens.data.photos.files import exists
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SplitTables
 from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError, did_you_mean
-from wastelens.evaluation.controls import Controls, controls_frame, score_controls
+from wastelens.evaluation.controls import Controls, score_controls
 from wastelens.preparing.balance import Oversampled, oversample
 from wastelens.preparing.groups import Groups, assign_groups
 from wastelens.preparing.split import SplitAssignment, assign_splits, cross_validation_splits
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar
-from wastelens.system.files import file_digest
 from wastelens.system.machine import worker_count
 
 FIRST_PROBLEMS_SHOWN = 3
@@ -70,15 +64,19 @@ class Split:
     assignment: SplitAssignment
     folds: list[SplitAssignment]
 
-    def fold_frame(self, balanced: list[Oversampled]) -> pd.DataFrame:
-        """Return folds.csv: file_name, then per fold each photo's split and its number of balanced training rows."""
-        names = self.frame["file_name"]
-        columns: dict[str, Any] = {"file_name": names}
-        for number, (fold, rows) in enumerate(zip(self.folds, balanced, strict=True), start=1):
-            columns[f"fold_{number}"] = fold.split
-            copies = rows.table.frame["file_name"].value_counts()
-            columns[f"copies_{number}"] = names.map(copies).fillna(0).astype(int)
-        return pd.DataFrame(columns)
+
+def raw_data(config: PrepareConfig) -> DatasetSource:
+    """Return the raw data that are to be prepared.
+
+    Raises:
+        DatasetError: they are not there, are of no known layout, or are a prepared dataset.
+    """
+    if config.dataset not in NAMED and prepared.is_prepared(Path(config.dataset)):
+        raise DatasetError(
+            f"{config.dataset} is a prepared dataset. Give prepare the raw data that it was made from; all other steps "
+            "take the prepared folder."
+        )
+    return choose_source(config.dataset, config.data_folder)
 
 
 def mapping_path(materials: str) -> Path:
@@ -234,67 +232,12 @@ def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversample
     return balanced
 
 
-def score_all_controls(tables: list[SplitTables], photos: PhotoArray, seed: int) -> list[tuple[Controls, SplitTables]]:
+def score_all_controls(tables: list[SplitTables], photos: PhotoArray, seed: int) -> list[Controls]:
     """Score the controls, which predict without looking at the litter, for the main split and for each fold."""
     scored = []
     with progress_bar("Scoring controls", len(tables)) as bar:
         for one in tables:
             others = {"val": one.val, "test": one.test}
-            scored.append((score_controls(one.train, others, photos=photos, seed=seed), one))
+            scored.append(score_controls(one.train, others, photos=photos, seed=seed))
             bar.advance()
     return scored
-
-
-def tables_from_labels(
-    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]]
-) -> dict[str, pd.DataFrame]:
-    """Return the tables that follow from labels and splits; both lists: the main split, then each fold."""
-    return {
-        prepared.BALANCED: balanced[0].table.frame.drop(columns="photo_index"),
-        prepared.CONTROLS: pd.concat(
-            [
-                controls_frame(scored, {"val": of.val, "test": of.test}).assign(fold=fold)
-                for fold, (scored, of) in enumerate(controls)
-            ]
-        ),
-    }
-
-
-def write_files(
-    draft: Path, tables: Mapping[str, pd.DataFrame], mapping: MaterialMapping, manifest: Mapping[str, Any]
-) -> None:
-    """Write the tables, and last of all the manifest that vouches for them, the photo cache and the outlines.
-
-    ``draft`` holds the photo cache and the outlines already; ``manifest`` is all of it but the digests. For COCO, the
-    mapping's file is copied, as every row of it is used.
-    """
-    for name, frame in tables.items():
-        frame.to_csv(draft / name, index=False)
-    if manifest.get("layout", COCO) == COCO:
-        shutil.copyfile(mapping.path, draft / MAPPING_FILE)
-    else:
-        mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)
-    names = [*tables, MAPPING_FILE, prepared.OUTLINES, manifest["cache"]["file"]]
-    complete = {**manifest, "files": {name: file_digest(draft / name) for name in names}}
-    complete["digest"] = prepared.manifest_digest(complete)
-    prepared.remove_strays(draft, complete)
-    (draft / prepared.MANIFEST).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
-
-
-def figures_from_labels(
-    balanced: list[Oversampled], controls: list[tuple[Controls, SplitTables]], config: PrepareConfig
-) -> dict[str, Any]:
-    """Return the parts of the manifest that follow from labels and splits, as in :func:`tables_from_labels`."""
-    return {
-        "balance": {
-            "target": config.balance_target,
-            "max_copies": config.max_copies,
-            "cap_used": balanced[0].max_copies,
-            "rows_before": balanced[0].rows_before,
-            "rows_after": balanced[0].rows_after,
-            "most_copies": balanced[0].most_copies,
-        },
-        "control_macro_ap": [
-            {name: scores["test"] for name, scores in scored.macro_ap.items()} for scored, _ in controls
-        ],
-    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -15,28 +13,26 @@ from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
-from wastelens.errors import ConfigError, did_you_mean
 from wastelens.getting.catalogues import Catalogue, Catalogues
-from wastelens.getting.collected_photos import NOT_KEPT, CollectedPhotos, report, summary_metrics
+from wastelens.getting.collected_photos import CollectedPhotos, report, summary_metrics, wanted_materials
 from wastelens.getting.collecting import Collector
 from wastelens.getting.commons import Commons
 from wastelens.getting.known_photos import KnownPhotos, judged_photos
 from wastelens.getting.licences import ATTRIBUTION, check_attribution, write_attribution
 from wastelens.getting.openverse import Openverse
 from wastelens.getting.rules import Rules
-from wastelens.getting.shared import Gathered, check_space, logged_parameters
-from wastelens.preparing.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
-from wastelens.system.console import Bar, next_command, progress_bar, say, warn
+from wastelens.getting.shared import Gathered, Speed, check_space, logged_parameters
+from wastelens.system.console import next_command, progress_bar, say, warn
 from wastelens.system.files import alone_in
 from wastelens.system.machine import worker_count
 from wastelens.tracking.tracker import Tracker
+from wastelens.training.unlabelled import MAX_MEGAPIXELS, UNLABELLED_CACHE, decode_folder
 from wastelens.web.client import Web
 
 AHEAD_PER_WORKER = 2
 FOLDER = "folder"  # the setting that chooses it
 USUAL_BYTES = 3_000_000  # of a photo on Commons; on Flickr it is less
 CATALOGUES: dict[str, type[Catalogue]] = {"openverse": Openverse, "commons": Commons}
-_METRIC = re.compile(r"[\w/. :-]{1,200}")  # MLflow's rule for metric names, which end in a material
 
 
 def run(config: CollectConfig, tracker: Tracker) -> Gathered:
@@ -48,7 +44,7 @@ def run(config: CollectConfig, tracker: Tracker) -> Gathered:
             collected is kept.
     """
     began = time.monotonic()
-    materials = _materials(config)
+    materials = wanted_materials(config)
     dataset = open_dataset(config.dataset, config.data_folder)
     folder = Path(config.folder) if config.folder else config.data_folder / "raw" / "collected"
     with alone_in(folder, FOLDER), tracker.start("collect", tags={"step": "collect"}) as tracked:
@@ -72,39 +68,10 @@ def run(config: CollectConfig, tracker: Tracker) -> Gathered:
         return Gathered(folder, tracked.id, metrics)
 
 
-def _materials(config: CollectConfig) -> tuple[str, ...]:
-    """Return the materials to collect.
-
-    Raises:
-        ConfigError: one has no terms or an unusable name, or no contact is given.
-    """
-    if not config.contact:
-        raise ConfigError(
-            "contact is empty, but Wikimedia's User-Agent policy asks for an address. Give your e-mail address or the "
-            "URL of a page: -P contact=you@example.org"
-        )
-    for material in config.materials:
-        if material not in config.terms:
-            known = list(config.terms)
-            raise ConfigError(
-                f"materials: there are no terms for '{material}', only for {', '.join(known)}."
-                f"{did_you_mean(material, known)}"
-            )
-    materials = tuple(dict.fromkeys(config.materials or config.terms))
-    for material in materials:
-        metric = f"photos_{material}"
-        if not _METRIC.fullmatch(metric) or posixpath.normpath(metric) != metric or material in NOT_KEPT.values():
-            raise ConfigError(
-                f"terms: '{material}' cannot name a material, as a metric is named after it. Use letters, digits, "
-                f"spaces, _, -, . and :, and neither {' nor '.join(NOT_KEPT.values())}."
-            )
-    return materials
-
-
 def _collect(
     photos: CollectedPhotos, materials: tuple[str, ...], dataset: PreparedDataset, config: CollectConfig
 ) -> int:
-    """Fill the folder; return how many of the catalogues' records made no sense."""
+    """Fill the folder; return the number of malformed records in the catalogues."""
     if not (missing := _missing(photos, materials, config)):
         say(f"Nothing to collect: {config.photos:,} photos of each material are there.")
         return 0
@@ -121,7 +88,7 @@ def _collect(
     ):
         warnings.simplefilter("ignore")  # Pillow's about broken photos; here, as threads share the filters
         catalogues = Catalogues([CATALOGUES[name](web, config) for name in dict.fromkeys(config.sources)])
-        ahead, show = AHEAD_PER_WORKER * config.workers, _Progress(bar).after_each
+        ahead, show = AHEAD_PER_WORKER * config.workers, Speed(bar).kept
         collector = Collector(web, pool, ahead, photos, known, show)
         for material in materials:
             collector.collect(material, config.photos, catalogues.candidates(material, config.terms[material]))
@@ -131,7 +98,7 @@ def _collect(
     for name, reason in catalogues.down.items():
         warn(f"{name} became unavailable ({reason}). Run the command again later for its other photos.")
     for name, count in catalogues.bad_records.items():
-        warn(f"{name}: {count:,} records made no sense and were skipped.")
+        warn(f"{name}: {count:,} malformed records were skipped.")
     return sum(catalogues.bad_records.values())
 
 
@@ -156,23 +123,6 @@ def _known(photos: CollectedPhotos, dataset: PreparedDataset, config: CollectCon
     rows = [row for row, problem in enumerate(decoded.problems) if not problem]
     there = PhotoRows([(decoded.photos, rows)])
     return KnownPhotos(judged, there, [names[row] for row in rows], config.near_duplicate_distance)
-
-
-class _Progress:
-    """Shows how many photos were examined, and how fast, beside a progress bar of those that were kept."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
-        self._began = time.monotonic()
-        self._examined = self._kept = 0
-
-    def after_each(self, kept: bool) -> None:
-        """Count a photo that was kept or left out."""
-        self._examined += 1
-        self._kept += kept
-        self._bar.advance(int(kept))
-        rate = self._examined / (time.monotonic() - self._began)
-        self._bar.show(f"{self._kept:,} kept of {self._examined:,} examined, {rate:.1f} photos/s")
 
 
 def _write_lists(photos: CollectedPhotos) -> None:

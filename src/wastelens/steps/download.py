@@ -10,10 +10,10 @@ from pathlib import Path
 from wastelens.config.download import DownloadConfig
 from wastelens.errors import AnnotationsError, ConfigError, DatasetError
 from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder, Summary, WantedPhoto, summarise, wanted_photos
-from wastelens.getting.shared import Gathered, check_space, logged_parameters, report_licences
+from wastelens.getting.shared import MB, Gathered, Speed, check_space, logged_parameters, report_licences
 from wastelens.getting.taco import LARGEST_ARCHIVE, USUAL_BYTES, AnnotationsFile, Archive, estimated_bytes, fetch_photos
 from wastelens.system import interrupts
-from wastelens.system.console import Bar, next_command, progress_bar, say, table, warn
+from wastelens.system.console import next_command, progress_bar, say, table, warn
 from wastelens.system.files import alone_in
 from wastelens.tracking.tracker import Tracker
 from wastelens.web.addresses import locate
@@ -24,11 +24,10 @@ from wastelens.web.files import Part, size_text
 LICENCES = "licences.csv"
 FOLDER = "data_folder"  # the setting that chooses it
 NOTHING_TO_DO = "Nothing to fetch: every photo is there, or known not to be available."
-MB = 10**6
 
 
 def run(config: DownloadConfig, tracker: Tracker) -> Gathered:
-    """Fetch what is not there yet.
+    """Fetch the missing photos.
 
     Raises:
         InputError: no network, no room on the disk, no usable annotations, another process in the folder, or more
@@ -71,7 +70,7 @@ def _from_web(web: Web, photos: PhotoFolder, annotations: AnnotationsFile, confi
     _check_space_for(missing, photos, lambda photo: min(estimated_bytes(photo, config.size), config.web.max_bytes))
     if missing:
         with progress_bar("Photos", len(missing)) as bar:
-            fetch_photos(missing, photos, web, config.workers, _Rate(bar).photo)
+            fetch_photos(missing, photos, web, config.workers, Speed(bar).photo)
     else:
         say(NOTHING_TO_DO)
     return wanted
@@ -100,10 +99,10 @@ def _from_archive(
         wanted, missing = _wanted_and_missing(annotations, photos, config)
         _check_space_for(missing, photos, packed.bytes_of)
         with progress_bar("Photos", len(missing)) as bar:
-            rate = _Rate(bar)
+            speed = Speed(bar)
             for photo in missing:
                 interrupts.check()
-                rate.photo(packed.unpack_photo(photo, photos))
+                speed.photo(packed.unpack_photo(photo, photos))
     return wanted
 
 
@@ -118,7 +117,7 @@ def _fetched_archive(web: Web, photos: PhotoFolder, config: DownloadConfig) -> P
     say(f"Fetching {locate(url).shown}, about {size_text(USUAL_BYTES)}{already}.")
     with progress_bar("Archive, MB", USUAL_BYTES // MB) as bar:
         try:
-            web.fetch_file(url, target, max_bytes=LARGEST_ARCHIVE, progress=_Rate(bar, there).add)
+            web.fetch_file(url, target, max_bytes=LARGEST_ARCHIVE, progress=Speed(bar, there).add)
         except Unfetchable as error:
             raise DatasetError(
                 f"The archive is not available: {error}. Try again later, another URL with "
@@ -133,32 +132,6 @@ def _wanted_and_missing(
     from_archive = config.source == "zenodo"
     wanted = wanted_photos(annotations.path, config.size, config.archive_url, from_archive=from_archive)
     return wanted, [photo for photo in wanted if not photos.is_settled(photo, retry_dead=config.retry_dead)]
-
-
-class _Rate:
-    """Shows the speed beside a progress bar; there: bytes of one large file that were fetched before."""
-
-    def __init__(self, bar: Bar, there: int = 0) -> None:
-        self._bar = bar
-        self._began = time.monotonic()
-        self._photos = self._bytes = 0
-        self._there = there
-        bar.advance(there // MB)
-
-    def photo(self, size_bytes: int) -> None:
-        """Count a photo and the bytes that were fetched for it."""
-        self._photos += 1
-        self._bytes += size_bytes
-        seconds = time.monotonic() - self._began
-        self._bar.advance()
-        self._bar.show(f"{self._photos / seconds:.1f} photos/s, {self._bytes / seconds / MB:.1f} MB/s")
-
-    def add(self, size_bytes: int) -> None:
-        """Count more bytes of one large file."""
-        before = self._there + self._bytes
-        self._bytes += size_bytes
-        self._bar.advance((before + size_bytes) // MB - before // MB)
-        self._bar.show(f"{self._bytes / (time.monotonic() - self._began) / MB:.1f} MB/s")
 
 
 def _report(summary: Summary, photos: PhotoFolder) -> None:

@@ -28,7 +28,8 @@ from wastelens.explain.examination import (
     fitting_methods,
 )
 from wastelens.explain.page.gallery import GalleryWriter, ShownPhoto
-from wastelens.explain.page.report import ShownPhotos, header, notes_on, table_rows
+from wastelens.explain.page.report import header, notes_on, table_rows
+from wastelens.explain.page.shown_photos import ShownPhotos
 from wastelens.explain.scoring.scores import CONTROL, PairScores, Summary, score_frame, summarise
 from wastelens.models.backend import load_backend
 from wastelens.models.layers import randomised_copy

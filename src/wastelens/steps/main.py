@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-
-import pandas as pd
 
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.main import MainConfig
 from wastelens.errors import ConfigError
-from wastelens.experiment.finished_runs import BEST_BY
-from wastelens.experiment.train_one import Trained, check_weights
+from wastelens.experiment.comparison import Compared, best_of, comparison_frame, report
+from wastelens.experiment.train_one import check_weights
+from wastelens.preparing.stages import raw_data
 from wastelens.steps import cluster, explain, prepare, train
-from wastelens.system.console import say, table, warn
+from wastelens.system.console import say, warn
 from wastelens.tracking.tracker import Tracker
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One row of the closing table."""
-
-    trained: Trained
-    minutes: float
 
 
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     """Prepare; pretrain and train every model; compare them; cluster an encoder's features; explain the best model."""
-    prepare.raw_data(config.prepare)
+    raw_data(config.prepare)
     check_weights(
         config.models.items(),
         'In the main job: set="models.{0}.weights=none", or leave the model out: set="models.{0}=null"',
@@ -45,7 +35,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
             trained = train.run(one, tracker)
             compared.append(Compared(trained, (time.monotonic() - started) / 60))
         tracked.log_table(comparison_frame(compared), "comparison.csv")
-        best = _best(compared).trained
+        best = best_of(compared).trained
         # The parent gets the numbers of the best run, so that it sorts beside its children.
         tracked.log_metrics(best.verdict.metrics())
         tracked.set_tags({"best_run": best.run_id, **best.verdict.tags()})
@@ -54,7 +44,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         clustering = {"run_id": config.cluster.run_id or next(iter(encoders), "")}
         clustered = cluster.run(config.cluster.model_copy(update=clustering), tracker)
         explained = _explain(_explaining(config, compared), tracker)
-    _report(compared)
+    report(compared)
     say(clustered.sentence)
     if explained:
         for sentence in explained.summary.sentences():
@@ -64,30 +54,8 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     return compared
 
 
-def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
-    """Return a row per model run: macro AP with its interval, macro F1, floors, the strongest control, minutes."""
-    rows = []
-    for one in compared:
-        verdict = one.trained.verdict
-        metrics = verdict.metrics()
-        scores = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "test_macro_f1")
-        rows.append(
-            {
-                "run": one.trained.name,
-                "run_id": one.trained.run_id,
-                **{name: metrics[name] for name in (*scores, "floor_macro_ap", "floor_macro_f1")},
-                "strongest_control": verdict.strongest_control,
-                "strongest_control_macro_ap": verdict.strongest_control_macro_ap,
-                "collapsed": verdict.collapse.collapsed,
-                "above_controls": verdict.above_controls,
-                "minutes": one.minutes,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def _explaining(config: MainConfig, compared: list[Compared]) -> ExplainConfig:
-    run_id = config.explain.run_id or _best(compared).trained.run_id
+    run_id = config.explain.run_id or best_of(compared).trained.run_id
     return config.explain.model_copy(update={"run_id": run_id})
 
 
@@ -98,33 +66,3 @@ def _explain(config: ExplainConfig, tracker: Tracker) -> explain.Explanations | 
     except ConfigError as error:
         warn(f"Run {config.run_id} is not explained. {error}")
         return None
-
-
-def _best(compared: list[Compared]) -> Compared:
-    """Return the model that is best on val; a collapsed one only if all are."""
-
-    def merit(one: Compared) -> tuple[bool, float]:
-        verdict = one.trained.verdict
-        return not verdict.collapse.collapsed, verdict.metrics()[BEST_BY]
-
-    return max(compared, key=merit)
-
-
-def _report(compared: list[Compared]) -> None:
-    rows = [
-        [
-            str(row.run),
-            f"{row.test_macro_ap:.3f} [{row.test_macro_ap_low:.3f}, {row.test_macro_ap_high:.3f}]",
-            f"{row.floor_macro_ap:.3f}",
-            f"{row.strongest_control_macro_ap:.3f} ({row.strongest_control})",
-            f"{row.test_macro_f1:.3f}",
-            f"{row.floor_macro_f1:.3f}",
-            f"{row.minutes:.1f}",
-        ]
-        for row in comparison_frame(compared).itertuples(index=False)
-    ]
-    columns = ["model", "test macro AP [95 %]", "floor", "best control", "macro F1", "floor", "minutes"]
-    table("Results", columns, rows)
-    for one in compared:
-        verdict = one.trained.verdict
-        say(f"{one.trained.name}: {verdict.sentence}", "green" if verdict.above_controls else "yellow")

@@ -159,7 +159,7 @@ def check_factors(factors: Sequence[Factor]) -> None:
 
 
 def _rows_of(dataset: PreparedDataset, config: TrainConfig) -> tuple[object, ...]:
-    """Return what determines, besides seed and fold, which rows a training learns from and in how many steps."""
+    """Return the settings that determine, besides seed and fold, a training's rows and number of steps."""
     return dataset.digest, config.balanced, config.balance_target, config.labels_percent, config.fit.batch_size
 
 

@@ -30,7 +30,7 @@ _PAIRED_BY_ORDER = "The runs of a fold are paired in order, not by seed: their s
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run to compare: as stored, what it wrote about itself, and its settings, dotted key → text."""
+    """A run to compare: as stored, its own description, and its settings, dotted key → text."""
 
     stored: StoredRun
     about: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The contents of a report: what a study or comparison found, as tables and texts."""
+"""The contents of a report: the results of a study or comparison, as tables and texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StudyContents:
 
     Attributes:
         title: of the report.
-        factor: what is compared, such as ``augment``.
+        factor: the setting compared, such as ``augment``.
         first: the level that the others are compared with.
         cells: a row per planned training (study.csv). Columns: model, arm (the compared factor's level, text), stratum
             (the other factors' levels, text, may be empty), seed, fold, one for each factor; then status (finished,

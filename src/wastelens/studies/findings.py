@@ -18,7 +18,7 @@ Row = Mapping[Hashable, Any]
 UNKNOWN = "–"
 SEVERAL = "settings"  # the factor's name where arms differ in several settings
 _NAMED_IN_A_LINE = 5
-_ONE_SEED = "one seed per fold says nothing about other trainings"
+_ONE_SEED = "one seed per fold does not show how results vary between trainings"
 _SAME_FLOOR = 1e-9  # floors of the same labels differ by rounding alone
 
 
@@ -240,7 +240,7 @@ def tasks_warning(cells: pd.DataFrame, factor: str, arms: Sequence[str]) -> str:
         return ""
     return (
         "The arms have different labels: part of the difference is between tasks, not between trainings. A predictor "
-        f"that says the same of every photo scores a macro AP of {'; '.join(apart)}."
+        f"that gives every photo the same answer scores a macro AP of {'; '.join(apart)}."
     )
 
 
@@ -258,7 +258,7 @@ def _floors_apart(cells: pd.DataFrame, factor: str, first: str, second: str) -> 
 
 
 def correction(comparisons: pd.DataFrame) -> str:
-    """Say for how many comparisons the verdicts are corrected, and what that means for the intervals."""
+    """Say for how many comparisons the verdicts are corrected, and the consequence for the intervals."""
     made = sum(_known(row["p_value"]) for row in macro_ap_rows(comparisons))
     if not made:
         return ""

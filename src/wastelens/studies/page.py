@@ -62,7 +62,7 @@ def _table_open(_self: Any, tokens: Sequence[Token], place: int, *_: Any) -> str
 
 
 def _classify(tokens: Sequence[Token], verdict: str) -> None:
-    """Add what the style sheet needs: classes, row headings, and rows of figures instead of paragraphs."""
+    """Add the elements that the style sheet needs: classes, row headings, and rows of figures instead of paragraphs."""
     for number, opening in enumerate(tokens):
         if opening.type == "paragraph_open" and _only_images(tokens[number + 1]):
             opening.tag = tokens[number + 2].tag = "div"

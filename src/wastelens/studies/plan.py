@@ -75,11 +75,14 @@ def say_plan(config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell
             "enough to decide anything. Prepare with folds=4 or so, so that every group is tested."
         )
     if config.seeds == 1:
-        warn("One seed says nothing about other trainings: the verdict will be undecided. Use seeds=3 or more.")
+        warn(
+            "One seed does not show how results vary between trainings: the verdict will be undecided. "
+            "Use seeds=3 or more."
+        )
 
 
 def describe(shared: Run, config: StudyConfig, dataset: PreparedDataset, cells: Sequence[Cell]) -> None:
-    """Log what the study compares; for a study that is extended, the tags ``used.…`` hold the latest."""
+    """Log the factors and cells of the study; for a study that is extended, the tags ``used.…`` hold the latest."""
     shared.log_parameters(
         {
             "dataset": config.dataset,
@@ -142,7 +145,7 @@ def _plans(study: StoredRun, config: StudyConfig) -> list[StudyConfig]:
 
 
 def _differing(before: StudyConfig, now: StudyConfig) -> str | None:
-    """Describe how two plans differ in what all cells of a study must share; None where they do not."""
+    """Describe how two plans differ in the settings that all cells of a study must share; None where they do not."""
     names_before, names_now = ([factor.name for factor in plan.parsed_factors] for plan in (before, now))
     if names_before[0] != names_now[0] or set(names_before) != set(names_now):
         return f"factors={', '.join(before.factors)}, not {', '.join(now.factors)}"

@@ -42,11 +42,11 @@ _ON_LABELS = (
 _LABELS = ("labels", "labels_percent")
 _NAMING = ("model", "arm", "stratum", "seed", "fold")
 _LEDGER_NOTE = (
-    "Lines: means over cells (all seeds and folds). Bands: from the least to the greatest cell. Dashed: the strongest "
+    "Lines: means over cells (all seeds and folds). Bands: minimum to maximum over cells. Dashed: the strongest "
     "control."
 )
 _LEARNING_NOTE = (
-    "Lines: means over cells. Bands: from the least to the greatest cell. Solid: val; dashed: loss on train. Faint: "
+    "Lines: means over cells. Bands: minimum to maximum over cells. Solid: val; dashed: loss on train. Faint: "
     "where some cells had ended already."
 )
 _MATERIALS_NOTE = (
@@ -54,14 +54,14 @@ _MATERIALS_NOTE = (
     "after that."
 )
 _MEANS_NOTE = (
-    "Means over finished cells, sd between them. Floor: the best predictor that says the same of every photo. "
+    "Means over finished cells, sd between them. Floor: the best predictor that gives every photo the same answer. "
     "Strongest control: what can be predicted without looking at the litter."
 )
 _CURVES = (("macro AP on val", "macro AP", ("val_macro_ap",)), ("loss", "nats", ("val_loss", "loss")))
 
 
 def log_report(tracked: Run, contents: StudyContents) -> None:
-    """Log the tables, the report as a page and as Markdown, and what the runs table can be sorted by."""
+    """Log the tables, the report as a page and as Markdown, and the metrics by which runs can be sorted."""
     tracked.log_table(contents.cells, "study.csv")
     tracked.log_table(contents.comparisons, "comparisons.csv")
     tracked.log_table(contents.curves, "curves.csv")

@@ -95,7 +95,7 @@ class Result:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the run says the same of every photo."""
+        """Whether the run gives every photo the same answer."""
         return self.tags.get("collapsed") == "true"
 
 

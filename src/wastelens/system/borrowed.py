@@ -1,4 +1,4 @@
-"""Everything that leans on private parts of other projects: nothing public does it, and a release may move it.
+"""Access to private parts of other projects: there is no public way, and a release may move them.
 
 Each function imports its project itself. ``tests/system/test_borrowed.py`` has a test for each, so that an upgrade that
 breaks one says which.
@@ -26,7 +26,7 @@ def inputs_of_maker(tensor: Any) -> list[Any]:
 
 
 def keras_home() -> str:
-    """Return the folder in which Keras keeps what it downloads."""
+    """Return the folder of Keras' downloads."""
     from keras.src.backend.config import keras_home
 
     return str(keras_home())

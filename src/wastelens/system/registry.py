@@ -26,7 +26,7 @@ class Registry(Generic[Part]):
     """Parts of one kind by name, in alphabetical order of their files."""
 
     def __init__(self, kind: str, module: str) -> None:
-        """Remember what users call a part, and the module (or package of modules) that registers the parts."""
+        """Remember the word for a part in messages, and the module (or package of modules) that registers the parts."""
         self.kind = kind
         self._module = module
         self._parts: dict[str, Part] = {}

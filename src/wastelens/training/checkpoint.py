@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from wastelens.system.arrays import Array
+from wastelens.system.arrays import Arrays
 from wastelens.system.files import file_digest
 from wastelens.tracking.tracker import Run
 
-Arrays = list[Array]
 SLOTS = ("a", "b")
 KINDS = ("network", "optimizer", "best")  # of arrays
 CHECKPOINT_FOLDER = "checkpoint"

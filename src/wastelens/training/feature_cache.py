@@ -104,7 +104,7 @@ class _Files:
         self.partial, self.journal = folder / f"{digest}.partial.npy", folder / f"{digest}.partial.jsonl"
 
     def finished(self) -> Float32Array | None:
-        """Return the finished array, or None if it is missing or differs from what was once finished."""
+        """Return the finished array, or None if it is missing or has changed since it was finished."""
         try:
             about = json.loads(self.about.read_text(encoding="utf-8"))
             features: Float32Array = np.load(self.array, mmap_mode="r")

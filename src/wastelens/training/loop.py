@@ -13,7 +13,8 @@ import numpy as np
 
 from wastelens.errors import NonFiniteLossError
 from wastelens.system import interrupts
-from wastelens.training.checkpoint import Arrays, Checkpoint, Progress
+from wastelens.system.arrays import Arrays
+from wastelens.training.checkpoint import Checkpoint, Progress
 
 Measured = tuple[float, dict[str, float]]
 
@@ -54,7 +55,7 @@ class TrainingLoop:
         rate: (fractional) epoch of the phase, from 0 → learning rate.
         measure: returns the network's value, the higher the better, and metrics to log.
         watcher: is told of every epoch.
-        remedy: for diverged training, what the user can do about it.
+        remedy: the fix in the message about diverged training.
     """
 
     network: Any

@@ -27,10 +27,10 @@ class BinaryCrossEntropy(LossConfig):
 
 @LOSSES.register("focal")
 class FocalLoss(LossConfig):
-    """(1 − p_t)^γ · cross entropy, p_t the probability of the truth: easy answers weigh less (Lin et al. 2017)."""
+    """(1 − p_t)^γ · cross entropy, p_t the probability of the truth: easy examples weigh less (Lin et al. 2017)."""
 
     kind: Literal["focal"]
-    gamma: float = Field(ge=0, description="how much less easy answers weigh; 0: binary cross-entropy")
+    gamma: float = Field(ge=0, description="how strongly easy examples are down-weighted; 0: binary cross-entropy")
 
     def __call__(self, labels: Any, logits: Any) -> Any:
         """Return the loss."""
@@ -48,7 +48,7 @@ class AsymmetricLoss(LossConfig):
     kind: Literal["asymmetric"]
     gamma_positive: float = Field(ge=0, description="focusing on materials that are present")
     gamma_negative: float = Field(ge=0, description="focusing on materials that are absent")
-    clip: float = Field(ge=0, lt=1, description="absent materials below this probability count nothing")
+    clip: float = Field(ge=0, lt=1, description="absent materials below this probability do not contribute")
 
     def __call__(self, labels: Any, logits: Any) -> Any:
         """Return the loss."""

@@ -28,7 +28,9 @@ class AdamW(OptimizerConfig):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
     kind: Literal["adamw"]
-    weight_decay: float = Field(ge=0, description="share of each weight that a step of rate 1 takes off")
+    weight_decay: float = Field(
+        ge=0, description="fraction of each weight subtracted per step, times the learning rate"
+    )
 
     def build(self) -> Any:
         """Return AdamW with a fused update."""
@@ -40,7 +42,7 @@ class Sgd(OptimizerConfig):
     """Gradient descent with Nesterov momentum."""
 
     kind: Literal["sgd"]
-    momentum: float = Field(ge=0, lt=1, description="share of the last step that the next one keeps")
+    momentum: float = Field(ge=0, lt=1, description="fraction of the previous update carried over")
 
     def build(self) -> Any:
         """Return Keras' SGD."""
@@ -59,7 +61,7 @@ def fused_adamw(weight_decay: float, **options: Any) -> Any:
 
     class FusedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            """One variable's step; TensorFlow's variables, as Keras hands them on."""
+            """Update one variable; all are TensorFlow's, as Keras passes them."""
             step = tf.cast(self.iterations.value + 1, tf.float32)
             momentum, velocity = borrowed.adam_slots(self, variable)
             tf.raw_ops.ResourceApplyAdam(

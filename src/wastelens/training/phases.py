@@ -1,4 +1,4 @@
-"""The phases of a classifier's training: what is frozen, what is trained on what (photos, or cached features), how."""
+"""The phases of a classifier's training: frozen and trained layers, inputs, and limits."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Phase:
     """One phase of a training.
 
     Attributes:
-        network: what is trained: the whole network, or what follows its frozen layers; it has a layer ``logits``.
+        network: the trained part: the whole network, or the layers after the frozen ones; it has a layer ``logits``.
         batches: of training rows.
-        inputs: what the network takes, by ``photo_index``: the photos, or their features.
+        inputs: of this network, by ``photo_index``: the photos, or their features.
         schedule: of the learning rate, over this phase's epochs.
         limits: epochs and patience.
     """
@@ -105,7 +105,7 @@ def compiled_on_logits(model: Any, optimizer: Any, loss: Loss) -> Any:
 
 
 def check_freezing(model: Any, config: TrainConfig) -> None:
-    """Check, before any work, that both phases can freeze what they are asked to.
+    """Check, before any work, that both phases can freeze the requested layers.
 
     Raises:
         ConfigError: no such layer, or the second phase would freeze layers that the first trained.

@@ -1,4 +1,4 @@
-"""The search strategy: the sampler of a trial's values, their form in the store, and the pruner of hopeless trials."""
+"""The search strategy: the sampler of a trial's values, their form in the store, and the pruner of poor trials."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _as_meant(parameter: ParameterConfig, stored: Any) -> Any:
 
 
 def pruner_of(config: TuneConfig, space: Space) -> optuna.pruners.BasePruner:
-    """Return the pruner that ends hopeless trials; its unit is the epoch."""
+    """Return the pruner that ends unpromising trials; its unit is the epoch."""
     if config.pruner == "none":
         return optuna.pruners.NopPruner()
     if config.pruner == "median":

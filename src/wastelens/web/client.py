@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
-import random
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -16,23 +15,23 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urljoin
 
 from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import MaxRetryError
 
 from wastelens.config.web import WebConfig
 from wastelens.system.machine import package_version
 from wastelens.web.addresses import Gate, Location, locate
 from wastelens.web.connections import Connections
 from wastelens.web.errors import NoNetwork, TemporaryFailure, Unfetchable
-from wastelens.web.files import Answer, Fetched, Part, leave, retry_after_s, status_text
-from wastelens.web.limits import Cancellation, HostLimits
+from wastelens.web.files import Answer, Fetched, Part, leave, status_text
+from wastelens.web.limits import Attempts, Cancellation, HostLimits
 
 MOST_REDIRECTS = 10
 MOST_ATTEMPTS = 50
 MOST_JSON_BYTES = 32_000_000
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_TEMPORARY = (408, 425, 429)  # and 5xx, except for what a server cannot do at all:
-_UNSUPPORTED = (501, 505)
 _FROM_BETWEEN = (407, 511)  # from a proxy, or a network that asks for a log-in: they say nothing about the file
+_TEMPORARY = {408, 425, 429, *range(500, 600)} - {501, 505, 511}  # what a server cannot do at all stays so
 _OVERLOADED = (429, 503)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -58,6 +57,13 @@ class Web(contextlib.AbstractContextManager["Web"]):
         self._connections = Connections(config, Gate(hosts), self._cancellation)
         self._network = self._connections.network
         self._limits: defaultdict[str, HostLimits] = defaultdict(lambda: HostLimits(config, self._cancellation))
+        self._attempts = Attempts(
+            total=MOST_ATTEMPTS - 1,
+            other=config.attempts - 1,
+            status_forcelist=_TEMPORARY,
+            backoff_factor=config.backoff_s,
+            backoff_max=config.longest_wait_s,
+        )
         self._lock = threading.Lock()
         own, client = map(package_version, ("wastelens", "urllib3"))
         self._user_agent = f"Wastelens/{own} ({contact or 'no contact given'}) urllib3/{client}"
@@ -99,7 +105,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
     def fetch_json(
         self, url: str, parameters: Mapping[str, str | int] = MappingProxyType({}), *, seconds_between: float = 0.0
     ) -> Any:
-        """Fetch an API's JSON answer of at most 32 MB, decompressed.
+        """Fetch an API's JSON answer of at most 32 MB.
 
         Parameters:
             parameters: of the query.
@@ -110,11 +116,10 @@ class Web(contextlib.AbstractContextManager["Web"]):
             NoNetwork: no host at all can be reached, or none any more.
         """
         asked = f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
 
         def content() -> bytearray:
-            with self._answer(asked, headers, seconds_between) as answer:
-                answer.check_status(200)
+            with self._answer(asked, {"Accept": "application/json"}, seconds_between) as answer:
+                answer.check_head(200)
                 return answer.content(MOST_JSON_BYTES)
 
         received = self._retry(asked, content)
@@ -124,45 +129,37 @@ class Web(contextlib.AbstractContextManager["Web"]):
             raise Unfetchable(locate(asked).shown, "the answer is not JSON", permanent=False) from None
 
     def _retry(self, url: str, attempt: Callable[[], Result], received: Callable[[], int] = lambda: 0) -> Result:
-        """Attempt until it works, until too many attempts in a row failed, or until it is clear that none will work.
-
-        Waits grow exponentially, with full jitter: uniform in [0, base · 2^(n-1)] after n failures (Brooker,
-        Exponential Backoff And Jitter, AWS Architecture Blog).
+        """Attempt until it works, until too many attempts in a row failed, or until there is no network.
 
         Parameters:
-            received: returns how much has arrived; when it grows, the count of failures starts again.
+            received: returns how much has arrived; when it grows, the count of failures in a row starts again.
         """
-        most, failures = received(), 0
-        for attempts in itertools.count(1):
+        location, attempts, most = locate(url), self._attempts, received()
+        while True:
             try:
                 return attempt()
             except TemporaryFailure as failure:
                 self._cancellation.check()
-                failures = 0 if received() > most else failures + 1
-                most = max(most, received())
-                self._give_up(url, failure, last=attempts == MOST_ATTEMPTS or failures >= self._config.attempts)
-                longest = self._config.backoff_s * 2 ** max(0, failures - 1)
-                seconds = random.uniform(0, min(longest, self._config.longest_wait_s))
-                if failure.unreached and not self._network.reached:
-                    seconds = min(seconds, self._network.first_contact_s())
-            self._cancellation.wait(seconds)
-        raise AssertionError
-
-    def _give_up(self, url: str, failure: TemporaryFailure, *, last: bool) -> None:
-        """Raise the final error if no further attempt is to be made."""
-        location = locate(url)
-        if failure.unreached and not self._network.reached and (last or self._network.first_contact_s() <= 0):
-            raise NoNetwork(location.host, failure.reason) from None
-        if failure.unreached and self._network.reached and self._network.is_gone():
-            raise NoNetwork(location.host, f"{failure.reason}, and hosts that answered before are gone") from None
-        if last:
-            raise Unfetchable(location.shown, failure.reason, permanent=False) from None
+                if (now := received()) > most:
+                    attempts, most = attempts.new(other=self._config.attempts, history=()), now
+                if failure.unreached and self._network.is_gone(location.host):
+                    gone = ", and hosts that answered before are gone" if self._network.reached else ""
+                    raise NoNetwork(location.host, f"{failure.reason}{gone}") from None
+                try:
+                    attempts = attempts.increment(url=location.shown, error=failure)
+                except MaxRetryError:
+                    if failure.unreached and not self._network.reached:
+                        raise NoNetwork(location.host, failure.reason) from None
+                    raise Unfetchable(location.shown, failure.reason, permanent=False) from None
+                longest = self._network.first_contact_s() if failure.unreached else math.inf
+            self._cancellation.wait(min(attempts.get_backoff_time(), longest))
 
     @contextlib.contextmanager
     def _answer(self, url: str, headers: Mapping[str, str], seconds_between: float = 0.0) -> Iterator[Answer]:
         """Yield the answer after redirects, each judged like a first address; hold its host's slot meanwhile."""
         location = locate(url)
-        headers = {"User-Agent": self._user_agent, **headers}
+        # Not compressed: what is stored is what was sent, and nothing can be a bomb.
+        headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **headers}
         seen: set[str] = set()
         while True:
             seen.add(location.url)
@@ -180,20 +177,18 @@ class Web(contextlib.AbstractContextManager["Web"]):
 
     def _heed(self, response: BaseHTTPResponse, location: Location, limits: HostLimits) -> None:
         """Pause if the server asks for it, and raise if its status means that there is no answer."""
-        seconds = retry_after_s(response)
-        if response.status in _OVERLOADED:
+        seconds = self._attempts.get_retry_after(response)
+        if response.status in _OVERLOADED or seconds <= self._config.longest_wait_s:  # MediaWiki sends it with 200
             limits.pause(seconds)
             limits.check_open(location.shown)
-        elif seconds <= self._config.longest_wait_s:  # MediaWiki sends it with status 200
-            limits.pause(seconds)
         if response.status in _FROM_BETWEEN:
             raise Unfetchable(location.shown, status_text(response.status), permanent=False, status=response.status)
-        if response.status in _TEMPORARY or (response.status // 100 == 5 and response.status not in _UNSUPPORTED):
+        if self._attempts.is_retry("GET", response.status):
             raise TemporaryFailure(status_text(response.status))
 
     def _file_once(self, url: str, part: Part, max_bytes: int, progress: Progress) -> Fetched:
         begun = part.version()
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}  # stored is what was sent
+        headers = {"Accept": "*/*"}
         if begun is not None:
             headers |= {"Range": f"bytes={part.size_bytes()}-", "If-Range": begun.validator}
         with self._answer(url, headers) as answer:

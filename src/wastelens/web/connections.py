@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import ssl
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -30,9 +30,6 @@ AnyManager = TypeVar("AnyManager", bound=urllib3.PoolManager)
 FIRST_CONTACT_S = 5.5  # a dead first name server alone takes five
 GONE_AFTER_S = 20.0  # switching to another network may take as long
 GONE_AFTER_FAILURES = 10
-_NEXT_CONTACT_S = 1.0
-_PROBE_S = 3.0
-_SHORTEST_TIMEOUT_S = 0.2
 _SLOWEST_BYTES = 1 << 13  # within each read timeout; a slower server would keep a thread busy for days
 _SLICE_S = 0.1
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
@@ -42,57 +39,39 @@ _POOLS = {"num_pools": 32, "maxsize": 64}  # connections are kept open to 32 add
 class Network:
     """Tells, for all threads together, whether there is a network at all.
 
-    A host that cannot be reached may be gone itself, and so may all the hosts at the end of a list. So once nobody has
-    answered for a while, hosts that did answer before are probed: the network is gone if none of them can be reached.
+    A host that cannot be reached may be gone itself, and so may all the hosts at the end of a list. So what counts is
+    that nobody has answered yet, or that hosts which did answer fail again and again while nobody else answers.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answered: deque[tuple[str, int]] = deque(maxlen=3)
+        self._answered: set[str] = set()
         self._failures, self._since = 0, 0.0
-        self._first_contact_until = 0.0
+        self._first_contact_until = time.monotonic() + FIRST_CONTACT_S
 
     @property
     def reached(self) -> bool:
         """Whether any host has answered so far."""
         return bool(self._answered)
 
+    def answered(self, host: str) -> None:
+        """Record that a host, or the proxy for it, has answered."""
+        with self._lock:
+            self._failures = 0
+            self._answered.add(host)
+
     def first_contact_s(self) -> float:
-        """Return how many seconds are left until the first host has to have answered; the first call starts them."""
-        now = time.monotonic()
-        with self._lock:
-            self._first_contact_until = self._first_contact_until or now + FIRST_CONTACT_S
-            return self._first_contact_until - now
+        """Return how many seconds are left until the first host has to have answered; infinite if one has."""
+        return math.inf if self.reached else self._first_contact_until - time.monotonic()
 
-    def answered(self, place: tuple[str, int]) -> None:
-        """Record that an address and port have answered."""
+    def is_gone(self, host: str) -> bool:
+        """Record a host that cannot be reached; tell whether none can be, or none any more."""
         with self._lock:
-            self._failures = 0
-            if place not in self._answered:
-                self._answered.append(place)
-
-    def is_gone(self) -> bool:
-        """Record a host that cannot be reached; tell whether none can be reached any more (takes seconds at most)."""
-        with self._lock:
-            now = time.monotonic()
-            self._since = self._since if self._failures else now
-            self._failures += 1
-            if self._failures < GONE_AFTER_FAILURES or now - self._since < GONE_AFTER_S:
-                return False
-            places = list(self._answered)
-        if not any(_is_reachable(place) for place in places):
-            return True
-        with self._lock:
-            self._failures = 0
-        return False
-
-
-def _is_reachable(place: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(place, _PROBE_S).close()
-    except OSError as error:
-        return isinstance(error, ConnectionError)  # a host that refuses is there
-    return True
+            if host in self._answered:
+                self._since = self._since if self._failures else time.monotonic()
+                self._failures += 1
+            lost = self._failures >= GONE_AFTER_FAILURES and time.monotonic() - self._since >= GONE_AFTER_S
+        return lost or self.first_contact_s() <= 0
 
 
 class _Impatient:
@@ -168,9 +147,11 @@ class Connections:
         """
         proxy = _proxy_for(location)
         try:
-            return self._get_by_proxy(proxy, location, headers) if proxy else self._get_directly(location, headers)
+            response = self._get_by_proxy(proxy, location, headers) if proxy else self._get_directly(location, headers)
         except exceptions.HTTPError as error:
             raise self._translated(error, location) from None
+        self.network.answered(location.host)
+        return response
 
     def read(self, response: BaseHTTPResponse, location: Location, most_bytes: int) -> bytes:
         """Read a piece of a body as it was sent; empty at its end. Raises TemporaryFailure if it breaks off."""
@@ -202,20 +183,16 @@ class Connections:
         if location.scheme == "http" or literal_address(location.host):
             tls = {}
         headers = {"Host": location.netloc, **headers}
-        for tried, address in enumerate(addresses, 1):
+        options, failure = self._options(self._connect_s(len(addresses))), None
+        for address in addresses:
             self._cancellation.check()
-            options = self._options(self._connect_s(len(addresses) - tried + 1))
             pool = self._direct.connection_from_host(address, location.port, location.scheme, pool_kwargs=tls)
             try:
-                response = pool.urlopen("GET", location.target, headers=headers, **options)
-            except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError):
+                return pool.urlopen("GET", location.target, headers=headers, **options)
+            except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError) as error:
                 self._gate.drop(location, address)
-                if tried == len(addresses):
-                    raise
-            else:
-                self.network.answered((address, location.port))
-                return response
-        raise TemporaryFailure("its name has no address", unreached=True)
+                failure = error
+        raise failure or TemporaryFailure("its name has no address", unreached=True)
 
     def _get_by_proxy(self, proxy: str, location: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
         self._gate.judge_name(location)
@@ -223,22 +200,16 @@ class Connections:
             if proxy not in self._proxies:
                 self._proxies[proxy] = self._impatient(_proxy_manager(proxy, location, self._settings))
             manager = self._proxies[proxy]
-        response = manager.urlopen("GET", location.url, headers=dict(headers), **self._options(self._connect_s()))
-        if manager.proxy is not None and manager.proxy.host:
-            self.network.answered((manager.proxy.host, manager.proxy.port or 80))
-        return response
+        return manager.urlopen("GET", location.url, headers=dict(headers), **self._options(self._connect_s()))
 
     def _options(self, connect_s: float) -> dict[str, Any]:
         raw = {"redirect": False, "retries": False, "preload_content": False, "decode_content": False}
         return {**raw, "timeout": urllib3.Timeout(connect=connect_s, read=self._config.read_timeout_s)}
 
     def _connect_s(self, addresses: int = 1) -> float:
-        """Return how long connecting may take; this many addresses share the time of a first contact."""
+        """Return how long connecting may take; until anyone has answered, this many addresses share a shorter time."""
         longest = self._config.connect_timeout_s
-        if self.network.reached:
-            return longest
-        left = max(self.network.first_contact_s(), _NEXT_CONTACT_S) / addresses
-        return min(longest, max(_SHORTEST_TIMEOUT_S, left))
+        return longest if self.network.reached else min(longest, FIRST_CONTACT_S / addresses)
 
     def _impatient(self, manager: AnyManager) -> AnyManager:
         """Let a manager's plain connections use our sockets, as the TLS context does for the others."""

@@ -13,15 +13,14 @@ import hashlib
 import json
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from http.client import responses
 from pathlib import Path
 from typing import BinaryIO
 
-from urllib3 import BaseHTTPResponse, Retry
-from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
 
 from wastelens.web.addresses import Location
 from wastelens.web.connections import Connections
@@ -31,7 +30,6 @@ _PIECE_BYTES = 1 << 16
 _SMALL_BYTES = 1 << 12
 _ETAG = re.compile(r'(W/)?"[!#-~]{0,200}"')
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
-_LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class Answer:
@@ -40,7 +38,7 @@ class Answer:
     Attributes:
         location: where it comes from, after all redirects.
         status: the HTTP status.
-        encoding: how the body is compressed; empty: not at all.
+        promised_bytes: the length of the body as the server states it; None: not stated.
         etag: the server's name for this version; empty: none, or not a valid one.
     """
 
@@ -49,7 +47,7 @@ class Answer:
         self._connections = connections
         self.location = location
         self.status = response.status
-        self.encoding = self._header("Content-Encoding").lower().replace("identity", "")
+        self.promised_bytes = response.length_remaining
         etag = self._header("ETag")
         self.etag = etag if _ETAG.fullmatch(etag) else ""
 
@@ -63,12 +61,6 @@ class Answer:
         return modified if usable else ""
 
     @property
-    def promised_bytes(self) -> int | None:
-        """The length of the body as the server states it."""
-        length = self._header("Content-Length")
-        return int(length) if _LENGTH.fullmatch(length) else None
-
-    @property
     def range(self) -> tuple[int, int, int | None] | None:
         """First byte, last byte and the whole file's size (None: not stated) of a partial answer."""
         found = _RANGE.fullmatch(self._header("Content-Range"))
@@ -77,14 +69,11 @@ class Answer:
         first, last, total = found.groups()
         return int(first), int(last), None if total == "*" else int(total)
 
-    def check_status(self, *usable: int) -> None:
-        """Raise Unfetchable unless the status is one of these."""
-        if self.status not in usable:
+    def check_head(self, usable_status: int) -> None:
+        """Raise Unfetchable for another status, or a compressed body, which was not requested and may be a bomb."""
+        if self.status != usable_status:
             raise Unfetchable(self.location.shown, status_text(self.status), permanent=True, status=self.status)
-
-    def check_encoding(self, *usable: str) -> None:
-        """Raise Unfetchable if the body is compressed in another way, which was not requested and may be a bomb."""
-        if self.encoding not in ("", *usable):
+        if self._header("Content-Encoding").lower() not in ("", "identity"):
             raise Unfetchable(self.location.shown, "sent compressed although that was not requested", permanent=True)
 
     def check_size(self, size_bytes: int, most_bytes: int) -> None:
@@ -99,32 +88,12 @@ class Answer:
             yield piece
 
     def content(self, most_bytes: int) -> bytearray:
-        """Return the whole body, decompressed.
-
-        Raises TemporaryFailure if it breaks off or is damaged, Unfetchable if it has more bytes, compressed or not, or
-        is compressed otherwise than by gzip.
-        """
-        self.check_encoding("gzip", "x-gzip")
+        """Return the whole body; raises TemporaryFailure if it breaks off, Unfetchable if it has more bytes."""
         content = bytearray()
-        for piece in self._decompressed(most_bytes) if self.encoding else self.pieces():
+        for piece in self.pieces():
             content += piece
             self.check_size(len(content), most_bytes)
         return content
-
-    def _decompressed(self, most_bytes: int) -> Iterator[bytes]:
-        """Yield the body decompressed; urllib3's own decoder limits neither what a piece holds nor what is empty."""
-        inflated = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        received = 0
-        try:
-            for piece in self.pieces():
-                received += len(piece)
-                self.check_size(received, most_bytes)
-                yield inflated.decompress(piece, most_bytes + 1)  # a small piece may be a large bomb
-                if inflated.eof:  # whatever follows is useless, and may be endless
-                    return
-        except zlib.error:
-            raise TemporaryFailure("its compression is damaged") from None
-        raise TemporaryFailure("the connection broke off")
 
     def _header(self, name: str) -> str:
         return self._response.headers.get(name, "").strip()
@@ -136,14 +105,6 @@ def leave(response: BaseHTTPResponse) -> None:
         with contextlib.suppress(HTTPError, TemporaryFailure):
             response.read1(_SMALL_BYTES, decode_content=False)
     response.close()
-
-
-def retry_after_s(response: BaseHTTPResponse) -> float:
-    """Return the pause that the server asks for, in seconds, stated as such or as a date; 0 if it asks for none."""
-    try:
-        return Retry().parse_retry_after(response.headers.get("Retry-After", "")[:60])
-    except (InvalidHeader, ValueError, OverflowError):
-        return 0.0
 
 
 def status_text(status: int) -> str:
@@ -233,8 +194,7 @@ class Part:
         if begun is not None and (answer.status == 416 or (resumed and not self._is_followed_by(answer, begun))):
             self.discard()
             raise TemporaryFailure("the rest does not fit the part that is there")
-        answer.check_status(206 if resumed else 200)
-        answer.check_encoding()
+        answer.check_head(206 if resumed else 200)
         total = begun.total if begun is not None and resumed else answer.promised_bytes
         answer.check_size(total or 0, max_bytes)
         size_bytes = self.size_bytes() if resumed else 0

@@ -1,11 +1,15 @@
-"""Limits that keep the client polite: requests at a time and per second to each host, and pauses that hosts ask for."""
+"""Limits that keep the client polite: attempts, requests at a time and per second to each host, and pauses."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Iterator
+
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import InvalidHeader
 
 from wastelens.config.web import WebConfig
 from wastelens.system import interrupts
@@ -40,6 +44,24 @@ class Cancellation:
         self.check()
 
 
+class Attempts(Retry):
+    """urllib3's count of attempts, waits between them, and ``Retry-After``, which here never raises."""
+
+    def get_backoff_time(self) -> float:
+        """Return the seconds to wait: uniform in [0, factor · 2^(n-1)] after n failures, so-called full jitter.
+
+        Brooker, Exponential Backoff And Jitter, AWS Architecture Blog. urllib3 itself repeats at once the first time.
+        """
+        longest = self.backoff_factor * 2 ** max(0, len(self.history) - 1)
+        return random.uniform(0, min(longest, self.backoff_max))
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float:
+        """Return the pause that the server asks for, in seconds, stated as such or as a date; 0 if it asks for none."""
+        with contextlib.suppress(InvalidHeader, ValueError, OverflowError):
+            return self.parse_retry_after(response.headers.get("Retry-After", "")[:60])
+        return 0.0
+
+
 class HostLimits:
     """The limits for one host, shared by all threads."""
 
@@ -49,7 +71,7 @@ class HostLimits:
         self._longest_wait_s = config.longest_wait_s
         self._slots = threading.Semaphore(config.connections_per_host)
         self._lock = threading.Lock()
-        self._next_at = self._next_spaced_at = self._paused_until = self._closed_until = 0.0
+        self._next_at = self._next_spaced_at = self._paused_until = 0.0
 
     @contextlib.contextmanager
     def request(self, place: str, seconds_between: float = 0.0) -> Iterator[None]:
@@ -57,39 +79,32 @@ class HostLimits:
         while not self._slots.acquire(timeout=_SLICE_S):
             self._cancellation.check()
         try:
-            self._wait_for_turn(place, seconds_between)
+            self.check_open(place)
+            while (seconds := self._reserve(seconds_between) - time.monotonic()) > 0:
+                self._cancellation.wait(seconds)
+                self.check_open(place)
+                if time.monotonic() >= self._paused_until:  # otherwise another thread was told to pause meanwhile
+                    break
             yield
         finally:
             self._slots.release()
 
     def check_open(self, place: str) -> None:
         """Raise Unfetchable while the host asks for a longer pause than ``longest_wait_s``."""
-        left = self._closed_until - time.monotonic()
-        if left > 0:
-            raise Unfetchable(place, f"the server asks clients to wait {max(1, round(left))} s", permanent=False)
+        left = self._paused_until - time.monotonic()
+        if left > self._longest_wait_s:
+            raise Unfetchable(place, f"the server asks clients to wait {round(left)} s", permanent=False)
 
     def pause(self, seconds: float) -> None:
-        """Delay all further requests to this host, or give it up for that time if it is longer than we wait."""
-        until = time.monotonic() + seconds
+        """Delay all further requests to this host."""
         with self._lock:
-            if seconds > self._longest_wait_s:
-                self._closed_until = max(self._closed_until, until)
-            else:
-                self._paused_until = max(self._paused_until, until)
-
-    def _wait_for_turn(self, place: str, seconds_between: float) -> None:
-        while True:
-            self._cancellation.wait(self._paused_until - time.monotonic())
-            self.check_open(place)
-            self._cancellation.wait(self._reserve(seconds_between) - time.monotonic())
-            self.check_open(place)
-            if time.monotonic() >= self._paused_until:  # otherwise another thread was told to pause meanwhile
-                return
+            self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
     def _reserve(self, seconds_between: float) -> float:
         """Reserve the time of the next request and return it, in monotonic seconds."""
         with self._lock:
-            at = max(time.monotonic(), self._next_at, self._next_spaced_at if seconds_between else 0.0)
+            spaced_at = self._next_spaced_at if seconds_between else 0.0
+            at = max(time.monotonic(), self._paused_until, self._next_at, spaced_at)
             self._next_at = at + self._seconds_between
             if seconds_between:
                 self._next_spaced_at = at + seconds_between

@@ -68,7 +68,7 @@ def test_a_spreadsheets_csv_with_byte_order_mark_and_crlf(tmp_path):
         ([("A", "glass"), ("", "paper")], "line 3: the category is empty. Name it or remove the line."),
         ([("A", "Glass"), ("B", "paper")], "line 2: 'Glass' cannot name a material. Use lower-case letters"),
         ([("A", "../glass"), ("B", "paper")], "line 2: '../glass' cannot name a material."),
-        ([("A", "glass"), ("B", "glass")], "maps to 1 material(s), but a verdict needs at least two"),
+        ([("A", "glass"), ("B", "glass")], "maps to 1 material(s), but at least two are needed"),
         ([], "maps to 0 material(s)"),
         *[
             ([("A", name), ("B", "glass")], f"'{name}' cannot name")

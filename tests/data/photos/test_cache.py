@@ -218,6 +218,34 @@ def test_useless_earlier_cache_is_ignored(tmp_path, sources, decoded, damage):
     assert len(decoded) == 7  # all but the missing one
 
 
+@pytest.mark.parametrize(
+    "change", ["", "changed", "removed", "added", "renamed", "other order", "no array", "no journal"]
+)
+def test_a_finished_cache_is_unchanged_until_a_file_is(tmp_path, sources, change):
+    entries, array = finished(tmp_path / "cache", sources, keep=range(8))
+    cache = cache_in(tmp_path / "cache")
+    if change == "changed":
+        write_photo(sources[6].path, seed=99)
+    elif change == "removed":
+        sources.pop()
+    elif change == "added":
+        sources.append(PhotoSource("8.jpg", write_photo(tmp_path / "raw" / "8.jpg", seed=8)))
+    elif change == "renamed":
+        sources[0] = PhotoSource("other.jpg", sources[0].path)
+    elif change == "other order":
+        sources.reverse()
+    elif change == "no array":
+        cache.array_path.unlink()
+    elif change == "no journal":
+        cache.journal_path.unlink()
+    found = cache.unchanged(sources)
+    if change:
+        assert found is None
+    else:
+        np.testing.assert_array_equal(found[0], array)
+        assert found[1] == entries
+
+
 def test_digest_is_blake2b_of_the_bytes(tmp_path):
     from hashlib import blake2b
 

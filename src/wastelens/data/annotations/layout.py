@@ -58,7 +58,7 @@ class Layout(ABC):
     @classmethod
     @abstractmethod
     def sought(cls, folder: Path) -> str:
-        """Return what a folder would need to be of this layout, to follow "no" in a message."""
+        """Return the files that a folder of this layout would have, to follow "no" in a message."""
 
     @property
     @abstractmethod

@@ -62,7 +62,7 @@ def read_mapping(path: Path) -> MaterialMapping:
         material_of[row["category"]] = row["material"]
     materials = tuple(dict.fromkeys(material_of.values()))
     if len(materials) < 2:
-        raise MappingError(f"{path}: maps to {len(materials)} material(s), but a verdict needs at least two. Add rows.")
+        raise MappingError(f"{path}: maps to {len(materials)} material(s), but at least two are needed. Add rows.")
     reasons = {row["category"]: row["reason"] for _, row in rows}
     return MaterialMapping(path, material_of, materials, reasons)
 
@@ -125,7 +125,7 @@ def mapping_of_labels(
     if len(materials) < 2:
         named = ", ".join(labels) or "(none at all)"
         raise MappingError(
-            f"{mapping.path}: the labels {named} give {len(materials)} material(s), but a verdict needs at least two. "
+            f"{mapping.path}: the labels {named} give {len(materials)} material(s), but at least two are needed. "
             "Add photos with other labels, or correct the mapping."
         )
     order = [*mapping.material_of, *labels]

@@ -113,6 +113,19 @@ class PhotoCache:
         os.replace(self._partial_path, self.array_path)
         return load_photos(self.array_path)
 
+    def unchanged(self, sources: Sequence[PhotoSource]) -> tuple[PhotoArray, list[CacheEntry]] | None:
+        """Return the photos, memory-mapped, and an entry per source, if a finished cache has exactly these files."""
+        try:
+            before = self.folder.stat()
+            photos = load_photos(self.array_path)
+            entries = self._known(sources, _read_journal(self.journal_path))
+            same = os.path.samestat(before, self.folder.stat())  # else replaced by another process in between
+        except (OSError, ValueError, EOFError, KeyError, TypeError):  # missing or broken
+            return None
+        fits = photos.shape == (len(sources), self.side_px, self.side_px, 3) and photos.dtype == np.uint8
+        complete = same and fits and len(entries) == len(sources)
+        return (photos, [entries[row] for row in range(len(sources))]) if complete else None
+
     def _open_partial(self, photos: int) -> np.memmap[Any, np.dtype[np.uint8]]:
         shape = (photos, self.side_px, self.side_px, 3)
         if self._partial_path.exists():
@@ -131,12 +144,15 @@ class PhotoCache:
         known = _read_journal(self.journal_path)
         # Drop a line that a kill cut short: the next one would be appended to it.
         _write_aside(self.journal_path, "".join(json.dumps(line) + "\n" for line in known.values()))
-        entries = {}
-        for row, source in enumerate(sources):
-            found = known.get(row)
-            if found and found["key"] == self._key(source):
-                entries[row] = CacheEntry(found["width"], found["height"], found["problem"])
-        return entries
+        return self._known(sources, known)
+
+    def _known(self, sources: Sequence[PhotoSource], journal: dict[int, dict[str, Any]]) -> dict[int, CacheEntry]:
+        """Return the rows of a journal that still belong to the same file."""
+        return {
+            row: CacheEntry(found["width"], found["height"], found["problem"])
+            for row, source in enumerate(sources)
+            if (found := journal.get(row)) and found["key"] == self._key(source)
+        }
 
     def _copy_unchanged(
         self, sources: Sequence[PhotoSource], pixels: PhotoArray, earlier: Path | None

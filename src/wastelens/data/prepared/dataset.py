@@ -96,7 +96,7 @@ class PreparedDataset:
 
     @cached_property
     def raw_files(self) -> pd.DataFrame:
-        """Where the raw files are and what they were like when the dataset was prepared.
+        """The paths of the raw files, and their sizes and digests when the dataset was prepared.
 
         A row per photo, and per file or folder of annotations: ``file_name`` ("" for annotations), ``path`` (a Path),
         ``size_bytes``, ``modified_ns``. They may be gone or changed since.

@@ -42,6 +42,7 @@ def silver(rng: Random, light: Field) -> Image:
 
 
 def drink_can(rng: Random) -> Sprite:
+    """Draw a beverage can, whole or crushed."""
     crush = smooth_rows(rng, 5, rng.uniform(0, 5))
     can = body([(0, 0.2), (0.06, 0.235), (0.1, 0.27), (0.9, 0.27), (0.95, 0.235), (1, 0.2)], crush)
     light, dented = metal_light(rng, can.across), rng.uniform(0.1, 0.45)
@@ -55,6 +56,7 @@ def drink_can(rng: Random) -> Sprite:
 
 
 def food_can(rng: Random) -> Sprite:
+    """Draw a food tin."""
     half = rng.uniform(0.3, 0.42)
     can = body([(0, half), (1, half)])
     ribs = 0.8 + 0.2 * np.sin(can.along * np.pi * 2 * rng.integers(9, 14))
@@ -65,6 +67,7 @@ def food_can(rng: Random) -> Sprite:
 
 
 def aerosol(rng: Random) -> Sprite:
+    """Draw a spray can."""
     can = body([(0, 0.05), (0.08, 0.05), (0.085, 0.09), (0.14, 0.1), (0.2, 0.15), (0.97, 0.155), (1, 0.14)])
     light = metal_light(rng, can.across)
     colour = silver(rng, light)
@@ -74,12 +77,14 @@ def aerosol(rng: Random) -> Sprite:
 
 
 def foil(rng: Random) -> Sprite:
+    """Draw a crumpled sheet of aluminium foil."""
     mask = sheet(rng, rng.uniform(0.6, 1.0), int(rng.integers(9, 15)), 0.12)
     light = facets(rng, mask.shape, int(rng.integers(45, 90)), 1.2)
     return opaque(silver(rng, light**1.3 * 1.1), mask)
 
 
 def blister_pack(rng: Random) -> Sprite:
+    """Draw a blister pack of aluminium foil."""
     mask = sheet(rng, 0.5, 4, 0.01)
     height, width = mask.shape
     light = 0.45 + 0.5 * facets(rng, (height, width), 14, 0.4)
@@ -106,6 +111,7 @@ def _brushed(rng: Random) -> tuple[Field, Field]:
 
 
 def metal_cap(rng: Random) -> Sprite:
+    """Draw a metal bottle cap."""
     light, radius = _brushed(rng)
     colour = silver(rng, light)
     disc = (radius < 0.7).astype(np.float32)
@@ -116,12 +122,14 @@ def metal_cap(rng: Random) -> Sprite:
 
 
 def metal_lid(rng: Random) -> Sprite:
+    """Draw the metal lid of a jar."""
     light, radius = _brushed(rng)
     rings = 0.75 + 0.35 * np.sin(radius * rng.uniform(24, 34))
     return opaque(silver(rng, np.clip(light * rings, 0, 1)), _round(3, 0.004))
 
 
 def scrap_metal(rng: Random) -> Sprite:
+    """Draw a bent sheet of scrap metal."""
     mask = sheet(rng, rng.uniform(0.35, 0.7), 4, 0.1)
     y, _ = coordinates(mask.shape)
     folds = np.abs(((y * rng.uniform(2, 4) + rng.uniform()) % 1) * 2 - 1)
@@ -149,6 +157,7 @@ def _glass(rng: Random, shape: Body, hollow: float) -> Sprite:
 
 
 def glass_bottle(rng: Random) -> Sprite:
+    """Draw a glass bottle."""
     neck, belly, shoulder = rng.uniform(0.045, 0.055), rng.uniform(0.13, 0.17), rng.uniform(0.32, 0.42)
     lip = [(0, neck * 1.25), (0.04, neck * 1.25), (0.05, neck)]
     bottle = body([*lip, (shoulder - 0.14, neck * 1.2), (shoulder, belly), (0.97, belly), (1, belly * 0.9)])
@@ -162,12 +171,14 @@ def glass_bottle(rng: Random) -> Sprite:
 
 
 def glass_jar(rng: Random) -> Sprite:
+    """Draw a glass jar."""
     half = rng.uniform(0.28, 0.36)
     jar = body([(0, half * 0.8), (0.12, half * 0.8), (0.2, half), (0.95, half), (1, half * 0.85)])
     return _glass(rng, jar, 0.45)
 
 
 def glass_cup(rng: Random) -> Sprite:
+    """Draw a drinking glass."""
     foot = rng.uniform(0.22, 0.28)
     return _glass(rng, body([(0, foot * 1.3), (0.97, foot), (1, foot * 0.9)]), 0.42)
 
@@ -223,6 +234,7 @@ def clear_bottle(rng: Random) -> Sprite:
 
 
 def other_bottle(rng: Random) -> Sprite:
+    """Draw an opaque plastic bottle."""
     half = rng.uniform(0.16, 0.24)
     bottle = body([(0, 0.07), (0.14, 0.07), (0.141, 0.05), (0.18, 0.06), (0.28, half), (0.96, half), (1, half * 0.8)])
     colour = _moulded(rng, bottle.across, bottle.mask, _plastic_colour(rng))
@@ -244,10 +256,12 @@ def _disc(rng: Random, base: Colour, rings: float, teeth: int) -> Sprite:
 
 
 def bottle_cap(rng: Random) -> Sprite:
+    """Draw a plastic bottle cap."""
     return _disc(rng, _plastic_colour(rng), 0.3, 40)
 
 
 def plastic_lid(rng: Random) -> Sprite:
+    """Draw a plastic lid."""
     return _disc(rng, _plastic_colour(rng), 0.5, 3)
 
 
@@ -280,6 +294,7 @@ def _film(rng: Random, mask: Image, base: Colour, opacity: float) -> Sprite:
 
 
 def plastic_film(rng: Random) -> Sprite:
+    """Draw a crumpled plastic film."""
     mask = sheet(rng, rng.uniform(0.5, 0.9), int(rng.integers(8, 13)), 0.15)
     return _film(rng, mask, rgb(rng.uniform(0.5, 0.65), rng.uniform(0, 0.3), 0.9), rng.uniform(0.4, 0.65))
 
@@ -294,6 +309,7 @@ def carrier_bag(rng: Random) -> Sprite:
 
 
 def garbage_bag(rng: Random) -> Sprite:
+    """Draw a garbage bag."""
     mask = sheet(rng, rng.uniform(0.7, 1.0), int(rng.integers(9, 13)), 0.1)
     base = rgb(rng.uniform(0.55, 0.7), rng.uniform(0, 0.8), rng.uniform(0.1, 0.35))
     return _film(rng, mask, base, 1.0)
@@ -327,6 +343,7 @@ def _rod(rng: Random, half: float, bend: Image, stripes: Colour | None, base: Co
 
 
 def straw(rng: Random) -> Sprite:
+    """Draw a drinking straw."""
     along = np.linspace(-1, 1, CANVAS_PX, dtype=np.float32)
     bend = np.maximum(along - rng.uniform(0.2, 0.7), 0) * rng.uniform(-50, 50)
     stripes = WHITE if rng.uniform() < 0.4 else None

@@ -50,6 +50,7 @@ def _printed(rng: Random, base: Colour, mask: Image, pitch_px: int, ink: Colour)
 
 
 def normal_paper(rng: Random) -> Sprite:
+    """Draw a sheet of paper."""
     mask = sheet(rng, rng.uniform(0.65, 0.9), 4, 0.04)
     return _printed(rng, _white(rng), mask, int(rng.integers(15, 20)), rgb(0.6, 0.3, rng.uniform(0.1, 0.3)))
 
@@ -111,11 +112,13 @@ def _box(rng: Random, base: Colour, ink: Colour) -> Sprite:
 
 
 def other_carton(rng: Random) -> Sprite:
+    """Draw a carton box, white or coloured."""
     base = _white(rng) if rng.uniform() < 0.5 else any_colour(rng, (0.2, 0.6), (0.6, 0.9))
     return _box(rng, base, rgb(rng.uniform(), 0.6, 0.25))
 
 
 def pizza_box(rng: Random) -> Sprite:
+    """Draw a pizza box."""
     return _box(rng, _kraft(rng), rgb(0.0, rng.uniform(0.5, 0.9), 0.4))
 
 

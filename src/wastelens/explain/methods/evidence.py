@@ -17,7 +17,7 @@ class Evidence:
     Attributes:
         maps: float32 (pairs, height, width), over the square photo at the method's own resolution; at least 0 for class
             activation maps, of both signs (for and against) for SHAP.
-        additivity_error: float64 (pairs,), in logits: how far a map's sum is from what it should explain; NaN for
+        additivity_error: float64 (pairs,), in logits: distance of a map's sum from the logit it should explain; NaN for
             methods whose maps have no defined sum.
     """
 

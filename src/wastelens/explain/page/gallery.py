@@ -84,7 +84,7 @@ class GalleryHeader:
         title: of the run.
         sentences: findings, plain text.
         columns: the titles of the table's methods.
-        notes: what was left out, how often, and why.
+        notes: omissions, with their number and reason.
         materials: all of the dataset, in its order, which determines their colours.
         methods: name → title.
         signed: names of the methods whose maps also show evidence against a material.

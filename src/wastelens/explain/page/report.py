@@ -1,22 +1,14 @@
-"""Turn scores into what people read: the head of the page, the closing table, notes on what is left out; and photos."""
+"""Present scores: the head of the page, the closing table, notes on omissions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import cv2
-import numpy as np
-
 from wastelens.config.explanation_methods import METHODS
-from wastelens.data.photos.decode import BadPhotoError, DecodedPhoto, Photo, decode, read_photo
-from wastelens.data.prepared.dataset import PreparedDataset, is_unchanged
+from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.explain.page.gallery import GalleryHeader, SummaryRow
 from wastelens.explain.scoring.scores import CONTROL, Summary, method_titles
-
-SHOWN_SIDE_PX = 320
-COMPARED_SIDE_PX = 32
-LARGEST_DIFFERENCE = 8.0  # grey levels on average; decoding at another size makes less than 2
 
 SCORE_TEXTS: Mapping[str, SummaryRow] = {
     "energy": SummaryRow(
@@ -131,7 +123,7 @@ def table_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
 
 def notes_on(summary: Summary, *, chosen: int, gone: Mapping[str, str]) -> list[str]:
-    """Return what was explained, and what was left out, how often and why."""
+    """Return the numbers of photos and pairs explained, and of omissions by reason."""
     counts = summary.counts
     photos = counts["photos"]
     notes = [f"Explained: {counts['pairs']:,} annotated or predicted materials in photos: {photos:,}."]
@@ -148,52 +140,3 @@ def notes_on(summary: Summary, *, chosen: int, gone: Mapping[str, str]) -> list[
             "They are shown from the cache, as the model saw them."
         )
     return notes
-
-
-class ShownPhotos:
-    """A prepared dataset's photos, upright and in their own proportions, the longer side 320 px.
-
-    Attributes:
-        gone: file name → why its file is not what was prepared any more; the cached square is shown instead, stretched
-            back.
-    """
-
-    def __init__(self, dataset: PreparedDataset) -> None:
-        self.gone: dict[str, str] = {}
-        files = dataset.raw_files
-        self._files = dict(zip(files["file_name"], files.itertuples(index=False), strict=True))
-        self._cache = dataset.photos
-        self._max_megapixels = float(dataset.manifest["settings"]["max_megapixels"])
-        self._rows = {str(row["file_name"]): row for row in dataset.frame.to_dict("records")}
-
-    def __getitem__(self, file_name: str) -> Photo:
-        """uint8 (height, width, 3)."""
-        row = self._rows[file_name]
-        try:
-            decoded = self._original(file_name, self._cache[int(row["photo_index"])])
-            square, width, height = decoded.pixels_0_255, decoded.width, decoded.height
-        except BadPhotoError as error:
-            self.gone[file_name] = str(error)
-            square, width, height = self._cache[int(row["photo_index"])], int(row["width"]), int(row["height"])
-        scale = SHOWN_SIDE_PX / max(width, height)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return np.asarray(cv2.resize(np.asarray(square), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-    def _original(self, file_name: str, cached: Photo) -> DecodedPhoto:
-        """Return a photo from its file, or raise BadPhotoError where the file is gone or shows another picture."""
-        file = self._files.get(file_name)
-        if file is None:
-            raise BadPhotoError("its place is not known")
-        decoded = decode(read_photo(file.path), SHOWN_SIDE_PX, self._max_megapixels)
-        if not is_unchanged(file.path, file.size_bytes, file.modified_ns):  # a copy, or only touched, perhaps
-            _check_same(decoded.pixels_0_255, cached)
-        return decoded
-
-
-def _check_same(square: Photo, cached: Photo) -> None:
-    """Raise BadPhotoError where a file shows another picture than the cached one; both uint8, squares of any side."""
-    side = min(len(square), len(cached), COMPARED_SIDE_PX)
-    small = [cv2.resize(np.asarray(one), (side, side), interpolation=cv2.INTER_AREA) for one in (square, cached)]
-    difference = np.abs(small[0].astype(np.int16) - small[1].astype(np.int16)).mean()
-    if difference > LARGEST_DIFFERENCE:
-        raise BadPhotoError("another picture since prepare")

@@ -28,7 +28,7 @@ class Localisation:
     """How well a map of evidence finds the litter.
 
     Attributes:
-        energy: the evidence inside the outlines as a multiple of what an even map would have there, 0 to
+        energy: the evidence inside the outlines as a multiple of an even map's there, 0 to
             1 / area_share; 1 is chance (the proportion of the energy-based pointing game, Wang et al. 2020, Score-CAM,
             §4.3, divided by the area).
         pointing: the share of the map's maximum that is inside, 0 to 1; chance is area_share (pointing game, Zhang

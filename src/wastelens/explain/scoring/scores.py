@@ -68,7 +68,7 @@ class PairScores:
         pointing_chance: the expected pointing of a random place.
         insertion, deletion: see ``perturbation.areas``.
         randomised: absolute rank correlation with the map of random weights.
-        additivity_error: how far a SHAP map's sum is from what it should explain.
+        additivity_error: distance of a SHAP map's sum from the logit it should explain.
     """
 
     file_name: str

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from wastelens.config.kinds import one_of
-from wastelens.config.networks import LEARNERS, NETWORKS, EncoderNetworkConfig, LearnerConfig
+from wastelens.config.networks import NETWORKS, EncoderNetworkConfig
+from wastelens.config.pretrain import AnyLearner
 from wastelens.models.layers import classification_head, layer_seeds
-
-# Any registered kind; to the type checker, what all kinds share.
-if TYPE_CHECKING:
-    AnyLearner = LearnerConfig
-else:
-    AnyLearner = one_of(LEARNERS)
 
 
 class _EncoderWithHead(EncoderNetworkConfig):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wastelens.config.networks import NETWORKS, NetworkConfig
 from wastelens.errors import ConfigError
@@ -21,6 +21,7 @@ else:
 class TransferConfig(NetworkConfig):
     """A pretrained backbone with a head: ``conf/model/vgg16.yaml``, ``efficientnetv2.yaml``."""
 
+    takes_weights: ClassVar[bool] = True
     kind: Literal["transfer"]
     backbone: BackboneName
 
@@ -46,11 +47,6 @@ class TransferConfig(NetworkConfig):
         reinitialise(backbone_layers(model), seeds)  # Keras drew its weights from unknown seeds
         _seed_dropout(model, seeds)
         return model
-
-    @property
-    def takes_weights(self) -> bool:
-        """Always."""
-        return True
 
     def check_weights(self, weights: str) -> None:
         """Find out within 5 seconds whether weights are available: ``imagenet``, ``none`` or a file."""

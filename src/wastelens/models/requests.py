@@ -1,7 +1,8 @@
-"""Decode the photos of a request to a served model. This file is exported with the model."""
+"""Requests to a served model: their photos, and the form of the answer. A served model takes this file along."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,18 @@ def decode_row(row: dict[str, Any], number: int, side_px: int, allow_paths: bool
         return decode(content, side_px).pixels_0_255
     except BadPhotoError as error:
         raise ValueError(f"Row {number} is not a usable photo: {error}.") from None
+
+
+def answer_frame(probabilities: Any, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """Return ``probability_<material>`` and ``decision_<material>`` for each photo.
+
+    Args:
+        probabilities: (photos, materials).
+        thresholds: material → threshold, in the order of the columns of ``probabilities``.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    answer: dict[str, Any] = {}
+    for column, (material, threshold) in enumerate(thresholds.items()):
+        answer[f"probability_{material}"] = probabilities[:, column]
+        answer[f"decision_{material}"] = probabilities[:, column] >= threshold
+    return pd.DataFrame(answer)

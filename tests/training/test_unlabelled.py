@@ -17,8 +17,8 @@ from wastelens.data.photos.decode import decode
 from wastelens.data.photos.files import PHOTO_SUFFIXES
 from wastelens.data.prepared.dataset import draft
 from wastelens.errors import DatasetError
-from wastelens.preparing import unlabelled
-from wastelens.preparing.unlabelled import NEAR_DUPLICATE, find_photos, load_unlabelled
+from wastelens.training import unlabelled
+from wastelens.training.unlabelled import NEAR_DUPLICATE, find_photos, load_unlabelled
 
 SIDE = 32
 NONE = np.empty((0, SIDE, SIDE, 3), dtype=np.uint8)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +18,16 @@ from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.duplicates.correlation import confirmed_pairs
 from wastelens.data.duplicates.perceptual_hash import Hashes, perceptual_hashes
 from wastelens.data.duplicates.search import near_duplicate_pairs
-from wastelens.data.photos.cache import PhotoCache, PhotoSource, load_photos
+from wastelens.data.photos.cache import PhotoCache, PhotoSource
 from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
 from wastelens.data.prepared.dataset import draft
 from wastelens.errors import DatasetError
 from wastelens.system.arrays import BoolArray, IndexArray, PhotoArray
-from wastelens.system.machine import software_versions
 
 MAX_MEGAPIXELS = 200.0  # larger photos are not decoded
 UNLABELLED_CACHE = ".unlabelled"  # beside the prepared datasets
 NEAR_DUPLICATE = "near-duplicate of a val or test photo"
 _INDEX = "index.json"
-_DECODERS = ("pillow", "simplejpeg", "opencv-python-headless")
 _CHUNK_PHOTOS = 256
 # If a folder holds many copies of one picture, pairs grow with the square of this: 8 million at most.
 _COMPARED_AT_ONCE = 4096
@@ -207,53 +205,22 @@ def decode_folder(
     name = "".join(letter if letter.isalnum() else "_" for letter in path.name)[:40]
     digest = blake2b(os.fsencode(path), digest_size=6).hexdigest()
     place = cache_folder.resolve() / f"{name}_{like.side_px}px_{digest}"
-    wanted = {
-        "folder": str(path),
-        "side_px": like.side_px,
-        "max_megapixels": like.max_megapixels,
-        "versions": {name: software_versions()[name] for name in _DECODERS},
-        "files": [[name, _state(folder / name)] for name in names],
-    }
-    if (finished := _finished_cache(place, wanted)) is not None:
+    sources = [PhotoSource(name, folder / name) for name in names]
+    found = PhotoCache(place, like.side_px, like.max_megapixels).unchanged(sources)
+    # A photo that could not be read is tried again.
+    if found is not None and not any(entry.problem.startswith("cannot be read") for entry in found[1]):
         progress(len(names))
-        return finished
-    with draft(place) as unfinished:
-        cache = PhotoCache(unfinished, like.side_px, like.max_megapixels)
-        sources = [PhotoSource(name, folder / name) for name in names]
-        entries = cache.fill(sources, workers=workers, earlier=place, progress=progress)
-        # Keep every row, also those of unusable photos: dropping rows would copy all the others.
-        photos = cache.finish(np.arange(len(names), dtype=np.intp))
-        problems = [entry.problem for entry in entries]
-        index = {**wanted, "problems": {name: bad for name, bad in zip(names, problems, strict=True) if bad}}
-        (unfinished / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    return DecodedFolder(photos, problems, place)
-
-
-def _state(path: Path) -> str:
-    """Return a text that changes when the file's content or permissions do."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "missing"
-    return f"{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
-
-
-def _finished_cache(place: Path, wanted: dict[str, Any]) -> DecodedFolder | None:
-    """Return the cache if it holds exactly these files, unchanged, and none that should be tried again."""
-    try:
-        before = place.stat()
-        index = json.loads((place / _INDEX).read_text(encoding="utf-8"))
-        photos = load_photos(PhotoCache(place, wanted["side_px"], wanted["max_megapixels"]).array_path)
-        if not os.path.samestat(before, place.stat()):  # replaced by another process in between
-            return None
-        bad: dict[str, str] = index.pop("problems")
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):  # missing or broken
-        return None
-    fits = photos.shape == (len(wanted["files"]), wanted["side_px"], wanted["side_px"], 3) and photos.dtype == np.uint8
-    temporary = any(reason.startswith("cannot be read") for reason in bad.values())
-    if not fits or temporary or index != wanted:
-        return None
-    return DecodedFolder(photos, [bad.get(name, "") for name, _ in wanted["files"]], place)
+        photos, entries = found
+    else:
+        with draft(place) as unfinished:
+            cache = PhotoCache(unfinished, like.side_px, like.max_megapixels)
+            entries = cache.fill(sources, workers=workers, earlier=place, progress=progress)
+            # Keep every row, also those of unusable photos: dropping rows would copy all the others.
+            photos = cache.finish(np.arange(len(names), dtype=np.intp))
+            bad = {name: entry.problem for name, entry in zip(names, entries, strict=True) if entry.problem}
+            index = {"folder": str(path), "problems": bad}
+            (unfinished / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    return DecodedFolder(photos, [entry.problem for entry in entries], place)
 
 
 def _choose(cached: DecodedFolder, names: list[str], forbidden: PhotoArray | PhotoRows, max_distance: int) -> _Chosen:

@@ -1,4 +1,4 @@
-"""The step ``train`` with models that start from learned weights: encoders, and backbones trained on other photos."""
+"""Models that start from learned weights: encoders, and backbones trained on other photos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tests.factories import config, slim_vgg, write_dataset
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import ConfigError, RunError
-from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import prepare, pretrain, train
 
 TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
@@ -88,32 +87,6 @@ def test_pretrains_in_a_nested_run(prepared_folder: Path) -> None:
     control = trained(prepared_folder, learner, model="autoencoder", pretrained="none")
     assert control.tags["pretraining"] == "none"
     assert control.history[1]["loss"] != pytest.approx(run.history[1]["loss"], rel=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dies_in", ["pretraining", "training"])
-def test_after_an_interruption_it_reuses_its_pretraining(
-    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
-) -> None:
-    learner = "network.learner.widths=[4,8] network.learner.epochs=2"
-    whole = trained(prepared_folder, learner, model="autoencoder")
-    tracker = MemoryTracker()
-    module = "pretrain_one" if dies_in == "pretraining" else "fitting"
-    original = EpochWatcher.batch_done
-
-    def dying(self: Any, epoch: int) -> None:
-        if epoch == 2 and self.summary.__module__.endswith(module):
-            raise KeyboardInterrupt
-        original(self, epoch)
-
-    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
-    with pytest.raises(KeyboardInterrupt):
-        trained(prepared_folder, learner, tracker, model="autoencoder")
-    monkeypatch.setattr(EpochWatcher, "batch_done", original)
-    resumed = trained(prepared_folder, learner, tracker, model="autoencoder", resume=tracker.runs[0].id)
-    assert [run.status for run in tracker.runs] == ["FINISHED", "FINISHED"]
-    for epoch in (1, 2):
-        assert resumed.history[epoch]["loss"] == pytest.approx(whole.history[epoch]["loss"], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -205,33 +178,6 @@ def test_a_second_phase_thaws_and_has_its_own_learning_rate(prepared_folder: Pat
     assert run.metrics["val_macro_ap"] == pytest.approx(best, abs=1e-6)
 
 
-@pytest.mark.parametrize("dies_in_epoch", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_killed_in_either_phase_it_resumes_in_that_phase(
-    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in_epoch: int
-) -> None:
-    phases = f"{SMALL_VGG} fine_tune.epochs=2 fine_tune.freeze=block5_conv2 fine_tune.learning_rate=0.001"
-    whole = trained(prepared_folder, phases, model="vgg16", weights="none")
-    tracker = MemoryTracker()
-    original = EpochWatcher.batch_done
-
-    def dying(self: Any, epoch: int) -> None:
-        if epoch == dies_in_epoch:
-            raise KeyboardInterrupt
-        original(self, epoch)
-
-    # Small networks too are saved after every epoch here.
-    monkeypatch.setattr("wastelens.training.checkpoint.CheckpointKeeper.SHARE_OF_TIME", 1.0)
-    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
-    with pytest.raises(KeyboardInterrupt):
-        trained(prepared_folder, phases, tracker, model="vgg16", weights="none")
-    assert sorted(tracker.runs[0].history) == list(range(1, dies_in_epoch))
-    monkeypatch.setattr(EpochWatcher, "batch_done", original)
-    resumed = trained(prepared_folder, phases, tracker, model="vgg16", weights="none", resume=tracker.runs[0].id)
-    assert sorted(resumed.history)[:4] == [1, 2, 3, 4]
-    assert resumed.history[4]["loss"] == pytest.approx(whole.history[4]["loss"], rel=1e-3)
-    assert resumed.metrics["val_macro_ap"] == pytest.approx(whole.metrics["val_macro_ap"], abs=1e-3)
-
-
 @pytest.mark.slow
 def test_weights_from_a_file_of_an_earlier_run(prepared_folder: Path, tmp_path: Path) -> None:
     import keras
@@ -250,28 +196,6 @@ def test_weights_from_a_file_of_an_earlier_run(prepared_folder: Path, tmp_path: 
         trained(prepared_folder, SMALL_VGG, model="vgg16", weights=str(tmp_path / "other.weights.h5"))
     with pytest.raises(ConfigError, match="nowhere"):
         trained(prepared_folder, SMALL_VGG, model="vgg16", weights=str(tmp_path / "nowhere.h5"))
-
-
-def test_resuming_with_other_weights(prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = config("train", SMALL_VGG, model="vgg16").network
-    file = tmp_path / "vgg.weights.h5"
-    network.build(image_side_px=32, outputs=6, seed=1).save_weights(file)
-    tracker = MemoryTracker()
-    original = EpochWatcher.batch_done
-
-    def dying(self: Any, epoch: int) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-        original(self, epoch)
-
-    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
-    with pytest.raises(KeyboardInterrupt):
-        trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", weights=str(file))
-    monkeypatch.setattr(EpochWatcher, "batch_done", original)
-    network.build(image_side_px=32, outputs=6, seed=2).save_weights(file)
-    with pytest.raises(RunError, match="are not those that run"):
-        trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", resume=tracker.runs[0].id)
-    assert tracker.runs[0].status == "KILLED"
 
 
 def test_mixed_precision_trains_and_says_so(prepared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,88 @@
+"""The figures that describe a prepared dataset: metrics of the run, and the closing tables and warnings."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from wastelens.data.annotations.layout import COCO
+from wastelens.data.annotations.sources import DatasetSource
+from wastelens.data.prepared import dataset as prepared
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.errors import PreparedDatasetError
+from wastelens.evaluation.controls import neighbour_warning
+from wastelens.preparing.groups import coarser_grouping
+from wastelens.preparing.writing import Preparation
+from wastelens.system.console import next_command, say, table, warn
+
+
+def warn_of_namesake(folder: Path, source: DatasetSource) -> None:
+    """Warn if a folder holds a dataset of the same name that was prepared from other raw data."""
+    with contextlib.suppress(PreparedDatasetError):
+        before = prepared.load_prepared(folder).manifest["source"]
+        if before != str(source.place.resolve()):
+            warn(f"{folder} was prepared from {before} and will be replaced. Rename the folder to keep both.")
+
+
+def metrics(dataset: PreparedDataset, made: Preparation) -> dict[str, float]:
+    """Return the metrics to compare preparations by: counts, the split's evenness, balance, and the controls."""
+    counts, split, balance = (dataset.manifest[name] for name in ("counts", "split", "balance"))
+    photos = {name: counts[name] for name in prepared.SPLITS} | counts["materials"]
+    return {
+        **{name: counts[name] for name in ("photos", "photos_left_out", "objects")},
+        **{f"photos_{name}": count for name, count in photos.items()},
+        **{name: split[name] for name in ("groups", "largest_share_difference")},
+        "near_duplicate_pairs": len(made.split.groups.near_duplicate_pairs),
+        **{f"balance_{name}": balance[name] for name in ("rows_before", "rows_after", "most_copies")},
+        "balance_smallest_share": min(made.tables.balanced[0].share_of_commonest.values()),
+        **made.tables.controls[0].metrics(),
+    }
+
+
+def report(dataset: PreparedDataset, made: Preparation) -> None:
+    """Print the closing tables, the warnings, and the next command."""
+    _report_split(dataset, made)
+    _report_controls(made, dataset.manifest["layout"])
+    if left_out := made.cached.left_out:
+        problems = made.cached.problems
+        first = problems[problems["problem"].str.startswith("photo left out")].iloc[0]
+        warn(
+            f"{left_out:,} photos were left out, the first {first['source_file']} "
+            f"({first['problem'].removeprefix('photo left out: ')}); "
+            f"{dataset.folder / prepared.PROBLEMS} gives the reason for each."
+        )
+    settings = dataset.manifest["settings"]
+    command = next_command("train", {"dataset": settings["dataset"]}, Path(settings["data_folder"]))
+    say(f"Prepared {len(dataset.frame):,} photos in {dataset.folder}. Next: {command}", "green")
+
+
+def _report_split(dataset: PreparedDataset, made: Preparation) -> None:
+    assignment, balanced, frame = made.split.assignment, made.tables.balanced[0], made.split.frame
+    materials = list(made.mapping.materials)
+    parts = {name: frame[frame["split"] == name] for name in prepared.SPLITS}
+    parts["train, balanced"] = balanced.table.frame
+    rows = [[name, f"{len(of):,}", *(f"{share:.1%}" for share in of[materials].mean())] for name, of in parts.items()]
+    title = f"{dataset.name}: photos, and the share of them that shows each material"
+    table(title, ["split", "photos", *materials], rows)
+    say(
+        f"{frame['group'].nunique():,} groups ({made.split.groups.rule}); {assignment.method} split, largest "
+        f"difference of a material's share {100 * assignment.largest_share_difference:.1f} percentage points. "
+        f"Balanced: {balanced.rows_before:,} → {balanced.rows_after:,} rows, at most {balanced.most_copies} copies."
+    )
+    for note in made.split.groups.merged:
+        say(note)
+    if pairs := len(made.split.groups.near_duplicate_pairs):
+        say(f"Near-duplicate pairs: {pairs:,}; sight/near_duplicates.png in this run shows the most similar.")
+
+
+def _report_controls(made: Preparation, layout: str) -> None:
+    controls = made.tables.controls[0]
+    rows = [
+        [name, *(f"{controls.macro_ap[name][split]:.3f}" for split in ("val", "test"))] for name in controls.macro_ap
+    ]
+    table("Controls: predictions without looking at the litter (macro AP)", ["control", "val", "test"], rows)
+    if controls.note:
+        say(controls.note)
+    files, rule = made.split.frame["source_file"].tolist(), made.split.groups.rule
+    if warning := neighbour_warning(controls, coarser_grouping(files, rule, folders_are_batches=layout == COCO)):
+        warn(warning)

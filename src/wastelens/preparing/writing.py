@@ -1,0 +1,168 @@
+"""Write a prepared dataset: its tables, and last of all the manifest that vouches for every file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wastelens.config.prepare import PrepareConfig
+from wastelens.data.annotations.coco import CocoDataset
+from wastelens.data.annotations.layout import COCO
+from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
+from wastelens.data.annotations.outlines import outlines_json
+from wastelens.data.annotations.sources import DatasetSource, manifest_entries
+from wastelens.data.prepared import dataset as prepared
+from wastelens.data.prepared.dataset import SPLITS, SplitTables
+from wastelens.evaluation.controls import Controls, controls_frame
+from wastelens.preparing.balance import Oversampled
+from wastelens.preparing.stages import CachedPhotos, Split
+from wastelens.system.files import file_digest
+from wastelens.system.machine import software_versions
+
+
+@dataclass(frozen=True)
+class DatasetTables:
+    """Labels, objects.csv and problems.csv; for the main split, then each fold: its tables and what follows from them.
+
+    ``labels`` is labels.csv; row i of it is the photo with the ``photo_index`` i.
+    """
+
+    labels: pd.DataFrame
+    objects: pd.DataFrame
+    problems: pd.DataFrame
+    splits: list[SplitTables]
+    balanced: list[Oversampled]
+    controls: list[Controls]
+
+    def by_file(self) -> dict[str, pd.DataFrame]:
+        """Return file name → table, for every table of a prepared dataset but raw_files.csv."""
+        tables = {
+            prepared.LABELS: self.labels,
+            prepared.PROBLEMS: self.problems,
+            prepared.OBJECTS: self.objects,
+            prepared.BALANCED: self.balanced[0].table.frame.drop(columns="photo_index"),
+            prepared.CONTROLS: pd.concat(
+                [
+                    controls_frame(scored, {"val": of.val, "test": of.test}).assign(fold=fold)
+                    for fold, (scored, of) in enumerate(zip(self.controls, self.splits, strict=True))
+                ]
+            ),
+        }
+        return tables if len(self.splits) == 1 else {**tables, prepared.FOLDS: self.fold_table()}
+
+    def fold_table(self) -> pd.DataFrame:
+        """Return folds.csv: file_name, then per fold each photo's split and its number of balanced training rows."""
+        columns: dict[str, Any] = {"file_name": self.labels["file_name"]}
+        for fold, (of, rows) in enumerate(zip(self.splits[1:], self.balanced[1:], strict=True), start=1):
+            split = np.empty(len(self.labels), dtype=object)
+            for name in SPLITS:
+                split[getattr(of, name).photo_index] = name
+            columns[f"fold_{fold}"] = split
+            columns[f"copies_{fold}"] = np.bincount(rows.table.photo_index, minlength=len(split))
+        return pd.DataFrame(columns)
+
+
+def write_dataset(
+    draft: Path, tables: DatasetTables, mapping: MaterialMapping, manifest: Mapping[str, Any], config: PrepareConfig
+) -> None:
+    """Write the tables, and last of all the manifest that vouches for them, the photo cache and the outlines.
+
+    ``draft`` holds the photo cache and the outlines already; ``manifest`` is all of it but the digests, the settings
+    and the figures that follow from labels and splits. For COCO, the mapping's file is copied, as every row of it is
+    used.
+    """
+    frames = tables.by_file()
+    for name, frame in frames.items():
+        frame.to_csv(draft / name, index=False)
+    if manifest.get("layout", COCO) == COCO:
+        shutil.copyfile(mapping.path, draft / MAPPING_FILE)
+    else:
+        mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)
+    names = [*frames, MAPPING_FILE, prepared.OUTLINES, manifest["cache"]["file"]]
+    complete = {
+        **manifest,
+        **_figures(tables, manifest, config),
+        "settings": config.model_dump(mode="json"),
+        "versions": software_versions(),
+        "files": {name: file_digest(draft / name) for name in names},
+    }
+    complete["digest"] = prepared.manifest_digest(complete)
+    prepared.remove_strays(draft, complete)
+    (draft / prepared.MANIFEST).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+
+
+def _figures(tables: DatasetTables, manifest: Mapping[str, Any], config: PrepareConfig) -> dict[str, Any]:
+    """Return the parts of the manifest that follow from labels and splits."""
+    materials, balanced = list(manifest["materials"]), tables.balanced[0]
+    shares = tables.labels.groupby("split")[materials].mean()
+    return {
+        "counts": {**manifest["counts"], "materials": {name: int(tables.labels[name].sum()) for name in materials}},
+        "split": {
+            **manifest["split"],
+            "largest_share_difference": float((shares.max() - shares.min()).max()),
+            "folds": len(tables.splits) - 1,
+        },
+        "balance": {
+            "target": config.balance_target,
+            "max_copies": config.max_copies,
+            "cap_used": balanced.max_copies,
+            "rows_before": balanced.rows_before,
+            "rows_after": balanced.rows_after,
+            "most_copies": balanced.most_copies,
+        },
+        "control_macro_ap": [
+            {name: scores["test"] for name, scores in scored.macro_ap.items()} for scored in tables.controls
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything known before the manifest is written."""
+
+    coco: CocoDataset
+    mapping: MaterialMapping
+    cached: CachedPhotos
+    split: Split
+    tables: DatasetTables
+
+
+def write_preparation(draft: Path, made: Preparation, source: DatasetSource, config: PrepareConfig) -> None:
+    """Write all files of a dataset that is prepared from raw data; ``draft`` holds the photo cache already."""
+    labels = made.split.frame
+    (draft / prepared.OUTLINES).write_bytes(outlines_json(made.coco, labels["file_name"]))
+    files = zip(labels["file_name"], labels["source_file"], strict=True)
+    photos = {name: source.find_photo(file) for name, file in files}
+    prepared.write_raw_files(draft, prepared.raw_file_table(source.folder, photos, source.layout.label_files()))
+    write_dataset(draft, made.tables, made.mapping, _manifest(made, source, config), config)
+
+
+def _manifest(made: Preparation, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
+    labels, cached = made.split.frame, made.cached
+    return {
+        "name": source.name,
+        **manifest_entries(source),
+        "annotations_digest": source.layout.digest(),
+        "materials": list(made.mapping.materials),
+        "cache": {"file": cached.cache_file.name, "photos": len(labels), "image_side_px": config.image_side_px},
+        "counts": {
+            "photos": len(labels),
+            "photos_left_out": cached.left_out,
+            "objects": len(cached.objects),
+            **{name: int((labels["split"] == name).sum()) for name in SPLITS},
+        },
+        "split": {
+            "group_by": config.group_by,
+            "rule": made.split.groups.rule,
+            "near_duplicate_distance": config.near_duplicate_distance,
+            "groups": int(labels["group"].nunique()),
+            "method": made.split.assignment.method,
+        },
+    }

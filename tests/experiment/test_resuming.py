@@ -1,0 +1,158 @@
+"""Interrupted trainings that are resumed, in each phase and with what they started from, and runs that cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.factories import config, slim_vgg
+from tests.memory_tracking import MemoryRun, MemoryTracker
+
+from wastelens.errors import RunError
+from wastelens.experiment.resuming import EpochWatcher
+from wastelens.steps import train
+
+TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
+SMALL_VGG = "network.hidden=[8,4]"
+SMALL = "network.widths=[4,8]"
+
+
+@pytest.fixture(autouse=True)
+def _slim_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make VGG16 an eighth as wide."""
+    monkeypatch.setattr("wastelens.models.backbones.vgg.Vgg16.build", slim_vgg)
+
+
+def trained(
+    root: Path, settings: str = "", tracker: MemoryTracker | None = None, dataset: str = "litter", **parameters: str
+) -> MemoryRun:
+    tracker = tracker or MemoryTracker()
+    text = f"{TINY} data_folder={root / 'data'} {settings}"
+    result = train.run(config("train", text, dataset=str(root / dataset), **parameters), tracker)
+    return next(run for run in tracker.runs if run.id == result.run_id)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = trained(prepared_folder, f"{SMALL} fit.epochs=4")
+    tracker = MemoryTracker()
+    original = EpochWatcher.batch_done
+
+    def interrupted(self: Any, epoch: int) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+        original(self, epoch)
+
+    monkeypatch.setattr(EpochWatcher, "batch_done", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(prepared_folder, f"{SMALL} fit.epochs=4", tracker)
+    said = capsys.readouterr().out
+    assert f"Resume it: mlflow run . -e train --env-manager local -P dataset={prepared_folder / 'litter'}" in said
+    assert f"-P resume={tracker.runs[0].id} -P 'set=data_folder=" in said
+    assert tracker.runs[0].status == "KILLED"
+    assert sorted(tracker.runs[0].history) == [1, 2]
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
+    resumed = trained(prepared_folder, f"{SMALL} fit.epochs=4", tracker, resume=tracker.runs[0].id)
+    assert resumed.status == "FINISHED"
+    assert len(tracker.runs) == 1
+    for epoch in (3, 4):
+        assert resumed.history[epoch]["loss"] == pytest.approx(whole.history[epoch]["loss"], rel=1e-3)
+
+
+def test_runs_that_cannot_be_resumed(prepared_folder: Path) -> None:
+    with pytest.raises(RunError, match="There is no run 'nowhere'"):
+        trained(prepared_folder, resume="nowhere")
+    tracker = MemoryTracker()
+    with tracker.start("prepare"):
+        pass
+    with pytest.raises(RunError, match="is not a train run, so train cannot resume it"):
+        trained(prepared_folder, tracker=tracker, resume=tracker.runs[0].id)
+    assert (tracker.runs[0].status, tracker.runs[0].name) == ("FINISHED", "prepare")
+    finished = trained(prepared_folder, f"{SMALL} fit.epochs=1", tracker)
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        trained(prepared_folder, tracker=tracker, resume=finished.id)
+    assert finished.status == "FINISHED"
+    finished.status = "KILLED"
+    about = json.loads((finished.folder / "config.json").read_text())
+    about["config"]["loss"]["kind"] = "a loss of the future"
+    (finished.folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(RunError, match="another version of Wastelens"):
+        trained(prepared_folder, tracker=tracker, resume=finished.id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies_in", ["pretraining", "training"])
+def test_after_an_interruption_it_reuses_its_pretraining(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
+) -> None:
+    learner = "network.learner.widths=[4,8] network.learner.epochs=2"
+    whole = trained(prepared_folder, learner, model="autoencoder")
+    tracker = MemoryTracker()
+    module = "pretrain_one" if dies_in == "pretraining" else "fitting"
+    original = EpochWatcher.batch_done
+
+    def dying(self: Any, epoch: int) -> None:
+        if epoch == 2 and self.summary.__module__.endswith(module):
+            raise KeyboardInterrupt
+        original(self, epoch)
+
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
+    with pytest.raises(KeyboardInterrupt):
+        trained(prepared_folder, learner, tracker, model="autoencoder")
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
+    resumed = trained(prepared_folder, learner, tracker, model="autoencoder", resume=tracker.runs[0].id)
+    assert [run.status for run in tracker.runs] == ["FINISHED", "FINISHED"]
+    for epoch in (1, 2):
+        assert resumed.history[epoch]["loss"] == pytest.approx(whole.history[epoch]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("dies_in_epoch", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_killed_in_either_phase_it_resumes_in_that_phase(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in_epoch: int
+) -> None:
+    phases = f"{SMALL_VGG} fine_tune.epochs=2 fine_tune.freeze=block5_conv2 fine_tune.learning_rate=0.001"
+    whole = trained(prepared_folder, phases, model="vgg16", weights="none")
+    tracker = MemoryTracker()
+    original = EpochWatcher.batch_done
+
+    def dying(self: Any, epoch: int) -> None:
+        if epoch == dies_in_epoch:
+            raise KeyboardInterrupt
+        original(self, epoch)
+
+    # Small networks too are saved after every epoch here.
+    monkeypatch.setattr("wastelens.training.checkpoint.CheckpointKeeper.SHARE_OF_TIME", 1.0)
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
+    with pytest.raises(KeyboardInterrupt):
+        trained(prepared_folder, phases, tracker, model="vgg16", weights="none")
+    assert sorted(tracker.runs[0].history) == list(range(1, dies_in_epoch))
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
+    resumed = trained(prepared_folder, phases, tracker, model="vgg16", weights="none", resume=tracker.runs[0].id)
+    assert sorted(resumed.history)[:4] == [1, 2, 3, 4]
+    assert resumed.history[4]["loss"] == pytest.approx(whole.history[4]["loss"], rel=1e-3)
+    assert resumed.metrics["val_macro_ap"] == pytest.approx(whole.metrics["val_macro_ap"], abs=1e-3)
+
+
+def test_resuming_with_other_weights(prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = config("train", SMALL_VGG, model="vgg16").network
+    file = tmp_path / "vgg.weights.h5"
+    network.build(image_side_px=32, outputs=6, seed=1).save_weights(file)
+    tracker = MemoryTracker()
+    original = EpochWatcher.batch_done
+
+    def dying(self: Any, epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        original(self, epoch)
+
+    monkeypatch.setattr(EpochWatcher, "batch_done", dying)
+    with pytest.raises(KeyboardInterrupt):
+        trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", weights=str(file))
+    monkeypatch.setattr(EpochWatcher, "batch_done", original)
+    network.build(image_side_px=32, outputs=6, seed=2).save_weights(file)
+    with pytest.raises(RunError, match="are not those that run"):
+        trained(prepared_folder, SMALL_VGG, tracker, model="vgg16", resume=tracker.runs[0].id)
+    assert tracker.runs[0].status == "KILLED"
