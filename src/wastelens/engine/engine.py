@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,8 +92,13 @@ class Engine(Protocol):
     def finished(self) -> Iterator[Done]:
         """Yield each started task as it ends; tasks started meanwhile are included."""
 
-    def send(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """Call a short function on every worker, even while tasks run there; worker → result or exception."""
+    def is_started(self, key: str) -> bool:
+        """Return whether this process started a task of this key that has not ended."""
+
+    def send(
+        self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Call a short function on these workers, or on all, even while tasks run; worker → result or exception."""
 
 
 @contextlib.contextmanager
@@ -149,7 +154,12 @@ class LocalEngine:
                 done = Done(task, error=error)
             yield done
 
-    def send(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    def is_started(self, key: str) -> bool:
+        return self.is_known(key)
+
+    def send(
+        self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         return {}
 
 
@@ -201,8 +211,13 @@ class DaskEngine:
                 self._ended.wait(_LOOK_S)
                 self._ended.clear()
 
-    def send(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        return dict(self._client.run(function, *arguments, on_error="return"))
+    def is_started(self, key: str) -> bool:
+        return key in self._started
+
+    def send(
+        self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        return dict(self._client.run(function, *arguments, workers=workers, on_error="return"))
 
     def cancel(self) -> None:
         """End all started tasks: those that run stop at their next training step."""

@@ -108,7 +108,7 @@ class _Work:
     telling: bool
     cell_minutes: list[float] = field(default_factory=list)
     told: str = ""
-    sent: set[DatasetPlace] = field(default_factory=set)
+    lacked: set[str] = field(default_factory=set)  # keys of trainings whose worker lacked the dataset
 
     def do_all(self) -> Standing:
         self._start_those_that_can()
@@ -136,13 +136,13 @@ class _Work:
                     self._start(training, encoder.run.id if encoder else "")
 
     def _start(self, training: Training, encoder: str) -> None:
-        arguments = (training, encoder, self.tracker.below(self.study), self.study)
-        self.engine.start(Task(training.key, do_training, arguments))
+        if not self.engine.is_started(training.key):
+            arguments = (training, encoder, self.tracker.below(self.study), self.study)
+            self.engine.start(Task(training.key, do_training, arguments))
 
     def _note(self, done: Done, training: Training) -> None:
-        if isinstance(done.error, DatasetLacking) and training.dataset not in self.sent:
-            say(f"Sending {training.dataset.name} to the workers that lack it.")
-            self.sent.add(training.dataset)
+        if isinstance(done.error, DatasetLacking) and training.key not in self.lacked:
+            self.lacked.add(training.key)
             send_copy(training.dataset, self.engine.send)
         elif isinstance(done.error, _FAILURES):
             warn(f"{training.name} failed: {done.error} The study goes on without it.")

@@ -107,13 +107,12 @@ class Search:
         told = Teller(self.store, self.clock)
         for number in self.store.fail_orphans(lambda number: self.engine.is_known(self._key(number))):
             self.engine.start(Task(self._key(number), do_trial, ()))  # joins the task that is there
-        sent = False
+        lacked: set[str] = set()
         try:
             self._start_trials()
             for done in self.engine.finished():
-                if isinstance(done.error, DatasetLacking) and not sent:
-                    say(f"Sending {self.dataset.name} to the workers that lack it.")
-                    sent = True
+                if isinstance(done.error, DatasetLacking) and done.task.key not in lacked:
+                    lacked.add(done.task.key)
                     send_copy(place_of(self.dataset), self.engine.send)
                     self.engine.start(done.task)
                     continue

@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Protocol
 
 from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, load_prepared, read_manifest
 from wastelens.errors import DatasetLacking, PreparedDatasetError
+from wastelens.system.console import say
 
 DATA_FOLDER = "WASTELENS_DATA_FOLDER"
 _BLOCK_BYTES = 16 << 20
@@ -61,16 +63,44 @@ def _opened(place: DatasetPlace) -> PreparedDataset:
     raise DatasetLacking(place.name)
 
 
-def send_copy(place: DatasetPlace, send: Callable[..., object]) -> None:
-    """Send a dataset to all workers that lack it.
+class Send(Protocol):
+    """Calls a function with arguments on these workers, or on all; returns worker → result or exception."""
 
-    Args:
-        place: of the dataset; its folder is on this machine.
-        send: calls a function with arguments on every worker.
+    def __call__(
+        self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
+    ) -> Mapping[str, Any]: ...
+
+
+def send_copy(place: DatasetPlace, send: Send) -> None:
+    """Send a dataset, whose folder is on this machine, to all workers that lack it.
+
+    Raises:
+        PreparedDatasetError: a worker received something else.
+        OSError: a worker could not write it.
     """
+    lacking = [worker for worker, has in send(_has, place).items() if has is not True]
+    if not lacking:
+        return
+    say(
+        f"Sending {place.name} to {len(lacking)} {'worker that lacks' if len(lacking) == 1 else 'workers that lack'} it."
+    )
     for name, offset, block in _blocks(place.folder):
-        send(_receive, place, name, offset, block)
-    send(_complete, place)
+        _check(send(_receive, place, name, offset, block, workers=lacking))
+    _check(send(_complete, place, workers=lacking))
+
+
+def _check(answers: Mapping[str, Any]) -> None:
+    """Raise the first exception among the answers of workers."""
+    for answer in answers.values():
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+def _has(place: DatasetPlace) -> bool:
+    try:
+        return bool(place.opened())
+    except DatasetLacking:
+        return False
 
 
 def _blocks(folder: Path) -> Iterator[tuple[str, int, bytes]]:
