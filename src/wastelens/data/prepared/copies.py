@@ -81,9 +81,8 @@ def send_copy(place: DatasetPlace, send: Send) -> None:
     lacking = [worker for worker, has in send(_has, place).items() if has is not True]
     if not lacking:
         return
-    say(
-        f"Sending {place.name} to {len(lacking)} {'worker that lacks' if len(lacking) == 1 else 'workers that lack'} it."
-    )
+    workers = "1 worker" if len(lacking) == 1 else f"{len(lacking)} workers"
+    say(f"Sending {place.name} to {workers} without it.")
     for name, offset, block in _blocks(place.folder):
         _check(send(_receive, place, name, offset, block, workers=lacking))
     _check(send(_complete, place, workers=lacking))
