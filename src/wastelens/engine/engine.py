@@ -26,7 +26,7 @@ from wastelens.config.engine import LOCAL, processes_of
 from wastelens.errors import EngineError, WastelensError
 from wastelens.system import interrupts
 from wastelens.system.console import say
-from wastelens.system.machine import worker_count
+from wastelens.system.machine import quiet_libraries, worker_count
 
 _CONNECT_S = 10.0
 _NEW_WORKERS_S = 60
@@ -253,6 +253,7 @@ def _done(task: Task, future: Any) -> Done:
 def _quietly(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Call a function in a worker, without its progress bars; an interrupt ends the task and not the worker."""
     interrupts.forget()
+    quiet_libraries()
     with Path(os.devnull).open("w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
         try:
             return function(*arguments)
