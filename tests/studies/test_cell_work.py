@@ -36,7 +36,6 @@ class Played:
     """An engine whose tasks end as they are told to, in the order in which they are started."""
 
     is_local = False
-    shares_folders = True
 
     def __init__(self, tracker: MemoryTracker, **ends: Any) -> None:
         self.tracker = tracker
