@@ -26,7 +26,8 @@ MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
 class MlflowTracker:
     """Runs in MLflow's store; the first is the run that ``mlflow run`` opened for this process, if any.
 
-    A run that an exception ends is FAILED; one that Ctrl-C, SIGTERM or :class:`StoppedEarly` ends is KILLED.
+    A run that an exception ends is FAILED; one that Ctrl-C, SIGTERM, :class:`StoppedEarly` or the absence of the server
+    ends is KILLED.
 
     Args:
         outage_minutes: how long every request waits for a server that does not answer.
@@ -90,6 +91,9 @@ class MlflowTracker:
             status, waits = "FINISHED", True
         except StoppedEarly:
             status, waits = "KILLED", True
+            raise
+        except StoreUnreachable:  # it may be back by now, and the run can be resumed
+            status = "KILLED"
             raise
         except KeyboardInterrupt:
             status = "KILLED"
@@ -162,7 +166,7 @@ class MlflowTracker:
         Raises:
             EngineError: it is a file of this machine.
         """
-        if self._store.startswith("sqlite") or "://" not in self._store:
+        if self._store.startswith(("sqlite", "file")) or "://" not in self._store:
             raise EngineError(
                 f"Workers on other machines cannot reach MLflow's store {store_shown()}. Start `mlflow server`, and "
                 "set MLFLOW_TRACKING_URI to its address."
