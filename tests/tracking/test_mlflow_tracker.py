@@ -393,7 +393,7 @@ def continued(kept, name, ends=None, **tags):
 
 @pytest.mark.parametrize("ends", [None, ValueError, KeyboardInterrupt])
 def test_a_run_is_started_once_and_then_continued(kept, ends):
-    tags = {"step": "study", "study_key": f"a of litter, {ends}"}
+    tags = {"step": "study", "study_key": f"a of Anna's litter {ends and ends.__name__}"}
     first = continued(kept, "study", ends, **tags)
     with start_or_continue(kept.tracker, "another name", tags) as run:
         assert run.id == first
