@@ -87,7 +87,8 @@ class Played:
             if isinstance(error, BaseException):
                 yield Done(task, error=error)
             else:
-                yield Done(task, result=(self._run(task), 1.0, "Above."))
+                sentence = "" if isinstance(task.arguments[0].config, PretrainConfig) else "Above."
+                yield Done(task, result=(self._run(task), 1.0, sentence))
 
     def _run(self, task: Task) -> str:
         training = task.arguments[0]

@@ -19,7 +19,7 @@ from wastelens.errors import DatasetLacking, PreparedDatasetError
 @pytest.fixture
 def here(prepared_folder: Path, tmp_path: Path) -> Path:
     """A prepared folder of this test alone."""
-    return Path(shutil.copytree(next((prepared_folder / "prepared").glob("[!.]*")), tmp_path / "here"))
+    return Path(shutil.copytree(prepared_folder / "data" / "prepared" / "litter", tmp_path / "here"))
 
 
 @pytest.fixture
