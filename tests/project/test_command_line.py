@@ -131,11 +131,10 @@ def test_training_before_prepare(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["litter"]
 
 
-@pytest.mark.parametrize("step", ["study", "tune"])
-def test_workers_elsewhere_cannot_reach_what_lies_in_files(place: Place, step: str) -> None:
+@pytest.mark.parametrize("words", [("study", "--models", "base"), ("tune", "--model", "base")])
+def test_workers_elsewhere_cannot_reach_what_lies_in_files(place: Place, words: tuple[str, ...]) -> None:
     before = len(place.runs())
-    arguments = (step, "--dataset", "litter", "--engine", "tcp://127.0.0.1:9")
-    line = complaint(wastelens(*arguments, cwd=place.folder))
+    line = complaint(wastelens(*words, "--dataset", "litter", "--engine", "tcp://127.0.0.1:9", cwd=place.folder))
     assert "Workers on other machines cannot reach" in line
     assert "sqlite:///" in line
     assert len(place.runs()) == before
