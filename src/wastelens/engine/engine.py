@@ -93,6 +93,9 @@ class Engine(Protocol):
     def finished(self) -> Iterator[Done]:
         """Yield each started task as it ends; tasks started meanwhile are included."""
 
+    def forget(self, key: str) -> None:
+        """Let go of the result of an earlier coordinator's task, which nobody needs any more."""
+
     def is_started(self, key: str) -> bool:
         """Return whether this process started a task of this key that has not ended."""
 
@@ -153,6 +156,9 @@ class LocalEngine:
             except Exception as error:  # as on a cluster: whoever started the task decides
                 done = Done(task, error=error)
             yield done
+
+    def forget(self, key: str) -> None:
+        pass
 
     def is_started(self, key: str) -> bool:
         return self.is_known(key)
@@ -221,6 +227,11 @@ class DaskEngine:
             self._client.unpublish_dataset(key)
         future.release()
         return done
+
+    def forget(self, key: str) -> None:
+        if key in self._known:
+            self._known.discard(key)
+            self._client.unpublish_dataset(key)
 
     def is_started(self, key: str) -> bool:
         return key in self._started
