@@ -124,6 +124,7 @@ def test_what_is_finished_is_not_trained_again(tracker: MemoryTracker) -> None:
     standing = outcome(engine, [encoder("e"), cell("a", "e"), cell("b")])
     assert engine.started == ["b"]  # nor is the encoder, which no cell is waiting for
     assert standing.done["a"].run.id == before.id  # the first that was finished
+    assert engine.forgotten == ["a"]
 
 
 @pytest.mark.parametrize("error", [NonFiniteLossError("diverged"), WorkerLost("died")])

@@ -150,15 +150,15 @@ def test_unchanged_photos_are_copied_however_they_were_divided(
     assert all(one.width for row, one in enumerate(entries) if row not in BAD)
 
 
-class TestProcesses:
-    @pytest.fixture(scope="class")
-    def processes(self) -> Iterator[Engine]:
-        with opened("processes:2", retries=1) as engine:
-            yield engine
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Engine]:
+    with opened("processes:2", retries=1) as engine:
+        yield engine
 
-    def test_the_digest_is_the_same(self, tmp_path: Path, sources: list[PhotoSource], processes: Engine) -> None:
-        counts: list[int] = []
-        _, entry = prepared(tmp_path / "shards", sources, processes, progress=counts.append)
-        whole = in_one_file(tmp_path / "one", sources)
-        assert photos_digest(tmp_path / "shards", entry) == file_digest(whole.array_path)
-        assert sorted(counts) == [1, 3, 3, 3]
+
+def test_processes_make_the_same_digest(tmp_path: Path, sources: list[PhotoSource], processes: Engine) -> None:
+    counts: list[int] = []
+    _, entry = prepared(tmp_path / "shards", sources, processes, progress=counts.append)
+    whole = in_one_file(tmp_path / "one", sources)
+    assert photos_digest(tmp_path / "shards", entry) == file_digest(whole.array_path)
+    assert sorted(counts) == [1, 3, 3, 3]
