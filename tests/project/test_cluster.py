@@ -103,6 +103,16 @@ def store(server: Server) -> Store:
     return Store(server)
 
 
+def trials_of(study: str, address: str) -> list[Any]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = optuna.storages.RDBStorage(address)
+    try:
+        return optuna.load_study(study_name=study, storage=storage).trials
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def is_training(runs: list[Any]) -> bool:
     """Whether one of these is in the middle of its training."""
     return any(run.info.status == "RUNNING" and "val_loss" in run.data.metrics for run in runs)
@@ -169,8 +179,7 @@ def test_a_search_outlives_a_worker_and_its_coordinator(
     kill(process)
     ok(wastelens(*command, cwd=workplace, env=store.environment))
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    trials = optuna.load_study(study_name="base on litter", storage=storage).trials
+    trials = trials_of("base on litter", storage)
     states = Counter(trial.state.name for trial in trials)
     assert states["COMPLETE"] + states["PRUNED"] == TRIALS
     assert states["RUNNING"] == states["WAITING"] == 0
