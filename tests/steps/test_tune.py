@@ -27,8 +27,8 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.config.files import conf_folder, load_config
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared import dataset as prepared
+from wastelens.data.prepared.copies import DatasetPlace
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.data.prepared.opening import open_dataset
 from wastelens.engine.engine import Done, Task, WorkerLost
 from wastelens.errors import BalanceError, ConfigError, DatasetLacking, RunError, SearchStoreError
 from wastelens.experiment import pretrain_one as pretrain_one_module
@@ -576,11 +576,11 @@ def spoilt(dataset: PreparedDataset, split: str) -> PreparedDataset:
 
 def test_the_test_split_cannot_reach_a_trial(prepared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same trials to the last digit but those of rounding, whatever is in test; of val they are others."""
-    curves = {}
+    curves, opened = {}, DatasetPlace.opened
     for split in ("none", "test", "val"):
         with monkeypatch.context() as patch:
             if split != "none":
-                patch.setattr(tune, "open_dataset", lambda *given, split=split: spoilt(open_dataset(*given), split))
+                patch.setattr(DatasetPlace, "opened", lambda place, split=split: spoilt(opened(place), split))
             if split == "test":
                 patch.setattr(prepared, "TestTable", Unseen)
             tracker = MemoryTracker()

@@ -91,6 +91,10 @@ class TrialEnd:
     reason: str = ""
 
 
+class _TrialFailed(Exception):  # noqa: N818  a state, no error
+    """A trial failed, for this reason; raised within ``Tracker.start``, it ends the run as FAILED."""
+
+
 @dataclass
 class Search:
     """The trials of a search, run on an engine from this process."""
@@ -178,6 +182,8 @@ def do_trial(job: TrialJob, tracker: Tracker) -> TrialEnd:
             return _trained(job, tracker)
     except StoppedEarly:
         return TrialEnd(RUNNING if job.is_defaults else PRUNED)
+    except _TrialFailed as failed:
+        return TrialEnd(FAILED, reason=str(failed))
     finally:
         forget_networks()
 
@@ -288,7 +294,7 @@ class _TrialRun:
                 raise
             reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
             tracked.set_tags({STATE: FAILED, ERROR: reason})
-            return TrialEnd(FAILED, reason=reason)
+            raise _TrialFailed(reason) from None
         closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
         closing["minutes"] = (time.monotonic() - started) / 60
         tracked.log_metrics(closing, step=progress.epochs_done)
