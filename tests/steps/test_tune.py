@@ -21,6 +21,7 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
+from optuna.trial import TrialState
 from tests.factories import config
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
@@ -757,6 +758,22 @@ def test_a_trial_that_was_done_before_optuna_was_told_is_not_done_again(
     assert again.value == trials_of(tracker)[1].metrics["val_macro_ap"]
     assert again.intermediate_values == lost.intermediate_values
     assert again.user_attrs["run_id"] == trials_of(tracker)[1].id
+
+
+def test_a_trial_that_its_coordinator_gave_back_is_interrupted(prepared_folder: Path, played: Played) -> None:
+    """As by Ctrl-C, of which a worker hears later than of the trial's end."""
+    config = asked(prepared_folder, "taken", trials="1")
+
+    def value(settings: TrainConfig, epoch: int) -> float:
+        optuna.load_study(study_name="taken", storage=config.storage).tell(0, state=TrialState.FAIL)
+        return 0.5
+
+    played.value = value
+    tracker = MemoryTracker()
+    with pytest.raises(KeyboardInterrupt):
+        tune.run(config, tracker)
+    (run,) = trials_of(tracker)
+    assert (run.status, run.tags["error"]) == ("KILLED", trial_work.INTERRUPTED)
 
 
 def test_a_database_that_fails_in_a_trial_is_reported(prepared_folder: Path, played: Played) -> None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wastelens.config.train import TrainConfig
@@ -248,8 +249,12 @@ class _Reports:
 
     def epoch(self, epoch: int, best_value: float) -> None:
         """Report the best value up to an epoch."""
-        if epoch not in self._known:
+        if epoch in self._known:
+            return
+        try:
             self._trial.report(best_value, epoch)
+        except UpdateFinishedTrialError:  # its coordinator, which was interrupted, gave it back
+            raise KeyboardInterrupt from None
 
     def of_run(self, run: Run, epochs: int | None = None) -> None:
         """Report the epochs that a run logged before, the first of them or all."""
