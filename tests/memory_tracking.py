@@ -190,7 +190,7 @@ class MemoryTracker:
         try:
             yield run
             status = "FINISHED"
-        except (StoppedEarly, KeyboardInterrupt):
+        except (StoppedEarly, StoreUnreachable, KeyboardInterrupt):
             status = "KILLED"
             raise
         finally:

@@ -16,7 +16,7 @@ import pytest
 from wastelens import cli
 from wastelens.config.parameters import parameters_of
 from wastelens.config.steps import STEP_CONFIGS
-from wastelens.errors import AnnotationsError, NonFiniteLossError, WastelensError
+from wastelens.errors import AnnotationsError, NonFiniteLossError, StoreUnreachable, WastelensError
 from wastelens.system import interrupts
 
 SOURCE = Path(cli.__file__).resolve().parents[1]
@@ -76,6 +76,9 @@ def test_spelled_out_defaults_change_nothing(step, calls):
         (["study", "--preset", "smoke", "--folds", "1,2"], "folds", (1, 2)),
         (["study", "--set", "train.fit.epochs=3"], "train", {"fit": {"epochs": 3}}),
         (["study", "--study", "mine"], "study", "mine"),
+        (["study", "--engine", "processes:2", "--set", "retries=1"], "engine", "processes:2"),
+        (["tune", "--workers", "3"], "engine_in_use", "processes:3"),
+        (["tune", "--engine", "tcp://a:8786"], "engine", "tcp://a:8786"),
         (["compare", "--run_ids", "a,b"], "run_ids", ("a", "b")),
         (["compare", "a", "b", "--seed", "3"], "run_ids", ("a", "b")),
         (["compare", "--run_ids", "a", "b", "c"], "run_ids", ("a", "b", "c")),
@@ -92,6 +95,21 @@ def test_parameters_reach_the_config(calls, arguments, path, value):
     for part in path.split("."):
         found = getattr(found, part)
     assert found == value
+
+
+def test_a_step_waits_for_the_server_as_long_as_its_settings_say(calls):
+    assert status("train", "--set", "outage_minutes=2.5") == status("study") == status("prepare") == 0
+    assert [tracker._outage_minutes for _, _, tracker in calls] == [2.5, 10, cli.OUTAGE_MINUTES]
+
+
+def test_an_absent_server_is_refused_before_any_step(calls, capsys, monkeypatch):
+    def absent(self):
+        raise StoreUnreachable("MLflow's server does not answer.")
+
+    monkeypatch.setattr("wastelens.tracking.mlflow_tracker.MlflowTracker.check_reachable", absent)
+    assert status("train") == 2
+    assert capsys.readouterr().err == "wastelens: MLflow's server does not answer.\n"
+    assert not calls
 
 
 def test_mlflow_runs_defaults_do_not_beat_the_config_file(calls, tmp_path, monkeypatch, capsys):
@@ -154,6 +172,9 @@ def cli_config(step):
         (["compare", "a", "a"], "names a run twice"),
         (["compare", "--run_ids", "a", "b", "a"], "names a run twice"),
         (["study", "--study", "mine/1"], "'/' cannot be in a study's name"),
+        (["study", "--engine", "process:2"], "Did you mean 'processes'?"),
+        (["tune", "--workers", "0"], "greater than or equal to 1"),
+        (["tune", "--workers", "2", "--engine", "tcp://a:8786"], "workers=2 is short for engine=processes:2"),
         (["train", "--no_such_option", "1"], "No such option"),
         (["no-such-step"], "No such command"),
     ],

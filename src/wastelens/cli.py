@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from wastelens.errors import WastelensError
 from wastelens.system import interrupts
+from wastelens.system.machine import quiet_libraries
 
 OUTAGE_MINUTES = 10.0  # for steps without this setting
 INTERRUPTED_STATUS = 130
@@ -122,15 +123,7 @@ def _unlike_defaults(step: str, given: dict[str, str], config_file: str, file_sa
 
 def prepare_environment() -> None:
     """Quiet the libraries and let a polite kill (SIGTERM) end a run as Ctrl-C does, before heavy imports."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # each step says where its run is
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar a file says nothing
-    # Or MLflow puts the uv.lock of the checkout into each model, and serving tries to build the whole project.
-    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
+    quiet_libraries()
     interrupts.listen()
 
 

@@ -87,7 +87,12 @@ def test_factors_that_cannot_be(factors: str, words: str) -> None:
         ("folds=all", "'folds"),
         ("folds=true", "'folds' in the parameter 'set': cannot be true or false"),
         ("bootstrap_resamples=99", "greater than or equal to 100"),
-        ("worker_timeout_s=1", "greater than or equal to 10"),
+        ("retries=-1", "'retries' in the parameter 'set': input should be greater than or equal to 0"),
+        ("retries=101", "less than or equal to 100"),
+        ("outage_minutes=-1", "'outage_minutes' in the parameter 'set': input should be greater than or equal to 0"),
+        ("outage_minutes=18.5", "less than or equal to 18"),  # longer than MLflow can wait
+        ("outage_minutes=true", "'outage_minutes' in the parameter 'set': cannot be true or false"),
+        ("workers=2", "Unknown key 'workers' in the parameter 'set'."),
         ("train=7", "'train'"),
         ("fold=1", "Unknown key 'fold' in the parameter 'set'. Did you mean 'folds'?"),
         ("train.augment=true", "train.augment is set, but augment is a factor: remove one of them"),

@@ -67,7 +67,13 @@ def test_durations_that_cannot_be(text: str) -> None:
         ("workers=0", "'workers' in the parameter 'set': input should be greater than or equal to 1"),
         ("workers=65", "less than or equal to 64"),
         ("pruner_first_epoch=0", "'pruner_first_epoch'"),
-        ("worker_timeout_s=9", "greater than or equal to 10"),
+        ("retries=-1", "'retries' in the parameter 'set': input should be greater than or equal to 0"),
+        ("outage_minutes=19", "less than or equal to 18"),
+        (
+            "workers=2 engine=processes:3",
+            "workers=2 is short for engine=processes:2; give one of them",
+        ),
+        ("workers=4 engine=tcp://a:8786", "workers=4 is short for engine=processes:4; give one of them"),
         ("seed=-1", "'seed'"),
         ("seed=4294967296", "'seed'"),
         ("sampler=tbe", "'sampler' in the parameter 'set': input should be 'tpe', 'random' or 'grid' (not 'tbe')."),
@@ -82,6 +88,21 @@ def test_durations_that_cannot_be(text: str) -> None:
 )
 def test_settings_that_cannot_be(settings: str, words: str) -> None:
     assert words in refusal(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        ("", "local"),
+        ("workers=3", "processes:3"),
+        ("workers=3 engine=processes:3", "processes:3"),
+        ("engine=processes:3", "processes:3"),
+        ("engine=processes:1", "processes:1"),
+        ("engine=tcp://a:8786", "tcp://a:8786"),
+    ],
+)
+def test_workers_are_short_for_an_engine(settings: str, engine: str) -> None:
+    assert config("tune", settings).engine_in_use == engine
 
 
 def test_an_unknown_key_of_a_users_file(tmp_path: Path) -> None:

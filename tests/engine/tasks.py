@@ -48,6 +48,13 @@ def works_until_interrupted(seconds: float) -> None:
         time.sleep(0.01)
 
 
+def fails_once(folder: Path) -> str:
+    if (folder / "failed").exists():
+        return "second time"
+    (folder / "failed").touch()
+    raise EngineError("first time")
+
+
 def slow(folder: Path) -> int:
     (folder / "started").touch()
     time.sleep(3)

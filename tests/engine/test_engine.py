@@ -15,7 +15,6 @@ from tests.engine import tasks
 
 from wastelens.engine.engine import DaskEngine, Engine, Task, TaskInterrupted, WorkerLost, opened
 from wastelens.errors import EngineError
-from wastelens.system import interrupts
 
 
 def results(engine: Engine) -> dict[str, object]:
@@ -104,7 +103,7 @@ class TestProcesses:
         assert isinstance(cluster, DaskEngine)
         cluster.start(Task("long", tasks.works_until_interrupted, (60.0,)))
         time.sleep(1)
-        cluster.send(interrupts.request)
+        cluster.interrupt({"long"})
         assert isinstance(results(cluster)["long"], TaskInterrupted)
         cluster.start(Task("next", abs, (-1,)))
         assert results(cluster) == {"next": 1}
@@ -129,9 +128,7 @@ class TestScheduler:
     @pytest.fixture
     def address(self, tmp_path: Path) -> Iterator[str]:
         file = tmp_path / "scheduler.json"
-        command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-        command += ["--no-dashboard", "--scheduler-file", str(file)]
-        with running(command):
+        with running(scheduler(file)):
             yield scheduler_address(file)
 
     def test_a_task_outlives_its_coordinator(self, address: str, tmp_path: Path) -> None:
@@ -146,10 +143,44 @@ class TestScheduler:
                 engine.start(Task("slow", tasks.fails, ("it is not called",)))
                 assert results(engine) == {"slow": 1}
 
+    def test_the_scheduler_is_gone(self, tmp_path: Path) -> None:
+        file = tmp_path / "scheduler.json"
+        with running(scheduler(file)) as process, running(worker(scheduler_address(file), tmp_path)):
+            lost = pytest.raises(EngineError, match="connection to the scheduler was lost")
+            with lost, opened(scheduler_address(file), retries=0) as engine:
+                engine.start(Task("slow", tasks.slow, (tmp_path,)))
+                while not (tmp_path / "started").exists():
+                    time.sleep(0.1)
+                process.kill()
+                results_or_error(engine)
+
+    def test_a_failed_task_that_is_joined_is_run_again(self, address: str, tmp_path: Path) -> None:
+        with running(worker(address, tmp_path)):
+            with opened(address, retries=0) as engine:
+                engine.start(Task("count", tasks.fails_once, (tmp_path,)))
+                while not (tmp_path / "failed").exists():
+                    time.sleep(0.1)
+                # Its coordinator ends without having asked for the result.
+            with opened(address, retries=0) as engine:
+                assert engine.is_known("count")
+                engine.start(Task("count", tasks.fails_once, (tmp_path,)))
+                assert results(engine) == {"count": "second time"}
+
     def test_a_worker_with_several_threads_is_refused(self, address: str, tmp_path: Path) -> None:
         refused = pytest.raises(EngineError, match=r"has 2 threads.*Start it with --nthreads 1")
         with running([*worker(address, tmp_path)[:-2], "--nthreads", "2"]), refused, opened(address, retries=0):
             pass
+
+
+def results_or_error(engine: Engine) -> None:
+    for done in engine.finished():
+        if done.error is not None:
+            raise done.error
+
+
+def scheduler(file: Path) -> list[str]:
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    return [*command, "--no-dashboard", "--scheduler-file", str(file)]
 
 
 def worker(address: str, folder: Path) -> list[str]:

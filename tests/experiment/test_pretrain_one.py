@@ -10,7 +10,7 @@ import pytest
 from tests.factories import config, write_photo
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
-from wastelens.errors import NonFiniteLossError, RunError
+from wastelens.errors import NonFiniteLossError, RunError, StoreUnreachable
 from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import pretrain
 
@@ -83,6 +83,32 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert len(tracker.runs) == 1
     error = "val_reconstruction_error"
     assert resumed.history[last][error] == pytest.approx(whole.history[last][error], rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["conv_autoencoder", "dbn"])
+def test_an_epoch_that_the_store_cannot_take_is_logged_when_the_run_is_resumed(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    whole = pretrained(prepared_folder, method)
+    tracker = MemoryTracker()
+    original = EpochWatcher.epoch_done
+
+    def cut(self: Any, epoch: int, *arguments: Any) -> None:
+        tracker.reachable = epoch != 2
+        original(self, epoch, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochWatcher, "epoch_done", cut)
+        with pytest.raises(StoreUnreachable):
+            pretrained(prepared_folder, method, tracker=tracker)
+    tracker.reachable = True
+    (run,) = tracker.runs
+    assert sorted(run.history) == [1]
+    pretrained(prepared_folder, method, tracker=tracker, resume=run.id)
+    assert (run.status, len(tracker.runs), run.history.keys()) == ("FINISHED", 1, whole.history.keys())
+    for epoch, values in whole.history.items():
+        error = "val_reconstruction_error"
+        assert run.history[epoch][error] == pytest.approx(values[error], rel=1e-3)
 
 
 def test_same_seed_same_start_and_another_seed_another(prepared_folder: Path) -> None:

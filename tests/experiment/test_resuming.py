@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from tests.factories import config, slim_vgg
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
-from wastelens.errors import RunError
-from wastelens.experiment.resuming import EpochWatcher
+from wastelens.data.prepared.opening import open_dataset
+from wastelens.errors import RunError, StoreUnreachable
+from wastelens.experiment.resuming import EpochWatcher, settings_of_resumed
 from wastelens.steps import train
+from wastelens.training.checkpoint import CheckpointKeeper
 
 TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 SMALL_VGG = "network.hidden=[8,4]"
@@ -60,6 +63,79 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert len(tracker.runs) == 1
     for epoch in (3, 4):
         assert resumed.history[epoch]["loss"] == pytest.approx(whole.history[epoch]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("request_that_fails", ["metrics", "checkpoint"])
+def test_an_epoch_that_the_store_cannot_take_is_logged_when_the_run_is_resumed(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], request_that_fails: str
+) -> None:
+    settings = f"{SMALL} fit.epochs=4"
+    whole = trained(prepared_folder, settings)
+    tracker = MemoryTracker()
+    ended_ms = []
+    last_words = {"metrics": (EpochWatcher, "epoch_done"), "checkpoint": (CheckpointKeeper, "offer")}
+    owner, name = last_words[request_that_fails]
+    original, calls = getattr(owner, name), []
+
+    def cut(self: Any, *arguments: Any) -> None:
+        calls.append(name)
+        tracker.reachable = len(calls) != 3
+        try:
+            original(self, *arguments)
+        finally:
+            ended_ms.append(time.time() * 1000)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, cut)
+        with pytest.raises(StoreUnreachable):
+            trained(prepared_folder, settings, tracker)
+    tracker.reachable = True
+    (run,) = tracker.runs
+    assert sorted(run.history) == ([1, 2] if request_that_fails == "metrics" else [1, 2, 3])
+    said = capsys.readouterr().out
+    assert f"Run {run.id} was interrupted. Resume it: mlflow run . -e train" in said
+    aside = prepared_folder / "data" / "unlogged" / run.id
+    assert aside.is_dir()
+    seen = epochs_seen(monkeypatch)
+    trained(prepared_folder, settings, tracker, resume=run.id)
+    assert seen == {4}, "an epoch is trained again"
+    assert (run.status, len(tracker.runs)) == ("FINISHED", 1)
+    for epoch in (3, 4):
+        assert run.history[epoch]["loss"] == pytest.approx(whole.history[epoch]["loss"], rel=1e-3)
+    assert ended_ms[1] - 1 <= run.measured_ms[2] <= ended_ms[2], "the time at which it was measured"
+    assert not aside.exists()
+
+
+def epochs_seen(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The epochs that are trained from now on."""
+    seen = set()
+    original = EpochWatcher.batch_done
+
+    def watched(self: Any, epoch: int) -> None:
+        seen.add(epoch)
+        original(self, epoch)
+
+    monkeypatch.setattr(EpochWatcher, "batch_done", watched)
+    return seen
+
+
+def test_a_resumed_run_waits_for_the_server_as_long_as_its_new_command_says(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MemoryTracker()
+
+    def dying(self: Any, epoch: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochWatcher, "batch_done", dying)
+        with pytest.raises(KeyboardInterrupt):
+            trained(prepared_folder, f"{SMALL} outage_minutes=1", tracker)
+    (run,) = tracker.runs
+    dataset = open_dataset(str(prepared_folder / "litter"), prepared_folder / "data")
+    again = config("train", "outage_minutes=2 fit.epochs=9", resume=run.id)
+    found = settings_of_resumed(tracker, again, dataset, "train")
+    assert (found.outage_minutes, found.fit.epochs) == (2, 2)
 
 
 def test_runs_that_cannot_be_resumed(prepared_folder: Path) -> None:

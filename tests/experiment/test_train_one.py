@@ -68,9 +68,9 @@ def test_tags_that_a_study_gives_are_on_the_run_when_it_fails_at_once(
     settings = f"{TINY} data_folder={prepared_folder / 'data'}"
     chosen = config("train", settings, dataset=str(prepared_folder / "litter"))
     with pytest.raises(NonFiniteLossError):
-        train.train_one(chosen, tracker, {"cell": "a key", "attempt": 2})
+        train.train_one(chosen, tracker, {"cell": "a key", "study": "an id"})
     (run,) = tracker.runs
-    assert (run.status, run.tags["cell"], run.tags["attempt"]) == ("FAILED", "a key", "2")
+    assert (run.status, run.tags["cell"], run.tags["study"]) == ("FAILED", "a key", "an id")
     assert run.tags["mapping"] == "default"
 
 

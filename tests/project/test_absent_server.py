@@ -1,22 +1,26 @@
-"""A real MLflow server that goes away in the middle of a run, and comes back on the same port and store."""
+"""A real MLflow server that goes away while somebody logs to it, and comes back on the same port and store."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from threading import Thread
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from tests.factories import write_dataset
+from tests.project.running import PATIENCE_S, complaint, ok, output_of, start, wait_for, wastelens
 from tests.project.server import Server
-from wastelens.tracking.patient import PatientTracker
 
 from wastelens.errors import RunError, StoreUnreachable
-from wastelens.tracking import patient as patient_tracking
 from wastelens.tracking.mlflow_tracker import MlflowTracker
 from wastelens.tracking.tracker import PyfuncModel, Run
 
@@ -42,32 +46,177 @@ mlflow.models.set_model(Constant())
 """
 
 
+EPOCHS = 60
+SETTINGS = f"network.widths=[4] fit.epochs={EPOCHS} fit.patience_epochs={EPOCHS} fit.batch_size=16"
+TRAIN = ("train", "--dataset", "litter", "--set", f"{SETTINGS} bootstrap_resamples=100 outage_minutes=")
+CURVES = ("loss", "val_loss", "val_macro_ap", "learning_rate")
+# One thread adds up in one order: the same seed gives the same numbers to the last digit.
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+LONG, SHORT = "5", "0.1"  # minutes
+OUTAGE_S = 30
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """A server with a store in this folder."""
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+# ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Store:
+    """The runs of a server, asked by MLflow's own client."""
+
+    def __init__(self, server: Server) -> None:
+        import mlflow
+
+        self._client = mlflow.MlflowClient(tracking_uri=server.address)
+        self.environment = {"MLFLOW_TRACKING_URI": server.address, **ONE_THREAD}
+
+    def runs(self) -> list[Any]:
+        return list(self._client.search_runs(["0"], "tags.step = 'train'"))
+
+    def status(self, run_id: str) -> str:
+        return str(self._client.get_run(run_id).info.status)
+
+    def epochs(self) -> int:
+        """Epochs that the only run has logged."""
+        runs = self.runs()
+        return len(self._client.get_metric_history(runs[0].info.run_id, "learning_rate")) if runs else 0
+
+    def history(self, run_id: str) -> dict[str, list[tuple[int, float]]]:
+        """Metric → steps and values, in order."""
+        return {
+            name: sorted((one.step, one.value) for one in self._client.get_metric_history(run_id, name))
+            for name in CURVES
+        }
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small dataset, prepared."""
+    folder = tmp_path_factory.mktemp("workplace")
+    write_dataset(folder / "litter", side=(48, 48))
+    ok(wastelens("prepare", "--dataset", "litter", "--image_side_px", "32", cwd=folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[int, float]]]:
+    """The metrics of a training whose server is there all the time."""
+    with serving(tmp_path_factory.mktemp("undisturbed")) as server:
+        store = Store(server)
+        ok(wastelens(*TRAIN[:-1], f"{TRAIN[-1]}{LONG}", cwd=workplace, env=store.environment))
+        (run,) = store.runs()
+        history = store.history(run.info.run_id)
+    assert {step for step, _ in history["loss"]} == set(range(1, EPOCHS + 1))
+    return history
+
+
+@contextlib.contextmanager
+def cut_off(workplace: Path, server: Server, outage_minutes: str) -> Iterator[Any]:
+    """A training whose server stops after a few epochs."""
+    store = Store(server)
+    training = start(*TRAIN[:-1], f"{TRAIN[-1]}{outage_minutes}", cwd=workplace, env=store.environment)
+    try:
+        wait_for(training, lambda: store.epochs() >= 3)
+        assert store.epochs() < EPOCHS - 10, "it is too fast for an outage in the middle"
+        server.stop()
+        yield training
+    finally:
+        training.kill()
+        training.wait()
+
+
+def test_a_training_waits_for_its_server(
+    workplace: Path, tmp_path: Path, undisturbed: dict[str, list[tuple[int, float]]]
+) -> None:
+    with serving(tmp_path) as server:
+        with cut_off(workplace, server, LONG) as training:
+            time.sleep(OUTAGE_S)
+            server.start()
+            assert training.wait(PATIENCE_S) == 0, output_of(training)
+        said = " ".join((workplace / "output.txt").read_text().split())
+        assert said.count(f"MLflow's server {server.address} does not answer. Waiting for it, up to 5 minutes.") == 1
+        assert "Traceback" not in said
+        store = Store(server)
+        (run,) = store.runs()
+        assert run.info.status == "FINISHED"
+        assert store.history(run.info.run_id) == undisturbed
+    assert not (workplace / "data" / "unlogged" / run.info.run_id).exists()
+
+
+def test_a_training_that_waited_long_enough_keeps_its_last_epoch(
+    workplace: Path, tmp_path: Path, undisturbed: dict[str, list[tuple[int, float]]]
+) -> None:
+    with serving(tmp_path) as server:
+        store = Store(server)
+        with cut_off(workplace, server, SHORT) as training:
+            assert training.wait(PATIENCE_S) == 2
+        lines = (workplace / "output.txt").read_text().splitlines()
+        fix = "Start it, or set MLFLOW_TRACKING_URI to one that runs."
+        assert lines[-1] == f"wastelens: MLflow's server {server.address} does not answer. {fix}"
+        assert not [line for line in lines if "Traceback" in line or "WARNING" in line]
+        server.start()
+        (run,) = store.runs()
+        run_id = run.info.run_id
+        assert run.info.status == "RUNNING"
+        assert f"resume={run_id}" in " ".join("".join(lines).split())
+        aside = workplace / "data" / "unlogged" / run_id
+        assert {path.name for path in aside.iterdir()} == {"arrays.npz", "state.json", "metrics.json"}
+        resumed = ok(
+            wastelens("train", "--dataset", "litter", "--resume", run_id, cwd=workplace, env=store.environment)
+        )
+        assert resumed.stderr == ""
+        assert (store.status(run_id), len(store.runs())) == ("FINISHED", 1)
+        assert store.history(run_id) == undisturbed
+        assert not aside.exists()
+
+
+@pytest.mark.parametrize("kind", ["refuses", "is silent"])
+def test_a_server_that_is_absent_at_the_start(workplace: Path, kind: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # connections wait there, and nobody answers
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        if kind == "refuses":
+            listening.close()
+        began = time.monotonic()
+        answer = wastelens(*TRAIN[:-1], f"{TRAIN[-1]}{LONG}", cwd=workplace, env={"MLFLOW_TRACKING_URI": address})
+        assert time.monotonic() - began < 60
+    assert complaint(answer).startswith(f"wastelens: MLflow's server {address} does not answer.")
+    assert answer.stdout == ""
+
+
+# ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     import mlflow
 
     before = mlflow.get_tracking_uri()
-    running = Server(tmp_path_factory.mktemp("server"))
-    mlflow.set_tracking_uri(running.address)
-    try:
+    with serving(tmp_path_factory.mktemp("server")) as running:
+        mlflow.set_tracking_uri(running.address)
         yield running
-    finally:
-        running.stop()
-        mlflow.set_tracking_uri(before)
+    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture
 def server(shared_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The server, which answers; what waits is tried again at every operation."""
+    """The server, which answers."""
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(patient_tracking, "RETRY_S", 0.0)
     monkeypatch.syspath_prepend(tmp_path)  # the model's package is here, as wastelens is where models are logged
     monkeypatch.delitem(sys.modules, "package", raising=False)
     shared_server.start()
-    with MlflowTracker().giving_up_soon():
-        yield shared_server
+    yield shared_server
     sys.modules.pop("package", None)
+    MlflowTracker()  # which waits for no server, like those of other tests
 
 
 def model_in(folder: Path) -> PyfuncModel:
@@ -90,7 +239,7 @@ def model_in(folder: Path) -> PyfuncModel:
 def writes(run: Run, model: PyfuncModel, folder: Path) -> list[Callable[[], object]]:
     """All that a training says of itself, in its order."""
     page = folder / "page"
-    page.mkdir()
+    page.mkdir(exist_ok=True)
     (page / "index.html").write_text("page")
     table = pd.DataFrame({"a": [1, 2]})
     return [
@@ -143,80 +292,78 @@ def check_whole(run_id: str, tmp_path: Path, times: dict[int, tuple[int, int]]) 
     assert loaded.predict(pd.DataFrame({"image": [1.0]}))["answer"].tolist() == [42.0]
 
 
+STEPS = {1: 1, 3: 2, 10: 3}  # of `writes`: those that log metrics of a step
+
+
 def perform(
-    operations: list[Callable[[], object]], before: dict[int, Callable[[], object]]
+    operations: list[Callable[[], object]],
+    numbers: range = range(12),
+    before: Mapping[int, Callable[[], object]] = MappingProxyType({}),
 ) -> dict[int, tuple[int, int]]:
-    """Do them in order, with what is to happen before some of them; ms since 1970 around each step's metrics."""
-    times, step = {}, 0
-    for number, operation in enumerate(operations):
+    """Do some, with what is to happen before them; ms since 1970 around each step's metrics."""
+    times = {}
+    for number in numbers:
         before.get(number, int)()
         began = int(time.time() * 1000)
-        operation()
-        if number in (1, 3, 10):
-            step += 1
-            times[step] = (began, int(time.time() * 1000))
+        operations[number]()
+        if number in STEPS:
+            times[STEPS[number]] = (began, int(time.time() * 1000))
     return times
 
 
-def test_server_that_comes_back_during_the_run(server: Server, tmp_path: Path, capsys: Any) -> None:
-    patient = PatientTracker(MlflowTracker(), tmp_path / "waiting")
-    model = model_in(tmp_path)
-    with patient.start("train") as run:
-        times = perform(writes(run, model, tmp_path), {2: server.stop, 10: server.start})
-        assert [row["epoch"] for row in run.metric_history(["loss"])] == [1, 2, 3]
+def test_requests_of_every_kind_wait_for_the_server(server: Server, tmp_path: Path, capsys: Any) -> None:
+    restarts: list[Thread] = []
+
+    def outage() -> None:
+        for thread in restarts:
+            thread.join()
+        server.stop()
+        restarts.append(Thread(target=server.start))
+        restarts[-1].start()
+
+    with MlflowTracker(outage_minutes=2).start("train") as run:
+        outages = dict.fromkeys((2, 3, 4, 8, 9, 11), outage)  # inputs, metrics, files and models, written and deleted
+        times = perform(writes(run, model_in(tmp_path), tmp_path), before=outages)
+    restarts[-1].join()
     check_whole(run.id, tmp_path, times)
-    assert list((tmp_path / "waiting").iterdir()) == []
-    said = capsys.readouterr().out
-    assert said.count(f"MLflow's server {server.address} does not answer. Results wait in") == 1
-    assert said.count("The server is back: 9 waiting entries were logged.") == 1
-
-
-def test_server_that_comes_back_after_the_run(server: Server, tmp_path: Path) -> None:
-    """Log from another process, into a run that is not open there."""
-    import mlflow
-
-    model = model_in(tmp_path)
-    with PatientTracker(MlflowTracker(), tmp_path / "waiting").start("train") as run:
-        times = perform(writes(run, model, tmp_path), {2: server.stop})
-        assert [row["epoch"] for row in run.metric_history(["loss"])] == [1, 2, 3]
-        ended = int(time.time() * 1000)
-    server.start()
-    later = PatientTracker(MlflowTracker(), tmp_path / "waiting")
-    assert later.stored(run.id).status == "RUNNING"
-    assert later.log_waiting() == 1
-    check_whole(run.id, tmp_path, times)
-    assert ended <= mlflow.MlflowClient().get_run(run.id).info.end_time < ended + 60_000
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"MLflow's server {server.address} does not answer. Waiting for it, up to 2 minutes." in said
 
 
 @pytest.mark.parametrize("fails", ["log_outputs", "log_model_artifacts", "finalize_logged_model"])
-def test_model_whose_logging_broke_off_is_completed(
+def test_a_model_whose_logging_broke_off_is_completed(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     """After each of the requests that make a model, also where only the answer was lost."""
     import mlflow
     import requests
 
-    client = mlflow.MlflowClient
     model = model_in(tmp_path)
-    original = getattr(client, fails)
+    original = getattr(mlflow.MlflowClient, fails)
 
     def broken(*arguments: Any, **named: Any) -> None:
         original(*arguments, **named)
         raise requests.ConnectionError("no answer")
 
-    with PatientTracker(MlflowTracker(), tmp_path / "waiting").start("train") as run:
-        operations = writes(run, model, tmp_path)
-        times = perform(
-            operations,
-            {
-                8: lambda: monkeypatch.setattr(client, fails, broken),
-                9: lambda: monkeypatch.setattr(client, fails, original),
-            },
-        )
+    def train() -> None:
+        with tracker.start("train") as run:
+            operations = writes(run, model, tmp_path)
+            ids.append(run.id)
+            times.update(perform(operations, range(8)))
+            with monkeypatch.context() as patch:
+                patch.setattr(mlflow.MlflowClient, fails, broken)
+                operations[8]()
+
+    tracker, ids, times = MlflowTracker(), list[str](), dict[int, tuple[int, int]]()
+    with pytest.raises(StoreUnreachable):
+        train()
+    assert tracker.stored(ids[0]).status == "KILLED"
+    with tracker.start("train", resume=ids[0]) as run:
+        times.update(perform(writes(run, model, tmp_path), range(8, 12)))
     check_whole(run.id, tmp_path, times)
 
 
-def test_without_patience_an_absent_server_is_told_in_one_line(server: Server, tmp_path: Path) -> None:
+def test_without_waiting_an_absent_server_is_told_in_one_line(server: Server, tmp_path: Path) -> None:
     tracker = MlflowTracker()
 
     def train() -> None:

@@ -109,8 +109,11 @@ def test_unknown_option(tmp_path: Path) -> None:
         (["prepare", "--dataset", "nowhere"], ["dataset='nowhere' is neither", "nor a folder"]),
         (["prepare", "--dataset", "taco"], ["data/raw/taco/annotations.json", "dataset=sample"]),
         (["train", "--dataset", "nowhere"], ["dataset='nowhere' is neither"]),
+        (["study", "--engine", "process:2"], ["'engine' in the command line", "Did you mean 'processes'?"]),
+        (["tune", "--workers", "0"], ["'workers' in the command line", "greater than or equal to 1"]),
+        (["tune", "--workers", "2", "--engine", "tcp://a:8786"], ["workers=2 is short for engine=processes:2"]),
     ],
-    ids=lambda value: " ".join(value) if value[0] in ("train", "prepare", "explain", "main") else "",
+    ids=lambda value: " ".join(value) if value[0] in ("train", "prepare", "explain", "main", "study", "tune") else "",
 )
 def test_a_wrong_word_is_refused_before_anything_is_written(
     tmp_path: Path, arguments: list[str], words: list[str]
@@ -126,6 +129,15 @@ def test_training_before_prepare(tmp_path: Path) -> None:
     assert "no prepared dataset in data/prepared/litter" in line
     assert "-e prepare" in line
     assert [path.name for path in tmp_path.iterdir()] == ["litter"]
+
+
+@pytest.mark.parametrize("words", [("study", "--models", "base"), ("tune", "--model", "base")])
+def test_workers_elsewhere_cannot_reach_what_lies_in_files(place: Place, words: tuple[str, ...]) -> None:
+    before = len(place.runs())
+    line = complaint(wastelens(*words, "--dataset", "litter", "--engine", "tcp://127.0.0.1:9", cwd=place.folder))
+    assert "Workers on other machines cannot reach" in line
+    assert "sqlite:///" in line
+    assert len(place.runs()) == before
 
 
 def test_annotations_cut_in_half(place: Place) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -14,15 +13,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import yaml
 from tests.factories import config
 from tests.memory_tracking import MemoryRun, MemoryTracker
-from wastelens.system.processes import name_of
 
 from wastelens.config.files import conf_folder
-from wastelens.errors import ConfigError, RunError
+from wastelens.errors import ConfigError, DatasetError, EngineError, RunError, StoreUnreachable
 from wastelens.evaluation.paired import ALL_MODELS
 from wastelens.experiment import pretrain_one as pretrain_one_module
 from wastelens.experiment import train_one as train_one_module
@@ -30,6 +27,7 @@ from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import prepare, study
 from wastelens.steps.study import Studied
 from wastelens.studies import cell_work
+from wastelens.system.files import alone_in
 
 TINY = "bootstrap_resamples=100 train.bootstrap_resamples=100 train.fit.batch_size=16"
 TWO_EPOCHS = "train.fit.epochs=2"
@@ -153,7 +151,6 @@ def test_every_cell_of_the_grid_is_trained_once_below_the_study(whole: Whole, pr
         assert (
             run.tags.items()
             >= {
-                "attempt": "1",
                 "study": whole.found.run_id,
                 "augment": str(row.augment).lower(),
                 "seed": str(row.seed),
@@ -347,7 +344,7 @@ def test_one_pretraining_is_shared_by_all_cells_of_its_seed_and_fold(
     found = study.run(chosen, tracker)
     encoders = [run for run in tracker.runs if run.tags.get("step") == "pretrain"]
     (encoder,) = encoders
-    assert (encoder.tags["attempt"], encoder.parent) == ("1", found.run_id)
+    assert (encoder.status, encoder.parent) == ("FINISHED", found.run_id)
     for run in cells_of(tracker):
         started_from = run.tags.get("pretrained_run")
         assert started_from == (encoder.id if run.tags["pretrained"] == "auto" else None)
@@ -373,7 +370,7 @@ def test_a_cell_that_diverges_is_named_and_tried_again_later(
     assert "base schedule.peak=1.0e+38 seed 0 fold 1 failed: " in said
     assert "The study goes on without it." in said
     failed = next(run for run in tracker.runs if run.id == second.run_id)
-    assert (failed.status, failed.tags["attempt"]) == ("FAILED", "1")
+    assert failed.status == "FAILED"
     parent = parent_of(tracker)
     assert (parent.status, parent.metrics["finished_cells"], parent.metrics["cells"]) == ("FINISHED", 1, 2)
     assert "1 of 2 cells finished" in parent.tags["verdict"]
@@ -382,7 +379,7 @@ def test_a_cell_that_diverges_is_named_and_tried_again_later(
     retried = again.contents.cells.iloc[1]
     assert (retried["status"], run_ids(again)[0]) == ("failed", first.run_id)
     assert retried["run_id"] != failed.id
-    assert [run.tags["attempt"] for run in own_cells(tracker)] == ["1", "2"]
+    assert [run.id for run in own_cells(tracker)] == [failed.id, retried["run_id"]]
 
 
 def small(root: Path, files: dict[str, str], **parameters: str) -> Any:
@@ -432,7 +429,7 @@ def test_an_interrupted_cell_goes_on_from_its_checkpoint(
     assert "Resume it" not in capsys.readouterr().out, "the study goes on, not a training of its own"
     STEPS.clear()
     found = study.run(chosen, tracker)
-    assert (killed.status, killed.tags["attempt"]) == ("FINISHED", "2")
+    assert killed.status == "FINISHED"
     assert "abandoned" not in killed.tags
     assert run_ids(found)[1] == killed.id
     assert len(own_cells(tracker)) == 1
@@ -451,25 +448,10 @@ def test_an_interrupted_cell_without_a_checkpoint_is_abandoned(
     killed = interrupted(monkeypatch, chosen, tracker, epoch=1)
     if death == "power failure":  # nobody could tell the run's end, and the process is gone
         killed.status = "RUNNING"
-        take(tracker, f"{name_of(os.getpid()).split(':')[0]}:{max(psutil.pids()) + 100_000}:1")
     found = study.run(chosen, tracker)
     assert (killed.status, killed.tags["abandoned"]) == ("KILLED", "true")
     assert killed.id not in run_ids(found)
-    assert [(run.status, run.tags["attempt"]) for run in own_cells(tracker)] == [("KILLED", "1"), ("FINISHED", "2")]
-
-
-def ledger_of(tracker: MemoryTracker) -> MemoryRun:
-    tags = parent_of(tracker).tags
-    ledger = tracker.ledger(f"claims of {tags['dataset']} {tags['dataset_digest']}")
-    assert isinstance(ledger, MemoryRun)
-    return ledger
-
-
-def take(tracker: MemoryTracker, worker: str) -> None:
-    """Let the only claim of the study be another worker's."""
-    parameters = ledger_of(tracker).parameters
-    (name,) = (name for name in parameters if name.startswith("taken."))
-    parameters[name] = worker
+    assert [run.status for run in own_cells(tracker)] == ["KILLED", "FINISHED"]
 
 
 def test_a_study_that_was_interrupted_before_a_cell_had_a_run(
@@ -486,47 +468,79 @@ def test_a_study_that_was_interrupted_before_a_cell_had_a_run(
         with pytest.raises(KeyboardInterrupt):
             study.run(chosen, tracker)
     assert not own_cells(tracker)
-
-    def never(seconds: float) -> None:
-        raise AssertionError("it waits for itself")
-
-    monkeypatch.setattr(cell_work.time, "sleep", never)
     found = study.run(chosen, tracker)  # in the same process, as in a notebook
     assert found.contents.cells["status"].tolist() == ["finished"] * 2
-    assert [run.tags["attempt"] for run in own_cells(tracker)] == ["2"]
+    assert [run.status for run in own_cells(tracker)] == ["FINISHED"]
 
 
-def test_a_cell_that_a_living_process_works_on_is_waited_for(
-    whole: Whole,
-    prepared_folder: Path,
-    models: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_an_epoch_that_the_store_cannot_take_is_not_trained_again(
+    whole: Whole, prepared_folder: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tracker = forked(whole, LEFT_OUT)
+    chosen = small(prepared_folder, models)
+    original = EpochWatcher.epoch_done
+
+    def cut(self: Any, epoch: int, *arguments: Any) -> None:
+        tracker.reachable = epoch != 2
+        original(self, epoch, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochWatcher, "epoch_done", cut)
+        with pytest.raises(StoreUnreachable):
+            study.run(chosen, tracker)
+    tracker.reachable = True
+    (cell,) = own_cells(tracker)
+    assert sorted(cell.history) == [1]
+    aside = prepared_folder / "data" / "unlogged" / cell.id
+    assert aside.is_dir()
+    cell.status = "RUNNING"  # as a server has it that was told nothing
+    STEPS.clear()
+    found = study.run(chosen, tracker)
+    assert found.contents.cells["status"].tolist() == ["finished"] * 2
+    assert run_ids(found)[1] == cell.id
+    assert not STEPS
+    assert not aside.exists()
+    undisturbed = next(run for run in whole.tracker.runs if run.id == twin_of(whole))
+    for epoch in (1, 2):
+        assert cell.history[epoch]["loss"] == pytest.approx(undisturbed.history[epoch]["loss"], rel=1e-3)
+
+
+def twin_of(whole: Whole) -> str:
+    """The run of `whole` that trained what `LEFT_OUT` leaves out."""
+    return str(whole.found.contents.cells.query("model == 'base' and arm == 'true' and seed == 0")["run_id"].iloc[0])
+
+
+def test_a_study_is_run_by_one_command_at_a_time(whole: Whole, prepared_folder: Path, models: dict[str, str]) -> None:
     tracker = forked(whole)
     chosen = small(prepared_folder, models)
-    run_id = whole.found.contents.cells.query("model == 'base' and arm == 'true' and seed == 0")["run_id"].iloc[0]
-    theirs = next(run for run in tracker.runs if run.id == run_id)
-    slept = []
-    study.run(chosen, tracker)
-    theirs.tags["attempt"] = "1"
-    theirs.status = "RUNNING"
-    tracker.settle(ledger_of(tracker).id, f"taken.{theirs.tags['cell']}.1", name_of(os.getppid()))
-
-    def finishing(seconds: float) -> None:
-        slept.append(seconds)
-        if len(slept) == 3:
-            theirs.status = "FINISHED"
-
-    monkeypatch.setattr(cell_work.time, "sleep", finishing)
-    capsys.readouterr()
     before = len(tracker.runs)
-    found = study.run(chosen, tracker)
-    assert len(slept) == 3
-    assert found.contents.cells["status"].tolist() == ["finished"] * 2
-    assert run_ids(found)[1] == theirs.id
+    folder = prepared_folder / "data" / "running" / "study small of litter"
+    with alone_in(folder, "study"), pytest.raises(DatasetError) as caught:
+        study.run(chosen, tracker)
+    assert str(caught.value).startswith(f"Another run is writing to {folder}. Wait for it to end, or choose another st")
     assert len(tracker.runs) == before
-    assert "Study: 1 of 2 cells done, 1 at other processes." in " ".join(capsys.readouterr().out.split())
+    study.run(chosen, tracker)
+
+
+@pytest.mark.parametrize("engine", ["tcp://127.0.0.1:9", "tls://127.0.0.1:9"])
+def test_a_store_that_other_machines_cannot_reach_is_refused_before_a_scheduler_is_asked(
+    prepared_folder: Path, models: dict[str, str], engine: str
+) -> None:
+    tracker = MemoryTracker()
+    with pytest.raises(EngineError, match="cannot reach the store in memory"):
+        study.run(small(prepared_folder, models, engine=engine), tracker)
+    assert not tracker.runs
+
+
+def test_an_absent_scheduler_is_refused_before_a_run_is_opened(
+    prepared_folder: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MemoryTracker()
+    monkeypatch.setattr(tracker, "check_shared", lambda: None)
+    monkeypatch.setattr("wastelens.engine.engine._CONNECT_S", 1.0)
+    with pytest.raises(EngineError, match=r"No scheduler answers at tcp://127\.0\.0\.1:9 "):
+        study.run(small(prepared_folder, models, engine="tcp://127.0.0.1:9"), tracker)
+    assert not tracker.runs
 
 
 def test_a_study_goes_on_only_with_the_dataset_it_began_with(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,11 +12,23 @@ import pytest
 from tests.memory_tracking import MemoryTracker
 
 from wastelens.config.files import train_config_of
-from wastelens.data.prepared.copies import DatasetPlace
-from wastelens.engine.engine import Done, Task, WorkerLost
-from wastelens.errors import ConfigError, DatasetLacking, NonFiniteLossError
+from wastelens.config.pretrain import PretrainConfig
+from wastelens.data.prepared.copies import DATA_FOLDER, DatasetPlace
+from wastelens.engine.engine import Done, Task, TaskInterrupted, WorkerLost
+from wastelens.errors import ConfigError, DatasetLacking, NonFiniteLossError, StoreUnreachable
 from wastelens.studies import cell_work
-from wastelens.studies.cell_work import ABANDONED, CELL, STUDY, Standing, Training, train_cells
+from wastelens.studies.cell_work import (
+    ABANDONED,
+    CELL,
+    STUDY,
+    Standing,
+    Training,
+    data_folder_here,
+    train_cells,
+    trainings_of,
+)
+from wastelens.studies.cells import Cell
+from wastelens.studies.results import Place
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER
 
 DIGEST = "d" * 32
@@ -36,13 +49,13 @@ class Played:
     """An engine whose tasks end as they are told to, in the order in which they are started."""
 
     is_local = False
-    shares_folders = True
 
     def __init__(self, tracker: MemoryTracker, **ends: Any) -> None:
         self.tracker = tracker
         self.ends = ends
         self.started: list[str] = []
         self.queue: list[Task] = []
+        self.forgotten: list[str] = []
 
     def workers(self) -> int:
         return 2
@@ -57,6 +70,9 @@ class Played:
         if task.key not in [one.key for one in self.queue]:
             self.started.append(task.key)
             self.queue.append(task)
+
+    def forget(self, key: str) -> None:
+        self.forgotten.append(key)
 
     def is_started(self, key: str) -> bool:
         return key in [task.key for task in self.queue]
@@ -74,7 +90,8 @@ class Played:
             if isinstance(error, BaseException):
                 yield Done(task, error=error)
             else:
-                yield Done(task, result=(self._run(task), 1.0, "Above."))
+                sentence = "" if isinstance(task.arguments[0].config, PretrainConfig) else "Above."
+                yield Done(task, result=(self._run(task), 1.0, sentence))
 
     def _run(self, task: Task) -> str:
         training = task.arguments[0]
@@ -107,6 +124,7 @@ def test_what_is_finished_is_not_trained_again(tracker: MemoryTracker) -> None:
     standing = outcome(engine, [encoder("e"), cell("a", "e"), cell("b")])
     assert engine.started == ["b"]  # nor is the encoder, which no cell is waiting for
     assert standing.done["a"].run.id == before.id  # the first that was finished
+    assert engine.forgotten == ["a"]
 
 
 @pytest.mark.parametrize("error", [NonFiniteLossError("diverged"), WorkerLost("died")])
@@ -134,9 +152,12 @@ def test_cells_of_an_encoder_that_fails_fail(tracker: MemoryTracker) -> None:
     assert engine.started == ["e", "b"]
 
 
-def test_any_other_error_ends_the_study(tracker: MemoryTracker) -> None:
-    with pytest.raises(ConfigError, match="weights"):
-        outcome(Played(tracker, a=ConfigError("no such weights")), [cell("a"), cell("b")])
+@pytest.mark.parametrize(
+    "error", [ConfigError("no such weights"), StoreUnreachable("no server"), TaskInterrupted("by Ctrl-C")]
+)
+def test_any_other_error_ends_the_study(tracker: MemoryTracker, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        outcome(Played(tracker, a=error), [cell("a"), cell("b")])
 
 
 def test_a_dataset_that_workers_lack_is_sent(tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +176,42 @@ def test_a_worker_that_lacks_it_even_then_ends_the_study(
     monkeypatch.setattr(cell_work, "send_copy", lambda place, send: None)
     with pytest.raises(DatasetLacking):
         outcome(Played(tracker, a=DatasetLacking("litter")), [cell("a")])
+
+
+def test_progress_is_told_whenever_it_has_changed(tracker: MemoryTracker, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = Played(tracker, c=WorkerLost("died"))
+    outcome(engine, [encoder("e"), cell("a"), cell("b", "e"), cell("c")])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Study: ")]
+    assert said == [
+        "Study: 0 of 3 cells done, 2 tasks running on 2 workers.",
+        # Trainings take a minute here, and pretrainings do not count.
+        "Study: 1 of 3 cells done, 2 tasks running on 2 workers, about 1 minutes left.",
+        "Study: 1 of 3 cells done, 1 tasks running on 2 workers, 1 failed, about 0 minutes left.",
+        "Study: 2 of 3 cells done, 0 tasks running on 2 workers, 1 failed.",
+    ]
+
+
+def test_trainings_of_cells(tracker: MemoryTracker) -> None:
+    levels = {"mapping": "mine/other.csv", "augment": "true", "labels": "10"}
+    config = train_config_of([("the test", {"model": "autoencoder", "pretrained": "auto"})])
+    cells = [Cell(Place("autoencoder", levels, seed, 0), config, f"cell {seed}", "encoder", DIGEST) for seed in (1, 2)]
+    trainings = trainings_of(cells, {DIGEST: PLACE})
+    assert list(trainings) == ["encoder", "cell 1", "cell 2"]
+    assert [one.needs for one in trainings.values()] == ["", "encoder", "encoder"]
+    assert isinstance(trainings["encoder"].config, PretrainConfig)
+    assert {one.dataset for one in trainings.values()} == {PLACE}
+    assert trainings["cell 1"].tags == {"augment": "true", "labels": "10", "stratum": cells[0].place.stratum}
+    assert pickle.loads(pickle.dumps(trainings)) == trainings
+
+
+def test_a_worker_without_the_coordinators_data_folder_uses_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATA_FOLDER, str(tmp_path / "own"))
+    assert data_folder_here(tmp_path) == tmp_path
+    assert not (tmp_path / "own").exists()
+    assert data_folder_here(tmp_path / "gone") == tmp_path / "own"
+    assert (tmp_path / "own").is_dir()
 
 
 class TestInterrupted:

@@ -321,6 +321,7 @@ def test_keys_do_not_know_where_things_lie(dataset: PreparedDataset, tmp_path: P
     for settings, parameters in (
         (f"data_folder={tmp_path}", {}),
         ("max_problem_share=0.1", {}),
+        ("outage_minutes=0", {}),
         ("", {"dataset": "sample"}),
         ("", {"resume": "abc"}),
     ):
@@ -379,7 +380,7 @@ OTHER_VALUES = {
     "network.learner.epochs": (1,),
     "network.dropout": (0.5,),
 }
-NO_SETTINGS = {"dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples"}
+NO_SETTINGS = {"dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples", "outage_minutes"}
 # What a training reads of these settings, as the code that trains has it.
 USED_WHERE = {
     "balance_target": lambda made: made.balanced,
@@ -488,4 +489,4 @@ def test_pretrainings_differ_where_their_settings_do(dataset: PreparedDataset) -
     others = ["seed=1", "fold=1", "learner.epochs=1", "unlabelled=photos", "mixed_precision=true"]
     found = {key(), *(key(settings) for settings in others), key(method="rbm")}
     assert len(found) == len(others) + 2
-    assert key("data_folder=elsewhere max_problem_share=0.1", resume="abc", dataset="sample") == key()
+    assert key("data_folder=elsewhere max_problem_share=0.1 outage_minutes=0", resume="abc", dataset="sample") == key()

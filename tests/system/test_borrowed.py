@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -109,11 +108,31 @@ def test_delete_artifact(tmp_path: Path) -> None:
 
 def test_stop_system_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    ended = []
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monitors = mlflow.tracking.fluent.run_id_to_system_metrics_monitor
-    monkeypatch.setitem(monitors, "a run", SimpleNamespace(finish=lambda: ended.append("a run")))
+    monitor = SystemMetricsMonitor("a run", tracking_uri="http://127.0.0.1:9")
+    asked = threading.Event()
+    monkeypatch.setattr(monitor, "collect_metrics", asked.set)
+    monkeypatch.setitem(monitors, "a run", monitor)
+    monitor.start()
+    thread = monitor._process
+    assert thread is not None
+    assert asked.wait(10)
     borrowed.stop_system_metrics("a run")
     borrowed.stop_system_metrics("another")
-    assert ended == ["a run"]
     assert "a run" not in monitors
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_optuna_tables_and_trial_id() -> None:
+    import optuna
+
+    models = borrowed.optuna_tables()
+    assert models.TrialModel.study_id is not None
+    assert models.TrialUserAttributeModel.key is not None
+    study = optuna.create_study()
+    study.optimize(lambda trial: 0.0, n_trials=2)
+    assert [borrowed.trial_id(trial) for trial in study.trials] == [0, 1]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import time
 
 import pytest
 from urllib3.util.retry import Retry
 
 from wastelens.config.engine import LONGEST_OUTAGE_MINUTES
+from wastelens.errors import StoreUnreachable
 from wastelens.tracking import mlflow_store
-from wastelens.tracking.mlflow_store import wait_in_outages, without_waiting
+from wastelens.tracking.mlflow_store import store_errors, wait_in_outages, without_waiting
 
 RETRIES, FACTOR = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"
 
@@ -74,3 +77,36 @@ def test_an_outage_is_announced_once_instead_of_urllib3s_warnings(
     said = capsys.readouterr().out
     assert said.count("does not answer. Waiting for it, up to 10 minutes.") == 1
     assert [record.args[2] for record in caplog.records if isinstance(record.args, tuple)] == ["/photos/1.jpg"]
+
+
+def test_a_later_outage_is_announced_again(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(mlflow_store.time, "monotonic", lambda: now[0])
+    wait_in_outages(10)
+    logger = logging.getLogger("urllib3.connectionpool")
+    for pause in (0, 10, 240, 240, 240, 1000, 10):
+        now[0] += pause
+        logger.warning("Retrying (%r) after connection broken by '%r': %s", 1, "x", "/api/2.0/mlflow/runs/log-batch")
+    assert capsys.readouterr().out.count("does not answer. Waiting for it") == 2
+
+
+def test_a_request_to_an_absent_server_is_repeated_and_then_fails_in_one_line(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlflow
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(address)
+    began = time.monotonic()
+    try:
+        wait_in_outages(0.02)
+        with pytest.raises(StoreUnreachable, match=f"MLflow's server {address} does not answer"), store_errors():
+            mlflow.MlflowClient().search_experiments()
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert time.monotonic() - began >= 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count(f"MLflow's server {address} does not answer. Waiting for it, up to 0.02 minutes.") == 1
+    assert not [record for record in caplog.records if record.name.startswith("urllib3")]

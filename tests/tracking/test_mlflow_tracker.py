@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import pickle
 import re
 import subprocess
-import threading
+import sys
 import time
 from pathlib import Path
 
@@ -15,10 +17,10 @@ import pytest
 from matplotlib.figure import Figure
 from tests.memory_tracking import MemoryTracker
 
-from wastelens.errors import EndsLater, RunError
+from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.tracking import mlflow_tracker as mlflow_tracking
 from wastelens.tracking.mlflow_tracker import MlflowTracker, git_commit_tag
-from wastelens.tracking.tracker import logged_text, to_json
+from wastelens.tracking.tracker import logged_text, start_or_continue, to_json
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -337,7 +339,10 @@ def test_more_metrics_than_one_request_holds(kept):
     assert kept.metrics(run.id) == metrics
 
 
-@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (StoppedEarly, "KILLED"), (StoreUnreachable, "KILLED")],
+)
 def test_status_of_runs_that_end_early(kept, error, status):
     def fail():
         with kept.tracker.start("main") as parent, kept.tracker.start("train") as child:
@@ -377,52 +382,46 @@ def test_unknown_run_cannot_be_resumed(kept):
         pass
 
 
-def shared(kept, key, name="study"):
-    """Open and end a shared run, and return its id."""
-    with kept.tracker.start_shared(name, key) as run:
-        return run.id
+def continued(kept, name, ends=None, **tags):
+    """Open a run to start or continue, end it, and return its id."""
+    time.sleep(0.005)
+    with contextlib.suppress(ends or ()), start_or_continue(kept.tracker, name, tags) as run:
+        if ends is not None:
+            raise ends
+    return run.id
 
 
-def test_a_shared_run_is_one_for_all_that_know_its_key(kept):
-    first = shared(kept, "study a of litter")
-    assert kept.status(first) == "FINISHED"
-    with kept.tracker.start_shared("another name", "study a of litter") as run:
+@pytest.mark.parametrize("ends", [None, ValueError, KeyboardInterrupt])
+def test_a_run_is_started_once_and_then_continued(kept, ends):
+    tags = {"step": "study", "study_key": f"a of Anna's litter {ends and ends.__name__}"}
+    first = continued(kept, "study", ends, **tags)
+    with start_or_continue(kept.tracker, "another name", tags) as run:
         assert run.id == first
         assert kept.status(first) == "RUNNING"
-        run.set_tags({"step": "study"})
         with kept.tracker.start("cell") as cell:
             pass
     assert kept.parent(cell.id) == first
     assert kept.tracker.stored(first).name == "study"
-    assert (kept.status(first), kept.tags(first)["step"]) == ("FINISHED", "study")
-    other = shared(kept, "study b of litter")
-    assert other != first
-    assert shared(kept, "study a of litter") == first
+    assert (kept.status(first), kept.tags(first)["study_key"]) == ("FINISHED", tags["study_key"])
+    assert continued(kept, "study", **{**tags, "study_key": "b of litter"}) != first
+    assert continued(kept, "study", **tags) == first
 
 
-def test_a_shared_run_that_was_interrupted_is_resumed(kept):
-    ids = []
-
-    def interrupted():
-        with kept.tracker.start_shared("study", "interrupted") as run:
-            ids.append(run.id)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert kept.status(ids[0]) == "KILLED"
-    assert shared(kept, "interrupted") == ids[0]
-    assert kept.status(ids[0]) == "FINISHED"
+def test_a_run_that_was_deleted_is_not_continued(store):
+    kept = InMlflow(store)
+    first = continued(kept, "study", study_key="deleted")
+    store.MlflowClient().delete_run(first)
+    second = continued(kept, "study", study_key="deleted")
+    assert second != first
+    assert continued(kept, "study", study_key="deleted") == second
 
 
-def test_a_settled_value_stays(kept):
-    with kept.tracker.start("study") as run:
-        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker a") == "worker a"
-        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker b") == "worker a"
-        assert kept.tracker.settle(run.id, "taken.base seed 0.1", "worker a") == "worker a"
-        assert kept.tracker.settle(run.id, "taken.base seed 0.2", "worker b") == "worker b"
-    wanted = {"taken.base seed 0.1": "worker a", "taken.base seed 0.2": "worker b"}
-    assert kept.tracker.stored(run.id).parameters == wanted
+def test_tags_are_set_with_the_run(kept):
+    with kept.tracker.start("cell", tags={"cell": "abc", "balanced": True, "labels_percent": 12.5}) as run:
+        assert kept.tags(run.id).items() >= {"cell": "abc", "balanced": "true", "labels_percent": "12.5"}.items()
+    with kept.tracker.start("cell", resume=run.id, tags={"cell": "abc", "study": "another"}):
+        pass
+    assert kept.tags(run.id).items() >= {"cell": "abc", "study": "another", "balanced": "true"}.items()
 
 
 def test_found_runs_have_any_status_and_the_newest_is_first(kept):
@@ -440,138 +439,88 @@ def test_found_runs_have_any_status_and_the_newest_is_first(kept):
     assert kept.tracker.found({"dataset_digest": "of none"}) == []
 
 
-def test_an_abandoned_run_is_ended(kept):
-    def leave():
-        with kept.tracker.start("cell") as run:
-            ids.append(run.id)
-            raise EndsLater
-
-    ids = []
-    with pytest.raises(EndsLater):
-        leave()
-    assert kept.status(ids[0]) == "RUNNING"
-    kept.tracker.finish(ids[0], "KILLED")
-    assert kept.status(ids[0]) == "KILLED"
+def test_a_run_that_nobody_writes_any_more_is_ended(kept):
+    with kept.tracker.start("cell") as run:
+        kept.tracker.finish(run.id, "KILLED")
+        assert kept.status(run.id) == "KILLED"
 
 
-def test_a_shared_run_that_was_deleted_makes_way_for_a_new_one(store):
+def test_runs_below_a_run_that_is_open_here(store):
     kept = InMlflow(store)
-    first = shared(kept, "deleted")
-    store.MlflowClient().delete_run(first)
-    second = shared(kept, "deleted")
-    assert second != first
-    assert shared(kept, "deleted") == second
-    store.MlflowClient().restore_run(first)
-    assert shared(kept, "deleted") == first, "the one that was there first"
+    with kept.tracker.start("study") as parent:
+        below = kept.tracker.below(parent.id)
+        with below.start("cell") as cell, below.start("pretraining") as pretraining:
+            pass
+    assert (kept.parent(cell.id), kept.parent(pretraining.id)) == (parent.id, cell.id)
+    assert kept.status(parent.id) == "FINISHED"
 
 
-def test_a_shared_run_leaves_one_visible_experiment_that_of_claims(store):
-    before = {one.name for one in store.MlflowClient().search_experiments()}
-    for key in ("unseen", "unseen, too"):
-        shared(InMlflow(store), key)
-        InMlflow(store).tracker.ledger(key + ", its claims")
-    assert {one.name for one in store.MlflowClient().search_experiments()} == before | {"wastelens claims"}
+BELOW = """
+import pickle, sys
+from pathlib import Path
+tracker = pickle.loads(Path(sys.argv[1]).read_bytes())
+with tracker.start("cell", tags={"cell": "abc"}) as cell:
+    with tracker.start("pretraining") as pretraining:
+        pass
+with tracker.start("cell", resume=cell.id):
+    pass
+print(cell.id, pretraining.id)
+"""
 
 
-def test_processes_settle_in_one_shared_ledger(store):
-    here, there = InMlflow(store), InMlflow(store)
-    ledgers = [kept.tracker.ledger("claims of litter") for kept in (here, there)]
-    assert ledgers[0].id == ledgers[1].id
-    assert here.tracker.ledger("claims of others").id != ledgers[0].id
-    assert here.tracker.settle(ledgers[0].id, "taken", "here") == there.tracker.settle(ledgers[1].id, "taken", "there")
-    assert there.tracker.stored(ledgers[1].id).parameters == {"taken": "here"}
-    assert store.get_experiment(store.get_run(ledgers[0].id).info.experiment_id).name == "wastelens claims"
-
-
-def test_of_two_processes_that_open_a_ledger_one_takes_the_others(store, monkeypatch):
-    original, theirs = mlflow_tracking._elect, []
-
-    def outrun(key, candidate):
-        monkeypatch.setattr(mlflow_tracking, "_elect", original)
-        theirs.append(InMlflow(store).tracker.ledger(key).id)
-        return original(key, candidate)
-
-    monkeypatch.setattr(mlflow_tracking, "_elect", outrun)
-    ours = InMlflow(store).tracker.ledger("raced for").id
-    assert [ours] == theirs
-    experiment = store.get_run(ours).info.experiment_id
-    assert [one.info.run_name for one in store.MlflowClient().search_runs([experiment])].count("raced for") == 1
-
-
-@pytest.mark.parametrize("what", ["run", "experiment"])
-def test_deleted_claims_start_over(store, what):
+def test_runs_below_a_run_that_is_open_in_another_process(store, tmp_path):
+    """The other process has no settings of MLflow but those of the tracker, and a run of ``mlflow run`` of its own."""
     kept = InMlflow(store)
-    key = f"without its {what}"
-    ledger = kept.tracker.ledger(key).id
-    experiment = store.get_run(ledger).info.experiment_id
-    if what == "run":
-        store.MlflowClient().delete_run(ledger)
-        assert kept.tracker.ledger(key).id != ledger
-    else:
-        store.MlflowClient().delete_experiment(experiment)
-        again = kept.tracker.ledger(key).id
-        assert store.get_experiment(experiment).lifecycle_stage == "active"
-        assert kept.tracker.ledger(key).id == again
+    store.set_experiment("of the parent")
+    try:
+        with kept.tracker.start("study") as parent:
+            (tmp_path / "tracker").write_bytes(pickle.dumps(kept.tracker.below(parent.id)))
+            clean = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+            answer = subprocess.run(
+                [sys.executable, "-c", BELOW, str(tmp_path / "tracker")],
+                env={**clean, "PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_RUN_ID": parent.id},
+                cwd=tmp_path,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+    finally:
+        store.set_experiment("tests")
+    cell, pretraining = answer.stdout.split()
+    assert (kept.parent(cell), kept.parent(pretraining)) == (parent.id, cell)
+    assert [kept.status(run_id) for run_id in (parent.id, cell, pretraining)] == ["FINISHED"] * 3
+    assert kept.tags(cell)["cell"] == "abc"
+    experiments = {store.get_run(run_id).info.experiment_id for run_id in (parent.id, cell, pretraining)}
+    assert len(experiments) == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "tracker"], "a store of its own"
 
 
-@pytest.mark.parametrize("by_mlflow", [False, True])
-def test_of_two_processes_that_open_a_shared_run_one_joins_the_other(store, monkeypatch, by_mlflow):
-    kept = InMlflow(store)
-    key = f"raced for, by mlflow {by_mlflow}"
-    experiment = store.get_experiment_by_name("tests").experiment_id
-    original = mlflow_tracking._elect
-    theirs = []
-
-    def outrun(key, candidate):
-        """Let another process be elected between our check and our attempt."""
-        monkeypatch.setattr(mlflow_tracking, "_elect", original)
-        theirs.append(store.MlflowClient().create_run(experiment).info.run_id)
-        assert original(key, theirs[0]) == theirs[0]
-        ours.append(candidate)
-        return original(key, candidate)
-
-    ours = []
-    monkeypatch.setattr(mlflow_tracking, "_elect", outrun)
-    if by_mlflow:
-        wrapper = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
-        monkeypatch.setenv("MLFLOW_RUN_ID", wrapper)
-    with kept.tracker.start_shared("study", key) as run:
-        assert run.id == theirs[0]
-    assert kept.status(theirs[0]) == "FINISHED"
-    aside = store.MlflowClient().get_run(ours[0])
-    if by_mlflow:  # mlflow run keeps its own run, which tells where the work is
-        assert ours[0] == wrapper
-        assert (aside.info.lifecycle_stage, aside.data.tags["joins_run"]) == ("active", theirs[0])
-    else:
-        assert aside.info.lifecycle_stage == "deleted"
+def test_a_tracker_keeps_its_settings_when_it_is_pickled(store):
+    tracker = MlflowTracker(outage_minutes=2.5).below("a parent")
+    copy = pickle.loads(pickle.dumps(tracker))
+    assert (copy._outage_minutes, copy._parent, copy._store) == (2.5, "a parent", store.get_tracking_uri())
 
 
-def test_many_threads_settle_a_parameter_once(store):
-    kept = InMlflow(store)
-    run_id = started(kept, "study")
-    together = threading.Barrier(4)
-    answers = []
-
-    def settle(worker):
-        together.wait()
-        answers.append((worker, kept.tracker.settle(run_id, "taken.base.1", worker)))
-
-    threads = [threading.Thread(target=settle, args=(f"worker {number}",)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    winner = kept.parameters(run_id)["taken.base.1"]
-    assert [answer for _, answer in answers] == [winner] * 4
-    assert sum(worker == answer for worker, answer in answers) == 1
-
-
-def test_a_value_that_cannot_be_settled_is_an_error(store):
-    with pytest.raises(RunError, match="cannot be used"):
-        MlflowTracker().settle("0" * 32, "taken", "worker")
-    run_id = started(InMlflow(store), "study")
-    with pytest.raises(RunError, match=r"does not accept the parameter 'taken=1'\. Run it again\.$"):
-        MlflowTracker().settle(run_id, "taken=1", "worker")
+@pytest.mark.parametrize(
+    ("uri", "shared"),
+    [
+        ("sqlite:///mlflow.db", False),
+        ("file:///runs", False),
+        ("/runs", False),
+        ("http://a:5000", True),
+        ("https://tracker.example.org", True),
+        ("postgresql://user:secret@a/mlflow", True),
+    ],
+)
+def test_which_stores_other_machines_can_reach(store, monkeypatch, uri, shared):
+    monkeypatch.setattr(store, "get_tracking_uri", lambda: uri)
+    if shared:
+        MlflowTracker().check_shared()
+        return
+    fix = "Start `mlflow server`, and set MLFLOW_TRACKING_URI to its address."
+    with pytest.raises(EngineError) as caught:
+        MlflowTracker().check_shared()
+    assert str(caught.value) == f"Workers on other machines cannot reach MLflow's store {uri}. {fix}"
 
 
 def test_run_of_mlflow_run_is_joined_and_its_parameters_left(store, monkeypatch):

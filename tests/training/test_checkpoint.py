@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.memory_tracking import MemoryRun
 
+from wastelens.errors import StoreUnreachable
 from wastelens.training.checkpoint import (
     SLOTS,
     Checkpoint,
@@ -22,7 +24,14 @@ from wastelens.training.checkpoint import (
 
 @pytest.fixture
 def run(tmp_path):
-    return MemoryRun(id="run-0", name="train", folder=tmp_path)
+    (tmp_path / "artifacts").mkdir()
+    return MemoryRun(id="run-0", name="train", folder=tmp_path / "artifacts")
+
+
+@pytest.fixture
+def aside(tmp_path):
+    """Where an epoch is put aside; nothing is there yet."""
+    return tmp_path / "unlogged" / "run-0"
 
 
 def checkpoint(epochs, best_value=0.5):
@@ -45,23 +54,23 @@ def file_of(run, epochs, name):
     return run.folder / "checkpoint" / SLOTS[epochs % 2] / name
 
 
-def test_nothing_saved(run):
-    assert load_checkpoint(run) is None
+def test_nothing_saved(run, aside):
+    assert load_checkpoint(run, aside) is None
 
 
-def test_round_trip(run):
+def test_round_trip(run, aside):
     save_checkpoint(checkpoint(1), run)
-    assert_same(load_checkpoint(run), checkpoint(1))
+    assert_same(load_checkpoint(run, aside), checkpoint(1))
     assert math.isinf(Progress().best_value)
     save_checkpoint(checkpoint(2, best_value=float("-inf")), run)
-    assert_same(load_checkpoint(run), checkpoint(2, best_value=float("-inf")))
+    assert_same(load_checkpoint(run, aside), checkpoint(2, best_value=float("-inf")))
 
 
 @pytest.mark.parametrize("last", [1, 2, 3, 4])
-def test_newest_wins_and_two_slots_are_all_there_is(run, last):
+def test_newest_wins_and_two_slots_are_all_there_is(run, aside, last):
     for epochs in range(1, last + 1):
         save_checkpoint(checkpoint(epochs), run)
-    assert_same(load_checkpoint(run), checkpoint(last))
+    assert_same(load_checkpoint(run, aside), checkpoint(last))
     assert {path.name for path in (run.folder / "checkpoint").iterdir()} <= set(SLOTS)
 
 
@@ -92,18 +101,18 @@ DAMAGES = {
 @pytest.mark.parametrize("name", ["arrays.npz", "state.json"])
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("newest", [4, 5])
-def test_damaged_newest_slot_falls_back_to_the_other(run, name, damage, newest):
+def test_damaged_newest_slot_falls_back_to_the_other(run, aside, name, damage, newest):
     save_checkpoint(checkpoint(newest - 1), run)
     save_checkpoint(checkpoint(newest), run)
     DAMAGES[damage](file_of(run, newest, name))
-    assert_same(load_checkpoint(run), checkpoint(newest - 1))
+    assert_same(load_checkpoint(run, aside), checkpoint(newest - 1))
     DAMAGES[damage](file_of(run, newest - 1, name))
-    assert load_checkpoint(run) is None
+    assert load_checkpoint(run, aside) is None
     save_checkpoint(checkpoint(newest + 1), run)
-    assert_same(load_checkpoint(run), checkpoint(newest + 1))
+    assert_same(load_checkpoint(run, aside), checkpoint(newest + 1))
 
 
-def test_kill_between_arrays_and_state_falls_back(run):
+def test_kill_between_arrays_and_state_falls_back(run, aside):
     save_checkpoint(checkpoint(1), run)
     save_checkpoint(checkpoint(2), run)
 
@@ -118,21 +127,21 @@ def test_kill_between_arrays_and_state_falls_back(run):
 
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(checkpoint(3), Dying())
-    assert_same(load_checkpoint(run), checkpoint(2))
+    assert_same(load_checkpoint(run, aside), checkpoint(2))
 
 
-def test_keeper_continues_with_the_older_slot(run):
-    CheckpointKeeper(run).offer(lambda: checkpoint(7))
-    first = load_checkpoint(run)
-    CheckpointKeeper(run, first).offer(lambda: checkpoint(8))
-    assert load_checkpoint(run).progress.epochs_done == 8
+def test_keeper_continues_with_the_older_slot(run, aside):
+    CheckpointKeeper(run, None, aside).offer(lambda: checkpoint(7))
+    first = load_checkpoint(run, aside)
+    CheckpointKeeper(run, first, aside).offer(lambda: checkpoint(8))
+    assert load_checkpoint(run, aside).progress.epochs_done == 8
     DAMAGES["cut"](run.folder / "checkpoint" / SLOTS[1] / "arrays.npz")
-    assert load_checkpoint(run).progress.epochs_done == 7
+    assert load_checkpoint(run, aside).progress.epochs_done == 7
 
 
 @pytest.mark.parametrize(("cost_s", "least", "most"), [(2.0, 9, 11), (0.2, 333, 334)])
 def test_keeper_saves_every_epoch_unless_that_takes_more_than_a_twentieth_of_the_time(
-    run, monkeypatch, cost_s, least, most
+    run, aside, monkeypatch, cost_s, least, most
 ):
     now = [0.0]
     monkeypatch.setattr("wastelens.training.checkpoint.time.monotonic", lambda: now[0])
@@ -143,8 +152,79 @@ def test_keeper_saves_every_epoch_unless_that_takes_more_than_a_twentieth_of_the
         made.append(now[0])
         return checkpoint(len(made))
 
-    keeper = CheckpointKeeper(run)
+    keeper = CheckpointKeeper(run, None, aside)
     while now[0] < 400:
         keeper.offer(made_slowly)
         now[0] += 1.0
     assert least <= len(made) <= most
+
+
+LOGGED = {"metrics": {"loss": 0.25}, "step": 3, "measured_ms": 1_700_000_000_123}
+
+
+def put_aside(run, aside, epochs=3):
+    """An epoch that comes after two checkpoints in the store and does not get there."""
+    for before in (1, 2):
+        save_checkpoint(checkpoint(before), run)
+    keeper = CheckpointKeeper(run, load_checkpoint(run, aside), aside)
+    keeper.put_aside(checkpoint(epochs), LOGGED)
+
+
+def test_an_epoch_that_was_put_aside_is_logged_when_the_training_continues(run, aside):
+    put_aside(run, aside)
+    assert run.history == {}
+    assert_same(load_checkpoint(run, aside), checkpoint(3))
+    assert run.history == {3: {"loss": 0.25}}
+    assert run.measured_ms == [LOGGED["measured_ms"]]
+    # From now on it is in the store, like any other.
+    assert not aside.exists()
+    assert_same(load_checkpoint(run, aside), checkpoint(3))
+    assert run.measured_ms == [LOGGED["measured_ms"]]
+
+
+def test_a_first_epoch_that_was_put_aside(run, aside):
+    CheckpointKeeper(run, None, aside).put_aside(checkpoint(1), LOGGED)
+    assert_same(load_checkpoint(run, aside), checkpoint(1))
+
+
+def test_an_epoch_that_was_put_aside_stays_there_until_the_store_has_it(run, aside):
+    put_aside(run, aside)
+    original, run.log_file = run.log_file, unreachable
+    with pytest.raises(StoreUnreachable):
+        load_checkpoint(run, aside)
+    run.log_file = original
+    assert_same(load_checkpoint(run, aside), checkpoint(3))
+
+
+def unreachable(*arguments):
+    raise StoreUnreachable("The store does not answer.")
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_checkpoint_that_another_machine_has_saved_meanwhile_is_preferred(run, aside, number):
+    put_aside(run, aside)
+    there = replace(checkpoint(5), number=number)
+    save_checkpoint(there, run)
+    assert_same(load_checkpoint(run, aside), there)
+    assert run.history == {}, "that machine has logged the epoch"
+    assert not aside.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *((name, damage) for name in ("arrays.npz", "state.json") for damage in DAMAGES),
+        *(("metrics.json", damage) for damage in ("cut", "flipped", "empty", "gone")),
+    ],
+)
+def test_a_damaged_epoch_that_was_put_aside_is_passed_over(run, aside, name, damage):
+    put_aside(run, aside)
+    DAMAGES[damage](aside / name)
+    assert_same(load_checkpoint(run, aside), checkpoint(2))
+    assert run.history == {}
+
+
+def test_metrics_that_are_numpys_can_be_put_aside(run, aside):
+    CheckpointKeeper(run, None, aside).put_aside(checkpoint(1), {"metrics": {"loss": np.float32(0.5)}, "step": 1})
+    load_checkpoint(run, aside)
+    assert run.history == {1: {"loss": 0.5}}

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from wastelens.config.base import LARGEST_SEED, Config, parameter
+from wastelens.config.engine import ENGINE_HELP, EngineName, Retries
 
 
 class FractionsConfig(Config):
@@ -49,6 +50,8 @@ class PrepareConfig(Config):
     max_problem_share: float = parameter("stop if more than this share of the photos is left out", ge=0, lt=1)
     max_megapixels: float = Field(gt=0)
     workers: Annotated[int, Field(ge=1)] | Literal["auto"]
+    engine: EngineName = parameter(ENGINE_HELP)
+    retries: Retries
     seed: int = parameter("the same seed gives the same split and copies", ge=0, le=LARGEST_SEED)
 
     @field_validator("folds")

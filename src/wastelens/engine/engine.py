@@ -15,8 +15,9 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,11 +27,13 @@ from wastelens.config.engine import LOCAL, processes_of
 from wastelens.errors import EngineError, WastelensError
 from wastelens.system import interrupts
 from wastelens.system.console import say
-from wastelens.system.machine import worker_count
+from wastelens.system.machine import quiet_libraries, worker_count
 
 _CONNECT_S = 10.0
 _NEW_WORKERS_S = 60
 _LOOK_S = 0.5
+_STOP_S = 60.0
+_LOST = "The connection to the scheduler was lost. Start it and its workers, then the same command again: it continues."
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
@@ -71,11 +74,9 @@ class Engine(Protocol):
 
     Attributes:
         is_local: whether tasks run in this process.
-        shares_folders: whether tasks see this machine's files and its working directory.
     """
 
     is_local: bool
-    shares_folders: bool
 
     def workers(self) -> int:
         """Return how many tasks run at once."""
@@ -91,6 +92,9 @@ class Engine(Protocol):
 
     def finished(self) -> Iterator[Done]:
         """Yield each started task as it ends; tasks started meanwhile are included."""
+
+    def forget(self, key: str) -> None:
+        """Let go of the result of an earlier coordinator's task, which nobody needs any more."""
 
     def is_started(self, key: str) -> bool:
         """Return whether this process started a task of this key that has not ended."""
@@ -116,10 +120,10 @@ def opened(engine: str, *, retries: int) -> Iterator[Engine]:
     if engine == LOCAL:
         yield LocalEngine()
     elif number := processes_of(engine):
-        with _processes(number, retries) as client, _ending_with_block(client, shares_folders=True) as on_processes:
+        with _processes(number, retries) as client, _ending_with_block(client) as on_processes:
             yield on_processes
     else:
-        with _connected(engine) as client, _ending_with_block(client, shares_folders=False) as on_cluster:
+        with _connected(engine) as client, _ending_with_block(client) as on_cluster:
             yield on_cluster
 
 
@@ -127,7 +131,6 @@ class LocalEngine:
     """Runs tasks in this process, in the order in which they are started."""
 
     is_local = True
-    shares_folders = True
 
     def __init__(self) -> None:
         self._queue: deque[Task] = deque()
@@ -154,6 +157,9 @@ class LocalEngine:
                 done = Done(task, error=error)
             yield done
 
+    def forget(self, key: str) -> None:
+        pass
+
     def is_started(self, key: str) -> bool:
         return self.is_known(key)
 
@@ -168,11 +174,11 @@ class DaskEngine:
 
     is_local = False
 
-    def __init__(self, client: Any, *, shares_folders: bool) -> None:
-        self.shares_folders = shares_folders
+    def __init__(self, client: Any) -> None:
         self._client = client
         self._started: dict[str, tuple[Task, Any]] = {}
         self._known = set(client.list_datasets())
+        self._joined: set[str] = set()
         self._ended = threading.Event()
 
     def workers(self) -> int:
@@ -186,8 +192,10 @@ class DaskEngine:
             return
         if task.key in self._known:
             future = self._client.get_dataset(task.key)
+            self._joined.add(task.key)
         else:
-            future = self._client.submit(_quietly, task.function, task.arguments, key=task.key, pure=False)
+            arguments = (task.key, task.function, task.arguments)
+            future = self._client.submit(_quietly, *arguments, key=task.key, pure=False)
             self._client.publish_dataset(future, name=task.key, override=True)
         future.add_done_callback(lambda _: self._ended.set())
         self._started[task.key] = (task, future)
@@ -200,16 +208,30 @@ class DaskEngine:
             interrupts.check()
             ended = [key for key, (_, future) in self._started.items() if future.done()]
             for key in ended:
-                task, future = self._started.pop(key)
-                done = _done(task, future)
-                self._known.discard(key)
-                self._client.unpublish_dataset(key)
-                future.release()
-                yield done
+                future = self._started[key][1]
+                if key in self._joined and future.status == "error":  # its cause may be gone by now
+                    self._client.retry([future])
+                else:
+                    yield self._delivered(key)
+                self._joined.discard(key)
             if not ended:
-                self._check_connection()
                 self._ended.wait(_LOOK_S)
                 self._ended.clear()
+
+    def _delivered(self, key: str) -> Done:
+        """Return a finished task, and let the cluster forget it."""
+        task, future = self._started.pop(key)
+        done = _done(task, future)
+        self._known.discard(key)
+        with contextlib.suppress(OSError):  # the scheduler is gone
+            self._client.unpublish_dataset(key)
+        future.release()
+        return done
+
+    def forget(self, key: str) -> None:
+        if key in self._known:
+            self._known.discard(key)
+            self._client.unpublish_dataset(key)
 
     def is_started(self, key: str) -> bool:
         return key in self._started
@@ -220,20 +242,19 @@ class DaskEngine:
         return dict(self._client.run(function, *arguments, workers=workers, on_error="return"))
 
     def cancel(self) -> None:
-        """End all started tasks: those that run stop at their next training step."""
+        """End all started tasks, and wait until those that run have stopped, at their next training step."""
         futures = [future for _, future in self._started.values()]
         with contextlib.suppress(Exception):  # the cluster may be gone
             self._client.cancel(futures, force=True)
             for key in self._started:
                 self._client.unpublish_dataset(key)
-            self._client.run(interrupts.request, on_error="ignore")
+            self.interrupt(set(self._started))
 
-    def _check_connection(self) -> None:
-        if self._client.status not in ("running", "connecting"):
-            raise EngineError(
-                "The connection to the scheduler was lost. Start the scheduler and its workers, then the same command "
-                "again: it continues."
-            )
+    def interrupt(self, keys: set[str]) -> None:
+        """Interrupt running tasks, and wait until they have ended."""
+        deadline = time.monotonic() + _STOP_S
+        while any(self._client.run(_interrupt, keys, on_error="ignore").values()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
 
 
 def _done(task: Task, future: Any) -> Done:
@@ -242,28 +263,48 @@ def _done(task: Task, future: Any) -> Done:
 
     if future.status == "finished":
         return Done(task, future.result())
-    error = future.exception() if future.status == "error" else None
+    if future.status != "error":  # cancelled or lost, with the scheduler
+        return Done(task, error=EngineError(_LOST))
+    error = future.exception()
     if isinstance(error, KilledWorker):
         error = WorkerLost(
             f"Its workers died {error.allowed_failures + 1} times; the last was {error.last_worker.address}."
         )
-    return Done(task, error=error or WorkerLost("The cluster lost it."))
+    return Done(task, error=error)
 
 
-def _quietly(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+class _Running:
+    """The task of this worker process, which has one thread."""
+
+    key = ""
+
+
+def _interrupt(keys: Container[str]) -> bool:
+    """Interrupt this worker's task, if it is one of these; return whether it is."""
+    if _Running.key not in keys:
+        return False
+    interrupts.request()
+    return True
+
+
+def _quietly(key: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Call a function in a worker, without its progress bars; an interrupt ends the task and not the worker."""
+    _Running.key = key
     interrupts.forget()
+    quiet_libraries()
     with Path(os.devnull).open("w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
         try:
             return function(*arguments)
         except KeyboardInterrupt:
             raise TaskInterrupted("It was interrupted.") from None
+        finally:
+            _Running.key = ""
 
 
 @contextlib.contextmanager
-def _ending_with_block(client: Any, *, shares_folders: bool) -> Iterator[DaskEngine]:
+def _ending_with_block(client: Any) -> Iterator[DaskEngine]:
     """Yield an engine whose tasks are cancelled where the block is interrupted or fails."""
-    engine = DaskEngine(client, shares_folders=shares_folders)
+    engine = DaskEngine(client)
     if client.dashboard_link and find_spec("bokeh"):
         say(f"Dashboard: {client.dashboard_link}")
     try:
@@ -289,6 +330,7 @@ def _processes(number: int, retries: int) -> Iterator[Any]:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",  # without bokeh it serves a hint to install it
         "silence_logs": logging.CRITICAL,
+        "preload": ["wastelens.engine.worker"],
     }
     with (
         tempfile.TemporaryDirectory(prefix="wastelens-workers-") as folder,

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from wastelens.config.engine import LOCAL
 from wastelens.config.prepare import PrepareConfig
 from wastelens.config.study import MAPPING, Factor
 from wastelens.data.annotations.layout import COCO
@@ -28,6 +29,7 @@ from wastelens.data.annotations.materials import (
     read_mapping,
 )
 from wastelens.data.annotations.sources import prepared_from
+from wastelens.data.photos.shards import cache_files
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset, read_raw_files, write_raw_files
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
@@ -160,7 +162,7 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
     say(f"Relabelling {dataset.name} with {MAPPING}={mapping}; photos and splits stay the same.")
     controls = stages.score_all_controls(splits, labelled.photos, config.seed)
     labels, problems = labelled.frame.drop(columns="photo_index"), read_as_text(dataset.folder / prepared.PROBLEMS)
-    for name in (dataset.manifest["cache"]["file"], prepared.OUTLINES):
+    for name in (*cache_files(dataset.manifest["cache"]), prepared.OUTLINES):
         share_file(dataset.folder / name, draft)
     write_raw_files(draft, read_raw_files(dataset.folder))
     tables = DatasetTables(labels, objects, problems, splits, balanced, controls)
@@ -170,7 +172,8 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
 def _settings(dataset: PreparedDataset, mapping: str) -> PrepareConfig:
     """Return the settings that the dataset was prepared with, but for the mapping."""
     try:
-        return PrepareConfig.model_validate({**dataset.manifest["settings"], "materials": mapping})
+        settings = {"engine": LOCAL, "retries": 0, **dataset.manifest["settings"], "materials": mapping}
+        return PrepareConfig.model_validate(settings)
     except ValidationError:
         raise PreparedDatasetError(
             f"{dataset.folder} was prepared by another version of Wastelens. Run prepare again."

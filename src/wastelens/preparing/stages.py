@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +24,13 @@ from wastelens.data.annotations.materials import (
     read_mapping,
 )
 from wastelens.data.annotations.sources import NAMED, DatasetSource, choose_source
-from wastelens.data.photos.cache import CacheEntry, PhotoCache, PhotoSource
+from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoSource
 from wastelens.data.photos.files import exists
+from wastelens.data.photos.shards import ShardedCache, open_photos
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SplitTables
-from wastelens.errors import BalanceError, ConfigError, DatasetError, MappingError, did_you_mean
+from wastelens.engine.engine import Engine
+from wastelens.errors import BalanceError, ConfigError, DatasetError, EngineError, MappingError, did_you_mean
 from wastelens.evaluation.controls import Controls, score_controls
 from wastelens.preparing.balance import Oversampled, oversample
 from wastelens.preparing.groups import Groups, assign_groups
@@ -52,7 +56,7 @@ class CachedPhotos:
     photos: npt.NDArray[np.uint8]
     problems: pd.DataFrame
     left_out: int
-    cache_file: Path
+    cache: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> Materia
 def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:
     """Return where each photo is, or raise DatasetError if none is there."""
     sources = [
-        PhotoSource(str(flat), source.find_photo(str(file)))
+        PhotoSource(str(flat), source.find_photo(str(file)).absolute())
         for flat, file in zip(labels["file_name"], labels["source_file"], strict=True)
     ]
     if not any(exists(one.path) for one in sources):
@@ -122,28 +126,46 @@ def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSour
     return sources
 
 
+def check_seen(draft: Path, sources: list[PhotoSource], engine: Engine) -> None:
+    """Check that all workers see the folder to write and the photos to read.
+
+    Raises:
+        EngineError: one does not.
+    """
+    for place in (draft.absolute(), sources[0].path.parent):
+        for worker, sees in engine.send(os.path.isdir, place).items():
+            if sees is not True:
+                raise EngineError(
+                    f"The worker {worker} does not see {place}. The workers of prepare need data_folder and the raw "
+                    "photos on a shared drive; or use engine=processes:N."
+                )
+
+
 def cache_photos(
     annotated: AnnotatedPhotos,
     sources: list[PhotoSource],
-    cache: PhotoCache,
+    cache: ShardedCache,
     config: PrepareConfig,
+    engine: Engine,
     *,
-    earlier: Path | None,
+    earlier: EarlierPhotos | None,
     progress: Callable[[int], None],
 ) -> CachedPhotos:
     """Decode all photos into the cache; leave out the unusable ones, or raise DatasetError if they are too many."""
     labels = annotated.labels
-    entries = cache.fill(sources, workers=worker_count(config.workers), earlier=earlier, progress=progress)
+    workers = worker_count(config.workers) if engine.is_local else 1  # each worker decodes a shard
+    entries = cache.fill(sources, engine=engine, workers=workers, earlier=earlier, progress=progress)
     zero_sized = int(annotated.problems["problem"].str.contains(IMPOSSIBLE_SIZE, regex=False).sum())
     _check_problem_share(entries, zero_sized, config.max_problem_share)
     keep = np.array([row for row, entry in enumerate(entries) if not entry.problem], dtype=np.intp)
-    photos = cache.finish(keep)
+    entry = cache.finish(keep)
+    photos = open_photos(cache.folder, entry)
     problems = problem_frame(
         [*annotated.problems.itertuples(index=False, name=None), *_photo_problems(labels, entries)]
     )
     kept = labels.iloc[keep].reset_index(drop=True)
     objects = annotated.objects[annotated.objects["file_name"].isin(kept["file_name"])].reset_index(drop=True)
-    return CachedPhotos(kept, objects, photos, problems, len(labels) - len(kept) + zero_sized, cache.array_path)
+    return CachedPhotos(kept, objects, photos, problems, len(labels) - len(kept) + zero_sized, entry)
 
 
 def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: float) -> None:

@@ -18,6 +18,7 @@ from wastelens.data.annotations.layout import COCO
 from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
 from wastelens.data.annotations.outlines import outlines_json
 from wastelens.data.annotations.sources import DatasetSource, manifest_entries
+from wastelens.data.photos.shards import photos_digest
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SPLITS, SplitTables
 from wastelens.evaluation.controls import Controls, controls_frame
@@ -85,13 +86,17 @@ def write_dataset(
         shutil.copyfile(mapping.path, draft / MAPPING_FILE)
     else:
         mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)
-    names = [*frames, MAPPING_FILE, prepared.OUTLINES, manifest["cache"]["file"]]
+    names = [*frames, MAPPING_FILE, prepared.OUTLINES]
+    cache = manifest["cache"]
     complete = {
         **manifest,
         **_figures(tables, manifest, config),
-        "settings": config.model_dump(mode="json"),
+        "settings": config.model_dump(mode="json", exclude={"engine", "retries"}),
         "versions": software_versions(),
-        "files": {name: file_digest(draft / name) for name in names},
+        "files": {
+            **{name: file_digest(draft / name) for name in names},
+            cache["file"]: photos_digest(draft, cache),
+        },
     }
     complete["digest"] = prepared.manifest_digest(complete)
     prepared.remove_strays(draft, complete)
@@ -151,7 +156,7 @@ def _manifest(made: Preparation, source: DatasetSource, config: PrepareConfig) -
         **manifest_entries(source),
         "annotations_digest": source.layout.digest(),
         "materials": list(made.mapping.materials),
-        "cache": {"file": cached.cache_file.name, "photos": len(labels), "image_side_px": config.image_side_px},
+        "cache": cached.cache,
         "counts": {
             "photos": len(labels),
             "photos_left_out": cached.left_out,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from wastelens.config.base import flatten
 from wastelens.config.prepare import PrepareConfig
-from wastelens.data.annotations.labels import tabulate
+from wastelens.data.annotations.labels import AnnotatedPhotos, tabulate
 from wastelens.data.annotations.layout import ANNOTATIONS
 from wastelens.data.annotations.materials import MAPPING_FILE
 from wastelens.data.annotations.sources import prepared_from
-from wastelens.data.photos.cache import PhotoCache
+from wastelens.data.photos.cache import PhotoSource, earlier_photos
+from wastelens.data.photos.shards import ShardedCache
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.sample import render_sample
+from wastelens.engine.engine import opened
 from wastelens.figures.preparation import look_at
 from wastelens.preparing import stages, summary
 from wastelens.preparing.writing import DatasetTables, Preparation, write_preparation
@@ -51,10 +54,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         stages.check_group_by(source, config)
         with prepared.draft(folder) as draft:
             photos = stages.photo_sources(source, annotated.labels)
-            cache = PhotoCache(draft, config.image_side_px, config.max_megapixels)
-            with progress_bar("Decoding photos", len(photos)) as bar:
-                earlier = prepared.earlier_cache(folder)
-                cached = stages.cache_photos(annotated, photos, cache, config, earlier=earlier, progress=bar.advance)
+            cached = _decode(annotated, photos, draft, folder, config)
             split = stages.split_photos(cached, mapping, source, config)
             assignments = (split.assignment, *split.folds)
             splits = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in assignments]
@@ -69,6 +69,17 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         _log(tracked, dataset, made)
         summary.report(dataset, made)
         return Prepared(dataset, tracked.id, metrics)
+
+
+def _decode(
+    annotated: AnnotatedPhotos, photos: list[PhotoSource], draft: Path, folder: Path, config: PrepareConfig
+) -> stages.CachedPhotos:
+    """Decode the photos into the draft on the engine; copy those that the folder's finished dataset has."""
+    cache = ShardedCache(draft.absolute(), config.image_side_px, config.max_megapixels)
+    earlier = earlier_photos(folder, config.image_side_px) if prepared.earlier_cache(folder) else None
+    with opened(config.engine, retries=config.retries) as engine, progress_bar("Decoding photos", len(photos)) as bar:
+        stages.check_seen(draft, photos, engine)
+        return stages.cache_photos(annotated, photos, cache, config, engine, earlier=earlier, progress=bar.advance)
 
 
 def _log(tracked: Run, dataset: PreparedDataset, made: Preparation) -> None:

@@ -111,6 +111,8 @@ class _Work:
     lacked: set[str] = field(default_factory=set)  # keys of trainings whose worker lacked the dataset
 
     def do_all(self) -> Standing:
+        for key in self.standing.done:
+            self.engine.forget(key)
         self._start_those_that_can()
         self._tell()
         for done in self.engine.finished():

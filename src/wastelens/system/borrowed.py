@@ -91,9 +91,12 @@ def delete_artifact(artifact_uri: str, path: str) -> None:
 
 
 def stop_system_metrics(run_id: str) -> None:
-    """Stop the thread that logs a run's system metrics, where ``mlflow.end_run`` could not."""
+    """Let the thread end that logs a run's system metrics, where ``mlflow.end_run`` could not end it.
+
+    It is not waited for: its request to an absent server may be repeated for minutes.
+    """
     import mlflow
 
     monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
     if monitor:
-        monitor.finish()
+        monitor._shutdown_event.set()

@@ -1,9 +1,22 @@
-"""The machine that prepares photos: its cores, and the versions of the libraries that decode and compute."""
+"""This machine: its cores, its libraries and their versions."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
+
+
+def quiet_libraries() -> None:
+    """Quiet the libraries, by environment variables; to be called before they are imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # each step says where its run is
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one bar a file says nothing
+    # Or MLflow puts the uv.lock of the checkout into each model, and serving tries to build the whole project.
+    os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
 
 
 def worker_count(workers: int | str) -> int:

@@ -18,6 +18,7 @@ from wastelens.system.passwords import without_passwords
 _ANSWER_S = 5.0
 _RETRIES = 10  # MLflow takes no more
 _LONGEST_PAUSE_S = 120.0  # of urllib3
+_NEW_OUTAGE_S = 300.0  # without a request that was repeated: longer than such a request lasts, with its pause
 _RETRY_LOGGER = "urllib3.connectionpool"
 _set_here: dict[str, str] = {}  # environment variables
 
@@ -68,18 +69,18 @@ def _retries_for(seconds: float) -> tuple[int, int]:
 
 
 class _Waiting(logging.Filter):
-    """Replaces urllib3's warnings about MLflow's server by one line, at the first of several repeated requests."""
+    """Replaces urllib3's warnings about MLflow's server by one line in each outage."""
 
     def __init__(self, minutes: float) -> None:
         super().__init__()
         self._minutes = minutes
-        self._said_at = -math.inf
+        self._repeated_at = -math.inf
 
     def filter(self, record: logging.LogRecord) -> bool:
         if "/mlflow" not in str(record.args):  # of another server
             return True
-        if time.monotonic() - self._said_at > 60 * self._minutes:
-            self._said_at = time.monotonic()
+        before, self._repeated_at = self._repeated_at, time.monotonic()
+        if self._repeated_at - before > _NEW_OUTAGE_S:
             warn(f"MLflow's server {store_shown()} does not answer. Waiting for it, up to {self._minutes:g} minutes.")
         return False
 

@@ -26,7 +26,8 @@ MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
 class MlflowTracker:
     """Runs in MLflow's store; the first is the run that ``mlflow run`` opened for this process, if any.
 
-    A run that an exception ends is FAILED; one that Ctrl-C, SIGTERM or :class:`StoppedEarly` ends is KILLED.
+    A run that an exception ends is FAILED; one that Ctrl-C, SIGTERM, :class:`StoppedEarly` or the absence of the server
+    ends is KILLED.
 
     Args:
         outage_minutes: how long every request waits for a server that does not answer.
@@ -46,6 +47,8 @@ class MlflowTracker:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         # It prints tracebacks of the errors that it raises.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        # Its thread warns at length of a server that does not answer, which the training says in one line.
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
         mlflow_store.wait_in_outages(self._outage_minutes)
 
     def below(self, run_id: str) -> MlflowTracker:
@@ -75,10 +78,11 @@ class MlflowTracker:
         # Set with the run, so that an outage or a kill right now leaves no run without tags.
         options["tags"] = {**git_commit_tag(), **{key: logged_text(value) for key, value in (tags or {}).items()}}
         with store_errors():
-            if not resume and self._parent and mlflow.active_run() is None:
-                parent = store_client().get_run(self._parent)
-                options |= {"parent_run_id": self._parent, "experiment_id": parent.info.experiment_id}
-            below = self._depth > 0 or mlflow.active_run() is not None
+            above = mlflow.active_run()
+            below = self._depth > 0 or above is not None
+            if not resume and self._parent:
+                options["experiment_id"] = (above or store_client().get_run(self._parent)).info.experiment_id
+                options |= {} if above else {"parent_run_id": self._parent}
             opened = mlflow.start_run(nested=below, log_system_metrics=system_metrics, **options)
         self._depth += 1
         status, waits = "FAILED", False
@@ -90,6 +94,9 @@ class MlflowTracker:
             status, waits = "FINISHED", True
         except StoppedEarly:
             status, waits = "KILLED", True
+            raise
+        except StoreUnreachable:  # it may be back by now, and the run can be resumed
+            status = "KILLED"
             raise
         except KeyboardInterrupt:
             status = "KILLED"
@@ -162,7 +169,7 @@ class MlflowTracker:
         Raises:
             EngineError: it is a file of this machine.
         """
-        if self._store.startswith("sqlite") or "://" not in self._store:
+        if self._store.startswith(("sqlite", "file")) or "://" not in self._store:
             raise EngineError(
                 f"Workers on other machines cannot reach MLflow's store {store_shown()}. Start `mlflow server`, and "
                 "set MLFLOW_TRACKING_URI to its address."
@@ -202,7 +209,8 @@ def _stored(found: Any) -> StoredRun:
 
 
 def _having(tags: Mapping[str, str]) -> list[str]:
-    return [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+    """Return the conditions of a search; MLflow knows two kinds of quotes, and cannot escape them."""
+    return [f"tags.`{key}` = " + (f'"{value}"' if "'" in value else f"'{value}'") for key, value in tags.items()]
 
 
 def _search(conditions: list[str]) -> list[StoredRun]:

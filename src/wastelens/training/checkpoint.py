@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ class CheckpointKeeper:
     def put_aside(self, checkpoint: Checkpoint, logged: Mapping[str, object]) -> None:
         """Write an epoch that the store could not take to this machine's disk; logged: arguments of log_metrics."""
         self._aside.mkdir(parents=True, exist_ok=True)
-        (self._aside / METRICS).write_text(json.dumps(logged), encoding="utf-8")
+        (self._aside / METRICS).write_text(json.dumps(logged, default=float), encoding="utf-8")
         write_checkpoint(replace(checkpoint, number=self._number), self._aside)
 
 
@@ -124,13 +125,21 @@ def load_checkpoint(store: Run, aside: Path) -> Checkpoint | None:
     with tempfile.TemporaryDirectory() as temporary:
         found = [_downloaded(store, slot, Path(temporary)) for slot in SLOTS]
     newest = max((one for one in found if one is not None), key=lambda checkpoint: checkpoint.number, default=None)
-    put_aside = _read_checkpoint(aside)
-    if put_aside is not None and (newest is None or put_aside.number > newest.number):
+    put_aside, logged = _read_checkpoint(aside), _read_logged(aside)
+    if put_aside is not None and logged and (newest is None or put_aside.number > newest.number):
         newest = put_aside
-        store.log_metrics(**json.loads((aside / METRICS).read_text(encoding="utf-8")))
+        store.log_metrics(**logged)
         save_checkpoint(newest, store)
     shutil.rmtree(aside, ignore_errors=True)
     return newest
+
+
+def _read_logged(aside: Path) -> dict[str, Any]:
+    """Read the arguments of log_metrics that were put aside; none where they are missing or incomplete."""
+    try:
+        return dict(json.loads((aside / METRICS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def _downloaded(store: Run, slot: str, temporary: Path) -> Checkpoint | None:

@@ -18,7 +18,7 @@ from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.duplicates.correlation import confirmed_pairs
 from wastelens.data.duplicates.perceptual_hash import Hashes, perceptual_hashes
 from wastelens.data.duplicates.search import near_duplicate_pairs
-from wastelens.data.photos.cache import PhotoCache, PhotoSource
+from wastelens.data.photos.cache import PhotoCache, PhotoSource, earlier_photos
 from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
 from wastelens.data.prepared.dataset import draft
 from wastelens.errors import DatasetError
@@ -214,7 +214,8 @@ def decode_folder(
     else:
         with draft(place) as unfinished:
             cache = PhotoCache(unfinished, like.side_px, like.max_megapixels)
-            entries = cache.fill(sources, workers=workers, earlier=place, progress=progress)
+            earlier = earlier_photos(place, like.side_px)
+            entries = cache.fill(sources, workers=workers, earlier=earlier, progress=progress)
             # Keep every row, also those of unusable photos: dropping rows would copy all the others.
             photos = cache.finish(np.arange(len(names), dtype=np.intp))
             bad = {name: entry.problem for name, entry in zip(names, entries, strict=True) if entry.problem}

@@ -9,7 +9,7 @@ import pytest
 from tests.factories import write_photo
 
 from wastelens.data.photos import cache as photo_cache
-from wastelens.data.photos.cache import CacheEntry, PhotoCache, PhotoSource, load_photos
+from wastelens.data.photos.cache import CacheEntry, PhotoCache, PhotoSource, earlier_photos, load_photos
 from wastelens.data.photos.decode import decode
 from wastelens.system.files import file_digest
 
@@ -195,7 +195,9 @@ def test_unchanged_photos_are_copied_from_an_earlier_cache(tmp_path, sources, de
     decoded.clear()
     keep = [0, 1, 2, 3, 5]
     counts = []
-    entries, array = finished(tmp_path / "next", order, keep=keep, earlier=tmp_path / "earlier", progress=counts.append)
+    entries, array = finished(
+        tmp_path / "next", order, keep=keep, earlier=earlier_photos(tmp_path / "earlier", SIDE), progress=counts.append
+    )
     assert len(decoded) == 3  # the new one, the changed one, and the unusable one
     assert counts[0] == 3
     assert entries[1] == CacheEntry(67, 40)
@@ -214,7 +216,7 @@ def test_useless_earlier_cache_is_ignored(tmp_path, sources, decoded, damage):
     else:
         path.rename(path.with_name("photos_32px.npy"))
     decoded.clear()
-    finished(tmp_path / "next", sources, earlier=tmp_path / "earlier")
+    finished(tmp_path / "next", sources, earlier=earlier_photos(tmp_path / "earlier", SIDE))
     assert len(decoded) == 7  # all but the missing one
 
 

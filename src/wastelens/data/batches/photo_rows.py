@@ -46,6 +46,15 @@ class PhotoRows:
         return (len(self), *self._photos[0].shape[1:])
 
     @property
+    def ndim(self) -> int:
+        """Always 4."""
+        return 4
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Read all photos into memory."""
+        return np.asarray(self[:], dtype=dtype)
+
+    @property
     def dtype(self) -> np.dtype[np.uint8]:
         """Always uint8."""
         return np.dtype(np.uint8)

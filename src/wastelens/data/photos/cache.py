@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,39 +36,80 @@ class CacheEntry:
     problem: str = ""
 
 
+class EarlierPhotos:
+    """Photos of finished caches, found by the state of their files.
+
+    Args:
+        lines: key → the array's file, and the photo's line in its journal.
+    """
+
+    def __init__(self, lines: Mapping[str, tuple[Path, Mapping[str, Any]]]) -> None:
+        self._lines = lines
+        self._arrays: dict[Path, PhotoArray | None] = {}
+
+    def among(self, keys: Iterable[str]) -> EarlierPhotos:
+        """Return those with these keys."""
+        return EarlierPhotos({key: self._lines[key] for key in keys if key in self._lines})
+
+    def find(self, key: str) -> tuple[PhotoArray, CacheEntry] | None:
+        """Return a photo and its entry; None where there is none without a problem."""
+        file, line = self._lines.get(key, (Path(), {"problem": "unknown"}))
+        if line["problem"]:
+            return None
+        if file not in self._arrays:
+            try:
+                self._arrays[file] = load_photos(file)
+            except (OSError, ValueError, EOFError):  # missing or broken: it is decoded again
+                self._arrays[file] = None
+        photos = self._arrays[file]
+        if photos is None or line["row"] >= len(photos):
+            return None
+        return photos[line["row"]], CacheEntry(line["width"], line["height"])
+
+
+def earlier_photos(folder: Path, side_px: int) -> EarlierPhotos:
+    """Return the photos of all finished caches of this side in a folder."""
+    lines = {}
+    for journal in sorted(folder.glob(f"photos_{side_px}px*.jsonl")):
+        for line in _read_journal(journal).values():
+            lines[line["key"]] = (journal.with_suffix(".npy"), line)
+    return EarlierPhotos(lines)
+
+
 class PhotoCache:
-    """All photos of a dataset in one uint8 array (photos, side, side, 3), filled in parallel, resumable.
+    """Photos in one uint8 array (photos, side, side, 3), filled in parallel, resumable.
 
     While it is being filled, ``photos.partial.npy`` holds the pixels, and the journal gets a line once a photo's
     pixels are in place. A line's key is the photo's file, its size and its modification time. So a killed run loses
     only the photos in flight, and unchanged photos are copied from an earlier cache.
     """
 
-    def __init__(self, folder: Path, side_px: int, max_megapixels: float) -> None:
+    def __init__(self, folder: Path, side_px: int, max_megapixels: float, part: str = "") -> None:
         self.folder = folder
         self.side_px = side_px
         self.max_megapixels = max_megapixels
+        self.part = part
 
     @property
     def array_path(self) -> Path:
         """The path of the finished array."""
-        return self.folder / f"photos_{self.side_px}px.npy"
+        return self.folder / f"photos_{self.side_px}px{self.part}.npy"
 
     @property
     def _partial_path(self) -> Path:
-        return self.folder / "photos.partial.npy"
+        return self.folder / f"photos{self.part}.partial.npy"
 
     @property
     def journal_path(self) -> Path:
         """The path of the journal: one JSON line per photo with its key, row, and size or problem."""
-        return self.folder / f"photos_{self.side_px}px.jsonl"
+        return self.folder / f"photos_{self.side_px}px{self.part}.jsonl"
 
     def fill(
         self,
         sources: Sequence[PhotoSource],
         *,
         workers: int,
-        earlier: Path | None = None,
+        earlier: EarlierPhotos | None = None,
         progress: Callable[[int], None] = lambda count: None,
     ) -> list[CacheEntry]:
         """Decode the photos that are not cached yet; returns one entry per source, in order.
@@ -76,7 +117,7 @@ class PhotoCache:
         Args:
             sources: the photos; row i of the array is source i (rows of left-out photos stay black).
             workers: number of threads; the decoders release Python's global lock.
-            earlier: folder of an earlier cache to copy unchanged photos from.
+            earlier: finished caches to copy unchanged photos from.
             progress: called with the number of photos newly in place.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +141,7 @@ class PhotoCache:
         pixels = np.load(self._partial_path, mmap_mode="r+")
         journal = _read_journal(self.journal_path)
         if not np.array_equal(keep_rows, np.arange(len(pixels))):
-            aside = self.folder / "photos.compact.npy"
+            aside = self.folder / f"photos{self.part}.compact.npy"
             compact = _create_array(aside, (len(keep_rows), *pixels.shape[1:]))
             for new, old in enumerate(keep_rows):
                 compact[new] = pixels[old]
@@ -151,28 +192,21 @@ class PhotoCache:
         return {
             row: CacheEntry(found["width"], found["height"], found["problem"])
             for row, source in enumerate(sources)
-            if (found := journal.get(row)) and found["key"] == self._key(source)
+            if (found := journal.get(row)) and found["key"] == self.key(source)
         }
 
     def _copy_unchanged(
-        self, sources: Sequence[PhotoSource], pixels: PhotoArray, earlier: Path | None
+        self, sources: Sequence[PhotoSource], pixels: PhotoArray, earlier: EarlierPhotos | None
     ) -> dict[int, CacheEntry]:
-        """Copy the rows of unchanged files from a finished cache of the same side."""
-        finished = PhotoCache(earlier, self.side_px, self.max_megapixels) if earlier else None
-        if finished is None or len(_read_journal(self.journal_path)):
-            return {}
-        known = {line["key"]: line for line in _read_journal(finished.journal_path).values()}
-        try:
-            old = load_photos(finished.array_path)
-        except (OSError, ValueError, EOFError):  # missing or broken: decode everything again
+        """Copy the rows of unchanged files from finished caches of the same side."""
+        if earlier is None or len(_read_journal(self.journal_path)):
             return {}
         entries = {}
         with self.journal_path.open("a", encoding="utf-8") as journal:
             for row, source in enumerate(sources):
-                found = known.get(self._key(source))
-                if found and not found["problem"] and found["row"] < len(old):
-                    pixels[row] = old[found["row"]]
-                    entries[row] = CacheEntry(found["width"], found["height"])
+                found = earlier.find(self.key(source))
+                if found is not None:
+                    pixels[row], entries[row] = found
                     journal.write(self._journal_line(source, row, entries[row]))
         return entries
 
@@ -196,7 +230,7 @@ class PhotoCache:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _key(self, source: PhotoSource) -> str:
+    def key(self, source: PhotoSource) -> str:
         """Return the file's state and how it is decoded; a decoded photo is reused only while this is the same."""
         try:
             status = source.path.stat()
@@ -207,7 +241,7 @@ class PhotoCache:
         return f"{source.file_name}|{file}|{self.side_px}px|{self.max_megapixels:g}MP"
 
     def _journal_line(self, source: PhotoSource, row: int, entry: CacheEntry) -> str:
-        return json.dumps({"key": self._key(source), "row": row, **entry.__dict__}) + "\n"
+        return json.dumps({"key": self.key(source), "row": row, **entry.__dict__}) + "\n"
 
 
 def _create_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:

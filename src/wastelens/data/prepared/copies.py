@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, load_prepared, read_manifest
+from wastelens.data.prepared.dataset import PreparedDataset, load_prepared, read_manifest
 from wastelens.errors import DatasetLacking, PreparedDatasetError
 from wastelens.system.console import say
 
@@ -57,10 +58,13 @@ def own_data_folder() -> Path:
 @lru_cache
 def _opened(place: DatasetPlace) -> PreparedDataset:
     for folder in (place.folder, own_data_folder() / "prepared" / place.name, place.copy_folder()):
-        with contextlib.suppress(PreparedDatasetError):
+        with contextlib.suppress(PreparedDatasetError, OSError):  # a folder of that name may be another user's
             if read_manifest(folder)["digest"] == place.digest:
                 return load_prepared(folder)
-    raise DatasetLacking(place.name)
+    raise DatasetLacking(
+        f"{socket.gethostname()} has neither {place.folder} nor a copy of it in {place.copy_folder()}. "
+        f"Copy the prepared dataset to {own_data_folder() / 'prepared' / place.name} there."
+    )
 
 
 class Send(Protocol):
@@ -72,20 +76,22 @@ class Send(Protocol):
 
 
 def send_copy(place: DatasetPlace, send: Send) -> None:
-    """Send a dataset, whose folder is on this machine, to all workers that lack it.
+    """Send a dataset, whose folder is on this machine, to all machines with a worker that lacks it.
 
     Raises:
         PreparedDatasetError: a worker received something else.
         OSError: a worker could not write it.
     """
-    lacking = [worker for worker, has in send(_has, place).items() if has is not True]
-    if not lacking:
+    # One worker of those that share a folder.
+    lacking = {where: worker for worker, where in send(_where_lacking, place).items() if isinstance(where, str)}
+    workers = [worker for where, worker in lacking.items() if where]
+    if not workers:
         return
-    workers = "1 worker" if len(lacking) == 1 else f"{len(lacking)} workers"
-    say(f"Sending {place.name} to {workers} without it.")
+    several = "machine that lacks" if len(workers) == 1 else "machines that lack"
+    say(f"Sending {place.name} to {len(workers)} {several} it.")
     for name, offset, block in _blocks(place.folder):
-        _check(send(_receive, place, name, offset, block, workers=lacking))
-    _check(send(_complete, place, workers=lacking))
+        _check(send(_receive, place, name, offset, block, workers=workers))
+    _check(send(_complete, place, workers=workers))
 
 
 def _check(answers: Mapping[str, Any]) -> None:
@@ -93,6 +99,11 @@ def _check(answers: Mapping[str, Any]) -> None:
     for answer in answers.values():
         if isinstance(answer, BaseException):
             raise answer
+
+
+def _where_lacking(place: DatasetPlace) -> str:
+    """Return the machine and the folder of this worker's copy; "" where it needs none."""
+    return "" if _has(place) else f"{socket.gethostname()} {place.copy_folder()}"
 
 
 def _has(place: DatasetPlace) -> bool:
@@ -117,8 +128,6 @@ def _draft(place: DatasetPlace) -> Path:
 
 
 def _receive(place: DatasetPlace, name: str, offset: int, block: bytes) -> None:
-    if (place.copy_folder() / MANIFEST).exists():
-        return
     _draft(place).mkdir(parents=True, exist_ok=True)
     with (_draft(place) / name).open("r+b" if offset else "wb") as file:
         file.seek(offset)
@@ -126,12 +135,12 @@ def _receive(place: DatasetPlace, name: str, offset: int, block: bytes) -> None:
 
 
 def _complete(place: DatasetPlace) -> None:
-    """Check what was received, and give it its name; another process of this machine may have been faster."""
+    """Check what was received, and give it its name; a copy there that cannot be opened is replaced."""
     draft = _draft(place)
-    if draft.exists():
-        try:
-            load_prepared(draft)
-            with contextlib.suppress(OSError):
-                draft.rename(place.copy_folder())
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    try:
+        load_prepared(draft)
+        if not _has(place):
+            shutil.rmtree(place.copy_folder(), ignore_errors=True)
+            draft.rename(place.copy_folder())
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

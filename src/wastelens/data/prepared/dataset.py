@@ -21,7 +21,7 @@ from wastelens.data.annotations.coco import read_coco
 from wastelens.data.annotations.materials import MAPPING_FILE, read_mapping
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.annotations.sources import raw_folder
-from wastelens.data.photos.cache import load_photos
+from wastelens.data.photos.shards import cache_files, open_photos, photos_digest
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 from wastelens.system.files import alone_in, file_digest
@@ -88,7 +88,7 @@ class PreparedDataset:
             PreparedDatasetError: the dataset was prepared again, with another photo size, since it was opened.
         """
         try:
-            return load_photos(self.folder / self.manifest["cache"]["file"])
+            return open_photos(self.folder, self.manifest["cache"])
         except FileNotFoundError:
             raise PreparedDatasetError(
                 f"{self.folder} has been prepared again since it was opened. Start this step again."
@@ -183,7 +183,7 @@ def load_prepared(folder: Path) -> PreparedDataset:
     """
     manifest = read_manifest(folder)
     for name, digest in manifest["files"].items():
-        _check_digest(folder / name, digest)
+        _check_digest(folder / name, digest, manifest["cache"])
     frame = _read_table(folder / LABELS)
     return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
 
@@ -215,28 +215,37 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def manifest_digest(manifest: dict[str, Any]) -> str:
     """Return one digest of the files and of every part of the manifest that training depends on.
 
-    Outlines, which no training sees, are left out: a model stays one of its dataset when an outline is corrected.
+    Outlines, which no training sees, are left out: a model stays one of its dataset when an outline is corrected. So is
+    how the photos are divided into files.
     """
-    parts = {name: manifest[name] for name in ("name", "materials", "cache", "control_macro_ap", "balance")}
+    parts = {name: manifest[name] for name in ("name", "materials", "control_macro_ap", "balance")}
+    parts["cache"] = {key: value for key, value in manifest["cache"].items() if key != "shards"}
     files = {name: digest for name, digest in manifest["files"].items() if name != OUTLINES}
     content = {**parts, "files": files, "folds": manifest["split"]["folds"]}
     return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _check_digest(path: Path, digest: str) -> None:
+def _check_digest(path: Path, digest: str, cache: Mapping[str, Any]) -> None:
     try:
-        actual = file_digest(path)
+        actual = photos_digest(path.parent, cache) if path.name == cache["file"] else file_digest(path)
     except OSError as error:
-        raise PreparedDatasetError(f"{path} cannot be read ({error.strerror}). Run prepare again.") from None
+        where = error.filename or path
+        raise PreparedDatasetError(f"{where} cannot be read ({error.strerror}). Run prepare again.") from None
+    except ValueError:
+        actual = ""
     if actual != digest:
         raise PreparedDatasetError(f"{path} has changed since it was prepared. Run prepare again.")
 
 
 def remove_strays(folder: Path, manifest: dict[str, Any]) -> None:
     """Delete the files that an interrupted run with other settings left in the draft."""
+    photos = cache_files(manifest["cache"])
+    journals = [Path(name).with_suffix(".jsonl").name for name in photos]
+    kept = {*manifest["files"], *photos, *journals, RAW_FILES, MANIFEST}
+    if manifest["cache"]["file"] not in photos:
+        kept -= {manifest["cache"]["file"]}
     for path in folder.iterdir():
-        journal = path.suffix == ".jsonl" and path.with_suffix(".npy").name in manifest["files"]
-        if path.is_file() and path.name not in (*manifest["files"], RAW_FILES, MANIFEST) and not journal:
+        if path.is_file() and path.name not in kept:
             path.unlink()
 
 
