@@ -60,9 +60,9 @@ def _cost_per_trial_s() -> float:
     """Return the seconds per trial without training: the cost of its storage, run and sampler."""
     from wastelens.experiment import fitting
     from wastelens.training.checkpoint import Progress
-    from wastelens.tuning.trial_work import do_trials
+    from wastelens.tuning.trial_work import Search
 
-    def idle(self: Any) -> tuple[None, Progress]:
+    def idle(self: Any, checkpoint: object) -> tuple[None, Progress]:
         for epoch in range(1, IDLE_EPOCHS + 1):
             metrics = {"loss": 0.5, "val_loss": 0.5, "val_macro_ap": epoch / 100, "learning_rate": 0.001}
             self.tracked.log_metrics(metrics, step=epoch)
@@ -76,7 +76,7 @@ def _cost_per_trial_s() -> float:
     ):
         _tuned(0, "none", trials=1)  # libraries and databases are opened once per search
         taken: list[float] = []
-        with mock.patch("wastelens.steps.tune.do_trials", _timed(do_trials, taken)):  # its report is drawn once
+        with mock.patch.object(Search, "run", _timed(Search.run, taken)):  # its report is drawn once
             _tuned(0, "hyperband", trials=IDLE_TRIALS)
         return sum(taken) / IDLE_TRIALS
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import pickle
 import re
 import shlex
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,27 +17,33 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import yaml
+from optuna.trial import TrialState
 from tests.factories import config
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.config.files import conf_folder, load_config
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared import dataset as prepared
+from wastelens.data.prepared.copies import DatasetPlace
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.data.prepared.opening import open_dataset
-from wastelens.errors import BalanceError, ConfigError, RunError
+from wastelens.engine.engine import Done, Task, WorkerLost
+from wastelens.errors import BalanceError, ConfigError, DatasetLacking, RunError, SearchStoreError
 from wastelens.experiment import pretrain_one as pretrain_one_module
 from wastelens.experiment import train_one as train_one_module
 from wastelens.experiment.fitting import Start
 from wastelens.steps import tune
-from wastelens.training.checkpoint import Progress
-from wastelens.tuning import results, trial_work, trial_workers
+from wastelens.studies.cell_work import Standing
+from wastelens.tracking.tracker import Run
+from wastelens.training.checkpoint import CheckpointKeeper, Progress
+from wastelens.tuning import results, trial_work
 from wastelens.tuning import space as tuning_space
 from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
+from wastelens.tuning.trials import TrialStore
 
 TINY = "train.network.widths=[4] train.fit.batch_size=16 train.bootstrap_resamples=100 pruner_first_epoch=1"
 OTHERS = ("optimizer", "fit", "loss", "balanced", "balance_target", "augmentation")
@@ -94,11 +102,18 @@ class Played:
     value: Callable[[TrainConfig, int], float]
     begun: list[TrainConfig] = field(default_factory=list)
 
-    def fitting(self, start: Start, *arguments: Any, after_epoch: Callable[[int, float], None]) -> Any:
+    def fitting(
+        self,
+        start: Start,
+        dataset: PreparedDataset,
+        tables: object,
+        tracked: Run,
+        keeper: object,
+        after_epoch: Callable[[int, float], None],
+    ) -> Any:
         self.begun.append(start.config)
-        tracked = arguments[-1]
 
-        def run() -> tuple[None, Progress]:
+        def run(checkpoint: None) -> tuple[None, Progress]:
             progress = Progress()
             for epoch in range(1, start.config.fit.epochs + 1):
                 value = self.value(start.config, epoch)
@@ -421,8 +436,8 @@ def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
     assert (stopped.tags["stopped"], len(stopped.first_values)) == ("timeout", 1)
     assert first.retrained is None
     until_epoch(monkeypatch, played, None)
-    monkeypatch.setattr(trial_work, "train_cells", lambda cells, *_, **__: SimpleNamespace(done={cells[0].key: done}))
-    done = SimpleNamespace(run=SimpleNamespace(id="retrained"), metrics={})
+    monkeypatch.setattr(trial_work, "train_cells", lambda trainings, *_, **__: Standing({next(iter(trainings)): done}))
+    done: Any = SimpleNamespace(run=SimpleNamespace(id="retrained"), metrics={})
     second = tune.run(asked(prepared_folder, "timed", retrain="true"), tracker)
     assert [state for state, _ in states(tracker)] == ["COMPLETE", "PRUNED", "COMPLETE"]
     assert second.run_id == first.run_id
@@ -562,11 +577,11 @@ def spoilt(dataset: PreparedDataset, split: str) -> PreparedDataset:
 
 def test_the_test_split_cannot_reach_a_trial(prepared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same trials to the last digit but those of rounding, whatever is in test; of val they are others."""
-    curves = {}
+    curves, opened = {}, DatasetPlace.opened
     for split in ("none", "test", "val"):
         with monkeypatch.context() as patch:
             if split != "none":
-                patch.setattr(tune, "open_dataset", lambda *given, split=split: spoilt(open_dataset(*given), split))
+                patch.setattr(DatasetPlace, "opened", lambda place, split=split: spoilt(opened(place), split))
             if split == "test":
                 patch.setattr(prepared, "TestTable", Unseen)
             tracker = MemoryTracker()
@@ -602,26 +617,367 @@ def test_trials_of_the_same_pretraining_share_one(prepared_folder: Path, monkeyp
     assert all(run.parent in {one.id for one in trials_of(tracker)} for run in encoders.values())
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (1, 3), (2, 2), (5, 2), (8, 3), (4, 6)])
-def test_workers_share_the_cores(cores: int, workers: int) -> None:
-    numbers = list(range(10, 10 + cores))
-    shares = [trial_workers._share(numbers, worker, workers) for worker in range(workers)]
-    assert {core for share in shares for core in share} == set(numbers)
-    sizes = {len(share) for share in shares}
-    assert max(sizes) - min(sizes) <= 1
-    taken = Counter(core for share in shares for core in share)
-    assert max(taken.values()) - min(taken.values()) <= 1
+# Trials that end before they are done: their runs continue
 
 
-def test_dead_workers_are_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
-    codes: list[int | None] = [None, -9, 0, None]
-    processes: Any = [SimpleNamespace(exitcode=code) for code in codes]
-    dead = trial_workers._told_of_the_dead(processes, set())
-    assert dead == {1}
+FOUR_EPOCHS = "train.fit.epochs=4 train.fit.patience_epochs=4"
+
+
+class Death(BaseException):
+    """Ends a process as a kill does: nothing catches it."""
+
+
+@dataclass
+class Epochs:
+    """The epochs that trials log, and what ends one of them.
+
+    Attributes:
+        logged: (trial, epoch) of each, in order.
+        fatal: (trial, epoch) → what is raised there instead, once.
+    """
+
+    logged: list[tuple[int, int]] = field(default_factory=list)
+    fatal: dict[tuple[int, int], BaseException] = field(default_factory=dict)
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> Epochs:
+    found, log = Epochs(), MemoryRun.log_metrics
+
+    def logs(self: MemoryRun, metrics: Any, step: int | None = None, measured_ms: int | None = None) -> None:
+        at = (int(self.tags.get("trial", -1)), step or 0)
+        if "learning_rate" in metrics and self.tags.get("step") == "trial":
+            if at in found.fatal:
+                raise found.fatal.pop(at)
+            found.logged.append(at)
+        log(self, metrics, step, measured_ms)
+
+    monkeypatch.setattr(MemoryRun, "log_metrics", logs)
+    monkeypatch.setattr(CheckpointKeeper, "CHEAP_S", float("inf"))  # one after every epoch
+    return found
+
+
+def optuna_trials(root: Path, study: str) -> list[Any]:
+    storage = asked(root, study).storage
+    return optuna.load_study(study_name=study, storage=storage).get_trials()
+
+
+def curve(run: MemoryRun) -> list[float]:
+    return [row[name] for _, row in sorted(run.history.items()) for name in ("loss", "val_loss")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared_folder: Path) -> list[MemoryRun]:
+    """The runs of the defaults and of another trial, of four epochs."""
+    tracker = MemoryTracker()
+    tune.run(asked(prepared_folder, "undisturbed", FOUR_EPOCHS, trials="2", sampler="random"), tracker)
+    return trials_of(tracker)
+
+
+def check_continued(root: Path, study: str, tracker: MemoryTracker, number: int, undisturbed: MemoryRun) -> None:
+    """Check that an Optuna trial of this number continued a run, and that nothing shows there but its end."""
+    (run,) = (run for run in trials_of(tracker) if run.tags["trial"] == str(number))
+    assert (run.status, run.tags["state"]) == ("FINISHED", "COMPLETE")
+    assert not run.tags.get("error")
+    assert not run.tags.get("stopped")
+    np.testing.assert_allclose(curve(run), curve(undisturbed), rtol=1e-4)
+    trial = optuna_trials(root, study)[number]
+    best = np.maximum.accumulate([row["val_macro_ap"] for row in run.first_values.values()])
+    assert trial.intermediate_values == dict(enumerate(best, 1))
+    assert trial.value == best[-1]
+    assert not list((run.folder / "checkpoint").glob("*"))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_interrupted_trial_continues_its_run(
+    prepared_folder: Path,
+    epochs: Epochs,
+    undisturbed: list[MemoryRun],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    killed: bool,
+) -> None:
+    study = f"continued {killed}"
+    config = asked(prepared_folder, study, FOUR_EPOCHS, trials="2", sampler="random")
+    tracker = MemoryTracker()
+    epochs.fatal[1, 3] = Death() if killed else KeyboardInterrupt()
+    with monkeypatch.context() as patch:
+        if killed:
+            patch.setattr(TrialStore, "give_back", lambda *_: None)
+        with pytest.raises((Death, KeyboardInterrupt)):
+            tune.run(config, tracker)
+    run = trials_of(tracker)[1]
+    if killed:
+        run.status = "RUNNING"
+    else:
+        assert (run.status, run.tags["error"]) == ("KILLED", trial_work.INTERRUPTED)
+    found = tune.run(config, tracker).found
+    assert len(trials_of(tracker)) == 2
+    assert epochs.logged == [*((0, epoch) for epoch in range(1, 5)), (1, 1), (1, 2), (2, 3), (2, 4)]
+    check_continued(prepared_folder, study, tracker, 2, undisturbed[1])
+    assert found.sentence().startswith("2 trials: 2 complete, 0 pruned, 0 failed")
+    assert found.metrics()["epochs"] == 8
+    assert table_of(tracker)["state"].tolist() == ["COMPLETE", "FAILED", "COMPLETE"]
+
+
+def test_defaults_that_the_time_limit_ends_continue_their_run(
+    prepared_folder: Path, epochs: Epochs, undisturbed: list[MemoryRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = asked(prepared_folder, "timed defaults", FOUR_EPOCHS, trials="1")
+    tracker = MemoryTracker()
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_work.Clock, "is_up", lambda self: len(epochs.logged) >= 2)
+        with pytest.raises(RunError, match="Give it more time"):
+            tune.run(config, tracker)
+    assert [run.tags["stopped"] for run in trials_of(tracker)] == ["timeout"]
+    tune.run(config, tracker)
+    assert epochs.logged == [(0, 1), (0, 2), (1, 3), (1, 4)]
+    check_continued(prepared_folder, "timed defaults", tracker, 1, undisturbed[0])
+
+
+def test_a_trial_that_was_done_before_optuna_was_told_is_not_done_again(
+    prepared_folder: Path, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MemoryTracker()
+    tell = TrialStore.tell
+
+    def told(self: TrialStore, number: int, *how: Any, **more: Any) -> None:
+        if number == 1:
+            raise SearchStoreError("The storage does not answer.")
+        tell(self, number, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialStore, "tell", told)
+        with pytest.raises(SearchStoreError):
+            tune.run(asked(prepared_folder, "untold"), tracker)
+    tune.run(asked(prepared_folder, "untold"), tracker)
+    assert len(played.begun) == len(trials_of(tracker)) == 3
+    first, lost, again, _ = optuna_trials(prepared_folder, "untold")
+    assert [trial.state.name for trial in (first, lost, again)] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert again.params == lost.params
+    assert again.value == trials_of(tracker)[1].metrics["val_macro_ap"]
+    assert again.intermediate_values == lost.intermediate_values
+    assert again.user_attrs["run_id"] == trials_of(tracker)[1].id
+
+
+def test_a_trial_that_its_coordinator_gave_back_is_interrupted(prepared_folder: Path, played: Played) -> None:
+    """As by Ctrl-C, of which a worker hears later than of the trial's end."""
+    config = asked(prepared_folder, "taken", trials="1")
+
+    def value(settings: TrainConfig, epoch: int) -> float:
+        optuna.load_study(study_name="taken", storage=config.storage).tell(0, state=TrialState.FAIL)
+        return 0.5
+
+    played.value = value
+    tracker = MemoryTracker()
+    with pytest.raises(KeyboardInterrupt):
+        tune.run(config, tracker)
+    (run,) = trials_of(tracker)
+    assert (run.status, run.tags["error"]) == ("KILLED", trial_work.INTERRUPTED)
+
+
+def test_a_database_that_fails_in_a_trial_is_reported(prepared_folder: Path, played: Played) -> None:
+    config = asked(prepared_folder, "dropped")
+
+    def value(settings: TrainConfig, epoch: int) -> float:
+        with sqlite3.connect(config.storage.removeprefix("sqlite:///")) as database:
+            database.execute("DROP TABLE trial_intermediate_values")
+        database.close()
+        return 0.5
+
+    played.value = value
+    with pytest.raises(SearchStoreError, match=r"no such table: trial_intermediate_values\. Fix it"):
+        tune.run(config, MemoryTracker())
+
+
+# Engines elsewhere
+
+
+class Cluster:
+    """An engine that takes tasks as Dask does: pickled, again if a worker dies, and though their coordinator is gone.
+
+    Attributes:
+        tasks: those that are not delivered, of all coordinators.
+        lacking: keys of tasks whose worker lacks the dataset, once each.
+        kills: whether the coordinator dies as soon as it has started tasks.
+    """
+
+    is_local = False
+    shares_folders = True
+
+    def __init__(self, tracker: MemoryTracker, *, attempts: int = 2) -> None:
+        self.tasks: dict[str, Task] = {}
+        self.lacking: list[str] = []
+        self.kills = False
+        self._tracker = tracker
+        self._attempts = attempts
+        self._started: dict[str, Task] = {}
+
+    @contextlib.contextmanager
+    def opened(self, engine: str, *, retries: int) -> Iterator[Cluster]:
+        self._started = {}
+        yield self
+
+    def workers(self) -> int:
+        return 2
+
+    def is_known(self, key: str) -> bool:
+        return key in self.tasks
+
+    def is_started(self, key: str) -> bool:
+        return key in self._started
+
+    def running(self) -> int:
+        return len(self._started)
+
+    def start(self, task: Task) -> None:
+        self.tasks.setdefault(task.key, task)
+        self._started[task.key] = task
+
+    def send(self, *what: Any, workers: Any = None) -> dict[str, Any]:
+        return {}
+
+    def finished(self) -> Iterator[Done]:
+        while self._started:
+            if self.kills:
+                raise Death
+            key, task = next(iter(self._started.items()))
+            del self._started[key]
+            result, error = self._outcome(self.tasks.pop(key))
+            yield Done(task, result, error)
+
+    def _outcome(self, task: Task) -> tuple[Any, Exception | None]:
+        if task.key.rpartition(" of ")[0] in self.lacking:
+            self.lacking.remove(task.key.rpartition(" of ")[0])
+            return None, DatasetLacking("litter")
+        job, tracker = task.arguments
+        pickled = pickle.dumps(job)
+        for _ in range(self._attempts):
+            try:
+                return task.function(pickle.loads(pickled), tracker), None
+            except Death:
+                self._tracker.runs[-1].status = "RUNNING"
+            except Exception as error:
+                return None, error
+        return None, WorkerLost(f"Its workers died {self._attempts} times.")
+
+
+@pytest.fixture
+def tracker() -> MemoryTracker:
+    return MemoryTracker()
+
+
+@pytest.fixture
+def cluster(tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    cluster = Cluster(tracker)
+    monkeypatch.setattr(tune, "opened", cluster.opened)
+    return cluster
+
+
+def killed_coordinator(cluster: Cluster, config: Any, tracker: MemoryTracker) -> None:
+    """Run a search until its coordinator has started its first tasks and is killed."""
+    cluster.kills = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrialStore, "give_back", lambda *_: None)
+        with pytest.raises(Death):
+            tune.run(config, tracker)
+    cluster.kills = False
+
+
+def test_a_trial_whose_worker_dies_continues_elsewhere(
+    prepared_folder: Path, epochs: Epochs, undisturbed: list[MemoryRun], tracker: MemoryTracker, cluster: Cluster
+) -> None:
+    epochs.fatal[1, 3] = Death()
+    tune.run(asked(prepared_folder, "elsewhere", FOUR_EPOCHS, trials="2", sampler="random"), tracker)
+    assert epochs.logged == [(trial, epoch) for trial in (0, 1) for epoch in range(1, 5)]
+    assert [trial.state.name for trial in optuna_trials(prepared_folder, "elsewhere")] == ["COMPLETE"] * 2
+    assert len(trials_of(tracker)) == 2
+    check_continued(prepared_folder, "elsewhere", tracker, 1, undisturbed[1])
+
+
+def test_a_trial_whose_workers_die_fails_with_the_reason(
+    prepared_folder: Path,
+    played: Played,
+    tracker: MemoryTracker,
+    cluster: Cluster,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    played.value = lambda settings, epoch: 0.5 if len(played.begun) not in (2, 3) else raises(Death)
+    found = tune.run(asked(prepared_folder, "deadly"), tracker).found
+    reason = "Its workers died 2 times."
+    assert found.sentence().startswith("3 trials: 2 complete, 0 pruned, 1 failed")
+    rows = table_of(tracker)
+    assert rows["error"].tolist() == ["", reason, ""]
+    (run,) = (run for run in trials_of(tracker) if run.id == rows["run_id"][1])
+    assert (run.status, run.tags["state"], run.tags["error"]) == ("KILLED", "FAILED", reason)
+    assert "RUNNING" not in {run.status for run in tracker.runs}
     said = capsys.readouterr().out
-    assert said == "Warning: Worker 2 was killed by signal SIGKILL. The others go on, and do its trial again.\n"
-    processes[0].exitcode = 1
-    assert trial_workers._told_of_the_dead(processes, dead) == {0, 1}
-    assert capsys.readouterr().out.startswith("Warning: Worker 1 ended with status 1.")
-    assert trial_workers._told_of_the_dead(processes, {0, 1}) == {0, 1}
-    assert capsys.readouterr().out == ""
+    assert f"Warning: Trial 1 failed: {reason} The search goes on." in said
+    assert "Trials: 0 of 3 done, 2 running on 2 workers." in said
+    assert tune.run(asked(prepared_folder, "deadly"), tracker).found.progress.done == 3
+    assert len(played.begun) == 4
+
+
+def test_tasks_of_a_killed_coordinator_are_joined(
+    prepared_folder: Path, played: Played, tracker: MemoryTracker, cluster: Cluster
+) -> None:
+    killed_coordinator(cluster, asked(prepared_folder, "joined", trials="4"), tracker)
+    played.value = lambda settings, epoch: 0.5 if len(played.begun) != 2 else raises(MemoryError)
+    found = tune.run(asked(prepared_folder, "joined", trials="4"), tracker).found
+    assert (found.progress.complete, found.progress.failed, len(played.begun)) == (3, 1, 4)
+    assert [trial.state.name for trial in optuna_trials(prepared_folder, "joined")] == [
+        "COMPLETE",
+        "FAIL",
+        "COMPLETE",
+        "COMPLETE",
+    ]
+    assert table_of(tracker)["error"].tolist() == ["", "MemoryError", "", ""]
+    assert cluster.tasks == {}
+
+
+def test_tasks_that_are_gone_with_their_scheduler_are_repeated(
+    prepared_folder: Path, played: Played, tracker: MemoryTracker, cluster: Cluster
+) -> None:
+    killed_coordinator(cluster, asked(prepared_folder, "gone"), tracker)
+    cluster.tasks.clear()
+    found = tune.run(asked(prepared_folder, "gone"), tracker).found
+    assert (found.progress.complete, len(played.begun)) == (3, 3)
+    before, after = optuna_trials(prepared_folder, "gone")[:2], optuna_trials(prepared_folder, "gone")[2:4]
+    assert [trial.state.name for trial in before] == ["FAIL", "FAIL"]
+    assert [trial.params for trial in before] == [trial.params for trial in after]
+
+
+@pytest.mark.parametrize(("joined", "states"), [(False, ["COMPLETE"] * 3), (True, ["FAIL", *["COMPLETE"] * 3])])
+def test_a_dataset_that_workers_lack_is_sent(
+    prepared_folder: Path,
+    played: Played,
+    tracker: MemoryTracker,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    joined: bool,
+    states: list[str],
+) -> None:
+    sent = []
+    monkeypatch.setattr(trial_work, "send_copy", lambda place, send: sent.append(place.name))
+    config = asked(prepared_folder, f"sent {joined}")
+    if joined:
+        killed_coordinator(cluster, config, tracker)
+    cluster.lacking = ["trial 0"]
+    assert tune.run(config, tracker).found.progress.complete == 3
+    assert sent == ["litter"]
+    assert [trial.state.name for trial in optuna_trials(prepared_folder, config.study)] == states
+
+
+def test_a_worker_that_lacks_the_dataset_even_then_ends_the_search(
+    prepared_folder: Path,
+    played: Played,
+    tracker: MemoryTracker,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trial_work, "send_copy", lambda place, send: None)
+    cluster.lacking = ["trial 0"] * 2
+    with pytest.raises(DatasetLacking):
+        tune.run(asked(prepared_folder, "lacking"), tracker)
+    assert "RUNNING" not in {trial.state.name for trial in optuna_trials(prepared_folder, "lacking")}

@@ -125,14 +125,3 @@ def test_stop_system_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a run" not in monitors
     thread.join(60)
     assert not thread.is_alive()
-
-
-def test_optuna_tables_and_trial_id() -> None:
-    import optuna
-
-    models = borrowed.optuna_tables()
-    assert models.TrialModel.study_id is not None
-    assert models.TrialUserAttributeModel.key is not None
-    study = optuna.create_study()
-    study.optimize(lambda trial: 0.0, n_trials=2)
-    assert [borrowed.trial_id(trial) for trial in study.trials] == [0, 1]

@@ -60,7 +60,8 @@ class SearchResults:
             "trials_complete": self.progress.complete,
             "trials_pruned": self.progress.pruned,
             "trials_failed": self.progress.failed,
-            "epochs": float(self.table["epochs"].sum()),
+            # A trial that continues another one's run has its epochs, too.
+            "epochs": float(self.table.groupby("run_id")["epochs"].max().sum()),
             "best_val_macro_ap": self.best_value,
         }
         known = {} if self.defaults_value is None else {"defaults_val_macro_ap": self.defaults_value}

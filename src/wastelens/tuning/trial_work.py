@@ -6,10 +6,11 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from optuna.trial import Trial, TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from wastelens.config.train import TrainConfig
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING, TuneConfig
@@ -36,6 +37,7 @@ from wastelens.studies.results import Place
 from wastelens.system.console import say, warn
 from wastelens.tracking.tracker import Run, StoredRun, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
+from wastelens.tuning.database import database_errors
 from wastelens.tuning.results import LEFT_ALONE, LOST, SearchResults
 from wastelens.tuning.search import may_prune_at
 from wastelens.tuning.space import Space, Values
@@ -90,6 +92,10 @@ class TrialEnd:
     reason: str = ""
 
 
+class _TrialFailed(Exception):  # noqa: N818  a state, no error
+    """A trial failed, for this reason; raised within ``Tracker.start``, it ends the run as FAILED."""
+
+
 @dataclass
 class Search:
     """The trials of a search, run on an engine from this process."""
@@ -101,24 +107,20 @@ class Search:
     tracker: Tracker
     search_run: str
     clock: Clock
+    lacked: set[int] = field(default_factory=set)  # trials whose worker lacked the dataset
 
     def run(self) -> None:
         """Run trials until the requested number is done or the time is up, and report progress after each."""
-        told = Teller(self.store, self.clock)
+        told = Teller(self.store, self.engine, self.clock)
         for number in self.store.fail_orphans(lambda number: self.engine.is_known(self._key(number))):
             self.engine.start(Task(self._key(number), do_trial, ()))  # joins the task that is there
-        lacked: set[str] = set()
         try:
             self._start_trials()
+            told.say_if_changed()
             for done in self.engine.finished():
-                if isinstance(done.error, DatasetLacking) and done.task.key not in lacked:
-                    lacked.add(done.task.key)
-                    send_copy(place_of(self.dataset), self.engine.send)
-                    self.engine.start(done.task)
-                    continue
                 self._note(done)
-                told.say_if_changed()
                 self._start_trials()
+                told.say_if_changed()
         except BaseException:
             with contextlib.suppress(Exception):  # the original exception matters more
                 self.store.give_back()
@@ -145,8 +147,16 @@ class Search:
 
     def _note(self, done: Done) -> None:
         number = int(done.task.key.split()[1])
-        if isinstance(done.error, WorkerLost):
+        if isinstance(done.error, DatasetLacking) and number not in self.lacked:
+            self.lacked.add(number)
+            send_copy(place_of(self.dataset), self.engine.send)
+            if done.task.arguments:
+                self.engine.start(done.task)
+            else:  # an earlier coordinator started it, and only that one had them
+                self.store.give_back(number)
+        elif isinstance(done.error, WorkerLost):
             warn(f"Trial {number} failed: {done.error} The search goes on.")
+            _end_run_of(self.store.trial(number), self.tracker, str(done.error))
             self.store.tell(number, TrialState.FAIL, error=str(done.error))
         elif done.error is not None:
             raise done.error
@@ -168,10 +178,33 @@ def do_trial(job: TrialJob, tracker: Tracker) -> TrialEnd:
         ConfigError: even the defaults cannot be trained.
     """
     load_backend()
+    try:
+        with database_errors(job.config):
+            return _trained(job, tracker)
+    except StoppedEarly:
+        return TrialEnd(RUNNING if job.is_defaults else PRUNED)
+    except _TrialFailed as failed:
+        return TrialEnd(FAILED, reason=str(failed))
+    finally:
+        forget_networks()
+
+
+def _trained(job: TrialJob, tracker: Tracker) -> TrialEnd:
+    """Do a trial; see :func:`do_trial`."""
     trial, config = job.trial, job.config
     trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}")
-    data_folder = data_folder_here(config.data_folder)
-    resume = _run_to_continue(trial, tracker, data_folder)
+    dataset, data_folder = job.dataset.opened(), data_folder_here(config.data_folder)
+    reports = _Reports(trial)
+    resume = ""
+    if (before := _stored(run_of(_in_database(trial)), tracker)) is not None:
+        if (before.status, before.tags.get(STATE)) == ("FINISHED", COMPLETE):  # but Optuna was not told any more
+            trial.set_user_attr(RUN_ID, before.run.id)
+            reports.of_run(before.run)
+            return TrialEnd(COMPLETE, before.metrics["val_macro_ap"])
+        if has_checkpoint(before.run, data_folder):
+            resume = before.run.id
+        else:
+            _end_lost_run(before, tracker, LOST)
     tags = {
         "step": "trial",
         "study": job.search_run,
@@ -181,34 +214,54 @@ def do_trial(job: TrialJob, tracker: Tracker) -> TrialEnd:
         "model": Space(config).defaults.model,
         "dataset": job.dataset.name,
         "dataset_digest": job.dataset.digest,
+        **({ERROR: "", STOPPED: ""} if resume else {}),
     }
     name = f"trial {trial.number}{' defaults' if job.is_defaults else ''}"
-    dataset = job.dataset.opened()
-    try:
-        with tracker.start(name, resume=resume, tags=tags) as tracked:
-            trial.set_user_attr(RUN_ID, tracked.id)
-            return _TrialRun(job, tracker, dataset, tracked, data_folder, Clock(job.seconds)).run(resumes=bool(resume))
-    except StoppedEarly:
-        return TrialEnd(RUNNING if job.is_defaults else PRUNED)
-    finally:
-        forget_networks()
+    with tracker.start(name, resume=resume, tags=tags) as tracked:
+        trial.set_user_attr(RUN_ID, tracked.id)
+        work = _TrialRun(job, tracker, dataset, tracked, data_folder, Clock(job.seconds), reports)
+        return work.run(resumes=bool(resume))
 
 
-def _run_to_continue(trial: Trial, tracker: Tracker, data_folder: Path) -> str:
-    """Return the run that an earlier attempt at this trial left with a checkpoint, or ""; end one without."""
-    run_id = run_of(trial)
+def _in_database(trial: Trial) -> FrozenTrial:
+    """Return a trial as it is in the database: a task that runs again has it as it was when the task was made."""
+    return trial.study.get_trials(deepcopy=False)[trial.number]
+
+
+def _stored(run_id: str, tracker: Tracker) -> StoredRun | None:
+    """Return a trial's run; None where it has none, or somebody deleted it."""
     if not run_id:
-        return ""
+        return None
     try:
-        stored = tracker.stored(run_id)
+        return tracker.stored(run_id)
     except StoreUnreachable:
         raise
-    except RunError:  # somebody deleted it
-        return ""
-    if has_checkpoint(stored.run, data_folder):
-        return run_id
-    _end_lost_run(stored, tracker, LOST)
-    return ""
+    except RunError:
+        return None
+
+
+class _Reports:
+    """Reports of a trial's epochs to Optuna, each once, also where the trial began in another process."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self._known = set(_in_database(trial).intermediate_values)
+
+    def epoch(self, epoch: int, best_value: float) -> None:
+        """Report the best value up to an epoch."""
+        if epoch in self._known:
+            return
+        try:
+            self._trial.report(best_value, epoch)
+        except UpdateFinishedTrialError:  # its coordinator, which was interrupted, gave it back
+            raise KeyboardInterrupt from None
+
+    def of_run(self, run: Run, epochs: int | None = None) -> None:
+        """Report the epochs that a run logged before, the first of them or all."""
+        best = float("-inf")
+        for row in run.metric_history(["val_macro_ap"])[:epochs]:
+            best = max(best, row["val_macro_ap"])
+            self.epoch(int(row["epoch"]), best)
 
 
 @dataclass
@@ -219,6 +272,7 @@ class _TrialRun:
     tracked: Run
     data_folder: Path
     clock: Clock
+    reports: _Reports
 
     def run(self, *, resumes: bool) -> TrialEnd:
         """Train, and log how the trial ended."""
@@ -245,7 +299,7 @@ class _TrialRun:
                 raise
             reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
             tracked.set_tags({STATE: FAILED, ERROR: reason})
-            return TrialEnd(FAILED, reason=reason)
+            raise _TrialFailed(reason) from None
         closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
         closing["minutes"] = (time.monotonic() - started) / 60
         tracked.log_metrics(closing, step=progress.epochs_done)
@@ -259,14 +313,9 @@ class _TrialRun:
         start = self._pretrained(ready_to_train(config, self.tracker, self.dataset), config)
         self.tracked.set_tags(start.tags)
         epochs = config.fit.epochs + config.fine_tune.epochs
-        reported = set(trial.study.trials[trial.number].intermediate_values)
-
-        def report(epoch: int, best_value: float) -> None:
-            if epoch not in reported:
-                trial.report(best_value, epoch)
 
         def after_epoch(epoch: int, best_value: float) -> None:
-            report(epoch, best_value)
+            self.reports.epoch(epoch, best_value)
             if epoch == epochs:  # it is complete, but Hyperband would still prune it
                 return
             if not self.job.is_defaults and may_prune_at(epoch, self.job.config) and trial.should_prune():
@@ -277,10 +326,7 @@ class _TrialRun:
 
         checkpoint = checkpoint_of(self.tracked, self.data_folder) if resumes else None
         if checkpoint is not None:
-            best = float("-inf")
-            for row in self.tracked.metric_history(["val_macro_ap"])[: checkpoint.progress.epochs_done]:
-                best = max(best, row["val_macro_ap"])
-                report(int(row["epoch"]), best)
+            self.reports.of_run(self.tracked, checkpoint.progress.epochs_done)
         keeper = keeper_of(self.tracked, self.data_folder, checkpoint)
         _, progress = Fitting(start, self.dataset, tables, self.tracked, keeper, after_epoch).run(checkpoint)
         return progress
@@ -320,20 +366,24 @@ class Clock:
 class Teller:
     """Reports the progress of a search in a line, whenever it has changed."""
 
-    def __init__(self, store: TrialStore, clock: Clock) -> None:
+    def __init__(self, store: TrialStore, engine: Engine, clock: Clock) -> None:
         self._store = store
+        self._engine = engine
         self._clock = clock
         self._began = time.monotonic()
         self._done_before = store.progress().done
         self._told = ""
 
     def line(self, progress: SearchProgress) -> str:
-        """Return the line: trials done, pruned and failed, the best so far, and the time left."""
+        """Return the line: trials done, pruned, failed and running, the best so far, and the time left."""
         # If earlier calls asked for more trials, more may be done than this call asks for.
         asked = f" of {self._store.asked}" if progress.done <= self._store.asked else ""
         line = f"Trials: {progress.done}{asked} done"
         if progress.done:
             line += f" ({progress.pruned} pruned, {progress.failed} failed)"
+        if not self._engine.is_local:
+            workers = self._engine.workers()
+            line += f", {min(self._engine.running(), workers)} running on {workers} workers"
         if progress.best is not None and progress.best.value is not None:
             line += f", best val_macro_ap {progress.best.value:.3f} (trial {progress.best.number})"
         return f"{line}{self._time_left(progress.done)}."
@@ -362,16 +412,14 @@ def end_lost_runs(store: TrialStore, tracker: Tracker) -> None:
     numbers = {trial.number for trial in lost}
     continued = {run_of(trial) for trial in store.trials() if trial.number not in numbers}
     for trial in lost:
-        run_id = run_of(trial)
-        if not run_id or run_id in continued:
-            continue
-        try:
-            stored = tracker.stored(run_id)
-        except StoreUnreachable:
-            raise
-        except RunError:  # somebody deleted it
-            continue
-        _end_lost_run(stored, tracker, LOST if is_lost(trial) else LEFT_ALONE)
+        if run_of(trial) not in continued:
+            _end_run_of(trial, tracker, LOST if is_lost(trial) else LEFT_ALONE)
+
+
+def _end_run_of(trial: FrozenTrial, tracker: Tracker, reason: str) -> None:
+    """End the run of a trial whose worker could not."""
+    if stored := _stored(run_of(trial), tracker):
+        _end_lost_run(stored, tracker, reason)
 
 
 def _end_lost_run(stored: StoredRun, tracker: Tracker, reason: str) -> None:

@@ -66,10 +66,11 @@ class TrialStore:
         self._space = space
         self._combinations = space.grid() if config.sampler == "grid" else []
         self.asked = min(config.trials, len(self._preset_values())) if self._combinations else config.trials
-        self._running: dict[int, Trial] = {}
+        self._running: set[int] = set()
         with database_errors(config):
             sampler, pruner = SamplerByTrial(config), pruner_of(config, space)
-            self.optuna_study = _opened(search_name(config), open_storage(config), sampler, pruner)
+            self._storage = open_storage(config)
+            self.optuna_study = _opened(search_name(config), self._storage, sampler, pruner)
             self._agree(identity_of(config, space, dataset_digest))
 
     def _agree(self, identity: Mapping[str, str]) -> None:
@@ -102,9 +103,11 @@ class TrialStore:
         with database_errors(self.config):
             left = [trial.number for trial in self._in_state(TrialState.RUNNING)]
             for number in left:
-                if not has_task(number):
+                if has_task(number):
+                    self._running.add(number)
+                else:
                     self.optuna_study.tell(number, state=TrialState.FAIL)
-        return [number for number in left if has_task(number)]
+        return sorted(self._running)
 
     def next_trial(self) -> Trial | None:
         """Ask for the trial at the first open place; return None where all are done or running."""
@@ -118,7 +121,7 @@ class TrialStore:
             if not self._in_state(TrialState.WAITING):  # a coordinator that was killed here may have left one
                 self._enqueue(places[0], by_place.get(places[0], []))
             asked = self.optuna_study.ask()
-        self._running[asked.number] = asked
+        self._running.add(asked.number)
         return asked
 
     def _enqueue(self, place: int, lost: Sequence[FrozenTrial]) -> None:
@@ -129,9 +132,9 @@ class TrialStore:
         }
         preset = self._preset_values().get(place, {})
         values = {key: as_stored(self._space.parameters[key], value) for key, value in preset.items()}
-        if lost:
-            values = dict(lost[-1].params)
-            attributes[RESUMES] = run_of(lost[-1])
+        for trial in lost:  # one that was lost before it had all its values has those of the one before it
+            values |= trial.params
+            attributes[RESUMES] = run_of(trial)
         self.optuna_study.enqueue_trial(values, user_attrs=attributes)
 
     def _open_places(self, by_place: Mapping[int, Sequence[FrozenTrial]]) -> list[int]:
@@ -157,19 +160,25 @@ class TrialStore:
 
     def tell(self, number: int, state: TrialState, value: float | None = None, error: str = "") -> None:
         """Tell Optuna how a trial ended: COMPLETE with a value, PRUNED, or FAIL with an error."""
-        trial = self._running.pop(number, None)
-        with database_errors(self.config):
-            if error and trial is not None:
-                trial.set_user_attr(ERROR, error)
-            self.optuna_study.tell(number, value, state)
+        self._end(number, state, value, {ERROR: error} if error else {})
 
     def give_back(self, *numbers: int) -> None:
         """Fail trials so that the next call repeats them: those of these numbers, or all that are running."""
         for number in numbers or tuple(self._running):
-            trial = self._running.pop(number)
-            with database_errors(self.config):
-                trial.set_user_attr(_GIVEN_BACK, True)
-                self.optuna_study.tell(trial, state=TrialState.FAIL)
+            self._end(number, TrialState.FAIL, None, {_GIVEN_BACK: True})
+
+    def _end(self, number: int, state: TrialState, value: float | None, attributes: Mapping[str, Any]) -> None:
+        self._running.discard(number)
+        with database_errors(self.config):
+            study_id = self._storage.get_study_id_from_name(self.optuna_study.study_name)
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+            for key, known in attributes.items():
+                self._storage.set_trial_user_attr(trial_id, key, known)
+            self.optuna_study.tell(number, value, state)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """Return a trial as it is in the database now."""
+        return self._all()[number]
 
     def suggest(self, trial: Trial) -> Values:
         """Return the values that a trial tries; the first trial tries the defaults, whatever the space contains."""
