@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.engine import tasks
 
+from wastelens.engine import engine as engine_module
 from wastelens.engine.engine import DaskEngine, Engine, Task, TaskInterrupted, WorkerLost, opened
 from wastelens.errors import EngineError
 
@@ -117,6 +118,30 @@ def test_processes_end_with_the_block_that_fails() -> None:
     assert isinstance(process, int)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+OURS = {"wastelens": "a1b2", "tensorflow": "there"}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "problem"),
+    [
+        (OURS, ""),
+        ({"tensorflow": "there"}, "has no Wastelens. Install it there"),
+        ({**OURS, "wastelens": "c3d4"}, "has another version of Wastelens."),
+        ({"wastelens": "a1b2"}, "has no TensorFlow. Install it there"),
+        (OSError("broken pipe"), "cannot be used: broken pipe. Restart it."),
+    ],
+)
+def test_workers_that_cannot_run_tasks_are_refused(theirs: object, problem: str) -> None:
+    assert engine_module._unlike(theirs, OURS).startswith(problem)
+    assert bool(engine_module._unlike(theirs, OURS)) == bool(problem)
+
+
+def test_code_is_recognised_by_its_content() -> None:
+    ours = engine_module._code_probe()()
+    assert ours["tensorflow"] == "there"
+    assert len(ours["wastelens"]) == 16
 
 
 class TestScheduler:

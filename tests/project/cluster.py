@@ -15,6 +15,8 @@ from tests.project.running import ROOT, environment
 
 PATIENCE_S = 120
 _CLI = (sys.executable, "-m")
+# Mounts an empty file system over a folder, for one process and its children.
+HIDE = 'mount -t tmpfs none "$1" && shift && exec "$@"'
 
 
 class Cluster:
@@ -39,10 +41,10 @@ class Cluster:
         for _ in range(workers):
             self.add_worker()
 
-    def add_worker(self, *more: str) -> None:
-        """Start a worker as the documentation says."""
-        where = ("--no-dashboard", "--local-directory", str(self._folder), *(more or ("--nthreads", "1")))
-        self.workers.append(self._started("distributed.cli.dask_worker", self.address, *where))
+    def add_worker(self, hidden: Path | None = None, **env: str) -> None:
+        """Start a worker as the documentation says; hidden: a folder of this machine that it does not see."""
+        where = ("--no-dashboard", "--local-directory", str(self._folder), "--nthreads", "1")
+        self.workers.append(self._started("distributed.cli.dask_worker", self.address, *where, hidden=hidden, env=env))
 
     @property
     def address(self) -> str:
@@ -64,9 +66,17 @@ class Cluster:
         for process in [*self.workers, *([self._scheduler] if self._scheduler else [])]:
             process.wait(PATIENCE_S)
 
-    def _started(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _started(
+        self, module: str, *arguments: str, hidden: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        command = (*_CLI, module, *arguments)
+        if hidden is not None:
+            command = ("unshare", "--mount", "bash", "-c", HIDE, "bash", str(hidden), *command)
         with (self._folder / "cluster.txt").open("a") as output:
-            command = (*_CLI, module, *arguments)
             return subprocess.Popen(
-                command, cwd=self._folder, env=self._environment, stdout=output, stderr=subprocess.STDOUT
+                command,
+                cwd=self._folder,
+                env={**self._environment, **(env or {})},
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )

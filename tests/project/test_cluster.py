@@ -15,7 +15,7 @@ import optuna
 import pandas as pd
 import pytest
 from tests.factories import write_dataset
-from tests.project.cluster import Cluster
+from tests.project.cluster import HIDE, Cluster
 from tests.project.postgresql import PostgreSQL
 from tests.project.running import complaint, ok, start, wait_for, wastelens
 from tests.project.server import Server
@@ -190,6 +190,28 @@ def test_a_search_outlives_a_worker_and_its_coordinator(
     assert "RUNNING" not in {run.info.status for run in runs.values()}
     (parent,) = store.runs("tags.step = 'tune'")
     assert parent.info.status == "FINISHED"
+
+
+def test_a_worker_that_does_not_see_the_dataset_is_sent_a_copy(workplace: Path, store: Store, tmp_path: Path) -> None:
+    tried = ("unshare", "--mount", "bash", "-c", HIDE, "bash", str(tmp_path), "true")
+    if subprocess.run(tried, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    own = tmp_path / "own"
+    cluster = Cluster(tmp_path, ONE_THREAD)
+    try:
+        cluster.start(workers=0)
+        cluster.add_worker(hidden=workplace / "data", WASTELENS_DATA_FOLDER=str(own))
+        command = ("study", "--dataset", "litter", "--models", "base", "--seeds", "1", "--folds", "0")
+        done = ok(
+            wastelens(*command, "--engine", cluster.address, "--set", STUDY_SET, cwd=workplace, env=store.environment)
+        )
+    finally:
+        cluster.stop()
+    assert "Sending litter to 1 machine that lacks it." in done.stdout
+    assert "2 of 2 cells done" in done.stdout
+    [copy] = (own / "prepared").iterdir()
+    labels = next((workplace / "data" / "prepared").glob("litter/labels.csv"))
+    assert (copy / "labels.csv").read_bytes() == labels.read_bytes()
 
 
 def test_interrupting_the_coordinator_ends_its_tasks(workplace: Path, store: Store, cluster: Cluster) -> None:
