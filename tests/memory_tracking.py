@@ -250,7 +250,7 @@ class MemoryTracker:
     def added_to(self, run_id: str) -> Iterator[Run]:
         yield self._resumed(run_id)
 
-    def check_shared(self) -> None:
+    def check_shared(self, engine: str) -> None:
         raise EngineError("Workers on other machines cannot reach the store in memory.")
 
     def finished_hint(self) -> str:

@@ -20,6 +20,7 @@ Private ones and those that never leave their package are left out::
     │   ├── NoNetwork                 web: no host can be reached
     │   └── NoCatalogue               getting.catalogues: no catalogue answers
     ├── NonFiniteLossError            training diverged
+    ├── OutOfMemory                   a training needs more memory than its machine has
     ├── StoppedEarly                  no error: ends a run as KILLED
     ├── TaskInterrupted               engine: a task was ended before it was done
     ├── CatalogueDown                 getting.catalogues: one catalogue does not answer
@@ -97,6 +98,10 @@ class StoppedEarly(WastelensError):  # noqa: N818  no error at all: a way to lea
 
 class NonFiniteLossError(WastelensError):
     """The training loss is not a finite number."""
+
+
+class OutOfMemory(WastelensError):  # noqa: N818  a state of the world
+    """A training needs more memory than its machine has."""
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

@@ -62,6 +62,8 @@ def slow(folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    from tests.engine.tasks import slow  # by a name that its worker knows
+
     with opened(sys.argv[1], retries=0) as engine:
         engine.start(Task("slow", slow, (Path(sys.argv[2]),)))
         list(engine.finished())

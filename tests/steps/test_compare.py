@@ -287,7 +287,7 @@ def test_an_encoder_that_is_gone_is_known_by_its_id(tracker: MemoryTracker, monk
 
     def unreachable(run_id: str) -> Any:
         if run_id == "gone":
-            raise StoreUnreachable("The store")
+            raise StoreUnreachable("The store does not answer.")
         return stored(run_id)
 
     monkeypatch.setattr(tracker, "stored", unreachable)

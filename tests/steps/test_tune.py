@@ -10,7 +10,7 @@ import re
 import shlex
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -803,7 +803,6 @@ class Cluster:
     """
 
     is_local = False
-    shares_folders = True
 
     def __init__(self, tracker: MemoryTracker, *, attempts: int = 2) -> None:
         self.tasks: dict[str, Task] = {}
@@ -837,7 +836,11 @@ class Cluster:
     def send(self, *what: Any, workers: Any = None) -> dict[str, Any]:
         return {}
 
-    def finished(self) -> Iterator[Done]:
+    def stop_others(self, owner: str, keep: Container[str]) -> None:
+        for key in [key for key in self.tasks if key.endswith(owner) and key not in keep]:
+            del self.tasks[key]
+
+    def finished(self, more: Callable[[], None] = lambda: None) -> Iterator[Done]:
         while self._started:
             if self.kills:
                 raise Death

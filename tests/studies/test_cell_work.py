@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Played:
         self.ends = ends
         self.started: list[str] = []
         self.queue: list[Task] = []
-        self.forgotten: list[str] = []
+        self.kept: Container[str] = ()
 
     def workers(self) -> int:
         return 2
@@ -68,11 +68,11 @@ class Played:
 
     def start(self, task: Task) -> None:
         if task.key not in [one.key for one in self.queue]:
-            self.started.append(task.key)
+            self.started.append(task.key.removesuffix(" of study study"))
             self.queue.append(task)
 
-    def forget(self, key: str) -> None:
-        self.forgotten.append(key)
+    def stop_others(self, owner: str, keep: Container[str]) -> None:
+        self.kept = keep
 
     def is_started(self, key: str) -> bool:
         return key in [task.key for task in self.queue]
@@ -82,10 +82,10 @@ class Played:
     ) -> dict[str, Any]:
         return {}
 
-    def finished(self) -> Iterator[Done]:
+    def finished(self, more: Callable[[], None] = lambda: None) -> Iterator[Done]:
         while self.queue:
             task = self.queue.pop(0)
-            end = self.ends.get(task.key)
+            end = self.ends.get(task.key.removesuffix(" of study study"))
             error = end.pop(0) if isinstance(end, list) and end else end
             if isinstance(error, BaseException):
                 yield Done(task, error=error)
@@ -95,7 +95,7 @@ class Played:
 
     def _run(self, task: Task) -> str:
         training = task.arguments[0]
-        with self.tracker.start(training.name, tags={CELL: task.key, "dataset_digest": DIGEST}) as run:
+        with self.tracker.start(training.name, tags={CELL: training.key, "dataset_digest": DIGEST}) as run:
             return run.id
 
 
@@ -124,7 +124,7 @@ def test_what_is_finished_is_not_trained_again(tracker: MemoryTracker) -> None:
     standing = outcome(engine, [encoder("e"), cell("a", "e"), cell("b")])
     assert engine.started == ["b"]  # nor is the encoder, which no cell is waiting for
     assert standing.done["a"].run.id == before.id  # the first that was finished
-    assert engine.forgotten == ["a"]
+    assert engine.kept == {"e of study study", "b of study study"}
 
 
 @pytest.mark.parametrize("error", [NonFiniteLossError("diverged"), WorkerLost("died")])

@@ -502,24 +502,27 @@ def test_a_tracker_keeps_its_settings_when_it_is_pickled(store):
 
 
 @pytest.mark.parametrize(
-    ("uri", "shared"),
+    ("uri", "engine", "shared"),
     [
-        ("sqlite:///mlflow.db", False),
-        ("file:///runs", False),
-        ("/runs", False),
-        ("http://a:5000", True),
-        ("https://tracker.example.org", True),
-        ("postgresql://user:secret@a/mlflow", True),
+        ("sqlite:///mlflow.db", "tcp://a:8786", False),
+        ("file:///runs", "tcp://a:8786", False),
+        ("/runs", "tcp://a:8786", False),
+        ("http://127.0.0.1:5000", "tcp://a:8786", False),
+        ("http://localhost:5000", "tls://a:8786", False),
+        ("http://127.0.0.1:5000", "tcp://127.0.0.1:8786", True),
+        ("http://a:5000", "tcp://a:8786", True),
+        ("https://tracker.example.org", "tcp://a:8786", True),
+        ("postgresql://user:secret@a/mlflow", "tcp://a:8786", True),
     ],
 )
-def test_which_stores_other_machines_can_reach(store, monkeypatch, uri, shared):
+def test_which_stores_other_machines_can_reach(store, monkeypatch, uri, engine, shared):
     monkeypatch.setattr(store, "get_tracking_uri", lambda: uri)
     if shared:
-        MlflowTracker().check_shared()
+        MlflowTracker().check_shared(engine)
         return
-    fix = "Start `mlflow server`, and set MLFLOW_TRACKING_URI to its address."
+    fix = "Start `mlflow server`, and set MLFLOW_TRACKING_URI to its address, as others know it."
     with pytest.raises(EngineError) as caught:
-        MlflowTracker().check_shared()
+        MlflowTracker().check_shared(engine)
     assert str(caught.value) == f"Workers on other machines cannot reach MLflow's store {uri}. {fix}"
 
 

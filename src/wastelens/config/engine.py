@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -37,6 +38,12 @@ def processes_of(engine: str) -> int:
 def is_elsewhere(engine: str) -> bool:
     """Return whether an engine's workers may be on other machines."""
     return bool(_ADDRESS.fullmatch(engine))
+
+
+def is_on_this_machine(address: str) -> bool:
+    """Return whether a URL's host is this machine by a name that means another one elsewhere."""
+    host = urlsplit(address).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 EngineName = Annotated[str, AfterValidator(_engine)]

@@ -10,8 +10,11 @@ task outlives the process that started it: whoever starts a task of the same key
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import pickle
+import socket
 import sys
 import tempfile
 import threading
@@ -26,7 +29,7 @@ from typing import Any, Protocol
 from wastelens.config.engine import LOCAL, processes_of
 from wastelens.errors import EngineError, WastelensError
 from wastelens.system import interrupts
-from wastelens.system.console import say
+from wastelens.system.console import say, warn
 from wastelens.system.machine import quiet_libraries, worker_count
 
 _CONNECT_S = 10.0
@@ -85,19 +88,23 @@ class Engine(Protocol):
         """Return whether a task of this key is queued, running, or done without its result having been delivered."""
 
     def start(self, task: Task) -> None:
-        """Queue a task, or join the one of the same key."""
+        """Queue a task, or join the one of the same key that a coordinator left running."""
+
+    def is_started(self, key: str) -> bool:
+        """Return whether this process started a task of this key that has not ended."""
 
     def running(self) -> int:
         """Return how many of the started tasks have not ended."""
 
-    def finished(self) -> Iterator[Done]:
-        """Yield each started task as it ends; tasks started meanwhile are included."""
+    def finished(self, more: Callable[[], None] = lambda: None) -> Iterator[Done]:
+        """Yield each started task as it ends; tasks started meanwhile are included.
 
-    def forget(self, key: str) -> None:
-        """Let go of the result of an earlier coordinator's task, which nobody needs any more."""
+        Args:
+            more: called now and then while there are fewer tasks than workers; it may start some.
+        """
 
-    def is_started(self, key: str) -> bool:
-        """Return whether this process started a task of this key that has not ended."""
+    def stop_others(self, owner: str, keep: Container[str]) -> None:
+        """End the tasks that an earlier coordinator left, whose keys end in ``owner``, except those to keep."""
 
     def send(
         self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
@@ -123,7 +130,7 @@ def opened(engine: str, *, retries: int) -> Iterator[Engine]:
         with _processes(number, retries) as client, _ending_with_block(client) as on_processes:
             yield on_processes
     else:
-        with _connected(engine) as client, _ending_with_block(client) as on_cluster:
+        with _connected(engine) as client, _ending_with_block(client, _check_workers) as on_cluster:
             yield on_cluster
 
 
@@ -148,7 +155,7 @@ class LocalEngine:
     def running(self) -> int:
         return len(self._queue)
 
-    def finished(self) -> Iterator[Done]:
+    def finished(self, more: Callable[[], None] = lambda: None) -> Iterator[Done]:
         while self._queue:
             task = self._queue.popleft()
             try:
@@ -156,8 +163,10 @@ class LocalEngine:
             except Exception as error:  # as on a cluster: whoever started the task decides
                 done = Done(task, error=error)
             yield done
+            if not self._queue:
+                more()
 
-    def forget(self, key: str) -> None:
+    def stop_others(self, owner: str, keep: Container[str]) -> None:
         pass
 
     def is_started(self, key: str) -> bool:
@@ -170,57 +179,104 @@ class LocalEngine:
 
 
 class DaskEngine:
-    """Runs tasks on a Dask cluster."""
+    """Runs tasks on a Dask cluster, at most one per worker at a time.
+
+    The others wait here: Dask would assign them to workers at once, and count a worker's death against all of them.
+
+    Args:
+        client: connected to the scheduler.
+        check: raises EngineError where one of these new workers cannot be used.
+    """
 
     is_local = False
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, check: Callable[[Any, list[str]], None] = lambda client, workers: None) -> None:
         self._client = client
-        self._started: dict[str, tuple[Task, Any]] = {}
+        self._check = check
+        self._waiting: deque[Task] = deque()
+        self._submitted: dict[str, tuple[Task, Any]] = {}
         self._known = set(client.list_datasets())
         self._joined: set[str] = set()
+        self._checked: set[str] = set()
         self._ended = threading.Event()
+        self._has_said_none = False
+        self._usable_workers()  # before any work is done
 
     def workers(self) -> int:
-        return max(len(self._client.scheduler_info(n_workers=-1)["workers"]), 1)
+        return max(len(self._addresses()), 1)
+
+    def _addresses(self) -> list[str]:
+        return list(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def is_known(self, key: str) -> bool:
-        return key in self._started or key in self._known
+        return key in self._known or self.is_started(key)
+
+    def is_started(self, key: str) -> bool:
+        return key in self._submitted or any(task.key == key for task in self._waiting)
 
     def start(self, task: Task) -> None:
-        if task.key in self._started:
+        if self.is_started(task.key):
             return
         if task.key in self._known:
-            future = self._client.get_dataset(task.key)
             self._joined.add(task.key)
+            self._follow(task, self._client.get_dataset(task.key))
         else:
-            arguments = (task.key, task.function, task.arguments)
-            future = self._client.submit(_quietly, *arguments, key=task.key, pure=False)
-            self._client.publish_dataset(future, name=task.key, override=True)
+            self._waiting.append(task)
+            self._submit()
+
+    def _follow(self, task: Task, future: Any) -> None:
         future.add_done_callback(lambda _: self._ended.set())
-        self._started[task.key] = (task, future)
+        self._submitted[task.key] = (task, future)
 
     def running(self) -> int:
-        return len(self._started)
+        return len(self._submitted) + len(self._waiting)
 
-    def finished(self) -> Iterator[Done]:
-        while self._started:
+    def finished(self, more: Callable[[], None] = lambda: None) -> Iterator[Done]:
+        while self.running():
             interrupts.check()
-            ended = [key for key, (_, future) in self._started.items() if future.done()]
+            self._submit()
+            ended = [key for key, (_, future) in self._submitted.items() if future.done()]
             for key in ended:
-                future = self._started[key][1]
+                future = self._submitted[key][1]
                 if key in self._joined and future.status == "error":  # its cause may be gone by now
                     self._client.retry([future])
                 else:
                     yield self._delivered(key)
                 self._joined.discard(key)
             if not ended:
+                if self.running() < self.workers():
+                    more()
                 self._ended.wait(_LOOK_S)
                 self._ended.clear()
 
+    def _submit(self) -> None:
+        """Submit waiting tasks to idle workers, each under its key, which outlives this process."""
+        try:
+            workers = self._usable_workers()
+        except OSError:
+            raise EngineError(_LOST) from None
+        while self._waiting and len(self._submitted) < workers:
+            task = self._waiting.popleft()
+            # The scheduler, too, unpickles what it is sent, except for bytes.
+            work = pickle.dumps((task.function, task.arguments))
+            future = self._client.submit(_quietly, task.key, work, key=task.key, pure=False)
+            self._client.publish_dataset(future, name=task.key, override=True)
+            self._follow(task, future)
+
+    def _usable_workers(self) -> int:
+        """Check new workers, and return the number of all; say so once where there is none."""
+        addresses = self._addresses()
+        if new := [address for address in addresses if address not in self._checked]:
+            self._check(self._client, new)
+            self._checked.update(new)
+        if not addresses and not self._has_said_none:
+            warn("The scheduler has no workers. Waiting for one.")
+        self._has_said_none = not addresses
+        return len(addresses)
+
     def _delivered(self, key: str) -> Done:
         """Return a finished task, and let the cluster forget it."""
-        task, future = self._started.pop(key)
+        task, future = self._submitted.pop(key)
         done = _done(task, future)
         self._known.discard(key)
         with contextlib.suppress(OSError):  # the scheduler is gone
@@ -228,13 +284,10 @@ class DaskEngine:
         future.release()
         return done
 
-    def forget(self, key: str) -> None:
-        if key in self._known:
-            self._known.discard(key)
-            self._client.unpublish_dataset(key)
-
-    def is_started(self, key: str) -> bool:
-        return key in self._started
+    def stop_others(self, owner: str, keep: Container[str]) -> None:
+        others = {key for key in self._known if key.endswith(owner) and key not in keep}
+        self._stop(others, [self._client.get_dataset(key) for key in others])
+        self._known -= others
 
     def send(
         self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
@@ -242,13 +295,18 @@ class DaskEngine:
         return dict(self._client.run(function, *arguments, workers=workers, on_error="return"))
 
     def cancel(self) -> None:
-        """End all started tasks, and wait until those that run have stopped, at their next training step."""
-        futures = [future for _, future in self._started.values()]
+        """End all started tasks."""
+        futures = [future for _, future in self._submitted.values()]
         with contextlib.suppress(Exception):  # the cluster may be gone
+            self._stop(set(self._submitted), futures)
+
+    def _stop(self, keys: set[str], futures: list[Any]) -> None:
+        """End tasks, and wait until those that run have stopped, at their next training step."""
+        if keys:
             self._client.cancel(futures, force=True)
-            for key in self._started:
+            for key in keys:
                 self._client.unpublish_dataset(key)
-            self.interrupt(set(self._started))
+            self.interrupt(keys)
 
     def interrupt(self, keys: set[str]) -> None:
         """Interrupt running tasks, and wait until they have ended."""
@@ -268,7 +326,7 @@ def _done(task: Task, future: Any) -> Done:
     error = future.exception()
     if isinstance(error, KilledWorker):
         error = WorkerLost(
-            f"Its workers died {error.allowed_failures + 1} times; the last was {error.last_worker.address}."
+            f"{error.allowed_failures + 1} workers died while running it, the last at {error.last_worker.address}."
         )
     return Done(task, error=error)
 
@@ -287,24 +345,31 @@ def _interrupt(keys: Container[str]) -> bool:
     return True
 
 
-def _quietly(key: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a function in a worker, without its progress bars; an interrupt ends the task and not the worker."""
+def _quietly(key: str, work: bytes) -> Any:
+    """Call a pickled function in a worker, without its progress bars; an interrupt ends the task, not the worker."""
     _Running.key = key
     interrupts.forget()
     quiet_libraries()
     with Path(os.devnull).open("w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
         try:
+            function, arguments = pickle.loads(work)
             return function(*arguments)
         except KeyboardInterrupt:
             raise TaskInterrupted("It was interrupted.") from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise EngineError(f"The disk of a worker on {socket.gethostname()} is full. Free space.") from None
+            raise
         finally:
             _Running.key = ""
 
 
 @contextlib.contextmanager
-def _ending_with_block(client: Any) -> Iterator[DaskEngine]:
+def _ending_with_block(
+    client: Any, check: Callable[[Any, list[str]], None] = lambda client, workers: None
+) -> Iterator[DaskEngine]:
     """Yield an engine whose tasks are cancelled where the block is interrupted or fails."""
-    engine = DaskEngine(client)
+    engine = DaskEngine(client, check)
     if client.dashboard_link and find_spec("bokeh"):
         say(f"Dashboard: {client.dashboard_link}")
     try:
@@ -349,42 +414,45 @@ def _connected(address: str) -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=_CONNECT_S, set_as_default=False)
+    except TypeError:  # of a missing ssl context
+        raise EngineError(
+            f"engine={address} needs certificates: set distributed.comm.tls in Dask's configuration "
+            "(https://distributed.dask.org/en/stable/tls.html)."
+        ) from None
     except (OSError, TimeoutError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120] or "no answer"
         raise EngineError(
             f"No scheduler answers at {address} ({reason}). Start one with `dask scheduler`, or correct engine=."
         ) from None
     with client:
-        _check_workers(client, address)
+        try:
+            client.wait_for_workers(1, timeout=_NEW_WORKERS_S)
+        except TimeoutError:
+            raise EngineError(
+                f"The scheduler at {address} has no workers. Start some: dask worker {address} --nthreads 1"
+            ) from None
         yield client
 
 
-def _check_workers(client: Any, address: str) -> None:
-    """Refuse workers that cannot run the tasks; wait a while where there is none yet.
+def _check_workers(client: Any, workers: list[str]) -> None:
+    """Refuse workers that cannot run the tasks.
 
     Raises:
-        EngineError: there are none, or one has another version of Python or Wastelens, no TensorFlow, or several
-            threads.
+        EngineError: one has another version of Python or Wastelens, no TensorFlow, or several threads.
     """
-    try:
-        client.wait_for_workers(1, timeout=_NEW_WORKERS_S)
-    except TimeoutError:
-        raise EngineError(
-            f"The scheduler at {address} has no workers. Start some: dask worker {address} --nthreads 1"
-        ) from None
     here = ".".join(str(part) for part in sys.version_info[:2])
     for worker, versions in client.get_versions()["workers"].items():
-        if not str(versions["host"]["python"]).startswith(f"{here}."):
+        if worker in workers and not str(versions["host"]["python"]).startswith(f"{here}."):
             raise EngineError(
                 f"The worker {worker} runs Python {versions['host']['python'].split('.final')[0]}, and this process "
                 f"{here}. Start it in an environment with Python {here}."
             )
     ours, probe = _code_probe()(), _code_probe()
-    for worker, theirs in client.run(probe, on_error="return").items():
+    for worker, theirs in client.run(probe, workers=workers, on_error="return").items():
         if problem := _unlike(theirs, ours):
             raise EngineError(f"The worker {worker} {problem}")
     for worker, known in client.scheduler_info(n_workers=-1)["workers"].items():
-        if known["nthreads"] != 1:
+        if worker in workers and known["nthreads"] != 1:
             raise EngineError(
                 f"The worker {worker} has {known['nthreads']} threads, which would train several networks at once. "
                 "Start it with --nthreads 1."

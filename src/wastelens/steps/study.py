@@ -51,7 +51,7 @@ def run(config: StudyConfig, tracker: Tracker) -> Studied:
     places = {one.digest: place_of(one) for one in datasets.values()}
     key = study_key(config, dataset)
     if is_elsewhere(config.engine):
-        tracker.check_shared()
+        tracker.check_shared(config.engine)
     with (
         alone_in(config.data_folder / "running" / key, "study"),
         opened(config.engine, retries=config.retries) as engine,

@@ -43,7 +43,7 @@ def run(config: TuneConfig, tracker: Tracker) -> Tuned:
     dataset.learning(space.defaults.fold)  # an invalid fold is refused here, not by every trial
     check_weights([(config.model, space.defaults)], 'In tune: set="train.weights=none train.freeze=0"')
     if is_elsewhere(config.engine_in_use):
-        tracker.check_shared()
+        tracker.check_shared(config.engine)
         check_shared(config)
     name = search_name(config)
     with alone_in(config.data_folder / "running" / f"tune {name}", "study"):

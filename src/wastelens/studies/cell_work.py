@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +13,17 @@ from wastelens.config.study import MAPPING
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.copies import DatasetPlace, own_data_folder, send_copy
 from wastelens.engine.engine import Done, Engine, Task, WorkerLost
-from wastelens.errors import BalanceError, DatasetLacking, NonFiniteLossError
+from wastelens.errors import BalanceError, DatasetLacking, NonFiniteLossError, OutOfMemory
 from wastelens.experiment.pretrain_one import pretrain_one
 from wastelens.experiment.resuming import has_checkpoint
 from wastelens.experiment.train_one import train_one
-from wastelens.models.backend import forget_networks, load_backend
+from wastelens.models.backend import forget_networks, is_out_of_memory, load_backend
 from wastelens.studies.cells import Cell
 from wastelens.system.console import say, warn
 from wastelens.tracking.tracker import StoredRun, Tracker
 
 CELL, STUDY, ABANDONED = "cell", "study", "abandoned"
-_FAILURES = (NonFiniteLossError, BalanceError, WorkerLost)  # of one cell; the study continues
+_FAILURES = (NonFiniteLossError, BalanceError, OutOfMemory, WorkerLost)  # of one cell; the study continues
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ class _Work:
     lacked: set[str] = field(default_factory=set)  # keys of trainings whose worker lacked the dataset
 
     def do_all(self) -> Standing:
-        for key in self.standing.done:
-            self.engine.forget(key)
+        owner = f" of study {self.study}"
+        self.engine.stop_others(owner, {self._task_key(one.key) for one in self._open()})
         self._start_those_that_can()
         self._tell()
         for done in self.engine.finished():
-            self._note(done, self.trainings[done.task.key])
+            self._note(done, self.trainings[done.task.key.removesuffix(owner)])
             self._start_those_that_can()
             self._tell()
         return self.standing
@@ -137,10 +138,14 @@ class _Work:
                 if encoder or not training.needs:
                     self._start(training, encoder.run.id if encoder else "")
 
+    def _task_key(self, key: str) -> str:
+        """Return the key of a training's task, which no other study on the same cluster has."""
+        return f"{key} of study {self.study}"
+
     def _start(self, training: Training, encoder: str) -> None:
-        if not self.engine.is_started(training.key):
+        if not self.engine.is_started(self._task_key(training.key)):
             arguments = (training, encoder, self.tracker.below(self.study), self.study)
-            self.engine.start(Task(training.key, do_training, arguments))
+            self.engine.start(Task(self._task_key(training.key), do_training, arguments))
 
     def _note(self, done: Done, training: Training) -> None:
         if isinstance(done.error, DatasetLacking) and training.key not in self.lacked:
@@ -206,6 +211,10 @@ def do_training(training: Training, encoder: str, tracker: Tracker, study: str) 
         changes |= {"pretrained": encoder} if encoder else {}
         trained = train_one(training.config.model_copy(update=changes), tracker, tags, training.name, dataset)
         return trained.run_id, (time.monotonic() - began) / 60, trained.verdict.sentence
+    except Exception as error:
+        if isinstance(error, MemoryError) or is_out_of_memory(error):
+            raise OutOfMemory(f"It ran out of memory on {socket.gethostname()}.") from None
+        raise
     finally:
         forget_networks()
 

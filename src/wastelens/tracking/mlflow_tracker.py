@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from wastelens.config.engine import is_on_this_machine
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.system import borrowed
 from wastelens.system.console import warn
@@ -163,16 +164,17 @@ class MlflowTracker:
                 store_client().set_tag(wrapper, "adds_to_run", run_id)
         yield MlflowRun(run_id)
 
-    def check_shared(self) -> None:
-        """Check that other machines can reach the store.
+    def check_shared(self, engine: str) -> None:
+        """Check that the workers of an engine, given by its address, can reach the store.
 
         Raises:
-            EngineError: it is a file of this machine.
+            EngineError: it is a file of this machine, or an address that means another machine elsewhere.
         """
-        if self._store.startswith(("sqlite", "file")) or "://" not in self._store:
+        is_file = self._store.startswith(("sqlite", "file")) or "://" not in self._store
+        if is_file or (is_on_this_machine(self._store) and not is_on_this_machine(engine)):
             raise EngineError(
                 f"Workers on other machines cannot reach MLflow's store {store_shown()}. Start `mlflow server`, and "
-                "set MLFLOW_TRACKING_URI to its address."
+                "set MLFLOW_TRACKING_URI to its address, as others know it."
             )
 
     def finished_hint(self) -> str:

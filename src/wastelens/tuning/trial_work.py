@@ -71,7 +71,7 @@ class TrialJob:
         is_defaults: whether these are the defaults, which no pruner ends.
         dataset: to train on.
         search_run: the run of the search.
-        seconds: after which the trial ends; None for no limit.
+        until: when the trial ends, in seconds since 1970; None for no limit.
     """
 
     config: TuneConfig
@@ -80,7 +80,7 @@ class TrialJob:
     is_defaults: bool
     dataset: DatasetPlace
     search_run: str
-    seconds: float | None
+    until: float | None
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,14 @@ class Search:
     def run(self) -> None:
         """Run trials until the requested number is done or the time is up, and report progress after each."""
         told = Teller(self.store, self.engine, self.clock)
-        for number in self.store.fail_orphans(lambda number: self.engine.is_known(self._key(number))):
+        numbers = self.store.fail_orphans(lambda number: self.engine.is_known(self._key(number)))
+        self.engine.stop_others(f" of {self.store.id}", {self._key(number) for number in numbers})
+        for number in numbers:
             self.engine.start(Task(self._key(number), do_trial, ()))  # joins the task that is there
         try:
             self._start_trials()
             told.say_if_changed()
-            for done in self.engine.finished():
+            for done in self.engine.finished(self._start_trials):
                 self._note(done)
                 self._start_trials()
                 told.say_if_changed()
@@ -138,7 +140,7 @@ class Search:
                 is_defaults=self.store.is_defaults(trial),
                 dataset=place_of(self.dataset),
                 search_run=self.search_run,
-                seconds=self.clock.left(),
+                until=None if (left := self.clock.left()) is None else time.time() + left,
             )
             self.engine.start(Task(self._key(trial.number), do_trial, (job, self.tracker.below(self.search_run))))
 
@@ -159,7 +161,8 @@ class Search:
             _end_run_of(self.store.trial(number), self.tracker, str(done.error))
             self.store.tell(number, TrialState.FAIL, error=str(done.error))
         elif done.error is not None:
-            raise done.error
+            with database_errors(self.config):  # a worker that cannot reach the database raises them unpickled
+                raise done.error
         elif done.result.state == RUNNING:
             self.store.give_back(number)
         else:
@@ -219,7 +222,8 @@ def _trained(job: TrialJob, tracker: Tracker) -> TrialEnd:
     name = f"trial {trial.number}{' defaults' if job.is_defaults else ''}"
     with tracker.start(name, resume=resume, tags=tags) as tracked:
         trial.set_user_attr(RUN_ID, tracked.id)
-        work = _TrialRun(job, tracker, dataset, tracked, data_folder, Clock(job.seconds), reports)
+        clock = Clock(None if job.until is None else job.until - time.time())
+        work = _TrialRun(job, tracker, dataset, tracked, data_folder, clock, reports)
         return work.run(resumes=bool(resume))
 
 

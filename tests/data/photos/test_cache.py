@@ -181,7 +181,7 @@ def test_another_number_of_photos_or_a_broken_array_starts_over(tmp_path, source
     cache.fill(sources[5:], workers=1)
     cache.fill(sources[:2], workers=1)
     assert len(decoded) == 5
-    (tmp_path / "cache" / "photos.partial.npy").write_bytes(b"\x93NUMPY broken")
+    (tmp_path / "cache" / f"photos_{SIDE}px.partial.npy").write_bytes(b"\x93NUMPY broken")
     _, array = finished(tmp_path / "cache", sources[:2], keep=[0, 1])
     assert len(decoded) == 7
     np.testing.assert_array_equal(array[1], decode(sources[1].path.read_bytes(), SIDE).pixels_0_255)

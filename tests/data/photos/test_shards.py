@@ -101,6 +101,25 @@ def test_size_bounds_a_shard_too(tmp_path: Path, sources: list[PhotoSource], mon
     assert [np.load(tmp_path / name).shape for name in cache_files(entry)] == [(2, SIDE, SIDE, 3)] * 2
 
 
+@pytest.mark.parametrize(
+    ("photos", "side_px", "shards_made", "largest_mib"),
+    [
+        (240, 160, 2, 16),
+        (1_500, 160, 7, 16),
+        (20_000, 96, 40, 14),
+        (1_000_000, 160, 287, 256),
+        (1_000_000, 32, 256, 12),
+    ],
+)
+def test_a_million_photos_are_no_more_files_than_can_be_open(
+    photos: int, side_px: int, shards_made: int, largest_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_PHOTOS", 512)
+    per_shard = shards.photos_per_shard(photos, side_px)
+    assert -(-photos // per_shard) == shards_made
+    assert per_shard * 3 * side_px**2 <= largest_mib << 20
+
+
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"no array")])
 def test_a_damaged_shard_is_an_error(
     tmp_path: Path, sources: list[PhotoSource], damage: Callable[[Path], object]

@@ -79,7 +79,7 @@ def earlier_photos(folder: Path, side_px: int) -> EarlierPhotos:
 class PhotoCache:
     """Photos in one uint8 array (photos, side, side, 3), filled in parallel, resumable.
 
-    While it is being filled, ``photos.partial.npy`` holds the pixels, and the journal gets a line once a photo's
+    While it is being filled, a file ``….partial.npy`` holds the pixels, and the journal gets a line once a photo's
     pixels are in place. A line's key is the photo's file, its size and its modification time. So a killed run loses
     only the photos in flight, and unchanged photos are copied from an earlier cache.
     """
@@ -97,7 +97,7 @@ class PhotoCache:
 
     @property
     def _partial_path(self) -> Path:
-        return self.folder / f"photos{self.part}.partial.npy"
+        return self.folder / f"photos_{self.side_px}px{self.part}.partial.npy"
 
     @property
     def journal_path(self) -> Path:
@@ -141,7 +141,7 @@ class PhotoCache:
         pixels = np.load(self._partial_path, mmap_mode="r+")
         journal = _read_journal(self.journal_path)
         if not np.array_equal(keep_rows, np.arange(len(pixels))):
-            aside = self.folder / f"photos{self.part}.compact.npy"
+            aside = self.folder / f"photos_{self.side_px}px{self.part}.compact.npy"
             compact = _create_array(aside, (len(keep_rows), *pixels.shape[1:]))
             for new, old in enumerate(keep_rows):
                 compact[new] = pixels[old]

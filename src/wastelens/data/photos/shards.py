@@ -7,6 +7,7 @@ depend on how they are divided: it is that of one file with all of them.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,8 +22,9 @@ from wastelens.engine.engine import Engine, Task
 from wastelens.system.arrays import IndexArray, PhotoArray
 from wastelens.system.files import file_digest
 
-SHARD_BYTES = 16 << 20
-SHARD_PHOTOS = 512
+SHARD_PHOTOS, SHARD_BYTES = 512, 16 << 20  # small enough to be shared by several workers
+MOST_SHARDS = 256  # each is an open file; more photos make larger shards,
+LARGEST_SHARD_BYTES = 256 << 20  # up to this size
 _BLOCK_PHOTOS = 64
 
 
@@ -64,18 +66,22 @@ class ShardedCache:
             earlier: finished caches to copy unchanged photos from.
             progress: called with the number of photos newly in place.
         """
-        per_shard = min(max(SHARD_BYTES // (3 * self.side_px**2), 1), SHARD_PHOTOS)
+        per_shard = photos_per_shard(len(sources), self.side_px)
         parts = [sources[start : start + per_shard] for start in range(0, len(sources), per_shard)]
         self._sizes = [len(part) for part in parts]
         names = [""] if len(parts) < 2 else [f"_{number:05d}" for number in range(len(parts))]
         self._shards = [PhotoCache(self.folder, self.side_px, self.max_megapixels, name) for name in names]
+        tasks = []
         for number, (cache, part) in enumerate(zip(self._shards, parts, strict=True)):
             keys = [cache.key(source) for source in part]
             shard = _Shard(cache, part, workers, earlier.among(keys) if earlier else None)
             digest = blake2b("\n".join(keys).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
             # Only a task of this process can show each photo.
             told = progress if engine.is_local else None
-            engine.start(Task(f"shard {number} {digest} of {self.folder}", _fill, (number, shard, told)))
+            tasks.append(Task(f"shard {number} {digest} of {self.folder}", _fill, (number, shard, told)))
+        engine.stop_others(f" of {self.folder}", {task.key for task in tasks})
+        for task in tasks:
+            engine.start(task)
         filled: dict[int, list[CacheEntry]] = {}
         for done in engine.finished():
             if done.error is not None:
@@ -101,6 +107,13 @@ class ShardedCache:
             "image_side_px": self.side_px,
         }
         return entry if kept == [entry["file"]] else {**entry, "shards": kept}
+
+
+def photos_per_shard(photos: int, side_px: int) -> int:
+    """Return how many photos a shard holds, where a cache has this number of them."""
+    photo_bytes = 3 * side_px**2
+    few = min(max(SHARD_BYTES // photo_bytes, 1), SHARD_PHOTOS)
+    return min(max(few, math.ceil(photos / MOST_SHARDS)), max(LARGEST_SHARD_BYTES // photo_bytes, 1))
 
 
 def _fill(number: int, shard: _Shard, progress: Callable[[int], None] | None) -> tuple[int, list[CacheEntry]]:

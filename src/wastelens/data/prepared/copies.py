@@ -79,8 +79,7 @@ def send_copy(place: DatasetPlace, send: Send) -> None:
     """Send a dataset, whose folder is on this machine, to all machines with a worker that lacks it.
 
     Raises:
-        PreparedDatasetError: a worker received something else.
-        OSError: a worker could not write it.
+        PreparedDatasetError: a worker received something else, or could not store it.
     """
     # One worker of those that share a folder.
     lacking = {where: worker for worker, where in send(_where_lacking, place).items() if isinstance(where, str)}
@@ -89,14 +88,23 @@ def send_copy(place: DatasetPlace, send: Send) -> None:
         return
     several = "machine that lacks" if len(workers) == 1 else "machines that lack"
     say(f"Sending {place.name} to {len(workers)} {several} it.")
-    for name, offset, block in _blocks(place.folder):
-        _check(send(_receive, place, name, offset, block, workers=workers))
-    _check(send(_complete, place, workers=workers))
+    try:
+        for name, offset, block in _blocks(place.folder):
+            _check(send(_receive, place, name, offset, block, workers=workers))
+        _check(send(_complete, place, workers=workers))
+    except BaseException:
+        send(_discard, place, workers=workers)
+        raise
 
 
 def _check(answers: Mapping[str, Any]) -> None:
     """Raise the first exception among the answers of workers."""
-    for answer in answers.values():
+    for worker, answer in answers.items():
+        if isinstance(answer, OSError):
+            raise PreparedDatasetError(
+                f"The worker {worker} cannot store a copy of the dataset: {answer.strerror or answer}. Fix it, or set "
+                f"{DATA_FOLDER} there to another folder."
+            )
         if isinstance(answer, BaseException):
             raise answer
 
@@ -132,6 +140,10 @@ def _receive(place: DatasetPlace, name: str, offset: int, block: bytes) -> None:
     with (_draft(place) / name).open("r+b" if offset else "wb") as file:
         file.seek(offset)
         file.write(block)
+
+
+def _discard(place: DatasetPlace) -> None:
+    shutil.rmtree(_draft(place), ignore_errors=True)
 
 
 def _complete(place: DatasetPlace) -> None:
