@@ -66,7 +66,7 @@ class ShardedCache:
             earlier: finished caches to copy unchanged photos from.
             progress: called with the number of photos newly in place.
         """
-        per_shard = photos_per_shard(len(sources), self.side_px)
+        per_shard = photos_per_shard(max(len(sources), 1), self.side_px)
         parts = [sources[start : start + per_shard] for start in range(0, len(sources), per_shard)]
         self._sizes = [len(part) for part in parts]
         names = [""] if len(parts) < 2 else [f"_{number:05d}" for number in range(len(parts))]
@@ -110,10 +110,11 @@ class ShardedCache:
 
 
 def photos_per_shard(photos: int, side_px: int) -> int:
-    """Return how many photos a shard holds, where a cache has this number of them."""
+    """Return how many photos a shard holds, where a cache has this number of them, 1 or more."""
     photo_bytes = 3 * side_px**2
     few = min(max(SHARD_BYTES // photo_bytes, 1), SHARD_PHOTOS)
-    return min(max(few, math.ceil(photos / MOST_SHARDS)), max(LARGEST_SHARD_BYTES // photo_bytes, 1))
+    most = min(max(few, math.ceil(photos / MOST_SHARDS)), max(LARGEST_SHARD_BYTES // photo_bytes, 1))
+    return math.ceil(photos / math.ceil(photos / most))  # of one size, for workers of one speed
 
 
 def _fill(number: int, shard: _Shard, progress: Callable[[int], None] | None) -> tuple[int, list[CacheEntry]]:
