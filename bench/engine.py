@@ -18,7 +18,7 @@ from wastelens.system.machine import worker_count
 TASKS = 100
 WORKERS = (1, 2, 4, 8)
 SLEEP_S, SLEEPS_PER_WORKER = 5.0, 4
-COPIES = 12
+COPIES = 36  # ten shards, five per process
 MANY_PHOTOS = 20_000
 PREPARE = """
 import sys
@@ -29,7 +29,8 @@ from tests.memory_tracking import MemoryTracker
 from wastelens.steps import prepare
 prepare_environment()
 settings = "image_side_px=96 {settings}"
-config = load_config("prepare", parameters={{"dataset": {dataset!r}}}, settings=settings + " data_folder={data}")
+chosen = {{"dataset": {dataset!r}, "materials": "trashnet"}}
+config = load_config("prepare", parameters=chosen, settings=settings + " data_folder={data}")
 prepare.run(config, MemoryTracker())
 """
 
