@@ -12,7 +12,8 @@ from bench.measure import SHARED, Measurement, alternating, run_python
 from bench.photos import SIDE_PX, full_size_photos
 from wastelens.data.photos.cache import PhotoSource
 from wastelens.data.photos.shards import ShardedCache
-from wastelens.engine.engine import Engine, Task, opened
+from wastelens.engine.engine import opened
+from wastelens.engine.task import Engine, Task
 from wastelens.system.machine import worker_count
 
 TASKS = 100

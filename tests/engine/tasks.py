@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from wastelens.engine.engine import Task, opened
+from wastelens.engine.engine import opened
+from wastelens.engine.task import Task
 from wastelens.errors import EngineError
 from wastelens.system import interrupts
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from tests.engine import tasks
 
-from wastelens.engine import engine as engine_module
-from wastelens.engine.engine import DaskEngine, Engine, Task, TaskInterrupted, WorkerLost, opened
+from wastelens.engine import dask_cluster
+from wastelens.engine.dask_cluster import DaskEngine
+from wastelens.engine.engine import opened
+from wastelens.engine.task import Engine, Task, TaskInterrupted, WorkerLost
 from wastelens.errors import EngineError
 
 
@@ -134,12 +136,12 @@ OURS = {"wastelens": "a1b2", "tensorflow": "there"}
     ],
 )
 def test_workers_that_cannot_run_tasks_are_refused(theirs: object, problem: str) -> None:
-    assert engine_module._unlike(theirs, OURS).startswith(problem)
-    assert bool(engine_module._unlike(theirs, OURS)) == bool(problem)
+    assert dask_cluster._unlike(theirs, OURS).startswith(problem)
+    assert bool(dask_cluster._unlike(theirs, OURS)) == bool(problem)
 
 
 def test_code_is_recognised_by_its_content() -> None:
-    ours = engine_module._code_probe()()
+    ours = dask_cluster._code_probe()()
     assert ours["tensorflow"] == "there"
     assert len(ours["wastelens"]) == 16
 

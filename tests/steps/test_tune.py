@@ -30,7 +30,7 @@ from wastelens.config.train import TrainConfig
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.copies import DatasetPlace
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.engine.engine import Done, Task, WorkerLost
+from wastelens.engine.task import Done, Task, WorkerLost
 from wastelens.errors import BalanceError, ConfigError, DatasetLacking, RunError, SearchStoreError
 from wastelens.experiment import pretrain_one as pretrain_one_module
 from wastelens.experiment import train_one as train_one_module

@@ -14,7 +14,7 @@ from tests.memory_tracking import MemoryTracker
 from wastelens.config.files import train_config_of
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.data.prepared.copies import DATA_FOLDER, DatasetPlace
-from wastelens.engine.engine import Done, Task, TaskInterrupted, WorkerLost
+from wastelens.engine.task import Done, Task, TaskInterrupted, WorkerLost
 from wastelens.errors import ConfigError, DatasetLacking, NonFiniteLossError, StoreUnreachable
 from wastelens.studies import cell_work
 from wastelens.studies.cell_work import (

@@ -29,7 +29,7 @@ from wastelens.data.photos.files import exists
 from wastelens.data.photos.shards import ShardedCache, open_photos
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SplitTables
-from wastelens.engine.engine import Engine
+from wastelens.engine.task import Engine
 from wastelens.errors import BalanceError, ConfigError, DatasetError, EngineError, MappingError, did_you_mean
 from wastelens.evaluation.controls import Controls, score_controls
 from wastelens.preparing.balance import Oversampled, oversample

@@ -12,7 +12,7 @@ from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.study import MAPPING
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.copies import DatasetPlace, own_data_folder, send_copy
-from wastelens.engine.engine import Done, Engine, Task, WorkerLost
+from wastelens.engine.task import Done, Engine, Task, WorkerLost
 from wastelens.errors import BalanceError, DatasetLacking, NonFiniteLossError, OutOfMemory
 from wastelens.experiment.pretrain_one import pretrain_one
 from wastelens.experiment.resuming import has_checkpoint

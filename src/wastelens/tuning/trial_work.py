@@ -16,7 +16,7 @@ from wastelens.config.train import TrainConfig
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING, TuneConfig
 from wastelens.data.prepared.copies import DatasetPlace, place_of, send_copy
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.engine.engine import Done, Engine, Task, WorkerLost
+from wastelens.engine.task import Done, Engine, Task, WorkerLost
 from wastelens.errors import (
     BalanceError,
     ConfigError,

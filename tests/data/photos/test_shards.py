@@ -14,7 +14,8 @@ from wastelens.data.photos import cache as photo_cache
 from wastelens.data.photos import shards
 from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoCache, PhotoSource, earlier_photos
 from wastelens.data.photos.shards import ShardedCache, cache_files, open_photos, photos_digest
-from wastelens.engine.engine import Engine, LocalEngine, opened
+from wastelens.engine.engine import LocalEngine, opened
+from wastelens.engine.task import Engine
 from wastelens.system.files import file_digest
 
 SIDE = 16

@@ -18,7 +18,7 @@ import numpy as np
 
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoCache, PhotoSource, load_photos
-from wastelens.engine.engine import Engine, Task
+from wastelens.engine.task import Engine, Task
 from wastelens.system.arrays import IndexArray, PhotoArray
 from wastelens.system.files import file_digest
 
