@@ -42,8 +42,9 @@ def kills_its_process(folder: Path, times: int) -> int:
     return begun
 
 
-def works_until_interrupted(seconds: float) -> None:
+def works_until_interrupted(seconds: float, folder: Path) -> None:
     until = time.monotonic() + seconds
+    (folder / "started").touch()
     while time.monotonic() < until:
         interrupts.check()
         time.sleep(0.01)

@@ -25,9 +25,18 @@ def results(engine: Engine) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Engine]:
+def shared_cluster() -> Iterator[Engine]:
     with opened("processes:2", retries=1) as engine:
         yield engine
+
+
+@pytest.fixture
+def cluster(shared_cluster: Engine) -> Engine:
+    """The cluster, with both processes, also after one was killed."""
+    deadline = time.monotonic() + 60
+    while len(shared_cluster.send(os.getpid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return shared_cluster
 
 
 class TestLocal:
@@ -102,10 +111,11 @@ class TestProcesses:
             time.sleep(0.2)  # a worker that was killed is being replaced
         assert len(processes) == 2
 
-    def test_an_interrupted_task_ends_and_its_worker_goes_on(self, cluster: Engine) -> None:
+    def test_an_interrupted_task_ends_and_its_worker_goes_on(self, cluster: Engine, tmp_path: Path) -> None:
         assert isinstance(cluster, DaskEngine)
-        cluster.start(Task("long", tasks.works_until_interrupted, (60.0,)))
-        time.sleep(1)
+        cluster.start(Task("long", tasks.works_until_interrupted, (60.0, tmp_path)))
+        while not (tmp_path / "started").exists():
+            time.sleep(0.1)
         cluster.interrupt({"long"})
         assert isinstance(results(cluster)["long"], TaskInterrupted)
         cluster.start(Task("next", abs, (-1,)))
