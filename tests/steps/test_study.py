@@ -537,7 +537,7 @@ def test_an_absent_scheduler_is_refused_before_a_run_is_opened(
 ) -> None:
     tracker = MemoryTracker()
     monkeypatch.setattr(tracker, "check_shared", lambda engine: None)
-    monkeypatch.setattr("wastelens.engine.engine._CONNECT_S", 1.0)
+    monkeypatch.setattr("wastelens.engine.dask_cluster._CONNECT_S", 1.0)
     with pytest.raises(EngineError, match=r"No scheduler answers at tcp://127\.0\.0\.1:9 "):
         study.run(small(prepared_folder, models, engine="tcp://127.0.0.1:9"), tracker)
     assert not tracker.runs
