@@ -60,7 +60,7 @@ def _cost_per_trial_s() -> float:
     """Return the seconds per trial without training: the cost of its storage, run and sampler."""
     from wastelens.experiment import fitting
     from wastelens.training.checkpoint import Progress
-    from wastelens.tuning.trial_work import Search
+    from wastelens.tuning.searching import Search
 
     def idle(self: Any, checkpoint: object) -> tuple[None, Progress]:
         for epoch in range(1, IDLE_EPOCHS + 1):
@@ -71,8 +71,8 @@ def _cost_per_trial_s() -> float:
 
     with (
         mock.patch.object(fitting.Fitting, "run", idle),
-        mock.patch("wastelens.tuning.trial_work.ready_to_train", _no_network),
-        mock.patch("wastelens.tuning.trial_work.forget_networks"),
+        mock.patch("wastelens.tuning.trial_training.ready_to_train", _no_network),
+        mock.patch("wastelens.tuning.trial_training.forget_networks"),
     ):
         _tuned(0, "none", trials=1)  # libraries and databases are opened once per search
         taken: list[float] = []

@@ -26,7 +26,7 @@ from wastelens.experiment import train_one as train_one_module
 from wastelens.experiment.resuming import EpochWatcher
 from wastelens.steps import prepare, study
 from wastelens.steps.study import Studied
-from wastelens.studies import cell_work
+from wastelens.studies import cell_training
 from wastelens.system.files import alone_in
 
 TINY = "bootstrap_resamples=100 train.bootstrap_resamples=100 train.fit.batch_size=16"
@@ -464,7 +464,7 @@ def test_a_study_that_was_interrupted_before_a_cell_had_a_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cell_work, "train_one", dying)
+        patch.setattr(cell_training, "train_one", dying)
         with pytest.raises(KeyboardInterrupt):
             study.run(chosen, tracker)
     assert not own_cells(tracker)

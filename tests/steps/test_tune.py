@@ -36,10 +36,10 @@ from wastelens.experiment import pretrain_one as pretrain_one_module
 from wastelens.experiment import train_one as train_one_module
 from wastelens.experiment.fitting import Start
 from wastelens.steps import tune
-from wastelens.studies.cell_work import Standing
+from wastelens.studies.cell_training import Standing
 from wastelens.tracking.tracker import Run
 from wastelens.training.checkpoint import CheckpointKeeper, Progress
-from wastelens.tuning import results, trial_work
+from wastelens.tuning import results, searching, trial_training
 from wastelens.tuning import space as tuning_space
 from wastelens.tuning.results import LOST
 from wastelens.tuning.space import Space
@@ -131,9 +131,9 @@ class Played:
 def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     """The higher the peak of the learning rate, the better; the defaults' is 0.002."""
     play = Played(lambda settings, epoch: min(settings.schedule.peak * 50, 1.0))
-    monkeypatch.setattr(trial_work, "ready_to_train", lambda settings, *_: Start(settings, None, {}, None))
-    monkeypatch.setattr(trial_work, "Fitting", play.fitting)
-    monkeypatch.setattr(trial_work, "forget_networks", lambda: None)
+    monkeypatch.setattr(trial_training, "ready_to_train", lambda settings, *_: Start(settings, None, {}, None))
+    monkeypatch.setattr(trial_training, "Fitting", play.fitting)
+    monkeypatch.setattr(trial_training, "forget_networks", lambda: None)
     return play
 
 
@@ -422,7 +422,7 @@ def until_epoch(monkeypatch: pytest.MonkeyPatch, played: Played, limit: int | No
     epochs: list[int] = []
     value = played.value
     played.value = lambda settings, epoch: epochs.append(epoch) or value(settings, epoch)  # type: ignore[func-returns-value]
-    monkeypatch.setattr(trial_work.Clock, "is_up", lambda self: limit is not None and len(epochs) >= limit)
+    monkeypatch.setattr(trial_training.Clock, "is_up", lambda self: limit is not None and len(epochs) >= limit)
 
 
 def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
@@ -436,7 +436,7 @@ def test_timeout_ends_the_running_trial_and_the_next_call_goes_on(
     assert (stopped.tags["stopped"], len(stopped.first_values)) == ("timeout", 1)
     assert first.retrained is None
     until_epoch(monkeypatch, played, None)
-    monkeypatch.setattr(trial_work, "train_cells", lambda trainings, *_, **__: Standing({next(iter(trainings)): done}))
+    monkeypatch.setattr(searching, "train_cells", lambda trainings, *_, **__: Standing({next(iter(trainings)): done}))
     done: Any = SimpleNamespace(run=SimpleNamespace(id="retrained"), metrics={})
     second = tune.run(asked(prepared_folder, "timed", retrain="true"), tracker)
     assert [state for state, _ in states(tracker)] == ["COMPLETE", "PRUNED", "COMPLETE"]
@@ -460,9 +460,9 @@ def test_unfinished_defaults_are_no_baseline(
 
 
 def test_a_clock_without_limit_is_never_up() -> None:
-    assert (trial_work.Clock(None).is_up(), trial_work.Clock(None).left()) == (False, None)
-    assert (trial_work.Clock(0.0).is_up(), trial_work.Clock(0.0).left()) == (True, 0.0)
-    left = trial_work.Clock(1000.0).left()
+    assert (trial_training.Clock(None).is_up(), trial_training.Clock(None).left()) == (False, None)
+    assert (trial_training.Clock(0.0).is_up(), trial_training.Clock(0.0).left()) == (True, 0.0)
+    left = trial_training.Clock(1000.0).left()
     assert left is not None
     assert 900 < left <= 1000
 
@@ -493,7 +493,7 @@ def test_a_trial_that_was_interrupted_is_repeated(
     found = tune.run(asked(prepared_folder, study), tracker).found
     assert (found.progress.complete, found.progress.done) == (3, 3)
     (lost,) = (run for run in trials_of(tracker) if run.id in told)
-    reason = trial_work.INTERRUPTED if status == "KILLED" else LOST
+    reason = trial_training.INTERRUPTED if status == "KILLED" else LOST
     assert (lost.status, lost.tags["state"], lost.tags["error"]) == (status, "FAILED", reason)
     assert len(played.begun) == 4
     rows = table_of(tracker)
@@ -710,7 +710,7 @@ def test_an_interrupted_trial_continues_its_run(
     if killed:
         run.status = "RUNNING"
     else:
-        assert (run.status, run.tags["error"]) == ("KILLED", trial_work.INTERRUPTED)
+        assert (run.status, run.tags["error"]) == ("KILLED", trial_training.INTERRUPTED)
     found = tune.run(config, tracker).found
     assert len(trials_of(tracker)) == 2
     assert epochs.logged == [*((0, epoch) for epoch in range(1, 5)), (1, 1), (1, 2), (2, 3), (2, 4)]
@@ -726,7 +726,7 @@ def test_defaults_that_the_time_limit_ends_continue_their_run(
     config = asked(prepared_folder, "timed defaults", FOUR_EPOCHS, trials="1")
     tracker = MemoryTracker()
     with monkeypatch.context() as patch:
-        patch.setattr(trial_work.Clock, "is_up", lambda self: len(epochs.logged) >= 2)
+        patch.setattr(trial_training.Clock, "is_up", lambda self: len(epochs.logged) >= 2)
         with pytest.raises(RunError, match="Give it more time"):
             tune.run(config, tracker)
     assert [run.tags["stopped"] for run in trials_of(tracker)] == ["timeout"]
@@ -773,7 +773,7 @@ def test_a_trial_that_its_coordinator_gave_back_is_interrupted(prepared_folder: 
     with pytest.raises(KeyboardInterrupt):
         tune.run(config, tracker)
     (run,) = trials_of(tracker)
-    assert (run.status, run.tags["error"]) == ("KILLED", trial_work.INTERRUPTED)
+    assert (run.status, run.tags["error"]) == ("KILLED", trial_training.INTERRUPTED)
 
 
 def test_a_database_that_fails_in_a_trial_is_reported(prepared_folder: Path, played: Played) -> None:
@@ -962,7 +962,7 @@ def test_a_dataset_that_workers_lack_is_sent(
     states: list[str],
 ) -> None:
     sent = []
-    monkeypatch.setattr(trial_work, "send_copy", lambda place, send: sent.append(place.name))
+    monkeypatch.setattr(searching, "send_copy", lambda place, send: sent.append(place.name))
     config = asked(prepared_folder, f"sent {joined}")
     if joined:
         killed_coordinator(cluster, config, tracker)
@@ -979,7 +979,7 @@ def test_a_worker_that_lacks_the_dataset_even_then_ends_the_search(
     cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trial_work, "send_copy", lambda place, send: None)
+    monkeypatch.setattr(searching, "send_copy", lambda place, send: None)
     cluster.lacking = ["trial 0"] * 2
     with pytest.raises(DatasetLacking):
         tune.run(asked(prepared_folder, "lacking"), tracker)

@@ -14,7 +14,7 @@ from wastelens.engine.engine import opened
 from wastelens.errors import InputError
 from wastelens.experiment.train_one import check_weights
 from wastelens.preparing.relabel import datasets_of_levels
-from wastelens.studies.cell_work import train_cells, trainings_of
+from wastelens.studies.cell_training import train_cells, trainings_of
 from wastelens.studies.cells import Cell, check_factors, plan_cells
 from wastelens.studies.contents import StudyContents, study_contents
 from wastelens.studies.plan import describe, log_plans, plans_before, say_plan, study_key

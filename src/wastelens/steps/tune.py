@@ -15,8 +15,9 @@ from wastelens.system.files import alone_in
 from wastelens.tracking.tracker import StoredRun, Tracker, start_or_continue
 from wastelens.tuning import results
 from wastelens.tuning.database import check_shared
+from wastelens.tuning.searching import Search, end_lost_runs, retrain_best
 from wastelens.tuning.space import Space
-from wastelens.tuning.trial_work import Clock, Search, end_lost_runs, retrain_best
+from wastelens.tuning.trial_training import Clock
 from wastelens.tuning.trials import TrialStore, search_name
 
 

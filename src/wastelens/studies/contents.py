@@ -10,7 +10,7 @@ import pandas as pd
 
 from wastelens.config.study import StudyConfig
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.studies.cell_work import Standing, finished_runs
+from wastelens.studies.cell_training import Standing, finished_runs
 from wastelens.studies.cells import Cell
 from wastelens.studies.plan import command_of, steps_text, study_name
 from wastelens.studies.results import FAILED, MISSING, Result, cells_frame, comparisons_frame, curves_frame, result_of

@@ -16,8 +16,8 @@ from wastelens.config.pretrain import PretrainConfig
 from wastelens.data.prepared.copies import DATA_FOLDER, DatasetPlace
 from wastelens.engine.task import Done, Task, TaskInterrupted, WorkerLost
 from wastelens.errors import ConfigError, DatasetLacking, NonFiniteLossError, StoreUnreachable
-from wastelens.studies import cell_work
-from wastelens.studies.cell_work import (
+from wastelens.studies import cell_training
+from wastelens.studies.cell_training import (
     ABANDONED,
     CELL,
     STUDY,
@@ -162,7 +162,7 @@ def test_any_other_error_ends_the_study(tracker: MemoryTracker, error: Exception
 
 def test_a_dataset_that_workers_lack_is_sent(tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
-    monkeypatch.setattr(cell_work, "send_copy", lambda place, send: sent.append(place))
+    monkeypatch.setattr(cell_training, "send_copy", lambda place, send: sent.append(place))
     engine = Played(tracker, a=[DatasetLacking("litter")], b=[DatasetLacking("litter")])
     standing = outcome(engine, [cell("a"), cell("b")])
     assert sent == [PLACE, PLACE]
@@ -173,7 +173,7 @@ def test_a_dataset_that_workers_lack_is_sent(tracker: MemoryTracker, monkeypatch
 def test_a_worker_that_lacks_it_even_then_ends_the_study(
     tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cell_work, "send_copy", lambda place, send: None)
+    monkeypatch.setattr(cell_training, "send_copy", lambda place, send: None)
     with pytest.raises(DatasetLacking):
         outcome(Played(tracker, a=DatasetLacking("litter")), [cell("a")])
 
@@ -230,7 +230,7 @@ class TestInterrupted:
         return leave
 
     def chosen(self, tracker: MemoryTracker) -> str:
-        return cell_work._interrupted("a", tracker, "study", Path("nowhere"))
+        return cell_training._interrupted("a", tracker, "study", Path("nowhere"))
 
     @pytest.mark.parametrize("status", ["KILLED", "RUNNING"])
     def test_one_with_a_checkpoint(self, tracker: MemoryTracker, left: Callable[..., str], status: str) -> None:

@@ -1,4 +1,4 @@
-"""Trials of ``tune`` on an engine, on train and val alone, each in a child run; and the retraining of the best."""
+"""Train one trial of ``tune`` as a task, on train and val alone, in a child run of the search."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
 from wastelens.config.train import TrainConfig
 from wastelens.config.tune import COMPLETE, FAILED, PRUNED, RUNNING, TuneConfig
-from wastelens.data.prepared.copies import DatasetPlace, place_of, send_copy
+from wastelens.data.prepared.copies import DatasetPlace
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.engine.task import Done, Engine, Task, WorkerLost
 from wastelens.errors import (
     BalanceError,
     ConfigError,
-    DatasetLacking,
     NonFiniteLossError,
     RunError,
     StoppedEarly,
@@ -31,14 +29,12 @@ from wastelens.experiment.fitting import Fitting, Start, ready_to_train, with_en
 from wastelens.experiment.pretrain_one import pretrain_one
 from wastelens.experiment.resuming import checkpoint_of, has_checkpoint, keeper_of
 from wastelens.models.backend import forget_networks, is_out_of_memory, load_backend
-from wastelens.studies.cell_work import CELL, data_folder_here, train_cells, trainings_of
-from wastelens.studies.cells import cell_of, configuration_key
-from wastelens.studies.results import Place
-from wastelens.system.console import say, warn
+from wastelens.studies.cell_training import CELL, data_folder_here
+from wastelens.studies.cells import configuration_key
 from wastelens.tracking.tracker import Run, StoredRun, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.tuning.database import database_errors
-from wastelens.tuning.results import LEFT_ALONE, LOST, SearchResults
+from wastelens.tuning.results import LOST
 from wastelens.tuning.search import may_prune_at
 from wastelens.tuning.space import Space, Values
 from wastelens.tuning.trials import (
@@ -46,18 +42,27 @@ from wastelens.tuning.trials import (
     RUN_ID,
     STOPPED,
     WORKER,
-    SearchProgress,
-    TrialStore,
-    is_lost,
     run_of,
-    search_name,
 )
 
 STATE, TRIAL_RUN = "state", "trial_run"
 INTERRUPTED = "it was interrupted: the next call continues it"
 _LONGEST_REASON = 500
-_MINUTE_S = 60.0
-_RETRAINED_METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "gain_over_controls")
+
+
+class Clock:
+    """The time limit of a call."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until = None if seconds is None else time.monotonic() + seconds
+
+    def is_up(self) -> bool:
+        """Return whether the time is over."""
+        return self._until is not None and time.monotonic() >= self._until
+
+    def left(self) -> float | None:
+        """Return the seconds left; None for no limit."""
+        return None if self._until is None else max(self._until - time.monotonic(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -96,82 +101,6 @@ class _TrialFailed(Exception):  # noqa: N818  a state, no error
     """A trial failed, for this reason; raised within ``Tracker.start``, it ends the run as FAILED."""
 
 
-@dataclass
-class Search:
-    """The trials of a search, run on an engine from this process."""
-
-    config: TuneConfig
-    store: TrialStore
-    dataset: PreparedDataset
-    engine: Engine
-    tracker: Tracker
-    search_run: str
-    clock: Clock
-    lacked: set[int] = field(default_factory=set)  # trials whose worker lacked the dataset
-
-    def run(self) -> None:
-        """Run trials until the requested number is done or the time is up, and report progress after each."""
-        told = Teller(self.store, self.engine, self.clock)
-        numbers = self.store.fail_orphans(lambda number: self.engine.is_known(self._key(number)))
-        self.engine.stop_others(f" of {self.store.id}", {self._key(number) for number in numbers})
-        for number in numbers:
-            self.engine.start(Task(self._key(number), do_trial, ()))  # joins the task that is there
-        try:
-            self._start_trials()
-            told.say_if_changed()
-            for done in self.engine.finished(self._start_trials):
-                self._note(done)
-                self._start_trials()
-                told.say_if_changed()
-        except BaseException:
-            with contextlib.suppress(Exception):  # the original exception matters more
-                self.store.give_back()
-            raise
-
-    def _start_trials(self) -> None:
-        while self.engine.running() < self.engine.workers() and not self.clock.is_up():
-            trial = self.store.next_trial()
-            if trial is None:
-                return
-            job = TrialJob(
-                config=self.config,
-                trial=trial,
-                values=self.store.suggest(trial),
-                is_defaults=self.store.is_defaults(trial),
-                dataset=place_of(self.dataset),
-                search_run=self.search_run,
-                until=None if (left := self.clock.left()) is None else time.time() + left,
-            )
-            self.engine.start(Task(self._key(trial.number), do_trial, (job, self.tracker.below(self.search_run))))
-
-    def _key(self, number: int) -> str:
-        return f"trial {number} of {self.store.id}"
-
-    def _note(self, done: Done) -> None:
-        number = int(done.task.key.split()[1])
-        if isinstance(done.error, DatasetLacking) and number not in self.lacked:
-            self.lacked.add(number)
-            send_copy(place_of(self.dataset), self.engine.send)
-            if done.task.arguments:
-                self.engine.start(done.task)
-            else:  # an earlier coordinator started it, and only that one had them
-                self.store.give_back(number)
-        elif isinstance(done.error, WorkerLost):
-            warn(f"Trial {number} failed: {done.error} The search goes on.")
-            _end_run_of(self.store.trial(number), self.tracker, str(done.error))
-            self.store.tell(number, TrialState.FAIL, error=str(done.error))
-        elif done.error is not None:
-            with database_errors(self.config):  # a worker that cannot reach the database raises them unpickled
-                raise done.error
-        elif done.result.state == RUNNING:
-            self.store.give_back(number)
-        else:
-            if done.result.reason:
-                warn(f"Trial {number} failed: {done.result.reason} The search goes on.")
-            state = {COMPLETE: TrialState.COMPLETE, PRUNED: TrialState.PRUNED, FAILED: TrialState.FAIL}
-            self.store.tell(number, state[done.result.state], done.result.value, done.result.reason)
-
-
 def do_trial(job: TrialJob, tracker: Tracker) -> TrialEnd:
     """Train with a trial's values, in whatever process the engine chose.
 
@@ -199,7 +128,7 @@ def _trained(job: TrialJob, tracker: Tracker) -> TrialEnd:
     dataset, data_folder = job.dataset.opened(), data_folder_here(config.data_folder)
     reports = _Reports(trial)
     resume = ""
-    if (before := _stored(run_of(_in_database(trial)), tracker)) is not None:
+    if (before := stored_run(run_of(_in_database(trial)), tracker)) is not None:
         if (before.status, before.tags.get(STATE)) == ("FINISHED", COMPLETE):  # but Optuna was not told any more
             trial.set_user_attr(RUN_ID, before.run.id)
             reports.of_run(before.run)
@@ -207,7 +136,7 @@ def _trained(job: TrialJob, tracker: Tracker) -> TrialEnd:
         if has_checkpoint(before.run, data_folder):
             resume = before.run.id
         else:
-            _end_lost_run(before, tracker, LOST)
+            end_lost_run(before, tracker, LOST)
     tags = {
         "step": "trial",
         "study": job.search_run,
@@ -232,7 +161,7 @@ def _in_database(trial: Trial) -> FrozenTrial:
     return trial.study.get_trials(deepcopy=False)[trial.number]
 
 
-def _stored(run_id: str, tracker: Tracker) -> StoredRun | None:
+def stored_run(run_id: str, tracker: Tracker) -> StoredRun | None:
     """Return a trial's run; None where it has none, or somebody deleted it."""
     if not run_id:
         return None
@@ -352,112 +281,9 @@ class _TrialRun:
         return with_encoder(start, find_run(self.tracker, run_id, self.dataset, wanted.fold, ["pretrain"]))
 
 
-class Clock:
-    """The time limit of a call."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._until = None if seconds is None else time.monotonic() + seconds
-
-    def is_up(self) -> bool:
-        """Return whether the time is over."""
-        return self._until is not None and time.monotonic() >= self._until
-
-    def left(self) -> float | None:
-        """Return the seconds left; None for no limit."""
-        return None if self._until is None else max(self._until - time.monotonic(), 0.0)
-
-
-class Teller:
-    """Reports the progress of a search in a line, whenever it has changed."""
-
-    def __init__(self, store: TrialStore, engine: Engine, clock: Clock) -> None:
-        self._store = store
-        self._engine = engine
-        self._clock = clock
-        self._began = time.monotonic()
-        self._done_before = store.progress().done
-        self._told = ""
-
-    def line(self, progress: SearchProgress) -> str:
-        """Return the line: trials done, pruned, failed and running, the best so far, and the time left."""
-        # If earlier calls asked for more trials, more may be done than this call asks for.
-        asked = f" of {self._store.asked}" if progress.done <= self._store.asked else ""
-        line = f"Trials: {progress.done}{asked} done"
-        if progress.done:
-            line += f" ({progress.pruned} pruned, {progress.failed} failed)"
-        if not self._engine.is_local:
-            workers = self._engine.workers()
-            line += f", {min(self._engine.running(), workers)} running on {workers} workers"
-        if progress.best is not None and progress.best.value is not None:
-            line += f", best val_macro_ap {progress.best.value:.3f} (trial {progress.best.number})"
-        return f"{line}{self._time_left(progress.done)}."
-
-    def _time_left(self, done: int) -> str:
-        here = done - self._done_before
-        if here <= 0 or done >= self._store.asked:
-            return ""
-        left = (time.monotonic() - self._began) / here * (self._store.asked - done)
-        limit = self._clock.left()
-        left = left if limit is None else min(left, limit)
-        return f", about {left / _MINUTE_S:.0f} min left" if left >= _MINUTE_S else f", about {left:.0f} s left"
-
-    def say_if_changed(self) -> None:
-        """Print the line unless nothing has changed since the last one."""
-        progress = self._store.progress()
-        state = f"{progress.done} {progress.best.number if progress.best else ''}"
-        if state != self._told:
-            say(self.line(progress), "bold")
-            self._told = state
-
-
-def end_lost_runs(store: TrialStore, tracker: Tracker) -> None:
-    """End the runs of trials that were lost and that no other trial continued, and of their pretrainings."""
-    lost = store.ended_with_workers()
-    numbers = {trial.number for trial in lost}
-    continued = {run_of(trial) for trial in store.trials() if trial.number not in numbers}
-    for trial in lost:
-        if run_of(trial) not in continued:
-            _end_run_of(trial, tracker, LOST if is_lost(trial) else LEFT_ALONE)
-
-
-def _end_run_of(trial: FrozenTrial, tracker: Tracker, reason: str) -> None:
-    """End the run of a trial whose worker could not."""
-    if stored := _stored(run_of(trial), tracker):
-        _end_lost_run(stored, tracker, reason)
-
-
-def _end_lost_run(stored: StoredRun, tracker: Tracker, reason: str) -> None:
+def end_lost_run(stored: StoredRun, tracker: Tracker, reason: str) -> None:
     if stored.tags.get(STATE) != FAILED:
         stored.run.set_tags({STATE: FAILED, ERROR: reason})
     for run in (stored, *tracker.found({TRIAL_RUN: stored.run.id})):
         if run.status == "RUNNING":
             tracker.finish(run.run.id, "KILLED")
-
-
-def retrain_best(
-    config: TuneConfig,
-    space: Space,
-    found: SearchResults,
-    dataset: PreparedDataset,
-    engine: Engine,
-    tracker: Tracker,
-    shared: Run,
-) -> StoredRun | None:
-    """Train the best settings once more and evaluate them on test, unless that is done.
-
-    Returns:
-        None where the training failed.
-    """
-    best = space.settings(found.best)
-    place = Place(Path(config.model).stem, {"tuned": search_name(config)}, best.seed, best.fold)
-    cell = cell_of(place, best, dataset)
-    say("Retraining the best settings, to evaluate them on test:")
-    trainings = trainings_of([cell], {dataset.digest: place_of(dataset)})
-    standing = train_cells(trainings, engine, tracker, shared.id, telling=False)
-    done = standing.done.get(cell.key)
-    if done is None:
-        warn("The best settings could not be retrained: see the run above.")
-        return None
-    shared.set_tags({"retrained_run": done.run.id})
-    shared.log_metrics({name: done.metrics[name] for name in _RETRAINED_METRICS if name in done.metrics})
-    return done
