@@ -74,13 +74,15 @@ def raw_data(config: PrepareConfig) -> DatasetSource:
 
     Raises:
         DatasetError: they are not there, are of no known layout, or are a prepared dataset.
+        MappingError: there is no such mapping.
     """
     if config.dataset not in NAMED and prepared.is_prepared(Path(config.dataset)):
         raise DatasetError(
             f"{config.dataset} is a prepared dataset. Give prepare the raw data that it was made from; all other steps "
             "take the prepared folder."
         )
-    return choose_source(config.dataset, config.data_folder)
+    mapping = read_mapping(mapping_path(config.materials))
+    return choose_source(config.dataset, config.data_folder, frozenset({*mapping.material_of, *mapping.materials}))
 
 
 def mapping_path(materials: str) -> Path:

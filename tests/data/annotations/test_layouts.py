@@ -356,8 +356,7 @@ def test_labels_csv_is_preferred_and_other_columns_are_for_groups(tmp_path: Path
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("file,glass\na.jpg,yes\n", "line 2: column 'glass' holds 'yes', which is neither 0 nor 1"),
-        ("file,glass\na.jpg,\n", "line 2: column 'glass' holds '', which"),
+        ("file,glass\na.jpg,\n", "line 1: has no column of labels: none of glass is named in the mapping or holds"),
         ("file,glass\n../a.jpg,1\n", "line 2: '../a.jpg' leaves the dataset's folder"),
         ("file,glass\n/etc/passwd,1\n", "line 2: '/etc/passwd' leaves the dataset's folder"),
         ("file,glass\nC:\\a.jpg,1\n", "leaves the dataset's folder"),
@@ -371,9 +370,10 @@ def test_labels_csv_is_preferred_and_other_columns_are_for_groups(tmp_path: Path
         ("file,glass\nA/b.jpg,1\nA_b.jpg,1\n", "both become 'A_b.jpg'"),
         ("file,glass\n./,1\n", "line 2: names no photo"),
         ("file,glass,paper\na.jpg,1,0\nb.jpg,ja,1\n", "line 3: column 'glass' holds 'ja', which is neither 0 nor 1"),
-        ("file,glass,paper\na.jpg,2,0\nb.jpg,1,1\n", "line 2: column 'glass' holds '2', which is neither"),
-        ("file,glass,paper\na.jpg,Yes,0\nb.jpg,no,1\n", "line 2: column 'glass' holds 'Yes', which is neither"),
-        ("file,glass,paper\na.jpg,,0\nb.jpg,,1\n", "line 2: column 'glass' holds '', which is neither"),
+        ("file,glass,paper\na.jpg,1,0\nb.jpg,-1,1\n", "line 3: column 'glass' holds '-1', which is neither"),
+        ("file,glass,paper\na.jpg,1,0\nb.jpg,0.5,1\n", "line 3: column 'glass' holds '0.5', which is neither"),
+        ("file,glass,paper\na.jpg,1,0\nb.jpg,0,\n", "line 3: column 'paper' holds '', which is neither"),
+        ("file,glass,paper\na.jpg,1,0\nb.jpg,0,\n", "Write 0 in blank cells that mean no"),
         (
             "file,class,glass,paper,site\na.jpg,x,1,0,y\nb.jpg,y,,1,z\n",
             "line 1: has label names in the column 'class' and 0 or 1 in glass, paper: two ways to read it. Rename",
@@ -385,6 +385,70 @@ def test_bad_tables(tmp_path: Path, table: str, words: str) -> None:
     message = refusal(tmp_path)
     assert message.startswith(str(file))
     assert words in message
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file,glass,paper\na.jpg,yes,no\nb.jpg,No,TRUE\n",
+        "file,glass,paper\na.jpg,3,0\nb.jpg,0.0,12\n",
+        "file;glass;paper\na.jpg;2,0;0\nb.jpg;0;1,0\n",
+        "file,glass,paper\na.jpg,x,\nb.jpg,,X\n",
+        "file,glass,paper\na.jpg,2,\nb.jpg,,4\n",
+        "file,id,glass,FOOD,paper,total\na.jpg,1,2,,,9\nb.jpg,2,,,4,9\n",
+        "sep=;\nFile;GLASS;Paper;;\na.jpg;1;0;;\nb.jpg;0;1;;\n",
+        "file,label\na.jpg,glass\nb.jpg,paper\n",
+        'file,label,note\na.jpg,glass,"said ""yes"""\nb.jpg,"paper, or card",\n',
+    ],
+    ids=["words", "counts", "decimal commas", "crosses", "blanks", "headings", "spreadsheet", "names", "a comma"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_columns_that_the_mapping_names_are_labels(tmp_path: Path, table: str, encoding: str) -> None:
+    (tmp_path / "list.csv").write_bytes(table.encode(encoding))
+    layout = recognise(tmp_path, frozenset({"glass", "paper", "Paper, or card"}))
+    found = {name: [label.lower() for label in labels] for name, labels in shown(layout.read()).items()}
+    assert found in ({"a.jpg": ["glass"], "b.jpg": ["paper"]}, {"a.jpg": ["glass"], "b.jpg": ["paper, or card"]})
+
+
+def test_a_named_column_that_says_neither_yes_nor_no_is_refused_with_its_cell(tmp_path: Path) -> None:
+    text(tmp_path / "list.csv", "file,glass,paper\na.jpg,much,1\nb.jpg,little,0\n")
+    with pytest.raises(InputError, match=r"line 2: column 'glass' holds 'much', which is neither 0 nor 1, a count"):
+        recognise(tmp_path, frozenset({"glass"})).read()
+    assert recognise(tmp_path).recognised.endswith("for group_by only: glass")
+
+
+def test_a_column_with_nothing_but_yes_or_nothing_but_no_is_a_label(tmp_path: Path) -> None:
+    text(tmp_path / "list.csv", "file,glass,paper,metal\na.jpg,1,0,\nb.jpg,1,0,\n")
+    layout = recognise(tmp_path, frozenset({"glass", "metal"}))
+    assert shown(layout.read()) == {"a.jpg": ["glass"], "b.jpg": ["glass"]}
+
+
+def roboflow_tables(folder: Path, **more: str) -> None:
+    for split in ("train", "valid", "test"):
+        photos(folder, f"{split}/{split}.jpg")
+        columns, cells = ("", "") if split not in more else (f", {more[split]}", ", 0")
+        text(folder / split / "_classes.csv", f"filename, glass, paper{columns}\n{split}.jpg, 1, 0{cells}\n")
+
+
+def test_a_table_in_each_splits_folder_is_one_dataset(tmp_path: Path) -> None:
+    roboflow_tables(tmp_path)
+    layout = recognise(tmp_path)
+    assert "in 3 files of" in layout.recognised
+    assert "their own split is not used" in layout.recognised
+    dataset = layout.read()
+    assert shown(dataset) == {f"{name}/{name}.jpg": ["glass"] for name in ("test", "train", "valid")}
+    assert {image.width for image in dataset.images} == {64}
+    assert [name for name, _ in layout.image_columns()] == ["train_train.jpg", "valid_valid.jpg", "test_test.jpg"]
+    before = layout.digest()
+    text(tmp_path / "test" / "_classes.csv", "filename, glass, paper\ntest.jpg, 0, 1\n")
+    assert recognise(tmp_path).digest() != before
+    text(tmp_path / "test" / "_classes.csv", "filename,glass,paper\ntest/test.jpg,0,1\n")
+    assert shown(recognise(tmp_path).read())["test/test.jpg"] == ["paper"]
+
+
+def test_tables_of_splits_with_other_columns_are_refused(tmp_path: Path) -> None:
+    roboflow_tables(tmp_path, valid="metal")
+    assert "do not have the same columns: metal. Give both the same" in refusal(tmp_path)
 
 
 def test_columns_without_0_and_1_are_for_groups(tmp_path: Path) -> None:

@@ -101,6 +101,10 @@ class Layout(ABC):
     def of_label(self, label: str) -> str:
         """Return a label and where it was found, as the subject of a sentence."""
 
+    def told(self, labels: frozenset[str]) -> Layout:
+        """Return the layout, told which labels and materials the mapping knows: columns of a table may be such."""
+        return self
+
     def label_files(self) -> list[Path]:
         """Return the files and folders that tell the labels: as long as none of them changes, the digest does not."""
         return [self.annotations]
@@ -205,18 +209,22 @@ def refuse_unwritable(folder: Path, names: Iterable[str]) -> None:
             raise DatasetError(f"{folder}: the file name '{shown}' is not UTF-8 text. Rename the file.") from None
 
 
-def recognise(place: Path) -> Layout:
+def recognise(place: Path, labels: frozenset[str] = frozenset()) -> Layout:
     """Return the layout of a dataset, given its folder or its file of annotations.
 
     Folders count as classes only where no file tells what the photos show: annotated photos are in folders too.
+
+    Args:
+        place: the folder or file.
+        labels: the labels and materials that the mapping knows.
 
     Raises:
         DatasetError: no layout fits, several fit, or a folder cannot be read.
     """
     if place.is_file():
-        return _of_file(place)
+        return _of_file(place).told(labels)
     try:
-        found = _candidates(place)
+        found = _candidates(place, labels)
         if not found:
             raise _nothing(place)
     except OSError as error:
@@ -234,10 +242,10 @@ def _of_file(file: Path) -> Layout:
     raise DatasetError(f"{file} is not a file of annotations. Give one of {known}, or a folder.")
 
 
-def _candidates(folder: Path) -> list[Layout]:
+def _candidates(folder: Path, labels: frozenset[str]) -> list[Layout]:
     """Return every way to read a folder."""
     layouts = LAYOUTS.parts.values()
-    candidates = [one for layout in layouts if not layout.is_last_resort for one in layout.find(folder)]
+    candidates = [one.told(labels) for layout in layouts if not layout.is_last_resort for one in layout.find(folder)]
     with_labels = [one for one in candidates if one.tells_labels]
     if not any(one.accounts_for_folders for one in with_labels):
         with_labels += [one for layout in layouts if layout.is_last_resort for one in layout.find(folder)]
@@ -246,12 +254,18 @@ def _candidates(folder: Path) -> list[Layout]:
 
 def _ambiguous(place: Path, found: Sequence[Layout]) -> DatasetError:
     # Where annotations are in several files, naming one would leave out the others.
-    files = [one.annotations for one in found if one.annotations.is_file() and _of_file(one.annotations) == one]
+    files = [one.annotations for one in found if _is_all_of_it(one.annotations, one)]
     name = (
         f"Name the file that is meant, such as dataset={files[0]}, or move the others" if files else "Move all but one"
     )
     ways = "; ".join(one.recognised for one in found)
     return DatasetError(f"{place} can be read in {len(found)} ways: {ways}. {name} away.")
+
+
+def _is_all_of_it(file: Path, layout: Layout) -> bool:
+    """Return whether naming a file means the whole of a dataset: others have several files, or none."""
+    named = file.is_file() and file.suffix.lower() in layout.suffixes
+    return named and layout.of_file(file).label_files()[:1] == layout.label_files()
 
 
 def _nothing(place: Path) -> DatasetError:

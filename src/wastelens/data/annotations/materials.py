@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from wastelens.data.annotations.tables import named_column, read_table
 from wastelens.errors import MappingError, did_you_mean
 
-_MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 COLUMNS = ("category", "material", "reason")
 MAPPING_FILE = "materials.csv"  # of a prepared dataset
 # The other columns of the prepared tables, and parts of metric names beside the materials.
@@ -22,6 +21,8 @@ _OTHER_COLUMNS = ("control", "file_name", "fold", "group", "height", "image_id",
 _PARTS_OF_METRICS = ("left_out", "low", "high", "chance", "over_centre")
 _ENDS_OF_INTERVALS = ("_low", "_high")
 RESERVED_NAMES = frozenset({*_OTHER_COLUMNS, *_PARTS_OF_METRICS, "split", "train", "val", "test"})
+_MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_HOW_TO_NAME = "lower-case letters, digits and _, the first a letter"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,22 @@ def label_name(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
+def is_material_name(name: str) -> bool:
+    """Return whether a material may have this name: columns of tables and metrics are called after it."""
+    return bool(_MATERIAL_NAME.fullmatch(name)) and not _is_taken(name)
+
+
+def _is_taken(name: str) -> bool:
+    return name in RESERVED_NAMES or name.endswith(_ENDS_OF_INTERVALS)
+
+
+def material_name(text: str) -> str:
+    """Return the nearest name that a material may have: ``paper_card`` for ``Paper & Card``, "" for ``纸``."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9]+", "_", plain).strip("_").lstrip("0123456789_")
+    return f"{name}_material" if name and _is_taken(name) else name
+
+
 def read_mapping(path: Path) -> MaterialMapping:
     """Read ``category,material[,reason]`` rows.
 
@@ -46,24 +63,28 @@ def read_mapping(path: Path) -> MaterialMapping:
         MappingError: the file or a column is missing, a category is repeated, or a material is empty or not usable.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not {"category", "material"} <= set(reader.fieldnames or ()):
-                raise MappingError(f"{path}: needs the columns 'category' and 'material' in its first line.")
-            rows = [(reader.line_num, {key: label_name(row.get(key) or "") for key in COLUMNS}) for row in reader]
+        table = read_table(path)
     except OSError as error:
         raise MappingError(f"{path}: the material mapping cannot be read ({error.strerror}).") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise MappingError(f"{path}: the material mapping is not CSV text ({error}). Save it as UTF-8 CSV.") from None
+    except ValueError as error:
+        raise MappingError(
+            f"{path}: the material mapping {error}. Save it as UTF-8 CSV; it needs the columns 'category' and "
+            "'material' in its first line."
+        ) from None
+    columns = [named_column(table.header, (name,)) for name in COLUMNS]
+    if not all(columns[:2]):
+        raise MappingError(f"{path}: needs the columns 'category' and 'material' in its first line.")
+    places = [table.header.index(column) if column else len(table.header) for column in columns]
     material_of: dict[str, str] = {}
-    for line, row in rows:
-        if problem := _problem_of_row(row["category"], row["material"], material_of):
+    reasons: dict[str, str] = {}
+    for line, cells in table.lines:
+        category, material, reason = (label_name(cells[at]) if at < len(cells) else "" for at in places)
+        if problem := _problem_of_row(category, material, material_of):
             raise MappingError(f"{path}, line {line}: {problem}")
-        material_of[row["category"]] = row["material"]
+        material_of[category], reasons[category] = material, reason
     materials = tuple(dict.fromkeys(material_of.values()))
     if len(materials) < 2:
         raise MappingError(f"{path}: maps to {len(materials)} material(s), but at least two are needed. Add rows.")
-    reasons = {row["category"]: row["reason"] for _, row in rows}
     return MaterialMapping(path, material_of, materials, reasons)
 
 
@@ -74,11 +95,10 @@ def _problem_of_row(category: str, material: str, known: dict[str, str]) -> str:
         return f"category '{category}' has a row already. Keep one of them."
     if not material:
         return f"category '{category}' has an empty material. Write one."
-    if material in RESERVED_NAMES or material.endswith(_ENDS_OF_INTERVALS) or not _MATERIAL_NAME.fullmatch(material):
-        return (
-            f"'{material}' cannot name a material. Use lower-case letters, digits and _, "
-            f"none of {', '.join(sorted(RESERVED_NAMES))}, and no name that ends in _low or _high."
-        )
+    if not is_material_name(material):
+        legal = material_name(material)
+        proposal = f"Write '{legal}'" if legal else "Write another name"
+        return f"'{material}' cannot name a material. {proposal}: {_HOW_TO_NAME}, and no name of a column or a split."
     return ""
 
 
