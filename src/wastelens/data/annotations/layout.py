@@ -105,6 +105,10 @@ class Layout(ABC):
         """Return the layout, told which labels and materials the mapping knows: columns of a table may be such."""
         return self
 
+    def no_labels(self) -> str:
+        """Return a message for the case that no photo has a label: the fact and the fix."""
+        return f"{self.annotations}: no photo has a label. Add labels."
+
     def label_files(self) -> list[Path]:
         """Return the files and folders that tell the labels: as long as none of them changes, the digest does not."""
         return [self.annotations]
