@@ -16,7 +16,7 @@ from wastelens.config.files import conf_folder
 from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset
 from wastelens.data.annotations.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
-from wastelens.data.annotations.layout import COCO, Layout
+from wastelens.data.annotations.layout import COCO
 from wastelens.data.annotations.materials import (
     MaterialMapping,
     check_covers,
@@ -30,7 +30,15 @@ from wastelens.data.photos.shards import ShardedCache, open_photos
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SplitTables
 from wastelens.engine.task import Engine
-from wastelens.errors import BalanceError, ConfigError, DatasetError, EngineError, MappingError, did_you_mean
+from wastelens.errors import (
+    AnnotationsError,
+    BalanceError,
+    ConfigError,
+    DatasetError,
+    EngineError,
+    MappingError,
+    did_you_mean,
+)
 from wastelens.evaluation.controls import Controls, score_controls
 from wastelens.preparing.balance import Oversampled, oversample
 from wastelens.preparing.groups import Groups, assign_groups
@@ -98,20 +106,26 @@ def mapping_path(materials: str) -> Path:
     return path
 
 
-def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> MaterialMapping:
+def mapping_for(source: DatasetSource, dataset: CocoDataset, materials: str) -> MaterialMapping:
     """Return the mapping that ``materials=`` means, checked against a dataset.
 
     COCO's categories and the mapping's must be the same; in other layouts, only labels that occur need a row.
 
     Raises:
+        AnnotationsError: no photo has a label.
         MappingError: there is no such mapping, or it does not fit.
     """
+    layout, place = source.layout, source.place
     mapping = read_mapping(mapping_path(materials))
     names = [category.name for category in dataset.categories]
     if layout.kind == COCO:
-        check_covers(mapping, names, layout.annotations)
+        check_covers(mapping, names, layout.annotations, place)
         return mapping
-    return mapping_of_labels(mapping, names, layout.of_label, sorted((conf_folder() / "materials").glob("*.csv")))
+    if not names:
+        raise AnnotationsError(layout.no_labels())
+    return mapping_of_labels(
+        mapping, names, layout.of_label, sorted((conf_folder() / "materials").glob("*.csv")), place
+    )
 
 
 def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:

@@ -47,7 +47,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
             with progress_bar("Rendering the sample", 240) as bar:
                 render_sample(source.place, progress=lambda done, total: bar.advance())
         coco = source.layout.read()
-        mapping = stages.mapping_for(source.layout, coco, config.materials)
+        mapping = stages.mapping_for(source, coco, config.materials)
         annotated = tabulate(coco, mapping)
         folder = config.data_folder / "prepared" / source.name
         summary.warn_of_namesake(folder, source)

@@ -47,8 +47,8 @@ def _encoding(raw: bytes) -> str:
     """Return the encoding of a text by its byte order mark, or by where its first letters have zeros."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    zeros = [byte == 0 for byte in raw[:4]]
-    return {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}.get(tuple(zeros), "utf-8")
+    zeros = [place for place, byte in enumerate(raw[:4]) if not byte]
+    return "utf-16-le" if zeros == [1, 3] else "utf-16-be" if zeros == [0, 2] else "utf-8"
 
 
 def file_digest(path: Path) -> str:

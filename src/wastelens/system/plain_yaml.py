@@ -28,12 +28,12 @@ class _Texts(yaml.BaseLoader):
     """Lists, pairs and texts; every scalar stays the text that was written."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             event = self.get_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
                 None, None, f"'*{event.anchor}' repeats another part; write it out", event.start_mark
             )
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 class _Values(_Texts, yaml.SafeLoader):

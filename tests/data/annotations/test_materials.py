@@ -12,6 +12,7 @@ from wastelens.data.annotations.materials import (
     check_covers,
     mapping_frame,
     mapping_of_labels,
+    proposed_mapping,
     read_mapping,
 )
 from wastelens.errors import MappingError
@@ -175,3 +176,46 @@ def test_the_rows_that_were_used_are_a_mapping_again(tmp_path):
     assert again.material_of == {"Jar": "glass", "Box": "paper", "paper": "paper"}
     assert (again.materials, again.reasons) == (used.materials, used.reasons)
     assert again.reasons["Jar"] == "clear, mostly"
+
+
+def test_labels_may_differ_in_capitals(tmp_path):
+    mapping = read_mapping(write_mapping(tmp_path / "m.csv", [("Jar", "glass"), ("box", "paper")]))
+    assert mapping_of_labels(mapping, ["JAR", "Box", "box"], str).material_of == {
+        "JAR": "glass",
+        "Box": "paper",
+        "box": "paper",
+    }
+
+
+def test_a_label_that_a_shipped_mapping_lacks_asks_for_a_mapping_of_ones_own(tmp_path):
+    mapping = read_mapping(DEFAULT_MAPPING)
+    for check in (
+        lambda: mapping_of_labels(mapping, ["Kite", "paper"], str, [], tmp_path / "my photos"),
+        lambda: check_covers(mapping, ["Kite"], ANNOTATIONS, tmp_path / "my photos"),
+    ):
+        with pytest.raises(MappingError) as caught:
+            check()
+        command = f"wastelens materials --dataset '{tmp_path}/my photos' > my.csv"
+        assert f"has no material in {DEFAULT_MAPPING}. Write a mapping of your own with: {command} (" in str(
+            caught.value
+        )
+
+
+def test_proposed_materials(tmp_path):
+    labels = ["Battery", "cardboard", "Glass", "sweetWrappers", "Plastic bottles", "Kites & co", "Low", "凧"]
+    proposed = proposed_mapping(
+        labels, [read_mapping(DEFAULT_MAPPING), read_mapping(DEFAULT_MAPPING.with_stem("trashnet"))]
+    )
+    assert proposed["material"].tolist() == [
+        "toxic",
+        "paper",
+        "glass",
+        "sweetwrappers",
+        "plastic",
+        "kites_co",
+        "low_material",
+        "material_8",
+    ]
+    assert proposed["reason"].str.startswith("proposed").tolist() == [False, False, False] + [True] * 5
+    proposed.to_csv(tmp_path / "my.csv", index=False)
+    assert list(read_mapping(tmp_path / "my.csv").material_of) == labels

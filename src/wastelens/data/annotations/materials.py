@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from wastelens.config.files import conf_folder
 from wastelens.data.annotations.tables import named_column, read_table
 from wastelens.errors import MappingError, did_you_mean
 
@@ -22,6 +24,7 @@ _PARTS_OF_METRICS = ("left_out", "low", "high", "chance", "over_centre")
 _ENDS_OF_INTERVALS = ("_low", "_high")
 RESERVED_NAMES = frozenset({*_OTHER_COLUMNS, *_PARTS_OF_METRICS, "split", "train", "val", "test"})
 _MATERIAL_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_WORD = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+")  # also of camelCase
 _HOW_TO_NAME = "lower-case letters, digits and _, the first a letter"
 
 
@@ -102,15 +105,27 @@ def _problem_of_row(category: str, material: str, known: dict[str, str]) -> str:
     return ""
 
 
-def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotations: Path) -> None:
+def _is_shipped(mapping: MaterialMapping) -> bool:
+    return mapping.path.parent == conf_folder() / "materials"
+
+
+def _own_mapping(dataset: Path | None) -> str:
+    """Return how to get a mapping with all labels of a dataset."""
+    command = f"wastelens materials --dataset {shlex.quote(str(dataset or 'FOLDER'))} > my.csv"
+    return f"Write a mapping of your own with: {command} (then check it, and give -P materials=my.csv)"
+
+
+def check_covers(
+    mapping: MaterialMapping, categories: Iterable[str], annotations: Path, dataset: Path | None = None
+) -> None:
     """Raise MappingError if a category has no material, or a row is for a category that does not exist."""
     names = list(categories)
     for name in names:
         if name not in mapping.material_of:
-            raise MappingError(
-                f"{annotations}: category '{name}' has no material. Add a row to {mapping.path}, or give your own "
-                "mapping: -P materials=FILE.csv"
-            )
+            fact = f"{annotations}: category '{name}' has no material"
+            if _is_shipped(mapping):
+                raise MappingError(f"{fact} in {mapping.path}. {_own_mapping(dataset or annotations)}.")
+            raise MappingError(f"{fact}. Add a row to {mapping.path}, or give your own mapping: -P materials=FILE.csv")
     for name in mapping.material_of:
         if name not in names:
             hint = did_you_mean(name, names)
@@ -120,36 +135,43 @@ def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotation
 
 
 def mapping_of_labels(
-    mapping: MaterialMapping, labels: Sequence[str], of_label: Callable[[str], str], others: Sequence[Path] = ()
+    mapping: MaterialMapping,
+    labels: Sequence[str],
+    of_label: Callable[[str], str],
+    others: Sequence[Path] = (),
+    dataset: Path | None = None,
 ) -> MaterialMapping:
     """Return the part of a mapping that these labels need; a label may also be the name of a material.
 
-    Only materials that occur are kept, in the mapping's order.
+    Capitals do not count where only they differ. Only materials that occur are kept, in the mapping's order.
 
     Args:
         mapping, labels: the whole mapping; the labels that occur.
         of_label: returns a label and where it was found, as the subject of a sentence.
         others: mapping files to suggest, if they have a material for every label.
+        dataset: the folder or file of the labels, for messages.
 
     Raises:
         MappingError: a label has no material, or the labels have fewer than two materials.
     """
     known = {**{material: material for material in mapping.materials}, **mapping.material_of}
-    unknown = [label for label in labels if label not in known]
+    in_lower_case = {name.casefold(): material for name, material in known.items()}
+    known = {label: known.get(label, in_lower_case.get(label.casefold(), "")) for label in labels}
+    unknown = [label for label in labels if not known[label]]
     if unknown:
         more = f" (nor {'has' if len(unknown) == 2 else 'have'} {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
+        fix = _own_mapping(dataset) if _is_shipped(mapping) else "Add a row"
         raise MappingError(
-            f"{of_label(unknown[0])} has no material in {mapping.path}{more}. Add a row{_covering(others, labels)}."
+            f"{of_label(unknown[0])} has no material in {mapping.path}{more}. {fix}{_covering(others, labels)}."
         )
     materials = tuple(material for material in mapping.materials if material in {known[label] for label in labels})
     if len(materials) < 2:
-        named = ", ".join(labels) or "(none at all)"
         raise MappingError(
-            f"{mapping.path}: the labels {named} give {len(materials)} material(s), but at least two are needed. "
-            "Add photos with other labels, or correct the mapping."
+            f"{mapping.path}: the labels {', '.join(labels)} give {len(materials)} material(s), but at least two are "
+            "needed. Add photos with other labels, or correct the mapping."
         )
-    order = [*mapping.material_of, *labels]
-    rows = sorted(labels, key=lambda label: (materials.index(known[label]), order.index(label)))
+    order = {label: place for place, label in reversed(list(enumerate([*mapping.material_of, *labels])))}
+    rows = sorted(labels, key=lambda label: (materials.index(known[label]), order[label]))
     material_of = {label: known[label] for label in rows}
     return MaterialMapping(mapping.path, material_of, materials, {row: mapping.reasons.get(row, "") for row in rows})
 
@@ -165,3 +187,27 @@ def _covering(files: Sequence[Path], labels: Sequence[str]) -> str:
     mappings = ((file.stem, read_mapping(file)) for file in files)
     names = [name for name, one in mappings if {*labels} <= {*one.material_of, *one.materials}]
     return f", or give -P materials={' or '.join(names)}, which knows them all" if names else ""
+
+
+def proposed_mapping(labels: Sequence[str], shipped: Sequence[MaterialMapping]) -> pd.DataFrame:
+    """Return a mapping of these labels, to be checked by a person, as a table.
+
+    A label's material is that of a shipped mapping, the first that has it; or that of a word in its name; or a material
+    of its own. ``reason`` says so where it is not a shipped mapping's.
+    """
+    known = {material.casefold(): material for mapping in shipped for material in mapping.materials}
+    for mapping in reversed(shipped):
+        known |= {name.casefold(): material for name, material in mapping.material_of.items()}
+    rows = [(label, *_proposed(label, known, number)) for number, label in enumerate(labels, 1)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _proposed(label: str, known: dict[str, str], number: int) -> tuple[str, str]:
+    """Return a label's material, and the reason; known: name in lower case → material."""
+    if material := known.get(label.casefold()):
+        return material, ""
+    words = [word.casefold() for word in _WORD.findall(label)]
+    by_word = (known[form] for word in words for form in (word, word.removesuffix("s")) if form in known)
+    if material := next(by_word, ""):
+        return material, "proposed after a word of the name"
+    return material_name(label) or f"material_{number}", "proposed: a material of its own"

@@ -221,14 +221,13 @@ class LabelCsv(Layout):
     def _flags(self, held: dict[str, set[str]]) -> list[str]:
         """Return the columns that are labels: named in the mapping, or holding yes and no.
 
-        A column that holds something else beside is a label too, and is refused when it is read; but where the mapping
-        names columns, others may be numbers, such as ids.
+        A column that holds other words beside is a label too, and is refused when it is read. Other numbers may be
+        counts as well as ids: the mapping has to tell.
         """
-        mapped = {name for name in held if name.casefold() in self.known}
         return [
             name
             for name, cells in held.items()
-            if name in mapped or (cells & _FLAGS and not (mapped and _holds_numbers(cells)))
+            if name.casefold() in self.known or (cells & _FLAGS and not _holds_numbers(cells))
         ]
 
     def _rows(self, file: Path, table: TextTable, file_column: str) -> Iterator[_Row]:
