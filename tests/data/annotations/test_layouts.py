@@ -269,6 +269,32 @@ def test_a_single_class_with_photos_names_the_empty_ones(tmp_path: Path, above: 
     assert "no two class folders with photos (empty: metal, paper), no COCO" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("around", ["bins", "Garbage classification/Garbage classification"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_folder_around_everything_is_no_class(tmp_path: Path, around: str, split: str) -> None:
+    photos(tmp_path, f"{around}/{split}glass/1.jpg", f"{around}/{split}paper/deep/1.jpg")
+    text(tmp_path / "files.txt", "of the archive")
+    photos(tmp_path, "__MACOSX/x/1.jpg")
+    layout = recognise(tmp_path)
+    assert f"2 photos in 2 class folders of {tmp_path / around}" in layout.recognised
+    found = shown(layout.read())
+    assert found == {f"{around}/{split}glass/1.jpg": ["glass"], f"{around}/{split}paper/deep/1.jpg": ["paper"]}
+
+
+def test_one_class_with_photos_and_subfolders_is_no_folder_around_everything(tmp_path: Path) -> None:
+    photos(tmp_path, "glass/1.jpg", "glass/green/1.jpg", "glass/brown/1.jpg")
+    assert "no two class folders with photos, no COCO" in refusal(tmp_path)
+
+
+def test_class_folders_of_photos_that_cannot_be_read_say_what_to_do(tmp_path: Path) -> None:
+    photos(tmp_path, "glass/1.jpg", "paper/1.jpg")
+    text(tmp_path / "metal" / "1.CR2", "raw")
+    words = "without a photo: metal (1 .cr2 files are there: convert them to JPEG or PNG). Put photos there"
+    assert words in refusal(tmp_path)
+    (tmp_path / "metal" / "1.CR2").rename(tmp_path / "metal" / "1.jpg")  # converted
+    assert len(recognise(tmp_path).read().images) == 3
+
+
 def test_changed_class_folders_have_another_digest(tmp_path: Path) -> None:
     photos(tmp_path, "glass/1.jpg", "paper/1.jpg")
     digests = [recognise(tmp_path).digest()]

@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,13 +62,14 @@ def files_called(folder: Path, suffix: str) -> list[Path]:
     return [entry for entry in visible if entry.is_file()]
 
 
-def files_below(folder: Path) -> Iterator[tuple[Path, OSError | None]]:
+def files_below(folder: Path, leave: Collection[Path] = ()) -> Iterator[tuple[Path, OSError | None]]:
     """Yield the visible files below a folder, sorted; a folder that cannot be read is yielded with its error.
 
-    Symbolic links to folders are followed. Each real folder is entered once, and the folder's own parents never, so
-    circular links end.
+    Symbolic links to folders are followed. Each real folder is entered once, and the folder's own parents and those to
+    ``leave`` never, so circular links end.
     """
-    waiting, entered = [folder], {_identity(parent) for parent in folder.resolve().parents}
+    outside = [*folder.resolve().parents, *(one for one in leave if one.is_dir())]
+    waiting, entered = [folder], {_identity(parent) for parent in outside}
     while waiting:
         current = waiting.pop()
         try:
