@@ -26,7 +26,7 @@ from wastelens.data.annotations.materials import (
 )
 from wastelens.data.annotations.sources import NAMED, DatasetSource, choose_source
 from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoSource
-from wastelens.data.photos.files import PHOTO_SUFFIXES, exists, how_to_read
+from wastelens.data.photos.files import PHOTO_SUFFIXES, UNREAD_PHOTO_SUFFIXES, exists, how_to_read
 from wastelens.data.photos.passed_over import passed_over
 from wastelens.data.photos.shards import ShardedCache, open_photos
 from wastelens.data.prepared import dataset as prepared
@@ -133,16 +133,17 @@ def mapping_for(source: DatasetSource, dataset: CocoDataset, materials: str) -> 
 
 
 def with_passed_over(
-    annotated: AnnotatedPhotos, source: DatasetSource, photos: list[PhotoSource], config: PrepareConfig
+    annotated: AnnotatedPhotos, dataset: CocoDataset, source: DatasetSource, config: PrepareConfig
 ) -> AnnotatedPhotos:
     """Say which files in the dataset's folders are not read, by suffix, and add them to the problems."""
-    read = [*(photo.path for photo in photos), *source.layout.label_files(), mapping_path(config.materials)]
+    named = (source.find_photo(image.file_name.replace("\\", "/")) for image in dataset.images)
+    read = [*named, *source.layout.label_files(), mapping_path(config.materials)]
     leave = [config.data_folder / "prepared", Path("mlruns"), source.folder / "__MACOSX"]
     rows = [
         row
         for suffix, names in passed_over(source.folder, read, leave).items()
-        if (named := [name for name in names if not _KEPT_BESIDE.fullmatch(name)])
-        for row in _passed_over_rows(suffix, named)
+        if (others := [name for name in names if not _KEPT_BESIDE.fullmatch(name)])
+        for row in _passed_over_rows(suffix, others)
     ]
     problems = [*annotated.problems.itertuples(index=False, name=None), *rows]
     return replace(annotated, problems=problem_frame(problems)) if rows else annotated
@@ -152,7 +153,8 @@ def _passed_over_rows(suffix: str, names: list[str]) -> list[tuple[str, ...]]:
     """Say that files with a suffix are not read, and return a row for each picture, or one for all other files."""
     texts = [first_names([name]) for name in names]
     files = f"{len(names):,} {suffix or 'other'} file{'s' if len(names) > 1 else ''}"
-    if how := how_to_read(suffix):
+    if suffix in UNREAD_PHOTO_SUFFIXES:
+        how = how_to_read(suffix)
         warn(f"{files} not read, the first {texts[0]}: {how}.")
         return [problem_row(flat_name(name), name, f"not read: a {suffix} file: {how}") for name in texts]
     why = "photos that the annotations do not name" if suffix in PHOTO_SUFFIXES else "neither photos nor labels"

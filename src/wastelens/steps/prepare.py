@@ -54,7 +54,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         stages.check_group_by(source, config)
         with prepared.draft(folder) as draft:
             photos = stages.photo_sources(source, annotated.labels)
-            annotated = stages.with_passed_over(annotated, source, photos, config)
+            annotated = stages.with_passed_over(annotated, coco, source, config)
             cached = _decode(annotated, photos, draft, folder, config)
             split = stages.split_photos(cached, mapping, source, config)
             assignments = (split.assignment, *split.folds)

@@ -289,7 +289,7 @@ def test_one_class_with_photos_and_subfolders_is_no_folder_around_everything(tmp
 def test_class_folders_of_photos_that_cannot_be_read_say_what_to_do(tmp_path: Path) -> None:
     photos(tmp_path, "glass/1.jpg", "paper/1.jpg")
     text(tmp_path / "metal" / "1.CR2", "raw")
-    words = "without a photo: metal (1 .cr2 files are there: convert them to JPEG or PNG). Put photos there"
+    words = "without a photo: metal (1 .cr2 files are there: develop them to JPEG or TIFF). Put photos there"
     assert words in refusal(tmp_path)
     (tmp_path / "metal" / "1.CR2").rename(tmp_path / "metal" / "1.jpg")  # converted
     assert len(recognise(tmp_path).read().images) == 3

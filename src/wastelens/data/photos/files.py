@@ -15,26 +15,25 @@ from PIL import ExifTags, Image
 _COMMON = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _RARE = {".jpe", ".jfif", ".mpo", ".apng", ".dib", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".tga"}
 PHOTO_SUFFIXES = frozenset(_COMMON | _RARE)
-# What else cameras and phones write.
-_NEED_HEIF = {".heic", ".heif", ".hif"}
+_HEIC = {".heic", ".heif", ".hif"}
 _RAW = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
-_OTHER = {".jxl", ".psd", ".svg"}
-_VIDEO = {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
-UNREAD_PHOTO_SUFFIXES = frozenset((_NEED_HEIF | _RAW | _OTHER) - PHOTO_SUFFIXES)
+_FILMS = {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
+UNREAD_PHOTO_SUFFIXES = frozenset((_HEIC | _RAW | _FILMS | {".jxl", ".psd"}) - PHOTO_SUFFIXES)
 UNKNOWN_SIZE = (1, 1)
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _HEADERS_AT_ONCE = 8
 
 
 def how_to_read(suffix: str) -> str:
-    """Return what to do about files with a suffix, in lower case, that cannot be read here; "" for no picture."""
-    if suffix in PHOTO_SUFFIXES:
-        return ""
-    if suffix in _NEED_HEIF:
+    """Return what to do so that files with this suffix, which is none of ``PHOTO_SUFFIXES``, are read as photos."""
+    suffix = suffix.lower()
+    if suffix in _HEIC:
         return "install wastelens[heif], or convert them to JPEG"
-    if suffix in _VIDEO:
-        return "extract photos from them"
-    return "convert them to JPEG or PNG" if suffix in UNREAD_PHOTO_SUFFIXES else ""
+    if suffix in _RAW:
+        return "develop them to JPEG or TIFF"
+    if suffix in _FILMS:
+        return "save their frames as JPEG"
+    return "if they are photos, convert them to JPEG or PNG"
 
 
 def exists(path: Path) -> bool:
