@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from wastelens.system.files import read_text
+from wastelens.system.text import one_line
 
 LARGEST_BYTES = 500_000  # takes about 3 s to parse
 _TAG = "tag:yaml.org,2002:"
@@ -80,7 +81,7 @@ def parse_yaml(text: str, *, as_texts: bool = False) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
-        raise ValueError(" ".join(str(error).split())[:200]) from None
+        raise ValueError(one_line(" ".join(str(error).split()), 200)) from None
 
 
 def load_yaml(path: Path, *, as_texts: bool = False) -> Any:

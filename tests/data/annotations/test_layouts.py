@@ -930,6 +930,7 @@ def test_two_candidates_are_listed_and_either_can_be_named(tmp_path: Path, parts
     for part in parts:
         assert part in message
         if (tmp_path / part).is_file():
+            assert f"such as dataset={tmp_path}" in message
             assert recognise(tmp_path / part).annotations == tmp_path / part
 
 

@@ -22,6 +22,7 @@ from wastelens.data.photos.files import files_below, find_photo, upright_sizes
 from wastelens.errors import DatasetError
 from wastelens.system.arrays import FloatArray
 from wastelens.system.registry import Registry
+from wastelens.system.text import one_line
 
 COCO = "coco"
 ANNOTATIONS = "annotations.json"  # COCO's file, as in TACO
@@ -176,7 +177,7 @@ def names_below(root: Path, folder: str, suffixes: frozenset[str]) -> Iterator[s
     Raises:
         DatasetError: a folder cannot be read.
     """
-    for path, error in files_below(root / folder) if (root / folder).is_dir() else ():
+    for path, error in files_below(root / folder) if os.path.isdir(root / folder) else ():
         if error is not None:
             raise DatasetError(f"{path} cannot be read ({error.strerror}). Make the folder readable.")
         if path.suffix.lower() in suffixes:
@@ -192,7 +193,7 @@ def split_folders(names: Iterable[str]) -> list[str]:
 def first_names(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - _FIRST:,} more" if len(names) > _FIRST else ""
-    return f"{', '.join(names[:_FIRST])}{more}".encode("utf-8", "backslashreplace").decode()
+    return f"{', '.join(one_line(name, 100) for name in names[:_FIRST])}{more}"
 
 
 def combined_digest(parts: Iterable[tuple[str, str]]) -> str:
@@ -268,8 +269,7 @@ def _ambiguous(place: Path, found: Sequence[Layout]) -> DatasetError:
 
 def _is_all_of_it(file: Path, layout: Layout) -> bool:
     """Return whether naming a file means the whole of a dataset: others have several files, or none."""
-    named = file.is_file() and file.suffix.lower() in layout.suffixes
-    return named and layout.of_file(file).label_files()[:1] == layout.label_files()
+    return file.is_file() and file.suffix.lower() in layout.suffixes and layout.of_file(file) == layout
 
 
 def _nothing(place: Path) -> DatasetError:

@@ -14,6 +14,7 @@ import pandas as pd
 from wastelens.config.files import conf_folder
 from wastelens.data.annotations.tables import named_column, read_table
 from wastelens.errors import MappingError, did_you_mean
+from wastelens.system.text import one_line
 
 COLUMNS = ("category", "material", "reason")
 MAPPING_FILE = "materials.csv"  # of a prepared dataset
@@ -83,7 +84,7 @@ def read_mapping(path: Path) -> MaterialMapping:
     for line, cells in table.lines:
         category, material, reason = (label_name(cells[at]) if at < len(cells) else "" for at in places)
         if problem := _problem_of_row(category, material, material_of):
-            raise MappingError(f"{path}, line {line}: {problem}")
+            raise MappingError(f"{path}, line {line}: {one_line(problem)}")
         material_of[category], reasons[category] = material, reason
     materials = tuple(dict.fromkeys(material_of.values()))
     if len(materials) < 2:
@@ -122,7 +123,7 @@ def check_covers(
     names = list(categories)
     for name in names:
         if name not in mapping.material_of:
-            fact = f"{annotations}: category '{name}' has no material"
+            fact = f"{annotations}: category '{one_line(name, 100)}' has no material"
             if _is_shipped(mapping):
                 raise MappingError(f"{fact} in {mapping.path}. {_own_mapping(dataset or annotations)}.")
             raise MappingError(f"{fact}. Add a row to {mapping.path}, or give your own mapping: -P materials=FILE.csv")
@@ -130,7 +131,8 @@ def check_covers(
         if name not in names:
             hint = did_you_mean(name, names)
             raise MappingError(
-                f"{mapping.path}: '{name}' is not a category of {annotations}.{hint} Correct or remove the row."
+                f"{mapping.path}: '{one_line(name, 100)}' is not a category of {annotations}.{hint} "
+                "Correct or remove the row."
             )
 
 
@@ -167,8 +169,8 @@ def mapping_of_labels(
     materials = tuple(material for material in mapping.materials if material in {known[label] for label in labels})
     if len(materials) < 2:
         raise MappingError(
-            f"{mapping.path}: the labels {', '.join(labels)} give {len(materials)} material(s), but at least two are "
-            "needed. Add photos with other labels, or correct the mapping."
+            f"{mapping.path}: the labels {one_line(', '.join(labels))} give {len(materials)} material(s), but at least "
+            "two are needed. Add photos with other labels, or correct the mapping."
         )
     order = {label: place for place, label in reversed(list(enumerate([*mapping.material_of, *labels])))}
     rows = sorted(labels, key=lambda label: (materials.index(known[label]), order[label]))

@@ -12,6 +12,7 @@ from wastelens.data.annotations.materials import label_name
 from wastelens.errors import AnnotationsError
 from wastelens.system.files import read_text
 from wastelens.system.plain_yaml import LARGEST_BYTES, load_yaml
+from wastelens.system.text import one_line
 
 YAML_SUFFIXES = (".yaml", ".yml")
 DARKNET_SUFFIX = ".data"
@@ -55,7 +56,7 @@ def is_data(file: Path) -> bool:
 
 def error(file: Path, fact: str, fix: str) -> AnnotationsError:
     """Return an error about a file of classes and places."""
-    return AnnotationsError(f"{file}: {fact}. {fix}.")
+    return AnnotationsError(f"{file}: {one_line(fact)}. {fix}.")
 
 
 def _of_yaml(file: Path) -> YoloData:
@@ -101,7 +102,9 @@ def _key_point_numbers(file: Path, value: object) -> int | None:
         return None
     shape = [int(one) for one in value if re.fullmatch(r"[0-9]{1,4}", str(one))] if isinstance(value, list) else []
     if not isinstance(value, list) or len(shape) != len(value) or len(shape) != 2 or shape[1] not in (2, 3):
-        raise error(file, f"'kpt_shape' is '{value}'"[:80], "Write [number of points, 2 or 3], or remove it")
+        raise error(
+            file, f"'kpt_shape' is '{one_line(str(value), 60)}'", "Write [number of points, 2 or 3], or remove it"
+        )
     return shape[0] * shape[1]
 
 

@@ -15,6 +15,7 @@ from wastelens.data.annotations.yolo_data import YoloData
 from wastelens.errors import AnnotationsError
 from wastelens.system.arrays import FloatArray
 from wastelens.system.files import read_text
+from wastelens.system.text import one_line
 
 LARGEST_BYTES = 10_000_000
 _LIKE_LABELS = re.compile(r"\s*\d{1,9}([ \t]+[-+.\de]{1,40}){4,}\s*", re.IGNORECASE)
@@ -82,13 +83,13 @@ def _line(where: str, words: list[str], data: YoloData, data_file: Path) -> Labe
     """Parse a line: the class number, then centre and size of a box, or the points of a polygon."""
     if not all(_NUMBER.fullmatch(word) for word in words):
         odd = next(word for word in words if not _NUMBER.fullmatch(word))
-        raise AnnotationsError(f"{where}: holds something that is not a number, '{odd[:40]}'. Correct it.")
+        raise AnnotationsError(f"{where}: holds something that is not a number, '{one_line(odd, 40)}'. Correct it.")
     number, *values = [float(word) for word in words]
     label = data.names.get(int(number)) if math.isfinite(number) and number == int(number) else None
     if label is None:
         raise AnnotationsError(
-            f"{where}: class {words[0]} is not one of the {len(data.names)} names in {data_file}. Correct the number, "
-            "or add the name."
+            f"{where}: class {one_line(words[0], 40)} is not one of the {len(data.names)} names in {data_file}. "
+            "Correct the number, or add the name."
         )
     return LabelLine(where, label, _of_outline(where, values, data.key_point_numbers))
 

@@ -24,6 +24,7 @@ from wastelens.data.annotations.layout import (
 from wastelens.data.annotations.materials import label_name
 from wastelens.data.photos.files import PHOTO_SUFFIXES, UNREAD_PHOTO_SUFFIXES, how_to_read
 from wastelens.errors import DatasetError
+from wastelens.system.text import one_line
 
 _DEEPEST = 5  # folders around everything
 
@@ -90,7 +91,8 @@ class ClassFolders(Layout):
 
     def of_label(self, label: str) -> str:
         """Return a class folder, and why it is one."""
-        return f"{self.root} has no annotations.json, so its folders are classes, and the class folder '{label}'"
+        why = "has no annotations.json, so its folders are classes"
+        return f"{self.root} {why}, and the class folder '{one_line(label, 100)}'"
 
 
 def _contents(folder: Path) -> tuple[str, dict[str, list[str]], tuple[str, ...], dict[str, str]]:

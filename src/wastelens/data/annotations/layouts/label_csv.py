@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -28,6 +28,7 @@ from wastelens.data.annotations.tables import TextTable, named_column, read_head
 from wastelens.data.photos.files import exists, files_called, find_photo
 from wastelens.errors import AnnotationsError
 from wastelens.system.files import file_digest
+from wastelens.system.text import one_line
 
 LABELS = "labels.csv"
 _LISTS_OF_OURS = ("download.csv", "collected.csv")  # of fetched files, without labels
@@ -71,7 +72,8 @@ class LabelCsv(Layout):
     """
 
     files: tuple[Path, ...]
-    known: frozenset[str] = frozenset()  # in lower case: a column of this name is a label, whatever it holds
+    # Names in lower case: a column that is called so is a label, whatever it holds.
+    known: frozenset[str] = field(default=frozenset(), compare=False)
     kind: ClassVar[str] = "label_table"
     title: ClassVar[str] = "labels"
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
@@ -262,7 +264,7 @@ class LabelCsv(Layout):
         return list(self.files)
 
     def of_label(self, label: str) -> str:
-        return f"{self.files[0]}: label '{label}'"
+        return f"{self.files[0]}: label '{one_line(label, 100)}'"
 
     def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
         rows = self._content[1]
@@ -307,7 +309,7 @@ def _check_header(file: Path, header: list[str], first: Path, expected: list[str
 
 
 def _error(file: Path, line: int, fact: str, fix: str) -> AnnotationsError:
-    return AnnotationsError(f"{file}, line {line}: {fact}. {fix}.")
+    return AnnotationsError(f"{file}, line {line}: {one_line(fact)}. {fix}.")
 
 
 def _told(cell: str) -> bool | None:

@@ -44,6 +44,7 @@ from wastelens.data.annotations.yolo_data import (
 from wastelens.data.annotations.yolo_lines import check_all, holds_labels, read_lines
 from wastelens.data.photos.files import PHOTO_SUFFIXES, UNREAD_PHOTO_SUFFIXES, exists, files_called, find_photo
 from wastelens.system.files import file_digest, read_text
+from wastelens.system.text import one_line
 
 DATA_FILES = ("data.yaml", "data.yml")
 _LABELS = "labels"
@@ -121,14 +122,14 @@ class YoloLabels(Layout):
 
     def label_files(self) -> list[Path]:
         """Return data.yaml, lists of photos, the label files, and the folders that photos and label files are in."""
-        below = [name for pair in self._pairs.items() for name in pair if name and (self.root / name).is_file()]
+        below = [name for pair in self._pairs.items() for name in pair if name and os.path.isfile(self.root / name)]
         folders = {parent.as_posix() for name in below for parent in PurePosixPath(name).parents}
         lists = {place for places in self._data.places.values() for place in places}
         labels = {label for label in self._pairs.values() if label}
         return [self.file, *(self.root / name for name in sorted(folders | lists | labels))]
 
     def of_label(self, label: str) -> str:
-        return f"{self.file}: class '{label}'"
+        return f"{self.file}: class '{one_line(label, 100)}'"
 
     @cached_property
     def _data(self) -> YoloData:
@@ -218,7 +219,7 @@ class YoloLabels(Layout):
     def _pairs(self) -> dict[str, str]:
         """Photo's name → name of its label file, "" if it has none; of an orphan, the name of a missing photo."""
         matched = self._matched
-        with_objects = [name for name in matched.orphans if (self.root / name).stat().st_size]
+        with_objects = [name for name in matched.orphans if os.path.getsize(self.root / name)]
         if with_objects and matched.without_label:
             fact = (
                 f"{len(matched.without_label):,} photos have no label file (the first: {matched.without_label[0]}) and "
