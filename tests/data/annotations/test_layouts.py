@@ -986,6 +986,26 @@ def test_nothing_that_is_known_tells_what_was_looked_for(tmp_path: Path, names: 
         assert word in message
 
 
+def test_a_dataset_one_folder_further_down_is_named(tmp_path: Path) -> None:
+    yolo(tmp_path / "bins")
+    (tmp_path / "docs").mkdir()
+    assert refusal(tmp_path).endswith(f"bins/ in it can be read: give dataset={tmp_path / 'bins'}")
+    assert recognise(tmp_path / "bins").kind == "yolo"
+
+
+def test_a_table_without_a_column_of_file_names_is_named_with_its_columns(tmp_path: Path) -> None:
+    text(tmp_path / "bins.csv", "photo,glass\na.jpg,1\n")
+    assert "no CSV with a column file_name or the like (bins.csv has photo, glass)" in refusal(tmp_path)
+    text(tmp_path / "bins.csv", "file_name,glass\na.jpg,1\n")
+    assert recognise(tmp_path).kind == "label_table"
+
+
+def test_data_files_of_other_things_are_no_darknet(tmp_path: Path) -> None:
+    photos(tmp_path, "glass/1.jpg", "paper/1.jpg")
+    text(tmp_path / "iris.data", "5.1,3.5,1.4,0.2,Iris-setosa\nnames = x\n")
+    assert recognise(tmp_path).kind == "class_folders"
+
+
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
     assert "is not a file of annotations" in refusal(text(tmp_path / "labels.txt", "a.jpg glass"))
 

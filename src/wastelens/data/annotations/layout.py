@@ -6,6 +6,7 @@ found, named in messages and tested by the contract test without being listed an
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ ANNOTATIONS = "annotations.json"  # COCO's file, as in TACO
 OWN_SPLIT = "their own split is not used, prepare makes one without leaks"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")  # in lower case
 _FIRST = 5  # named in a message where there are many
+_FOLDERS_TRIED = 20  # where a folder holds no dataset itself
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,16 @@ def _nothing(place: Path) -> DatasetError:
     entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
     missing = ", ".join(f"no {layout.sought(place)}" for layout in LAYOUTS.parts.values())
     return DatasetError(
-        f"{place} holds no dataset of a known layout: {missing}. It holds {first_names(entries) or 'nothing'}. Put the "
-        "annotations there, or correct the path."
+        f"{place} holds no dataset of a known layout: {missing}. It holds {first_names(entries) or 'nothing'}. "
+        f"{_readable_below(place) or 'Put the annotations there, or correct the path.'}"
     )
+
+
+def _readable_below(place: Path) -> str:
+    """Return which folder in a folder could be read instead; "" for none."""
+    visible = sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for folder in visible[:_FOLDERS_TRIED]:
+        with contextlib.suppress(DatasetError, OSError):
+            if _candidates(folder, frozenset()):
+                return f"{folder.name}/ in it can be read: give dataset={folder}"
+    return ""

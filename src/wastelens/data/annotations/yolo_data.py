@@ -21,7 +21,7 @@ PHOTOS = "images"
 SPLITS = ("train", "val", "test")
 LEAVES = "leaves the dataset's folder"
 _NOTHING = ("", "null", "~")
-_PAIR = re.compile(r"\s*(\w+)\s*=\s*(.*?)\s*")
+_PAIR = re.compile(r"\s*(\w{1,40})\s*=\s*(\S(?:.*\S)?)?\s*")
 
 
 class YoloData(NamedTuple):
@@ -46,10 +46,11 @@ def read_data(file: Path) -> YoloData:
 
 
 def is_data(file: Path) -> bool:
-    """Return whether a YAML file names classes and a split."""
+    """Return whether a YAML or darknet file names classes and a split."""
     try:
-        content = load_yaml(file, as_texts=True)
-    except (OSError, ValueError):
+        is_darknet = file.suffix.lower() == DARKNET_SUFFIX
+        content = _pairs(file) if is_darknet else load_yaml(file, as_texts=True)
+    except (OSError, ValueError, AnnotationsError):
         return False
     return isinstance(content, dict) and "names" in content and any(split in content for split in (*SPLITS, "valid"))
 
@@ -170,8 +171,7 @@ def _exists(path: Path) -> bool:
 
 def _of_darknet(file: Path) -> YoloData:
     """Read lines of ``key = value``; paths may begin with a folder of the machine that trained, such as ``data/``."""
-    pairs = (_PAIR.fullmatch(line) for line in _lines(file))
-    content = {pair[1].lower(): pair[2] for pair in pairs if pair}
+    content = _pairs(file)
     names = _there(file, "names", content.get("names", ""))
     if not names:
         raise error(file, "names no file of class names", "Add a line such as names = obj.names")
@@ -182,6 +182,11 @@ def _of_darknet(file: Path) -> YoloData:
     if not places["train"]:
         raise error(file, "names no list of photos", "Add a line such as train = train.txt")
     return YoloData(_of_lines(file.parent / names), places)
+
+
+def _pairs(file: Path) -> dict[str, str]:
+    pairs = (_PAIR.fullmatch(line) for line in _lines(file))
+    return {pair[1].lower(): pair[2] or "" for pair in pairs if pair}
 
 
 _DARKNET_KEYS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}

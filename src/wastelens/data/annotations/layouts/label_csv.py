@@ -97,7 +97,11 @@ class LabelCsv(Layout):
 
     @classmethod
     def sought(cls, folder: Path) -> str:
-        return f"CSV with a column {FILE_COLUMNS[0]} or the like"
+        """Return the column that is needed, and the columns of a table that lacks it."""
+        text = f"CSV with a column {FILE_COLUMNS[0]} or the like"
+        others = (file for file in files_called(folder, ".csv") if file.name not in _LISTS_OF_OURS)
+        without = next((f" ({file.name} has {first_names(read_header(file))})" for file in others), "")
+        return text + without
 
     def told(self, labels: frozenset[str]) -> LabelCsv:
         return replace(self, known=frozenset(label.casefold() for label in labels))

@@ -70,11 +70,9 @@ class YoloLabels(Layout):
         """Return the dataset of a folder's ``data.yaml`` or ``data.yml``, or one of each, or of another file."""
         if named := [folder / name for name in DATA_FILES if (folder / name).is_file()]:
             return [cls.of_file(file) for file in named]
-        yaml_files = (file for suffix in YAML_SUFFIXES for file in files_called(folder, suffix))
-        if like := [file for file in yaml_files if is_data(file)]:
+        files = [file for suffix in cls.suffixes for file in files_called(folder, suffix)]
+        if like := [file for file in files if is_data(file)]:
             return [cls.of_file(file) for file in like]
-        if darknet := files_called(folder, DARKNET_SUFFIX):
-            return [cls.of_file(file) for file in darknet]
         has_labels = (folder / _LABELS).is_dir() and (folder / PHOTOS).is_dir()
         return [cls.of_file(folder / CLASSES)] if has_labels and (folder / CLASSES).is_file() else []
 
