@@ -50,8 +50,10 @@ from wastelens.system.console import progress_bar, say, warn
 from wastelens.system.machine import worker_count
 
 FIRST_PROBLEMS_SHOWN = 3
-# What download, collect and TACO keep beside the photos.
-_KEPT_BESIDE = re.compile(r"annotations.*\.json|(download|collected)\.csv|ATTRIBUTION.*")
+# What download, collect, TACO and Windows keep beside the photos.
+_KEPT_BESIDE = re.compile(
+    r"annotations.*\.json|(download|collected)\.csv|ATTRIBUTION.*|(.*/)?(Thumbs\.db|desktop\.ini)"
+)
 GROUPING_RULES = ("auto", "batch", "scene", "photo")
 PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene also joins neighbours that look alike"
 

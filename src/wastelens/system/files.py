@@ -38,7 +38,7 @@ def read_text(path: Path, most_bytes: int, *, errors: str = "strict", shorten: b
         raise ValueError(f"is longer than {most_bytes:,} bytes")
     encoding = _encoding(raw)
     try:
-        return raw.decode(encoding, errors).removeprefix("\ufeff")
+        return raw[:most_bytes].decode(encoding, errors).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"is not {encoding.upper()} text (byte {error.start:,})") from None
 

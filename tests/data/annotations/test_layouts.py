@@ -445,6 +445,13 @@ def test_a_named_column_that_says_neither_yes_nor_no_is_refused_with_its_cell(tm
     assert recognise(tmp_path).recognised.endswith("for group_by only: glass")
 
 
+def test_counts_that_no_mapping_names_are_refused_until_one_does(tmp_path: Path) -> None:
+    text(tmp_path / "list.csv", "file,id,butts,FOOD,cans,town\na.jpg,1,3,,,x\nb.jpg,2,,,5,y\n")
+    message = refusal(tmp_path)
+    assert "the numbers in id, butts, cans may be counts. Give a mapping (materials=MY.csv) with a row" in message
+    assert shown(recognise(tmp_path, frozenset({"butts", "cans"})).read()) == {"a.jpg": ["butts"], "b.jpg": ["cans"]}
+
+
 def test_a_column_with_nothing_but_yes_or_nothing_but_no_is_a_label(tmp_path: Path) -> None:
     text(tmp_path / "list.csv", "file,glass,paper,metal\na.jpg,1,0,\nb.jpg,1,0,\n")
     layout = recognise(tmp_path, frozenset({"glass", "metal"}))

@@ -217,10 +217,15 @@ class LabelCsv(Layout):
             return _Columns(files, names, (), tuple(name for name in others if held[name] - {""}))
         flags = self._flags(held)
         if not flags:
+            numbers = [
+                name for name, cells in held.items() if cells - {""} and all(map(_COUNT.fullmatch, cells - {""}))
+            ]
+            unclear = f"; the numbers in {first_names(numbers)} may be counts" if numbers else ""
             fact = (
                 f"has no column of labels: none of {first_names(list(held))} is named in the mapping or holds 0 and 1"
             )
-            raise _error(file, 1, fact, "Give a mapping (materials=MY.csv) whose categories are the columns")
+            fix = "Give a mapping (materials=MY.csv) with a row, category and material, for each column that is a label"
+            raise _error(file, 1, fact + unclear, fix)
         others = [name for name in held if name not in flags and held[name] - {""}]
         return _Columns(files, "", tuple(flags), tuple(others))
 
