@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
+from itertools import islice
 from pathlib import Path
 
 from wastelens.data.photos.files import files_below
+
+_MOST_PER_READ_FILE = 10
+_MOST_FILES = 10_000
 
 
 def passed_over(root: Path, read: Iterable[Path], leave: Collection[Path] = ()) -> dict[str, list[str]]:
@@ -20,7 +24,8 @@ def passed_over(root: Path, read: Iterable[Path], leave: Collection[Path] = ()) 
     known = {os.path.normpath(path.absolute()) for path in read}
     real: set[str] = set()
     found: dict[str, list[str]] = {}
-    for path, error in files_below(root, leave):
+    # Far more files than are read are not a dataset's, but those of a home folder, say.
+    for path, error in islice(files_below(root, leave), _MOST_PER_READ_FILE * len(known) + _MOST_FILES):
         if error is not None or os.path.normpath(path.absolute()) in known:
             continue
         real = real or {os.path.realpath(name) for name in known}  # links: rarely needed, so at the first such file
