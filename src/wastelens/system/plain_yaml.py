@@ -81,7 +81,9 @@ def parse_yaml(text: str, *, as_texts: bool = False) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
-        raise ValueError(one_line(" ".join(str(error).split()), 200)) from None
+        raise ValueError(
+            one_line(" ".join(str(error).replace('in "<unicode string>", ', "in ").split()), 200)
+        ) from None
 
 
 def load_yaml(path: Path, *, as_texts: bool = False) -> Any:
