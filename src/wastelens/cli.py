@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 from click.core import ParameterSource
@@ -90,6 +91,16 @@ def _command(step: str, summary: str) -> click.Command:
 
 for _name, _summary in ENTRY_POINTS.items():
     wastelens.add_command(_command(_name, _summary))
+
+
+@wastelens.command(context_settings=_CONTEXT)
+@click.option("--dataset", required=True, help="a folder of photos with their labels, or their file of annotations")
+@click.option("--data_folder", default="data", show_default=True, help="the folder that contains raw/")
+def materials(dataset: str, data_folder: str) -> None:
+    """Write a mapping with all labels of a dataset to standard output, with a material proposed for each."""
+    quiet_libraries()
+    proposing = importlib.import_module("wastelens.preparing.proposing")
+    click.echo(proposing.mapping_text(dataset, Path(data_folder)), nl=False)
 
 
 def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:

@@ -40,24 +40,56 @@ def yolo(folder: Path) -> None:
     (folder / "labels" / "glass" / "1.txt").write_text("0 0.5 0.5 0.5 0.5\n")
 
 
-# Kind → writes annotations of two photos into their folder. A new layout needs a line here.
+def tables_of_splits(folder: Path) -> None:
+    for split, name in zip(("train", "valid"), PHOTOS, strict=True):
+        (folder / split / "images").mkdir(parents=True)
+        (folder / name).rename(folder / split / "images" / Path(name).name)
+        (folder / split / "_classes.csv").write_text(f"filename,glass\n{Path(name).name},1\n")
+
+
+def folder_around_class_folders(folder: Path) -> None:
+    class_folders(folder)
+    for name in ("glass", "paper"):
+        (folder / "archive" / "bins").mkdir(parents=True, exist_ok=True)
+        (folder / name).rename(folder / "archive" / "bins" / name)
+
+
+def yolo_beside(name: str, content: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        yolo(folder)
+        (folder / "data.yaml").unlink()
+        (folder / "obj.names").write_text("glass\npaper\n")
+        (folder / "train.txt").write_text("".join(f"data/{photo}\n" for photo in PHOTOS))
+        (folder / name).write_text(content)
+
+    return write
+
+
+# Kind, and which form of it → writes annotations of two photos into their folder. A new layout needs a line here.
 EXAMPLES: dict[str, Callable[[Path], None]] = {
     "class_folders": class_folders,
+    "class_folders in folders": folder_around_class_folders,
     "coco": coco,
     "label_table": label_table,
+    "label_table of splits": tables_of_splits,
     "yolo": yolo,
+    "yolo dataset.yaml": yolo_beside("dataset.yaml", "train: images\nnames: {0: glass, 1: paper}\n"),
+    "yolo obj.data": yolo_beside("obj.data", "train = data/train.txt\nnames = data/obj.names\n"),
+    "yolo classes.txt": yolo_beside("classes.txt", "glass\npaper\n"),
 }
+NOT_BY_THEIR_FILE = ("label_table of splits", "yolo classes.txt")
 
 
 def test_every_layout_has_an_example() -> None:
-    assert set(EXAMPLES) == set(LAYOUTS.parts)
+    assert {name.split()[0] for name in EXAMPLES} == set(LAYOUTS.parts)
 
 
-@pytest.mark.parametrize("kind", EXAMPLES)
-def test_every_layout_is_recognised_and_read(tmp_path: Path, kind: str) -> None:
-    for number, name in enumerate(PHOTOS):
-        write_photo(tmp_path / name, seed=number)
-    EXAMPLES[kind](tmp_path)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_layout_is_recognised_and_read(tmp_path: Path, name: str) -> None:
+    kind = name.split(maxsplit=1)[0]
+    for number, photo in enumerate(PHOTOS):
+        write_photo(tmp_path / photo, seed=number)
+    EXAMPLES[name](tmp_path)
     layout = recognise(tmp_path)
     assert type(layout) is LAYOUTS[kind]
     assert (layout.kind, layout.root) == (kind, tmp_path)
@@ -68,10 +100,12 @@ def test_every_layout_is_recognised_and_read(tmp_path: Path, kind: str) -> None:
     assert dataset.annotations
     assert layout.digest() == recognise(tmp_path).digest()
     assert "'glass'" in layout.of_label("glass")
+    assert layout.told(frozenset({"glass"})) == layout
+    assert layout.no_labels().endswith(".")
     files = layout.label_files()
     assert len(set(files)) == len(files) > 0
     assert all(file.exists() and file.is_relative_to(tmp_path) for file in files)
-    if layout.suffixes:
+    if layout.suffixes and name not in NOT_BY_THEIR_FILE:
         assert recognise(layout.annotations) == layout
 
 

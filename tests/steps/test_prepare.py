@@ -197,7 +197,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "category without material": (
         lambda d: edit(d, lambda c: c["categories"][0].update(name="Anvil")),
         "",
-        "category 'Anvil' has no material. Add a row to",
+        r"category 'Anvil' has no material in .*default\.csv\. Write a mapping of your own with: wastelens materials",
     ),
     "path that leaves the folder": (
         lambda d: edit(d, lambda c: c["images"][0].update(file_name="../secret.jpg")),
@@ -550,7 +550,7 @@ def test_an_unreadable_photo_of_class_folders_is_left_out(tmp_path: Path) -> Non
         (
             "class folders",
             "",
-            r"class folder 'box' has no material in .*default\.csv \(nor has 1 more\)\. Add a row\.$",
+            r"class folder 'box' has no material in .*default\.csv \(nor has 1 more\)\. Write a mapping of your own",
         ),
         ("labels", "", r"labels\.csv: label 'box' has no material"),
         ("yolo", "", r"data\.yaml: class 'box' has no material"),
@@ -673,3 +673,20 @@ def test_another_mapping_relabels_class_folders(tmp_path: Path) -> None:
     assert used.to_dict() == {"can": "glass", "glass": "aluminium", "box": "paper"}  # without paint
     again = relabelled(result.dataset, str(tmp_path / "other.csv"), tmp_path / "data")
     assert (again.folder / "manifest.json").stat().st_ino == made_at
+
+
+def test_files_that_are_not_read_are_said_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = LAYOUTS["class folders"](tmp_path / "own")
+    folder = next(path for path in sorted(place.iterdir()) if path.is_dir())
+    for name in ("b.HEIC", "a.heic", "film.mp4", "notes.txt", ".hidden"):
+        (folder / name).write_text("nothing that is read")
+    result, _ = prepared(tmp_path, place, f"materials={own_mapping(tmp_path)}")
+    printed = " ".join(capsys.readouterr().out.split())
+    advice = "install wastelens[heif], or convert them to JPEG"
+    assert f"2 .heic files not read, the first {folder.name}/a.heic: {advice}" in printed
+    assert f"1 .mp4 file not read, the first {folder.name}/film.mp4: save their frames as JPEG" in printed
+    assert f"1 .txt file not read, the first {folder.name}/notes.txt: neither photos nor labels" in printed
+    problems = pd.read_csv(result.dataset.folder / "problems.csv").set_index("source_file")["problem"]
+    assert problems[f"{folder.name}/b.HEIC"] == f"not read: a .heic file: {advice}"
+    assert list(problems.index) == [f"{folder.name}/{name}" for name in ("a.heic", "b.HEIC", "film.mp4", "notes.txt")]
+    assert result.dataset.manifest["counts"]["photos_left_out"] == 0

@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wastelens.config.base import Config, as_text, plain_boolean
 from wastelens.config.checking import Layer, Tree, branch_at, checked, merge, merged
 from wastelens.config.explain import methods_with_settings
@@ -20,6 +18,7 @@ from wastelens.config.steps import STEP_CONFIGS
 from wastelens.config.study import StudyConfig
 from wastelens.config.train import TrainConfig
 from wastelens.errors import ConfigError, did_you_mean
+from wastelens.system.plain_yaml import load_yaml, parse_yaml
 
 MAIN_FILES = ("prepare", "train", "cluster", "explain", "main")
 FOLLOW_TRAIN = ("cluster", "explain")  # steps of the main job that take over settings of its section train
@@ -33,22 +32,6 @@ AUGMENT = "augment"  # parameter of train: true or false, short for the kind of 
 SHORT_KEYS = {"augment_policy": "augmentation.policy", "views": "augmentation.views"}  # likewise
 
 _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")  # an unpaired apostrophe is a letter
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """YAML 1.1 with two rules of YAML 1.2: on, off, yes and no are not booleans, and 1e-5 is a number."""
-
-
-_YamlLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF"
-)
-_YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]{1,9}[eE][-+]?[0-9]{1,3}$"), "-+0123456789"
-)
 
 
 def conf_folder() -> Path:
@@ -237,7 +220,7 @@ def _known_to(step: str, tree: Mapping[str, Any]) -> Tree:
 @lru_cache(maxsize=64)
 def _parsed(path: Path, modified_ns: int) -> Any:
     """Parse a file once: to check a search space, hundreds of configurations are made from the same files."""
-    return yaml.load(path.read_text(encoding="utf-8"), _YamlLoader)
+    return load_yaml(path)
 
 
 def read_yaml(path: Path) -> Tree:
@@ -250,9 +233,8 @@ def read_yaml(path: Path) -> Tree:
         tree = copy.deepcopy(_parsed(path, path.stat().st_mtime_ns))
     except OSError as error:
         raise ConfigError(f"Config file '{path}' cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date like 2024-13-45 is a ValueError
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"Config file '{path}' is not YAML: {reason}.") from error
+    except ValueError as error:
+        raise ConfigError(f"Config file '{path}' is not YAML: {error}.") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
@@ -284,8 +266,8 @@ def setting(key: str, value: str, label: str) -> Tree:
         ConfigError: the value is not YAML.
     """
     try:
-        return _tree_at(key, yaml.load(value, _YamlLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return _tree_at(key, parse_yaml(value))
+    except ValueError as error:
         raise ConfigError(f"Cannot read the value in '{key}={value}' of {label}.") from error
 
 

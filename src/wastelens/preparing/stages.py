@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,9 @@ import pandas as pd
 
 from wastelens.config.files import conf_folder
 from wastelens.config.prepare import PrepareConfig
-from wastelens.data.annotations.coco import CocoDataset
+from wastelens.data.annotations.coco import CocoDataset, flat_name
 from wastelens.data.annotations.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
-from wastelens.data.annotations.layout import COCO, Layout
+from wastelens.data.annotations.layout import COCO, first_names
 from wastelens.data.annotations.materials import (
     MaterialMapping,
     check_covers,
@@ -25,21 +26,34 @@ from wastelens.data.annotations.materials import (
 )
 from wastelens.data.annotations.sources import NAMED, DatasetSource, choose_source
 from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoSource
-from wastelens.data.photos.files import exists
+from wastelens.data.photos.files import PHOTO_SUFFIXES, UNREAD_PHOTO_SUFFIXES, exists, how_to_read
+from wastelens.data.photos.passed_over import passed_over
 from wastelens.data.photos.shards import ShardedCache, open_photos
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SplitTables
 from wastelens.engine.task import Engine
-from wastelens.errors import BalanceError, ConfigError, DatasetError, EngineError, MappingError, did_you_mean
+from wastelens.errors import (
+    AnnotationsError,
+    BalanceError,
+    ConfigError,
+    DatasetError,
+    EngineError,
+    MappingError,
+    did_you_mean,
+)
 from wastelens.evaluation.controls import Controls, score_controls
 from wastelens.preparing.balance import Oversampled, oversample
 from wastelens.preparing.groups import Groups, assign_groups
 from wastelens.preparing.split import SplitAssignment, assign_splits, cross_validation_splits
 from wastelens.system.arrays import PhotoArray
-from wastelens.system.console import progress_bar
+from wastelens.system.console import progress_bar, say, warn
 from wastelens.system.machine import worker_count
 
 FIRST_PROBLEMS_SHOWN = 3
+# What download, collect, TACO and Windows keep beside the photos.
+_KEPT_BESIDE = re.compile(
+    r"annotations.*\.json|(download|collected)\.csv|ATTRIBUTION.*|(.*/)?(Thumbs\.db|desktop\.ini)"
+)
 GROUPING_RULES = ("auto", "batch", "scene", "photo")
 PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene also joins neighbours that look alike"
 
@@ -74,13 +88,15 @@ def raw_data(config: PrepareConfig) -> DatasetSource:
 
     Raises:
         DatasetError: they are not there, are of no known layout, or are a prepared dataset.
+        MappingError: there is no such mapping.
     """
     if config.dataset not in NAMED and prepared.is_prepared(Path(config.dataset)):
         raise DatasetError(
             f"{config.dataset} is a prepared dataset. Give prepare the raw data that it was made from; all other steps "
             "take the prepared folder."
         )
-    return choose_source(config.dataset, config.data_folder)
+    mapping = read_mapping(mapping_path(config.materials))
+    return choose_source(config.dataset, config.data_folder, frozenset({*mapping.material_of, *mapping.materials}))
 
 
 def mapping_path(materials: str) -> Path:
@@ -96,20 +112,56 @@ def mapping_path(materials: str) -> Path:
     return path
 
 
-def mapping_for(layout: Layout, dataset: CocoDataset, materials: str) -> MaterialMapping:
+def mapping_for(source: DatasetSource, dataset: CocoDataset, materials: str) -> MaterialMapping:
     """Return the mapping that ``materials=`` means, checked against a dataset.
 
     COCO's categories and the mapping's must be the same; in other layouts, only labels that occur need a row.
 
     Raises:
+        AnnotationsError: no photo has a label.
         MappingError: there is no such mapping, or it does not fit.
     """
+    layout, place = source.layout, source.place
     mapping = read_mapping(mapping_path(materials))
     names = [category.name for category in dataset.categories]
     if layout.kind == COCO:
-        check_covers(mapping, names, layout.annotations)
+        check_covers(mapping, names, layout.annotations, place)
         return mapping
-    return mapping_of_labels(mapping, names, layout.of_label, sorted((conf_folder() / "materials").glob("*.csv")))
+    if not names:
+        raise AnnotationsError(layout.no_labels())
+    return mapping_of_labels(
+        mapping, names, layout.of_label, sorted((conf_folder() / "materials").glob("*.csv")), place
+    )
+
+
+def with_passed_over(
+    annotated: AnnotatedPhotos, dataset: CocoDataset, source: DatasetSource, config: PrepareConfig
+) -> AnnotatedPhotos:
+    """Say which files in the dataset's folders are not read, by suffix, and add them to the problems."""
+    named = (source.find_photo(image.file_name.replace("\\", "/")) for image in dataset.images)
+    read = [*named, *source.layout.label_files(), mapping_path(config.materials)]
+    leave = [config.data_folder / "prepared", Path("mlruns"), source.folder / "__MACOSX"]
+    rows = [
+        row
+        for suffix, names in passed_over(source.folder, read, leave).items()
+        if (others := [name for name in names if not _KEPT_BESIDE.fullmatch(name)])
+        for row in _passed_over_rows(suffix, others)
+    ]
+    problems = [*annotated.problems.itertuples(index=False, name=None), *rows]
+    return replace(annotated, problems=problem_frame(problems)) if rows else annotated
+
+
+def _passed_over_rows(suffix: str, names: list[str]) -> list[tuple[str, ...]]:
+    """Say that files with a suffix are not read, and return a row for each picture, or one for all other files."""
+    texts = [first_names([name]) for name in names]
+    files = f"{len(names):,} {suffix or 'other'} file{'s' if len(names) > 1 else ''}"
+    if suffix in UNREAD_PHOTO_SUFFIXES:
+        how = how_to_read(suffix)
+        warn(f"{files} not read, the first {texts[0]}: {how}.")
+        return [problem_row(flat_name(name), name, f"not read: a {suffix} file: {how}") for name in texts]
+    why = "photos that the annotations do not name" if suffix in PHOTO_SUFFIXES else "neither photos nor labels"
+    say(f"{files} not read, the first {texts[0]}: {why}.")
+    return [problem_row(flat_name(texts[0]), texts[0], f"{files} not read, this is the first: {why}")]
 
 
 def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:

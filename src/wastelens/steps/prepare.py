@@ -47,13 +47,14 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
             with progress_bar("Rendering the sample", 240) as bar:
                 render_sample(source.place, progress=lambda done, total: bar.advance())
         coco = source.layout.read()
-        mapping = stages.mapping_for(source.layout, coco, config.materials)
+        mapping = stages.mapping_for(source, coco, config.materials)
         annotated = tabulate(coco, mapping)
         folder = config.data_folder / "prepared" / source.name
         summary.warn_of_namesake(folder, source)
         stages.check_group_by(source, config)
         with prepared.draft(folder) as draft:
             photos = stages.photo_sources(source, annotated.labels)
+            annotated = stages.with_passed_over(annotated, coco, source, config)
             cached = _decode(annotated, photos, draft, folder, config)
             split = stages.split_photos(cached, mapping, source, config)
             assignments = (split.assignment, *split.folds)

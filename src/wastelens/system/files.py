@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -16,6 +17,38 @@ try:
     import fcntl
 except ImportError:  # Windows: no locks there
     fcntl = None  # type: ignore[assignment]
+
+
+def read_text(path: Path, most_bytes: int, *, errors: str = "strict", shorten: bool = False) -> str:
+    """Read a text file as editors and spreadsheets save it: UTF-8 or UTF-16, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        most_bytes: no more is read.
+        errors: how to handle bytes that are no text, as in ``bytes.decode``.
+        shorten: whether to return the beginning of a longer file instead of refusing it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is longer than ``most_bytes``, or in another encoding; the reason, to follow a file's name.
+    """
+    with path.open("rb") as file:
+        raw = file.read(most_bytes + 1)
+    if len(raw) > most_bytes and not shorten:
+        raise ValueError(f"is longer than {most_bytes:,} bytes")
+    encoding = _encoding(raw)
+    try:
+        return raw[:most_bytes].decode(encoding, errors).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not {encoding.upper()} text (byte {error.start:,})") from None
+
+
+def _encoding(raw: bytes) -> str:
+    """Return the encoding of a text by its byte order mark, or by where its first letters have zeros."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    zeros = [place for place, byte in enumerate(raw[:4]) if not byte]
+    return "utf-16-le" if zeros == [1, 3] else "utf-16-be" if zeros == [0, 2] else "utf-8"
 
 
 def file_digest(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -268,6 +269,32 @@ def test_a_single_class_with_photos_names_the_empty_ones(tmp_path: Path, above: 
     assert "no two class folders with photos (empty: metal, paper), no COCO" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("around", ["bins", "Garbage classification/Garbage classification"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_a_folder_around_everything_is_no_class(tmp_path: Path, around: str, split: str) -> None:
+    photos(tmp_path, f"{around}/{split}glass/1.jpg", f"{around}/{split}paper/deep/1.jpg")
+    text(tmp_path / "files.txt", "of the archive")
+    photos(tmp_path, "__MACOSX/x/1.jpg")
+    layout = recognise(tmp_path)
+    assert f"2 photos in 2 class folders of {tmp_path / around}" in layout.recognised
+    found = shown(layout.read())
+    assert found == {f"{around}/{split}glass/1.jpg": ["glass"], f"{around}/{split}paper/deep/1.jpg": ["paper"]}
+
+
+def test_one_class_with_photos_and_subfolders_is_no_folder_around_everything(tmp_path: Path) -> None:
+    photos(tmp_path, "glass/1.jpg", "glass/green/1.jpg", "glass/brown/1.jpg")
+    assert "no two class folders with photos, no COCO" in refusal(tmp_path)
+
+
+def test_class_folders_of_photos_that_cannot_be_read_say_what_to_do(tmp_path: Path) -> None:
+    photos(tmp_path, "glass/1.jpg", "paper/1.jpg")
+    text(tmp_path / "metal" / "1.CR2", "raw")
+    words = "without a photo: metal (1 .cr2 files are there: develop them to JPEG or TIFF). Put photos there"
+    assert words in refusal(tmp_path)
+    (tmp_path / "metal" / "1.CR2").rename(tmp_path / "metal" / "1.jpg")  # converted
+    assert len(recognise(tmp_path).read().images) == 3
+
+
 def test_changed_class_folders_have_another_digest(tmp_path: Path) -> None:
     photos(tmp_path, "glass/1.jpg", "paper/1.jpg")
     digests = [recognise(tmp_path).digest()]
@@ -356,8 +383,7 @@ def test_labels_csv_is_preferred_and_other_columns_are_for_groups(tmp_path: Path
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("file,glass\na.jpg,yes\n", "line 2: column 'glass' holds 'yes', which is neither 0 nor 1"),
-        ("file,glass\na.jpg,\n", "line 2: column 'glass' holds '', which"),
+        ("file,glass\na.jpg,\n", "line 1: has no column of labels: none of glass is named in the mapping or holds"),
         ("file,glass\n../a.jpg,1\n", "line 2: '../a.jpg' leaves the dataset's folder"),
         ("file,glass\n/etc/passwd,1\n", "line 2: '/etc/passwd' leaves the dataset's folder"),
         ("file,glass\nC:\\a.jpg,1\n", "leaves the dataset's folder"),
@@ -371,9 +397,9 @@ def test_labels_csv_is_preferred_and_other_columns_are_for_groups(tmp_path: Path
         ("file,glass\nA/b.jpg,1\nA_b.jpg,1\n", "both become 'A_b.jpg'"),
         ("file,glass\n./,1\n", "line 2: names no photo"),
         ("file,glass,paper\na.jpg,1,0\nb.jpg,ja,1\n", "line 3: column 'glass' holds 'ja', which is neither 0 nor 1"),
-        ("file,glass,paper\na.jpg,2,0\nb.jpg,1,1\n", "line 2: column 'glass' holds '2', which is neither"),
-        ("file,glass,paper\na.jpg,Yes,0\nb.jpg,no,1\n", "line 2: column 'glass' holds 'Yes', which is neither"),
-        ("file,glass,paper\na.jpg,,0\nb.jpg,,1\n", "line 2: column 'glass' holds '', which is neither"),
+        ("file,glass,total\na.jpg,2,9\nb.jpg,1,9\n", "line 1: has no column of labels: none of glass, total is named"),
+        ("file,glass,paper\na.jpg,1,0\nb.jpg,0,\n", "line 3: column 'paper' holds '', which is neither"),
+        ("file,glass,paper\na.jpg,1,0\nb.jpg,0,\n", "Write 0 in blank cells that mean no"),
         (
             "file,class,glass,paper,site\na.jpg,x,1,0,y\nb.jpg,y,,1,z\n",
             "line 1: has label names in the column 'class' and 0 or 1 in glass, paper: two ways to read it. Rename",
@@ -385,6 +411,79 @@ def test_bad_tables(tmp_path: Path, table: str, words: str) -> None:
     message = refusal(tmp_path)
     assert message.startswith(str(file))
     assert words in message
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "file,glass,paper\na.jpg,yes,no\nb.jpg,No,TRUE\n",
+        "file,glass,paper\na.jpg,3,0\nb.jpg,0.0,12\n",
+        "file;glass;paper\na.jpg;2,0;0\nb.jpg;0;1,0\n",
+        "file,glass,paper\na.jpg,x,\nb.jpg,,X\n",
+        "file,glass,paper\na.jpg,2,\nb.jpg,,4\n",
+        "file,id,glass,FOOD,paper,total\na.jpg,1,2,,,9\nb.jpg,2,,,4,9\n",
+        "sep=;\nFile;GLASS;Paper;;\na.jpg;1;0;;\nb.jpg;0;1;;\n",
+        "file,label\na.jpg,glass\nb.jpg,paper\n",
+        'file,label,note\na.jpg,glass,"said ""yes"""\nb.jpg,"paper, or card",\n',
+    ],
+    ids=["words", "counts", "decimal commas", "crosses", "blanks", "headings", "spreadsheet", "names", "a comma"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_columns_that_the_mapping_names_are_labels(tmp_path: Path, table: str, encoding: str) -> None:
+    (tmp_path / "list.csv").write_bytes(table.encode(encoding))
+    layout = recognise(tmp_path, frozenset({"glass", "paper", "Paper, or card"}))
+    found = {name: [label.lower() for label in labels] for name, labels in shown(layout.read()).items()}
+    assert found in ({"a.jpg": ["glass"], "b.jpg": ["paper"]}, {"a.jpg": ["glass"], "b.jpg": ["paper, or card"]})
+
+
+@pytest.mark.parametrize("cell", ["much", "-1", "0.5", "nan", "?", "1e3", "1 can"])
+def test_a_named_column_that_says_neither_yes_nor_no_is_refused_with_its_cell(tmp_path: Path, cell: str) -> None:
+    text(tmp_path / "list.csv", f"file,glass,paper\na.jpg,5,1\nb.jpg,{cell},0\n")
+    words = f"line 3: column 'glass' holds '{cell}', which is neither 0 nor 1, a count, yes or no"
+    with pytest.raises(InputError, match=re.escape(words)):
+        recognise(tmp_path, frozenset({"glass"})).read()
+    assert recognise(tmp_path).recognised.endswith("for group_by only: glass")
+
+
+def test_counts_that_no_mapping_names_are_refused_until_one_does(tmp_path: Path) -> None:
+    text(tmp_path / "list.csv", "file,id,butts,FOOD,cans,town\na.jpg,1,3,,,x\nb.jpg,2,,,5,y\n")
+    message = refusal(tmp_path)
+    assert "the numbers in id, butts, cans may be counts. Give a mapping (materials=MY.csv) with a row" in message
+    assert shown(recognise(tmp_path, frozenset({"butts", "cans"})).read()) == {"a.jpg": ["butts"], "b.jpg": ["cans"]}
+
+
+def test_a_column_with_nothing_but_yes_or_nothing_but_no_is_a_label(tmp_path: Path) -> None:
+    text(tmp_path / "list.csv", "file,glass,paper,metal\na.jpg,1,0,\nb.jpg,1,0,\n")
+    layout = recognise(tmp_path, frozenset({"glass", "metal"}))
+    assert shown(layout.read()) == {"a.jpg": ["glass"], "b.jpg": ["glass"]}
+
+
+def roboflow_tables(folder: Path, **more: str) -> None:
+    for split in ("train", "valid", "test"):
+        photos(folder, f"{split}/{split}.jpg")
+        columns, cells = ("", "") if split not in more else (f", {more[split]}", ", 0")
+        text(folder / split / "_classes.csv", f"filename, glass, paper{columns}\n{split}.jpg, 1, 0{cells}\n")
+
+
+def test_a_table_in_each_splits_folder_is_one_dataset(tmp_path: Path) -> None:
+    roboflow_tables(tmp_path)
+    layout = recognise(tmp_path)
+    assert "in 3 files of" in layout.recognised
+    assert "their own split is not used" in layout.recognised
+    dataset = layout.read()
+    assert shown(dataset) == {f"{name}/{name}.jpg": ["glass"] for name in ("test", "train", "valid")}
+    assert {image.width for image in dataset.images} == {64}
+    assert [name for name, _ in layout.image_columns()] == ["train_train.jpg", "valid_valid.jpg", "test_test.jpg"]
+    before = layout.digest()
+    text(tmp_path / "test" / "_classes.csv", "filename, glass, paper\ntest.jpg, 0, 1\n")
+    assert recognise(tmp_path).digest() != before
+    text(tmp_path / "test" / "_classes.csv", "filename,glass,paper\ntest/test.jpg,0,1\n")
+    assert shown(recognise(tmp_path).read())["test/test.jpg"] == ["paper"]
+
+
+def test_tables_of_splits_with_other_columns_are_refused(tmp_path: Path) -> None:
+    roboflow_tables(tmp_path, valid="metal")
+    assert "do not have the same columns: metal. Give both the same" in refusal(tmp_path)
 
 
 def test_columns_without_0_and_1_are_for_groups(tmp_path: Path) -> None:
@@ -521,6 +620,7 @@ def test_a_photo_that_is_turned_is_measured_upright(tmp_path: Path) -> None:
 def test_labels_of_photos_that_are_not_there_are_missing_photos(tmp_path: Path) -> None:
     yolo(tmp_path)
     text(tmp_path / "labels" / "train" / "gone.txt", BOX)
+    text(tmp_path / "labels" / "train" / "b.txt", "")
     dataset = recognise(tmp_path).read()
     assert shown(dataset)["images/train/gone"] == ["can"]
     yolo(tmp_path, "train: one.txt\nval: images/val\nnames: [can, bottle]\n")
@@ -530,6 +630,204 @@ def test_labels_of_photos_that_are_not_there_are_missing_photos(tmp_path: Path) 
     assert set(shown(recognise(tmp_path).read())) == {"images/train/a.jpg", "images/val/c.jpg"}
 
 
+@pytest.mark.parametrize("repair", ["rename", "remove", "empty"])
+def test_label_files_without_photo_beside_photos_without_label_file_stop(tmp_path: Path, repair: str) -> None:
+    file = yolo(tmp_path)
+    gone, of_b = tmp_path / "labels" / "train" / "gone.txt", tmp_path / "labels" / "train" / "b.txt"
+    text(gone, BOX)
+    message = refusal(tmp_path)
+    assert message.startswith(f"{file}: 1 photos have no label file (the first: images/train/b.jpg) and 1 label files")
+    assert "have no photo (the first: labels/train/gone.txt)" in message
+    if repair == "rename":
+        gone.rename(of_b)
+    elif repair == "remove":
+        gone.unlink()
+    else:
+        text(of_b, "")
+    expected = {"rename": ["can"], "remove": [], "empty": []}
+    assert shown(recognise(tmp_path).read())["images/train/b.jpg"] == expected[repair]
+
+
+@pytest.mark.parametrize(
+    ("photo", "label"),
+    [
+        ("a b.jpg", "a%20b.txt"),
+        ("a%20b.jpg", "a b.txt"),
+        ("a.jpg", "a.jpg.txt"),
+        ("a.JPG", "a.JPG.TXT"),
+        ("IMG_1.JPG", "img_1.txt"),
+        ("\u00e4.jpg", "a\u0308.txt"),
+        ("#1.jpg", "%231.txt"),
+    ],
+)
+def test_label_names_that_exporters_and_copying_have_changed(tmp_path: Path, photo: str, label: str) -> None:
+    photos(tmp_path, f"images/{photo}", "images/without.jpg")
+    text(tmp_path / "labels" / label, BOX)
+    text(tmp_path / "data.yaml", "train: images\nnames: [can]\n")
+    layout = recognise(tmp_path)
+    assert shown(layout.read()) == {f"images/{photo}": ["can"], "images/without.jpg": []}
+    assert tmp_path / "labels" / label in layout.label_files()
+
+
+def test_names_that_could_be_of_two_photos_match_neither(tmp_path: Path) -> None:
+    photos(tmp_path, "images/a.jpg", "images/A.jpg")
+    text(tmp_path / "labels" / "a.jpg.txt", BOX)
+    text(tmp_path / "data.yaml", "train: images\nnames: [can]\n")
+    assert "2 photos have no label file" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("data", ["train: Images/Train\nnames: [can]\n", "train: Images/Train/\nnames: [can]\n"])
+@pytest.mark.parametrize("labels", ["Labels/Train", "labels/train", "LABELS/Train", "Images/Train"])
+def test_folders_with_capitals(tmp_path: Path, data: str, labels: str) -> None:
+    photos(tmp_path, "Images/Train/a.jpg")
+    text(tmp_path / labels / "a.txt", BOX)
+    text(tmp_path / "data.yaml", data)
+    assert shown(recognise(tmp_path).read()) == {"Images/Train/a.jpg": ["can"]}
+
+
+def test_an_unreadable_photo_keeps_its_label_file(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    text(tmp_path / "images" / "train" / "phone.HEIC", "no Pillow reads this")
+    text(tmp_path / "labels" / "train" / "phone.txt", BOX)
+    assert "images/train/phone" not in shown(recognise(tmp_path).read())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("dataset.yaml", "path: /home/other/bins\nval: ./images/val/\ntrain: images/train\nnames: {0: can, 1: bottle}"),
+        ("bins.yml", "train: /home/other/bins/images/train\nval: C:\\bins\\images\\val\nnames: [can, bottle]"),
+        ("obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n"),
+        ("classes.txt", "can\nbottle\n"),
+    ],
+)
+def test_files_that_name_the_classes(tmp_path: Path, name: str, content: str) -> None:
+    yolo(tmp_path).unlink()
+    expected = {"images/train/a.jpg": ["bottle", "can"], "images/train/b.jpg": [], "images/val/c.jpg": ["bottle"]}
+    text(tmp_path / name, content)
+    text(tmp_path / "obj.names", "can\nbottle\n")
+    text(tmp_path / "train.txt", "".join(f"data/{photo}\n" for photo in expected))
+    text(tmp_path / "notes.json", "{}")
+    layout = recognise(tmp_path)
+    assert layout.annotations == tmp_path / name
+    assert shown(layout.read()) == expected
+
+
+def test_labels_without_class_names_say_what_to_write(tmp_path: Path) -> None:
+    yolo(tmp_path).unlink()
+    message = refusal(tmp_path)
+    assert "to read the label files here, write data.yaml: names: [first, second], train: images" in message
+    text(tmp_path / "data.yaml", "names: [first, second]\ntrain: images\n")
+    assert shown(recognise(tmp_path).read())["images/val/c.jpg"] == ["second"]
+
+
+def test_a_list_that_points_nowhere_says_where_it_looked(tmp_path: Path) -> None:
+    file = yolo(tmp_path, "train: list.txt\nnames: [can]\n")
+    text(tmp_path / "list.txt", "elsewhere/x/a.jpg\nelsewhere/x/b.jpg\n")
+    first = tmp_path / "elsewhere" / "x" / "a.jpg"
+    assert (
+        recognise(tmp_path)
+        .no_labels()
+        .startswith(f"{file}: none of its 2 photos is there; the first was looked for at {first}.")
+    )
+    photos(tmp_path, "elsewhere/x/a.jpg", "elsewhere/x/b.jpg")
+    label = tmp_path / "elsewhere" / "x" / "a.txt"
+    assert f"has a label file; the first was looked for at {label}" in recognise(tmp_path).no_labels()
+    text(label, "")
+    assert "has an object in its label file" in recognise(tmp_path).no_labels()
+
+
+@pytest.mark.parametrize(
+    ("line", "outline"),
+    [
+        ("0 0.1 0.1 1.0021 0.1 0.5 0.8", [6.4, 4.8, 64.0, 38.4]),
+        ("0 0.1 0.1 1.5 0.1 0.1 0.8", [6.4, 4.8, 64.0, 38.4]),
+        ("0 -0.1 0.5 0.5 0.5", [0.0, 12.0, 9.6, 36.0]),
+        ("0 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4", [6.4, 4.8, 19.2, 19.2]),  # an oriented box
+        ("0 1.5 0.5 0.5 0.5", None),
+        ("0 320 240 50 50", None),
+        ("0 nan 0.5 0.5 0.5", None),
+        ("0 inf 0.5 0.5 0.5", None),
+    ],
+)
+def test_an_overrun_is_clipped_and_an_outline_outside_left_out(
+    tmp_path: Path, line: str, outline: list[float] | None
+) -> None:
+    yolo(tmp_path)
+    text(tmp_path / "labels" / "train" / "b.txt", line)
+    dataset = recognise(tmp_path).read()
+    assert shown(dataset)["images/train/b.jpg"] == ["can"]
+    rows = [("can", "metal"), ("bottle", "glass")]
+    problems = tabulate(dataset, read_mapping(write_mapping(tmp_path / "m.csv", rows))).problems
+    assert (problems["source_file"].tolist() == ["images/train/b.jpg"]) is (outline is None)
+    if outline:
+        assert boxes(dataset)["images/train/b.jpg"] == [outline]
+
+
+def test_coordinates_in_pixels_throughout_are_refused(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    for name in ("train/a", "train/b", "val/c"):
+        text(tmp_path / "labels" / f"{name}.txt", "0 320 240 50 50\n")
+    assert "train/a.txt, line 1: 320 is outside 0 to 1, and so are all objects" in refusal(tmp_path)
+
+
+POSE = "train: images/train\nval: images/val\nnames: [can, bottle]\n"
+
+
+@pytest.mark.parametrize(("shape", "numbers"), [("[2, 2]", "0.4 0.5 0.6 0.5"), ("[2, 3]", "0.4 0.5 2 0 0 0")])
+def test_key_points_are_boxes(tmp_path: Path, shape: str, numbers: str) -> None:
+    yolo(tmp_path, f"{POSE}kpt_shape: {shape}\n")
+    for name in ("train/a", "train/b", "val/c"):
+        text(tmp_path / "labels" / f"{name}.txt", f"{BOX.strip()} {numbers}\n")
+    found = boxes(recognise(tmp_path).read())
+    assert found == {f"images/{name}.jpg": [BOX_PX] for name in ("train/a", "train/b", "val/c")}
+    text(tmp_path / "labels" / "train" / "b.txt", f"{BOX.strip()} 0.1 0.1\n")
+    assert "6 numbers after the class are neither a box (4) nor a box with the key points of kpt_shape" in refusal(
+        tmp_path
+    )
+
+
+def test_key_points_without_their_shape_are_refused_until_it_is_told(tmp_path: Path) -> None:
+    file = yolo(tmp_path)
+    lines = [f"0 0.5 0.5 0.{4 + number % 3} 0.4 0.4 0.5 0.6 0.5 0 0\n" for number in range(10)]
+    for name in ("train/a", "train/b", "val/c"):
+        text(tmp_path / "labels" / f"{name}.txt", "".join(lines))
+    message = refusal(tmp_path)
+    assert (
+        f"Then add kpt_shape to {file}, such as kpt_shape: [3, 2]; if these are polygons, add kpt_shape: [0, 2]"
+        in message
+    )
+    text(file, POSE + "kpt_shape: [3, 2]\n")
+    assert boxes(recognise(tmp_path).read())["images/val/c.jpg"][0] == [19.2, 14.4, 44.8, 33.6]
+    text(file, POSE + "kpt_shape: [0, 2]\n")
+    assert len(boxes(recognise(tmp_path).read())["images/val/c.jpg"]) == 10
+
+
+@pytest.mark.parametrize("shape", ["4", "[4]", "[4, 2, 1]", "[-1, 2]", "[4, 5]", "[x, 2]", "[99999999999, 2]"])
+def test_a_shape_of_key_points_that_is_none(tmp_path: Path, shape: str) -> None:
+    yolo(tmp_path, f"{POSE}kpt_shape: {shape}\n")
+    assert "Write [number of points, 2 or 3], or remove it" in refusal(tmp_path)
+
+
+def test_class_names_are_texts(tmp_path: Path) -> None:
+    yolo(tmp_path, "train: images/train\nval: images/val\nnames: [010, no]\n")
+    assert [one.name for one in recognise(tmp_path).read().categories] == ["010", "no"]
+
+
+def test_a_data_file_that_repeats_itself_is_refused(tmp_path: Path) -> None:
+    yolo(tmp_path, "train: images/train\na: &a [x, x]\nnames: [*a, *a]\n")
+    assert "is not YAML ('*a' repeats another part; write it out" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["labels/train/b.txt", "data.yaml", "list.txt"])
+def test_sparse_files_are_not_read(tmp_path: Path, name: str) -> None:
+    yolo(tmp_path, "train: list.txt\nval: images\nnames: [can, bottle]\n")
+    text(tmp_path / "list.txt", "images/train/a.jpg\n")
+    with (tmp_path / name).open("r+b" if (tmp_path / name).exists() else "wb") as file:
+        file.truncate(30 << 30)
+    assert "is longer than" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -537,9 +835,7 @@ def test_labels_of_photos_that_are_not_there_are_missing_photos(tmp_path: Path) 
         ("-1 0.5 0.5 0.5 0.5", "class -1 is not one"),
         ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is not one"),
         ("nan 0.5 0.5 0.5 0.5", "class nan is not one"),
-        ("0 1.5 0.5 0.5 0.5", "line 2: 1.5 is outside 0 to 1"),
-        ("0 -0.1 0.5 0.5 0.5", "-0.1 is outside 0 to 1"),
-        ("0 nan 0.5 0.5 0.5", "nan is outside 0 to 1"),
+        ("0 " + "1" * 100 + " 0.5 0.5 0.5", "holds something that is not a number, '1111"),
         ("0 0.5 0.5 0.5", "3 numbers after the class are neither"),
         ("0 0.5 0.5 0.5 0.5 0.9", "5 numbers after the class are neither"),
         ("0", "0 numbers after the class are neither"),
@@ -641,6 +937,7 @@ def test_two_candidates_are_listed_and_either_can_be_named(tmp_path: Path, parts
     for part in parts:
         assert part in message
         if (tmp_path / part).is_file():
+            assert f"such as dataset={tmp_path}" in message
             assert recognise(tmp_path / part).annotations == tmp_path / part
 
 
@@ -694,6 +991,26 @@ def test_nothing_that_is_known_tells_what_was_looked_for(tmp_path: Path, names: 
     message = refusal(tmp_path)
     for word in ("annotations.json", "COCO", "CSV with a column file_name", "data.yaml (YOLO)", "class folders", held):
         assert word in message
+
+
+def test_a_dataset_one_folder_further_down_is_named(tmp_path: Path) -> None:
+    yolo(tmp_path / "bins")
+    (tmp_path / "docs").mkdir()
+    assert refusal(tmp_path).endswith(f"bins/ in it can be read: give dataset={tmp_path / 'bins'}")
+    assert recognise(tmp_path / "bins").kind == "yolo"
+
+
+def test_a_table_without_a_column_of_file_names_is_named_with_its_columns(tmp_path: Path) -> None:
+    text(tmp_path / "bins.csv", "photo,glass\na.jpg,1\n")
+    assert "no CSV with a column file_name or the like (bins.csv has photo, glass)" in refusal(tmp_path)
+    text(tmp_path / "bins.csv", "file_name,glass\na.jpg,1\n")
+    assert recognise(tmp_path).kind == "label_table"
+
+
+def test_data_files_of_other_things_are_no_darknet(tmp_path: Path) -> None:
+    photos(tmp_path, "glass/1.jpg", "paper/1.jpg")
+    text(tmp_path / "iris.data", "5.1,3.5,1.4,0.2,Iris-setosa\nnames = x\n")
+    assert recognise(tmp_path).kind == "class_folders"
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from wastelens.data.annotations.materials import (
     check_covers,
     mapping_frame,
     mapping_of_labels,
+    proposed_mapping,
     read_mapping,
 )
 from wastelens.errors import MappingError
@@ -52,10 +53,42 @@ def test_trashnets_mapping_knows_its_classes_by_the_default_materials():
     assert mapping.materials == MATERIALS[:-1]  # nothing in it is toxic
 
 
-def test_a_spreadsheets_csv_with_byte_order_mark_and_crlf(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("category,material\r\nÄ,glass\r\n\r\nB,paper\r\n", "utf-8-sig"),
+        ("Category;Material;Reason\r\nÄ;glass;clear, mostly\r\nB;paper;\r\n;;\r\n", "utf-8"),
+        ("sep=;\r\ncategory;material\r\nÄ;glass\r\nB;paper\r\n", "utf-8-sig"),
+        ("CATEGORY\tMATERIAL\t\nÄ\tglass\t\nB\tpaper\t\n", "utf-16"),
+        ("material,category\rglass,Ä\rpaper,B\r", "utf-16-le"),
+        ('"category";"material";"a,b,c"\n"Ä";"glass";""\n"B";"paper";""\n', "utf-8"),
+    ],
+)
+def test_mappings_as_spreadsheets_save_them(tmp_path, text, encoding):
     path = tmp_path / "m.csv"
-    path.write_bytes(b"\xef\xbb\xbfcategory,material\r\nA,glass\r\n\r\nB,paper\r\n")
-    assert read_mapping(path).material_of == {"A": "glass", "B": "paper"}
+    path.write_bytes(text.encode(encoding))
+    assert read_mapping(path).material_of == {"Ä": "glass", "B": "paper"}
+
+
+@pytest.mark.parametrize(
+    ("name", "legal"),
+    [
+        ("Plastic", "plastic"),
+        ("Paper & Card", "paper_card"),
+        ("Altöl", "altol"),
+        ("2nd hand", "nd_hand"),
+        ("val", "val_material"),
+        ("Very low", "very_low_material"),
+    ],
+)
+def test_a_name_that_no_material_may_have_gets_a_proposal_that_works(tmp_path, name, legal):
+    message = refusal(write_mapping(tmp_path / "m.csv", [("A", name), ("B", "steel")]))
+    assert f"Write '{legal}'" in message
+    assert read_mapping(write_mapping(tmp_path / "m.csv", [("A", legal), ("B", "steel")])).material_of["A"] == legal
+
+
+def test_a_name_without_latin_letters_gets_none(tmp_path):
+    assert "Write another name: lower-case" in refusal(write_mapping(tmp_path / "m.csv", [("A", "纸"), ("B", "steel")]))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +99,7 @@ def test_a_spreadsheets_csv_with_byte_order_mark_and_crlf(tmp_path):
         ([("A", "glass"), ("B", "")], "line 3: category 'B' has an empty material. Write one."),
         ([("A", "glass"), ("B", "  ")], "line 3: category 'B' has an empty material."),
         ([("A", "glass"), ("", "paper")], "line 3: the category is empty. Name it or remove the line."),
-        ([("A", "Glass"), ("B", "paper")], "line 2: 'Glass' cannot name a material. Use lower-case letters"),
+        ([("A", "Glass"), ("B", "paper")], "line 2: 'Glass' cannot name a material. Write 'glass': lower-case letters"),
         ([("A", "../glass"), ("B", "paper")], "line 2: '../glass' cannot name a material."),
         ([("A", "glass"), ("B", "glass")], "maps to 1 material(s), but at least two are needed"),
         ([], "maps to 0 material(s)"),
@@ -85,7 +118,9 @@ def test_bad_rows_are_refused_with_their_line(tmp_path, rows, words):
     [
         (b"", "needs the columns 'category' and 'material' in its first line."),
         (b"A,glass\nB,paper\n", "needs the columns"),
-        (b"category;material\nA;glass\n", "needs the columns"),
+        (b"category;material\nA;glass\n", "maps to 1 material(s)"),
+        (b'category,material\nA,"glass\nB,paper\n', "is not CSV text (line 3: unexpected end of data)"),
+        (b"category,material" + b"," * 20_000, "has more than 10,000 columns"),
         (b"category,material\nA\nB,glass\n", "line 2: category 'A' has an empty material."),
         (b"category,material\nB\xe9,glass\n", "is not CSV text"),
     ],
@@ -141,3 +176,46 @@ def test_the_rows_that_were_used_are_a_mapping_again(tmp_path):
     assert again.material_of == {"Jar": "glass", "Box": "paper", "paper": "paper"}
     assert (again.materials, again.reasons) == (used.materials, used.reasons)
     assert again.reasons["Jar"] == "clear, mostly"
+
+
+def test_labels_may_differ_in_capitals(tmp_path):
+    mapping = read_mapping(write_mapping(tmp_path / "m.csv", [("Jar", "glass"), ("box", "paper")]))
+    assert mapping_of_labels(mapping, ["JAR", "Box", "box"], str).material_of == {
+        "JAR": "glass",
+        "Box": "paper",
+        "box": "paper",
+    }
+
+
+def test_a_label_that_a_shipped_mapping_lacks_asks_for_a_mapping_of_ones_own(tmp_path):
+    mapping = read_mapping(DEFAULT_MAPPING)
+    for check in (
+        lambda: mapping_of_labels(mapping, ["Kite", "paper"], str, [], tmp_path / "my photos"),
+        lambda: check_covers(mapping, ["Kite"], ANNOTATIONS, tmp_path / "my photos"),
+    ):
+        with pytest.raises(MappingError) as caught:
+            check()
+        command = f"wastelens materials --dataset '{tmp_path}/my photos' > my.csv"
+        assert f"has no material in {DEFAULT_MAPPING}. Write a mapping of your own with: {command} (" in str(
+            caught.value
+        )
+
+
+def test_proposed_materials(tmp_path):
+    labels = ["Battery", "cardboard", "Glass", "sweetWrappers", "Plastic bottles", "Kites & co", "Low", "凧"]
+    proposed = proposed_mapping(
+        labels, [read_mapping(DEFAULT_MAPPING), read_mapping(DEFAULT_MAPPING.with_stem("trashnet"))]
+    )
+    assert proposed["material"].tolist() == [
+        "toxic",
+        "paper",
+        "glass",
+        "sweetwrappers",
+        "plastic",
+        "kites_co",
+        "low_material",
+        "material_8",
+    ]
+    assert proposed["reason"].str.startswith("proposed").tolist() == [False, False, False] + [True] * 5
+    proposed.to_csv(tmp_path / "my.csv", index=False)
+    assert list(read_mapping(tmp_path / "my.csv").material_of) == labels

@@ -6,6 +6,7 @@ found, named in messages and tested by the contract test without being listed an
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,12 +23,14 @@ from wastelens.data.photos.files import files_below, find_photo, upright_sizes
 from wastelens.errors import DatasetError
 from wastelens.system.arrays import FloatArray
 from wastelens.system.registry import Registry
+from wastelens.system.text import one_line
 
 COCO = "coco"
 ANNOTATIONS = "annotations.json"  # COCO's file, as in TACO
 OWN_SPLIT = "their own split is not used, prepare makes one without leaks"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")  # in lower case
 _FIRST = 5  # named in a message where there are many
+_FOLDERS_TRIED = 20  # where a folder holds no dataset itself
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,14 @@ class Layout(ABC):
     def of_label(self, label: str) -> str:
         """Return a label and where it was found, as the subject of a sentence."""
 
+    def told(self, labels: frozenset[str]) -> Layout:
+        """Return the layout, told which labels and materials the mapping knows: columns of a table may be such."""
+        return self
+
+    def no_labels(self) -> str:
+        """Return a message for the case that no photo has a label: the fact and the fix."""
+        return f"{self.annotations}: no photo has a label. Add labels."
+
     def label_files(self) -> list[Path]:
         """Return the files and folders that tell the labels: as long as none of them changes, the digest does not."""
         return [self.annotations]
@@ -168,7 +179,7 @@ def names_below(root: Path, folder: str, suffixes: frozenset[str]) -> Iterator[s
     Raises:
         DatasetError: a folder cannot be read.
     """
-    for path, error in files_below(root / folder) if (root / folder).is_dir() else ():
+    for path, error in files_below(root / folder) if os.path.isdir(root / folder) else ():
         if error is not None:
             raise DatasetError(f"{path} cannot be read ({error.strerror}). Make the folder readable.")
         if path.suffix.lower() in suffixes:
@@ -184,7 +195,7 @@ def split_folders(names: Iterable[str]) -> list[str]:
 def first_names(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - _FIRST:,} more" if len(names) > _FIRST else ""
-    return f"{', '.join(names[:_FIRST])}{more}".encode("utf-8", "backslashreplace").decode()
+    return f"{', '.join(one_line(name, 100) for name in names[:_FIRST])}{more}"
 
 
 def combined_digest(parts: Iterable[tuple[str, str]]) -> str:
@@ -205,18 +216,22 @@ def refuse_unwritable(folder: Path, names: Iterable[str]) -> None:
             raise DatasetError(f"{folder}: the file name '{shown}' is not UTF-8 text. Rename the file.") from None
 
 
-def recognise(place: Path) -> Layout:
+def recognise(place: Path, labels: frozenset[str] = frozenset()) -> Layout:
     """Return the layout of a dataset, given its folder or its file of annotations.
 
     Folders count as classes only where no file tells what the photos show: annotated photos are in folders too.
+
+    Args:
+        place: the folder or file.
+        labels: the labels and materials that the mapping knows.
 
     Raises:
         DatasetError: no layout fits, several fit, or a folder cannot be read.
     """
     if place.is_file():
-        return _of_file(place)
+        return _of_file(place).told(labels)
     try:
-        found = _candidates(place)
+        found = _candidates(place, labels)
         if not found:
             raise _nothing(place)
     except OSError as error:
@@ -234,10 +249,10 @@ def _of_file(file: Path) -> Layout:
     raise DatasetError(f"{file} is not a file of annotations. Give one of {known}, or a folder.")
 
 
-def _candidates(folder: Path) -> list[Layout]:
+def _candidates(folder: Path, labels: frozenset[str]) -> list[Layout]:
     """Return every way to read a folder."""
     layouts = LAYOUTS.parts.values()
-    candidates = [one for layout in layouts if not layout.is_last_resort for one in layout.find(folder)]
+    candidates = [one.told(labels) for layout in layouts if not layout.is_last_resort for one in layout.find(folder)]
     with_labels = [one for one in candidates if one.tells_labels]
     if not any(one.accounts_for_folders for one in with_labels):
         with_labels += [one for layout in layouts if layout.is_last_resort for one in layout.find(folder)]
@@ -246,7 +261,7 @@ def _candidates(folder: Path) -> list[Layout]:
 
 def _ambiguous(place: Path, found: Sequence[Layout]) -> DatasetError:
     # Where annotations are in several files, naming one would leave out the others.
-    files = [one.annotations for one in found if one.annotations.is_file() and _of_file(one.annotations) == one]
+    files = [one.annotations for one in found if _is_all_of_it(one.annotations, one)]
     name = (
         f"Name the file that is meant, such as dataset={files[0]}, or move the others" if files else "Move all but one"
     )
@@ -254,10 +269,25 @@ def _ambiguous(place: Path, found: Sequence[Layout]) -> DatasetError:
     return DatasetError(f"{place} can be read in {len(found)} ways: {ways}. {name} away.")
 
 
+def _is_all_of_it(file: Path, layout: Layout) -> bool:
+    """Return whether naming a file means the whole of a dataset: others have several files, or none."""
+    return file.is_file() and file.suffix.lower() in layout.suffixes and layout.of_file(file) == layout
+
+
 def _nothing(place: Path) -> DatasetError:
     entries = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in place.iterdir())
     missing = ", ".join(f"no {layout.sought(place)}" for layout in LAYOUTS.parts.values())
     return DatasetError(
-        f"{place} holds no dataset of a known layout: {missing}. It holds {first_names(entries) or 'nothing'}. Put the "
-        "annotations there, or correct the path."
+        f"{place} holds no dataset of a known layout: {missing}. It holds {first_names(entries) or 'nothing'}. "
+        f"{_readable_below(place) or 'Put the annotations there, or correct the path.'}"
     )
+
+
+def _readable_below(place: Path) -> str:
+    """Return which folder in a folder could be read instead; "" for none."""
+    visible = sorted(entry for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for folder in visible[:_FOLDERS_TRIED]:
+        with contextlib.suppress(DatasetError, OSError):
+            if _candidates(folder, frozenset()):
+                return f"{folder.name}/ in it can be read: give dataset={folder}"
+    return ""

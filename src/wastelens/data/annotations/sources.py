@@ -10,7 +10,7 @@ from typing import Any
 
 from wastelens.data.annotations.layout import ANNOTATIONS, Layout, recognise
 from wastelens.data.photos.files import find_photo
-from wastelens.errors import DatasetError
+from wastelens.errors import DatasetError, did_you_mean
 
 HOW_TO_GET_TACO = "run: mlflow run . -e download --env-manager local"
 NAMED = ("auto", "taco", "sample")
@@ -23,11 +23,12 @@ class DatasetSource:
     name: str  # of the prepared dataset
     place: Path
     summary: str
+    labels: frozenset[str] = frozenset()  # that the mapping knows
 
     @cached_property
     def layout(self) -> Layout:
         """The layout of the raw data; DatasetError if none fits, or several do."""
-        return recognise(self.place)
+        return recognise(self.place, self.labels)
 
     @property
     def annotations(self) -> Path:
@@ -44,8 +45,10 @@ class DatasetSource:
         return find_photo(self.folder, file_name)
 
 
-def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
+def choose_source(dataset: str, data_folder: Path, labels: frozenset[str] = frozenset()) -> DatasetSource:
     """Return the raw data that ``dataset=auto|taco|sample|PATH`` means; changes nothing.
+
+    ``labels`` are the labels and materials that the mapping knows: columns of a table may be such.
 
     Raises:
         DatasetError: the folder or its annotations are missing, or their layout cannot be recognised.
@@ -60,9 +63,21 @@ def choose_source(dataset: str, data_folder: Path) -> DatasetSource:
         return DatasetSource("sample", data_folder / "raw" / "sample", f"Dataset: the built-in sample{why}")
     place = Path(dataset)
     if not place.is_dir() and not place.is_file():
-        raise DatasetError(f"dataset='{place}' is neither {', '.join(NAMED)} nor a folder or file. Correct the path.")
-    layout = recognise(place)
-    return DatasetSource(layout.root.resolve().name, place, f"Dataset: {layout.recognised}.")
+        raise DatasetError(
+            f"dataset='{place}' is neither {', '.join(NAMED)} nor a folder or file.{_meant(place)} Correct the path."
+        )
+    layout = recognise(place, labels)
+    return DatasetSource(layout.root.resolve().name, place, f"Dataset: {layout.recognised}.", labels)
+
+
+def _meant(place: Path) -> str:
+    """Return `` Did you mean 'x'?`` if one of the names, or something beside the place, is spelled like it."""
+    try:
+        beside = {entry.name: str(entry) for entry in place.parent.iterdir()}
+    except OSError:
+        beside = {}
+    hint = did_you_mean(place.name, [*(NAMED if place.name == str(place) else ()), *beside])
+    return next((hint.replace(f"'{name}'", f"'{path}'") for name, path in beside.items() if f"'{name}'" in hint), hint)
 
 
 def has_taco(data_folder: Path) -> bool:

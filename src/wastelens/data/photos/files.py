@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,9 +15,25 @@ from PIL import ExifTags, Image
 _COMMON = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _RARE = {".jpe", ".jfif", ".mpo", ".apng", ".dib", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".tga"}
 PHOTO_SUFFIXES = frozenset(_COMMON | _RARE)
+_HEIC = {".heic", ".heif", ".hif"}
+_RAW = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
+_FILMS = {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
+UNREAD_PHOTO_SUFFIXES = frozenset((_HEIC | _RAW | _FILMS | {".jxl", ".psd"}) - PHOTO_SUFFIXES)
 UNKNOWN_SIZE = (1, 1)
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _HEADERS_AT_ONCE = 8
+
+
+def how_to_read(suffix: str) -> str:
+    """Return what to do so that files with this suffix, which is none of ``PHOTO_SUFFIXES``, are read as photos."""
+    suffix = suffix.lower()
+    if suffix in _HEIC:
+        return "install wastelens[heif], or convert them to JPEG"
+    if suffix in _RAW:
+        return "develop them to JPEG or TIFF"
+    if suffix in _FILMS:
+        return "save their frames as JPEG"
+    return "if they are photos, convert them to JPEG or PNG"
 
 
 def exists(path: Path) -> bool:
@@ -45,13 +61,14 @@ def files_called(folder: Path, suffix: str) -> list[Path]:
     return [entry for entry in visible if entry.is_file()]
 
 
-def files_below(folder: Path) -> Iterator[tuple[Path, OSError | None]]:
+def files_below(folder: Path, leave: Collection[Path] = ()) -> Iterator[tuple[Path, OSError | None]]:
     """Yield the visible files below a folder, sorted; a folder that cannot be read is yielded with its error.
 
-    Symbolic links to folders are followed. Each real folder is entered once, and the folder's own parents never, so
-    circular links end.
+    Symbolic links to folders are followed. Each real folder is entered once, and the folder's own parents and those to
+    ``leave`` never, so circular links end.
     """
-    waiting, entered = [folder], {_identity(parent) for parent in folder.resolve().parents}
+    outside = [*folder.resolve().parents, *(one for one in leave if one.is_dir())]
+    waiting, entered = [folder], {_identity(parent) for parent in outside}
     while waiting:
         current = waiting.pop()
         try:
