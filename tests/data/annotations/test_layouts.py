@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 from tests.factories import annotation, coco_dict, write_json, write_mapping, write_photo
 
-from wastelens.data.annotations.coco import CocoDataset, flat_name, outline
+from wastelens.data.annotations.coco import CocoDataset, flat_name
 from wastelens.data.annotations.labels import tabulate
 from wastelens.data.annotations.layout import recognise
 from wastelens.data.annotations.materials import MaterialMapping, mapping_of_labels, read_mapping
+from wastelens.data.annotations.segmentation import outline
 from wastelens.data.photos.files import upright_sizes
 from wastelens.errors import InputError, MappingError
 
@@ -749,7 +750,7 @@ def test_labels_without_outlines_are_no_problem(tmp_path: Path, mapping: Materia
 
 def test_a_broken_outline_of_coco_still_is_one(tmp_path: Path, mapping: MaterialMapping) -> None:
     content = coco_dict(images=1, annotations_per_image=0, categories=("Jar", "Tin"))
-    content["annotations"] = [annotation(1, 10, 0) | {"segmentation": None}]
+    content["annotations"] = [annotation(1, 10, 0) | {"segmentation": None, "bbox": None}]
     tables = tabulate(recognise(write_json(tmp_path / "x.json", content)).read(), mapping)
     assert tables.problems["problem"].tolist() == ["outline left out, label kept: it has no outline"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +82,16 @@ def _problem_of_row(category: str, material: str, known: dict[str, str]) -> str:
     return ""
 
 
-def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotations: Path) -> None:
-    """Raise MappingError if a category has no material, or a row is for a category that does not exist."""
+def check_covers(
+    mapping: MaterialMapping, categories: Iterable[str], annotations: Path, *, unused: Collection[str] = ()
+) -> None:
+    """Raise MappingError if a category has no material, or a row is for a category that does not exist.
+
+    Categories that no object has, ``unused``, need no material.
+    """
     names = list(categories)
     for name in names:
-        if name not in mapping.material_of:
+        if name not in mapping.material_of and name not in unused:
             raise MappingError(
                 f"{annotations}: category '{name}' has no material. Add a row to {mapping.path}, or give your own "
                 "mapping: -P materials=FILE.csv"
@@ -97,6 +102,23 @@ def check_covers(mapping: MaterialMapping, categories: Iterable[str], annotation
             raise MappingError(
                 f"{mapping.path}: '{name}' is not a category of {annotations}.{hint} Correct or remove the row."
             )
+
+
+def with_materials(mapping: MaterialMapping, materials: Collection[str]) -> MaterialMapping:
+    """Return the rows of a mapping for these materials.
+
+    Raises:
+        MappingError: fewer than two.
+    """
+    material_of = {name: material for name, material in mapping.material_of.items() if material in materials}
+    kept = tuple(material for material in mapping.materials if material in materials)
+    if len(kept) < 2:
+        named = f"only {kept[0]}" if kept else "none of its materials"
+        raise MappingError(
+            f"{mapping.path}: the annotated objects are of {named}, but at least two materials are needed. "
+            "Add photos of others, or correct the mapping."
+        )
+    return MaterialMapping(mapping.path, material_of, kept, {name: mapping.reasons[name] for name in material_of})
 
 
 def mapping_of_labels(

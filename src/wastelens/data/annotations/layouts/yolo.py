@@ -306,4 +306,4 @@ def _object(where: str, words: list[str], names: Mapping[int, str], data_file: P
         return Marked(name, shares.reshape(-1, 2))
     x, y, width, height = values
     left, top, right, bottom = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    return Marked(name, np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
+    return Marked(name, np.array([(left, top), (right, top), (right, bottom), (left, bottom)]), is_box=True)
