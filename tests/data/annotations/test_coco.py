@@ -9,17 +9,20 @@ import os
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.factories import annotation, coco_dict, write_json
 
 from wastelens.data.annotations.coco import (
+    LARGEST_COORDINATE_PX,
     Image,
     annotations_by_image,
     flat_name,
     image_columns,
     read_coco,
 )
+from wastelens.data.annotations.frames import fit_to_photos
+from wastelens.data.annotations.outlines import outlines_json
 from wastelens.data.annotations.segmentation import outline
 from wastelens.errors import AnnotationsError
 
@@ -336,24 +339,86 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50)
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+ODD = st.one_of(
+    JSON,
+    st.sampled_from(["1", "1.0", " 1 ", "", "nan", "null", 1.0, 1.5, -1, 2**31, 2**63, 2**64, 10**30, 1e308, True]),
+    st.integers(1, 80).map(nested),
+    st.sampled_from(["../a.jpg", "a\0.jpg", "C:\\a.jpg", "é.jpg", "\x1b[31m.jpg", "a\n.jpg", "x" * 400]),
+    st.lists(st.integers(-5, 100) | st.floats() | st.none(), max_size=9),
+    st.fixed_dictionaries(
+        {"size": st.just([48, 64]), "counts": st.text(max_size=9) | st.lists(st.integers(), max_size=4)}
+    ),
+)
+SAVED_AS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1")
+
+
+def mutate(data, content):
+    """Change, drop, add or double something of one record, or a whole section."""
+    section = data.draw(st.sampled_from(sorted(content)))
+    records = content[section]
+    kind = data.draw(st.sampled_from(["field"] * 6 + ["drop a field", "drop a record", "double a record", "section"]))
+    if kind == "section":
+        content[section] = data.draw(ODD)
+    if kind == "section" or not isinstance(records, list) or not records:
+        return
+    place = data.draw(st.integers(0, len(records) - 1))
+    record = records[place]
+    if kind == "drop a record":
+        del records[place]
+    elif kind == "double a record":
+        records.append(dict(record) if isinstance(record, dict) else record)
+    elif isinstance(record, dict) and record:
+        key = data.draw(st.sampled_from(sorted(record)))
+        if kind == "field":
+            record[key] = data.draw(ODD)
+        else:
+            del record[key]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
-def test_any_changed_file_is_read_or_refused_in_one_line(tmp_path_factory, data):
-    content = coco_dict()
-    section = data.draw(st.sampled_from(["images", "annotations", "categories"]))
-    record = content[section][0]
-    key = data.draw(st.sampled_from(list(record)))
-    record[key] = data.draw(JSON)
-    path = write_json(tmp_path_factory.getbasetemp() / "changed.json", content)
+def test_any_changed_file_is_read_as_it_was_meant_or_refused_in_one_line(tmp_path_factory, data):
+    content = coco_dict(annotations_per_image=2)
+    content["annotations"][1]["segmentation"] = {"size": [48, 64], "counts": [0, 48 * 64]}
+    content["annotations"][2]["segmentation"] = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        mutate(data, content)
+    raw = json.dumps(content, ensure_ascii=data.draw(st.booleans())).encode(
+        data.draw(st.sampled_from(SAVED_AS)), "replace"
+    )
+    if data.draw(st.integers(0, 9)) == 0:
+        raw = raw[: data.draw(st.integers(0, len(raw)))]
+    path = tmp_path_factory.getbasetemp() / "changed.json"
+    path.write_bytes(raw)
     try:
         dataset = read_coco(path)
     except AnnotationsError as error:
-        assert str(error).startswith(f"{path}: ")
-    else:
-        for image, found in annotations_by_image(dataset):
+        message = str(error)
+        assert message.startswith(f"{path}: ")
+        assert "\n" not in message
+        assert "msgspec" not in message
+        return
+    assert len({flat_name(image.file_name) for image in dataset.images}) == len(dataset.images)
+    image_columns(path)
+    fitted = fit_to_photos(dataset, lambda name: path.parent / "no photo", "upright").dataset
+    for image, found in annotations_by_image(fitted):
+        if 1 <= image.width <= LARGEST_COORDINATE_PX and 1 <= image.height <= LARGEST_COORDINATE_PX:
             for one in found:
-                if image.width > 0 and image.height > 0:
-                    outline(one, image)
+                drawn = outline(one, image)
+                assert bool(drawn.problem) != (0 < drawn.area_share <= 1)
+    usable = [flat_name(image.file_name) for image in fitted.images if 1 <= min(image.width, image.height) <= 1e6]
+    kept = path.with_name("outlines.json")
+    kept.write_bytes(outlines_json(fitted, usable))
+    if usable:
+        again = read_coco(kept)
+        assert all(not outline(one, image).problem for image, of in annotations_by_image(again) for one in of)
 
 
 @given(st.binary(max_size=60))

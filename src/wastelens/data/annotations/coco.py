@@ -201,7 +201,7 @@ def _without_nan(raw: bytes) -> bytes:
 
 
 def _fault(raw: bytes) -> str:
-    """Return what is wrong with JSON that is not COCO, and how to mend it: the first part or record at fault."""
+    """Return what is wrong with JSON that is not COCO, and how to correct it: the first part or record at fault."""
     needed = "A COCO file is an object with the lists 'images', 'annotations' and 'categories'."
     try:
         parts = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])

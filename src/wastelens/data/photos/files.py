@@ -76,7 +76,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class PhotoHeader:
-    """What a photo's header tells: its upright size in pixels, and how it has to be turned to be upright.
+    """The upright size of a photo in pixels, and how the stored picture has to be turned, as its header tells.
 
     ``orientation`` is EXIF's, 1 to 8, by which the stored picture is mirrored and turned; 1 is upright.
     """
