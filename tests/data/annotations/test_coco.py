@@ -93,7 +93,6 @@ def test_missing_empty_and_folder(tmp_path):
         b'{"images": [}',
         b"\xff\xd8\xff\xe0 a photo",
         json.dumps(coco_dict()).encode()[:-1] + b"}}",
-        json.dumps(coco_dict()).replace("batch_1", "b\udcffatch").encode(errors="surrogateescape"),
         b'{"info": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
@@ -275,6 +274,16 @@ def test_any_encoding_of_unicode_is_read(tmp_path, encoding):
     path.write_bytes(json.dumps(content, ensure_ascii=False).encode(encoding))
     assert read_coco(path).categories[0].name == "Tüte"
     assert len(image_columns(path)) == 3
+
+
+@pytest.mark.parametrize("name", ["Tüte", "NaN Tüte"])
+def test_another_encoding_is_told(tmp_path, name):
+    path = tmp_path / "annotations.json"
+    content = coco_dict(categories=(name, "Glass bottle")) | {"version": float("nan")}
+    path.write_bytes(json.dumps(content, ensure_ascii=False).encode("cp1252"))
+    assert refusal(path).endswith("its text is not UTF-8. Save it as UTF-8.")
+    path.write_text(path.read_text(encoding="cp1252"), encoding="utf-8")
+    assert read_coco(path).categories[0].name == name
 
 
 def test_damaged_utf16_is_told(tmp_path):

@@ -188,7 +188,17 @@ def _decode(path: Path, raw: bytes) -> _File:
         if without_nan != raw:
             return _decode(path, without_nan)
         fault = f"not complete JSON ({one_line(error)}). Download or export the annotations again."
+        if raw.lstrip().startswith(b"{") and not _is_utf8(raw):
+            fault = "its text is not UTF-8. Save it as UTF-8."
     raise AnnotationsError(f"{path}: {fault}")
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def one_line(error: Exception) -> str:
