@@ -1,14 +1,20 @@
-"""The rank correlation of two maps against scipy's."""
+"""The rank correlation of two maps against scipy's; a pair's outlines are counted."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from tests.factories import coco_dict, write_json
 
-from wastelens.explain.examination import rank_correlation
+from wastelens.data.annotations.coco import read_coco
+from wastelens.data.annotations.outlines import AnnotatedOutlines
+from wastelens.explain.examination import Examination, rank_correlation
+from wastelens.explain.scoring.scores import PairScores
 
 
 @settings(deadline=None)
@@ -20,6 +26,21 @@ def test_rank_correlation_is_spearmans(seed: int, ties: bool) -> None:
     if ties:
         a, b = np.maximum(a, 0), np.round(b)
     assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a.ravel(), b.ravel()).statistic, abs=1e-12)
+
+
+def test_outlines_and_boxes_of_a_pair_are_counted(tmp_path: Path) -> None:
+    content = coco_dict(images=1, annotations_per_image=3)  # two cans and a bottle
+    content["annotations"][0]["segmentation"] = []
+    outlines = AnnotatedOutlines(
+        read_coco(write_json(tmp_path / "annotations.json", content)), {"Drink can": "can", "Glass bottle": "glass"}
+    )
+    examination = Examination(None, {}, {}, ("can", "glass"), np.array([0.5, 0.5]), outlines, 1, 0)
+    maps = {"gradcam": np.ones((8, 8), np.float32)}
+    for material, label, counted in (("can", True, (2, 1)), ("glass", True, (1, 0)), ("can", False, (0, 0))):
+        about = PairScores("batch_1_000000.jpg", material, "", "right", label, True, 1.0, 0.5, 0.0, False, False)
+        for found in examination._against_outlines(about, maps).values():
+            assert (found["outlines"], found["boxes"]) == counted
+            assert found.get("localised", False) is label
 
 
 def test_rank_correlation_depends_only_on_the_order() -> None:

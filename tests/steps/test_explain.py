@@ -240,6 +240,7 @@ def test_metrics_are_named_as_documented_and_are_the_means_of_scores_csv(
     explained(prepared_folder, tracker, "randomised_photos=2", photos="9")
     added = {key: value for key, value in run.metrics.items() if key not in before}
     counts = {"explain_photos", "explain_pairs", "explain_covered_too_much", "explain_without_outline"}
+    counts |= {"explain_outlines", "explain_boxes"}
     scores = (
         *("energy", "energy_over_centre", "above_chance", "pointing", "pointing_chance", "iou"),
         *("right_label_wrong_place", "insertion", "deletion", "randomised", "additivity_error", "empty"),

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from tests.factories import config, write_dataset, write_json, write_mapping, write_photo
 from tests.memory_tracking import MemoryTracker
 
+from wastelens.data.annotations.materials import read_mapping
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared
 from wastelens.data.prepared.opening import open_dataset
@@ -172,6 +174,64 @@ def test_zero_sized_photo_is_left_out(tmp_path: Path, dataset: Path) -> None:
     assert result.dataset.manifest["counts"]["photos_left_out"] == 1
 
 
+def only(content: dict[str, Any], *materials: str) -> list[dict[str, Any]]:
+    """The annotations of some materials, in the dataset of `write_dataset`."""
+    material_of = {category["id"]: category["supercategory"] for category in content["categories"]}
+    return [one for one in content["annotations"] if material_of[one["category_id"]] in materials]
+
+
+def test_materials_that_no_object_has_are_left_out_and_that_is_said(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unused(content: dict[str, Any]) -> None:
+        content["annotations"] = only(content, "plastic", "glass")
+        content["categories"].append({"id": 99, "name": "litter"})
+
+    edit(dataset, unused)
+    result, _ = prepared(tmp_path, dataset)
+    assert result.dataset.materials == ("plastic", "glass")
+    assert set(read_mapping(result.dataset.folder / "materials.csv").material_of.values()) == {"plastic", "glass"}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Categories that no annotated object has, and so need no material: litter." in said
+    assert "Materials that no annotated object has are left out: aluminium, paper, other_objects, toxic." in said
+    assert len(result.dataset.outlines().of(str(result.dataset.frame["file_name"].iloc[0]))) > 0
+
+
+def test_boxes_are_marked_and_turned_photos_and_misfits_are_told(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        for one in content["annotations"][::2]:
+            one["segmentation"] = []
+        content["images"][1].update(width=48)
+        for image in content["images"][2:]:
+            del image["width"], image["height"]
+
+    before, _ = prepared(tmp_path, dataset)
+    assert "is_box" not in pd.read_csv(before.dataset.folder / "objects.csv").columns
+    edit(dataset, spoil)
+    for name in ("batch_1/000002.jpg", "batch_1/000003.jpg"):
+        with Image.open(dataset / name) as photo:
+            exif = photo.getexif()
+            exif[0x0112] = 3
+            photo.save(dataset / name, exif=exif)
+    capsys.readouterr()
+    result, _ = prepared(tmp_path, dataset)
+    objects = pd.read_csv(result.dataset.folder / "objects.csv")
+    is_misfit = objects["file_name"] == "batch_1_000001.jpg"
+    assert objects["is_box"].equals((objects["annotation_id"] % 2).where(~is_misfit, 0))  # ids begin with 1
+    assert objects["area_share"].isna().equals(is_misfit)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Photos that an EXIF orientation turns or mirrors: 2 of 60" in said
+    assert "cannot be known for 2 of them (the first, batch_1/000002.jpg): taken as outlines_frame=upright" in said
+    assert "Photos whose outlines do not fit them: 1 (the first, batch_1/000001.jpg: annotated as 48 x 48" in said
+    outlines = result.dataset.outlines()
+    assert outlines.of("batch_1_000001.jpg") == []
+    kept = [one for name in objects["file_name"].unique() for one, _ in outlines.of(name)]
+    assert sum(one.is_box for one in kept) == objects["is_box"][~is_misfit].sum()
+    assert result.dataset.manifest["settings"]["outlines_frame"] == "upright"
+
+
 BAD_INPUT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "annotations missing": (lambda d: (d / "annotations.json").unlink(), "", r"has no annotations\.json"),
     "annotations empty": (lambda d: (d / "annotations.json").write_text(""), "", "the file is empty"),
@@ -180,8 +240,8 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "",
         "not complete JSON",
     ),
-    "a list": (lambda d: (d / "annotations.json").write_text("[]"), "", "not a COCO file"),
-    "without images": (lambda d: edit(d, lambda c: c.pop("images")), "", "missing required field 'images'"),
+    "a list": (lambda d: (d / "annotations.json").write_text("[]"), "", "holds a list. A COCO file is an object"),
+    "without images": (lambda d: edit(d, lambda c: c.pop("images")), "", "has no 'images'. A COCO file"),
     "no images": (lambda d: edit(d, lambda c: c.update(images=[], annotations=[])), "", "'images' is empty"),
     "duplicate image id": (lambda d: edit(d, lambda c: c["images"][1].update(id=1)), "", "image id 1 occurs twice"),
     "unknown image": (
@@ -222,17 +282,10 @@ BAD_INPUT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "unknown mapping": (lambda d: None, "materials=defautl", "no material mapping 'defautl'. Did you mean 'default'"),
     "unknown column": (lambda d: None, "group_by=camera", "camera"),
     "a cap without a solution": (lambda d: None, "max_copies=1 balance_target=1", "max_copies"),
-    "a material that occurs nowhere": (
-        lambda d: edit(
-            d,
-            lambda c: c.update(
-                annotations=[
-                    a for a in c["annotations"] if c["categories"][a["category_id"]]["supercategory"] != "glass"
-                ]
-            ),
-        ),
+    "a single material": (
+        lambda d: edit(d, lambda c: c.update(annotations=only(c, "glass"))),
         "",
-        "glass",
+        "the annotated objects are of only glass, but at least two materials are needed",
     ),
 }
 

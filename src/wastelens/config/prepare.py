@@ -43,6 +43,9 @@ class PrepareConfig(Config):
         "number of cross-validation splits besides the one split; 0: none, otherwise 3 or more", ge=0, le=50
     )
     near_duplicate_distance: int = Field(ge=0, le=7)
+    outlines_frame: Literal["upright", "stored"] = parameter(
+        "upright or stored: the photo that outlines were drawn on, where EXIF turns it and sizes do not tell"
+    )
     balance_target: float = parameter(
         "oversample until each material reaches this fraction of the most common one's count", gt=0, le=1
     )

@@ -155,12 +155,15 @@ class Examination:
         shape = grid_shape(image.width, image.height)
         coverage = material_coverage(outlines, image, about.material, shape)
         area_share = float(coverage.mean(dtype=np.float64))
+        boxes = [one.is_box for one, material in outlines if material == about.material]
+        counts: dict[str, Any] = {"outlines": len(boxes), "boxes": sum(boxes)}
         if not COVERED_TOO_MUCH >= area_share > 0:
-            known = {"area_share": area_share} if area_share > 0 else {}
+            known = counts | ({"area_share": area_share} if area_share > 0 else {})
             return {name: dict(known) for name in (*maps, CONTROL)}
         on_grid = {name: to_grid(one, shape) for name, one in maps.items()} | {CONTROL: centre_map(shape)}
         found = {name: localise(one, coverage) for name, one in on_grid.items()}
-        return {name: {**asdict(one), "localised": True, "pointing_chance": area_share} for name, one in found.items()}
+        localised = {**counts, "localised": True, "pointing_chance": area_share}
+        return {name: {**asdict(one), **localised} for name, one in found.items()}
 
 
 def rank_correlation(a: Float32Array, b: Float32Array) -> float:

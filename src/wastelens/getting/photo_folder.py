@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ class WantedPhoto:
     file_name: str  # its path below the dataset's folder, with forward slashes
     url: str  # where to fetch it; empty if the annotations do not say
     same_at: frozenset[str]  # URLs from which the same photo at the same size may have been fetched before
-    width: float  # as annotated, in pixels; may be nonsense
+    width: float  # as annotated, in pixels; 0 where the annotations do not tell it, and may be nonsense
     height: float  # likewise
     licence: str  # as the annotations state it
 
@@ -69,7 +70,8 @@ def wanted_photos(
         url = archive_url if from_archive else small or original
         same_at = frozenset({small}) if small else frozenset({original, archive_url})
         licence = _text(fields, "license") or NOT_STATED
-        photos.append(WantedPhoto(name, url, same_at, image.width, image.height, licence))
+        width, height = (0 if math.isnan(side) else side for side in (image.width, image.height))
+        photos.append(WantedPhoto(name, url, same_at, width, height, licence))
     return sorted(photos, key=lambda photo: photo.file_name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import pandas as pd
 from wastelens.config.files import conf_folder
 from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset, flat_name
-from wastelens.data.annotations.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, misfit, problem_frame, problem_row
+from wastelens.data.annotations.frames import fit_to_photos
+from wastelens.data.annotations.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, problem_frame, problem_row
 from wastelens.data.annotations.layout import COCO, first_names
 from wastelens.data.annotations.materials import (
     MaterialMapping,
     check_covers,
     mapping_of_labels,
     read_mapping,
+    with_materials,
 )
 from wastelens.data.annotations.sources import NAMED, DatasetSource, choose_source
 from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoSource
@@ -115,7 +117,8 @@ def mapping_path(materials: str) -> Path:
 def mapping_for(source: DatasetSource, dataset: CocoDataset, materials: str) -> MaterialMapping:
     """Return the mapping that ``materials=`` means, checked against a dataset.
 
-    COCO's categories and the mapping's must be the same; in other layouts, only labels that occur need a row.
+    Only labels that occur need a row, and only materials that occur are kept. COCO's file lists its categories, so a
+    row for none of them is refused.
 
     Raises:
         AnnotationsError: no photo has a label.
@@ -125,8 +128,12 @@ def mapping_for(source: DatasetSource, dataset: CocoDataset, materials: str) -> 
     mapping = read_mapping(mapping_path(materials))
     names = [category.name for category in dataset.categories]
     if layout.kind == COCO:
-        check_covers(mapping, names, layout.annotations, place)
-        return mapping
+        used = {category.name for category in dataset.used_categories()}
+        unused = [name for name in names if name not in used]
+        check_covers(mapping, names, layout.annotations, place, unused=unused)
+        if without := [name for name in unused if name not in mapping.material_of]:
+            say(f"Categories that no annotated object has, and so need no material: {first_names(without)}.")
+        return _without_unused(mapping, used)
     if not names:
         raise AnnotationsError(layout.no_labels())
     return mapping_of_labels(
@@ -162,6 +169,29 @@ def _passed_over_rows(suffix: str, names: list[str]) -> list[tuple[str, ...]]:
     why = "photos that the annotations do not name" if suffix in PHOTO_SUFFIXES else "neither photos nor labels"
     say(f"{files} not read, the first {texts[0]}: {why}.")
     return [problem_row(flat_name(texts[0]), texts[0], f"{files} not read, this is the first: {why}")]
+
+
+def _without_unused(mapping: MaterialMapping, used: Collection[str]) -> MaterialMapping:
+    """Return the mapping without materials that no object has, and say which."""
+    kept = with_materials(mapping, {mapping.material_of[name] for name in used})
+    if left_out := [material for material in mapping.materials if material not in kept.materials]:
+        say(f"Materials that no annotated object has are left out: {', '.join(left_out)}.")
+    return kept
+
+
+def read_annotations(source: DatasetSource, config: PrepareConfig) -> CocoDataset:
+    """Read the annotations, fit their outlines to the photos, and say what had to be decided.
+
+    Raises:
+        AnnotationsError, DatasetError: they cannot be read.
+    """
+    read = source.layout.read()
+    fitted = fit_to_photos(read, source.find_photo, config.outlines_frame)
+    for note in fitted.notes:
+        say(note)
+    for warning in (*read.notes, *fitted.warnings):
+        warn(warning)
+    return fitted.dataset
 
 
 def photo_sources(source: DatasetSource, labels: pd.DataFrame) -> list[PhotoSource]:
@@ -234,16 +264,8 @@ def _check_problem_share(entries: list[CacheEntry], zero_sized: int, allowed: fl
 
 
 def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tuple[str, ...]]:
-    columns = (labels[name] for name in ("file_name", "source_file", "width", "height"))
-    rows = []
-    for flat, file, width, height, entry in zip(*columns, entries, strict=True):
-        reason = (
-            f"photo left out: {entry.problem}"
-            if entry.problem
-            else misfit((width, height), (entry.width, entry.height))
-        )
-        rows += [problem_row(flat, file, reason)] if reason else []
-    return rows
+    told = zip(labels["file_name"], labels["source_file"], entries, strict=True)
+    return [problem_row(flat, file, f"photo left out: {entry.problem}") for flat, file, entry in told if entry.problem]
 
 
 def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 from wastelens.config.prepare import PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset
 from wastelens.data.annotations.layout import COCO
-from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame
+from wastelens.data.annotations.materials import MAPPING_FILE, MaterialMapping, mapping_frame, read_mapping
 from wastelens.data.annotations.outlines import outlines_json
 from wastelens.data.annotations.sources import DatasetSource, manifest_entries
 from wastelens.data.photos.shards import photos_digest
@@ -76,13 +76,13 @@ def write_dataset(
     """Write the tables, and last of all the manifest that vouches for them, the photo cache and the outlines.
 
     ``draft`` holds the photo cache and the outlines already; ``manifest`` is all of it but the digests, the settings
-    and the figures that follow from labels and splits. For COCO, the mapping's file is copied, as every row of it is
-    used.
+    and the figures that follow from labels and splits. For COCO, the mapping's file is copied, unless rows of it
+    were left out.
     """
     frames = tables.by_file()
     for name, frame in frames.items():
         frame.to_csv(draft / name, index=False)
-    if manifest.get("layout", COCO) == COCO:
+    if manifest.get("layout", COCO) == COCO and mapping == read_mapping(mapping.path):
         shutil.copyfile(mapping.path, draft / MAPPING_FILE)
     else:
         mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)

@@ -46,7 +46,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
             with progress_bar("Rendering the sample", 240) as bar:
                 render_sample(source.place, progress=lambda done, total: bar.advance())
-        coco = source.layout.read()
+        coco = stages.read_annotations(source, config)
         mapping = stages.mapping_for(source, coco, config.materials)
         annotated = tabulate(coco, mapping)
         folder = config.data_folder / "prepared" / source.name

@@ -14,4 +14,5 @@ Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 IndexArray = npt.NDArray[np.intp]
 BoolArray = npt.NDArray[np.bool_]
+ByteArray = npt.NDArray[np.uint8]
 PhotoArray = npt.NDArray[np.uint8]  # (photos, side, side, 3) in 0–255, RGB

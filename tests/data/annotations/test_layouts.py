@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 from tests.factories import annotation, coco_dict, write_json, write_mapping, write_photo
 
-from wastelens.data.annotations.coco import CocoDataset, flat_name, outline
+from wastelens.data.annotations.coco import CocoDataset, flat_name
 from wastelens.data.annotations.labels import tabulate
 from wastelens.data.annotations.layout import recognise
 from wastelens.data.annotations.materials import MaterialMapping, mapping_of_labels, read_mapping
+from wastelens.data.annotations.segmentation import outline
 from wastelens.data.photos.files import upright_sizes
 from wastelens.errors import InputError, MappingError
 
@@ -117,7 +118,7 @@ def split_files(folder: Path, files: tuple[str, ...], photo_folders: tuple[str, 
             image["file_name"] = f"{number}{image['id']}.jpg"
             image["site"] = f"site {number}"
             photos(folder, f"{photo_folder}/{image['file_name']}")
-            expected[f"{Path(photo_folder).name}/{image['file_name']}"] = [names[one["category_id"]]]
+            expected[f"{photo_folder.removeprefix('images/')}/{image['file_name']}"] = [names[one["category_id"]]]
         write_json(folder / file, content)
     return expected
 
@@ -132,8 +133,14 @@ def split_files(folder: Path, files: tuple[str, ...], photo_folders: tuple[str, 
         (("Train.json", "Validation.json"), ("Train", "Validation")),
         (("test_site_train2017.json", "test_site_val2017.json"), ("train2017", "val2017")),
         (("TRAIN/_annotations.coco.json", "VALID/_annotations.coco.json"), ("TRAIN", "VALID")),
+        (("instances_train_litter.json", "instances_val_litter.json"), ("train", "val")),
+        (("train/labels.json", "val/labels.json"), ("train/data", "val/data")),
+        (("train/annotations.json", "test/annotations.json"), ("train/images", "test/images")),
     ],
-    ids=["Roboflow", "COCO", "COCO with years", "splits", "splits with capitals", "named splits", "ROBOFLOW"],
+    ids=[
+        *("Roboflow", "COCO", "COCO with years", "splits", "splits with capitals", "named splits", "ROBOFLOW"),
+        *("a word behind the split", "labels.json and data", "annotations.json and images"),
+    ],
 )
 def test_split_files_are_one_dataset(tmp_path: Path, files: tuple[str, ...], photo_folders: tuple[str, ...]) -> None:
     expected = split_files(tmp_path, files, photo_folders)
@@ -150,6 +157,46 @@ def test_split_files_are_one_dataset(tmp_path: Path, files: tuple[str, ...], pho
     before = layout.digest()
     (tmp_path / files[1]).write_text((tmp_path / files[1]).read_text() + " ")
     assert layout.digest() != before
+
+
+def test_photos_in_data_beside_one_file(tmp_path: Path) -> None:
+    content = coco_dict(images=1)
+    write_json(tmp_path / "labels.json", content)
+    photos(tmp_path, "data/batch_1/000000.jpg")
+    assert [image.file_name for image in recognise(tmp_path).read().images] == ["data/batch_1/000000.jpg"]
+
+
+def test_a_damaged_file_of_a_split_is_not_passed_over(tmp_path: Path) -> None:
+    split_files(tmp_path, ("train/labels.json", "val/labels.json"), ("train", "val"))
+    damaged = tmp_path / "val" / "labels.json"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    assert f"{damaged}: not complete JSON" in refusal(tmp_path)
+    write_json(tmp_path / "val" / "labels.json", {"notes": "no annotations"})
+    assert recognise(tmp_path).recognised == f"COCO annotations in {tmp_path / 'train' / 'labels.json'}"
+
+
+def test_files_that_disagree_on_photos_are_told_and_one_can_be_taken_alone(tmp_path: Path) -> None:
+    content = coco_dict(images=3)
+    for name, shift in (("Train", 0), ("Validation", 1), ("Test", 1)):
+        of_file = json.loads(json.dumps(content))
+        for one in of_file["annotations"][: 2 if shift else 3]:
+            one["category_id"] = (one["category_id"] + shift) % 2
+        of_file["images"] = of_file["images"][: 2 if name == "Test" else 3]
+        of_file["annotations"] = of_file["annotations"][: 2 if name == "Test" else 3]
+        write_json(tmp_path / "annotations" / f"instances_{name}.json", of_file)
+    photos(tmp_path, *(f"images/batch_1/{number:06}.jpg" for number in range(3)))
+    dataset = recognise(tmp_path).read()
+    (note,) = dataset.notes
+    test, train, validation = (f"annotations/instances_{name}.json" for name in ("Test", "Train", "Validation"))
+    assert note == (
+        "Photos that several files name with different objects: 2 (batch_1/000000.jpg, batch_1/000001.jpg), in "
+        f"{test}, {train}, {validation}. The objects of all were put together. If these are different photos of one "
+        f"name, rename them, or take one file alone: dataset={tmp_path / test}"
+    )
+    assert [len(found) for found in shown(dataset).values()] == [2, 2, 1]
+    alone = recognise(tmp_path / train).read()
+    assert [len(found) for found in shown(alone).values()] == [1, 1, 1]
+    assert alone.notes == ()
 
 
 def taco_splits(folder: Path, **of_split: list[int]) -> dict[str, Any]:
@@ -189,6 +236,7 @@ def test_photos_in_two_splits_are_there_once_with_the_objects_of_both(tmp_path: 
     content["annotations"].append(annotation(99, content["images"][0]["id"], 1, (1, 1, 9, 9)))
     val.write_text(json.dumps(content, indent=1))
     dataset = recognise(tmp_path).read()
+    assert "with different objects: 1 (batch_1/000001.jpg), in annotations_0_train.json" in dataset.notes[0]
     can, bottle = sorted(one["name"] for one in whole["categories"])
     assert shown(dataset) == {
         "batch_1/000000.jpg": [can, bottle],
@@ -1066,7 +1114,7 @@ def test_labels_without_outlines_are_no_problem(tmp_path: Path, mapping: Materia
 
 def test_a_broken_outline_of_coco_still_is_one(tmp_path: Path, mapping: MaterialMapping) -> None:
     content = coco_dict(images=1, annotations_per_image=0, categories=("Jar", "Tin"))
-    content["annotations"] = [annotation(1, 10, 0) | {"segmentation": None}]
+    content["annotations"] = [annotation(1, 10, 0) | {"segmentation": None, "bbox": None}]
     tables = tabulate(recognise(write_json(tmp_path / "x.json", content)).read(), mapping)
     assert tables.problems["problem"].tolist() == ["outline left out, label kept: it has no outline"]
 

@@ -14,6 +14,7 @@ from wastelens.data.annotations.materials import (
     mapping_of_labels,
     proposed_mapping,
     read_mapping,
+    with_materials,
 )
 from wastelens.errors import MappingError
 
@@ -161,6 +162,24 @@ def test_row_for_an_unknown_category_names_the_nearest(tmp_path):
         f"{tmp_path / 'm.csv'}: 'Glass bottles' is not a category of {ANNOTATIONS}. "
         "Did you mean 'Glass bottle'? Correct or remove the row."
     )
+
+
+def test_categories_that_no_object_has_need_no_material(tmp_path):
+    mapping = read_mapping(write_mapping(tmp_path / "m.csv"))
+    check_covers(mapping, ["litter", "Drink can", "Glass bottle"], ANNOTATIONS, unused=["litter", "Drink can"])
+    with pytest.raises(MappingError, match="category 'litter' has no material"):
+        check_covers(mapping, ["litter", "Drink can", "Glass bottle"], ANNOTATIONS, unused=["Drink can"])
+
+
+def test_materials_that_do_not_occur_take_their_rows_with_them(tmp_path):
+    rows = [("Drink can", "aluminium"), ("Jar", "glass"), ("Battery", "toxic"), ("Lid", "aluminium")]
+    mapping = read_mapping(write_mapping(tmp_path / "m.csv", rows))
+    assert with_materials(mapping, {"aluminium", "glass", "toxic"}) == mapping
+    kept = with_materials(mapping, {"aluminium", "glass"})
+    assert kept.materials == ("aluminium", "glass")
+    assert list(kept.material_of) == list(kept.reasons) == ["Drink can", "Jar", "Lid"]
+    with pytest.raises(MappingError, match="the annotated objects are of only glass, but at least two materials are"):
+        with_materials(mapping, {"glass"})
 
 
 def test_same_sets_are_accepted(tmp_path):

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 from tests.factories import annotation, coco_dict, write_json
 
-from wastelens.data.annotations.coco import Annotation, Image, Outline, outline, read_coco
+from wastelens.data.annotations.coco import Annotation, Image, read_coco
 from wastelens.data.annotations.outlines import AnnotatedOutlines, drawn_outline, outlines_json
+from wastelens.data.annotations.segmentation import Outline, outline
 
 MATERIAL_OF = {"Drink can": "aluminium", "Glass bottle": "glass"}
 

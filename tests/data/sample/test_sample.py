@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from wastelens.data.annotations.coco import polygon_area
+from wastelens.data.annotations.segmentation import polygon_area
 from wastelens.data.sample import CATEGORIES, PHOTOS, render_sample, trace
 from wastelens.data.sample.plan import LITTER, MATERIALS, plan_sample
 from wastelens.data.sample.scenes import draw_scene

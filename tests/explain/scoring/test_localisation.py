@@ -15,7 +15,8 @@ from PIL import Image as Picture
 from pycocotools import mask as coco_mask
 from tests.factories import image_bytes
 
-from wastelens.data.annotations.coco import Annotation, Image, outline
+from wastelens.data.annotations.coco import Annotation, Image
+from wastelens.data.annotations.segmentation import outline
 from wastelens.data.photos.decode import decode
 from wastelens.explain.scoring.localisation import (
     GRID_SIDE_PX,

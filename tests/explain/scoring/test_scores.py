@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from wastelens.evaluation.bootstrap import interval, multiplicities
+from wastelens.explain.page.report import notes_on
 from wastelens.explain.scoring.scores import (
     COLUMNS,
     SCORES,
@@ -209,6 +210,20 @@ def test_metrics_carry_their_names_and_are_finite():
     assert "explain_gradcam_energy_paper" not in metrics
     assert "explain_gradcam_insertion" not in metrics
     assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_boxes_among_the_outlines_are_counted_once_a_pair_and_noted():
+    rows = [
+        *(pair(0, method=method, outlines=3, boxes=2) for method in ("gradcam", "centre")),
+        *(pair(1, method=method, outlines=1) for method in ("gradcam", "centre")),
+        unlocalised(2, area_share=0.6, outlines=5, boxes=5),
+    ]
+    found = summary(rows, ("gradcam", "centre"))
+    assert found.frame["boxes"].tolist() == [2, 2, 0, 0, 5]
+    assert (found.metrics()["explain_outlines"], found.metrics()["explain_boxes"]) == (4, 2)
+    assert notes_on(found, chosen=3, gone={})[1].startswith("Scored against 4 outlines, of which 2 are boxes: ")
+    without = summary([pair(0, outlines=1)], ("gradcam",))
+    assert not any("boxes" in note for note in notes_on(without, chosen=1, gone={}))
 
 
 def test_only_the_given_methods_and_materials_are_summarised():

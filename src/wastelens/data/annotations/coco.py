@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import math
 import re
 from collections import Counter
@@ -12,29 +13,36 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from wastelens.data.annotations.materials import label_name
 from wastelens.errors import AnnotationsError
 from wastelens.system.arrays import FloatArray
 
 # JSON has no NaN or Infinity, but Python's own writer emits them: they become null, and outlines are checked for null.
-# Strings are matched first, so that a NaN inside a string is left alone.
-_TEXTS_AND_NOT_JSON_NUMBERS = re.compile(rb'("(?:[^"\\]|\\.)*+")|-?(?:NaN|Infinity)')
-_NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# Strings are matched first, so that a NaN inside a string is left alone; one without an end reaches to the file's end,
+# as a search from each of its quotes would take quadratic time.
+_TEXTS_AND_NOT_JSON_NUMBERS = re.compile(rb'("(?:[^"\\]|\\.)*+"?)|-?(?:NaN|Infinity)', re.DOTALL)
+NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # Far beyond any camera; larger numbers are corrupt and would overflow areas.
 LARGEST_COORDINATE_PX = 1e6
-LARGEST_MASK_PX = 500_000_000  # a mask takes a byte per pixel while it is drawn
+LARGEST_FILE_BYTES = 2_000_000_000  # COCO's own files have 500 MB, LVIS' 1.1 GB
+_LARGEST_ID = 2**63 - 1
+_HEAD_BYTES = 65_536
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """A photo as annotated; ``width`` and ``height`` are the annotated size in pixels, not the file's."""
+    """A photo as annotated; ``width`` and ``height`` are the annotated size in pixels, not the file's.
+
+    They are NaN where the annotations do not tell them, until ``frames.fit_to_photos`` has read the photo's header.
+    """
 
     id: int
     file_name: str
     width: float
     height: float
+    orientation: int = 1  # EXIF's; other than 1 if the outlines are annotated as stored, and turned by ``outline``
+    misfit: str = ""  # why none of its outlines fits the photo
 
 
 class Category(msgspec.Struct, frozen=True, gc=False):
@@ -46,19 +54,40 @@ class Category(msgspec.Struct, frozen=True, gc=False):
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):
-    """One object. ``segmentation`` stays raw JSON until its outline is needed."""
+    """One object. ``segmentation`` and ``bbox`` stay raw JSON until its outline is needed."""
 
     image_id: int
     category_id: int
     id: int = -1
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
     iscrowd: int | bool | None = 0
+    bbox: msgspec.Raw = msgspec.Raw(b"null")  # x, y, width, height
+
+
+class _ImageRecord(msgspec.Struct, gc=False):
+    id: int
+    file_name: str | int | float
+    width: float | None = None
+    height: float | None = None
+
+
+class _CategoryRecord(msgspec.Struct, gc=False):
+    id: int
+    name: str | int | float
+    supercategory: str | int | float | None = ""
 
 
 class _File(msgspec.Struct, gc=False):
-    images: list[Image]
+    images: list[_ImageRecord]
     annotations: list[Annotation]
-    categories: list[Category]
+    categories: list[_CategoryRecord]
+
+
+_RECORDS: dict[str, type[msgspec.Struct]] = {
+    "images": _ImageRecord,
+    "annotations": Annotation,
+    "categories": _CategoryRecord,
+}
 
 
 @dataclass(frozen=True)
@@ -70,39 +99,62 @@ class CocoDataset:
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
     has_outlines: bool = True  # whether the layout has outlines at all; class folders have none
+    sizes_are_told: bool = True  # whether the annotations tell the photos' sizes; otherwise their headers did
+    notes: tuple[str, ...] = ()  # sentences about what was put together, for the user
 
-
-@dataclass(frozen=True)
-class Outline:
-    """An annotation's segmentation, in the annotated photo's pixels."""
-
-    polygons: tuple[FloatArray, ...]  # each (points, 2), x and y; empty for run-length encodings
-    rle: Mapping[str, Any] | None  # the run-length encoding in pycocotools' form
-    area_share: float  # the fraction of the photo it covers, 0 to 1
-    problem: str = ""  # why the outline cannot be used
+    def used_categories(self) -> list[Category]:
+        """Return the categories that an object has."""
+        used = {annotation.category_id for annotation in self.annotations}
+        return [category for category in self.categories if category.id in used]
 
 
 def read_coco(path: Path) -> CocoDataset:
     """Read and check a COCO file.
 
+    Ids may be written as text or as 1.0, names as numbers; one photo under several ids is read as one.
+
     Raises:
         AnnotationsError: missing, empty, not JSON, not COCO, or inconsistent; one line that names file and record.
     """
-    content = _decode(path, _bytes_of(path))
-    _refuse_repeats(path, "image", [image.id for image in content.images])
-    _refuse_repeats(path, "category", [category.id for category in content.categories])
-    if not content.images:
+    content = _decode(path, json_bytes(path))
+    # Outer spaces are an exporter's mistake; the rows of a mapping are stripped too.
+    categories = [
+        Category(one.id, label_name(str(one.name)), None if one.supercategory is None else str(one.supercategory))
+        for one in content.categories
+    ]
+    images = [Image(one.id, str(one.file_name), _side(one.width), _side(one.height)) for one in content.images]
+    _refuse_repeats(path, "image", [image.id for image in images])
+    _refuse_repeats(path, "category", [category.id for category in categories])
+    if not images:
         raise AnnotationsError(f"{path}: 'images' is empty. Give annotations of at least one photo.")
     _check_references(path, content)
-    check_names(path, content.images)
-    # Outer spaces are an exporter's mistake; the rows of a mapping are stripped too.
-    categories = [msgspec.structs.replace(category, name=label_name(category.name)) for category in content.categories]
-    return CocoDataset(path, tuple(content.images), tuple(content.annotations), tuple(categories))
+    images, annotations, notes = _one_image_a_photo(path, images, content.annotations)
+    check_names(path, images)
+    return CocoDataset(path, tuple(images), tuple(annotations), tuple(categories), notes=notes)
 
 
-def _bytes_of(path: Path) -> bytes:
+def _side(told: float | None) -> float:
+    return math.nan if told is None else told
+
+
+def json_bytes(path: Path) -> bytes:
+    """Return a JSON file as UTF-8, whatever encoding of Unicode it is saved in.
+
+    Raises:
+        AnnotationsError: it is missing, empty, too large, or cannot be read.
+    """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            encoding = json.detect_encoding(head)
+            # What does not begin like JSON is not read to its end, which may be far away.
+            is_json = head.decode(encoding, "ignore").lstrip().startswith(("{", "["))
+            if is_json and is_too_large(path):
+                raise AnnotationsError(
+                    f"{path}: has {path.stat().st_size / 1e9:.1f} GB; the limit is {LARGEST_FILE_BYTES / 1e9:g} GB. "
+                    "Divide it into a file for each split."
+                )
+            raw = head + file.read(LARGEST_FILE_BYTES) if is_json else head
     except FileNotFoundError:
         raise AnnotationsError(f"{path}: there is no such file. A dataset folder needs annotations.json.") from None
     except OSError as error:
@@ -110,47 +162,216 @@ def _bytes_of(path: Path) -> bytes:
             f"{path}: cannot be read ({error.strerror}). Repair the file or its permissions."
         ) from None
     raw = raw.removeprefix(codecs.BOM_UTF8)
+    if is_json and not encoding.startswith("utf-8"):
+        try:
+            raw = raw.decode(encoding).encode()
+        except UnicodeError:
+            raise AnnotationsError(f"{path}: its text is damaged ({encoding}). Save it as UTF-8.") from None
     if not raw.strip():
         raise AnnotationsError(f"{path}: the file is empty. Download or export the annotations again.")
     return raw
 
 
+def is_too_large(path: Path) -> bool:
+    """Return whether a file of annotations is above the limit."""
+    return path.is_file() and path.stat().st_size > LARGEST_FILE_BYTES
+
+
 def _decode(path: Path, raw: bytes) -> _File:
     try:
-        return msgspec.json.decode(raw, type=_File)
-    except msgspec.ValidationError as error:
-        reason = str(error).replace("`", "'").replace("$.", "")
-        raise AnnotationsError(
-            f"{path}: not a COCO file: {reason}. It needs 'images', 'annotations' and 'categories' as TACO has them."
-        ) from None
-    except _NOT_READABLE as error:
+        try:
+            return msgspec.json.decode(raw, type=_File, strict=False)  # not strict: "1" and 1.0 are 1
+        except msgspec.ValidationError as error:
+            fault = _fault(raw) or one_line(error)
+    except NOT_READABLE as error:
         without_nan = _without_nan(raw)
-        if without_nan == raw:
-            raise AnnotationsError(
-                f"{path}: not complete JSON ({error}). Download or export the annotations again."
-            ) from None
-    return _decode(path, without_nan)
+        if without_nan != raw:
+            return _decode(path, without_nan)
+        fault = f"not complete JSON ({one_line(error)}). Download or export the annotations again."
+        if raw.lstrip().startswith(b"{") and not _is_utf8(raw):
+            fault = "its text is not UTF-8. Save it as UTF-8."
+    raise AnnotationsError(f"{path}: {fault}")
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message in one line, shortened."""
+    return " ".join(str(error).split())[:200]
 
 
 def _without_nan(raw: bytes) -> bytes:
     return _TEXTS_AND_NOT_JSON_NUMBERS.sub(lambda found: found[1] or b"null", raw)
 
 
+def _fault(raw: bytes) -> str:
+    """Return what is wrong with JSON that is not COCO, and how to correct it: the first part or record at fault."""
+    needed = "A COCO file is an object with the lists 'images', 'annotations' and 'categories'."
+    try:
+        parts = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return f"holds {_shown(raw)}. {needed}"
+    for name, record_type in _RECORDS.items():
+        if name not in parts:
+            return f"has no '{name}'. {needed}"
+        try:
+            records = msgspec.json.decode(parts[name], type=list[msgspec.Raw])
+        except msgspec.ValidationError:
+            return f"'{name}' is {_shown(parts[name])}, not a list. {needed}"
+        for place, record in enumerate(records):
+            try:
+                msgspec.json.decode(record, type=record_type, strict=False)
+            except msgspec.ValidationError as error:
+                return _fault_of_record(f"{name}[{place}]", record, str(error))
+    return ""
+
+
+# What a field must be, in words.
+_FIELDS = {
+    **dict.fromkeys(("id", "image_id", "category_id"), "a whole number"),
+    **dict.fromkeys(("width", "height"), "a number of pixels, or leave it out"),
+    "file_name": "the photo's path below the dataset's folder",
+    **dict.fromkeys(("name", "supercategory"), "a text"),
+    "iscrowd": "0 or 1",
+}
+
+
+def _fault_of_record(where: str, record: bytes, error: str) -> str:
+    """Return what is wrong with a record, given msgspec's error, which names the field behind ``$.`` or in quotes."""
+    try:
+        values = msgspec.json.decode(record, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return f"{where} is {_shown(record)}. Write an object with keys and values, or remove it."
+    named = "".join(f" ({key} {_shown(values[key])})" for key in ("id",) if key in values)
+    field = next((name for name in _FIELDS if re.search(rf"`(\$\.)?{name}`", error)), "")
+    if not field:
+        return f"{where}{named}: {error}. Correct it."
+    if field not in values:
+        return f"{where}{named} has no '{field}'. Write {_FIELDS[field]}."
+    return f"{where}{named}: '{field}' is {_shown(values[field])}. Write {_FIELDS[field]}."
+
+
+def _shown(value: bytes) -> str:
+    """Return a JSON value as it is named in a message: short, and a list or an object by its kind."""
+    kinds = {b"[": "a list", b"{": "an object"}
+    text = bytes(value).strip()
+    return kinds.get(text[:1]) or text[:60].decode("utf-8", "replace")
+
+
 def _refuse_repeats(path: Path, kind: str, ids: list[int]) -> None:
     for one, times in Counter(ids).items():
         if times > 1:
             raise AnnotationsError(f"{path}: {kind} id {one} occurs twice. Give every {kind} an id of its own.")
+        if abs(one) > _LARGEST_ID:
+            raise AnnotationsError(f"{path}: {kind} id {str(one)[:20]}… is too large. Give numbers below 2^63.")
 
 
 def _check_references(path: Path, content: _File) -> None:
     known = {"image": {one.id for one in content.images}, "category": {one.id for one in content.categories}}
     for annotation in content.annotations:
+        if abs(annotation.id) > _LARGEST_ID:
+            raise AnnotationsError(
+                f"{path}: annotation id {str(annotation.id)[:20]}… is too large. Give a smaller one."
+            )
         for kind, wanted in (("image", annotation.image_id), ("category", annotation.category_id)):
             if wanted not in known[kind]:
                 raise AnnotationsError(
                     f"{path}: annotation {annotation.id} is of unknown {kind} {wanted}. "
                     f"Add that {kind} or remove the annotation."
                 )
+
+
+def _one_image_a_photo(
+    path: Path, images: list[Image], annotations: list[Annotation]
+) -> tuple[list[Image], list[Annotation], tuple[str, ...]]:
+    """Put the objects of photos that are listed under several ids together, and say so.
+
+    Raises:
+        AnnotationsError: the sizes of such a photo differ.
+    """
+    first: dict[str, Image] = {}
+    moved: dict[int, int] = {}
+    for image in images:
+        known = first.setdefault(path_text(image.file_name), image)
+        if known is image:
+            continue
+        if not same_size(known, image):
+            raise AnnotationsError(
+                f"{path}: the photo {image.file_name} has two images, ids {known.id} and {image.id}, of "
+                f"{known.width:g} x {known.height:g} and {image.width:g} x {image.height:g} pixels. Correct one."
+            )
+        moved[image.id] = known.id
+    if not moved:
+        return images, annotations, ()
+    together = without_copies(
+        [msgspec.structs.replace(one, image_id=moved.get(one.image_id, one.image_id)) for one in annotations],
+        set(moved.values()),
+    )
+    other, one = next(iter(moved.items()))
+    name = next(image.file_name for image in images if image.id == one)
+    note = (
+        f"{path}: {len(moved):,} {'photo is' if len(moved) == 1 else 'photos are'} listed under two ids, the first "
+        f"{name} under {one} and {other}; the objects of both were put together."
+    )
+    return list(first.values()), together, (note,)
+
+
+def same_size(one: Image, other: Image) -> bool:
+    """Return whether two images have the same annotated size, or none."""
+    told = ((a, b) for a, b in ((one.width, other.width), (one.height, other.height)))
+    return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in told)
+
+
+def outlined(annotation: Annotation, polygon: FloatArray, *, is_box: bool = False) -> Annotation:
+    """Return an annotation with a polygon, (points, 2) in pixels, as its segmentation, or as its box."""
+    if not is_box:
+        return msgspec.structs.replace(annotation, segmentation=_raw([polygon.ravel().tolist()]))
+    corner = polygon.min(axis=0)
+    return msgspec.structs.replace(annotation, bbox=_raw([*corner.tolist(), *(polygon.max(axis=0) - corner).tolist()]))
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def path_text(file_name: str) -> str:
+    """Return a photo's path with forward slashes, without ``./`` and doubled slashes."""
+    return PurePosixPath(file_name.replace("\\", "/")).as_posix()
+
+
+def without_copies(annotations: list[Annotation], images: set[int]) -> list[Annotation]:
+    """Return the annotations without those that an earlier one of the same image equals but for its id.
+
+    Only annotations of these images are compared.
+    """
+    known = set[tuple[int, int, bool, str]]()
+    kept = []
+    for one in annotations:
+        if one.image_id in images:
+            if (content := annotation_content(one)) in known:
+                continue
+            known.add(content)
+        kept.append(one)
+    return kept
+
+
+def annotation_content(annotation: Annotation) -> tuple[int, int, bool, str]:
+    """Return an annotation's content, independent of its id and of white space in its JSON."""
+    outline = repr([_loaded(annotation.segmentation), _loaded(annotation.bbox)])
+    return annotation.image_id, annotation.category_id, bool(annotation.iscrowd), outline
+
+
+def _loaded(raw: msgspec.Raw) -> object:
+    try:
+        return msgspec.json.decode(raw)
+    except NOT_READABLE:
+        return bytes(raw)
 
 
 def check_names(path: Path, images: list[Image]) -> None:
@@ -178,127 +399,21 @@ def flat_name(file_name: str) -> str:
 
 
 def image_columns(path: Path) -> list[dict[str, Any]]:
-    """Read the images with all their fields, for ``group_by=COLUMN``."""
+    """Read the images with all their fields, for ``group_by=COLUMN``; a field in a field is named ``extra.name``."""
 
     class _Images(msgspec.Struct):
         images: list[dict[str, Any]]
 
-    return msgspec.json.decode(_without_nan(_bytes_of(path)), type=_Images).images
+    found = msgspec.json.decode(_without_nan(json_bytes(path)), type=_Images).images
+    return [dict(_flat_fields(image)) | {"file_name": str(image["file_name"])} for image in found]
 
 
-def outline(annotation: Annotation, image: Image) -> Outline:
-    """Decode an annotation's segmentation; one that cannot be used is returned with its ``problem``."""
-    try:
-        segmentation = msgspec.json.decode(annotation.segmentation)
-    except _NOT_READABLE as error:
-        return _broken(f"its outline cannot be read ({error})")
-    if isinstance(segmentation, dict):
-        return _run_length_outline(segmentation, image)
-    if not isinstance(segmentation, list) or not segmentation:
-        return _broken("it has no outline")
-    return _polygon_outline(segmentation, image)
-
-
-def _broken(problem: str) -> Outline:
-    return Outline(polygons=(), rle=None, area_share=0.0, problem=problem)
-
-
-def _polygon_outline(parts: list[Any], image: Image) -> Outline:
-    polygons = []
-    for part in parts:
-        if not isinstance(part, list) or len(part) % 2 or len(part) < 6:
-            return _broken("its polygon has fewer than three points, or half a point")
-        if not all(_is_finite(number) for number in part):
-            return _broken("its polygon holds something that is not a finite number")
-        polygons.append(np.asarray(part, dtype=np.float64).reshape(-1, 2))
-    size = np.array([image.width, image.height])
-    inside = [_within(polygon, size) for polygon in polygons]
-    area = sum(polygon_area(polygon) for polygon in inside if len(polygon) > 2)
-    if area <= 0:
-        return _broken("its polygon lies outside the photo or covers nothing")
-    drawn = tuple(polygon for polygon in inside if len(polygon) > 2)
-    return Outline(drawn, None, min(1.0, area / (image.width * image.height)))
-
-
-def _is_finite(number: object) -> bool:
-    try:
-        return isinstance(number, int | float) and math.isfinite(number) and abs(number) <= LARGEST_COORDINATE_PX
-    except OverflowError:  # an integer of hundreds of digits
-        return False
-
-
-def _within(polygon: FloatArray, size: FloatArray) -> FloatArray:
-    """Clip a polygon, (points, 2), to the photo; the result may be empty (Sutherland & Hodgman 1974)."""
-    for axis in (0, 1):
-        for sign, limit in ((1.0, 0.0), (-1.0, -size[axis])):
-            depth = sign * polygon[:, axis] - limit
-            if (depth >= 0).all():
-                continue
-            points = []
-            steps = zip(polygon, np.roll(polygon, -1, axis=0), depth, np.roll(depth, -1), strict=True)
-            for point, ahead, here, there in steps:
-                if here >= 0:
-                    points.append(point)
-                if (here >= 0) != (there >= 0):
-                    points.append(point + (ahead - point) * (here / (here - there)))
-            polygon = np.array(points, dtype=np.float64).reshape(-1, 2)
-    return polygon
-
-
-def polygon_area(polygon: FloatArray) -> float:
-    """Return the area of a polygon, (points, 2), in square pixels by the shoelace formula."""
-    x, y = polygon[:, 0], polygon[:, 1]
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
-
-
-def _run_length_outline(segmentation: dict[str, Any], image: Image) -> Outline:
-    from pycocotools import mask
-
-    size = [int(image.height), int(image.width)]
-    if problem := _run_length_problem(segmentation, size):
-        return _broken(problem)
-    counts = segmentation["counts"]
-    if isinstance(counts, list):
-        rle = mask.frPyObjects({"size": size, "counts": counts}, *size)
-    else:
-        rle = {"size": size, "counts": counts.encode()}
-    area = float(mask.area(rle))
-    if area <= 0:
-        return _broken("its run-length encoding covers nothing")
-    return Outline((), rle, min(1.0, area / (image.width * image.height)))
-
-
-def _run_length_problem(segmentation: dict[str, Any], size: list[int]) -> str:
-    """Return why a run-length encoding does not fit a photo of this (height, width), or ""."""
-    counts, pixels = segmentation.get("counts"), size[0] * size[1]  # checked here: pycocotools checks nothing
-    if segmentation.get("size") != size:
-        return f"its run-length encoding has size {segmentation.get('size')}, the photo has {size}"
-    if pixels > LARGEST_MASK_PX:
-        return f"its run-length encoding has {pixels:,} pixels, more than any photo"
-    if not isinstance(counts, list | str) or not counts:
-        return "its run-length encoding has no counts"
-    runs = _counts_of(counts) if isinstance(counts, str) else counts
-    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != pixels:
-        return "its run-length counts do not add up to the photo's pixels"
-    return ""
-
-
-def _counts_of(text: str) -> list[int]:
-    """Decode COCO's text of run lengths: 5 bits per character, differences from the third on; [] if it is broken."""
-    counts: list[int] = []
-    number, shift = 0, 0
-    for code in (ord(character) - 48 for character in text):
-        if not 0 <= code < 64:
-            return []
-        number |= (code & 0x1F) << shift
-        shift += 5
-        if code & 0x20:
-            continue
-        if code & 0x10:
-            number -= 1 << shift
-        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
-        number, shift = 0, 0
-    return counts if not shift and all(count >= 0 for count in counts) else []
+def _flat_fields(fields: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat_fields(value, f"{before}{key}.")
+        else:
+            yield before + key, value
 
 
 def annotations_by_image(dataset: CocoDataset) -> Iterator[tuple[Image, list[Annotation]]]:

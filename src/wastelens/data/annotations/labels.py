@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wastelens.data.annotations.coco import LARGEST_COORDINATE_PX, CocoDataset, annotations_by_image, flat_name, outline
+from wastelens.data.annotations.coco import LARGEST_COORDINATE_PX, CocoDataset, annotations_by_image, flat_name
 from wastelens.data.annotations.materials import MaterialMapping
+from wastelens.data.annotations.segmentation import Outline, outline
 from wastelens.errors import AnnotationsError
 
 ASPECT_TOLERANCE = 0.05
@@ -20,7 +21,7 @@ class AnnotatedPhotos:
 
     - ``labels``, a row per photo: file_name, image_id, source_file, width, height (annotated, pixels), 0/1 per material
     - ``objects``: file_name, annotation_id, category, supercategory, material, area_share (0–1; NaN where the outline
-      cannot be used), iscrowd
+      cannot be used), iscrowd; and, where there are any, is_box: whether the outline is only a box
     - ``problems``: file_name, source_file, annotation_id, problem
     """
 
@@ -47,18 +48,19 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
             reason = f"photo left out: {IMPOSSIBLE_SIZE}: {image.width:g} x {image.height:g}"
             problems.append(problem_row(flat, source_file, reason))
             continue
+        if image.misfit and of_image and dataset.has_outlines:
+            problems.append(problem_row(flat, source_file, f"outlines left out, labels kept: {image.misfit}"))
         shown = set()
         for annotation in of_image:
             category = categories[annotation.category_id]
             material = mapping.material_of[category.name]
             shown.add(material)
             drawn = outline(annotation, image)
-            if drawn.problem and dataset.has_outlines:
-                reason = f"outline left out, label kept: {drawn.problem}"
+            if reason := _reason(drawn) if dataset.has_outlines and not image.misfit else "":
                 problems.append(problem_row(flat, source_file, reason, annotation.id))
             share = float("nan") if drawn.problem else drawn.area_share
             kind = (category.name, category.supercategory or "", material)
-            objects.append((flat, annotation.id, *kind, share, int(annotation.iscrowd or 0)))
+            objects.append((flat, annotation.id, *kind, share, int(annotation.iscrowd or 0), int(drawn.is_box)))
         present = [int(material in shown) for material in mapping.materials]
         photos.append((flat, image.id, source_file, int(image.width), int(image.height), *present))
     if not photos:
@@ -67,11 +69,21 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
         )
     photo_columns = ["file_name", "image_id", "source_file", "width", "height", *mapping.materials]
     object_columns = ["file_name", "annotation_id", "category", "supercategory", "material", "area_share", "iscrowd"]
+    table = pd.DataFrame(objects, columns=[*object_columns, "is_box"]).sort_values(object_columns, ignore_index=True)
+    # Without boxes, the table, and with it the dataset's digest, is as it was before boxes were marked.
+    table = table if table["is_box"].any() else table.drop(columns="is_box")
     return AnnotatedPhotos(
         pd.DataFrame(photos, columns=photo_columns).sort_values("file_name", ignore_index=True),
-        pd.DataFrame(objects, columns=object_columns).sort_values(object_columns, ignore_index=True),
+        table,
         problem_frame(problems),
     )
+
+
+def _reason(drawn: Outline) -> str:
+    """Return what problems.csv says about an outline; "" if all of it is used."""
+    if drawn.problem:
+        return f"outline left out, label kept: {drawn.problem}"
+    return f"part of the outline left out, the rest kept: {drawn.left_out}" if drawn.left_out else ""
 
 
 def problem_row(file_name: str, source_file: str, problem: str, annotation_id: int | str = "") -> tuple[str, ...]:
@@ -85,12 +97,9 @@ def problem_frame(rows: list[tuple[str, ...]]) -> pd.DataFrame:
     return frame.sort_values(["file_name", "annotation_id", "problem"], ignore_index=True)
 
 
-def misfit(annotated: tuple[int, int], real: tuple[int, int]) -> str:
-    """Return why outlines may not fit a photo of another aspect ratio, or ""; sizes are (width, height)."""
+def misfit(annotated: tuple[float, float], real: tuple[float, float]) -> str:
+    """Return why outlines do not fit a photo of another aspect ratio, or ""; sizes are (width, height)."""
     ratio = (annotated[0] / annotated[1]) / (real[0] / real[1])
     if 1 / (1 + ASPECT_TOLERANCE) <= ratio <= 1 + ASPECT_TOLERANCE:
         return ""
-    return (
-        f"photo kept, outlines may not fit: annotated as {annotated[0]} x {annotated[1]}, "
-        f"the upright file is {real[0]} x {real[1]}"
-    )
+    return f"annotated as {annotated[0]:g} x {annotated[1]:g}, the upright file is {real[0]:g} x {real[1]:g}"

@@ -15,10 +15,9 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar, Self
 
-import msgspec
 import numpy as np
 
-from wastelens.data.annotations.coco import Annotation, Category, CocoDataset, Image, check_names
+from wastelens.data.annotations.coco import Annotation, Category, CocoDataset, Image, check_names, outlined
 from wastelens.data.photos.files import files_below, find_photo, upright_sizes
 from wastelens.errors import DatasetError
 from wastelens.system.arrays import FloatArray
@@ -130,6 +129,7 @@ class Marked:
 
     label: str  # its category
     outline: FloatArray | None = None  # polygon (points, 2), in fractions of the upright photo's width and height
+    is_box: bool = False  # whether the outline was annotated as a box, whose corners it has
 
 
 def assemble(path: Path, root: Path, photos: Mapping[str, Sequence[Marked]], *, has_outlines: bool) -> CocoDataset:
@@ -157,10 +157,12 @@ def assemble(path: Path, root: Path, photos: Mapping[str, Sequence[Marked]], *, 
     for image in images:
         size = np.array([image.width, image.height])
         for marked in photos[image.file_name]:
-            polygons = None if marked.outline is None else [(marked.outline * size).ravel().tolist()]
-            outline = msgspec.Raw(msgspec.json.encode(polygons))
-            annotations.append(Annotation(image.id, categories[marked.label].id, len(annotations) + 1, outline))
-    return CocoDataset(path, tuple(images), tuple(annotations), tuple(categories.values()), has_outlines)
+            annotation = Annotation(image.id, categories[marked.label].id, len(annotations) + 1)
+            if marked.outline is not None:
+                annotation = outlined(annotation, marked.outline * size, is_box=marked.is_box)
+            annotations.append(annotation)
+    parts = tuple(images), tuple(annotations), tuple(categories.values())
+    return CocoDataset(path, *parts, has_outlines=has_outlines, sizes_are_told=False)
 
 
 def name_below(root: Path, name: str) -> str | None:

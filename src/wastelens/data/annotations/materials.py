@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,12 +117,20 @@ def _own_mapping(dataset: Path | None) -> str:
 
 
 def check_covers(
-    mapping: MaterialMapping, categories: Iterable[str], annotations: Path, dataset: Path | None = None
+    mapping: MaterialMapping,
+    categories: Iterable[str],
+    annotations: Path,
+    dataset: Path | None = None,
+    *,
+    unused: Collection[str] = (),
 ) -> None:
-    """Raise MappingError if a category has no material, or a row is for a category that does not exist."""
+    """Raise MappingError if a category has no material, or a row is for a category that does not exist.
+
+    Categories that no object has, ``unused``, need no material.
+    """
     names = list(categories)
     for name in names:
-        if name not in mapping.material_of:
+        if name not in mapping.material_of and name not in unused:
             fact = f"{annotations}: category '{one_line(name, 100)}' has no material"
             if _is_shipped(mapping):
                 raise MappingError(f"{fact} in {mapping.path}. {_own_mapping(dataset or annotations)}.")
@@ -134,6 +142,23 @@ def check_covers(
                 f"{mapping.path}: '{one_line(name, 100)}' is not a category of {annotations}.{hint} "
                 "Correct or remove the row."
             )
+
+
+def with_materials(mapping: MaterialMapping, materials: Collection[str]) -> MaterialMapping:
+    """Return the rows of a mapping for these materials.
+
+    Raises:
+        MappingError: fewer than two.
+    """
+    material_of = {name: material for name, material in mapping.material_of.items() if material in materials}
+    kept = tuple(material for material in mapping.materials if material in materials)
+    if len(kept) < 2:
+        named = f"only {kept[0]}" if kept else "none of its materials"
+        raise MappingError(
+            f"{mapping.path}: the annotated objects are of {named}, but at least two materials are needed. "
+            "Add photos of others, or correct the mapping."
+        )
+    return MaterialMapping(mapping.path, material_of, kept, {name: mapping.reasons[name] for name in material_of})
 
 
 def mapping_of_labels(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,13 @@ from wastelens.data.annotations.coco import (
     Category,
     CocoDataset,
     Image,
-    Outline,
     annotations_by_image,
     flat_name,
-    outline,
 )
+from wastelens.data.annotations.segmentation import LARGEST_DRAWN_PX, Outline, mask_pixels, outline, parts
 from wastelens.system.arrays import FloatArray
+
+_LARGEST_TRACED_PX = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,27 @@ class DrawnOutline:
 
     material: str
     polygons: tuple[FloatArray, ...]  # each (points, 2), in fractions of the photo's width and height; may be empty
+    is_box: bool = False
 
 
 def drawn_outline(outline: Outline, image: Image, material: str) -> DrawnOutline:
     """Return an outline in fractions of the photo's width and height; run-length masks are traced."""
     size = np.array([image.width, image.height])
     polygons = outline.polygons if outline.rle is None else _traced(outline.rle)
-    return DrawnOutline(material, tuple(polygon / size for polygon in polygons))
+    return DrawnOutline(material, tuple(polygon / size for polygon in polygons), outline.is_box)
 
 
 def _traced(rle: Mapping[str, Any]) -> tuple[FloatArray, ...]:
-    """Trace the outer contours of a run-length mask, through the pixels' centres."""
+    """Trace the outer contours of a run-length mask, through the pixels' centres; of a large one, every n-th pixel."""
     import cv2
-    from pycocotools import mask
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 converts arrays in numpy 1's way
-        pixels = mask.decode(rle)
-    contours, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return tuple(contour.reshape(-1, 2).astype(np.float64) + 0.5 for contour in contours)
+    height, width = rle["size"]
+    step = math.ceil(math.sqrt(height * width / _LARGEST_TRACED_PX)) if height * width > LARGEST_DRAWN_PX else 1
+    pixels = mask_pixels(rle, step)
+    if pixels is None:  # a strip so thin that every n-th row is still too many
+        return ()
+    contours, _ = cv2.findContours(np.ascontiguousarray(pixels), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return tuple((contour.reshape(-1, 2).astype(np.float64) + 0.5) * step for contour in contours)
 
 
 class AnnotatedOutlines:
@@ -57,8 +60,9 @@ class AnnotatedOutlines:
     """
 
     def __init__(self, dataset: CocoDataset, material_of: Mapping[str, str]) -> None:
-        """Sort the annotations by photo; material_of: category → material, for every category of the dataset."""
-        self._material_of = {category.id: material_of[category.name] for category in dataset.categories}
+        """Sort the annotations by photo; material_of: category → material, for every category that an object has."""
+        known = (category for category in dataset.categories if category.name in material_of)
+        self._material_of = {category.id: material_of[category.name] for category in known}
         self._annotated: dict[str, tuple[Image, list[Annotation]]] = {
             flat_name(image.file_name): (image, of_image) for image, of_image in annotations_by_image(dataset)
         }
@@ -83,24 +87,53 @@ def outlines_json(dataset: CocoDataset, file_names: Collection[str]) -> bytes:
     """Return the usable outlines of some photos as a small COCO file, which ``read_coco`` reads.
 
     It holds what :class:`AnnotatedOutlines` needs and nothing else, with every number as it was annotated, so that
-    masks made from it are the same to the last digit. It does not depend on the order of the annotations.
+    masks made from it are the same to the last digit; only outlines of photos as stored are turned upright. A box has a
+    ``bbox`` and no segmentation, and ``is_box`` says so. The file does not depend on the order of the annotations.
     ``file_names`` are the photos' flat names.
     """
     photos = {flat_name(image.file_name): (image, of_image) for image, of_image in annotations_by_image(dataset)}
     name_of = {category.id: category.name for category in dataset.categories}
     identity = {name: number for number, name in enumerate(sorted(set(name_of.values())), 1)}
-    images: list[Image] = []
-    annotations: list[Annotation] = []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for flat in sorted(file_names):
         image, of_image = photos[flat]
-        images.append(msgspec.structs.replace(image, file_name=flat))
-        usable = []
-        for one in of_image:
-            if not outline(one, image).problem:
-                compact = msgspec.Raw(msgspec.json.encode(msgspec.json.decode(one.segmentation)))
-                category_id = identity[name_of[one.category_id]]
-                usable.append(msgspec.structs.replace(one, category_id=category_id, segmentation=compact))
-        annotations += sorted(usable, key=lambda one: (one.id, one.category_id, bytes(one.segmentation)))
+        images.append({"id": image.id, "file_name": flat, "width": image.width, "height": image.height})
+        usable = [(one, found) for one in of_image if not (found := outline(one, image)).problem]
+        kept = [_kept(one, found, image, identity[name_of[one.category_id]]) for one, found in usable]
+        annotations += sorted(kept, key=lambda one: (one["id"], one["category_id"], msgspec.json.encode(one)))
     categories = [Category(number, name) for name, number in identity.items()]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    return msgspec.json.encode(content)
+    return msgspec.json.encode({"images": images, "annotations": annotations, "categories": categories})
+
+
+def _kept(annotation: Annotation, found: Outline, image: Image, category_id: int) -> dict[str, Any]:
+    """Return an annotation as it is kept, with its outline in the upright photo."""
+    segmentation = msgspec.json.decode(annotation.segmentation)
+    if found.is_box:
+        segmentation = []
+    elif image.orientation != 1 or found.left_out:
+        segmentation = _as_segmentation(found)
+    elif isinstance(segmentation, list):
+        segmentation = parts(segmentation)
+    return {
+        "id": annotation.id,
+        "image_id": annotation.image_id,
+        "category_id": category_id,
+        "segmentation": segmentation,
+        "iscrowd": annotation.iscrowd,
+        "bbox": _box(found) if found.is_box else None,
+        "is_box": found.is_box,
+    }
+
+
+def _box(found: Outline) -> list[float]:
+    """Return the x and y of a box's upper left corner, its width and its height."""
+    corner = found.polygons[0].min(axis=0)
+    return [*corner.tolist(), *(found.polygons[0].max(axis=0) - corner).tolist()]
+
+
+def _as_segmentation(found: Outline) -> dict[str, Any] | list[list[float]]:
+    if found.rle is None:
+        return [polygon.ravel().tolist() for polygon in found.polygons]
+    counts = found.rle["counts"]
+    return {"size": list(found.rle["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}

@@ -43,7 +43,7 @@ class LabelLine:
             return Marked(self.label, np.full((3, 2), np.nan))
         if len(self.numbers) > 4:
             return Marked(self.label, np.array(self.numbers).reshape(-1, 2))
-        return Marked(self.label, _corners(self.numbers))
+        return Marked(self.label, _corners(self.numbers), is_box=True)
 
 
 def _corners(box: list[float]) -> FloatArray:

@@ -8,6 +8,7 @@ import unicodedata
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image
@@ -20,7 +21,7 @@ _RAW = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
 _FILMS = {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
 UNREAD_PHOTO_SUFFIXES = frozenset((_HEIC | _RAW | _FILMS | {".jxl", ".psd"}) - PHOTO_SUFFIXES)
 UNKNOWN_SIZE = (1, 1)
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _HEADERS_AT_ONCE = 8
 
 
@@ -90,8 +91,33 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def upright_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Read each photo's upright (width, height) in pixels from its header; (1, 1) if that fails.
+@dataclass(frozen=True)
+class PhotoHeader:
+    """The upright size of a photo in pixels, and how the stored picture has to be turned, as its header tells.
+
+    ``orientation`` is EXIF's, 1 to 8, by which the stored picture is mirrored and turned; 1 is upright.
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """The upright width and height."""
+        return self.width, self.height
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """The width and height as stored."""
+        return (self.height, self.width) if self.orientation in SIDEWAYS else (self.width, self.height)
+
+
+UNKNOWN_HEADER = PhotoHeader(*UNKNOWN_SIZE)
+
+
+def photo_headers(paths: Sequence[Path]) -> list[PhotoHeader]:
+    """Read each photo's header; ``UNKNOWN_HEADER`` if that fails.
 
     The reason is reported when the photo is decoded.
     """
@@ -99,20 +125,43 @@ def upright_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
     try:
         with warnings.catch_warnings(), ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
             warnings.simplefilter("ignore")  # set here, as threads share the filters
-            return list(pool.map(_upright_size, paths))
+            return list(pool.map(_header, paths))
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _upright_size(path: Path) -> tuple[int, int]:
+def upright_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Read each photo's upright (width, height) in pixels from its header; (1, 1) if that fails."""
+    return [header.upright for header in photo_headers(paths)]
+
+
+def _header(path: Path) -> PhotoHeader:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
-            return UNKNOWN_SIZE
+            return UNKNOWN_HEADER
         with Image.open(path) as header:
             width, height = header.size
-            # Not header.getexif(), which decodes all of a PNG. Pillow turns TIFFs upright itself.
-            exif = Image.Image.getexif(header) if header.format != "TIFF" else {}
-            sideways = exif.get(ExifTags.Base.Orientation) in _SIDEWAYS
+            if header.format == "PNG" and _tells_more_behind_pixels(path):
+                header.load()
+            # Not header.getexif(), which decodes all of a PNG.
+            orientation = Image.Image.getexif(header).get(ExifTags.Base.Orientation, 1)
+            is_upright = header.format == "TIFF"  # Pillow turns TIFFs itself, and reports their upright size
     except Exception:  # decoders raise all kinds of errors over broken files
-        return UNKNOWN_SIZE
-    return (height, width) if sideways else (width, height)
+        return UNKNOWN_HEADER
+    if orientation not in range(1, 9):
+        return PhotoHeader(width, height)
+    sideways = orientation in SIDEWAYS and not is_upright
+    return PhotoHeader(*((height, width) if sideways else (width, height)), orientation)
+
+
+def _tells_more_behind_pixels(png: Path) -> bool:
+    """Return whether a PNG has chunks behind its pixels that may tell its orientation."""
+    with png.open("rb") as file:
+        file.seek(8)  # the signature
+        behind = False
+        while len(head := file.read(8)) == 8:
+            behind = behind or head[4:] == b"IDAT"
+            if behind and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            file.seek(int.from_bytes(head[:4]) + 4, os.SEEK_CUR)  # its content and checksum
+    return False

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
-from wastelens.data.annotations.coco import polygon_area
+from wastelens.data.annotations.segmentation import polygon_area
 from wastelens.data.sample.plan import CATEGORIES, PHOTOS, PhotoPlan, plan_sample
 from wastelens.data.sample.scenes import GROUNDS, Scene, draw_scene
 from wastelens.data.sample.shapes import Mask

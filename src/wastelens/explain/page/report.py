@@ -129,6 +129,11 @@ def notes_on(summary: Summary, *, chosen: int, gone: Mapping[str, str]) -> list[
     notes = [f"Explained: {counts['pairs']:,} annotated or predicted materials in photos: {photos:,}."]
     if chosen > photos:
         notes.append(f"Photos without any annotated or predicted material: {chosen - photos:,}.")
+    if boxes := counts["boxes"]:
+        notes.append(
+            f"Scored against {counts['outlines']:,} outlines, of which {boxes:,} are boxes: evidence in a box counts "
+            "as found, even where it lies beside the litter."
+        )
     if covered := counts["covered_too_much"]:
         notes.append(f"Left out of localisation because their outlines cover more than half of the photo: {covered:,}.")
     if without := counts["without_outline"]:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.annotations.coco import LARGEST_MASK_PX, Image, Outline
+from wastelens.data.annotations.coco import Image
+from wastelens.data.annotations.segmentation import LARGEST_MASK_PX, Outline, run_lengths
 from wastelens.system.arrays import Float32Array, FloatArray, IntArray
 
 GRID_SIDE_PX = 256
@@ -165,13 +166,13 @@ def material_coverage(
     """
     from pycocotools import mask
 
-    # smaller than annotated where no camera takes photos that large: these have polygons only (see `coco.outline`)
+    # smaller than annotated where no camera takes photos that large: these have polygons only (see `segmentation`)
     shrunk = min(1.0, (LARGEST_MASK_PX / (image.width * image.height)) ** 0.5)
     size = max(1, int(image.height * shrunk)), max(1, int(image.width * shrunk))
     encoded = [rle for one, of in outlines if of == material for rle in _encoded(one, image, size)]
     if not encoded:
         return np.zeros(shape, dtype=np.float32)
-    return _averaged(_run_lengths(mask.merge(encoded)["counts"]), size, shape)
+    return _averaged(run_lengths(mask.merge(encoded)["counts"]), size, shape)
 
 
 def _encoded(outline: Outline, image: Image, size: tuple[int, int]) -> list[Any]:
@@ -183,24 +184,6 @@ def _encoded(outline: Outline, image: Image, size: tuple[int, int]) -> list[Any]
     height, width = size
     scale = np.array([width / image.width, height / image.height])
     return list(mask.frPyObjects([(polygon * scale).ravel().tolist() for polygon in outline.polygons], height, width))
-
-
-def _run_lengths(counts: bytes) -> IntArray:
-    """Decode COCO's mask text to runs of pixels outside, inside, outside …, column by column: int64 (runs,).
-
-    Each number is stored in pieces of five bits, lowest first; the bit of 32 marks that more pieces follow, and the
-    highest bit of the last piece is the sign. From the fourth number on, each is the difference from the one two
-    before it (maskApi.c of pycocotools, rleFrString).
-    """
-    pieces = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero(pieces & 32 == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(len(pieces)) - np.repeat(starts, ends - starts + 1)
-    numbers = np.add.reduceat((pieces & 31) << 5 * place, starts)
-    numbers -= np.where(pieces[ends] & 16, 1 << 5 * (place[ends] + 1), 0)
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
 
 
 def _averaged(runs: IntArray, size: tuple[int, int], shape: tuple[int, int]) -> Float32Array:

@@ -62,6 +62,7 @@ class PairScores:
         label, decision: whether the material is annotated, and whether the model predicts it.
         threshold: smallest probability that counts as a decision.
         area_share: the outlines' share of the photo; NaN without a usable outline.
+        outlines, boxes: how many usable outlines the material has, and how many of these are boxes.
         localised: whether the row counts for the scores against the outlines.
         empty: whether the map is the same everywhere.
         energy, pointing, iou, iou_threshold: see ``Localisation``.
@@ -82,6 +83,8 @@ class PairScores:
     area_share: float
     localised: bool
     empty: bool
+    outlines: int = 0
+    boxes: int = 0
     energy: float = float("nan")
     pointing: float = float("nan")
     pointing_chance: float = float("nan")
@@ -95,13 +98,14 @@ class PairScores:
 
 COLUMNS = tuple(field.name for field in fields(PairScores))
 _FLAGS = ["label", "decision", "localised", "empty"]
-_NUMBERS = [name for name in COLUMNS[COLUMNS.index("probability") :] if name not in _FLAGS]
+_COUNTS = ["outlines", "boxes"]
+_NUMBERS = [name for name in COLUMNS[COLUMNS.index("probability") :] if name not in {*_FLAGS, *_COUNTS}]
 
 
 def score_frame(rows: Sequence[PairScores]) -> pd.DataFrame:
     """Return the table of scores.csv: a row per photo, material and method; flags as 0/1, numbers with 6 decimals."""
     frame = pd.DataFrame([asdict(row) for row in rows], columns=list(COLUMNS))
-    kinds = dict.fromkeys(_FLAGS, "int64") | dict.fromkeys(_NUMBERS, "float64")
+    kinds = dict.fromkeys([*_FLAGS, *_COUNTS], "int64") | dict.fromkeys(_NUMBERS, "float64")
     return frame.astype(kinds).round(dict.fromkeys(_NUMBERS, _DECIMALS))
 
 
@@ -156,7 +160,10 @@ class Summary:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The numbers of photos and pairs, and of pairs left out of localisation for one reason or the other."""
+        """The numbers of photos and pairs, of pairs left out of localisation by reason, and of outlines and boxes.
+
+        Outlines and boxes are those of the pairs that count for localisation.
+        """
         pairs = self.frame.drop_duplicates(_KEYS)
         area_share = pairs.loc[pairs["label"] == 1, "area_share"]
         return {
@@ -164,6 +171,7 @@ class Summary:
             "pairs": len(pairs),
             "covered_too_much": int((area_share > COVERED_TOO_MUCH).sum()),
             "without_outline": int(area_share.isna().sum()),
+            **{name: int(pairs.loc[pairs["localised"] == 1, name].sum()) for name in _COUNTS},
         }
 
     def sentences(self) -> list[str]:
