@@ -673,3 +673,70 @@ def test_another_mapping_relabels_class_folders(tmp_path: Path) -> None:
     assert used.to_dict() == {"can": "glass", "glass": "aluminium", "box": "paper"}  # without paint
     again = relabelled(result.dataset, str(tmp_path / "other.csv"), tmp_path / "data")
     assert (again.folder / "manifest.json").stat().st_ino == made_at
+
+
+def write_own_splits(folder: Path, parts: dict[str, int]) -> Path:
+    """Write class folders below folders of splits, with this number of photos per class; returns the folder."""
+    for seed, (split, photos) in enumerate(parts.items()):
+        for kind, label in enumerate(("glass", "paper")):
+            for number in range(photos):
+                write_photo(folder / split / label / f"{split}{number}.jpg", seed=1000 * seed + 100 * kind + number)
+    return folder
+
+
+def test_the_split_of_the_data_is_kept_and_its_leaks_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_own_splits(tmp_path / "bins", {"train": 8, "valid": 3, "test": 3})
+    shutil.copy(folder / "train/glass/train0.jpg", folder / "test/glass/copy.jpg")
+    result, tracker = prepared(tmp_path, folder, "split=given")
+    frame = result.dataset.frame
+    own = frame["source_file"].str.split("/").str[0].replace("valid", "val")
+    assert frame["split"].tolist() == own.tolist()
+    assert result.dataset.manifest["split"]["groups_in_several_splits"] == 1
+    assert tracker.runs[0].metrics["groups_in_several_splits"] == 1
+    problems = pd.read_csv(result.dataset.folder / "problems.csv")
+    assert problems["source_file"].tolist() == ["test/glass/copy.jpg", "train/glass/train0.jpg"]
+    assert set(problems["problem"]) == {"photo kept, its group is in train and test: test/glass/copy.jpg"}
+    assert "1 of 28 sources are in several splits" in capsys.readouterr().out
+    assert relabelled(result.dataset, "default", tmp_path).frame["split"].tolist() == own.tolist()
+
+
+def test_a_test_that_the_data_lack_is_made_of_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_own_splits(tmp_path / "bins", {"train": 30, "val": 6})
+    frame = prepared(tmp_path, folder, "split=given")[0].dataset.frame
+    own = frame["source_file"].str.split("/").str[0]
+    assert set(own[frame["split"] == "test"]) == {"train"}
+    assert (frame["split"] == "val").tolist() == (own == "val").tolist()
+    assert "The data came without test" in capsys.readouterr().out
+
+
+def test_data_without_a_split_say_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tells no split.*Use split=made"):
+        prepared(tmp_path, write_own_splits(tmp_path / "whole", {"train": 8}) / "train", "split=given")
+    with pytest.raises(InputError, match=r"the data have train only.*use split=made"):
+        prepared(tmp_path, write_own_splits(tmp_path / "trained", {"train": 8}), "split=given")
+
+
+def test_augmented_copies_share_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "bins"
+    for kind, label in enumerate(("glass", "paper")):
+        for number in range(10):
+            for copy in range(3):
+                name = f"IMG_{number}_jpg.rf.{copy:08x}{number:08x}.jpg"
+                split = ("train", "valid", "test")[copy]
+                write_photo(folder / split / label / name, seed=1000 * kind + 10 * number + copy)
+    frame = prepared(tmp_path, folder)[0].dataset.frame
+    assert (frame.groupby(frame["source_file"].str.extract(r"(\w+/IMG_\d+)_jpg")[0])["split"].nunique() == 1).all()
+    out = capsys.readouterr().out
+    assert "By their names, 60 photos come from 20 sources" in out
+    assert "without leaks" not in out
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fact"),
+    [("pattern:(", "is no regular expression"), ("pattern:a", "needs one group"), ("pattern:(a)(b)", "has 2")],
+)
+def test_bad_patterns_are_refused(tmp_path: Path, dataset: Path, pattern: str, fact: str) -> None:
+    with pytest.raises(InputError, match=fact):
+        config("prepare", "", dataset=str(dataset), group_by=pattern)

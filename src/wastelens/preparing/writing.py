@@ -137,6 +137,7 @@ class Preparation:
     cached: CachedPhotos
     split: Split
     tables: DatasetTables
+    checked_warps: bool  # whether augmented copies were looked for
 
 
 def write_preparation(draft: Path, made: Preparation, source: DatasetSource, config: PrepareConfig) -> None:
@@ -150,7 +151,7 @@ def write_preparation(draft: Path, made: Preparation, source: DatasetSource, con
 
 
 def _manifest(made: Preparation, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
-    labels, cached = made.split.frame, made.cached
+    labels, cached, copies = made.split.frame, made.cached, made.split.groups.copies
     return {
         "name": source.name,
         **manifest_entries(source),
@@ -169,5 +170,9 @@ def _manifest(made: Preparation, source: DatasetSource, config: PrepareConfig) -
             "near_duplicate_distance": config.near_duplicate_distance,
             "groups": int(labels["group"].nunique()),
             "method": made.split.assignment.method,
+            "near_duplicate_pairs": len(copies.near_duplicates),
+            "augmented_pairs": len(copies.warped) if config.find_augmented_copies else None,
+            "photos_sharing_a_named_source": copies.named_photos()[0],
+            "groups_in_several_splits": len(made.split.torn),
         },
     }

@@ -67,7 +67,7 @@ class ClassFolders(Layout):
     def recognised(self) -> str:
         text = f"{len(self.class_of):,} photos in {len(set(self.class_of.values())):,} class folders of {self.root}"
         if self.splits:
-            text += f", of {', '.join(self.splits)} together; {OWN_SPLIT}"
+            text += f", of {', '.join(self.splits)}; {OWN_SPLIT}"
         return f"{text}; {self.outside:,} photos outside of class folders are left out" if self.outside else text
 
     def read(self) -> CocoDataset:
@@ -75,6 +75,10 @@ class ClassFolders(Layout):
         refuse_unwritable(self.root, self.class_of)
         photos = {name: [Marked(label)] for name, label in self.class_of.items()}
         return assemble(self.root, self.root, photos, has_outlines=False)
+
+    def own_splits(self, photos: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the split folder of each photo; without split folders, a folder called test is a class."""
+        return super().own_splits(photos) if self.splits else []
 
     def digest(self) -> str:
         """Return a digest of the photos' names and sizes in bytes."""

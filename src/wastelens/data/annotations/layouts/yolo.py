@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import yaml
 
-from wastelens.data.annotations.coco import CocoDataset
+from wastelens.data.annotations.coco import CocoDataset, flat_name
 from wastelens.data.annotations.layout import (
     LAYOUTS,
     OWN_SPLIT,
@@ -76,7 +76,7 @@ class YoloLabels(Layout):
     def recognised(self) -> str:
         splits = [name for name, places in self._content.places.items() if places]
         text = f"YOLO labels of {len(self._photos):,} photos in {self.file}"
-        return f"{text}, of {', '.join(splits)} together; {OWN_SPLIT}" if len(splits) > 1 else text
+        return f"{text}, of {', '.join(splits)}; {OWN_SPLIT}" if len(splits) > 1 else text
 
     def read(self) -> CocoDataset:
         """Read every photo and its objects; a label file without a photo becomes a missing photo."""
@@ -88,6 +88,13 @@ class YoloLabels(Layout):
             for name, label in (self._photos | self._orphans).items()
         }
         return assemble(self.file, self.root, photos, has_outlines=True)
+
+    def own_splits(self, photos: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the splits whose folders or lists in data.yaml have each photo."""
+        places = self._content.places.items()
+        return [
+            (flat_name(name), split) for split, of_one in places for place in of_one for name in self._photos_of(place)
+        ]
 
     def digest(self) -> str:
         """Return a digest of data.yaml, the photos' names and their label files; no label file means no litter."""
