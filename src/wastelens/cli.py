@@ -156,4 +156,6 @@ def _status(command: Callable[[], object]) -> int:
 
 
 def _complain(message: str) -> None:
-    click.secho(f"wastelens: {message}", fg="red", err=True)
+    from wastelens.system.console import printable  # rich takes a while: only where it is needed
+
+    click.secho(f"wastelens: {printable(message)}", fg="red", err=True)

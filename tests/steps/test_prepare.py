@@ -15,7 +15,7 @@ from tests.factories import config, write_dataset, write_json, write_mapping, wr
 from tests.memory_tracking import MemoryTracker
 
 from wastelens.data.photos.cache import PhotoCache
-from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared
+from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared, manifest_digest
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import DatasetError, InputError, MappingError, PreparedDatasetError
@@ -25,6 +25,7 @@ from wastelens.preparing.relabel import relabelled
 from wastelens.preparing.stages import balance
 from wastelens.steps import prepare
 from wastelens.system import files as folder_lock
+from wastelens.system.files import file_digest
 
 SMALL = "image_side_px=32 workers=2"
 
@@ -740,3 +741,45 @@ def test_augmented_copies_share_a_split(tmp_path: Path, capsys: pytest.CaptureFi
 def test_bad_patterns_are_refused(tmp_path: Path, dataset: Path, pattern: str, fact: str) -> None:
     with pytest.raises(InputError, match=fact):
         config("prepare", "", dataset=str(dataset), group_by=pattern)
+
+
+@pytest.mark.parametrize("letter", ["\r", "\n", "\x1b[2J", "="])
+def test_odd_names_keep_rows_and_photos_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], letter: str
+) -> None:
+    folder = tmp_path / "bins"
+    for kind, label in enumerate(("glass", "paper")):
+        for number in range(12):
+            write_photo(folder / label / f"{letter}{label}{number}.jpg", seed=100 * kind + number)
+    (folder / "glass" / f"{letter}glass0.jpg").write_bytes(b"no photo")
+    dataset = prepared(tmp_path, folder)[0].dataset
+    assert len(dataset.frame) == len(dataset.photos) == 23
+    assert (dataset.frame["source_file"].str.split("/").str[0] == "glass").tolist() == dataset.frame["glass"].eq(
+        1
+    ).tolist()
+    assert set(dataset.balanced_train().file_names) <= set(dataset.frame["file_name"])
+    assert not set(capsys.readouterr().out) & set("\r\x1b")
+    problem = pd.read_csv(dataset.folder / "problems.csv")["file_name"][0]
+    assert problem == f"glass_{letter}glass0.jpg"
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        (lambda frame: frame.iloc[1:], "has 59 rows for 60 photos"),
+        (lambda frame: frame.assign(file_name=frame["file_name"].iloc[0]), "twice"),
+        (lambda frame: frame.assign(image_id=7), "has the image_id '7' twice"),
+        (lambda frame: frame.assign(split="all"), "has the split 'all'"),
+    ],
+)
+def test_labels_that_cannot_be_those_of_the_photos_are_refused(
+    tmp_path: Path, dataset: Path, change: Callable[[pd.DataFrame], pd.DataFrame], fact: str
+) -> None:
+    folder = prepared(tmp_path, dataset)[0].dataset.folder
+    change(pd.read_csv(folder / "labels.csv")).to_csv(folder / "labels.csv", index=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["labels.csv"] = file_digest(folder / "labels.csv")
+    manifest["digest"] = manifest_digest(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(PreparedDatasetError, match=fact):
+        load_prepared(folder)

@@ -135,10 +135,20 @@ def given_splits(
     for name in lacking:  # groups with photos in other splits stay in train
         torn = np.unique(groups[given != "train"])
         free = np.flatnonzero(~np.isin(groups, torn))
+        if not len(free):
+            raise SplitError(
+                f"split=given: the data have no {name}, and all of train is elsewhere too. Use split=made."
+            )
         rest = count_groups(labels[free], groups[free], materials)
         fixed = count_groups(labels[given != "train"], groups[given != "train"], materials).total
         share = getattr(fractions, name)
-        side = _chosen(rest, fixed, size_limits(len(labels), share), share, rng)
+        try:
+            side = _chosen(rest, fixed, size_limits(len(labels), share), share, rng)
+        except SplitError:
+            raise SplitError(
+                f"split=given: the data have no {name}, and the {len(rest.names):,} groups of train that share nothing "
+                f"with other splits cannot make one with every material. Give {name}, or use split=made."
+            ) from None
         split[free] = np.where(side[rest.row_group] == 1, name, "train")
     counts = count_groups(labels, split, materials)
     for name, sums in zip(counts.names.tolist(), counts.sums, strict=True):

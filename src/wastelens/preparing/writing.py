@@ -26,6 +26,7 @@ from wastelens.preparing.balance import Oversampled
 from wastelens.preparing.stages import CachedPhotos, Split
 from wastelens.system.files import file_digest
 from wastelens.system.machine import software_versions
+from wastelens.system.tables import for_spreadsheets, write_csv
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ def write_dataset(
     """
     frames = tables.by_file()
     for name, frame in frames.items():
-        frame.to_csv(draft / name, index=False)
+        write_csv(for_spreadsheets(frame) if name in prepared.FOR_PEOPLE else frame, draft / name)
     if manifest.get("layout", COCO) == COCO:
         shutil.copyfile(mapping.path, draft / MAPPING_FILE)
     else:
-        mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)
+        write_csv(mapping_frame(mapping), draft / MAPPING_FILE)
     names = [*frames, MAPPING_FILE, prepared.OUTLINES]
     cache = manifest["cache"]
     complete = {

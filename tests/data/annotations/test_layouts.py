@@ -234,7 +234,7 @@ def test_splits_above_class_folders_are_merged_and_that_is_said(tmp_path: Path) 
     (tmp_path / "val" / "paper").mkdir()  # empty in one split only
     layout = recognise(tmp_path)
     assert "3 photos in 2 class folders" in layout.recognised
-    assert "of train, val; prepare makes a new split" in layout.recognised
+    assert "of train, val together; prepare makes a new split" in layout.recognised
     assert shown(layout.read())["val/glass/1.jpg"] == ["glass"]
 
 
@@ -507,7 +507,7 @@ def test_a_line_of_a_list_with_two_photos_means_that_beside_it(tmp_path: Path) -
 
 def test_its_own_split_is_not_taken_over_and_that_is_said(tmp_path: Path) -> None:
     yolo(tmp_path)
-    assert "of train, val; prepare makes a new split" in recognise(tmp_path).recognised
+    assert "of train, val together; prepare makes a new split" in recognise(tmp_path).recognised
 
 
 def test_a_photo_that_is_turned_is_measured_upright(tmp_path: Path) -> None:

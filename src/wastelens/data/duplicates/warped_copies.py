@@ -86,7 +86,7 @@ def warped_copies(photos: PhotoArray, known: IntArray) -> IntArray:
 
 @dataclass(frozen=True)
 class _Coarse:
-    """What photos look like at a glance.
+    """The look of photos at a glance.
 
     Attributes:
         colours: root of the histogram of colours and ranks of brightness, unit vectors, float32 (photos, bins). It

@@ -67,7 +67,7 @@ class ClassFolders(Layout):
     def recognised(self) -> str:
         text = f"{len(self.class_of):,} photos in {len(set(self.class_of.values())):,} class folders of {self.root}"
         if self.splits:
-            text += f", of {', '.join(self.splits)}; {OWN_SPLIT}"
+            text += f", of {', '.join(self.splits)} together; {OWN_SPLIT}"
         return f"{text}; {self.outside:,} photos outside of class folders are left out" if self.outside else text
 
     def read(self) -> CocoDataset:

@@ -76,7 +76,7 @@ class YoloLabels(Layout):
     def recognised(self) -> str:
         splits = [name for name, places in self._content.places.items() if places]
         text = f"YOLO labels of {len(self._photos):,} photos in {self.file}"
-        return f"{text}, of {', '.join(splits)}; {OWN_SPLIT}" if len(splits) > 1 else text
+        return f"{text}, of {', '.join(splits)} together; {OWN_SPLIT}" if len(splits) > 1 else text
 
     def read(self) -> CocoDataset:
         """Read every photo and its objects; a label file without a photo becomes a missing photo."""
