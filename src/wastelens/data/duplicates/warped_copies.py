@@ -190,7 +190,7 @@ def _grey(photo: PhotoArray) -> PhotoArray:
 def _features_at(photos: PhotoArray, row: int) -> _Features:
     import cv2
 
-    sift = cv2.SIFT_create(nfeatures=_FEATURES, contrastThreshold=_CONTRAST, edgeThreshold=_EDGE)
+    sift = cv2.SIFT.create(nfeatures=_FEATURES, contrastThreshold=_CONTRAST, edgeThreshold=_EDGE)
     points, descriptors = sift.detectAndCompute(_grey(photos[row]), None)
     if descriptors is None:
         return _Features(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8))
