@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
+from wastelens.system.tables import for_spreadsheets, write_csv
 from wastelens.tracking.tracker import PyfuncModel, Run, StoredRun, logged_text
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class MemoryRun:
 
     @_asks
     def log_table(self, table: pd.DataFrame, path: str) -> None:
-        table.to_csv(self._target(path), index=False)
+        write_csv(for_spreadsheets(table), self._target(path))
 
     @_asks
     def log_text(self, text: str, path: str) -> None:

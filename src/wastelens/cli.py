@@ -39,7 +39,7 @@ ENTRY_POINTS = {
     "download": "Download TACO's annotations and photos, as far as they are still available.",
     "collect": "Collect photos without labels from Openverse and Wikimedia Commons, with their licences.",
     "main": "Run the main job: prepare, pretrain, train every model, cluster, explain the best, compare.",
-    "prepare": "Turn annotations and photos into a prepared dataset with a leak-free split.",
+    "prepare": "Turn annotations and photos into a prepared dataset split by whole groups.",
     "pretrain": "Learn from photos without their labels: autoencoders, Boltzmann machines, deep belief networks.",
     "train": "Train one model on a prepared dataset and evaluate it.",
     "tune": "Find the best settings of a model by trials that never see the test photos.",
@@ -167,4 +167,6 @@ def _status(command: Callable[[], object]) -> int:
 
 
 def _complain(message: str) -> None:
-    click.secho(f"wastelens: {message}", fg="red", err=True)
+    from wastelens.system.console import printable  # rich takes a while: only where it is needed
+
+    click.secho(f"wastelens: {printable(message)}", fg="red", err=True)

@@ -17,7 +17,7 @@ from tests.memory_tracking import MemoryTracker
 
 from wastelens.data.annotations.materials import read_mapping
 from wastelens.data.photos.cache import PhotoCache
-from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared
+from wastelens.data.prepared.dataset import SplitTables, draft, load_prepared, manifest_digest
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import DatasetError, InputError, MappingError, PreparedDatasetError
@@ -27,6 +27,7 @@ from wastelens.preparing.relabel import relabelled
 from wastelens.preparing.stages import balance
 from wastelens.steps import prepare
 from wastelens.system import files as folder_lock
+from wastelens.system.files import file_digest
 
 SMALL = "image_side_px=32 workers=2"
 
@@ -743,3 +744,112 @@ def test_files_that_are_not_read_are_said_and_listed(tmp_path: Path, capsys: pyt
     assert problems[f"{folder.name}/b.HEIC"] == f"not read: a .heic file: {advice}"
     assert list(problems.index) == [f"{folder.name}/{name}" for name in ("a.heic", "b.HEIC", "film.mp4", "notes.txt")]
     assert result.dataset.manifest["counts"]["photos_left_out"] == 0
+
+
+def write_own_splits(folder: Path, parts: dict[str, int]) -> Path:
+    """Write class folders below folders of splits, with this number of photos per class; returns the folder."""
+    for seed, (split, photos) in enumerate(parts.items()):
+        for kind, label in enumerate(("glass", "paper")):
+            for number in range(photos):
+                write_photo(folder / split / label / f"{split}{number}.jpg", seed=1000 * seed + 100 * kind + number)
+    return folder
+
+
+def test_the_split_of_the_data_is_kept_and_its_leaks_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_own_splits(tmp_path / "bins", {"train": 8, "valid": 3, "test": 3})
+    shutil.copy(folder / "train/glass/train0.jpg", folder / "test/glass/copy.jpg")
+    result, tracker = prepared(tmp_path, folder, "split=given")
+    frame = result.dataset.frame
+    own = frame["source_file"].str.split("/").str[0].replace("valid", "val")
+    assert frame["split"].tolist() == own.tolist()
+    assert result.dataset.manifest["split"]["groups_in_several_splits"] == 1
+    assert tracker.runs[0].metrics["groups_in_several_splits"] == 1
+    problems = pd.read_csv(result.dataset.folder / "problems.csv")
+    assert problems["source_file"].tolist() == ["test/glass/copy.jpg", "train/glass/train0.jpg"]
+    assert set(problems["problem"]) == {"photo kept, its group is in train and test: test/glass/copy.jpg"}
+    assert "1 of 28 sources are in several splits" in capsys.readouterr().out
+    assert relabelled(result.dataset, "default", tmp_path).frame["split"].tolist() == own.tolist()
+
+
+def test_a_test_that_the_data_lack_is_made_of_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_own_splits(tmp_path / "bins", {"train": 30, "val": 6})
+    frame = prepared(tmp_path, folder, "split=given")[0].dataset.frame
+    own = frame["source_file"].str.split("/").str[0]
+    assert set(own[frame["split"] == "test"]) == {"train"}
+    assert (frame["split"] == "val").tolist() == (own == "val").tolist()
+    assert "The data came without test" in capsys.readouterr().out
+
+
+def test_data_without_a_split_say_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tells no split.*Use split=made"):
+        prepared(tmp_path, write_own_splits(tmp_path / "whole", {"train": 8}) / "train", "split=given")
+    with pytest.raises(InputError, match=r"the data have train only.*use split=made"):
+        prepared(tmp_path, write_own_splits(tmp_path / "trained", {"train": 8}), "split=given")
+
+
+def test_augmented_copies_share_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "bins"
+    for kind, label in enumerate(("glass", "paper")):
+        for number in range(10):
+            for copy in range(3):
+                name = f"IMG_{number}_jpg.rf.{copy:08x}{number:08x}.jpg"
+                split = ("train", "valid", "test")[copy]
+                write_photo(folder / split / label / name, seed=1000 * kind + 10 * number + copy)
+    frame = prepared(tmp_path, folder)[0].dataset.frame
+    assert (frame.groupby(frame["source_file"].str.extract(r"(\w+/IMG_\d+)_jpg")[0])["split"].nunique() == 1).all()
+    out = capsys.readouterr().out
+    assert "By their names, 60 photos come from 20 sources" in out
+    assert "without leaks" not in out
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fact"),
+    [("pattern:(", "is no regular expression"), ("pattern:a", "needs one group"), ("pattern:(a)(b)", "has 2")],
+)
+def test_bad_patterns_are_refused(tmp_path: Path, dataset: Path, pattern: str, fact: str) -> None:
+    with pytest.raises(InputError, match=fact):
+        config("prepare", "", dataset=str(dataset), group_by=pattern)
+
+
+@pytest.mark.parametrize("letter", ["\r", "\n", "\x1b[2J", "="])
+def test_odd_names_keep_rows_and_photos_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], letter: str
+) -> None:
+    folder = tmp_path / "bins"
+    for kind, label in enumerate(("glass", "paper")):
+        for number in range(12):
+            write_photo(folder / label / f"{letter}{label}{number}.jpg", seed=100 * kind + number)
+    (folder / "glass" / f"{letter}glass0.jpg").write_bytes(b"no photo")
+    dataset = prepared(tmp_path, folder)[0].dataset
+    assert len(dataset.frame) == len(dataset.photos) == 23
+    assert (dataset.frame["source_file"].str.split("/").str[0] == "glass").tolist() == dataset.frame["glass"].eq(
+        1
+    ).tolist()
+    assert set(dataset.balanced_train().file_names) <= set(dataset.frame["file_name"])
+    assert not set(capsys.readouterr().out) & set("\r\x1b")
+    problem = pd.read_csv(dataset.folder / "problems.csv")["file_name"][0]
+    assert problem == f"glass_{letter}glass0.jpg"
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        (lambda frame: frame.iloc[1:], "has 59 rows for 60 photos"),
+        (lambda frame: frame.assign(file_name=frame["file_name"].iloc[0]), "twice"),
+        (lambda frame: frame.assign(image_id=7), "has the image_id '7' twice"),
+        (lambda frame: frame.assign(split="all"), "has the split 'all'"),
+    ],
+)
+def test_labels_that_cannot_be_those_of_the_photos_are_refused(
+    tmp_path: Path, dataset: Path, change: Callable[[pd.DataFrame], pd.DataFrame], fact: str
+) -> None:
+    folder = prepared(tmp_path, dataset)[0].dataset.folder
+    change(pd.read_csv(folder / "labels.csv")).to_csv(folder / "labels.csv", index=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["labels.csv"] = file_digest(folder / "labels.csv")
+    manifest["digest"] = manifest_digest(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(PreparedDatasetError, match=fact):
+        load_prepared(folder)

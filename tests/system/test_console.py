@@ -1,4 +1,4 @@
-"""The command that a step suggests next is understood by the step that it names."""
+"""A suggested command is understood by the step that it names, and printed names steer no terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wastelens.config.files import conf_folder, load_config, read_yaml
-from wastelens.system.console import DATA_FOLDER, next_command
+from wastelens.system.console import DATA_FOLDER, next_command, printable, progress_bar, say, table, warn
 
 
 def understood(command: str, step: str) -> object:
@@ -36,3 +36,19 @@ def test_the_default_is_that_of_every_step() -> None:
         str(tree["data_folder"]) for path in conf_folder().glob("*.yaml") if "data_folder" in (tree := read_yaml(path))
     }
     assert said == {str(DATA_FOLDER)}
+
+
+def test_names_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\n\x1b[2JNext: rm -rf /\r\u202egpj.jpg\x9b[1m"
+    say(f"Photo {name}")
+    warn(name)
+    with progress_bar(name, 1) as bar:
+        bar.advance()
+    table("Title", ["[red]name", "value"], [[name, "[/red]1"]])
+    out = capsys.readouterr().out
+    assert not set(out) & set("\x1b\r\x9b\u202e")
+    assert "Photo a\\n\\x1b[2JNext: rm -rf /\\r\\u202egpj.jpg\\x9b[1m\n" in out
+    assert "[red]name" in out
+    assert "[/red]1" in out
+    assert not any(line.startswith("Next") for line in out.splitlines())
+    assert printable("glass – حجر 🍾") == "glass – حجر 🍾"

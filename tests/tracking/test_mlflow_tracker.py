@@ -132,7 +132,7 @@ def test_a_run_keeps_what_is_logged(kept, tmp_path):
     assert run.metric_history(["closing"]) == [{"epoch": 2, "closing": 4.0}], "an epoch's value, not the closing one"
     for path, content in [
         ("notes/hello.txt", b"hello\n"),
-        ("table.csv", b"a\n1\n2\n"),
+        ("table.csv", b'"a"\n"1"\n"2"\n'),
         ("export/weights.h5", b"\x00\x01"),
         ("weights.h5", b"\x00\x01"),
     ]:
@@ -200,6 +200,21 @@ def test_a_stored_run_has_its_name_status_tags_and_last_metrics(kept):
     assert (stored.run.id, stored.name, stored.status) == (run.id, "base plain seed 0", "FINISHED")
     assert stored.tags.items() >= {"step": "train", "collapsed": "false"}.items()
     assert stored.metrics == {"loss": 1.0, "val_macro_ap": 0.25}
+
+
+@pytest.mark.parametrize("step", [None, 3])
+def test_closing_values_count_even_where_the_clock_was_put_back(kept, monkeypatch, step):
+    real = time.time
+    with kept.tracker.start("one") as run:
+        run.log_metrics({"val_macro_ap": 0.9}, step=step, measured_ms=int(real() * 1000))
+        run.log_metrics({"val_macro_ap": 0.8}, step=step)
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+    with kept.tracker.added_to(run.id) as again:
+        again.log_metrics({"val_macro_ap": 0.4}, step=step)
+        again.log_metrics({"val_macro_ap": 0.3, "test_macro_ap": 0.2}, step=step)
+    assert kept.tracker.stored(run.id).metrics == {"val_macro_ap": 0.3, "test_macro_ap": 0.2}
+    if step is not None:
+        assert again.metric_history(["val_macro_ap"]) == [{"epoch": 3, "val_macro_ap": 0.9}]
 
 
 def test_a_metric_can_be_taken_back_by_nan(kept):

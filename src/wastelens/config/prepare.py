@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from wastelens.config.base import LARGEST_SEED, Config, parameter
 from wastelens.config.engine import ENGINE_HELP, EngineName, Retries
+
+PATTERN = "pattern:"  # before a regular expression as the value of group_by
 
 
 class FractionsConfig(Config):
@@ -36,8 +39,10 @@ class PrepareConfig(Config):
     materials: str = parameter("{materials}, or a CSV file of category,material,reason")
     image_side_px: int = parameter("side of the square photos that training sees, in pixels", ge=16, le=2048)
     group_by: str = parameter(
-        "auto, batch, scene, photo, or a column of the images: photos of one group stay in one split", min_length=1
+        "auto, batch, scene, photo, stem, pattern:REGEX or a column of the images: groups stay in one split",
+        min_length=1,
     )
+    split: Literal["made", "given"] = parameter("made: from whole groups; given: the split that the data come with")
     fractions: FractionsConfig
     folds: int = parameter(
         "number of cross-validation splits besides the one split; 0: none, otherwise 3 or more", ge=0, le=50
@@ -46,6 +51,7 @@ class PrepareConfig(Config):
     outlines_frame: Literal["upright", "stored"] = parameter(
         "upright or stored: the photo that outlines were drawn on, where EXIF turns it and sizes do not tell"
     )
+    find_augmented_copies: bool
     balance_target: float = parameter(
         "oversample until each material reaches this fraction of the most common one's count", gt=0, le=1
     )
@@ -63,3 +69,15 @@ class PrepareConfig(Config):
         if folds in (1, 2):
             raise ValueError("must be 0 (no cross-validation) or at least 3 (train, val and test need one each)")
         return folds
+
+    @field_validator("group_by")
+    @classmethod
+    def _pattern(cls, group_by: str) -> str:
+        if group_by.startswith(PATTERN):
+            try:
+                groups = re.compile(group_by.removeprefix(PATTERN)).groups
+            except (re.error, RecursionError, OverflowError) as error:
+                raise ValueError(f"is no regular expression ({error})") from None
+            if groups != 1:
+                raise ValueError(f"needs one group in parentheses, which has the value, and has {groups}")
+        return group_by

@@ -30,7 +30,7 @@ def look_at(dataset: PreparedDataset, made: Preparation) -> tuple[dict[str, Figu
     }
     if made.coco.has_outlines:
         drawn["object_size"] = figures.object_size(objects, materials, image_side_px=settings["image_side_px"])
-    pairs = near_duplicate_table(labels, dataset.photos, made.split.groups.near_duplicate_pairs)
+    pairs = near_duplicate_table(labels, dataset.photos, made.split.groups.copies.by_content)
     if len(pairs):
         drawn["near_duplicates"] = near_duplicate_sheet(pairs, labels, dataset.photos)
     categories = figures.category_table(objects, mapping.material_of, mapping.reasons)

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from wastelens.errors import DatasetError
+from wastelens.system.tables import as_text, from_text
 
 _LINE_END = "\r\n"  # RFC 4180
 _LONGEST_CELL = 100_000  # characters; Python's reader gives up at 131,072
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
-_FORMULA = re.compile(r"'*[=+\-@]")
 
 
 class CsvLedger:
@@ -52,7 +52,7 @@ class CsvLedger:
             if column not in header:
                 raise DatasetError(f"{self.path} has no column '{column}': it is another table. Move it away.")
         listed = [dict(zip(header, cells, strict=True)) for cells in lines if len(cells) == len(header)]
-        rows = [{column: _unquoted(cells.get(column, "")) for column in self.columns} for cells in listed]
+        rows = [{column: from_text(cells.get(column, "")) for column in self.columns} for cells in listed]
         return {self.key_of(row): row for row in rows if all(row[column] for column in self._key)}
 
     def key_of(self, row: Mapping[str, str]) -> str:
@@ -128,10 +128,5 @@ class ListedFolder:
 def _line(cells: Iterable[object]) -> bytes:
     text = io.StringIO(newline="")
     plain = [_CONTROL.sub(" ", str(cell)[:_LONGEST_CELL]) for cell in cells]
-    quoted = [f"'{cell}" if _FORMULA.match(cell) else cell for cell in plain]
-    csv.writer(text, lineterminator=_LINE_END).writerow(quoted)
+    csv.writer(text, lineterminator=_LINE_END).writerow([as_text(cell) for cell in plain])
     return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _unquoted(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -172,13 +172,14 @@ def _write(draft: Path, dataset: PreparedDataset, other: MaterialMapping, mappin
 def _settings(dataset: PreparedDataset, mapping: str) -> PrepareConfig:
     """Return the settings that the dataset was prepared with, but for the mapping."""
     try:
-        settings = {
+        later = {
             "engine": LOCAL,
             "retries": 0,
             "outlines_frame": "upright",
-            **dataset.manifest["settings"],
-            "materials": mapping,
+            "split": "made",
+            "find_augmented_copies": False,
         }
+        settings = {**later, **dataset.manifest["settings"], "materials": mapping}
         return PrepareConfig.model_validate(settings)
     except ValidationError:
         raise PreparedDatasetError(

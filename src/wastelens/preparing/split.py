@@ -7,6 +7,7 @@ a local search (both in ``split_search``) with the same objective: the largest s
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -29,9 +30,9 @@ from wastelens.preparing.group_counts import (
     size_limits,
 )
 from wastelens.preparing.split_search import LocalSearch, best_splits, best_val
-from wastelens.system.arrays import IndexArray
+from wastelens.system.arrays import IndexArray, IntArray
 
-Method = Literal["exact", "iterative stratification"]
+Method = Literal["exact", "iterative stratification", "given"]
 
 EXACT_GROUPS = 18  # 2**18 subsets take 15 MB and at most a few seconds
 _FOLD_RANGES = (SIZE_RANGE, (Fraction(1, 2), Fraction(2)))  # the second if whole groups do not fit the first
@@ -42,7 +43,7 @@ class SplitAssignment:
     """The split of each photo."""
 
     split: npt.NDArray[np.str_]  # 'train', 'val' or 'test', (photos,)
-    method: Method  # 'exact' if found by exhaustive search
+    method: Method  # 'exact' if found by exhaustive search, 'given' if the data came with it
     largest_share_difference: float  # in [0, 1]; times 100, in percentage points
 
 
@@ -111,6 +112,63 @@ def cross_validation_splits(
     return [_assignment(counts, side, "iterative stratification") for side in sides]
 
 
+def given_splits(
+    labels: LabelMatrix,
+    groups: npt.NDArray[np.str_],
+    materials: tuple[str, ...],
+    fractions: FractionsConfig,
+    given: npt.NDArray[np.str_],
+    rng: np.random.Generator,
+) -> SplitAssignment:
+    """Keep the split that the data came with; if it has no val, or no test, make that of whole groups of train.
+
+    Arguments are as for :func:`assign_splits`; given: the split of each photo, str (photos,).
+
+    Raises:
+        SplitError: there is no train, or train alone; a material is in no photo of a split.
+    """
+    lacking = [name for name in SPLITS if name not in given]
+    if "train" in lacking or len(lacking) > 1:
+        there = ", ".join(name for name in SPLITS if name in given)
+        raise SplitError(f"split=given: the data have {there} only. Give train and val or test, or use split=made.")
+    split = given.copy()
+    for name in lacking:  # groups with photos in other splits stay in train
+        torn = np.unique(groups[given != "train"])
+        free = np.flatnonzero(~np.isin(groups, torn))
+        if not len(free):
+            raise SplitError(
+                f"split=given: the data have no {name}, and all of train is elsewhere too. Use split=made."
+            )
+        rest = count_groups(labels[free], groups[free], materials)
+        fixed = count_groups(labels[given != "train"], groups[given != "train"], materials).total
+        share = getattr(fractions, name)
+        try:
+            side = _chosen(rest, fixed, size_limits(len(labels), share), share, rng)
+        except SplitError:
+            raise SplitError(
+                f"split=given: the data have no {name}, and the {len(rest.names):,} groups of train that share nothing "
+                f"with other splits cannot make one with every material. Give {name}, or use split=made."
+            ) from None
+        split[free] = np.where(side[rest.row_group] == 1, name, "train")
+    counts = count_groups(labels, split, materials)
+    for name, sums in zip(counts.names.tolist(), counts.sums, strict=True):
+        for material, found in zip(materials, sums[1:].tolist(), strict=True):
+            if not found:
+                raise SplitError(
+                    f"split=given: no photo in {name} shows '{material}', so it cannot be scored. Use split=made, or "
+                    f"map more categories to '{material}'."
+                )
+    return SplitAssignment(split, "given", float(largest_difference(counts.sums)))
+
+
+def torn_groups(groups: npt.NDArray[np.str_], splits: Sequence[Collection[str]]) -> dict[str, list[str]]:
+    """Return group → its splits, for the groups that are in several; splits: those that each photo was given."""
+    found: dict[str, set[str]] = {}
+    for group, of_photo in zip(groups.tolist(), splits, strict=True):
+        found.setdefault(group, set()).update(of_photo)
+    return {group: sorted(of_one, key=SPLITS.index) for group, of_one in found.items() if len(of_one) > 1}
+
+
 def _assignment(counts: GroupCounts, side: IndexArray, method: Method) -> SplitAssignment:
     """Translate the split of each group, a position in SPLITS, int (groups,), to photos."""
     parts = part_sums(counts.sums, side, len(SPLITS))
@@ -149,13 +207,24 @@ def _with_val(
     fixed = counts.sums[test].sum(axis=0)
     side = np.full(len(counts.names), SPLITS.index("test"), np.intp)
     rest = replace(counts, names=counts.names[free], sums=counts.sums[free])
-    if len(free) <= EXACT_GROUPS:
-        side[free] = best_val(rest, fixed, val_limits, rng)
-        return side
-    limits = [(1, int(rest.total[0])), val_limits]
-    shares = [1 - fractions.val - fixed[0] / counts.total[0], fractions.val]
-    side[free] = LocalSearch(rest.sums, shares, limits, rng, fixed).run()
-    check_found(rest, side[free], limits)
+    side[free] = _chosen(rest, fixed, val_limits, fractions.val, rng)
+    return side
+
+
+def _chosen(
+    rest: GroupCounts, fixed: IntArray, limits: tuple[int, int], share: float, rng: np.random.Generator
+) -> IndexArray:
+    """Choose whole groups for one part, int (groups,): 1 for the part, 0 for train.
+
+    rest: the groups to choose from. fixed: photos and positives of the part that is fixed, int64 (1 + materials,).
+    limits: smallest and largest number of photos of the part. share: of all photos, that the part should hold.
+    """
+    if len(rest.names) <= EXACT_GROUPS:
+        return best_val(rest, fixed, limits, rng)
+    both = [(1, int(rest.total[0])), limits]
+    shares = [1 - share - fixed[0] / (rest.total[0] + fixed[0]), share]
+    side = LocalSearch(rest.sums, shares, both, rng, fixed).run()
+    check_found(rest, side, both)
     return side
 
 

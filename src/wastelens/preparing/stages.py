@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from wastelens.config.files import conf_folder
-from wastelens.config.prepare import PrepareConfig
+from wastelens.config.prepare import PATTERN, PrepareConfig
 from wastelens.data.annotations.coco import CocoDataset, flat_name
 from wastelens.data.annotations.frames import fit_to_photos
 from wastelens.data.annotations.labels import IMPOSSIBLE_SIZE, AnnotatedPhotos, problem_frame, problem_row
@@ -45,8 +45,14 @@ from wastelens.errors import (
 )
 from wastelens.evaluation.controls import Controls, score_controls
 from wastelens.preparing.balance import Oversampled, oversample
-from wastelens.preparing.groups import Groups, assign_groups
-from wastelens.preparing.split import SplitAssignment, assign_splits, cross_validation_splits
+from wastelens.preparing.groups import Groups, assign_groups, find_copies
+from wastelens.preparing.split import (
+    SplitAssignment,
+    assign_splits,
+    cross_validation_splits,
+    given_splits,
+    torn_groups,
+)
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar, say, warn
 from wastelens.system.machine import worker_count
@@ -56,8 +62,9 @@ FIRST_PROBLEMS_SHOWN = 3
 _KEPT_BESIDE = re.compile(
     r"annotations.*\.json|(download|collected)\.csv|ATTRIBUTION.*|(.*/)?(Thumbs\.db|desktop\.ini)"
 )
-GROUPING_RULES = ("auto", "batch", "scene", "photo")
-PHOTO_BY_PHOTO = "photo by photo, near-duplicates together; group_by=scene also joins neighbours that look alike"
+GROUPING_RULES = ("auto", "batch", "scene", "photo", "stem")
+PHOTO_BY_PHOTO = "photo by photo, copies together; group_by=scene also joins neighbours that look alike"
+TOLD_SOURCE = "extra.name"  # COCO's column, as Roboflow writes it
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,32 @@ class CachedPhotos:
 
 @dataclass(frozen=True)
 class Split:
-    """The main split of the photos and those for cross-validation; ``frame``: labels with ``group`` and ``split``."""
+    """The main split of the photos and those for cross-validation.
+
+    Attributes:
+        frame: labels with ``group`` and ``split``.
+        groups: the group of each photo.
+        assignment: the main split.
+        folds: those for cross-validation.
+        torn: group → its splits, for the groups that the split that the data came with tears.
+        made: the splits that were made although the data came with some: val, or test.
+    """
 
     frame: pd.DataFrame
     groups: Groups
     assignment: SplitAssignment
     folds: list[SplitAssignment]
+    torn: dict[str, list[str]]
+    made: list[str]
+
+    def leaks(self) -> list[tuple[str, ...]]:
+        """Return a row of problems.csv for each photo of a torn group."""
+        columns = (self.frame[name] for name in ("file_name", "source_file", "group"))
+        return [
+            problem_row(flat, file, f"photo kept, its group is in {' and '.join(self.torn[group])}: {group}")
+            for flat, file, group in zip(*columns, strict=True)
+            if group in self.torn
+        ]
 
 
 def raw_data(config: PrepareConfig) -> DatasetSource:
@@ -270,8 +297,12 @@ def _photo_problems(labels: pd.DataFrame, entries: list[CacheEntry]) -> list[tup
 
 def check_group_by(source: DatasetSource, config: PrepareConfig) -> None:
     """Raise ConfigError if ``group_by`` is neither a rule nor a column, or the column has two values for a photo."""
-    if config.group_by not in GROUPING_RULES:
+    if _is_column(config.group_by):
         _column(source, config.group_by)
+
+
+def _is_column(group_by: str) -> bool:
+    return group_by not in GROUPING_RULES and not group_by.startswith(PATTERN)
 
 
 def _column(source: DatasetSource, name: str) -> dict[str, str]:
@@ -280,7 +311,7 @@ def _column(source: DatasetSource, name: str) -> dict[str, str]:
     columns = sorted({column for _, fields in rows for column in fields})
     if name not in columns:
         raise ConfigError(
-            f"group_by={name} is neither {', '.join(GROUPING_RULES)} nor a column of the images in "
+            f"group_by={name} is neither {', '.join(GROUPING_RULES)}, {PATTERN}REGEX nor a column of the images in "
             f"{source.annotations}, which has {', '.join(columns) or 'none'}."
         )
     told = ((photo, str(fields[name]).strip()) for photo, fields in rows if fields.get(name) is not None)
@@ -295,26 +326,89 @@ def _column(source: DatasetSource, name: str) -> dict[str, str]:
 
 
 def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: DatasetSource, config: PrepareConfig) -> Split:
-    """Group the photos, then split them by whole groups; seeded, and independent of the order of the JSON."""
+    """Group the photos, then split them by whole groups; seeded, and independent of the order of the JSON.
+
+    With ``split=given``, keep the split that the data came with, and tell the groups that it tears.
+    """
     labels = cached.labels
-    is_rule = config.group_by in GROUPING_RULES
-    column = None if is_rule else labels["file_name"].map(_column(source, config.group_by))
-    # Only in COCO is the first folder a batch: elsewhere it is a class, or the dataset's own split.
-    without_batches = config.group_by == "auto" and source.layout.kind != COCO
-    groups = assign_groups(
-        [str(file) for file in labels["source_file"]],
-        cached.photos,
-        "photo" if without_batches else config.group_by,
-        column,
-        config.near_duplicate_distance,
-    )
-    groups = replace(groups, rule=PHOTO_BY_PHOTO) if without_batches else groups
+    told = _told_splits(source, labels) if config.split == "given" else []
+    groups = _groups(cached, source, config)
     matrix = labels[list(mapping.materials)].to_numpy(dtype=np.uint8)
     arguments = (matrix, groups.names, mapping.materials, config.fractions)
-    assignment = assign_splits(*arguments, np.random.default_rng([config.seed, 0]))
+    rng = np.random.default_rng([config.seed, 0])
+    if told:
+        given = np.array([splits[-1] for splits in told])
+        assignment = given_splits(*arguments, given, rng)
+    else:
+        assignment = assign_splits(*arguments, rng)
     rng = np.random.default_rng([config.seed, 1])
     folds = cross_validation_splits(*arguments, folds=config.folds, rng=rng) if config.folds else []
-    return Split(labels.assign(group=groups.names, split=assignment.split), groups, assignment, folds)
+    made = [name for name in prepared.SPLITS if told and name not in given]
+    return Split(
+        labels.assign(group=groups.names, split=assignment.split),
+        groups,
+        assignment,
+        folds,
+        torn_groups(groups.names, told) if told else {},
+        made,
+    )
+
+
+def with_leaks(problems: pd.DataFrame, split: Split) -> pd.DataFrame:
+    """Return problems.csv with a row for each photo whose group the split that the data came with tears."""
+    return problem_frame([*problems.itertuples(index=False, name=None), *split.leaks()])
+
+
+def _groups(cached: CachedPhotos, source: DatasetSource, config: PrepareConfig) -> Groups:
+    labels = cached.labels
+    files = [str(file) for file in labels["source_file"]]
+    columns = source.layout.image_columns()
+    flat = {photo: _told_source(fields) for photo, fields in columns}
+    told = {file: flat.get(str(photo), "") for photo, file in zip(labels["file_name"], files, strict=True)}
+    copies = find_copies(
+        files,
+        cached.photos,
+        told_sources=told,
+        max_distance=config.near_duplicate_distance,
+        warped=config.find_augmented_copies,
+    )
+    column = labels["file_name"].map(_column(source, config.group_by)) if _is_column(config.group_by) else None
+    # Only in COCO is the first folder a batch: elsewhere it is a class, or the dataset's own split. A split that the
+    # data came with is asked about copies: it need not keep batches whole.
+    without_batches = config.group_by == "auto" and (source.layout.kind != COCO or config.split == "given")
+    groups = assign_groups(files, cached.photos, copies, "photo" if without_batches else config.group_by, column)
+    return replace(groups, rule=PHOTO_BY_PHOTO) if without_batches else groups
+
+
+def _told_source(fields: Mapping[str, Any]) -> str:
+    """Return the name of a photo's source that its columns tell, or ""."""
+    nested = fields.get("extra")
+    name = fields.get(TOLD_SOURCE, nested.get("name") if isinstance(nested, dict) else None)
+    return name.strip() if isinstance(name, str) else ""
+
+
+def _told_splits(source: DatasetSource, labels: pd.DataFrame) -> list[list[str]]:
+    """Return the splits that the data put each photo in, in the order of SPLITS, at least one.
+
+    Raises:
+        ConfigError: the data have no split of their own, or none for some photos.
+    """
+    names = {str(flat): str(file) for flat, file in zip(labels["file_name"], labels["source_file"], strict=True)}
+    told: dict[str, set[str]] = {}
+    for photo, split in source.layout.own_splits(names):
+        told.setdefault(photo, set()).add(split)
+    without = [file for flat, file in names.items() if flat not in told]
+    if len(without) == len(names):
+        raise ConfigError(
+            f"split=given: {source.annotations} tells no split: there are no folders train, val and test, no file for "
+            "each of them, and no column 'split' with these words. Use split=made."
+        )
+    if without:
+        raise ConfigError(
+            f"split=given: {len(without):,} of {len(names):,} photos are in no split, the first {without[0]}. Put them "
+            "into train, val or test, or use split=made."
+        )
+    return [sorted(told[flat], key=prepared.SPLITS.index) for flat in names]
 
 
 def balance(tables: list[SplitTables], config: PrepareConfig) -> list[Oversampled]:

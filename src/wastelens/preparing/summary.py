@@ -32,7 +32,9 @@ def metrics(dataset: PreparedDataset, made: Preparation) -> dict[str, float]:
         **{name: counts[name] for name in ("photos", "photos_left_out", "objects")},
         **{f"photos_{name}": count for name, count in photos.items()},
         **{name: split[name] for name in ("groups", "largest_share_difference")},
-        "near_duplicate_pairs": len(made.split.groups.near_duplicate_pairs),
+        "near_duplicate_pairs": split["near_duplicate_pairs"],
+        **({} if split["augmented_pairs"] is None else {"augmented_pairs": split["augmented_pairs"]}),
+        **{name: split[name] for name in ("photos_sharing_a_named_source", "groups_in_several_splits")},
         **{f"balance_{name}": balance[name] for name in ("rows_before", "rows_after", "most_copies")},
         "balance_smallest_share": min(made.tables.balanced[0].share_of_commonest.values()),
         **made.tables.controls[0].metrics(),
@@ -71,8 +73,44 @@ def _report_split(dataset: PreparedDataset, made: Preparation) -> None:
     )
     for note in made.split.groups.merged:
         say(note)
-    if pairs := len(made.split.groups.near_duplicate_pairs):
-        say(f"Near-duplicate pairs: {pairs:,}; sight/near_duplicates.png in this run shows the most similar.")
+    _report_copies(made)
+
+
+def _report_copies(made: Preparation) -> None:
+    """Print what was checked for leaks, and what was found."""
+    split, copies = made.split, made.split.groups.copies
+    photos, sources = copies.named_photos()
+    if photos:
+        say(f"By their names, {photos:,} photos come from {sources:,} sources; those of one source are one group.")
+    if len(copies.by_content):
+        say(
+            f"By their pixels, {len(copies.near_duplicates):,} pairs are near-duplicates and {len(copies.warped):,} "
+            "are augmented copies; sight/near_duplicates.png in this run shows the most similar."
+        )
+    if split.assignment.method == "given":
+        _report_given(made)
+        return
+    kinds = ["saved again, mirrored or turned by quarters"]
+    kinds += ["turned by some degrees, cropped, sheared or in other light"] if made.checked_warps else []
+    say(f"No copy that was found is in two splits. Looked for: names of one source; photos {', or '.join(kinds)}.")
+
+
+def _report_given(made: Preparation) -> None:
+    split = made.split
+    groups = split.frame["group"].nunique()
+    for name in split.made:
+        photos = (split.frame["split"] == name).sum()
+        say(f"The data came without {name}: {photos:,} photos of train became {name}, in whole groups.")
+    if not split.torn:
+        say(f"The data's own split was kept; none of the {groups:,} sources that were found is in several splits.")
+        return
+    group, where = next(iter(split.torn.items()))
+    photos = split.frame["group"].isin(split.torn).sum()
+    warn(
+        f"The data's own split was kept: {len(split.torn):,} of {groups:,} sources are in several splits, such as "
+        f"{group} in {' and '.join(where)}, so val and test promise too much. {prepared.PROBLEMS} lists their "
+        f"{photos:,} photos; split=made keeps sources whole."
+    )
 
 
 def _report_controls(made: Preparation, layout: str) -> None:

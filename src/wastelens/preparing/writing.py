@@ -26,6 +26,7 @@ from wastelens.preparing.balance import Oversampled
 from wastelens.preparing.stages import CachedPhotos, Split
 from wastelens.system.files import file_digest
 from wastelens.system.machine import software_versions
+from wastelens.system.tables import for_spreadsheets, write_csv
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ def write_dataset(
     """
     frames = tables.by_file()
     for name, frame in frames.items():
-        frame.to_csv(draft / name, index=False)
+        write_csv(for_spreadsheets(frame) if name in prepared.FOR_PEOPLE else frame, draft / name)
     if manifest.get("layout", COCO) == COCO and mapping == read_mapping(mapping.path):
         shutil.copyfile(mapping.path, draft / MAPPING_FILE)
     else:
-        mapping_frame(mapping).to_csv(draft / MAPPING_FILE, index=False)
+        write_csv(mapping_frame(mapping), draft / MAPPING_FILE)
     names = [*frames, MAPPING_FILE, prepared.OUTLINES]
     cache = manifest["cache"]
     complete = {
@@ -137,6 +138,7 @@ class Preparation:
     cached: CachedPhotos
     split: Split
     tables: DatasetTables
+    checked_warps: bool  # whether augmented copies were looked for
 
 
 def write_preparation(draft: Path, made: Preparation, source: DatasetSource, config: PrepareConfig) -> None:
@@ -150,7 +152,7 @@ def write_preparation(draft: Path, made: Preparation, source: DatasetSource, con
 
 
 def _manifest(made: Preparation, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
-    labels, cached = made.split.frame, made.cached
+    labels, cached, copies = made.split.frame, made.cached, made.split.groups.copies
     return {
         "name": source.name,
         **manifest_entries(source),
@@ -169,5 +171,9 @@ def _manifest(made: Preparation, source: DatasetSource, config: PrepareConfig) -
             "near_duplicate_distance": config.near_duplicate_distance,
             "groups": int(labels["group"].nunique()),
             "method": made.split.assignment.method,
+            "near_duplicate_pairs": len(copies.near_duplicates),
+            "augmented_pairs": len(copies.warped) if config.find_augmented_copies else None,
+            "photos_sharing_a_named_source": copies.named_photos()[0],
+            "groups_in_several_splits": len(made.split.torn),
         },
     }

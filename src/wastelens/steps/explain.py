@@ -35,6 +35,7 @@ from wastelens.models.backend import load_backend
 from wastelens.models.layers import randomised_copy
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar, say, table, warn
+from wastelens.system.tables import csv_text, for_spreadsheets
 from wastelens.tracking.tracker import Run, Tracker, to_json
 
 ARTIFACTS = "explanations"
@@ -77,7 +78,7 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
             notes = notes_on(summary, chosen=len(photos), gone=shown.gone)
             gallery.finish(header(summary, found.stored.name, found.id, dataset, config.split, notes))
         used = {**config.model_dump(mode="json"), "run_id": found.id, "methods": methods, "layer": layer}
-        (folder / "scores.csv").write_text(summary.frame.to_csv(index=False), encoding="utf-8")
+        (folder / "scores.csv").write_text(csv_text(for_spreadsheets(summary.frame)), encoding="utf-8")
         (folder / "settings.json").write_text(to_json(used), encoding="utf-8")
         with tracker.added_to(found.id) as tracked:
             _log(tracked, found, summary, folder, used)

@@ -61,8 +61,9 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
             splits = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in assignments]
             balanced = stages.balance(splits, config)
             controls = stages.score_all_controls(splits, cached.photos, config.seed)
-            tables = DatasetTables(split.frame, cached.objects, cached.problems, splits, balanced, controls)
-            made = Preparation(coco, mapping, cached, split, tables)
+            problems = stages.with_leaks(cached.problems, split)
+            tables = DatasetTables(split.frame, cached.objects, problems, splits, balanced, controls)
+            made = Preparation(coco, mapping, cached, split, tables, config.find_augmented_copies)
             write_preparation(draft, made, source, config)
         dataset = prepared.load_prepared(folder)
         metrics = summary.metrics(dataset, made)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from wastelens.errors import RunError
 from wastelens.evaluation import paired
+from wastelens.system.tables import from_text
 from wastelens.tracking.tracker import StoredRun
 
 FINISHED, FAILED, MISSING = "finished", "failed", "missing"
@@ -114,8 +115,8 @@ def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> paire
             "Wastelens, or for other materials. Train it again."
         )
     return paired.Predictions(
-        file_names=[str(name) for name in frame["file_name"]],
-        groups=frame["group"].to_numpy(dtype=str),
+        file_names=[from_text(name) for name in frame["file_name"]],
+        groups=frame["group"].map(from_text).to_numpy(dtype=str),
         labels=frame[columns["label"]].to_numpy(dtype=bool),
         probabilities=frame[columns["probability"]].to_numpy(dtype=np.float64),
         decisions=frame[columns["decision"]].to_numpy(dtype=bool),

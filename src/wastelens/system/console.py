@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 DATA_FOLDER = Path("data")  # the default in every conf/*.yaml
 LOG_WIDTH = 140
 SECONDS_BETWEEN_LINES = 20
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def console() -> Console:
@@ -26,9 +29,18 @@ def console() -> Console:
     return drawn
 
 
+def printable(text: str) -> str:
+    """Return a text on one line that steers no terminal: control characters are shown as escapes, such as ``\\x1b``.
+
+    Names of files and labels come from others. One with a line break could forge a line of ours, one with an escape
+    sequence or a mark of text direction change what stands on the screen.
+    """
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def say(text: str, style: str = "") -> None:
     """Print one line; ``style`` is one of rich's (``bold``, ``yellow``, ``green``)."""
-    console().print(text, style=style or None, markup=False)
+    console().print(printable(text), style=style or None, markup=False)
 
 
 def warn(text: str) -> None:
@@ -50,7 +62,7 @@ class Bar:
 
     def show(self, figures: str) -> None:
         """Replace the text at the end of the bar; in a log, where no bar can move, print it as a line now and then."""
-        self._progress.update(self._task, figures=figures)
+        self._progress.update(self._task, figures=printable(figures))
         if not self._progress.console.is_terminal and time.monotonic() - self._written_at >= SECONDS_BETWEEN_LINES:
             self._written_at = time.monotonic()
             say(figures)
@@ -67,16 +79,16 @@ def progress_bar(what: str, total: int) -> Iterator[Bar]:
         TextColumn("{task.fields[figures]}"),
     )
     with Progress(*columns, console=console(), refresh_per_second=4) as progress:
-        yield Bar(progress, progress.add_task(what, total=total, figures=""))
+        yield Bar(progress, progress.add_task(escape(printable(what)), total=total, figures=""))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a titled table: the first column aligned left, the others (numbers) aligned right."""
     drawn = Table()
     for position, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if position == 0 else "right", no_wrap=position == 0)
+        drawn.add_column(escape(printable(column)), justify="left" if position == 0 else "right", no_wrap=position == 0)
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(escape(printable(cell)) for cell in row))
     say(title, "bold")
     Console(highlight=False, width=max(100, console().width)).print(drawn)
 

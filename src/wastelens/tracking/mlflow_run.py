@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wastelens.system import borrowed
 from wastelens.system.files import file_digest
+from wastelens.system.tables import csv_text, for_spreadsheets
 from wastelens.tracking.mlflow_store import answers, is_server, outages, store_client, store_errors, unreachable
 from wastelens.tracking.tracker import PyfuncModel, logged_text
 
@@ -46,18 +47,27 @@ class MlflowRun:
     def log_metrics(
         self, metrics: Mapping[str, float], step: int | None = None, measured_ms: int | None = None
     ) -> None:
-        """Log metrics; measured_ms: time of measurement, in ms since 1970; None is now."""
+        """Log metrics; measured_ms: time of measurement, in ms since 1970; None is now.
+
+        Of several values at a step MLflow takes the newest for the run's. So "now" is later than all that the run has,
+        even where the clock was put back.
+        """
         import mlflow
         from mlflow.entities import Metric
 
         values = {key: float(value) for key, value in metrics.items()}
+        now_ms = measured_ms or self._now_ms()
         if step is None or self._has_model:
-            mlflow.log_metrics(values, step=step, timestamp=measured_ms, run_id=self.id)
+            mlflow.log_metrics(values, step=step, timestamp=now_ms, run_id=self.id)
             return
         # Metrics of an epoch, at half the cost: mlflow.log_metrics reads the whole run to look for related models.
-        now_ms = measured_ms or int(time.time() * 1000)
         measured = [Metric(key, value, now_ms, step) for key, value in values.items()]
         store_client().log_batch(self.id, metrics=measured)
+
+    def _now_ms(self) -> int:
+        """Return the time in ms since 1970, or the next one after those of the run's metrics if it is not later."""
+        logged = store_client().get_run(self.id).to_proto().data.metrics
+        return max(int(time.time() * 1000), 1 + max((one.timestamp for one in logged), default=0))
 
     @store_errors()
     def set_tags(self, tags: Mapping[str, object]) -> None:
@@ -72,7 +82,8 @@ class MlflowRun:
         store_client().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
 
     def log_table(self, table: pd.DataFrame, path: str) -> None:
-        self.log_text(table.to_csv(index=False), path)
+        """Log a table as CSV for spreadsheets."""
+        self.log_text(csv_text(for_spreadsheets(table)), path)
 
     @store_errors()
     def log_text(self, text: str, path: str) -> None:

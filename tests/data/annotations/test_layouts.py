@@ -145,7 +145,7 @@ def split_files(folder: Path, files: tuple[str, ...], photo_folders: tuple[str, 
 def test_split_files_are_one_dataset(tmp_path: Path, files: tuple[str, ...], photo_folders: tuple[str, ...]) -> None:
     expected = split_files(tmp_path, files, photo_folders)
     layout = recognise(tmp_path)
-    assert "their own split is not used" in layout.recognised
+    assert "prepare makes a new split, unless split=given keeps theirs" in layout.recognised
     assert all(file in layout.recognised for file in files)
     dataset = layout.read()
     assert shown(dataset) == expected
@@ -283,7 +283,7 @@ def test_splits_above_class_folders_are_merged_and_that_is_said(tmp_path: Path) 
     (tmp_path / "val" / "paper").mkdir()  # empty in one split only
     layout = recognise(tmp_path)
     assert "3 photos in 2 class folders" in layout.recognised
-    assert "of train, val together; their own split is not used" in layout.recognised
+    assert "of train, val together; prepare makes a new split" in layout.recognised
     assert shown(layout.read())["val/glass/1.jpg"] == ["glass"]
 
 
@@ -517,7 +517,7 @@ def test_a_table_in_each_splits_folder_is_one_dataset(tmp_path: Path) -> None:
     roboflow_tables(tmp_path)
     layout = recognise(tmp_path)
     assert "in 3 files of" in layout.recognised
-    assert "their own split is not used" in layout.recognised
+    assert "split=given keeps theirs" in layout.recognised
     dataset = layout.read()
     assert shown(dataset) == {f"{name}/{name}.jpg": ["glass"] for name in ("test", "train", "valid")}
     assert {image.width for image in dataset.images} == {64}
@@ -654,7 +654,7 @@ def test_a_line_of_a_list_with_two_photos_means_that_beside_it(tmp_path: Path) -
 
 def test_its_own_split_is_not_taken_over_and_that_is_said(tmp_path: Path) -> None:
     yolo(tmp_path)
-    assert "of train, val together; their own split is not used" in recognise(tmp_path).recognised
+    assert "of train, val together; prepare makes a new split" in recognise(tmp_path).recognised
 
 
 def test_a_photo_that_is_turned_is_measured_upright(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from wastelens.system.text import one_line
 
 COCO = "coco"
 ANNOTATIONS = "annotations.json"  # COCO's file, as in TACO
-OWN_SPLIT = "their own split is not used, prepare makes one without leaks"
+OWN_SPLIT = "prepare makes a new split, unless split=given keeps theirs"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")  # in lower case
+_SPLIT_COLUMNS = ("split", "subset", "set")
 _FIRST = 5  # named in a message where there are many
 _FOLDERS_TRIED = 20  # where a folder holds no dataset itself
 
@@ -119,6 +120,23 @@ class Layout(ABC):
         """Return photos' flat names with their other columns, for ``group_by=COLUMN``; a photo may have several."""
         return []
 
+    def own_splits(self, photos: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return photos' flat names, each with a split that the data put it in: train, val or test.
+
+        This is for layouts whose split is a column, or folders called train, val and test that photos are in. A photo
+        may be in several splits, or in none.
+
+        photos: flat name → name below the root, with forward slashes.
+        """
+        told = ((photo, fields.get(column)) for photo, fields in self.image_columns() for column in _SPLIT_COLUMNS)
+        by_column = [(photo, split) for photo, value in told if (split := split_called(str(value)))]
+        return by_column or [
+            (photo, split)
+            for photo, name in photos.items()
+            for folder in PurePosixPath(name).parts[:-1]
+            if (split := split_called(folder))
+        ]
+
 
 LAYOUTS: Registry[type[Layout]] = Registry("layout", "wastelens.data.annotations.layouts")
 
@@ -192,6 +210,12 @@ def split_folders(names: Iterable[str]) -> list[str]:
     """Return the names that are a split's, in upper or lower case, in the order of ``SPLIT_NAMES``."""
     of_splits = (name for name in names if name.lower() in SPLIT_NAMES)
     return sorted(of_splits, key=lambda name: (SPLIT_NAMES.index(name.lower()), name))
+
+
+def split_called(name: str) -> str:
+    """Return the split that a word means, perhaps with a year behind it: train, val or test; "" for other words."""
+    word = name.strip().lower().rstrip("0123456789")
+    return next((split for split in ("train", "val", "test") if word.startswith(split) and word in SPLIT_NAMES), "")
 
 
 def first_names(names: Sequence[str]) -> str:

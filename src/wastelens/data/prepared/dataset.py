@@ -25,10 +25,12 @@ from wastelens.data.photos.shards import cache_files, open_photos, photos_digest
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 from wastelens.system.files import alone_in, file_digest
+from wastelens.system.tables import write_csv
 
 MANIFEST = "manifest.json"
 LABELS, BALANCED, FOLDS, PROBLEMS = "labels.csv", "train_balanced.csv", "folds.csv", "problems.csv"
 OBJECTS, CONTROLS, OUTLINES = "objects.csv", "controls.csv", "outlines.json"
+FOR_PEOPLE = (PROBLEMS,)  # tables that are opened in spreadsheets, not read as data
 SPLITS = ("train", "val", "test")
 
 
@@ -141,13 +143,24 @@ class PreparedDataset:
         folds = int(self.manifest["split"]["folds"])
         if not 1 <= fold <= folds:
             raise ConfigError(f"fold={fold}, but the dataset was prepared with folds={folds}. Prepare it with more.")
-        return _read_table(self.folder / FOLDS)[column]
+        return self._rows_of_photos(FOLDS)[column]
+
+    def _rows_of_photos(self, name: str) -> pd.DataFrame:
+        """Read a table with a row for each photo, in the order of the labels, or raise PreparedDatasetError."""
+        table = _read_table(self.folder / name)
+        if table["file_name"].tolist() != self.frame["file_name"].tolist():
+            raise PreparedDatasetError(f"{self.folder / name} has other rows than {LABELS}. Run prepare again.")
+        return table
 
     def balanced_train(self, fold: int = 0) -> TrainTable:
         """Return the training rows, with the rows of rare materials repeated."""
         if fold == 0:
             rows = _read_table(self.folder / BALANCED)
             index = dict(zip(self.frame["file_name"], self.frame["photo_index"], strict=True))
+            if unknown := set(rows["file_name"]) - index.keys():
+                raise PreparedDatasetError(
+                    f"{self.folder / BALANCED} has the photo {min(unknown)!r}, which {LABELS} lacks. Run prepare again."
+                )
             return TrainTable(rows.assign(photo_index=rows["file_name"].map(index)), self.materials)
         copies = self._fold_column(f"copies_{fold}", fold)
         return TrainTable(self.frame.loc[self.frame.index.repeat(copies)].reset_index(drop=True), self.materials)
@@ -185,7 +198,28 @@ def load_prepared(folder: Path) -> PreparedDataset:
     for name, digest in manifest["files"].items():
         _check_digest(folder / name, digest, manifest["cache"])
     frame = _read_table(folder / LABELS)
+    _check_rows(folder, manifest, frame)
     return PreparedDataset(folder, manifest, frame.assign(photo_index=np.arange(len(frame))))
+
+
+def _check_rows(folder: Path, manifest: dict[str, Any], frame: pd.DataFrame) -> None:
+    """Check that row i of the labels can be photo i of the cache: digests do not tell what a reader makes of a table.
+
+    Raises:
+        PreparedDatasetError: it cannot.
+    """
+    path, photos = folder / LABELS, int(manifest["cache"].get("photos", len(frame)))
+    fact = ""
+    if len(frame) != photos:
+        fact = f"has {len(frame):,} rows for {photos:,} photos"
+    for column in ("file_name", "image_id"):
+        repeated = frame.loc[frame[column].duplicated(), column]
+        if len(repeated):
+            fact = fact or f"has the {column} '{repeated.iloc[0]}' twice"
+    if unknown := set(frame["split"]) - set(SPLITS):
+        fact = fact or f"has the split {min(map(str, unknown))!r}"
+    if fact:
+        raise PreparedDatasetError(f"{path} {fact}, so labels and photos do not match. Run prepare again.")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -307,7 +341,7 @@ def raw_file_table(root: Path, photos: Mapping[str, Path], annotations: Iterable
 
 def write_raw_files(folder: Path, table: pd.DataFrame) -> None:
     """Write the table into a prepared folder."""
-    table.to_csv(folder / RAW_FILES, index=False, errors=_SURROGATES)
+    write_csv(table, folder / RAW_FILES, errors=_SURROGATES)
 
 
 def read_raw_files(folder: Path) -> pd.DataFrame:

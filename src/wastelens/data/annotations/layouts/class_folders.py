@@ -81,6 +81,10 @@ class ClassFolders(Layout):
         photos = {name: [Marked(label)] for name, label in self.class_of.items()}
         return assemble(self.root, self.root, photos, has_outlines=False)
 
+    def own_splits(self, photos: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the split folder of each photo; without split folders, a folder called test is a class."""
+        return super().own_splits(photos) if self.splits else []
+
     def digest(self) -> str:
         """Return a digest of the photos' names and sizes in bytes."""
         return combined_digest((name, _size(self.root / name)) for name in sorted(self.class_of))

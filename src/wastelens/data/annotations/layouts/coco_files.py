@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +34,7 @@ from wastelens.data.annotations.layout import (
     Layout,
     combined_digest,
     first_names,
+    split_called,
     split_folders,
 )
 from wastelens.data.photos.files import exists, files_called, find_photo
@@ -172,13 +173,26 @@ class CocoFiles(Layout):
     def of_label(self, label: str) -> str:
         return f"{self.annotations}: category '{label}'"
 
+    def own_splits(self, photos: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the split of the file, or of the files, that have each photo; of one file, its column or folders."""
+        if len(self.files) == 1:
+            return super().own_splits(photos)
+        return [
+            (photo, split) for file in self.files for photo, _ in self._columns(file) if (split := self._split_of(file))
+        ]
+
+    def _split_of(self, file: Path) -> str:
+        """Return the split that a file's name or its folder below the root means; "" for neither."""
+        words = [*_folders_of_split(file.stem), *file.relative_to(self.root).parts[:-1]]
+        return next((split for word in words if (split := split_called(word))), "")
+
     def image_columns(self) -> list[tuple[str, dict[str, Any]]]:
-        found: list[tuple[str, dict[str, Any]]] = []
-        for file in self.files:
-            images = image_columns(file)
-            prefix = self._prefix(file, [image["file_name"] for image in images])
-            found += [(flat_name(prefix + image["file_name"]), image) for image in images]
-        return found
+        return [row for file in self.files for row in self._columns(file)]
+
+    def _columns(self, file: Path) -> list[tuple[str, dict[str, Any]]]:
+        images = image_columns(file)
+        prefix = self._prefix(file, [image["file_name"] for image in images])
+        return [(flat_name(prefix + image["file_name"]), image) for image in images]
 
 
 def _added(images: dict[str, Image], image: Image, prefix: str, file: Path) -> int:

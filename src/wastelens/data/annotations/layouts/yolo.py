@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from wastelens.data.annotations.coco import CocoDataset
+from wastelens.data.annotations.coco import CocoDataset, flat_name
 from wastelens.data.annotations.label_matching import (
     SUFFIX,
     Matched,
@@ -111,6 +111,13 @@ class YoloLabels(Layout):
         check_all((line for of_photo in lines.values() for line in of_photo), self._data, self.file)
         photos = {name: [line.marked() for line in of_photo] for name, of_photo in lines.items()}
         return assemble(self.file, self.root, photos, has_outlines=True)
+
+    def own_splits(self, photos: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the splits whose folders or lists in data.yaml have each photo."""
+        places = self._data.places.items()
+        return [
+            (flat_name(name), split) for split, of_one in places for place in of_one for name in self._photos_of(place)
+        ]
 
     def digest(self) -> str:
         """Return a digest of the file of class names, the photos' names and their label files."""
