@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import os
 import stat
 import unicodedata
@@ -10,14 +12,33 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from wastelens.data.photos.decode import MAX_FILE_BYTES, READ_HEIC, BadPhotoError, decode, open_header, read_photo
+from wastelens.data.photos.jpeg import MAGIC as JPEG_MAGIC
 
 _COMMON = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _RARE = {".jpe", ".jfif", ".mpo", ".apng", ".dib", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".tga"}
-PHOTO_SUFFIXES = frozenset(_COMMON | _RARE)
+_HEIC = {".heic", ".heif", ".hif"}
+_RAW = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
+_FILMS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"}
+PHOTO_SUFFIXES = frozenset(_COMMON | _RARE | (_HEIC if importlib.util.find_spec("pillow_heif") else set()))
 UNKNOWN_SIZE = (1, 1)
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _HEADERS_AT_ONCE = 8
+_HEADER_BYTES = 1 << 18
+
+
+def how_to_read(suffix: str) -> str:
+    """Return what to do so that files with this suffix, which is none of `PHOTO_SUFFIXES`, are read as photos."""
+    suffix = suffix.lower()
+    if suffix in _HEIC:
+        return READ_HEIC
+    if suffix in _RAW:
+        return "develop them to JPEG or TIFF"
+    if suffix in _FILMS:
+        return "save their frames as JPEG"
+    return "if they are photos, convert them to JPEG or PNG"
 
 
 def exists(path: Path) -> bool:
@@ -89,13 +110,32 @@ def upright_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
 
 def _upright_size(path: Path) -> tuple[int, int]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:  # reading a pipe would block
             return UNKNOWN_SIZE
-        with Image.open(path) as header:
+        with _opened(path) as header:
             width, height = header.size
             # Not header.getexif(), which decodes all of a PNG. Pillow turns TIFFs upright itself.
             exif = Image.Image.getexif(header) if header.format != "TIFF" else {}
             sideways = exif.get(ExifTags.Base.Orientation) in _SIDEWAYS
+    except UnidentifiedImageError:
+        return _decoded_size(path)
     except Exception:  # decoders raise all kinds of errors over broken files
         return UNKNOWN_SIZE
     return (height, width) if sideways else (width, height)
+
+
+def _opened(path: Path) -> Image.Image:
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    # Of a JPEG only the start: Pillow would look through all of a broken one for its next segment, byte by byte.
+    return open_header(io.BytesIO(start) if start.startswith(JPEG_MAGIC) else path)
+
+
+def _decoded_size(path: Path) -> tuple[int, int]:
+    """Return the size of a photo whose header Pillow does not read."""
+    try:
+        photo = decode(read_photo(path), 1)
+    except BadPhotoError:
+        return UNKNOWN_SIZE
+    return photo.width, photo.height
