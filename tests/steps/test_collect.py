@@ -800,3 +800,22 @@ def test_what_the_user_has_there_is_left_alone(world: World) -> None:
     world.collect()
     assert (world.folder / "notes.txt").read_text() == "mine"
     assert list(world.files()) == ["glass/commons_1.jpg"]
+
+
+@pytest.mark.parametrize("place", ["../outside.jpg", "/tmp/outside.jpg", "linked/outside.jpg"])
+def test_a_list_that_names_files_outside_of_the_folder_is_refused(world: World, place: str) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1))))
+    world.collect()
+    (name,) = world.files()
+    draft = world.folder / ".unfinished" / Path(name).stem
+    draft.parent.mkdir()
+    (world.folder / name).rename(draft)  # as after a kill
+    (world.folder / "linked").symlink_to(world.folder.parent)
+    listed = world.folder / "collected.csv"
+    listed.write_text(listed.read_text(encoding="utf-8").replace(name, place), encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"has file '.*outside\.jpg', which is not below .*Correct that cell"):
+        world.collect()
+    assert not list(world.folder.parent.rglob("outside.jpg"))
+    listed.write_text(listed.read_text(encoding="utf-8").replace(place, name), encoding="utf-8")
+    world.collect()
+    assert (world.folder / name).exists()
