@@ -37,7 +37,7 @@ from wastelens.web.errors import NoNetwork
 FAST = (
     "web.backoff_s=0.001 web.attempts=2 web.requests_per_second=10000 web.connect_timeout_s=1 web.read_timeout_s=1.5 "
     "web.longest_wait_s=0.5 web.max_bytes=1000000 openverse.seconds_between_requests=0 "
-    "commons.seconds_between_requests=0 min_side_px=100 max_megapixels=1 max_whole_megapixels=0.8"
+    "commons.seconds_between_requests=0 min_side_px=100 max_megapixels=1 max_decoding_mb=1.5"
 )
 OPENVERSE, COMMONS = "/v1/images/", "/w/api.php"
 SIDE = (160, 120)
@@ -295,11 +295,11 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="500" height="500"/>'
         (Content(image_bytes(Image.new("1", (20_000, 20_000)), "PNG"), kind="image/png"), "too many pixels"),
         (
             Content(image_bytes(Image.new("L", (900, 1000), 9), "PNG"), kind="image/png"),
-            "too many pixels: 900 x 1000 as PNG, the limit for what is decoded whole is 0.8 megapixels",
+            "too large for memory: decoding it takes about 3.6 MB, the limit is 1.5 MB",
         ),
         (
             Content(image_bytes(Image.new("L", (900, 1000), 9), progressive=True)),
-            "too many pixels: 900 x 1000 as JPEG, the limit for what is decoded whole is 0.8",
+            "too large for memory: decoding it takes about 1.9 MB, the limit is 1.5 MB",
         ),
         (Content(gif(), kind="image/gif"), "neither JPEG, PNG, WebP nor TIFF"),
         (Content(SVG, kind="image/svg+xml"), "neither JPEG, PNG, WebP nor TIFF"),

@@ -252,8 +252,8 @@ def test_large_photos_are_converted_in_strips(monkeypatch):
 def test_the_limit_is_on_memory_and_on_the_file(tmp_path):
     assert "damaged" in reason(png_header(14_000, 14_000, bits=16, colour=0))  # 0.8 GB are granted
     assert reason(png_header(40_000, 40_000, bits=16, colour=0), max_megapixels=2000) == (
-        "too large for memory: decoding it takes about 6.4 GB, the limit is 1.5 GB; save it with fewer pixels, or as a "
-        "JPEG"
+        "too large for memory: decoding it takes about 6,400 MB, the limit is 1,500 MB; save it with fewer pixels, or "
+        "as a JPEG"
     )
     with (tmp_path / "sparse.jpg").open("wb") as file:
         file.write(b"\xff\xd8\xff\xe0\0\4")

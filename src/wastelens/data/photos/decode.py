@@ -29,6 +29,7 @@ Photo = npt.NDArray[np.uint8]
 
 MAX_FILE_BYTES = 512_000_000
 MAX_DECODING_BYTES = 1_500_000_000
+USUAL_PIXEL_BYTES = 7  # that decoding takes, of formats other than JPEG
 _LARGE_BYTES = 256_000_000  # photos that take more are decoded one at a time, whatever the number of threads
 _one_large_photo = threading.Lock()
 
@@ -53,6 +54,10 @@ class BadPhotoError(Exception):
     """A file that cannot be used as a photo; the message is the reason. Callers list it and go on."""
 
 
+class TooLargeForMemoryError(BadPhotoError):
+    """A photo whose decoding would allocate more than the limit."""
+
+
 @dataclass(frozen=True)
 class DecodedPhoto:
     """A photo at training size, with its original upright size in pixels."""
@@ -62,7 +67,9 @@ class DecodedPhoto:
     height: int
 
 
-def decode(content: bytes, side_px: int, max_megapixels: float = 200.0) -> DecodedPhoto:
+def decode(
+    content: bytes, side_px: int, max_megapixels: float = 200.0, max_bytes: float = MAX_DECODING_BYTES
+) -> DecodedPhoto:
     """Decode a photo file's bytes to upright RGB of side × side pixels, uint8 in 0–255.
 
     Large JPEGs are decoded at the smallest scale (1/8 … 1/1) that is not below ``side_px``, then area-averaged:
@@ -71,12 +78,13 @@ def decode(content: bytes, side_px: int, max_megapixels: float = 200.0) -> Decod
     what is transparent is white. Of an animation, the first frame is taken.
 
     Raises:
-        BadPhotoError: not a photo, truncated, empty, absurdly large, or in need of more than `MAX_DECODING_BYTES`.
+        TooLargeForMemoryError: decoding would allocate more than ``max_bytes``, by the header.
+        BadPhotoError: not a photo, truncated, empty, or absurdly large.
     """
     # Pillow's own limit is lower and would refuse photos that the config allows.
     Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
     try:
-        pixels, (width, height), orientation = _stored(with_start(content), side_px, max_megapixels)
+        pixels, (width, height), orientation = _stored(with_start(content), side_px, max_megapixels, max_bytes)
     except UnidentifiedImageError:
         raise BadPhotoError("not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -90,28 +98,32 @@ def decode(content: bytes, side_px: int, max_megapixels: float = 200.0) -> Decod
     return DecodedPhoto(upright, width, height)
 
 
-def _stored(content: bytes, side_px: int, max_megapixels: float) -> tuple[Photo, tuple[int, int], int]:
+def _stored(
+    content: bytes, side_px: int, max_megapixels: float, max_bytes: float
+) -> tuple[Photo, tuple[int, int], int]:
     """Return the pixels as stored, perhaps at a reduced scale, the stored width and height, and the orientation."""
     try:
         image = open_header(io.BytesIO(content))
     except UnidentifiedImageError:
         if not content.startswith(deep.TIFF_MAGIC):
             raise
-        return _stored_tiff(content, side_px, max_megapixels)
+        return _stored_tiff(content, side_px, max_megapixels, max_bytes)
     with image as header:
         _check_size(*header.size, max_megapixels)
         size = header.size
-        with _room_for(_needed_bytes(content, header, side_px)):
+        with _room_for(_needed_bytes(content, header, side_px), max_bytes):
             # Pillow turns TIFFs upright itself and reports their upright size; for a PNG's EXIF data it decodes it all.
             orientation = 1 if header.format == "TIFF" else header.getexif().get(_ORIENTATION, 1)
             return _decode_stored(content, header, side_px), size, orientation
 
 
-def _stored_tiff(content: bytes, side_px: int, max_megapixels: float) -> tuple[Photo, tuple[int, int], int]:
+def _stored_tiff(
+    content: bytes, side_px: int, max_megapixels: float, max_bytes: float
+) -> tuple[Photo, tuple[int, int], int]:
     """Read a TIFF that Pillow cannot: of several floating-point samples."""
     size, sample_bytes = deep.tiff_header(content)
     _check_size(*size, max_megapixels)
-    with _room_for(len(content) + 3 * sample_bytes):
+    with _room_for(len(content) + 3 * sample_bytes, max_bytes):
         return deep.shrink_samples(deep.read_samples(content), side_px, _resize), size, 1
 
 
@@ -182,15 +194,19 @@ def _tile_bytes(header: Image.Image) -> int:
 
 
 @contextlib.contextmanager
-def _room_for(needed_bytes: int) -> Iterator[None]:
+def _room_for(needed_bytes: int, max_bytes: float) -> Iterator[None]:
     """Refuse a photo that would take too much memory, and let large ones take theirs one after the other."""
-    if needed_bytes > MAX_DECODING_BYTES:
-        raise BadPhotoError(
-            f"too large for memory: decoding it takes about {needed_bytes / 1e9:.1f} GB, the limit is "
-            f"{MAX_DECODING_BYTES / 1e9:.1f} GB; save it with fewer pixels, or as a JPEG"
+    if needed_bytes > max_bytes:
+        raise TooLargeForMemoryError(
+            f"too large for memory: decoding it takes about {_megabytes(needed_bytes)}, the limit is "
+            f"{_megabytes(max_bytes)}; save it with fewer pixels, or as a JPEG"
         )
     with _one_large_photo if needed_bytes > _LARGE_BYTES else contextlib.nullcontext():
         yield
+
+
+def _megabytes(size_bytes: float) -> str:
+    return f"{size_bytes / 1e6:,.0f} MB" if size_bytes >= 1e7 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def _decode_stored(content: bytes, header: Image.Image, side_px: int) -> Photo:
@@ -281,7 +297,7 @@ def read_photo(path: Path) -> bytes:
             raise BadPhotoError("a pipe or device, not a file")
         if status.st_size > MAX_FILE_BYTES:
             raise BadPhotoError(
-                f"a file of {status.st_size / 1e6:,.0f} MB: the limit for a photo is {MAX_FILE_BYTES / 1e6:,.0f} MB"
+                f"a file of {_megabytes(status.st_size)}: the limit for a photo is {_megabytes(MAX_FILE_BYTES)}"
             )
         content = path.read_bytes()
     except FileNotFoundError:
