@@ -66,7 +66,7 @@ def test_without_pillow_heif(monkeypatch, tmp_path):
     advice = "install pillow-heif (pip install 'wastelens[heif]') or convert to JPEG"
     with pytest.raises(BadPhotoError) as reason:
         decode(WITHOUT, 16)
-    assert str(reason.value) == f"a HEIC photo: {advice}"
+    assert str(reason.value) == f"HEIC: {advice}"
     (tmp_path / "photo.heic").write_bytes(WITHOUT)
     assert files.upright_sizes([tmp_path / "photo.heic"]) == [files.UNKNOWN_SIZE]
     for suffix in (".HEIC", ".heif", ".hif"):

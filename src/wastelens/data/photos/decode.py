@@ -145,7 +145,7 @@ def open_header(source: Path | io.BytesIO) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
-        raise BadPhotoError(f"a HEIC photo: {READ_HEIC}") from None
+        raise BadPhotoError(f"HEIC: {READ_HEIC}") from None
     image: Image.Image = HeifImageFile(source)  # type: ignore[no-untyped-call]
     return image
 
