@@ -236,3 +236,11 @@ def test_a_key_in_the_address_of_the_archive_is_not_listed(tmp_path: Path) -> No
     assert folder.is_settled(one)
     (from_web,) = wanted_photos(path, "original", address)
     assert folder.is_settled(from_web)
+
+
+@pytest.mark.parametrize("odd", [{"id": "one"}, {"file_name": "\ud800.jpg"}, {"width": None}])
+def test_annotations_edited_by_hand_are_refused_in_one_line(tmp_path: Path, odd: dict[str, Any]) -> None:
+    images = [{"id": 1, "file_name": "a.jpg", "width": 320, "height": 240, **odd}]
+    path = write_json(tmp_path / "annotations.json", {"images": images, "annotations": [], "categories": []})
+    with pytest.raises(AnnotationsError):
+        wanted_photos(path, "original", "https://example.org/TACO.zip")

@@ -57,9 +57,10 @@ def wanted_photos(
         AnnotationsError: not COCO, or a file name that would replace another file of the folder.
     """
     archive = archive_url.partition("?")[0]  # a query may hold a key
+    images = read_coco(annotations).images  # first, as it checks the file
     columns = {int(image["id"]): image for image in image_columns(annotations)}
     photos = []
-    for image in read_coco(annotations).images:
+    for image in images:
         name = PurePosixPath(image.file_name.replace("\\", "/")).as_posix()
         if _NAMES_OF_OTHER_FILES.fullmatch(name):
             raise AnnotationsError(

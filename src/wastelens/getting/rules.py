@@ -21,6 +21,7 @@ from wastelens.data.photos.decode import (
     decode,
     read_photo,
 )
+from wastelens.data.photos.jpeg import with_start
 from wastelens.getting.shared import decoder
 
 # Some telephones' and stereo cameras' JPEGs are MPO: a second picture follows the photo, and is never read.
@@ -135,7 +136,7 @@ def _header(content: bytes) -> tuple[str, tuple[int, int], int]:
     """Return format, stored width and height, and number of frames or pages."""
     Image.MAX_IMAGE_PIXELS = None  # only the header is read, and the rules have a limit; decoding sets its own
     try:
-        with Image.open(io.BytesIO(content), formats=_READERS) as header:
+        with Image.open(io.BytesIO(with_start(content)), formats=_READERS) as header:
             return str(header.format), header.size, int(getattr(header, "n_frames", 1))
     except UnidentifiedImageError:
         raise BadPhotoError(NOT_A_PHOTO) from None

@@ -101,7 +101,7 @@ def _from_archive(
             packed.discard()  # or the next run would unpack it again
             raise
         wanted, missing = _wanted_and_missing(annotations, photos, config)
-        _check_space_for(missing, photos, packed.bytes_of)
+        _check_space_for(missing, photos, lambda photo: min(packed.bytes_of(photo), config.web.max_bytes))
         with progress_bar("Photos", len(missing)) as bar:
             speed = Speed(bar)
             for photo in missing:
