@@ -28,6 +28,7 @@ Private ones and those that never leave their package are left out::
     └── Closed                        web: the client was closed while threads still fetched
     BadPhotoError                     data.photos.decode, which served models carry without this module: not a usable
     │                                 photo; callers leave it out or answer with the reason
+    ├── TooLargeForMemoryError        data.photos.decode: decoding it would take more memory than allowed
     └── UnwantedPhotoError            getting.rules: a usable photo that the settings exclude
 """
 

@@ -290,7 +290,7 @@ def test_commons_describes_the_rest_of_a_page_later(commons: Make) -> None:
     [
         {"width": 20_000, "height": 10_000},
         {"size": 10**9},
-        {"width": 6_000, "height": 5_000, "mime": "image/png"},
+        {"width": 8_000, "height": 6_000, "mime": "image/png"},
     ],
 )
 def test_commons_own_copy_replaces_files_that_are_too_large(commons: Make, told: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def test_a_cut_jpeg_is_not_saved_by_its_thumbnail(tmp_path: Path) -> None:
     whole = photo()
     content = whole[:2] + b"\xff\xe5" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + whole[2:]
     assert check_photo(written(tmp_path, content), ANNOTATED) == (320, 240)
-    assert reason(tmp_path, content[: len(content) - 100]) == "damaged image file (Premature end of JPEG file)"
+    assert reason(tmp_path, content[: len(content) - 100]) == "damaged image file (its data ends before its pixels do)"
 
 
 def test_an_end_marker_on_the_border_of_two_pieces(tmp_path: Path) -> None:

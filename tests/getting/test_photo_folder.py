@@ -166,3 +166,81 @@ def test_room_is_estimated_by_size_and_form() -> None:
     assert estimated_bytes(wanted(url="https://f.org/o.png", **large), "original") == 3_000_000
     assert estimated_bytes(wanted(url="https://farm8.staticflickr.com/z.jpg", **large), "640") == 150_000
     assert estimated_bytes(wanted(width=-5), "original") == 0
+
+
+def elsewhere(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a dataset's folder, and a file of somebody else's that links in it may lead to."""
+    folder, other = tmp_path / "taco", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    (other / "a.jpg").write_bytes(b"precious")
+    return folder, other / "a.jpg"
+
+
+def test_a_linked_folder_of_photos_is_left_alone(tmp_path: Path) -> None:
+    folder, precious = elsewhere(tmp_path)
+    (folder / "batch_1").symlink_to(precious.parent)
+    photos, one = PhotoFolder(folder), wanted()
+    assert not photos.is_settled(one)
+    assert not photos.take_over(one)
+    keep(photos, one, photo())
+    assert photos.row(one)["status"] == WRONG
+    assert photos.row(one)["reason"] == "its folder is a link that leads out of the dataset's"
+    with (folder / "download.csv").open("a", newline="") as file:  # or claimed to be there
+        csv.writer(file).writerow(["batch_1/a.jpg", "done", "8", "0" * 64, "320", "240", one.url, "", ""])
+    again = PhotoFolder(folder)
+    assert not again.is_settled(one)
+    again.remove_placeholders([one] * 3)
+    again.finish()
+    assert precious.read_bytes() == b"precious"
+
+
+def test_links_in_place_of_our_own_files_are_replaced(tmp_path: Path) -> None:
+    folder, precious = elsewhere(tmp_path)
+    for name in ("download.csv", "download.csv.part"):
+        (folder / name).symlink_to(precious)
+    (folder / ".unfinished").symlink_to(precious.parent)
+    precious.write_bytes(b"file_name\r\n")  # a table that could be ours
+    photos, one = PhotoFolder(folder), wanted()
+    keep(photos, one, photo())
+    photos.finish()
+    assert precious.read_bytes() == b"file_name\r\n"
+    assert [path.name for path in precious.parent.iterdir()] == ["a.jpg"]
+    assert PhotoFolder(folder).is_settled(one)
+    (folder / ".unfinished").symlink_to(precious.parent)
+    PhotoFolder(folder).remove_unfinished()
+    assert not (folder / ".unfinished").is_symlink()
+    assert precious.exists()
+
+
+@pytest.mark.parametrize("name", ["batch_1/" + "a" * 300 + ".jpg", "batch_1", "batch_1/a.jpg/b.jpg"])
+def test_one_name_that_no_file_can_have_stops_no_other(tmp_path: Path, name: str) -> None:
+    folder, good = PhotoFolder(tmp_path), wanted()
+    keep(folder, good, photo())
+    keep(folder, wanted(name), photo(1))
+    assert folder.row(wanted(name))["status"] == WRONG
+    assert "name" in folder.row(wanted(name))["reason"]
+    folder.finish()
+    assert PhotoFolder(tmp_path).is_settled(good)
+
+
+def test_a_key_in_the_address_of_the_archive_is_not_listed(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg", "width": 320, "height": 240, "flickr_url": "https://example.org/a.jpg"}]
+    path = write_json(tmp_path / "annotations.json", {"images": images, "annotations": [], "categories": []})
+    address = "https://example.org/TACO.zip?token=secret"
+    (one,) = wanted_photos(path, "original", address, from_archive=True)
+    folder = PhotoFolder(tmp_path)
+    keep(folder, one, photo())
+    folder.finish()
+    assert "secret" not in (tmp_path / "download.csv").read_text()
+    assert folder.is_settled(one)
+    (from_web,) = wanted_photos(path, "original", address)
+    assert folder.is_settled(from_web)
+
+
+@pytest.mark.parametrize("odd", [{"id": "one"}, {"file_name": "\ud800.jpg"}, {"width": "wide"}])
+def test_annotations_edited_by_hand_are_refused_in_one_line(tmp_path: Path, odd: dict[str, Any]) -> None:
+    images = [{"id": 1, "file_name": "a.jpg", "width": 320, "height": 240, **odd}]
+    path = write_json(tmp_path / "annotations.json", {"images": images, "annotations": [], "categories": []})
+    with pytest.raises(AnnotationsError):
+        wanted_photos(path, "original", "https://example.org/TACO.zip")

@@ -37,7 +37,7 @@ from wastelens.web.errors import NoNetwork
 FAST = (
     "web.backoff_s=0.001 web.attempts=2 web.requests_per_second=10000 web.connect_timeout_s=1 web.read_timeout_s=1.5 "
     "web.longest_wait_s=0.5 web.max_bytes=1000000 openverse.seconds_between_requests=0 "
-    "commons.seconds_between_requests=0 min_side_px=100 max_megapixels=1 max_whole_megapixels=0.8"
+    "commons.seconds_between_requests=0 min_side_px=100 max_megapixels=1 max_decoding_mb=1.5"
 )
 OPENVERSE, COMMONS = "/v1/images/", "/w/api.php"
 SIDE = (160, 120)
@@ -295,11 +295,11 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="500" height="500"/>'
         (Content(image_bytes(Image.new("1", (20_000, 20_000)), "PNG"), kind="image/png"), "too many pixels"),
         (
             Content(image_bytes(Image.new("L", (900, 1000), 9), "PNG"), kind="image/png"),
-            "too many pixels: 900 x 1000 as PNG, the limit for what is decoded whole is 0.8 megapixels",
+            "too large for memory: decoding it takes about 3.6 MB, the limit is 1.5 MB",
         ),
         (
             Content(image_bytes(Image.new("L", (900, 1000), 9), progressive=True)),
-            "too many pixels: 900 x 1000 as JPEG, the limit for what is decoded whole is 0.8",
+            "too large for memory: decoding it takes about 1.9 MB, the limit is 1.5 MB",
         ),
         (Content(gif(), kind="image/gif"), "neither JPEG, PNG, WebP nor TIFF"),
         (Content(SVG, kind="image/svg+xml"), "neither JPEG, PNG, WebP nor TIFF"),
@@ -800,3 +800,22 @@ def test_what_the_user_has_there_is_left_alone(world: World) -> None:
     world.collect()
     assert (world.folder / "notes.txt").read_text() == "mine"
     assert list(world.files()) == ["glass/commons_1.jpg"]
+
+
+@pytest.mark.parametrize("place", ["../outside.jpg", "/tmp/outside.jpg", "linked/outside.jpg"])
+def test_a_list_that_names_files_outside_of_the_folder_is_refused(world: World, place: str) -> None:
+    world.openverse(world.on_openverse(1, Content(picture(1))))
+    world.collect()
+    (name,) = world.files()
+    draft = world.folder / ".unfinished" / Path(name).stem
+    draft.parent.mkdir()
+    (world.folder / name).rename(draft)  # as after a kill
+    (world.folder / "linked").symlink_to(world.folder.parent)
+    listed = world.folder / "collected.csv"
+    listed.write_text(listed.read_text(encoding="utf-8").replace(name, place), encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"has file '.*outside\.jpg', which is not below .*Correct that cell"):
+        world.collect()
+    assert not list(world.folder.parent.rglob("outside.jpg"))
+    listed.write_text(listed.read_text(encoding="utf-8").replace(place, name), encoding="utf-8")
+    world.collect()
+    assert (world.folder / name).exists()

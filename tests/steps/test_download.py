@@ -36,7 +36,7 @@ from tests.web_server import (
     photo,
 )
 
-from wastelens.errors import AnnotationsError, ConfigError, DatasetError
+from wastelens.errors import AnnotationsError, ConfigError, DatasetError, InputError
 from wastelens.steps import download
 from wastelens.system.files import alone_in
 from wastelens.web.errors import NoNetwork
@@ -655,6 +655,17 @@ class TestArchive:
         with pytest.raises(DatasetError, match="archive_url"):
             place.download(source="zenodo")
         assert place.files() == {}
+
+    def test_an_archive_of_unusable_annotations_is_not_used_again(self, place: Place) -> None:
+        place.fill(3)
+        files = {f"batch_1/{number:06}.jpg": photo(number) for number in range(3)}
+        good, place.images[0]["id"] = self.pack(place, files), "no number"
+        place.server.serve("/TACO.zip", Content(self.pack(place, files)), Content(good))
+        with pytest.raises(InputError, match="archive_url"):
+            place.download(source="zenodo")
+        place.images[0]["id"] = 0
+        place.download(source="zenodo")  # the advice is to try again, or another URL
+        assert len(place.files()) == 4
 
     def test_annotations_that_are_not_available(self, place: Place) -> None:
         with pytest.raises(DatasetError, match=r"404.*source=web"):

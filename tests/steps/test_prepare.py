@@ -704,7 +704,8 @@ def test_near_duplicates_are_reported(tmp_path: Path, capsys: pytest.CaptureFixt
     table = pd.read_csv(sight / "near_duplicates.csv")
     assert table.to_numpy().tolist() == [["box_box5.jpg", "can_can3.jpg", "box/box5.jpg", 0, 1.0]]
     assert (sight / "near_duplicates.png").stat().st_size > 1000
-    assert "Near-duplicate pairs: 1; sight/near_duplicates.png in this run shows" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "By their pixels, 1 pairs are near-duplicates and 0 are augmented copies" in printed
 
 
 def test_without_near_duplicates_there_is_no_sheet_of_them(tmp_path: Path, dataset: Path) -> None:
@@ -732,17 +733,17 @@ def test_another_mapping_relabels_class_folders(tmp_path: Path) -> None:
 def test_files_that_are_not_read_are_said_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = LAYOUTS["class folders"](tmp_path / "own")
     folder = next(path for path in sorted(place.iterdir()) if path.is_dir())
-    for name in ("b.HEIC", "a.heic", "film.mp4", "notes.txt", ".hidden"):
+    for name in ("b.CR2", "a.cr2", "film.mp4", "notes.txt", ".hidden"):
         (folder / name).write_text("nothing that is read")
     result, _ = prepared(tmp_path, place, f"materials={own_mapping(tmp_path)}")
     printed = " ".join(capsys.readouterr().out.split())
-    advice = "install wastelens[heif], or convert them to JPEG"
-    assert f"2 .heic files not read, the first {folder.name}/a.heic: {advice}" in printed
+    advice = "develop them to JPEG or TIFF"
+    assert f"2 .cr2 files not read, the first {folder.name}/a.cr2: {advice}" in printed
     assert f"1 .mp4 file not read, the first {folder.name}/film.mp4: save their frames as JPEG" in printed
     assert f"1 .txt file not read, the first {folder.name}/notes.txt: neither photos nor labels" in printed
     problems = pd.read_csv(result.dataset.folder / "problems.csv").set_index("source_file")["problem"]
-    assert problems[f"{folder.name}/b.HEIC"] == f"not read: a .heic file: {advice}"
-    assert list(problems.index) == [f"{folder.name}/{name}" for name in ("a.heic", "b.HEIC", "film.mp4", "notes.txt")]
+    assert problems[f"{folder.name}/b.CR2"] == f"not read: a .cr2 file: {advice}"
+    assert list(problems.index) == [f"{folder.name}/{name}" for name in ("a.cr2", "b.CR2", "film.mp4", "notes.txt")]
     assert result.dataset.manifest["counts"]["photos_left_out"] == 0
 
 

@@ -173,7 +173,7 @@ def test_not_one_usable_photo(tmp_path):
         (None, "is not a folder"),
         ("file", "is not a folder"),
         ([], r"no photos in it.*\(it is empty\)"),
-        (["a.txt", "b.heic", ".c.jpg"], r"no photos in it.*\(2 other files\)"),
+        (["a.txt", "b.psd", ".c.jpg"], r"no photos in it.*\(2 other files\)"),
     ],
 )
 def test_folders_that_hold_no_photos(tmp_path, content, message):

@@ -153,6 +153,22 @@ def test_a_hang_is_tried_again(server: WebServer, tmp_path: Path) -> None:
     assert (error.reason, error.permanent) == ("no answer within 0.1 s", False)
 
 
+def test_a_host_that_always_hangs_is_given_up(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wastelens.web.limits.GIVEN_UP_AFTER", 4)
+    url, reasons = server.serve("/hanging", Hang(30)), []
+    with web(server.host, settings="web.read_timeout_s=0.1 web.attempts=3") as one:
+        for _ in range(3):
+            with pytest.raises(Unfetchable) as caught:
+                one.fetch_file(url, tmp_path / "a.jpg")
+            assert not caught.value.permanent
+            reasons.append(caught.value.reason)
+    given_up = "given up until the next run: 4 requests in a row hung"
+    assert reasons == ["no answer within 0.1 s", given_up, given_up]
+    assert len(server.requests) == 4
+
+
 def test_a_slow_server_is_given_up(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.web_server._PIECE", 16)
     error = refusal(server, tmp_path / "a.jpg", Endless(), settings="web.read_timeout_s=0.1 web.attempts=1")

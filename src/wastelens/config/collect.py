@@ -36,7 +36,7 @@ class CollectConfig(FetchingConfig):
     folder: str = parameter("where the photos go; empty: data/raw/collected")
     min_side_px: int = Field(ge=16)
     max_megapixels: float = Field(gt=0)
-    max_whole_megapixels: float = Field(gt=0)
+    max_decoding_mb: float = Field(gt=0)
     near_duplicate_distance: int = Field(ge=0, le=7)
     terms: Mapping[str, NameList]
     openverse: ApiConfig

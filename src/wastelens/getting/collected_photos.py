@@ -8,10 +8,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from wastelens.config.collect import CollectConfig
-from wastelens.errors import ConfigError, did_you_mean
+from wastelens.errors import ConfigError, DatasetError, did_you_mean
 from wastelens.getting.catalogues import Candidate
 from wastelens.getting.ledger import ListedFolder
 from wastelens.getting.licences import ATTRIBUTION, licence_name
@@ -67,6 +67,8 @@ def wanted_materials(config: CollectConfig) -> tuple[str, ...]:
 class CollectedPhotos(ListedFolder):
     """Photos in one folder per material, and one row in ``collected.csv`` for every photo that was examined.
 
+    Raises DatasetError where a row names a file outside of the folder.
+
     After a kill between the row and the photo, the photo waits among the drafts and gets its name in the next run. A
     photo that is listed as kept but gone was removed by hand, and is not fetched again. Only one thread of one process
     may use a folder.
@@ -78,6 +80,7 @@ class CollectedPhotos(ListedFolder):
     def __init__(self, folder: Path, rules: Rules) -> None:
         super().__init__(folder, "collected.csv", COLUMNS, "source", "id")
         self.rules = rules
+        self._check_places()
         self._finish_moves()
         self._seen = {name for row in self._rows.values() if self._is_settled(row) for name in _names(row)}
         self._kept = Counter(row["material"] for row in self.kept_rows())
@@ -138,13 +141,22 @@ class CollectedPhotos(ListedFolder):
         unchanged = row["decided_by"] == self.rules.decided_by(row["decided_by"].partition("=")[0])
         return row["status"] == KEPT or (row["status"] == LEFT_OUT and unchanged)
 
+    def _check_places(self) -> None:
+        for row in self.kept_rows():
+            if not self.holds(row["file"]):
+                raise DatasetError(
+                    f"{self.list_path}: the photo {row['source']} {row['id']} has file '{row['file']}', which is not "
+                    f"below {self.folder}. Correct that cell, or remove its row."
+                )
+
     def _finish_moves(self) -> None:
         """Give photos their names where a kill came after the row and before the name."""
         for row in self.rows():
             if row["status"] != KEPT or (self.folder / row["file"]).is_file():
                 continue
-            draft = self.unfinished(_stem(row["source"], row["id"]))
-            if draft.is_file() and sha256_of(draft) == row["sha256"]:
+            stem = _stem(row["source"], row["id"])
+            draft, is_ours = self.unfinished(stem), PurePosixPath(row["file"]).stem == stem
+            if is_ours and draft.is_file() and sha256_of(draft) == row["sha256"]:
                 self._move(draft, row["file"])
             else:
                 self._list({**row, "file": "", "status": LEFT_OUT, "reason": "removed by hand"})

@@ -75,15 +75,17 @@ class CsvLedger:
             self._replace(sorted(self.rows().values(), key=lambda row: [*row.values()]))
 
     def _repair(self) -> None:
-        """Make sure that a line can be appended: that the columns are ours and the last line is whole."""
+        """Make sure that a line can be appended: the columns are ours, the last line is whole, and it is no link."""
         content = self.path.read_bytes() if self.path.exists() else b""
-        if not content.startswith(_line(self.columns)) or not content.endswith(_LINE_END.encode()):
+        whole = content.startswith(_line(self.columns)) and content.endswith(_LINE_END.encode())
+        if self.path.is_symlink() or not whole:
             self._replace(self.rows().values())
 
     def _replace(self, rows: Iterable[Mapping[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f"{self.path.name}.part")
         lines = [_line(row[column] for column in self.columns) for row in rows]
+        aside.unlink(missing_ok=True)  # a link would lead to another file
         aside.write_bytes(b"".join([_line(self.columns), *lines]))
         os.replace(aside, self.path)
 
@@ -104,14 +106,29 @@ class ListedFolder:
         self._ledger = CsvLedger(self.list_path, columns, *key)
         self._rows = self._ledger.rows()
         self._unfinished = folder / ".unfinished"
+        self._holds: dict[Path, bool] = {}  # a folder of photos → whether it is below ours
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a file of this name is below the folder, wherever links lead."""
+        parent = (self.folder / name).parent
+        if parent not in self._holds:
+            try:
+                self._holds[parent] = parent.resolve().is_relative_to(self.folder.resolve())
+            except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
+                self._holds[parent] = False
+        return self._holds[parent]
 
     def unfinished(self, name: str) -> Path:
         """Return a path for something that has no place in the folder yet; `remove_unfinished` removes it."""
+        if self._unfinished.is_symlink():
+            self._unfinished.unlink()
         self._unfinished.mkdir(exist_ok=True)
         return self._unfinished / name
 
     def remove_unfinished(self) -> None:
-        """Remove all that has got no place in the folder."""
+        """Remove all that has got no place in the folder; of links, not what they lead to."""
+        if self._unfinished.is_symlink():
+            self._unfinished.unlink()
         shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def _list(self, row: dict[str, str]) -> None:
@@ -119,7 +136,9 @@ class ListedFolder:
         self._rows[self._ledger.key_of(row)] = row
 
     def _move(self, file: Path, name: str) -> None:
-        """Give a file its place in the folder."""
+        """Give a file its place in the folder; raise DatasetError if that is not below it."""
+        if not self.holds(name):
+            raise DatasetError(f"{self.folder}: '{name}' leads out of this folder. Remove the link or the name.")
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(file, target)

@@ -114,6 +114,7 @@ def check_attribution(folder: Path) -> None:
 def write_attribution(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write ``ATTRIBUTION.md`` for these rows of ``collected.csv``, in one step."""
     aside = folder / f"{ATTRIBUTION}.part"
+    aside.unlink(missing_ok=True)  # a link would lead to another file
     aside.write_text("\n".join([_HEAD, *sorted(_line(row) for row in rows), ""]), encoding="utf-8")
     os.replace(aside, folder / ATTRIBUTION)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import re
@@ -28,6 +29,7 @@ _NAMES_OF_OTHER_FILES = re.compile(r"\..*|annotations[^/]*\.json|download\.csv[^
 # This many photos that are one and the same file are a server's "not available" picture.
 _PHOTOS_OF_A_PLACEHOLDER = 3
 _REASONS_NAMED = 3
+_UNUSABLE_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,11 @@ def wanted_photos(
     Raises:
         AnnotationsError: not COCO, or a file name that would replace another file of the folder.
     """
+    archive = archive_url.partition("?")[0]  # a query may hold a key
+    images = read_coco(annotations).images  # first, as it checks the file
     columns = {int(image["id"]): image for image in image_columns(annotations)}
     photos = []
-    for image in read_coco(annotations).images:
+    for image in images:
         name = PurePosixPath(image.file_name.replace("\\", "/")).as_posix()
         if _NAMES_OF_OTHER_FILES.fullmatch(name):
             raise AnnotationsError(
@@ -67,8 +71,8 @@ def wanted_photos(
         fields = columns[image.id]
         original = _text(fields, "flickr_url")
         small = _text(fields, "flickr_640_url") if size == "640" and not from_archive else ""
-        url = archive_url if from_archive else small or original
-        same_at = frozenset({small}) if small else frozenset({original, archive_url})
+        url = archive if from_archive else small or original
+        same_at = frozenset({small}) if small else frozenset({original, archive, archive_url})
         licence = _text(fields, "license") or NOT_STATED
         width, height = (0 if math.isnan(side) else side for side in (image.width, image.height))
         photos.append(WantedPhoto(name, url, same_at, width, height, licence))
@@ -100,7 +104,7 @@ class PhotoFolder(ListedFolder):
 
     def is_settled(self, photo: WantedPhoto, *, retry_dead: bool = False) -> bool:
         """Tell whether there is nothing to do: the photo is there, or asking for it again would be useless."""
-        row, size_bytes = self.row(photo), _size(self.path(photo))
+        row, size_bytes = self.row(photo), self._size(photo)
         if size_bytes is not None:
             return row.get("status") == DONE and row["url"] in photo.same_at and row["bytes"] == str(size_bytes)
         return row.get("status") in (DEAD, WRONG) and row["url"] == photo.url and not retry_dead
@@ -111,13 +115,13 @@ class PhotoFolder(ListedFolder):
 
     def bytes_there(self, photo: WantedPhoto) -> int:
         """Return the size of the file under a photo's name, whatever it is; 0 if there is none."""
-        return _size(self.path(photo)) or 0
+        return self._size(photo) or 0
 
     def has_to_come(self, photo: WantedPhoto) -> bool:
         """Tell whether no usable file can be there: none at all, or only a copy of another size."""
         row = self.row(photo)
         of_other_size = row.get("status") == DONE and row["url"] not in photo.same_at
-        return of_other_size or _size(self.path(photo)) is None
+        return of_other_size or self._size(photo) is None
 
     def take_over(self, photo: WantedPhoto) -> bool:
         """Use the file that is there already, if it is the photo; otherwise remove it. Return whether it is used."""
@@ -136,6 +140,7 @@ class PhotoFolder(ListedFolder):
         """Give a draft the photo's name if it is that photo; otherwise remove it and list why."""
         draft = self.draft(photo)
         try:
+            self._check_place(photo)
             size = check_photo(draft, (photo.width, photo.height))
         except BadPhotoError as error:
             draft.unlink()
@@ -146,7 +151,7 @@ class PhotoFolder(ListedFolder):
 
     def leave_out(self, photo: WantedPhoto, status: str, reason: str, fetched: Fetched | None = None) -> None:
         """List why a photo is not available; a copy of another size that is here already is kept."""
-        if _size(self.path(photo)) is None:
+        if self._size(photo) is None:
             self._write(photo, status, fetched, reason=reason)
         elif status != FAILED:
             row = self.row(photo)
@@ -162,7 +167,7 @@ class PhotoFolder(ListedFolder):
             reason = f"the same picture as {len(alike) - 1} other photos: a placeholder"
             for photo in alike if len(alike) >= _PHOTOS_OF_A_PLACEHOLDER else ():
                 row = self.row(photo)
-                if row["status"] == DONE:
+                if row["status"] == DONE and self.holds(photo.file_name):
                     self._list({**row, "status": WRONG, "reason": reason})
                     self.path(photo).unlink(missing_ok=True)
 
@@ -170,6 +175,31 @@ class PhotoFolder(ListedFolder):
         """Write the list sorted, and remove drafts."""
         self.remove_unfinished()
         self._ledger.finish()
+
+    def _size(self, photo: WantedPhoto) -> int | None:
+        """Return the size in bytes of the file under a photo's name, or None if there is none below the folder."""
+        path = self.path(photo)
+        try:
+            return path.stat().st_size if self.holds(photo.file_name) and path.is_file() else None
+        except (OSError, ValueError):  # a name that no file can have
+            return None
+
+    def _check_place(self, photo: WantedPhoto) -> None:
+        """Create a photo's folder; raise BadPhotoError if no file of that name can be there."""
+        path = self.path(photo)
+        try:
+            if not self.holds(photo.file_name):
+                raise BadPhotoError("its folder is a link that leads out of the dataset's")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                raise BadPhotoError("its name is a folder's")
+            path.lstat()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in _UNUSABLE_NAMES:
+                raise
+            raise BadPhotoError(f"no file can have its name ({error.strerror})") from None
 
     def _write(
         self,
@@ -225,11 +255,3 @@ def summarise(photos: Sequence[WantedPhoto], folder: PhotoFolder) -> Summary:
         licences=photos_by_licence(there),
         missing=Counter(row["reason"] for _, row in rows if row["status"] != DONE),
     )
-
-
-def _size(path: Path) -> int | None:
-    """Return a file's size in bytes, or None if there is no such file."""
-    try:
-        return path.stat().st_size if path.is_file() else None
-    except OSError:  # a name too long for the file system
-        return None

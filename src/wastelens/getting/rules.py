@@ -12,7 +12,16 @@ from PIL import Image, UnidentifiedImageError
 
 from wastelens.config.collect import CollectConfig
 from wastelens.data.annotations.labels import misfit
-from wastelens.data.photos.decode import BadPhotoError, Photo, decode, read_photo
+from wastelens.data.photos.decode import (
+    USUAL_PIXEL_BYTES,
+    BadPhotoError,
+    DecodedPhoto,
+    Photo,
+    TooLargeForMemoryError,
+    decode,
+    read_photo,
+)
+from wastelens.data.photos.jpeg import with_start
 from wastelens.getting.shared import decoder
 
 # Some telephones' and stereo cameras' JPEGs are MPO: a second picture follows the photo, and is never read.
@@ -36,13 +45,8 @@ class Rules:
 
     config: CollectConfig
 
-    def reason_against(self, licence: str, size: tuple[int, int], whole: str = "") -> Reason | None:
-        """Return why a photo is left out, or None.
-
-        Args:
-            size: width and height in pixels, or zeros if unknown.
-            whole: its format, such as ``PNG``, if that can only be decoded whole.
-        """
+    def reason_against(self, licence: str, size: tuple[int, int]) -> Reason | None:
+        """Return why a photo is left out, or None; size: width and height in pixels, or zeros if unknown."""
         if licence not in self.config.licences:
             return Reason(f"licence: {licence or 'not stated'}, which is not allowed", "licences")
         pixels = f"{size[0]} x {size[1]}"
@@ -52,17 +56,24 @@ class Rules:
         if math.prod(size) > self.config.max_megapixels * 1e6:
             text = f"too many pixels: {pixels}, the limit is {self.config.max_megapixels:g} megapixels"
             return Reason(text, "max_megapixels")
-        if whole and math.prod(size) > self.config.max_whole_megapixels * 1e6:
-            limit = f"the limit for what is decoded whole is {self.config.max_whole_megapixels:g} megapixels"
-            return Reason(f"too many pixels: {pixels} as {whole}, {limit}", "max_whole_megapixels")
         return None
 
     def is_too_large(self, mime: str, size: tuple[int, int], size_bytes: int) -> bool:
         """Tell whether a file that a catalogue describes exceeds a limit; formats other than JPEG are decoded whole."""
-        limits = [self.config.max_megapixels]
-        if mime != "image/jpeg":
-            limits.append(self.config.max_whole_megapixels)
-        return math.prod(size) > min(limits) * 1e6 or size_bytes > self.config.web.max_bytes
+        decoding_bytes = 0 if mime == "image/jpeg" else math.prod(size) * USUAL_PIXEL_BYTES
+        too_many_pixels = math.prod(size) > self.config.max_megapixels * 1e6
+        return too_many_pixels or decoding_bytes > self._decoding_bytes or size_bytes > self.config.web.max_bytes
+
+    @property
+    def _decoding_bytes(self) -> float:
+        return self.config.max_decoding_mb * 1e6
+
+    def decode(self, content: bytes, side_px: int, stored: tuple[int, int]) -> DecodedPhoto:
+        """Decode a photo; raise UnwantedPhotoError if that takes too much memory, BadPhotoError if it is damaged."""
+        try:
+            return decode(content, side_px, self.config.max_megapixels, self._decoding_bytes)
+        except TooLargeForMemoryError as error:
+            raise UnwantedPhotoError(Reason(str(error), "max_decoding_mb"), stored) from None
 
     def decided_by(self, setting: str) -> str:
         """Return a setting with its present value, ``web.max_bytes=500``; empty if there is no setting."""
@@ -106,13 +117,13 @@ def read_collected(path: Path, side_px: int, rules: Rules, licence: str, told: t
 
 def _decoded(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[int, int]) -> CollectedPhoto:
     content = read_photo(path)
-    kind, stored, frames, in_parts = _header(content)
-    against = rules.reason_against(licence, stored, "" if in_parts else kind)
+    kind, stored, frames = _header(content)
+    against = rules.reason_against(licence, stored)
     if against is not None:
         raise UnwantedPhotoError(against, stored)
     if frames > 1 and kind != "MPO":
         raise BadPhotoError(f"several pages: {frames}" if kind == "TIFF" else f"animated: {frames} frames")
-    decoded = decode(content, side_px, rules.config.max_megapixels)
+    decoded = rules.decode(content, side_px, stored)
     upright = (decoded.width, decoded.height)
     if min(told) and misfit(told, upright) and misfit(told, stored):
         raise BadPhotoError(
@@ -121,13 +132,12 @@ def _decoded(path: Path, side_px: int, rules: Rules, licence: str, told: tuple[i
     return CollectedPhoto(decoded.pixels_0_255, upright, SUFFIXES[kind])
 
 
-def _header(content: bytes) -> tuple[str, tuple[int, int], int, bool]:
-    """Return format, stored width and height, number of frames or pages, and whether it can be decoded in parts."""
+def _header(content: bytes) -> tuple[str, tuple[int, int], int]:
+    """Return format, stored width and height, and number of frames or pages."""
     Image.MAX_IMAGE_PIXELS = None  # only the header is read, and the rules have a limit; decoding sets its own
     try:
-        with Image.open(io.BytesIO(content), formats=_READERS) as header:
-            in_parts = header.format in ("JPEG", "MPO") and "progressive" not in header.info
-            return str(header.format), header.size, int(getattr(header, "n_frames", 1)), in_parts
+        with Image.open(io.BytesIO(with_start(content)), formats=_READERS) as header:
+            return str(header.format), header.size, int(getattr(header, "n_frames", 1))
     except UnidentifiedImageError:
         raise BadPhotoError(NOT_A_PHOTO) from None
     except Exception as error:  # decoders raise anything over broken files

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import queue
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -32,7 +35,8 @@ USUAL_BYTES = 2_600_000_000  # of Zenodo's archive, and of the photos in it
 _BYTES_PER_PIXEL, _BYTES_PER_PIXEL_OF_PNG, _BYTES_OF_640 = 0.5, 1.5, 150_000
 _HIGHEST_RATIO = 200
 _PIECE_BYTES = 1 << 16
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError)
+# What zipfile raises over broken archives; RuntimeError also for encrypted ones.
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, LookupError, OverflowError)
 
 
 class AnnotationsFile:
@@ -96,6 +100,7 @@ class AnnotationsFile:
                 "To use them: -P annotations=update"
             )
         else:
+            self._beside(here).unlink(missing_ok=True)  # a link would lead to another file
             shutil.copyfile(self.path, self._beside(here))  # torn by a kill, it is written again
             os.replace(self.draft, self.path)
             say(f"{fact} The new ones are in use now, the old ones are saved as {self._beside(here).name}.")
@@ -175,18 +180,18 @@ class Archive:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         try:
-            self._zip = zipfile.ZipFile(path)
-        except _BROKEN as error:
+            with _damage():
+                self._zip = zipfile.ZipFile(path)
+        except _Harmful as error:
             path.unlink()
             raise DatasetError(
                 f"The archive is not a zip file ({error}). Correct archive_url, or run the command again."
             ) from None
-        self._max_bytes = max_bytes
+        self._path, self._max_bytes = path, max_bytes
         parts_of = {name: name.split("/") for name in self._zip.namelist()}
         found = [name for name, parts in parts_of.items() if parts[-1] == ANNOTATIONS and "__MACOSX" not in parts]
         if not found:
-            self._zip.close()
-            path.unlink()
+            self.discard()
             raise DatasetError(f"The archive holds no {ANNOTATIONS}. Correct archive_url.")
         self._annotations = min(found, key=lambda name: (name.count("/"), name))
         self._root = self._annotations.removesuffix(ANNOTATIONS)
@@ -194,6 +199,11 @@ class Archive:
     def close(self) -> None:
         """Close the file."""
         self._zip.close()
+
+    def discard(self) -> None:
+        """Close and remove the file: another one has to be fetched."""
+        self._zip.close()
+        self._path.unlink(missing_ok=True)
 
     def unpack_annotations(self, target: Path) -> None:
         """Write the annotations to a file; raise DatasetError if they are damaged, or absurdly large."""
@@ -236,11 +246,22 @@ class Archive:
         if info.file_size > _HIGHEST_RATIO * max(1, info.compress_size):
             raise _Harmful(f"unpacks to more than {_HIGHEST_RATIO} times its size")
         digest = hashlib.sha256()
-        try:
-            with self._zip.open(info) as packed, target.open("wb") as file:
-                while piece := packed.read(_PIECE_BYTES):  # zipfile stops at the size that it states
-                    digest.update(piece)
-                    file.write(piece)
-        except _BROKEN:
-            raise _Harmful("damaged in the archive") from None
-        return Fetched(info.file_size, digest.hexdigest())
+        target.unlink(missing_ok=True)  # a link would lead to another file
+        with target.open("wb") as file, _damage(), self._zip.open(info) as packed:
+            while piece := packed.read(_PIECE_BYTES):  # zipfile stops at the size that it states
+                digest.update(piece)
+                file.write(piece)
+        return Fetched(target.stat().st_size, digest.hexdigest())
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Raise _Harmful where zipfile finds an archive damaged."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise _Harmful(f"damaged in the archive: {' '.join(str(error).split())[:80]}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the file's start
+            raise
+        raise _Harmful("damaged in the archive: it names places that it does not have") from None

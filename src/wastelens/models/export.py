@@ -24,6 +24,8 @@ _SERVED_MODULES = (
     "data/__init__.py",
     "data/photos/__init__.py",
     "data/photos/decode.py",
+    "data/photos/deep.py",
+    "data/photos/jpeg.py",
     "models/__init__.py",
     "models/requests.py",
 )

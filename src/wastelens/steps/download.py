@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wastelens.config.download import DownloadConfig
-from wastelens.errors import AnnotationsError, ConfigError, DatasetError
+from wastelens.errors import AnnotationsError, ConfigError, DatasetError, InputError
 from wastelens.getting.photo_folder import DONE, FAILED, PhotoFolder, Summary, WantedPhoto, summarise, wanted_photos
 from wastelens.getting.shared import MB, Gathered, Speed, check_space, logged_parameters, report_licences
 from wastelens.getting.taco import LARGEST_ARCHIVE, USUAL_BYTES, AnnotationsFile, Archive, estimated_bytes, fetch_photos
@@ -94,10 +94,14 @@ def _from_archive(
             say(NOTHING_TO_DO)
             return wanted
     with contextlib.closing(Archive(_fetched_archive(web, photos, config), config.web.max_bytes)) as packed:
-        packed.unpack_annotations(annotations.draft)
-        annotations.use_draft(config.archive_url, "archive_url")
+        try:
+            packed.unpack_annotations(annotations.draft)
+            annotations.use_draft(config.archive_url, "archive_url")
+        except InputError:
+            packed.discard()  # or the next run would unpack it again
+            raise
         wanted, missing = _wanted_and_missing(annotations, photos, config)
-        _check_space_for(missing, photos, packed.bytes_of)
+        _check_space_for(missing, photos, lambda photo: min(packed.bytes_of(photo), config.web.max_bytes))
         with progress_bar("Photos", len(missing)) as bar:
             speed = Speed(bar)
             for photo in missing:

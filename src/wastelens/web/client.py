@@ -167,6 +167,7 @@ class Web(contextlib.AbstractContextManager["Web"]):
                 limits = self._limits[location.netloc]
             with contextlib.ExitStack() as opened:
                 opened.enter_context(limits.request(location.shown, seconds_between))
+                opened.enter_context(_recorded(limits))
                 response = self._connections.get(location, headers)
                 opened.callback(leave, response)
                 self._heed(response, location, limits)
@@ -193,6 +194,16 @@ class Web(contextlib.AbstractContextManager["Web"]):
             headers |= {"Range": f"bytes={part.size_bytes()}-", "If-Range": begun.validator}
         with self._answer(url, headers) as answer:
             return part.receive(begun, answer, max_bytes, progress)
+
+
+@contextlib.contextmanager
+def _recorded(limits: HostLimits) -> Iterator[None]:
+    try:
+        yield
+    except TemporaryFailure as failure:
+        limits.record(hung=failure.hung)
+        raise
+    limits.record(hung=False)
 
 
 def _redirected(location: Location, response: BaseHTTPResponse, seen: set[str]) -> Location:

@@ -112,7 +112,7 @@ class _Impatient:
         self.cancellation.check()
         if time.monotonic() > self._window_ends:
             if 0 < self._received < _SLOWEST_BYTES:  # silence is the timeout's matter
-                raise TemporaryFailure(f"less than {_SLOWEST_BYTES >> 10} kB within {self.window_s:g} s")
+                raise TemporaryFailure(f"less than {_SLOWEST_BYTES >> 10} kB within {self.window_s:g} s", hung=True)
             self._window_ends, self._received = time.monotonic() + self.window_s, 0
 
 
@@ -169,9 +169,9 @@ class Connections:
             number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
             return TemporaryFailure("connection failed", unreached=number in _NO_ROUTE)
         if isinstance(error, exceptions.ConnectTimeoutError):
-            return TemporaryFailure("connection timed out", unreached=True)
+            return TemporaryFailure("connection timed out", unreached=True, hung=True)
         if isinstance(error, exceptions.ReadTimeoutError):
-            return TemporaryFailure(f"no answer within {self._config.read_timeout_s:g} s")
+            return TemporaryFailure(f"no answer within {self._config.read_timeout_s:g} s", hung=True)
         if isinstance(error, exceptions.SSLError) and isinstance(error.args[0], ValueError):
             return Unfetchable(location.shown, "its certificate is not trusted", permanent=False)
         return TemporaryFailure("the connection broke off")

@@ -49,9 +49,11 @@ class TemporaryFailure(Exception):  # noqa: N818  never leaves the package
     Attributes:
         reason: a few words.
         unreached: no host answered, as without a network.
+        hung: it took a whole timeout.
     """
 
-    def __init__(self, reason: str, *, unreached: bool = False) -> None:
+    def __init__(self, reason: str, *, unreached: bool = False, hung: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.unreached = unreached
+        self.hung = hung

@@ -157,7 +157,8 @@ class Part:
             note = json.loads(self._note.read_bytes())
             version = Version(note["url"], note["validator"], note["total"])
             fits = version.total is None or self.size_bytes() <= version.total
-            if version.url == self._url and fits and version.validator and self.size_bytes() > 0:
+            ours = version.url == self._url and not self._path.is_symlink()
+            if ours and fits and version.validator and self.size_bytes() > 0:
                 return version
         return None
 

@@ -15,6 +15,7 @@ from wastelens.config.web import WebConfig
 from wastelens.system import interrupts
 from wastelens.web.errors import Closed, Unfetchable
 
+GIVEN_UP_AFTER = 16  # requests in a row that hung: a minute by the usual timeout and number of connections
 _SLICE_S = 0.1
 
 
@@ -72,6 +73,7 @@ class HostLimits:
         self._slots = threading.Semaphore(config.connections_per_host)
         self._lock = threading.Lock()
         self._next_at = self._next_spaced_at = self._paused_until = 0.0
+        self._hung_in_a_row = 0
 
     @contextlib.contextmanager
     def request(self, place: str, seconds_between: float = 0.0) -> Iterator[None]:
@@ -90,10 +92,18 @@ class HostLimits:
             self._slots.release()
 
     def check_open(self, place: str) -> None:
-        """Raise Unfetchable while the host asks for a longer pause than ``longest_wait_s``."""
+        """Raise Unfetchable while the host asks for a longer pause than ``longest_wait_s``, or if it is given up."""
+        if self._hung_in_a_row >= GIVEN_UP_AFTER:
+            reason = f"given up until the next run: {GIVEN_UP_AFTER} requests in a row hung"
+            raise Unfetchable(place, reason, permanent=False)
         left = self._paused_until - time.monotonic()
         if left > self._longest_wait_s:
             raise Unfetchable(place, f"the server asks clients to wait {round(left)} s", permanent=False)
+
+    def record(self, *, hung: bool) -> None:
+        """Record how a request ended; a host is given up when many in a row hung."""
+        with self._lock:
+            self._hung_in_a_row = self._hung_in_a_row + 1 if hung else 0
 
     def pause(self, seconds: float) -> None:
         """Delay all further requests to this host."""

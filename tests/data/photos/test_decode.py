@@ -15,7 +15,10 @@ from PIL import Image
 from tests.factories import blocks, image_bytes
 
 from wastelens.data.photos import decode as photos
+from wastelens.data.photos.cache import PhotoCache, PhotoSource
 from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
+from wastelens.data.photos.files import UNKNOWN_SIZE, upright_sizes
+from wastelens.models.requests import decode_row
 
 SIDE = 16
 CORNERS = ((250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20))
@@ -121,21 +124,6 @@ def test_one_bit():
     assert_marked(image_bytes(image, "PNG"), 0, [(0, 0, 0), (255, 255, 255)] * 2)
 
 
-@pytest.mark.parametrize("dark", [1, 200])
-def test_16_bit_grey(dark):
-    values = np.array([[0, 65535 // 2], [20000, 65535]], dtype=np.uint16) // dark
-    pixels = values.repeat(24, 0).repeat(32, 1)
-    ok, encoded = cv2.imencode(".png", pixels)
-    assert ok
-    assert_marked(encoded.tobytes(), 1, [[int(value) // 257] * 3 for value in values.ravel()])
-
-
-def test_16_bit_colour():
-    ok, encoded = cv2.imencode(".png", marked()[..., ::-1].astype(np.uint16) * 257)
-    assert ok
-    assert_marked(encoded.tobytes(), 1)
-
-
 def stored(picture, orientation):
     """Turn an upright picture as a camera stores it under an EXIF orientation (TIFF 6.0, tag 274)."""
     return {
@@ -237,6 +225,63 @@ def test_message_names_sizes_and_the_limit_is_not_pillows(monkeypatch):
         )
     monkeypatch.setattr(photos, "_decode_stored", lambda content, header, side_px: marked())
     assert decode(b"P6 15000 13000 255\n", SIDE).width == 15_000  # Pillow's own limit is 179 megapixels
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.fromarray(marked()), Image.fromarray(255 - marked())]
+    for kind in ("GIF", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        assert_marked(image_bytes(frames[0], kind, save_all=True, append_images=frames[1:], **options), tolerance=2)
+
+
+def test_other_colours():
+    image = Image.fromarray(marked())
+    assert_marked(image_bytes(image.convert("CMYK"), "TIFF"), tolerance=2)
+    assert_marked(image_bytes(image.convert("LAB"), "TIFF"), tolerance=12)
+    assert_marked(image_bytes(image, "TIFF", compression="jpeg", quality=95), tolerance=12)
+    assert_marked(image_bytes(image, "JPEG2000"), tolerance=2)
+    assert_marked(image_bytes(image, "AVIF", quality=100), tolerance=8)
+
+
+def test_large_photos_are_converted_in_strips(monkeypatch):
+    monkeypatch.setattr(photos, "_STRIP_BYTES", 4 * 64 * 5)
+    test_palette_with_a_transparent_colour_gets_a_white_background()
+    test_transparency_gets_a_white_background()
+
+
+def test_the_limit_is_on_memory_and_on_the_file(tmp_path):
+    assert "damaged" in reason(png_header(14_000, 14_000, bits=16, colour=0))  # 0.8 GB are granted
+    assert reason(png_header(40_000, 40_000, bits=16, colour=0), max_megapixels=2000) == (
+        "too large for memory: decoding it takes about 6,400 MB, the limit is 1,500 MB; save it with fewer pixels, or "
+        "as a JPEG"
+    )
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.write(b"\xff\xd8\xff\xe0\0\4")
+        file.truncate(30_000_000_000)
+    with pytest.raises(BadPhotoError, match="a file of 30,000 MB: the limit for a photo is 512 MB"):
+        read_photo(tmp_path / "sparse.jpg")
+    assert upright_sizes([tmp_path / "sparse.jpg"]) == [UNKNOWN_SIZE]
+
+
+def test_a_header_without_end_is_not_searched_byte_by_byte(tmp_path):
+    content = image_bytes(marked())[:20] + bytes(50_000_000)
+    assert "it ends within its header" in reason(content)
+    (tmp_path / "zeros.jpg").write_bytes(content)
+    assert upright_sizes([tmp_path / "zeros.jpg"]) == [UNKNOWN_SIZE]
+
+
+def test_one_decoder_for_all(tmp_path):
+    """Caches, pages of explanations and served models show the same pixels of an odd photo."""
+    samples = marked().astype(np.uint16) * 16
+    content = cv2.imencode(".png", samples[..., ::-1])[1].tobytes()
+    (tmp_path / "deep.png").write_bytes(content)
+    cache = PhotoCache(tmp_path, SIDE, 200)
+    cache.fill([PhotoSource("deep.png", tmp_path / "deep.png")], workers=1)
+    cached = cache.finish(np.arange(1))[0]
+    served = decode_row({"image": content}, 0, SIDE, allow_paths=False)
+    np.testing.assert_array_equal(cached, served)
+    np.testing.assert_array_equal(cached, decode(read_photo(tmp_path / "deep.png"), SIDE).pixels_0_255)
+    assert upright_sizes([tmp_path / "deep.png"]) == [(64, 48)]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"])

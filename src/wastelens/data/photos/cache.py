@@ -18,6 +18,8 @@ from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
 from wastelens.system.arrays import IndexArray, PhotoArray
 from wastelens.system.files import reserve
 
+_DECODER = "2"  # counted up when the decoder makes other pixels of the same file
+
 
 @dataclass(frozen=True)
 class PhotoSource:
@@ -238,7 +240,7 @@ class PhotoCache:
             return f"{source.file_name}|missing"
         # ctime too: it changes when the permissions of an unreadable photo are fixed.
         file = f"{source.path.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
-        return f"{source.file_name}|{file}|{self.side_px}px|{self.max_megapixels:g}MP"
+        return f"{source.file_name}|{file}|{self.side_px}px|{self.max_megapixels:g}MP|{_DECODER}"
 
     def _journal_line(self, source: PhotoSource, row: int, entry: CacheEntry) -> str:
         return json.dumps({"key": self.key(source), "row": row, **entry.__dict__}) + "\n"

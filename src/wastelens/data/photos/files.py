@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import os
 import stat
 import unicodedata
@@ -11,25 +13,38 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from wastelens.data.photos.decode import (
+    MAX_DECODING_BYTES,
+    MAX_FILE_BYTES,
+    READ_HEIC,
+    USUAL_PIXEL_BYTES,
+    BadPhotoError,
+    decode,
+    open_header,
+    read_photo,
+)
+from wastelens.data.photos.jpeg import MAGIC as JPEG_MAGIC
 
 _COMMON = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _RARE = {".jpe", ".jfif", ".mpo", ".apng", ".dib", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".tga"}
-PHOTO_SUFFIXES = frozenset(_COMMON | _RARE)
 _HEIC = {".heic", ".heif", ".hif"}
 _RAW = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
 _FILMS = {".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}
+PHOTO_SUFFIXES = frozenset(_COMMON | _RARE | (_HEIC if importlib.util.find_spec("pillow_heif") else set()))
 UNREAD_PHOTO_SUFFIXES = frozenset((_HEIC | _RAW | _FILMS | {".jxl", ".psd"}) - PHOTO_SUFFIXES)
 UNKNOWN_SIZE = (1, 1)
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _HEADERS_AT_ONCE = 8
+_HEADER_BYTES = 1 << 18
 
 
 def how_to_read(suffix: str) -> str:
-    """Return what to do so that files with this suffix, which is none of ``PHOTO_SUFFIXES``, are read as photos."""
+    """Return what to do so that files with this suffix, which is none of `PHOTO_SUFFIXES`, are read as photos."""
     suffix = suffix.lower()
     if suffix in _HEIC:
-        return "install wastelens[heif], or convert them to JPEG"
+        return READ_HEIC
     if suffix in _RAW:
         return "develop them to JPEG or TIFF"
     if suffix in _FILMS:
@@ -137,21 +152,29 @@ def upright_sizes(paths: Sequence[Path]) -> list[tuple[int, int]]:
 
 def _header(path: Path) -> PhotoHeader:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:  # reading a pipe would block
             return UNKNOWN_HEADER
-        with Image.open(path) as header:
+        with _opened(path) as header:
             width, height = header.size
-            if header.format == "PNG" and _tells_more_behind_pixels(path):
+            if header.format == "PNG" and _is_told_behind_pixels(path, width * height):
                 header.load()
             # Not header.getexif(), which decodes all of a PNG.
             orientation = Image.Image.getexif(header).get(ExifTags.Base.Orientation, 1)
             is_upright = header.format == "TIFF"  # Pillow turns TIFFs itself, and reports their upright size
+    except UnidentifiedImageError:
+        return PhotoHeader(*_decoded_size(path))
     except Exception:  # decoders raise all kinds of errors over broken files
         return UNKNOWN_HEADER
     if orientation not in range(1, 9):
         return PhotoHeader(width, height)
     sideways = orientation in SIDEWAYS and not is_upright
     return PhotoHeader(*((height, width) if sideways else (width, height)), orientation)
+
+
+def _is_told_behind_pixels(png: Path, pixels: int) -> bool:
+    """Return whether a PNG that fits into memory has chunks behind its pixels that may tell its orientation."""
+    return pixels * USUAL_PIXEL_BYTES <= MAX_DECODING_BYTES and _tells_more_behind_pixels(png)
 
 
 def _tells_more_behind_pixels(png: Path) -> bool:
@@ -165,3 +188,19 @@ def _tells_more_behind_pixels(png: Path) -> bool:
                 return True
             file.seek(int.from_bytes(head[:4]) + 4, os.SEEK_CUR)  # its content and checksum
     return False
+
+
+def _opened(path: Path) -> Image.Image:
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    # Of a JPEG only the start: Pillow would look through all of a broken one for its next segment, byte by byte.
+    return open_header(io.BytesIO(start) if start.startswith(JPEG_MAGIC) else path)
+
+
+def _decoded_size(path: Path) -> tuple[int, int]:
+    """Return the size of a photo whose header Pillow does not read."""
+    try:
+        photo = decode(read_photo(path), 1)
+    except BadPhotoError:
+        return UNKNOWN_SIZE
+    return photo.width, photo.height
