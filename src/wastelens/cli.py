@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from click.core import ParameterSource
 
 from wastelens.errors import WastelensError
 from wastelens.system import interrupts
-from wastelens.system.machine import quiet_libraries
+from wastelens.system.machine import set_up_libraries
 
 OUTAGE_MINUTES = 10.0  # for steps without this setting
 INTERRUPTED_STATUS = 130
@@ -122,13 +123,16 @@ def _unlike_defaults(step: str, given: dict[str, str], config_file: str, file_sa
 
 
 def prepare_environment() -> None:
-    """Quiet the libraries and let a polite kill (SIGTERM) end a run as Ctrl-C does, before heavy imports."""
-    quiet_libraries()
+    """Set up the libraries, and let a polite kill (SIGTERM) end a run as Ctrl-C does, before heavy imports."""
     interrupts.listen()
+    set_up_libraries()
 
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the console script; exit status: 0 on success, 2 on bad input, 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # of a terminal that lacks a letter
     sys.exit(_status(lambda: wastelens.main(args=arguments, prog_name="wastelens", standalone_mode=False)))
 
 

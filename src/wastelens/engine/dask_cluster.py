@@ -7,6 +7,7 @@ task outlives the process that started it: whoever starts a task of the same key
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import logging
 import os
@@ -26,7 +27,7 @@ from wastelens.engine.task import Done, Task, TaskInterrupted, WorkerLost
 from wastelens.errors import EngineError
 from wastelens.system import interrupts
 from wastelens.system.console import say, warn
-from wastelens.system.machine import quiet_libraries, worker_count
+from wastelens.system.machine import set_up_libraries, worker_count
 
 _CONNECT_S = 10.0
 _NEW_WORKERS_S = 60
@@ -207,7 +208,7 @@ def _quietly(key: str, work: bytes) -> Any:
     """Call a pickled function in a worker, without its progress bars; an interrupt ends the task, not the worker."""
     _Running.key = key
     interrupts.forget()
-    quiet_libraries()
+    set_up_libraries()
     with Path(os.devnull).open("w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
         try:
             function, arguments = pickle.loads(work)
@@ -257,11 +258,26 @@ def _processes(number: int, retries: int) -> Iterator[Any]:
     }
     with (
         tempfile.TemporaryDirectory(prefix="wastelens-workers-") as folder,
+        _without_users_configuration(),
         dask.config.set({"distributed.scheduler.allowed-failures": retries}),
         LocalCluster(local_directory=folder, **options) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextlib.contextmanager
+def _without_users_configuration() -> Iterator[None]:
+    """Use Dask's defaults: what its files and variables say is about the user's clusters, not about processes here."""
+    import dask
+
+    before = copy.deepcopy(dask.config.config)
+    dask.config.refresh(paths=[], env={})
+    try:
+        yield
+    finally:
+        dask.config.config.clear()
+        dask.config.update(dask.config.config, before)
 
 
 @contextlib.contextmanager

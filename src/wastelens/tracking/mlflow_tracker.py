@@ -240,7 +240,9 @@ def git_commit_tag() -> dict[str, str]:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(this_file.parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        # Within a hook of another repository, git's own variables name that one.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
 
     try:
         # Code installed into an environment inside another repository is not tracked by it.
