@@ -30,9 +30,11 @@ print(json.dumps({
 
 
 def report(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """What a process with this home folder and these variables builds and draws with."""
+    """Run a process with this home folder and these variables; it prints what it builds and draws with."""
     env = environment(HOME=str(home), PYTHONPATH=str(ROOT / "src"), **variables)
-    return subprocess.run([sys.executable, "-c", REPORT], cwd=home, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", REPORT], cwd=home, env=env, capture_output=True, text=True, check=False
+    )
 
 
 def keras_settings(home: Path, **settings: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 
-
 # What the product depends on, whatever the user's shell or notebook has set for other programs.
 _FIXED = {
     "KERAS_BACKEND": "tensorflow",

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.system import borrowed
 from wastelens.system.console import warn
+from wastelens.system.machine import package_version
 from wastelens.system.passwords import without_passwords
 
 _ANSWER_S = 5.0
@@ -20,6 +22,9 @@ _RETRIES = 10  # MLflow takes no more
 _LONGEST_PAUSE_S = 120.0  # of urllib3
 _NEW_OUTAGE_S = 300.0  # without a request that was repeated: longer than such a request lasts, with its pause
 _RETRY_LOGGER = "urllib3.connectionpool"
+_LONGEST_REASON = 2000  # letters: MLflow's advice comes last; a proxy may answer with a whole page
+# Of MLflow's tables, in its own complaint or in that of alembic, which upgrades them.
+_REVISION = re.compile(r"found version (\w+), but expected|Can't locate revision identified by '(\w+)'")
 _set_here: dict[str, str] = {}  # environment variables
 
 
@@ -154,15 +159,38 @@ def unreachable() -> StoreUnreachable:
 @contextlib.contextmanager
 def store_errors() -> Iterator[None]:
     """Translate errors of MLflow and its database to a RunError of one line."""
-    import mlflow
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         with outages():
             yield
-    except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(_origin(error).split())[:200].rstrip(".")
-        raise RunError(f"MLflow's store {store_shown()} cannot be used: {reason}. Fix it, and run again.") from error
+    except Exception as error:
+        if not _is_of_store(error):
+            raise
+        reason = " ".join(_origin(error).split())[:_LONGEST_REASON].rstrip(".")
+        raise RunError(_of_newer_mlflow(reason) or _unusable(reason)) from error
+
+
+def _is_of_store(error: Exception) -> bool:
+    """Return whether an error is MLflow's, its database's, or that of what upgrades its tables, loaded on demand."""
+    import mlflow
+    from sqlalchemy.exc import SQLAlchemyError
+
+    kinds = (mlflow.exceptions.MlflowException, SQLAlchemyError)
+    return isinstance(error, kinds) or type(error).__module__ == "alembic.util.exc"
+
+
+def _unusable(reason: str) -> str:
+    return f"MLflow's store {store_shown()} cannot be used: {reason}. Fix it, and run again."
+
+
+def _of_newer_mlflow(reason: str) -> str:
+    """Return what to say about tables of a later MLflow, which cannot be downgraded; "" about anything else."""
+    found = _REVISION.search(reason)
+    if not found or borrowed.mlflow_knows_schema(found[1] or found[2]):
+        return ""
+    return (
+        f"MLflow's store {store_shown()} was made by a newer MLflow than {package_version('mlflow')} (its tables are "
+        f"of revision {found[1] or found[2]}). Install that version, or set MLFLOW_TRACKING_URI to another store."
+    )
 
 
 def _origin(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachab
 from wastelens.system import borrowed
 from wastelens.system.console import warn
 from wastelens.tracking import mlflow_store
+from wastelens.tracking.local_store import make_whole
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import outages, store_client, store_errors, store_shown
 from wastelens.tracking.tracker import Run, StoredRun, logged_text
@@ -112,15 +113,22 @@ class MlflowTracker:
                 _end(opened.info.run_id, status, wrapper)
 
     def check_reachable(self) -> None:
-        """Check by a small request that the store answers.
+        """Check by a small request that the store answers; create it where it is a file that is not there yet.
 
         Raises:
             StoreUnreachable: it does not answer within seconds.
+            RunError: it cannot be created or used.
         """
         import mlflow
 
-        if mlflow_store.is_server(mlflow.get_tracking_uri()) and not mlflow_store.answers():
-            raise mlflow_store.unreachable()
+        uri = mlflow.get_tracking_uri()
+        if mlflow_store.is_server(uri):
+            if not mlflow_store.answers():
+                raise mlflow_store.unreachable()
+        else:
+            make_whole(uri)
+            with store_errors():
+                store_client().search_experiments(max_results=1)
 
     def finish(self, run_id: str, status: str) -> None:
         """Set the final status of a run that no process writes any more."""
