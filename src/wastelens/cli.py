@@ -130,9 +130,8 @@ def prepare_environment() -> None:
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the console script; exit status: 0 on success, 2 on bad input, 130 when interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # of a terminal that lacks a letter
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # of a terminal that lacks a letter
     sys.exit(_status(lambda: wastelens.main(args=arguments, prog_name="wastelens", standalone_mode=False)))
 
 

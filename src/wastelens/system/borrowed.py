@@ -90,6 +90,15 @@ def create_mlflow_store(uri: str) -> None:
     _get_store(uri)._dispose_engine()
 
 
+def mlflow_makes_up(name: str) -> bool:
+    """Return whether MLflow makes up such a name for a run without one: two words of its lists and a number."""
+    from mlflow.utils import name_utils
+
+    words = name.split("-")
+    known = ({word.lower() for word in name_utils._GENERATOR_PREDICATES}, set(name_utils._GENERATOR_NOUNS))
+    return len(words) == 3 and words[0] in known[0] and words[1] in known[1] and words[2].isdecimal()
+
+
 def mlflow_knows_schema(revision: str) -> bool:
     """Return whether this MLflow knows a revision of its database's tables; those of later releases it does not."""
     from alembic.script import ScriptDirectory

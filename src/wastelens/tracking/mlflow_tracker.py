@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,9 +19,6 @@ from wastelens.tracking.local_store import make_whole
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import outages, store_client, store_errors, store_shown
 from wastelens.tracking.tracker import Run, StoredRun, logged_text
-
-# The names that MLflow makes up for runs without a name.
-MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
 
 
 class MlflowTracker:
@@ -75,8 +71,7 @@ class MlflowTracker:
 
         os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
         wrapper = _leave_wrapper_for(self.stored(resume).run.id) if resume else None
-        by_mlflow = "MLFLOW_RUN_ID" in os.environ
-        options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": name}
+        options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": _name_of_opened() or name}
         # Set with the run, so that an outage or a kill right now leaves no run without tags.
         options["tags"] = {**git_commit_tag(), **{key: logged_text(value) for key, value in (tags or {}).items()}}
         with store_errors():
@@ -90,8 +85,6 @@ class MlflowTracker:
         status, waits = "FAILED", False
         try:
             run = MlflowRun(opened.info.run_id)
-            if by_mlflow and not resume and MADE_UP_NAME.fullmatch(opened.info.run_name or ""):
-                run.set_tags({"mlflow.runName": name})
             yield run
             status, waits = "FINISHED", True
         except StoppedEarly:
@@ -231,6 +224,16 @@ def _search(conditions: list[str]) -> list[StoredRun]:
         wanted = " and ".join(conditions)
         found = mlflow.search_runs(filter_string=wanted, search_all_experiments=True, output_format="list")
     return [_stored(one) for one in found]
+
+
+def _name_of_opened() -> str:
+    """Return the name that the user gave the run of ``mlflow run --run-name``; "" where there is none."""
+    opened = os.environ.get("MLFLOW_RUN_ID")
+    if not opened:
+        return ""
+    with store_errors():
+        name = store_client().get_run(opened).info.run_name or ""
+    return "" if borrowed.mlflow_makes_up(name) else str(name)
 
 
 def _leave_wrapper_for(resume: str) -> str | None:
