@@ -27,7 +27,7 @@ def make_whole(uri: str) -> None:
     Raises:
         RunError: the file is no database, or its folder cannot be written to.
     """
-    file = _file_of(uri)
+    file = file_of(uri)
     if file is None:
         return
     if not _is_whole(file):
@@ -41,7 +41,7 @@ def make_whole(uri: str) -> None:
         raise _unwritable(file, "no permission to write")
 
 
-def _file_of(uri: str) -> Path | None:
+def file_of(uri: str) -> Path | None:
     """Return the file of a SQLite address; None for any other, and for a database in memory."""
     from sqlalchemy import make_url
 
