@@ -251,6 +251,11 @@ def scheduler_address(file: Path) -> str:
     raise TimeoutError
 
 
+def test_what_is_sent_does_not_hold_up_a_workers_event_loop(cluster: Engine) -> None:
+    assert set(cluster.send(tasks.has_event_loop).values()) == {False}
+    assert [str(answer) for answer in cluster.send(tasks.fails, "no").values()] == ["no", "no"]
+
+
 def test_processes_do_not_follow_the_users_configuration_of_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     import dask
 

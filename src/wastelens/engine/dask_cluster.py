@@ -6,6 +6,7 @@ task outlives the process that started it: whoever starts a task of the same key
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import errno
@@ -151,7 +152,7 @@ class DaskEngine:
     def send(
         self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        return dict(self._client.run(function, *arguments, workers=workers, on_error="return"))
+        return dict(self._client.run(_in_thread, function, *arguments, workers=workers, on_error="return"))
 
     def cancel(self) -> None:
         """End all started tasks."""
@@ -188,6 +189,11 @@ def _done(task: Task, future: Any) -> Done:
             f"{error.allowed_failures + 1} workers died while running it, the last at {error.last_worker.address}."
         )
     return Done(task, error=error)
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function beside a worker's event loop: one that waits for its disk would be taken for dead."""
+    return await asyncio.to_thread(function, *arguments)
 
 
 class _Running:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -31,8 +32,8 @@ _set_here: dict[str, str] = {}  # environment variables
 def wait_in_outages(minutes: float) -> None:
     """Let every request of MLflow's client be repeated until the server has not answered for this long.
 
-    This holds for this process and its children. Variables that the user has set stay. The first request that has to
-    wait says so.
+    Where it does not even refuse, the last attempt and the pause after it may end up to four minutes later. This holds
+    for this process and its children. Variables that the user has set stay. The first request that has to wait says so.
     """
     retries, factor = _retries_for(60 * minutes)
     wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries), "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": str(factor)}
@@ -74,20 +75,49 @@ def _retries_for(seconds: float) -> tuple[int, int]:
 
 
 class _Waiting(logging.Filter):
-    """Replaces urllib3's warnings about MLflow's server by one line in each outage."""
+    """Replaces urllib3's warnings about MLflow's server by one line in each outage, and ends the wait in time.
+
+    urllib3 counts pauses only; where a server neither answers nor refuses, every attempt takes MLflow's time-out, too.
+    """
 
     def __init__(self, minutes: float) -> None:
         super().__init__()
         self._minutes = minutes
         self._repeated_at = -math.inf
+        self._began_at: dict[int, float] = {}  # thread → when its request was first sent
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Decide, as a request is about to be repeated, whether it still may be; let no warning about it pass.
+
+        Raises:
+            requests.ConnectionError: there was no answer to it for long enough.
+        """
         if "/mlflow" not in str(record.args):  # of another server
             return True
         before, self._repeated_at = self._repeated_at, time.monotonic()
         if self._repeated_at - before > _NEW_OUTAGE_S:
             warn(f"MLflow's server {store_shown()} does not answer. Waiting for it, up to {self._minutes:g} minutes.")
+        if isinstance(record.args, tuple):
+            self._end_in_time(*record.args[:2])
         return False
+
+    def _end_in_time(self, retries: object, error: object) -> None:
+        import requests
+        from urllib3.exceptions import NewConnectionError
+        from urllib3.exceptions import TimeoutError as NoAnswer
+
+        silent = isinstance(error, NoAnswer) and not isinstance(error, NewConnectionError)  # that one is a refusal
+        now, thread = self._repeated_at, threading.get_ident()
+        if len(getattr(retries, "history", ())) <= 1:
+            self._began_at[thread] = now - (_time_out_s() if silent else 0)
+        if now - self._began_at.get(thread, now) >= max(60 * self._minutes, 0.001):
+            raise requests.ConnectionError("no answer in time")
+
+
+def _time_out_s() -> float:
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
+
+    return float(MLFLOW_HTTP_REQUEST_TIMEOUT.get())
 
 
 @contextlib.contextmanager
