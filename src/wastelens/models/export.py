@@ -66,6 +66,8 @@ def read_exported(architecture: Path, weights: Path) -> Any:
     import keras
 
     network = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+    if not isinstance(network, keras.Model):
+        raise TypeError(f"{architecture.name} describes no network")
     network.load_weights(weights)
     return network
 
