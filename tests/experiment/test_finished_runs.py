@@ -1,4 +1,4 @@
-"""What finished runs say about themselves, and their networks, where somebody or something has changed the files."""
+"""Descriptions and networks of finished runs whose files somebody or something has changed."""
 
 from __future__ import annotations
 
