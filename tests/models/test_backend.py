@@ -14,11 +14,12 @@ from wastelens.cli import prepare_environment
 prepare_environment()
 from wastelens.models.backend import load_backend
 load_backend()
-import json, keras, matplotlib
+import json, keras, matplotlib, tensorflow
 from keras import layers
 model = keras.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.BatchNormalization()])
 print(json.dumps({
     "backend": keras.config.backend(),
+    "keras": tensorflow.keras.__version__,
     "limits": [keras.config.max_epochs(), keras.config.max_steps_per_epoch()],
     "epsilon": keras.config.epsilon(),
     "shapes": [list(weight.shape) for weight in model.weights],
@@ -54,6 +55,7 @@ def test_global_settings_of_the_user_change_nothing(tmp_path: Path) -> None:
         report(
             own,
             KERAS_BACKEND="torch",
+            TF_USE_LEGACY_KERAS="1",
             KERAS_MAX_EPOCHS="1",
             KERAS_MAX_STEPS_PER_EPOCH="1",
             MPLBACKEND="module://there.is.no.such.backend",

@@ -8,6 +8,7 @@ import os
 # What the product depends on, whatever the user's shell or notebook has set for other programs.
 _FIXED = {
     "KERAS_BACKEND": "tensorflow",
+    "TF_USE_LEGACY_KERAS": "0",  # or SHAP gets another Keras than the networks
     "MPLBACKEND": "Agg",  # a notebook hands its own to the commands it starts
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",  # or a run ends before its last metrics are stored
     "MLFLOW_TRUNCATE_LONG_VALUES": "true",  # or a long parameter ends a run
