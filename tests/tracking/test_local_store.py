@@ -14,6 +14,7 @@ from wastelens.errors import RunError
 from wastelens.tracking import local_store
 from wastelens.tracking.local_store import make_whole
 from wastelens.tracking.mlflow_store import store_errors
+from wastelens.tracking.mlflow_tracker import MlflowTracker
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -85,6 +86,20 @@ def test_a_store_with_experiments_is_never_replaced(tmp_path: Path) -> None:
 def test_other_stores_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     monkeypatch.chdir(tmp_path)
     make_whole(uri)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def full(uri: str) -> None:
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half of it")
+        raise OperationalError("CREATE TABLE", {}, sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr(local_store.borrowed, "create_mlflow_store", full)
+    monkeypatch.setattr("mlflow.get_tracking_uri", lambda: address(tmp_path / "mlflow.db"))
+    with pytest.raises(RunError, match=r"cannot be used: database or disk is full\. Fix it, and run again\.$"):
+        MlflowTracker().check_reachable()
     assert os.listdir(tmp_path) == []
 
 

@@ -119,8 +119,8 @@ class MlflowTracker:
             if not mlflow_store.answers():
                 raise mlflow_store.unreachable()
         else:
-            make_whole(uri)
             with store_errors():
+                make_whole(uri)
                 store_client().search_experiments(max_results=1)
 
     def finish(self, run_id: str, status: str) -> None:
