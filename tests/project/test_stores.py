@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from tests.project.running import PROGRAM, complaint, environment, run, start, wastelens
 
-ASK = ("train", "--dataset", "sample")  # ends as soon as the store is there: nothing is prepared
+ASK = ("compare", "--run_ids", "a,b")  # ends as soon as the store is there: it has no runs
 PLAIN_MLFLOW = (sys.executable, "-c", "import mlflow; mlflow.MlflowClient().search_experiments()")
 
 
 def expect_a_store(folder: Path) -> None:
     """Check that a command gets beyond the store."""
-    assert "There is no prepared dataset" in complaint(wastelens(*ASK, cwd=folder))
+    assert "There is no run" in complaint(wastelens(*ASK, cwd=folder))
     assert sorted(path.name for path in folder.iterdir() if path.name != "output.txt") == ["mlflow.db"]
 
 
@@ -53,7 +53,7 @@ def test_commands_that_start_together_share_one_store(tmp_path: Path) -> None:
     assert [process.wait() for process in together] == [2] * 6
     for number in range(6):
         said = (tmp_path / f"output{number}.txt").read_text()
-        assert said.splitlines()[-1].startswith("wastelens: There is no prepared dataset"), said
+        assert said.splitlines()[-1].startswith("wastelens: There is no run"), said
         (tmp_path / f"output{number}.txt").unlink()
     expect_a_store(tmp_path)
 

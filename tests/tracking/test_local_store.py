@@ -99,7 +99,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(local_store.borrowed, "create_mlflow_store", full)
     monkeypatch.setattr("mlflow.get_tracking_uri", lambda: address(tmp_path / "mlflow.db"))
     with pytest.raises(RunError, match=r"cannot be used: database or disk is full\. Fix it, and run again\.$"):
-        MlflowTracker().check_reachable()
+        MlflowTracker().finished({})
     assert os.listdir(tmp_path) == []
 
 

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from wastelens.errors import RunError, StoreUnreachable
@@ -17,6 +18,7 @@ from wastelens.system import borrowed
 from wastelens.system.console import warn
 from wastelens.system.machine import package_version
 from wastelens.system.passwords import without_passwords
+from wastelens.tracking.local_store import make_whole
 
 _ANSWER_S = 5.0
 _RETRIES = 10  # MLflow takes no more
@@ -149,7 +151,14 @@ def store_client() -> Any:
     """Return a client of MLflow's store; mlflow is imported only here and where it is used, as it takes a second."""
     import mlflow
 
+    create_store(mlflow.get_tracking_uri())
     return mlflow.MlflowClient()
+
+
+@lru_cache
+def create_store(uri: str) -> None:
+    """Create the store before its first use, where it is a file that is not there yet; once in a process."""
+    make_whole(uri)
 
 
 def is_server(uri: str) -> bool:

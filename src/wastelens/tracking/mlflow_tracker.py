@@ -15,9 +15,9 @@ from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachab
 from wastelens.system import borrowed
 from wastelens.system.console import warn
 from wastelens.tracking import mlflow_store
-from wastelens.tracking.local_store import make_whole
+from wastelens.tracking.local_store import file_of
 from wastelens.tracking.mlflow_run import MlflowRun
-from wastelens.tracking.mlflow_store import outages, store_client, store_errors, store_shown
+from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
 from wastelens.tracking.tracker import Run, StoredRun, logged_text
 
 
@@ -75,6 +75,7 @@ class MlflowTracker:
         # Set with the run, so that an outage or a kill right now leaves no run without tags.
         options["tags"] = {**git_commit_tag(), **{key: logged_text(value) for key, value in (tags or {}).items()}}
         with store_errors():
+            create_store(mlflow.get_tracking_uri())
             above = mlflow.active_run()
             below = self._depth > 0 or above is not None
             if not resume and self._parent:
@@ -106,11 +107,11 @@ class MlflowTracker:
                 _end(opened.info.run_id, status, wrapper)
 
     def check_reachable(self) -> None:
-        """Check by a small request that the store answers; create it where it is a file that is not there yet.
+        """Check by a small request that the store answers; an unfinished file is made again, a missing one not yet.
 
         Raises:
             StoreUnreachable: it does not answer within seconds.
-            RunError: it cannot be created or used.
+            RunError: it cannot be used.
         """
         import mlflow
 
@@ -118,9 +119,8 @@ class MlflowTracker:
         if mlflow_store.is_server(uri):
             if not mlflow_store.answers():
                 raise mlflow_store.unreachable()
-        else:
+        elif (file := file_of(uri)) and file.exists():
             with store_errors():
-                make_whole(uri)
                 store_client().search_experiments(max_results=1)
 
     def finish(self, run_id: str, status: str) -> None:
@@ -221,6 +221,7 @@ def _search(conditions: list[str]) -> list[StoredRun]:
     import mlflow
 
     with store_errors():
+        create_store(mlflow.get_tracking_uri())
         wanted = " and ".join(conditions)
         found = mlflow.search_runs(filter_string=wanted, search_all_experiments=True, output_format="list")
     return [_stored(one) for one in found]
