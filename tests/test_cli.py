@@ -242,20 +242,32 @@ def test_help_imports_nothing_heavy(step):
 
 
 def test_environment_is_prepared_and_sigterm_ends_as_ctrl_c_does(monkeypatch):
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE", raising=False)
-    monkeypatch.delenv("MPLBACKEND", raising=False)
-    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("MPLBACKEND", "module://of.a.notebook")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
     try:
         cli.prepare_environment()
+        assert (os.environ["MPLBACKEND"], os.environ["KERAS_BACKEND"]) == ("Agg", "tensorflow")  # relied upon
         assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"  # what the user set stays
         assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         with contextlib.suppress(KeyboardInterrupt):
             interrupts.check()  # forget it, or the next training in this process would stop
-        for name in ("NO_ALBUMENTATIONS_UPDATE", "MPLBACKEND", "KERAS_BACKEND"):
-            os.environ.pop(name, None)
+        os.environ.pop("NO_ALBUMENTATIONS_UPDATE", None)
+
+
+def test_a_terminal_that_lacks_letters_gets_question_marks() -> None:
+    code = (
+        "from wastelens.cli import run\nfrom wastelens.system.console import say\n"
+        "try: run(['--version'])\nexcept SystemExit: say('größe │')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "ascii"}
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert answer.stdout.splitlines()[-1] == "gr??e ?"

@@ -7,6 +7,8 @@ if __name__ == "__main__":
     if not __package__:
         # Started as a folder: Python put the package itself on the path, where its parent belongs.
         sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    from wastelens.cli import run
-
+    try:
+        from wastelens.cli import run
+    except KeyboardInterrupt:
+        sys.exit("wastelens: Interrupted before it began.")
     run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from wastelens.errors import WastelensError
+from wastelens.errors import StoreUnreachable, WastelensError
 from wastelens.system import interrupts
-from wastelens.system.machine import quiet_libraries
+from wastelens.system.machine import set_up_libraries
 
 OUTAGE_MINUTES = 10.0  # for steps without this setting
 INTERRUPTED_STATUS = 130
@@ -48,6 +49,7 @@ ENTRY_POINTS = {
     "study": "Find out whether a change helps: models x factors x seeds x folds, compared in pairs, with one verdict.",
     "compare": "Compare finished runs of one dataset in pairs on the same photos.",
 }
+_REPEATABLE = frozenset({"prepare", "study", "tune"})  # they do only what is left to do
 _WITHOUT_NAME = {"compare": "run_ids"}  # step → the parameter whose values may also be typed without its name
 # Given to each command too: click remembers a command's help option from the first context that asks for it, and a
 # context without a parent knows only --help.
@@ -98,7 +100,7 @@ for _name, _summary in ENTRY_POINTS.items():
 @click.option("--data_folder", default="data", show_default=True, help="the folder that contains raw/")
 def materials(dataset: str, data_folder: str) -> None:
     """Write a mapping with all labels of a dataset to standard output, with a material proposed for each."""
-    quiet_libraries()
+    set_up_libraries()
     proposing = importlib.import_module("wastelens.preparing.proposing")
     click.echo(proposing.mapping_text(dataset, Path(data_folder)), nl=False)
 
@@ -109,13 +111,21 @@ def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
     config_files = importlib.import_module("wastelens.config.files")
     config_file, settings = values.pop("config"), values.pop("set")
     given = {name: values[name] for name in values if name in typed}
-    if "MLFLOW_RUN_ID" in os.environ:
+    under_mlflow_run = "MLFLOW_RUN_ID" in os.environ
+    if under_mlflow_run:
         given = _unlike_defaults(step, given, config_file, config_files.config_file_says(step, config_file))
     config = config_files.load_config(step, parameters=given, config_file=config_file, settings=settings)
     tracking = importlib.import_module("wastelens.tracking.mlflow_tracker")
     tracker = tracking.MlflowTracker(getattr(config, "outage_minutes", OUTAGE_MINUTES))
     tracker.check_reachable()
-    importlib.import_module(f"wastelens.steps.{step}").run(config, tracker)
+    if under_mlflow_run:
+        _say_where_things_lie(config)
+    try:
+        importlib.import_module(f"wastelens.steps.{step}").run(config, tracker)
+    except StoreUnreachable:
+        if step in _REPEATABLE:
+            click.echo("When MLflow's server runs again, the same command goes on.")
+        raise
 
 
 def _unlike_defaults(step: str, given: dict[str, str], config_file: str, file_says: dict[str, str]) -> dict[str, str]:
@@ -132,14 +142,29 @@ def _unlike_defaults(step: str, given: dict[str, str], config_file: str, file_sa
     return {name: value for name, value in given.items() if name not in silent}
 
 
+def _say_where_things_lie(config: object) -> None:
+    """Say it for a step's settings: main has the data folder in each of its sections, compare has none."""
+    sections = {
+        name: getattr(config, name) for name in ("prepare", "train", "cluster", "explain") if hasattr(config, name)
+    }
+    folders = {f"{name}.data_folder": section.data_folder for name, section in sections.items()}
+    if hasattr(config, "data_folder"):
+        folders = {"data_folder": config.data_folder}
+    if folders:
+        places = importlib.import_module("wastelens.tracking.project_folder")
+        places.say_where_things_lie(next(iter(folders.values())), list(folders))
+
+
 def prepare_environment() -> None:
-    """Quiet the libraries and let a polite kill (SIGTERM) end a run as Ctrl-C does, before heavy imports."""
-    quiet_libraries()
+    """Set up the libraries, and let a polite kill (SIGTERM) end a run as Ctrl-C does, before heavy imports."""
     interrupts.listen()
+    set_up_libraries()
 
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the console script; exit status: 0 on success, 2 on bad input, 130 when interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # of a terminal that lacks a letter
     sys.exit(_status(lambda: wastelens.main(args=arguments, prog_name="wastelens", standalone_mode=False)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -25,6 +26,11 @@ def process_id_after(seconds: float) -> int:
 
 def variable(name: str) -> str:
     return os.environ[name]
+
+
+def has_event_loop() -> bool:
+    """Return whether this thread runs an event loop, which a slow function would hold up."""
+    return asyncio._get_running_loop() is not None
 
 
 def count_up(file: Path) -> int:

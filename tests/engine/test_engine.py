@@ -249,3 +249,19 @@ def scheduler_address(file: Path) -> str:
             return str(json.loads(file.read_text())["address"])
         time.sleep(0.1)
     raise TimeoutError
+
+
+def test_what_is_sent_does_not_hold_up_a_workers_event_loop(cluster: Engine) -> None:
+    assert set(cluster.send(tasks.has_event_loop).values()) == {False}
+    assert [str(answer) for answer in cluster.send(tasks.fails, "no").values()] == ["no", "no"]
+
+
+def test_processes_do_not_follow_the_users_configuration_of_dask(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dask
+
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION", "true")
+    with dask.config.set({"distributed.comm.require-encryption": True}):
+        with opened("processes:1", retries=0) as engine:
+            engine.start(Task("a", abs, (-1,)))
+            assert results(engine) == {"a": 1}
+        assert dask.config.get("distributed.comm.require-encryption") is True

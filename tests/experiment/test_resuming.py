@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.factories import config, slim_vgg
 from tests.memory_tracking import MemoryRun, MemoryTracker
+from tests.project.running import ROOT, environment
 
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import RunError, StoreUnreachable
-from wastelens.experiment.resuming import EpochWatcher, settings_of_resumed
+from wastelens.experiment.resuming import EpochWatcher, settings_of_resumed, training_run
 from wastelens.steps import train
 from wastelens.training.checkpoint import CheckpointKeeper
 
@@ -157,6 +162,77 @@ def test_runs_that_cannot_be_resumed(prepared_folder: Path) -> None:
     (finished.folder / "config.json").write_text(json.dumps(about))
     with pytest.raises(RunError, match="another version of Wastelens"):
         trained(prepared_folder, tracker=tracker, resume=finished.id)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from wastelens.system.files import alone_in
+with alone_in(Path(sys.argv[1]), "data_folder"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_is_training_is_not_resumed(tmp_path: Path) -> None:
+    tracker, before = MemoryTracker(), config("train", f"data_folder={tmp_path}")
+    with tracker.start("train") as run:
+        pass
+    again = before.model_copy(update={"resume": run.id})
+    held = [sys.executable, "-c", HOLD, str(tmp_path / "running" / run.id)]
+    env = environment(PYTHONPATH=str(ROOT / "src"))
+    with subprocess.Popen(held, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(RunError, match=f"Another process is training run {run.id} right now. Wait"),
+            training_run(tracker, "train", again, "train"),
+        ):
+            raise AssertionError("it was opened")
+        with training_run(tracker, "train", again, "train", by_user=False):  # the engine sees to it
+            pass
+        other.communicate()
+    with training_run(tracker, "train", again, "train") as resumed:  # as advised: it has ended
+        assert resumed.id == run.id
+    assert list((tmp_path / "running").iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StoreUnreachable])
+def test_the_command_that_goes_on_is_printed_wherever_it_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    tracker = MemoryTracker()
+    original = tracker.start
+
+    @contextlib.contextmanager
+    def ends_badly(*arguments: Any, **options: Any) -> Iterator[Any]:
+        with original(*arguments, **options) as run:
+            yield run
+            raise error("at the very end")
+
+    monkeypatch.setattr(tracker, "start", ends_badly)
+    with (
+        pytest.raises(error, match="at the very end"),
+        training_run(tracker, "train", config("train", f"data_folder={tmp_path}"), "train"),
+    ):
+        pass
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"Resume it: mlflow run . -e train --env-manager local -P dataset=auto -P resume={tracker.runs[0].id}" in said
+    )
+
+
+def test_what_was_put_aside_for_runs_that_are_finished_is_removed(tmp_path: Path) -> None:
+    tracker = MemoryTracker()
+    with contextlib.suppress(KeyboardInterrupt), tracker.start("train") as killed:
+        raise KeyboardInterrupt
+    with tracker.start("train") as finished:
+        pass
+    for name in (killed.id, finished.id, "of another store"):
+        (tmp_path / "unlogged" / name).mkdir(parents=True)
+    with training_run(tracker, "train", config("train", f"data_folder={tmp_path}"), "train"):
+        pass
+    assert {path.name for path in (tmp_path / "unlogged").iterdir()} == {killed.id, "of another store"}
 
 
 @pytest.mark.slow

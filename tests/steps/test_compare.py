@@ -72,7 +72,14 @@ def finished(
 
 def encoder(tracker: MemoryTracker, settings: str = "", **parameters: str) -> str:
     """The id of a run as ``pretrain`` leaves it."""
-    about = {"step": "pretrain", "config": config("pretrain", settings, **parameters).model_dump(mode="json")}
+    about = {
+        "step": "pretrain",
+        "config": config("pretrain", settings, **parameters).model_dump(mode="json"),
+        "dataset": "litter",
+        "dataset_digest": "digest of litter",
+        "image_side_px": 32,
+        "materials": list(MATERIALS),
+    }
     with tracker.start("pretrain") as run:
         run.log_text(json.dumps(about), "config.json")
     return tracker.runs[-1].id

@@ -99,6 +99,26 @@ def test_mlflow_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert borrowed.mlflow_answer(1) is None
 
 
+def test_create_mlflow_store(tmp_path: Path) -> None:
+    borrowed.create_mlflow_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_mlflow_makes_up() -> None:
+    from mlflow.utils.name_utils import _generate_random_name
+
+    assert all(borrowed.mlflow_makes_up(_generate_random_name()) for _ in range(50))
+    assert not any(borrowed.mlflow_makes_up(name) for name in ("", "train", "vgg-attempt-2", "bemused-rat-second"))
+
+
+def test_mlflow_knows_schema() -> None:
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    assert borrowed.mlflow_knows_schema(_get_latest_schema_revision())
+    assert borrowed.mlflow_knows_schema("451aebb31d03")  # of an early one
+    assert not borrowed.mlflow_knows_schema("fffffffffff1")
+
+
 def test_delete_artifact(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").touch()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
+import threading
 import time
 
 import pytest
+import requests
 from urllib3.util.retry import Retry
 
 from wastelens.config.engine import LONGEST_OUTAGE_MINUTES
@@ -110,3 +113,51 @@ def test_a_request_to_an_absent_server_is_repeated_and_then_fails_in_one_line(
     said = " ".join(capsys.readouterr().out.split())
     assert said.count(f"MLflow's server {address} does not answer. Waiting for it, up to 0.02 minutes.") == 1
     assert not [record for record in caplog.records if record.name.startswith("urllib3")]
+
+
+def test_a_server_that_keeps_silent_is_given_up_as_early_as_one_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    before, connections = mlflow.get_tracking_uri(), []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # it is closed
+                while True:
+                    connections.append(silent.accept()[0])
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        wait_in_outages(0.05)
+        assert os.environ[RETRIES] == "3"
+        try:
+            with pytest.raises(StoreUnreachable), store_errors():
+                mlflow.MlflowClient().search_experiments()
+        finally:
+            mlflow.set_tracking_uri(before)
+            silent.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+    for connection in connections:
+        connection.close()
+    assert len(connections) in (1, 2)  # of four that urllib3 would try: three seconds are over by then
+
+
+def test_each_request_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(mlflow_store.time, "monotonic", lambda: now[0])
+    wait_in_outages(10)
+    logger = logging.getLogger("urllib3.connectionpool")
+
+    def repeated(times: int) -> None:
+        retry = Retry(total=10)
+        for _ in range(times):
+            retry = retry.increment(error=ConnectionError())
+            now[0] += 100
+            logger.warning("Retrying (%r) after %r: %s", retry, ConnectionError(), "/api/2.0/mlflow/runs/log-batch")
+
+    for _ in range(3):
+        repeated(5)
+    with pytest.raises(requests.ConnectionError):
+        repeated(7)

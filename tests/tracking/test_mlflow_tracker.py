@@ -554,6 +554,16 @@ def test_run_of_mlflow_run_is_joined_and_its_parameters_left(store, monkeypatch)
     assert kept.tags(run.id)["mlflow.runName"] == "train"
 
 
+@pytest.mark.parametrize(("name", "kept_name"), [("vgg-attempt-2", "vgg-attempt-2"), ("bemused-rat-42", "train")])
+def test_a_name_that_the_user_gave_mlflow_run_stays(store, monkeypatch, name, kept_name):
+    experiment = store.get_experiment_by_name("tests").experiment_id
+    opened = store.MlflowClient().create_run(experiment, run_name=name)
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened.info.run_id)
+    with InMlflow(store).tracker.start("train"):
+        pass
+    assert store.MlflowClient().get_run(opened.info.run_id).info.run_name == kept_name
+
+
 def test_wrapper_of_a_resumed_run_ends_with_it(store, monkeypatch):
     kept = InMlflow(store)
     with kept.tracker.start("train") as first:
@@ -593,7 +603,9 @@ def test_the_commit_is_a_tag_only_for_code_that_git_tracks(tmp_path, monkeypatch
     assert git_commit_tag() == {}, "another project's repository"
     git(tmp_path, "add", ".")
     git(tmp_path, "-c", "user.name=n", "-c", "user.email=e@e", "commit", "--quiet", "-m", "ours")
-    (clean,) = git_commit_tag().values()
+    with monkeypatch.context() as hook:
+        hook.setenv("GIT_DIR", str(tmp_path / "of another repository"))
+        (clean,) = git_commit_tag().values()
     assert re.fullmatch("[0-9a-f]{40}", clean)
     code.write_text("second")
     assert git_commit_tag() == {"git_commit": f"{clean}-dirty"}

@@ -6,12 +6,14 @@ import json
 import math
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.memory_tracking import MemoryRun
 
 from wastelens.errors import StoreUnreachable
+from wastelens.system.files import file_digest
 from wastelens.training.checkpoint import (
     SLOTS,
     Checkpoint,
@@ -228,3 +230,40 @@ def test_metrics_that_are_numpys_can_be_put_aside(run, aside):
     CheckpointKeeper(run, None, aside).put_aside(checkpoint(1), {"metrics": {"loss": np.float32(0.5)}, "step": 1})
     load_checkpoint(run, aside)
     assert run.history == {1: {"loss": 0.5}}
+
+
+HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': (0,)}"
+ONE_ARRAY = b"\x93NUMPY\x01\x00" + bytes([118, 0]) + HEADER.ljust(118)
+
+
+@pytest.mark.parametrize("content", [b"no archive", b"PK\x05\x06" + bytes(18), b"\x80\x04N.", ONE_ARRAY])
+def test_arrays_of_another_origin_are_passed_over(run, aside, content):
+    save_checkpoint(checkpoint(1), run)
+    arrays = file_of(run, 1, "arrays.npz")
+    arrays.write_bytes(content)
+    state = file_of(run, 1, "state.json")
+    about = {**json.loads(state.read_text()), "arrays_digest": file_digest(arrays)}
+    state.write_text(json.dumps(about))
+    found = load_checkpoint(run, aside)
+    assert found is None or found.network == []  # an archive without arrays
+
+
+def test_pickled_objects_are_never_read(run, aside, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    save_checkpoint(checkpoint(1), run)
+    arrays, state = file_of(run, 1, "arrays.npz"), file_of(run, 1, "state.json")
+    np.savez(arrays, network_0000=np.array([Bomb()], dtype=object))
+    state.write_text(json.dumps({**json.loads(state.read_text()), "arrays_digest": file_digest(arrays)}))
+    assert load_checkpoint(run, aside) is None
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("odd", [{"epochs_done": "1"}, {"best_value": None}, {"phase": [1]}])
+def test_a_state_in_another_form_is_passed_over(run, aside, odd):
+    save_checkpoint(checkpoint(1), run)
+    state = file_of(run, 1, "state.json")
+    state.write_text(json.dumps({**json.loads(state.read_text()), **odd}))
+    assert load_checkpoint(run, aside) is None

@@ -6,7 +6,9 @@ task outlives the process that started it: whoever starts a task of the same key
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import copy
 import errno
 import logging
 import os
@@ -26,7 +28,7 @@ from wastelens.engine.task import Done, Task, TaskInterrupted, WorkerLost
 from wastelens.errors import EngineError
 from wastelens.system import interrupts
 from wastelens.system.console import say, warn
-from wastelens.system.machine import quiet_libraries, worker_count
+from wastelens.system.machine import set_up_libraries, worker_count
 
 _CONNECT_S = 10.0
 _NEW_WORKERS_S = 60
@@ -150,7 +152,7 @@ class DaskEngine:
     def send(
         self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        return dict(self._client.run(function, *arguments, workers=workers, on_error="return"))
+        return dict(self._client.run(_in_thread, function, *arguments, workers=workers, on_error="return"))
 
     def cancel(self) -> None:
         """End all started tasks."""
@@ -189,6 +191,11 @@ def _done(task: Task, future: Any) -> Done:
     return Done(task, error=error)
 
 
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function beside a worker's event loop: one that waits for its disk would be taken for dead."""
+    return await asyncio.to_thread(function, *arguments)
+
+
 class _Running:
     """The task of this worker process, which has one thread."""
 
@@ -207,7 +214,7 @@ def _quietly(key: str, work: bytes) -> Any:
     """Call a pickled function in a worker, without its progress bars; an interrupt ends the task, not the worker."""
     _Running.key = key
     interrupts.forget()
-    quiet_libraries()
+    set_up_libraries()
     with Path(os.devnull).open("w", encoding="utf-8") as silence, contextlib.redirect_stdout(silence):
         try:
             function, arguments = pickle.loads(work)
@@ -257,11 +264,26 @@ def _processes(number: int, retries: int) -> Iterator[Any]:
     }
     with (
         tempfile.TemporaryDirectory(prefix="wastelens-workers-") as folder,
+        _without_users_configuration(),
         dask.config.set({"distributed.scheduler.allowed-failures": retries}),
         LocalCluster(local_directory=folder, **options) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextlib.contextmanager
+def _without_users_configuration() -> Iterator[None]:
+    """Use Dask's defaults: what its files and variables say is about the user's clusters, not about processes here."""
+    import dask
+
+    before = copy.deepcopy(dask.config.config)
+    dask.config.refresh(paths=[], env={})
+    try:
+        yield
+    finally:
+        dask.config.config.clear()
+        dask.config.update(dask.config.config, before)
 
 
 @contextlib.contextmanager

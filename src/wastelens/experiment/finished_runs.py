@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, Field
 
 from wastelens.config.base import Config
 from wastelens.config.networks import EncoderNetworkConfig, learners_for
@@ -34,12 +35,16 @@ class FinishedRun:
         stored: the run.
         step: that made it.
         config: its settings, as the step wrote them.
+        image_side_px: of the photos that its network takes.
+        materials: number of them.
     """
 
     id: str
     stored: StoredRun
     step: str
     config: Mapping[str, Any]
+    image_side_px: int
+    materials: int
 
 
 def describe_run(
@@ -61,14 +66,38 @@ def usable_with(dataset: PreparedDataset) -> dict[str, Any]:
     }
 
 
+class _Settings(BaseModel):
+    """The settings that others read from a description."""
+
+    fold: int
+    seed: int
+    model: str = ""
+    method: str = ""
+    network: dict[str, Any] = {}
+
+
+class _About(BaseModel):
+    """The part of a description that others rely on; anyone who can write to the store can change it."""
+
+    step: str
+    config: _Settings
+    dataset: str
+    dataset_digest: str
+    image_side_px: int = Field(gt=0)
+    materials: list[str] = Field(min_length=1)
+    unlabelled_digest: str = ""
+
+
 def about_run(stored: StoredRun) -> dict[str, Any]:
-    """Return the description that a run's step wrote at the start; empty if there is none."""
+    """Return the description that a run's step wrote at the start; empty if there is none, or one in another form."""
     with tempfile.TemporaryDirectory() as folder:
         file = stored.run.download(CONFIG_ARTIFACT, Path(folder))
-        about = None
-        with contextlib.suppress(ValueError):  # damaged: not a run to start from
-            about = json.loads(file.read_text(encoding="utf-8")) if file else None
-    return about if isinstance(about, dict) else {}
+        try:
+            about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file else {}
+            _About.model_validate(about, strict=True)
+        except (ValueError, RecursionError):  # damaged, or of another origin: not a run to start from
+            return {}
+    return about
 
 
 def find_run(
@@ -110,7 +139,7 @@ def find_run(
             f"Run {run_id} was trained on fold={trained_fold}, which may include test photos of fold={fold}. Give "
             "another run."
         )
-    return FinishedRun(run_id, stored, about["step"], about["config"])
+    return FinishedRun(run_id, stored, about["step"], about["config"], about["image_side_px"], len(about["materials"]))
 
 
 def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
@@ -152,16 +181,27 @@ def network_of(found: FinishedRun) -> Any:
     """Return the run's network: the encoder of a pretrain run, photos in 0–255 → code; all of a train run's.
 
     Raises:
-        RunError: it is missing or cannot be read.
+        RunError: it is missing, cannot be read, or is not a network for such photos.
     """
     with tempfile.TemporaryDirectory() as folder:
+        names = [ENCODER] if found.step == "pretrain" else EXPORT
+        files = [_file(found.stored.run, name, folder) for name in names]
         try:
-            if found.step == "pretrain":
-                return read_network(_file(found.stored.run, ENCODER, folder))
-            return read_exported(*(_file(found.stored.run, path, folder) for path in EXPORT))
-        except (ValueError, OSError, TypeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:120]
+            network = read_network(*files) if found.step == "pretrain" else read_exported(*files)
+            _check_shapes(network, found)
+        except Exception as error:  # Keras raises all kinds of exceptions for damaged files
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise RunError(f"The network of run {found.id} cannot be read ({reason}). Run it again.") from None
+    return network
+
+
+def _check_shapes(network: Any, found: FinishedRun) -> None:
+    """Raise ValueError unless a network takes the run's photos and, in a train run, answers for its materials."""
+    side = found.image_side_px
+    if tuple(network.input_shape) != (None, side, side, 3):
+        raise ValueError(f"it takes {network.input_shape}, not photos of {side} px")
+    if found.step == "train" and tuple(network.output_shape) != (None, found.materials):
+        raise ValueError(f"it answers with {network.output_shape}, not for {found.materials} materials")
 
 
 def _file(run: Run, path: str, folder: str) -> Path:

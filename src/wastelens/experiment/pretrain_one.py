@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from wastelens.experiment.resuming import (
     checkpoint_of,
     keeper_of,
     settings_of_resumed,
-    telling_how_to_resume,
+    training_run,
 )
 from wastelens.figures.pretraining import learning_curves
 from wastelens.models.backend import load_backend, precision
@@ -82,10 +81,8 @@ def pretrain_one(
             "Put the old ones back, or start a new run."
         )
     load_backend()
-    with (
-        tracker.start(run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
-        telling_how_to_resume(tracked.id, config, "pretrain") if started is None and tags is None else nullcontext(),
-    ):
+    by_user = started is None and tags is None
+    with training_run(tracker, run_name(config), config, "pretrain", tags=tags, by_user=by_user) as tracked:
         if started is not None:
             started(tracked.id)
         checkpoint = checkpoint_of(tracked, config.data_folder) if config.resume else None

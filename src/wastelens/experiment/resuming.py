@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +14,10 @@ from typing import Any, TypeVar
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.errors import RunError, StoreUnreachable
+from wastelens.errors import DatasetError, RunError, StoreUnreachable
 from wastelens.experiment.finished_runs import about_run
 from wastelens.system.console import Bar, next_command, say
+from wastelens.system.files import alone_in
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import (
     CHECKPOINT_FOLDER,
@@ -27,6 +29,7 @@ from wastelens.training.checkpoint import (
     load_checkpoint,
 )
 
+UNLOGGED = "unlogged"
 AnyConfig = TypeVar("AnyConfig", TrainConfig, PretrainConfig)
 
 
@@ -101,7 +104,7 @@ def keeper_of(tracked: Run, data_folder: Path, checkpoint: Checkpoint | None) ->
 
 def _aside(data_folder: Path, run_id: str) -> Path:
     """Return the folder for the epoch of a run that MLflow's server could not take."""
-    return data_folder / "unlogged" / run_id
+    return data_folder / UNLOGGED / run_id
 
 
 def has_checkpoint(run: Run, data_folder: Path) -> bool:
@@ -122,11 +125,72 @@ def checkpoint_of(tracked: Run, data_folder: Path) -> Checkpoint | None:
 
 
 @contextlib.contextmanager
-def telling_how_to_resume(run_id: str, config: TrainConfig | PretrainConfig, step: str) -> Iterator[None]:
-    """Print the command that resumes the run, where the user or the end of MLflow's server interrupts it."""
-    try:
+def training_run(
+    tracker: Tracker,
+    name: str,
+    config: TrainConfig | PretrainConfig,
+    step: str,
+    *,
+    tags: Mapping[str, object] | None = None,
+    by_user: bool = True,
+) -> Iterator[Run]:
+    """Open a training's run, or the one to resume, as the only process of this machine that writes it.
+
+    Where Ctrl-C or the end of MLflow's server interrupts it, print the command that goes on.
+
+    Args:
+        tracker: to open the run with.
+        name: of a new run.
+        config: settings of the training.
+        step: ``train`` or ``pretrain``.
+        tags: of the run.
+        by_user: whether the user started this very training; a study's engine lets a training run in one place at a
+            time, and starts it again itself.
+
+    Raises:
+        RunError: another process is training the run to resume.
+    """
+    run_id = config.resume
+    with contextlib.ExitStack() as held:
+        if run_id:
+            held.enter_context(_held(config.data_folder, run_id, refuse=by_user))
+        try:
+            with tracker.start(name, resume=run_id, system_metrics=True, tags=tags) as tracked:
+                if not run_id:
+                    run_id = tracked.id
+                    held.enter_context(_held(config.data_folder, run_id, refuse=False))
+                _clear_unlogged(tracker, config.data_folder)
+                yield tracked
+        except (KeyboardInterrupt, StoreUnreachable):
+            if by_user and run_id:
+                command = next_command(step, {"dataset": config.dataset, "resume": run_id}, config.data_folder)
+                say(f"Run {run_id} was interrupted. Resume it: {command}", "yellow")
+            raise
+
+
+@contextlib.contextmanager
+def _held(data_folder: Path, run_id: str, *, refuse: bool) -> Iterator[None]:
+    """Hold the lock of a run, which ends with the process; if another process holds it, refuse or go on without."""
+    folder = data_folder / "running" / run_id
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(alone_in(folder, "data_folder"))
+        except DatasetError:
+            if refuse:
+                raise RunError(f"Another process is training run {run_id} right now. Wait for it to end.") from None
+        else:
+            lock.callback(_remove_empty, folder)
         yield
-    except (KeyboardInterrupt, StoreUnreachable):
-        command = next_command(step, {"dataset": config.dataset, "resume": run_id}, config.data_folder)
-        say(f"Run {run_id} was interrupted. Resume it: {command}", "yellow")
-        raise
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _clear_unlogged(tracker: Tracker, data_folder: Path) -> None:
+    """Remove the epochs that were put aside here for runs which another machine has finished since."""
+    for folder in (data_folder / UNLOGGED).glob("*"):
+        with contextlib.suppress(RunError):  # a run of another store
+            if tracker.stored(folder.name).status == "FINISHED":
+                shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.experiment.finished_runs import describe_run
 from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
-from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, telling_how_to_resume
+from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, training_run
 from wastelens.figures.verdict import verdict_figures
 from wastelens.models.backend import load_backend
 from wastelens.models.export import export, served_model
@@ -76,10 +75,8 @@ def train_one(
                 f"weights={config.weights} are not those that run {config.resume} was started with. Put the old ones "
                 "back, or start a new run."
             )
-    with (
-        tracker.start(name or run_name(config), resume=config.resume, system_metrics=True, tags=tags) as tracked,
-        telling_how_to_resume(tracked.id, config, "train") if tags is None else nullcontext(),
-    ):
+    by_user = tags is None
+    with training_run(tracker, name or run_name(config), config, "train", tags=tags, by_user=by_user) as tracked:
         checkpoint = checkpoint_of(tracked, config.data_folder) if config.resume else None
         if not config.resume:
             _describe(tracked, config, dataset)

@@ -9,26 +9,66 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from wastelens.errors import ConfigError
 from wastelens.system import borrowed
 from wastelens.system.console import warn
 
+BACKEND = "tensorflow"
+EPSILON = 1e-7  # Keras' default
 _PROCESSOR = Path("/proc/cpuinfo")
 _FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def load_backend() -> None:
-    """Import Keras and let TensorFlow look for devices; show their output on standard error only on failure."""
-    if "keras" in sys.modules:
-        return
-    with _standard_error_held():
-        import keras  # noqa: F401
-        import tensorflow as tf
+    """Import Keras and let TensorFlow look for devices; show their output on standard error only on failure.
 
-        tf.get_logger().setLevel("ERROR")  # it warns about every new network that is traced
-        for device in tf.config.list_physical_devices("GPU"):
-            # By default TensorFlow takes all of a GPU's memory: a second process would have none.
-            tf.config.experimental.set_memory_growth(device, True)
-        tf.zeros(1)
+    Keras' global settings, from the user's ``keras.json`` and from variables, become those that networks here depend
+    on.
+
+    Raises:
+        ConfigError: Keras refuses the user's settings, or was imported with another backend before.
+    """
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = BACKEND
+        with _standard_error_held():
+            _import_keras()
+            _start_tensorflow()
+    _fix_settings()
+
+
+def _import_keras() -> None:
+    try:
+        import keras  # noqa: F401
+    except ValueError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"Keras cannot read its settings ({reason}). Correct or remove ~/.keras/keras.json (or keras.json in the "
+            "folder of KERAS_HOME), and the variables KERAS_*."
+        ) from None
+
+
+def _start_tensorflow() -> None:
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")  # it warns about every new network that is traced
+    for device in tf.config.list_physical_devices("GPU"):
+        # By default TensorFlow takes all of a GPU's memory: a second process would have none.
+        tf.config.experimental.set_memory_growth(device, True)
+    tf.zeros(1)
+
+
+def _fix_settings() -> None:
+    """Set what Keras takes from ``keras.json`` and from ``KERAS_*``, and otherwise applies to networks unasked."""
+    import keras
+
+    if keras.config.backend() != BACKEND:
+        raise ConfigError(f"Keras was imported with backend {keras.config.backend()}: set KERAS_BACKEND={BACKEND}.")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(EPSILON)
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)  # it cuts predictions short, too
 
 
 def forget_networks() -> None:

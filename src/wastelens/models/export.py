@@ -57,17 +57,19 @@ def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_s
 
 
 def read_network(network: Path) -> Any:
-    """Return the network in a ``.keras`` file, not compiled; a broken file raises ValueError, OSError or TypeError."""
+    """Return the network in a ``.keras`` file, not compiled; a broken file raises any Exception."""
     import keras
 
     return keras.saving.load_model(network, compile=False)
 
 
 def read_exported(architecture: Path, weights: Path) -> Any:
-    """Return the network in two files of :func:`export`; broken ones raise as above, or KeyError."""
+    """Return the network in two files of :func:`export`; broken ones raise as above."""
     import keras
 
     network = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+    if not isinstance(network, keras.Model):
+        raise TypeError(f"{architecture.name} describes no network")
     network.load_weights(weights)
     return network
 

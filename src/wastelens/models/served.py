@@ -7,6 +7,8 @@ with it.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: Any) -> None:
         """Load the network and, if there is one, the decision rule."""
+        if "keras" not in sys.modules:
+            os.environ["KERAS_BACKEND"] = "tensorflow"  # the only one among the model's requirements
         import keras
 
         self._network = keras.saving.load_model(context.artifacts["network"], compile=False)

@@ -56,7 +56,11 @@ def finished_run(tracker: Tracker, run_id: str) -> ComparedRun:
     if stored.status != "FINISHED":
         raise RunError(f"Run {run_id} is not finished ({stored.status}). Wait, resume it, or leave it out.")
     config = about["config"]
-    return ComparedRun(stored, about, _settings(config, tracker), run_id, int(config["seed"]), int(config["fold"]))
+    try:
+        settings = _settings(config, tracker)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise RunError(f"Run {run_id} has settings in another form than this version's. Leave it out.") from None
+    return ComparedRun(stored, about, settings, run_id, config["seed"], config["fold"])
 
 
 def _settings(config: Mapping[str, Any], tracker: Tracker) -> dict[str, str]:

@@ -83,6 +83,31 @@ def mlflow_answer(seconds: float) -> int | None:
     return int(answer.status_code)
 
 
+def create_mlflow_store(uri: str) -> None:
+    """Create the tables of MLflow's store in an empty database, and close it: MLflow's client would keep it open."""
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    _get_store(uri)._dispose_engine()
+
+
+def mlflow_makes_up(name: str) -> bool:
+    """Return whether MLflow makes up such a name for a run without one: two words of its lists and a number."""
+    from mlflow.utils import name_utils
+
+    words = name.split("-")
+    known = ({word.lower() for word in name_utils._GENERATOR_PREDICATES}, set(name_utils._GENERATOR_NOUNS))
+    return len(words) == 3 and words[0] in known[0] and words[1] in known[1] and words[2].isdecimal()
+
+
+def mlflow_knows_schema(revision: str) -> bool:
+    """Return whether this MLflow knows a revision of its database's tables; those of later releases it does not."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    scripts = ScriptDirectory.from_config(_get_alembic_config(""))
+    return any(script.revision == revision for script in scripts.walk_revisions())
+
+
 def delete_artifact(artifact_uri: str, path: str) -> None:
     """Delete a run's artifact file or folder, which MLflow's client does not offer."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

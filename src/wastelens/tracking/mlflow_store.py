@@ -6,28 +6,36 @@ import contextlib
 import logging
 import math
 import os
+import re
+import threading
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.system import borrowed
 from wastelens.system.console import warn
+from wastelens.system.machine import package_version
 from wastelens.system.passwords import without_passwords
+from wastelens.tracking.local_store import make_whole
 
 _ANSWER_S = 5.0
 _RETRIES = 10  # MLflow takes no more
 _LONGEST_PAUSE_S = 120.0  # of urllib3
 _NEW_OUTAGE_S = 300.0  # without a request that was repeated: longer than such a request lasts, with its pause
 _RETRY_LOGGER = "urllib3.connectionpool"
+_LONGEST_REASON = 2000  # letters: MLflow's advice comes last; a proxy may answer with a whole page
+# Of MLflow's tables, in its own complaint or in that of alembic, which upgrades them.
+_REVISION = re.compile(r"found version (\w+), but expected|Can't locate revision identified by '(\w+)'")
 _set_here: dict[str, str] = {}  # environment variables
 
 
 def wait_in_outages(minutes: float) -> None:
     """Let every request of MLflow's client be repeated until the server has not answered for this long.
 
-    This holds for this process and its children. Variables that the user has set stay. The first request that has to
-    wait says so.
+    Where it does not even refuse, the last attempt and the pause after it may end up to four minutes later. This holds
+    for this process and its children. Variables that the user has set stay. The first request that has to wait says so.
     """
     retries, factor = _retries_for(60 * minutes)
     wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries), "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": str(factor)}
@@ -69,20 +77,49 @@ def _retries_for(seconds: float) -> tuple[int, int]:
 
 
 class _Waiting(logging.Filter):
-    """Replaces urllib3's warnings about MLflow's server by one line in each outage."""
+    """Replaces urllib3's warnings about MLflow's server by one line in each outage, and ends the wait in time.
+
+    urllib3 counts pauses only; where a server neither answers nor refuses, every attempt takes MLflow's time-out, too.
+    """
 
     def __init__(self, minutes: float) -> None:
         super().__init__()
         self._minutes = minutes
         self._repeated_at = -math.inf
+        self._began_at: dict[int, float] = {}  # thread → when its request was first sent
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Decide, as a request is about to be repeated, whether it still may be; let no warning about it pass.
+
+        Raises:
+            requests.ConnectionError: there was no answer to it for long enough.
+        """
         if "/mlflow" not in str(record.args):  # of another server
             return True
         before, self._repeated_at = self._repeated_at, time.monotonic()
         if self._repeated_at - before > _NEW_OUTAGE_S:
             warn(f"MLflow's server {store_shown()} does not answer. Waiting for it, up to {self._minutes:g} minutes.")
+        if isinstance(record.args, tuple):
+            self._end_in_time(*record.args[:2])
         return False
+
+    def _end_in_time(self, retries: object, error: object) -> None:
+        import requests
+        from urllib3.exceptions import NewConnectionError
+        from urllib3.exceptions import TimeoutError as NoAnswer
+
+        silent = isinstance(error, NoAnswer) and not isinstance(error, NewConnectionError)  # that one is a refusal
+        now, thread = self._repeated_at, threading.get_ident()
+        if len(getattr(retries, "history", ())) <= 1:
+            self._began_at[thread] = now - (_time_out_s() if silent else 0)
+        if now - self._began_at.get(thread, now) >= max(60 * self._minutes, 0.001):
+            raise requests.ConnectionError("no answer in time")
+
+
+def _time_out_s() -> float:
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT
+
+    return float(MLFLOW_HTTP_REQUEST_TIMEOUT.get())
 
 
 @contextlib.contextmanager
@@ -114,7 +151,14 @@ def store_client() -> Any:
     """Return a client of MLflow's store; mlflow is imported only here and where it is used, as it takes a second."""
     import mlflow
 
+    create_store(mlflow.get_tracking_uri())
     return mlflow.MlflowClient()
+
+
+@lru_cache
+def create_store(uri: str) -> None:
+    """Create the store before its first use, where it is a file that is not there yet; once in a process."""
+    make_whole(uri)
 
 
 def is_server(uri: str) -> bool:
@@ -154,15 +198,38 @@ def unreachable() -> StoreUnreachable:
 @contextlib.contextmanager
 def store_errors() -> Iterator[None]:
     """Translate errors of MLflow and its database to a RunError of one line."""
-    import mlflow
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         with outages():
             yield
-    except (mlflow.exceptions.MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(_origin(error).split())[:200].rstrip(".")
-        raise RunError(f"MLflow's store {store_shown()} cannot be used: {reason}. Fix it, and run again.") from error
+    except Exception as error:
+        if not _is_of_store(error):
+            raise
+        reason = " ".join(_origin(error).split())[:_LONGEST_REASON].rstrip(".")
+        raise RunError(_of_newer_mlflow(reason) or _unusable(reason)) from error
+
+
+def _is_of_store(error: Exception) -> bool:
+    """Return whether an error is MLflow's, its database's, or that of what upgrades its tables, loaded on demand."""
+    import mlflow
+    from sqlalchemy.exc import SQLAlchemyError
+
+    kinds = (mlflow.exceptions.MlflowException, SQLAlchemyError)
+    return isinstance(error, kinds) or type(error).__module__ == "alembic.util.exc"
+
+
+def _unusable(reason: str) -> str:
+    return f"MLflow's store {store_shown()} cannot be used: {reason}. Fix it, and run again."
+
+
+def _of_newer_mlflow(reason: str) -> str:
+    """Return what to say about tables of a later MLflow, which cannot be downgraded; "" about anything else."""
+    found = _REVISION.search(reason)
+    if not found or borrowed.mlflow_knows_schema(found[1] or found[2]):
+        return ""
+    return (
+        f"MLflow's store {store_shown()} was made by a newer MLflow than {package_version('mlflow')} (its tables are "
+        f"of revision {found[1] or found[2]}). Install that version, or set MLFLOW_TRACKING_URI to another store."
+    )
 
 
 def _origin(error: BaseException) -> str:

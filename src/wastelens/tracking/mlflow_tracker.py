@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,12 +15,10 @@ from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachab
 from wastelens.system import borrowed
 from wastelens.system.console import warn
 from wastelens.tracking import mlflow_store
+from wastelens.tracking.local_store import file_of
 from wastelens.tracking.mlflow_run import MlflowRun
-from wastelens.tracking.mlflow_store import outages, store_client, store_errors, store_shown
+from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
 from wastelens.tracking.tracker import Run, StoredRun, logged_text
-
-# The names that MLflow makes up for runs without a name.
-MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-[0-9]+")
 
 
 class MlflowTracker:
@@ -74,11 +71,11 @@ class MlflowTracker:
 
         os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
         wrapper = _leave_wrapper_for(self.stored(resume).run.id) if resume else None
-        by_mlflow = "MLFLOW_RUN_ID" in os.environ
-        options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": name}
+        options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": _name_of_opened() or name}
         # Set with the run, so that an outage or a kill right now leaves no run without tags.
         options["tags"] = {**git_commit_tag(), **{key: logged_text(value) for key, value in (tags or {}).items()}}
         with store_errors():
+            create_store(mlflow.get_tracking_uri())
             above = mlflow.active_run()
             below = self._depth > 0 or above is not None
             if not resume and self._parent:
@@ -89,8 +86,6 @@ class MlflowTracker:
         status, waits = "FAILED", False
         try:
             run = MlflowRun(opened.info.run_id)
-            if by_mlflow and not resume and MADE_UP_NAME.fullmatch(opened.info.run_name or ""):
-                run.set_tags({"mlflow.runName": name})
             yield run
             status, waits = "FINISHED", True
         except StoppedEarly:
@@ -112,15 +107,21 @@ class MlflowTracker:
                 _end(opened.info.run_id, status, wrapper)
 
     def check_reachable(self) -> None:
-        """Check by a small request that the store answers.
+        """Check by a small request that the store answers; an unfinished file is made again, a missing one not yet.
 
         Raises:
             StoreUnreachable: it does not answer within seconds.
+            RunError: it cannot be used.
         """
         import mlflow
 
-        if mlflow_store.is_server(mlflow.get_tracking_uri()) and not mlflow_store.answers():
-            raise mlflow_store.unreachable()
+        uri = mlflow.get_tracking_uri()
+        if mlflow_store.is_server(uri):
+            if not mlflow_store.answers():
+                raise mlflow_store.unreachable()
+        elif (file := file_of(uri)) and file.exists():
+            with store_errors():
+                store_client().search_experiments(max_results=1)
 
     def finish(self, run_id: str, status: str) -> None:
         """Set the final status of a run that no process writes any more."""
@@ -220,9 +221,20 @@ def _search(conditions: list[str]) -> list[StoredRun]:
     import mlflow
 
     with store_errors():
+        create_store(mlflow.get_tracking_uri())
         wanted = " and ".join(conditions)
         found = mlflow.search_runs(filter_string=wanted, search_all_experiments=True, output_format="list")
     return [_stored(one) for one in found]
+
+
+def _name_of_opened() -> str:
+    """Return the name that the user gave the run of ``mlflow run --run-name``; "" where there is none."""
+    opened = os.environ.get("MLFLOW_RUN_ID")
+    if not opened:
+        return ""
+    with store_errors():
+        name = store_client().get_run(opened).info.run_name or ""
+    return "" if borrowed.mlflow_makes_up(name) else str(name)
 
 
 def _leave_wrapper_for(resume: str) -> str | None:
@@ -240,7 +252,9 @@ def git_commit_tag() -> dict[str, str]:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(this_file.parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        # Within a hook of another repository, git's own variables name that one.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
 
     try:
         # Code installed into an environment inside another repository is not tracked by it.

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -154,15 +155,18 @@ def _downloaded(store: Run, slot: str, temporary: Path) -> Checkpoint | None:
 def _read_checkpoint(folder: Path) -> Checkpoint | None:
     """Read what :func:`write_checkpoint` wrote, or return None where it is missing or incomplete."""
     try:
-        state = json.loads((folder / STATE).read_text())
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         digest, number = state.pop("arrays_digest"), int(state.pop("number"))
         progress = Progress(**state)
         whole = digest == file_digest(folder / ARRAYS)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if not whole:
+    if not whole or not all(isinstance(value, int | float) for value in asdict(progress).values()):
         return None
-    with np.load(folder / ARRAYS) as arrays:
-        names = sorted(arrays.files)
-        kinds = {kind: [arrays[name] for name in names if name.startswith(kind)] for kind in KINDS}
+    try:
+        with np.load(folder / ARRAYS) as arrays:
+            names = sorted(arrays.files)
+            kinds = {kind: [arrays[name] for name in names if name.startswith(kind)] for kind in KINDS}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile):  # no archive of arrays, or pickles
+        return None
     return Checkpoint(progress, **kinds, number=number)

@@ -158,6 +158,32 @@ def test_finished_shards_are_not_decoded_again(tmp_path: Path, sources: list[Pho
     assert entry["photos"] == 6
 
 
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_kill_while_shards_are_finished_costs_no_decoding(
+    tmp_path: Path, sources: list[PhotoSource], decoded: list[str], monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
+    finish = PhotoCache.finish
+    whole, whole_digest = prepared(tmp_path / "whole", sources)
+
+    def dies_at_the_last(self: PhotoCache, keep_rows: Any) -> Any:
+        if self.part == "_00003":
+            raise KeyboardInterrupt
+        return finish(self, keep_rows)
+
+    def dies_at_the_first(self: PhotoCache, keep_rows: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for death in (dies_at_the_last, dies_at_the_first)[:kills]:
+        monkeypatch.setattr(PhotoCache, "finish", death)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(tmp_path / "cache", sources)
+    monkeypatch.setattr(PhotoCache, "finish", finish)
+    decoded.clear()
+    entry, digest = prepared(tmp_path / "cache", sources)
+    assert {int(Path(name).stem) for name in decoded} <= set(BAD)
+    assert (entry, digest) == (whole, whole_digest)
+
+
 def test_unchanged_photos_are_copied_however_they_were_divided(
     tmp_path: Path, sources: list[PhotoSource], decoded: list[str]
 ) -> None:

@@ -53,6 +53,10 @@ class EarlierPhotos:
         """Return those with these keys."""
         return EarlierPhotos({key: self._lines[key] for key in keys if key in self._lines})
 
+    def or_else(self, others: EarlierPhotos | None) -> EarlierPhotos:
+        """Return these and, of other keys, the others."""
+        return EarlierPhotos({**others._lines, **self._lines}) if others else self
+
     def find(self, key: str) -> tuple[PhotoArray, CacheEntry] | None:
         """Return a photo and its entry; None where there is none without a problem."""
         file, line = self._lines.get(key, (Path(), {"problem": "unknown"}))
@@ -73,6 +77,8 @@ def earlier_photos(folder: Path, side_px: int) -> EarlierPhotos:
     """Return the photos of all finished caches of this side in a folder."""
     lines = {}
     for journal in sorted(folder.glob(f"photos_{side_px}px*.jsonl")):
+        if journal.with_suffix(".partial.npy").exists():  # it is about those rows, not about the finished ones
+            continue
         for line in _read_journal(journal).values():
             lines[line["key"]] = (journal.with_suffix(".npy"), line)
     return EarlierPhotos(lines)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from wastelens.data.batches.photo_rows import PhotoRows
-from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoCache, PhotoSource, load_photos
+from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoCache, PhotoSource, earlier_photos, load_photos
 from wastelens.engine.task import Engine, Task
 from wastelens.system.arrays import IndexArray, PhotoArray
 from wastelens.system.files import file_digest
@@ -71,10 +71,12 @@ class ShardedCache:
         self._sizes = [len(part) for part in parts]
         names = [""] if len(parts) < 2 else [f"_{number:05d}" for number in range(len(parts))]
         self._shards = [PhotoCache(self.folder, self.side_px, self.max_megapixels, name) for name in names]
+        # A kill in `finish` leaves shards with some of their rows: they are filled again, from themselves.
+        earlier = earlier_photos(self.folder, self.side_px).or_else(earlier)
         tasks = []
         for number, (cache, part) in enumerate(zip(self._shards, parts, strict=True)):
             keys = [cache.key(source) for source in part]
-            shard = _Shard(cache, part, workers, earlier.among(keys) if earlier else None)
+            shard = _Shard(cache, part, workers, earlier.among(keys))
             digest = blake2b("\n".join(keys).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
             # Only a task of this process can show each photo.
             told = progress if engine.is_local else None
