@@ -17,14 +17,13 @@ import numpy as np
 import pytest
 
 from wastelens.errors import ConfigError
-from wastelens.models import weights as weights_module
+from wastelens.models import keras_applications
+from wastelens.models.backbones import BACKBONES
 from wastelens.models.freezing import backbone_layers
 from wastelens.models.networks.transfer import TransferConfig
 from wastelens.models.weights import (
-    PROBE_LIMIT_S,
     backbone_digest,
     check_weights_available,
-    imagenet_source,
     load_backbone_weights,
 )
 
@@ -297,6 +296,11 @@ def silent_server():
         yield f"http://127.0.0.1:{server.getsockname()[1]}/weights.h5"
 
 
+def imagenet_place(backbone):
+    """Return where Keras caches a backbone's ImageNet weights, and the address it gets them from."""
+    return BACKBONES[backbone].cached_file(), BACKBONES[backbone].imagenet_url()
+
+
 def redirect_imagenet(monkeypatch, url):
     monkeypatch.setattr("keras.src.applications.vgg16.WEIGHTS_PATH_NO_TOP", url)
     monkeypatch.setattr("keras.src.applications.efficientnet_v2.BASE_WEIGHTS_PATH", url.rpartition("/")[0] + "/")
@@ -309,17 +313,17 @@ def end_of_probes():
 
 
 def test_where_keras_gets_imagenet(keras_folder):
-    path, url = imagenet_source("vgg16")
+    path, url = imagenet_place("vgg16")
     assert path == keras_folder / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     assert url.startswith("https://storage.googleapis.com/tensorflow/keras-applications/vgg16/")
-    path, url = imagenet_source("efficientnetv2b2")
+    path, url = imagenet_place("efficientnetv2b2")
     assert path == keras_folder / "models" / "efficientnetv2-b2_notop.h5"
     assert url.endswith("/efficientnet_v2/efficientnetv2-b2_notop.h5")
 
 
 def test_imagenet_without_an_answer_stops_soon(keras_folder, monkeypatch):
-    assert PROBE_LIMIT_S <= 8
-    monkeypatch.setattr(weights_module, "PROBE_LIMIT_S", 0.5)
+    assert keras_applications.PROBE_LIMIT_S <= 8
+    monkeypatch.setattr(keras_applications, "PROBE_LIMIT_S", 0.5)
     with silent_server() as url:
         redirect_imagenet(monkeypatch, url)
         begun = time.monotonic()
@@ -332,7 +336,7 @@ def test_imagenet_without_an_answer_stops_soon(keras_folder, monkeypatch):
 
 
 def test_imagenet_with_a_hanging_name_lookup_stops_soon(keras_folder, monkeypatch):
-    monkeypatch.setattr(weights_module, "PROBE_LIMIT_S", 0.3)
+    monkeypatch.setattr(keras_applications, "PROBE_LIMIT_S", 0.3)
     done = threading.Event()
 
     def lookup(*_):
@@ -366,7 +370,7 @@ def test_a_failing_download_is_one_line(keras_folder, monkeypatch, vgg16, capsys
 
 def test_imagenet_in_keras_cache_needs_no_network(keras_folder, monkeypatch, vgg16, vgg16_weights):
     donor = vgg16_weights[1]
-    cached, _ = imagenet_source("vgg16")
+    cached, _ = imagenet_place("vgg16")
     cached.parent.mkdir()
     write_legacy(cached, legacy_layers(donor, scoped))
     monkeypatch.setattr(socket, "getaddrinfo", None)
@@ -383,7 +387,7 @@ def test_half_a_download_in_keras_cache_is_none(keras_folder, monkeypatch):
     with silent_server() as url:
         pass
     redirect_imagenet(monkeypatch, url)
-    cached, _ = imagenet_source("vgg16")
+    cached, _ = imagenet_place("vgg16")
     cached.parent.mkdir()
     cached.write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(ConfigError, match="are not available"):

@@ -1,4 +1,4 @@
-"""Nothing unpickles what others may have written: SECURITY.md names the two places that unpickle at all."""
+"""Nothing unpickles what others may have written: SECURITY.md names the places that unpickle at all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.project.running import ROOT
 
 SOURCE = ROOT / "src" / "wastelens"
 RUN_CODE = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-# Between the processes of an engine, and a temporary file of the same process.
-ALLOWED = {"engine/dask_cluster.py", "explain/page/gallery.py"}
+# Between the processes of an engine; a temporary file of the same process; tensors alone, from a file of known digest.
+ALLOWED = {"engine/dask_cluster.py", "explain/page/gallery.py", "models/torch_weights.py"}
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -33,7 +33,7 @@ def allows_pickles(tree: ast.AST) -> bool:
     )
 
 
-def test_only_two_places_unpickle() -> None:
+def test_only_these_places_unpickle() -> None:
     trees = {path.relative_to(SOURCE): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")}
     assert {path.as_posix() for path, tree in trees.items() if imported(tree) & RUN_CODE} == ALLOWED
     assert [path for path, tree in trees.items() if allows_pickles(tree)] == []

@@ -17,27 +17,22 @@ from wastelens.config.base import Config
 from wastelens.system.registry import Registry
 
 Units = Annotated[int, Field(ge=1)]
+Pooling = Literal["flatten", "average", "max", "average_and_max"]
 
 NETWORKS: Registry[type[NetworkConfig]] = Registry("network", "wastelens.models.networks")
 LEARNERS: Registry[type[LearnerConfig]] = Registry("learner", "wastelens.training.learners")
 
 
-class HeadConfig(Config):
-    """From a backbone's features to the materials: pool the feature map, dense layers, dropout."""
-
-    pooling: Literal["flatten", "average", "max", "average_and_max"]
-    hidden: tuple[Units, ...]
-    dropout: float = Field(ge=0, lt=1)
-
-
-class NetworkConfig(HeadConfig, ABC):
+class NetworkConfig(Config, ABC):
     """A network that classifies photos: ``conf/model/*.yaml``.
 
     Attributes:
         takes_weights: whether ``weights`` can name weights that were trained elsewhere.
+        is_probe: whether the head is fitted by logistic regression on frozen features, not step by step.
     """
 
     takes_weights: ClassVar[bool] = False
+    is_probe: ClassVar[bool] = False
     kind: str
 
     @abstractmethod
@@ -62,6 +57,14 @@ class NetworkConfig(HeadConfig, ABC):
             ConfigError: they are not available, cannot be read or do not fit.
         """
         raise NotImplementedError(f"networks of kind {self.kind} take no weights")
+
+
+class HeadConfig(NetworkConfig, ABC):
+    """A network with a head that is trained step by step: pool the feature map, dense layers, dropout."""
+
+    pooling: Pooling
+    hidden: tuple[Units, ...]
+    dropout: float = Field(ge=0, lt=1)
 
 
 class LearnerConfig(Config, ABC):
@@ -103,7 +106,7 @@ class LearnerConfig(Config, ABC):
         """
 
 
-class EncoderNetworkConfig(NetworkConfig, ABC):
+class EncoderNetworkConfig(HeadConfig, ABC):
     """A network that starts from an encoder, which was learned without labels.
 
     Attributes:

@@ -48,6 +48,9 @@ else:
     AnyNetwork = one_of(NETWORKS)
 
 
+PROBE_VIEWS = 4  # of each photo, where augment=true asks a probe for views without saying how many
+
+
 class FitConfig(Config):
     """The training loop."""
 
@@ -128,8 +131,10 @@ class TrainConfig(Config):
 
     @property
     def views(self) -> int:
-        """The number of augmented views per photo; 0: none, or new ones every epoch."""
-        return self.policy.views if self.policy else 0
+        """The number of augmented views per photo; 0: none, or new ones every epoch, which a probe does not have."""
+        if self.policy is None:
+            return 0
+        return self.policy.views or (PROBE_VIEWS if self.network.is_probe else 0)
 
     def pretraining(self, resume: str = "") -> PretrainConfig:
         """Return the settings of the pretraining that ``pretrained=auto`` asks for."""

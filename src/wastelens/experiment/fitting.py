@@ -173,6 +173,6 @@ class Fitting:
         config = self.start.config
         done = checkpoint.progress.epochs_done - checkpoint.progress.phase_began if checkpoint else 0
         title = f"{'Fine-tuning' if before else 'Training'} {run_name(config)}"
-        with progress_bar(title, (phase.limits.epochs - done) * len(phase.batches)) as bar:
+        with progress_bar(title, phase.steps(done)) as bar:
             watcher = EpochWatcher(self.tracked, bar, self.keeper, _summary, self.after_epoch)
             return phase.fit(self.tables.val, config, watcher, before, checkpoint)

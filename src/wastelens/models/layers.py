@@ -33,7 +33,14 @@ def classification_head(features: Any, config: HeadConfig, *, outputs: int, seed
     x = x if config.hidden else dropped(x)
     kernel = keras.initializers.GlorotUniform(seed=next(seeds))
     logits = layers.Dense(outputs, kernel_initializer=kernel, dtype="float32", name=LOGITS)(x)
-    return layers.Activation("sigmoid", dtype="float32", name="probabilities")(logits)
+    return probabilities_of(logits)
+
+
+def probabilities_of(logits: Any) -> Any:
+    """Return the sigmoid of logits (batch, outputs), float32."""
+    import keras
+
+    return keras.layers.Activation("sigmoid", dtype="float32", name="probabilities")(logits)
 
 
 def pooled(features: Any, pooling: str) -> Any:

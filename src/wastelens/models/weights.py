@@ -5,15 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import socket
-import tempfile
-import threading
-import urllib.request
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +19,8 @@ from wastelens.models.backbones import BACKBONES
 from wastelens.models.freezing import backbone_layers
 from wastelens.system import borrowed
 from wastelens.system.arrays import Float32Array
+from wastelens.system.text import reason_of
 
-PROBE_LIMIT_S = 3.0  # for the name lookup, the connection and the first answer together
-SILENCE_LIMIT_S = 60.0  # between two pieces of a download
 SUFFIXES = (".h5", ".keras")  # .weights.h5 ends in .h5 too
 ARCHIVED_WEIGHTS = "model.weights.h5"
 LARGEST_EXPANSION = 100  # of a file in an archive: weights hardly compress, zip bombs do
@@ -40,17 +34,13 @@ def check_weights_available(backbone: str, weights: str) -> None:
     ``weights`` are ``none``, ``imagenet``, or a file: .h5, .weights.h5 or .keras.
 
     Raises:
-        ConfigError: there is no such file, or it has no weights; or ImageNet's are neither in Keras' cache nor
-            available from its address.
+        ConfigError: there is no such file, or it has no weights; or ImageNet's are neither on this machine nor
+            available from their address or package.
     """
     if weights == "imagenet":
-        cached, url = imagenet_source(backbone)
-        with contextlib.suppress(ConfigError), _stored_layers(cached):
-            return
-        if problem := _probe(url):
-            raise _unavailable(backbone, url, problem)
+        BACKBONES[backbone].check_imagenet()
     elif weights != "none":
-        with _stored_layers(Path(weights)):
+        with stored_layers(Path(weights)):
             pass
 
 
@@ -66,10 +56,10 @@ def load_backbone_weights(model: Any, backbone: str, weights: str) -> str:
         ConfigError: the weights are unavailable, cannot be read or do not fit; names the first layer that does not.
     """
     if weights == "imagenet":
-        arrays = _imagenet_arrays(model, backbone)
+        arrays = BACKBONES[backbone].imagenet_arrays()
     elif weights != "none":
         path = Path(weights)
-        with _stored_layers(path) as stored:
+        with stored_layers(path) as stored:
             arrays = _fitting_arrays(model, stored, path)
     if weights != "none":
         for layer in backbone_layers(model):
@@ -85,56 +75,6 @@ def backbone_digest(model: Any) -> str:
             digest.update(f"{layer.name}/{number} {weight.dtype.str} {weight.shape}\n".encode())
             digest.update(np.ascontiguousarray(weight).data)
     return digest.hexdigest()
-
-
-def imagenet_source(backbone: str) -> tuple[Path, str]:
-    """Return where Keras caches a backbone's ImageNet weights, and the address it gets them from."""
-    url = BACKBONES[backbone].imagenet_url()
-    home = Path(os.path.expanduser(borrowed.keras_home()))
-    if not os.access(home, os.W_OK):  # as keras.utils.get_file does
-        home = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir()) / ".keras"
-    return home / "models" / url.rsplit("/", 1)[1], url
-
-
-def _unavailable(backbone: str, url: str, problem: str) -> ConfigError:
-    return ConfigError(
-        f"The ImageNet weights of {backbone} are not available: {problem}. Give them as a file, weights=FILE (download "
-        f"{url} elsewhere), or train without them, weights=none freeze=0."
-    )
-
-
-def _probe(url: str) -> str:
-    """Return why an address does not answer, in a few words; an empty text if it answers."""
-    problems: list[str] = []
-
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(url, timeout=PROBE_LIMIT_S):
-                problems.append("")
-        except (OSError, ValueError, HTTPException) as error:
-            problems.append(_one_line(error))
-
-    # In a thread that may be left behind: none of Python's timeouts covers a name lookup.
-    thread = threading.Thread(target=ask, daemon=True, name="probe-imagenet-weights")
-    thread.start()
-    thread.join(PROBE_LIMIT_S)
-    return problems[0] if problems else f"no answer within {PROBE_LIMIT_S:g} s"
-
-
-def _imagenet_arrays(model: Any, backbone: str) -> dict[str, list[Float32Array]]:
-    """Load them by Keras' own loader, which checks the digests of its files."""
-    import keras
-
-    part, (_, url) = BACKBONES[backbone], imagenet_source(backbone)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE_LIMIT_S)  # Keras sets none: a stalled download would hang forever
-    try:
-        donor = part.build(keras.Input((part.smallest_side_px, part.smallest_side_px, 3)), weights="imagenet")
-    except Exception as error:  # Keras raises a bare Exception where a download fails
-        raise _unavailable(backbone, url, _one_line(error)) from None
-    finally:
-        socket.setdefaulttimeout(before)
-    return {layer.name: donor.get_layer(layer.name).get_weights() for layer in backbone_layers(model)}
 
 
 def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, list[Float32Array]]:
@@ -189,7 +129,7 @@ def _places(model: Any) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _stored_layers(path: Path) -> Iterator[Stored]:
+def stored_layers(path: Path) -> Iterator[Stored]:
     """Open a file's layers for reading.
 
     Raises:
@@ -225,11 +165,7 @@ def _archived(path: Path) -> io.BytesIO:
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"{path} cannot be read as weights ({_one_line(error)}): give a file that Keras saved.")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+    return ConfigError(f"{path} cannot be read as weights ({reason_of(error)}): give a file that Keras saved.")
 
 
 def _layers_in(file: Any) -> Stored:

@@ -15,3 +15,8 @@ def one_line(text: str, most: int = 400) -> str:
     """Return text that others wrote as part of a message: in one line, escaped where unprintable, and not too long."""
     shorter = text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 4 :]}"
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shorter)
+
+
+def reason_of(error: Exception) -> str:
+    """Return an exception's message in one line of at most 200 characters; its type's name if it has none."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -21,11 +23,13 @@ from wastelens.errors import ConfigError
 from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.models.features import predict_in_batches
 from wastelens.models.freezing import freeze, frozen_cut, logits_tensor, split_model
+from wastelens.models.layers import LOGITS
 from wastelens.system.arrays import FloatArray
 from wastelens.system.console import progress_bar
 from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
 from wastelens.training.loop import Batches, EqualEpochs, Measured, TrainingLoop, Watcher, compiled
+from wastelens.training.probe import fit_probe
 from wastelens.training.schedules import ConstantSchedule
 
 FEATURES = "features"
@@ -33,23 +37,22 @@ Loss = Callable[[Any, Any], Any]  # labels, logits → scalar
 
 
 @dataclass(frozen=True)
-class Phase:
+class Phase(ABC):
     """One phase of a training.
 
     Attributes:
         network: the trained part: the whole network, or the layers after the frozen ones; it has a layer ``logits``.
-        batches: of training rows.
         inputs: of this network, by ``photo_index``: the photos, or their features.
-        schedule: of the learning rate, over this phase's epochs.
-        limits: epochs and patience.
     """
 
     network: Any
-    batches: Batches
     inputs: npt.NDArray[Any]
-    schedule: ScheduleConfig
-    limits: FitConfig
 
+    @abstractmethod
+    def steps(self, epochs_done: int) -> int:
+        """Return the number of steps that are left after this many epochs of the phase, at most."""
+
+    @abstractmethod
     def fit(
         self,
         val: ValTable,
@@ -58,7 +61,7 @@ class Phase:
         before: Progress | None = None,
         resume_from: Checkpoint | None = None,
     ) -> Progress:
-        """Train until the epochs are up or val_macro_ap has not risen for ``patience_epochs``; keep the best weights.
+        """Train, and keep the best weights on val.
 
         Args:
             val: what val_macro_ap and val_loss are measured on.
@@ -70,31 +73,98 @@ class Phase:
         Raises:
             NonFiniteLossError: a batch's loss or a prediction for val is not finite; names epoch and step.
         """
+
+    def predict(self, table: LabelTable) -> FloatArray:
+        """Return probabilities, float64 (rows, materials), for the rows of a table."""
+        return predict_in_batches(self.network, self.inputs, table.photo_index).astype(np.float64)
+
+    def measured(self, val: ValTable, loss: Loss) -> Measured:
+        """Return val_macro_ap, and it and val_loss by name; NaN where an answer is not finite."""
+        probabilities = self.predict(val)
+        if not np.isfinite(probabilities).all():
+            return math.nan, {}
+        value = float(macro_average_precision(val.labels, probabilities))
+        clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
+        logits = np.log(clipped / (1 - clipped)).astype(np.float32)
+        return value, {"val_loss": float(loss(val.labels.astype(np.float32), logits)), "val_macro_ap": value}
+
+
+@dataclass(frozen=True)
+class GradientPhase(Phase):
+    """Training by gradient steps, until the epochs are up or val_macro_ap has not risen for ``patience_epochs``.
+
+    Attributes:
+        batches: of training rows.
+        schedule: of the learning rate, over this phase's epochs.
+        limits: epochs and patience.
+    """
+
+    batches: Batches
+    schedule: ScheduleConfig
+    limits: FitConfig
+
+    def steps(self, epochs_done: int) -> int:
+        return (self.limits.epochs - epochs_done) * len(self.batches)
+
+    def fit(
+        self,
+        val: ValTable,
+        config: TrainConfig,
+        watcher: Watcher,
+        before: Progress | None = None,
+        resume_from: Checkpoint | None = None,
+    ) -> Progress:
         loss: Loss = config.loss.__call__
-
-        def measure() -> Measured:
-            probabilities = self.predict(val)
-            if not np.isfinite(probabilities).all():
-                return math.nan, {}
-            value = float(macro_average_precision(val.labels, probabilities))
-            clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
-            logits = np.log(clipped / (1 - clipped)).astype(np.float32)
-            return value, {"val_loss": float(loss(val.labels.astype(np.float32), logits)), "val_macro_ap": value}
-
         loop = TrainingLoop(
             compiled_on_logits(self.network, config.optimizer.build(), loss),
             self.batches,
             self.limits,
             rate=lambda epoch: self.schedule.learning_rate(epoch, self.limits.epochs),
-            measure=measure,
+            measure=lambda: self.measured(val, loss),
             watcher=watcher,
             remedy="Lower schedule.peak, or set optimizer.clip_norm.",
         )
         return loop.run(before.next_phase() if before else Progress(), resume_from)
 
-    def predict(self, table: LabelTable) -> FloatArray:
-        """Return probabilities, float64 (rows, materials), for the rows of a table."""
-        return predict_in_batches(self.network, self.inputs, table.photo_index).astype(np.float64)
+
+@dataclass(frozen=True)
+class ProbePhase(Phase):
+    """Logistic regressions on fixed features, solved at once: one epoch, with a step per material.
+
+    Attributes:
+        learnt_from: features of the training rows, float32 (rows, features).
+        rows: the training rows, in this order.
+        seed: of the folds that choose the strength of regularisation.
+    """
+
+    learnt_from: npt.NDArray[np.float32]
+    rows: TrainTable
+    seed: int
+
+    def steps(self, epochs_done: int) -> int:
+        return 0 if epochs_done else len(self.rows.materials)
+
+    def fit(
+        self,
+        val: ValTable,
+        config: TrainConfig,
+        watcher: Watcher,
+        before: Progress | None = None,
+        resume_from: Checkpoint | None = None,
+    ) -> Progress:
+        loss: Loss = config.loss.__call__
+        logits = self.network.get_layer(LOGITS)
+        if resume_from is None:
+            told = partial(watcher.batch_done, 1)
+            probe = fit_probe(self.learnt_from, self.rows.labels, self.rows.groups, seed=self.seed, progress=told)
+            logits.set_weights([probe.kernel, probe.bias])
+            value, metrics = self.measured(val, loss)
+            progress = Progress(epochs_done=1, best_epoch=1, best_value=value)
+            checkpoint = partial(Checkpoint, progress, logits.get_weights(), [], logits.get_weights())
+            watcher.epoch_done(1, {"loss": probe.loss, **metrics, "learning_rate": 0.0}, progress, checkpoint)
+            return progress
+        logits.set_weights(resume_from.best)
+        return resume_from.progress
 
 
 def compiled_on_logits(model: Any, optimizer: Any, loss: Loss) -> Any:
@@ -128,7 +198,8 @@ def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows:
     freeze(model, config.freeze)
     cut = frozen_cut(model) if config.cache_features and (config.views or not config.policy) else None
     if cut is None:
-        return Phase(model, _batches(config, dataset, rows), dataset.photos, config.schedule, config.fit)
+        batches = _batches(config, dataset, rows)
+        return GradientPhase(model, dataset.photos, batches, config.schedule, config.fit)
     extractor, head = split_model(model, cut)
 
     def features(photos: Any, of: str, more: dict[str, Any]) -> npt.NDArray[np.float32]:
@@ -145,8 +216,23 @@ def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows:
     inputs = features(dataset.photos, "photos", {})
     views = _views(config, dataset, rows)
     learnt_from = inputs if views is None else features(views, "views", dict(views.key))
+    if config.network.is_probe:
+        return _probe_phase(head, inputs, learnt_from, rows, views, config.seed)
     batches = FeatureBatches(rows, learnt_from, batch_size=config.fit.batch_size, seed=config.seed, views=views)
-    return Phase(head, _cut(batches, config.fit), inputs, config.schedule, config.fit)
+    return GradientPhase(head, inputs, _cut(batches, config.fit), config.schedule, config.fit)
+
+
+def _probe_phase(
+    head: Any, inputs: Any, learnt_from: Any, rows: TrainTable, views: AugmentedViews | None, seed: int
+) -> ProbePhase:
+    """Return the probe of the training rows' features; with views, of the photos as they are and of each view."""
+    index = rows.photo_index
+    features = np.asarray(inputs[index])
+    if views is not None:
+        of_views = [learnt_from[views.rows_of(np.full_like(index, view), index)] for view in range(views.views)]
+        features = np.concatenate([features, *of_views])
+        rows = rows.take(np.tile(np.arange(len(index)), 1 + views.views))
+    return ProbePhase(head, inputs, features, rows, seed)
 
 
 def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
@@ -155,7 +241,7 @@ def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset,
     rate = config.fine_tune.learning_rate
     schedule = ConstantSchedule(kind="constant", start=rate, peak=rate, warmup_epochs=0.0)
     limits = config.fit.model_copy(update={"epochs": config.fine_tune.epochs})
-    return Phase(model, _batches(config, dataset, rows), dataset.photos, schedule, limits)
+    return GradientPhase(model, dataset.photos, _batches(config, dataset, rows), schedule, limits)
 
 
 def _batches(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Batches:

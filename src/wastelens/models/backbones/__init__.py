@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wastelens.system.registry import Registry
+
+if TYPE_CHECKING:
+    from wastelens.system.arrays import Array
 
 BACKBONES: Registry[Backbone] = Registry("backbone", "wastelens.models.backbones")
 
 
 class Backbone(ABC):
-    """A Keras application.
+    """A network trained on other photos, without its top.
 
     Attributes:
         smallest_side_px: of the photos it takes.
@@ -27,14 +30,25 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def build(self, pixels: Any, *, weights: str | None) -> Any:
-        """Return Keras' own model without its top, from preprocessed pixels (batch, side, side, 3) to its last map.
+    def build(self, pixels: Any) -> Any:
+        """Return the last map (batch, height, width, channels) of preprocessed pixels, from layers with random weights.
 
         Args:
-            pixels: a Keras tensor.
-            weights: None for random ones, or ``imagenet``, which Keras downloads unless its cache has them.
+            pixels: a Keras tensor (batch, side, side, 3).
         """
 
     @abstractmethod
-    def imagenet_url(self) -> str:
-        """Return the address where Keras gets the ImageNet weights."""
+    def check_imagenet(self) -> None:
+        """Find out within 5 seconds whether the ImageNet weights are available.
+
+        Raises:
+            ConfigError: they are not; says what to do.
+        """
+
+    @abstractmethod
+    def imagenet_arrays(self) -> dict[str, list[Array]]:
+        """Return each layer's ImageNet weights by the layer's name, in Keras' order.
+
+        Raises:
+            ConfigError: they are not available or cannot be read.
+        """

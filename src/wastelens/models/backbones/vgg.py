@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from wastelens.models.backbones import BACKBONES, Backbone
+from wastelens.models.backbones import BACKBONES
+from wastelens.models.keras_applications import KerasApplication
 from wastelens.system import borrowed
 
 MEAN_BGR = (103.939, 116.779, 123.68)  # of ImageNet's pixels, 0–255; Simonyan & Zisserman 2015, §2.1
 
 
-class Vgg16(Backbone):
+class Vgg16(KerasApplication):
     """VGG16: takes BGR minus ImageNet's mean."""
 
+    name = "vgg16"
     smallest_side_px = 32  # five halvings
 
     def preprocess(self, photos_0_255: Any) -> Any:
@@ -24,7 +26,7 @@ class Vgg16(Backbone):
         offset = [-mean for mean in MEAN_BGR]
         return keras.layers.Rescaling([1.0] * 3, offset=offset, dtype="float32", name="rescale")(pixels)
 
-    def build(self, pixels: Any, *, weights: str | None) -> Any:
+    def application(self, pixels: Any, *, weights: str | None) -> Any:
         """Return Keras' VGG16."""
         import keras
 

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from wastelens.config.networks import NETWORKS, NetworkConfig, Units
+from wastelens.config.networks import NETWORKS, HeadConfig, Units
 from wastelens.models.layers import classification_head, layer_seeds
 
 
 @NETWORKS.register("cnn")
-class CnnConfig(NetworkConfig):
+class CnnConfig(HeadConfig):
     """The compact convolutional base model: ``conf/model/base.yaml``."""
 
     kind: Literal["cnn"]

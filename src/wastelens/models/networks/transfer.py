@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from wastelens.config.networks import NETWORKS, NetworkConfig
+from wastelens.config.networks import NETWORKS, HeadConfig, NetworkConfig
 from wastelens.errors import ConfigError
 from wastelens.models.backbones import BACKBONES
 from wastelens.models.freezing import backbone_layers
@@ -17,34 +18,29 @@ else:
     BackboneName = Literal[tuple(BACKBONES.parts)]
 
 
-@NETWORKS.register("transfer")
-class TransferConfig(NetworkConfig):
-    """A pretrained backbone with a head: ``conf/model/vgg16.yaml``, ``efficientnetv2.yaml``."""
+class BackboneNetworkConfig(NetworkConfig, ABC):
+    """A network whose backbone was trained on other photos."""
 
     takes_weights: ClassVar[bool] = True
-    kind: Literal["transfer"]
     backbone: BackboneName
 
-    def build(self, *, image_side_px: int, outputs: int, seed: int) -> Any:
-        """Return the network with random weights, the backbone's too; :meth:`load_weights` replaces those.
+    def features(self, photos_0_255: Any) -> Any:
+        """Return the backbone's last map for photos (batch, side, side, 3) in 0–255.
 
         Raises:
             ConfigError: photos smaller than the backbone takes.
         """
-        import keras
-
-        backbone = BACKBONES[self.backbone]
-        if image_side_px < backbone.smallest_side_px:
+        backbone, side_px = BACKBONES[self.backbone], photos_0_255.shape[1]
+        if side_px < backbone.smallest_side_px:
             raise ConfigError(
                 f"{self.backbone} needs photos of at least {backbone.smallest_side_px} px, but image_side_px is "
-                f"{image_side_px}. Prepare the dataset with image_side_px={backbone.smallest_side_px} or more."
+                f"{side_px}. Prepare the dataset with image_side_px={backbone.smallest_side_px} or more."
             )
-        seeds = layer_seeds(seed)
-        photos = keras.Input((image_side_px, image_side_px, 3), name="photo_0_255")
-        features = backbone.build(backbone.preprocess(photos), weights=None).output
-        probabilities = classification_head(features, self, outputs=outputs, seeds=seeds)
-        model = keras.Model(photos, probabilities, name=self.backbone)
-        reinitialise(backbone_layers(model), seeds)  # Keras drew its weights from unknown seeds
+        return backbone.build(backbone.preprocess(photos_0_255))
+
+    def drawn(self, model: Any, seeds: Iterator[int]) -> Any:
+        """Return the same network with the backbone's random weights from these seeds; Keras' own are unknown."""
+        reinitialise(backbone_layers(model), seeds)
         _seed_dropout(model, seeds)
         return model
 
@@ -59,6 +55,22 @@ class TransferConfig(NetworkConfig):
         from wastelens.models.weights import load_backbone_weights
 
         return load_backbone_weights(model, self.backbone, weights)
+
+
+@NETWORKS.register("transfer")
+class TransferConfig(BackboneNetworkConfig, HeadConfig):
+    """A pretrained backbone with a head, such as ``conf/model/vgg16.yaml``."""
+
+    kind: Literal["transfer"]
+
+    def build(self, *, image_side_px: int, outputs: int, seed: int) -> Any:
+        """Return the network with random weights, the backbone's too; :meth:`load_weights` replaces those."""
+        import keras
+
+        seeds = layer_seeds(seed)
+        photos = keras.Input((image_side_px, image_side_px, 3), name="photo_0_255")
+        probabilities = classification_head(self.features(photos), self, outputs=outputs, seeds=seeds)
+        return self.drawn(keras.Model(photos, probabilities, name=self.backbone), seeds)
 
 
 def _seed_dropout(model: Any, seeds: Iterator[int]) -> None:
