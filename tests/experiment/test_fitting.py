@@ -29,7 +29,7 @@ SMALL_VGG = "network.hidden=[8,4]"
 @pytest.fixture(autouse=True)
 def _slim_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make VGG16 an eighth as wide."""
-    monkeypatch.setattr("wastelens.models.backbones.vgg.Vgg16.build", slim_vgg)
+    monkeypatch.setattr("wastelens.models.backbones.vgg.Vgg16.application", slim_vgg)
 
 
 @pytest.fixture(scope="module")

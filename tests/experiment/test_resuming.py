@@ -30,7 +30,7 @@ SMALL = "network.widths=[4,8]"
 @pytest.fixture(autouse=True)
 def _slim_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make VGG16 an eighth as wide."""
-    monkeypatch.setattr("wastelens.models.backbones.vgg.Vgg16.build", slim_vgg)
+    monkeypatch.setattr("wastelens.models.backbones.vgg.Vgg16.application", slim_vgg)
 
 
 def trained(

@@ -62,8 +62,11 @@ def shell_lines(language: str, block: str) -> list[str]:
 def split_commands(line: str) -> list[tuple[str, ...]]:
     """The words of each command of a line, without comments and without settings of variables before it."""
     commands: list[list[str]] = [[]]
-    for word in shlex.split(line, comments=True):
-        if word in ("&&", ";", "|", "||", "&"):
+    words = iter(shlex.split(line, comments=True))
+    for word in words:
+        if word == ">":
+            next(words)  # the file that the output goes to
+        elif word in ("&&", ";", "|", "||", "&"):
             commands.append([])
         else:
             commands[-1].append(word.removesuffix(";"))

@@ -197,7 +197,7 @@ def test_every_good_photo_is_there_and_every_bad_one_is_listed(worst: Place, ser
     assert {name: run.metrics[name] for name in counts} == counts
     assert run.metrics["megabytes"] == pytest.approx(sum(map(len, files.values())) / 1e6)
     assert (run.folder / "download.csv").read_bytes() == (worst.folder / "download.csv").read_bytes()
-    assert "not stated,7," in (run.folder / "licences.csv").read_text()
+    assert '"not stated","7",' in (run.folder / "licences.csv").read_text()
 
 
 def test_a_second_run_fetches_what_failed_temporarily_and_a_third_nothing(

@@ -78,7 +78,7 @@ def trained(prepared_folder: Path) -> Make:
             small = f"fit.epochs=1 bootstrap_resamples=100 data_folder={prepared_folder / 'data'} {network}"
             tracker = MemoryTracker()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("wastelens.models.backbones.vgg.Vgg16.build", slim_vgg)
+                patch.setattr("wastelens.models.backbones.vgg.Vgg16.application", slim_vgg)
                 train.run(config("train", small, dataset=str(prepared_folder / "litter"), **parameters), tracker)
             (runs[name],) = tracker.runs
         return runs[name]
@@ -653,9 +653,8 @@ def test_a_photo_without_annotated_or_predicted_materials(
     assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
     assert scores_of(run).empty
     added = {key: value for key, value in run.metrics.items() if key not in before}
-    assert added == dict.fromkeys(
-        ("explain_photos", "explain_pairs", "explain_covered_too_much", "explain_without_outline"), 0.0
-    )
+    counts = ("photos", "pairs", "covered_too_much", "without_outline", "outlines", "boxes")
+    assert added == {f"explain_{name}": 0.0 for name in counts}
     assert "Photos without any annotated or predicted material: 1." in capsys.readouterr().out
 
 

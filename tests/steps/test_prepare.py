@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tests.factories import config, write_dataset, write_json, write_mapping, write_photo
+from tests.factories import config, image_bytes, write_dataset, write_json, write_mapping, write_photo
 from tests.memory_tracking import MemoryTracker
 
 from wastelens.data.annotations.materials import read_mapping
@@ -745,6 +745,22 @@ def test_files_that_are_not_read_are_said_and_listed(tmp_path: Path, capsys: pyt
     assert problems[f"{folder.name}/b.CR2"] == f"not read: a .cr2 file: {advice}"
     assert list(problems.index) == [f"{folder.name}/{name}" for name in ("a.cr2", "b.CR2", "film.mp4", "notes.txt")]
     assert result.dataset.manifest["counts"]["photos_left_out"] == 0
+
+
+def test_photos_of_one_scene_are_split_one_by_one_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(tmp_path / "place", batches=1, photos_per_batch=30)
+    rng = np.random.default_rng(0)
+    tiles = rng.integers(0, 256, (12, 1, 1, 3)).repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
+    for photo in sorted((tmp_path / "place" / "batch_1").iterdir()):  # of the same colours, in another order
+        pixels = rng.permutation(tiles).reshape(3, 4, 16, 16, 3).swapaxes(1, 2).reshape(48, 64, 3)
+        photo.write_bytes(image_bytes(pixels, quality=90))
+    with pytest.raises(InputError, match=r"Split by smaller groups \(group_by=scene, or photo"):
+        prepared(tmp_path, tmp_path / "place", "group_by=scene")
+    frame = prepared(tmp_path, tmp_path / "place")[0].dataset.frame
+    assert set(frame["split"]) == {"train", "val", "test"}
+    assert "Warning: Scenes (runs of neighbouring photos that look alike) are too large" in capsys.readouterr().out
 
 
 def write_own_splits(folder: Path, parts: dict[str, int]) -> Path:

@@ -41,11 +41,12 @@ from wastelens.errors import (
     DatasetError,
     EngineError,
     MappingError,
+    SplitError,
     did_you_mean,
 )
 from wastelens.evaluation.controls import Controls, score_controls
 from wastelens.preparing.balance import Oversampled, oversample
-from wastelens.preparing.groups import Groups, assign_groups, find_copies
+from wastelens.preparing.groups import Copies, Groups, assign_groups, find_copies
 from wastelens.preparing.split import (
     SplitAssignment,
     assign_splits,
@@ -328,11 +329,30 @@ def _column(source: DatasetSource, name: str) -> dict[str, str]:
 def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: DatasetSource, config: PrepareConfig) -> Split:
     """Group the photos, then split them by whole groups; seeded, and independent of the order of the JSON.
 
-    With ``split=given``, keep the split that the data came with, and tell the groups that it tears.
+    With ``split=given``, keep the split that the data came with, and tell the groups that it tears. Where
+    ``group_by=auto`` chose scenes that are too large for a split, take photo by photo, with a warning.
     """
-    labels = cached.labels
-    told = _told_splits(source, labels) if config.split == "given" else []
-    groups = _groups(cached, source, config)
+    told = _told_splits(source, cached.labels) if config.split == "given" else []
+    copies = _copies(cached, source, config)
+    groups = _groups(cached, copies, source, config)
+    try:
+        return _split_by(groups, told, cached.labels, mapping, config)
+    except SplitError:
+        if config.group_by != "auto" or not groups.rule.startswith("scene"):
+            raise
+    warn(
+        "Scenes (runs of neighbouring photos that look alike) are too large to fill the splits, so photos are "
+        "split one by one, copies together: test photos may resemble training photos, and scores come out higher than "
+        "on new photos. Add photos of other places."
+    )
+    files = [str(file) for file in cached.labels["source_file"]]
+    groups = replace(assign_groups(files, cached.photos, copies, "photo"), rule=PHOTO_BY_PHOTO)
+    return _split_by(groups, told, cached.labels, mapping, config)
+
+
+def _split_by(
+    groups: Groups, told: list[list[str]], labels: pd.DataFrame, mapping: MaterialMapping, config: PrepareConfig
+) -> Split:
     matrix = labels[list(mapping.materials)].to_numpy(dtype=np.uint8)
     arguments = (matrix, groups.names, mapping.materials, config.fractions)
     rng = np.random.default_rng([config.seed, 0])
@@ -359,19 +379,24 @@ def with_leaks(problems: pd.DataFrame, split: Split) -> pd.DataFrame:
     return problem_frame([*problems.itertuples(index=False, name=None), *split.leaks()])
 
 
-def _groups(cached: CachedPhotos, source: DatasetSource, config: PrepareConfig) -> Groups:
+def _copies(cached: CachedPhotos, source: DatasetSource, config: PrepareConfig) -> Copies:
     labels = cached.labels
     files = [str(file) for file in labels["source_file"]]
     columns = source.layout.image_columns()
     flat = {photo: _told_source(fields) for photo, fields in columns}
     told = {file: flat.get(str(photo), "") for photo, file in zip(labels["file_name"], files, strict=True)}
-    copies = find_copies(
+    return find_copies(
         files,
         cached.photos,
         told_sources=told,
         max_distance=config.near_duplicate_distance,
         warped=config.find_augmented_copies,
     )
+
+
+def _groups(cached: CachedPhotos, copies: Copies, source: DatasetSource, config: PrepareConfig) -> Groups:
+    labels = cached.labels
+    files = [str(file) for file in labels["source_file"]]
     column = labels["file_name"].map(_column(source, config.group_by)) if _is_column(config.group_by) else None
     # Only in COCO is the first folder a batch: elsewhere it is a class, or the dataset's own split. A split that the
     # data came with is asked about copies: it need not keep batches whole.

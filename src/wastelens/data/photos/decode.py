@@ -91,6 +91,8 @@ def decode(
         raise BadPhotoError(f"absurdly large: the limit is {max_megapixels:g} megapixels") from None
     except _DECODER_ERRORS as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
+        if _is_heif(content[:256]):
+            raise BadPhotoError(f"damaged HEIC file ({reason}): convert to JPEG") from None
         raise BadPhotoError(f"damaged image file ({reason})") from None
     if orientation in (5, 6, 7, 8):
         width, height = height, width
