@@ -750,10 +750,10 @@ def test_files_that_are_not_read_are_said_and_listed(tmp_path: Path, capsys: pyt
 def test_photos_of_one_scene_are_split_one_by_one_with_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_dataset(tmp_path / "place", batches=1, photos_per_batch=30)
+    write_dataset(tmp_path / "place", batches=4, photos_per_batch=8)
     rng = np.random.default_rng(0)
     tiles = rng.integers(0, 256, (12, 1, 1, 3)).repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
-    for photo in sorted((tmp_path / "place" / "batch_1").iterdir()):  # of the same colours, in another order
+    for photo in sorted((tmp_path / "place").glob("batch_*/*.jpg")):  # of the same colours, in another order
         pixels = rng.permutation(tiles).reshape(3, 4, 16, 16, 3).swapaxes(1, 2).reshape(48, 64, 3)
         photo.write_bytes(image_bytes(pixels, quality=90))
     with pytest.raises(InputError, match=r"Split by smaller groups \(group_by=scene, or photo"):
