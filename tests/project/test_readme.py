@@ -173,7 +173,7 @@ def check_wastelens(words: list[str]) -> None:
     step = words[0]
     assert step in cli.wastelens.commands
     context = parse(cli.wastelens.commands[step], words[1:])
-    if context is not None:
+    if context is not None and step in ENTRY_POINTS:
         defaults = {parameter.name: parameter.default for parameter in parameters_of(step)}
         named = {name: value for name, value in context.params.items() if name in defaults}
         assert_accepted(step, {name: value for name, value in named.items() if value != defaults[name]})
