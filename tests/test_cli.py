@@ -14,6 +14,7 @@ import click
 import pytest
 
 from wastelens import cli
+from wastelens.config.files import load_config
 from wastelens.config.parameters import parameters_of
 from wastelens.config.steps import STEP_CONFIGS
 from wastelens.errors import AnnotationsError, NonFiniteLossError, StoreUnreachable, WastelensError
@@ -34,6 +35,19 @@ def calls(monkeypatch):
         module.run = lambda config, tracker, step=step: seen.append((step, config, tracker))
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return seen
+
+
+@pytest.mark.parametrize("step", cli.ENTRY_POINTS)
+def test_every_step_says_where_things_lie_under_mlflow_run(step, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "wastelens.tracking.project_folder.say_where_things_lie", lambda folder, keys: said.append((str(folder), keys))
+    )
+    required = {"compare": {"run_ids": "a,b"}}
+    cli._say_where_things_lie(load_config(step, parameters=required.get(step, {})))
+    sections = [f"{name}.data_folder" for name in ("prepare", "train", "cluster", "explain")]
+    keys = {"compare": [], "main": sections}.get(step, ["data_folder"])
+    assert said == ([("data", keys)] if keys else [])
 
 
 def status(*arguments):

@@ -50,6 +50,7 @@ ENTRY_POINTS = {
     "compare": "Compare finished runs of one dataset in pairs on the same photos.",
 }
 _REPEATABLE = frozenset({"prepare", "study", "tune"})  # they do only what is left to do
+_SECTIONS = ("prepare", "train", "cluster", "explain")  # of main that have a data folder
 _WITHOUT_NAME = {"compare": "run_ids"}  # step → the parameter whose values may also be typed without its name
 # Given to each command too: click remembers a command's help option from the first context that asks for it, and a
 # context without a parent knows only --help.
@@ -144,12 +145,8 @@ def _unlike_defaults(step: str, given: dict[str, str], config_file: str, file_sa
 
 def _say_where_things_lie(config: object) -> None:
     """Say it for a step's settings: main has the data folder in each of its sections, compare has none."""
-    sections = {
-        name: getattr(config, name) for name in ("prepare", "train", "cluster", "explain") if hasattr(config, name)
-    }
-    folders = {f"{name}.data_folder": section.data_folder for name, section in sections.items()}
-    if hasattr(config, "data_folder"):
-        folders = {"data_folder": config.data_folder}
+    parts = {"data_folder": config, **{f"{name}.data_folder": getattr(config, name, None) for name in _SECTIONS}}
+    folders = {name: part.data_folder for name, part in parts.items() if hasattr(part, "data_folder")}
     if folders:
         places = importlib.import_module("wastelens.tracking.project_folder")
         places.say_where_things_lie(next(iter(folders.values())), list(folders))

@@ -275,7 +275,7 @@ def check_whole(run_id: str, tmp_path: Path, times: dict[int, tuple[int, int]]) 
     assert [(one.dataset.name, one.tags[0].value) for one in run.inputs.dataset_inputs] == [("sample", "train")]
     (tmp_path / "read").mkdir()
     read = MlflowTracker().stored(run_id).run
-    for path, content in (("tables/table.csv", b"a\n1\n2\n"), ("explanations/index.html", b"page")):
+    for path, content in (("tables/table.csv", b'"a"\n"1"\n"2"\n'), ("explanations/index.html", b"page")):
         copy = read.download(path, tmp_path / "read")
         assert copy is not None
         assert copy.read_bytes() == content
