@@ -15,7 +15,7 @@ from tests.factories import coco_dict, write_json, write_photo
 from wastelens import cli
 from wastelens.data.annotations.sources import choose_source
 from wastelens.errors import AnnotationsError, DatasetError, MappingError
-from wastelens.preparing.stages import mapping_for
+from wastelens.preparing.reading import mapping_for
 
 
 def class_folders(folder: Path) -> None:

@@ -29,6 +29,7 @@ from wastelens.errors import EngineError
 from wastelens.system import interrupts
 from wastelens.system.console import say, warn
 from wastelens.system.machine import set_up_libraries, worker_count
+from wastelens.system.text import reason_of
 
 _CONNECT_S = 10.0
 _NEW_WORKERS_S = 60
@@ -300,9 +301,9 @@ def _connected(address: str) -> Iterator[Any]:
             "(https://distributed.dask.org/en/stable/tls.html)."
         ) from None
     except (OSError, TimeoutError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120] or "no answer"
         raise EngineError(
-            f"No scheduler answers at {address} ({reason}). Start one with `dask scheduler`, or correct engine=."
+            f"No scheduler answers at {address} ({reason_of(error)}). Start one with `dask "
+            "scheduler`, or correct engine=."
         ) from None
     with client:
         try:

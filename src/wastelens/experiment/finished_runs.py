@@ -18,6 +18,7 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
 from wastelens.models.export import read_exported, read_network
 from wastelens.system.console import next_command
+from wastelens.system.text import reason_of
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 
 CONFIG_ARTIFACT = "config.json"
@@ -190,8 +191,9 @@ def network_of(found: FinishedRun) -> Any:
             network = read_network(*files) if found.step == "pretrain" else read_exported(*files)
             _check_shapes(network, found)
         except Exception as error:  # Keras raises all kinds of exceptions for damaged files
-            reason = " ".join(str(error).split())[:120] or type(error).__name__
-            raise RunError(f"The network of run {found.id} cannot be read ({reason}). Run it again.") from None
+            raise RunError(
+                f"The network of run {found.id} cannot be read ({reason_of(error)}). Run it again."
+            ) from None
     return network
 
 

@@ -23,6 +23,7 @@ from wastelens.data.photos.decode import (
 )
 from wastelens.data.photos.jpeg import with_start
 from wastelens.getting.shared import decoder
+from wastelens.system.text import reason_of
 
 # Some telephones' and stereo cameras' JPEGs are MPO: a second picture follows the photo, and is never read.
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
@@ -141,4 +142,4 @@ def _header(content: bytes) -> tuple[str, tuple[int, int], int]:
     except UnidentifiedImageError:
         raise BadPhotoError(NOT_A_PHOTO) from None
     except Exception as error:  # decoders raise anything over broken files
-        raise BadPhotoError(f"damaged image file ({' '.join(str(error).split())[:120]})") from None
+        raise BadPhotoError(f"damaged image file ({reason_of(error)})") from None

@@ -23,6 +23,7 @@ from wastelens.errors import AnnotationsError, DatasetError
 from wastelens.getting.photo_folder import DEAD, FAILED, WRONG, PhotoFolder, WantedPhoto
 from wastelens.getting.shared import next_of
 from wastelens.system.console import say, warn
+from wastelens.system.text import reason_of
 from wastelens.web.addresses import locate
 from wastelens.web.client import Web
 from wastelens.web.errors import NoNetwork, Unfetchable
@@ -260,7 +261,7 @@ def _damage() -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        raise _Harmful(f"damaged in the archive: {' '.join(str(error).split())[:80]}") from None
+        raise _Harmful(f"damaged in the archive: {reason_of(error)}") from None
     except OSError as error:
         if error.errno != errno.EINVAL:  # a place before the file's start
             raise

@@ -12,6 +12,7 @@ from pathlib import Path
 from wastelens.errors import ConfigError
 from wastelens.system import borrowed
 from wastelens.system.console import warn
+from wastelens.system.text import reason_of
 
 BACKEND = "tensorflow"
 EPSILON = 1e-7  # Keras' default
@@ -40,10 +41,9 @@ def _import_keras() -> None:
     try:
         import keras  # noqa: F401
     except ValueError as error:
-        reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(
-            f"Keras cannot read its settings ({reason}). Correct or remove ~/.keras/keras.json (or keras.json in the "
-            "folder of KERAS_HOME), and the variables KERAS_*."
+            f"Keras cannot read its settings ({reason_of(error)}). Correct or remove ~/.keras/keras.json (or "
+            "keras.json in the folder of KERAS_HOME), and the variables KERAS_*."
         ) from None
 
 

@@ -34,6 +34,7 @@ from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import PreparedDataset, read_raw_files, write_raw_files
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
 from wastelens.preparing import stages
+from wastelens.preparing.reading import mapping_path
 from wastelens.preparing.writing import DatasetTables, write_dataset
 from wastelens.system import interrupts
 from wastelens.system.console import say
@@ -55,7 +56,7 @@ def datasets_of_levels(
     levels = next((factor.levels for factor in factors if factor.name == MAPPING), ())
     if not levels:
         return {"": dataset}
-    stems = {level: stages.mapping_path(level).stem for level in levels}
+    stems = {level: mapping_path(level).stem for level in levels}
     if twins := _same(stems):
         raise ConfigError(f"{MAPPING}={'|'.join(twins)}: both are called {stems[twins[0]]}. Rename one of the files.")
     datasets = {level: relabelled(dataset, level, data_folder) for level in levels}
@@ -118,7 +119,7 @@ def other_mapping(dataset: PreparedDataset, mapping: str) -> MaterialMapping:
         MappingError: there is no such mapping, or it does not fit the annotations' categories.
         ConfigError: its materials are not the dataset's.
     """
-    other = read_mapping(stages.mapping_path(mapping))
+    other = read_mapping(mapping_path(mapping))
     labels, annotations = list(own_mapping(dataset).material_of), prepared_from(dataset.manifest)
     if dataset.manifest.get("layout", COCO) != COCO:
         other = mapping_of_labels(other, labels, lambda label: f"{annotations}: label '{label}'")

@@ -9,7 +9,7 @@ from wastelens.config.main import MainConfig
 from wastelens.errors import ConfigError
 from wastelens.experiment.comparison import Compared, best_of, comparison_frame, report
 from wastelens.experiment.train_one import check_weights
-from wastelens.preparing.stages import raw_data
+from wastelens.preparing.reading import raw_data
 from wastelens.steps import cluster, explain, prepare, train
 from wastelens.system.console import say, warn
 from wastelens.tracking.tracker import Tracker

@@ -18,7 +18,7 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.sample import render_sample
 from wastelens.engine.engine import opened
 from wastelens.figures.preparation import look_at
-from wastelens.preparing import stages, summary
+from wastelens.preparing import photo_split, reading, stages, summary
 from wastelens.preparing.writing import DatasetTables, Preparation, write_preparation
 from wastelens.system.console import progress_bar, say
 from wastelens.tracking.tracker import Run, Tracker
@@ -39,29 +39,29 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
     Raises:
         InputError: the annotations, the mapping, the photos or the settings cannot be used; nothing is left behind.
     """
-    source = stages.raw_data(config)
+    source = reading.raw_data(config)
     say(source.summary)
     with tracker.start(f"prepare {source.name}") as tracked:
         tracked.log_parameters(flatten(config))
         if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
             with progress_bar("Rendering the sample", 240) as bar:
                 render_sample(source.place, progress=lambda done, total: bar.advance())
-        coco = stages.read_annotations(source, config)
-        mapping = stages.mapping_for(source, coco, config.materials)
+        coco = reading.read_annotations(source, config)
+        mapping = reading.mapping_for(source, coco, config.materials)
         annotated = tabulate(coco, mapping)
         folder = config.data_folder / "prepared" / source.name
         summary.warn_of_namesake(folder, source)
-        stages.check_group_by(source, config)
+        photo_split.check_group_by(source, config)
         with prepared.draft(folder) as draft:
-            photos = stages.photo_sources(source, annotated.labels)
-            annotated = stages.with_passed_over(annotated, coco, source, config)
+            photos = reading.photo_sources(source, annotated.labels)
+            annotated = reading.with_passed_over(annotated, coco, source, config)
             cached = _decode(annotated, photos, draft, folder, config)
-            split = stages.split_photos(cached, mapping, source, config)
+            split = photo_split.split_photos(cached, mapping, source, config)
             assignments = (split.assignment, *split.folds)
             splits = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in assignments]
             balanced = stages.balance(splits, config)
             controls = stages.score_all_controls(splits, cached.photos, config.seed)
-            problems = stages.with_leaks(cached.problems, split)
+            problems = photo_split.with_leaks(cached.problems, split)
             tables = DatasetTables(split.frame, cached.objects, problems, splits, balanced, controls)
             made = Preparation(coco, mapping, cached, split, tables, config.find_augmented_copies)
             write_preparation(draft, made, source, config)

@@ -17,6 +17,6 @@ def one_line(text: str, most: int = 400) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shorter)
 
 
-def reason_of(error: Exception) -> str:
-    """Return an exception's message in one line of at most 200 characters; its type's name if it has none."""
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+def reason_of(error: Exception, most: int = 200) -> str:
+    """Return an exception's message in one line of at most this length; its type's name if it has none."""
+    return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__

@@ -15,6 +15,7 @@ from optuna.exceptions import StorageInternalError
 from wastelens.config.tune import TuneConfig
 from wastelens.errors import ConfigError, SearchStoreError
 from wastelens.system.passwords import HIDDEN, passwords_in
+from wastelens.system.text import reason_of
 
 _ANSWER_S = 10.0
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
@@ -101,7 +102,7 @@ def open_storage(config: TuneConfig) -> optuna.storages.RDBStorage:
             f"{shown_address(config)} needs a driver that is not installed: {error}. Install it, or choose another one."
         ) from None
     except RuntimeError as error:  # Optuna's, of tables that another release of it has made
-        raise SearchStoreError(f"{shown_address(config)}: {' '.join(str(error).split())}") from None
+        raise SearchStoreError(f"{shown_address(config)}: {reason_of(error)}") from None
 
 
 def check_shared(config: TuneConfig) -> None:

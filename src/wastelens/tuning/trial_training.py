@@ -31,6 +31,7 @@ from wastelens.experiment.resuming import checkpoint_of, has_checkpoint, keeper_
 from wastelens.models.backend import forget_networks, is_out_of_memory, load_backend
 from wastelens.studies.cell_training import CELL, data_folder_here
 from wastelens.studies.cells import configuration_key
+from wastelens.system.text import reason_of
 from wastelens.tracking.tracker import Run, StoredRun, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.tuning.database import database_errors
@@ -230,7 +231,7 @@ class _TrialRun:
             of_this_trial = wrong_settings or isinstance(error, NonFiniteLossError | BalanceError | MemoryError)
             if not (of_this_trial or is_out_of_memory(error)):
                 raise
-            reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+            reason = reason_of(error, _LONGEST_REASON)
             tracked.set_tags({STATE: FAILED, ERROR: reason})
             raise _TrialFailed(reason) from None
         closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}

@@ -17,6 +17,7 @@ import msgspec
 from wastelens.data.annotations.materials import label_name
 from wastelens.errors import AnnotationsError
 from wastelens.system.arrays import FloatArray
+from wastelens.system.text import reason_of
 
 # JSON has no NaN or Infinity, but Python's own writer emits them: they become null, and outlines are checked for null.
 # Strings are matched first, so that a NaN inside a string is left alone; one without an end reaches to the file's end,
@@ -182,12 +183,12 @@ def _decode(path: Path, raw: bytes) -> _File:
         try:
             return msgspec.json.decode(raw, type=_File, strict=False)  # not strict: "1" and 1.0 are 1
         except msgspec.ValidationError as error:
-            fault = _fault(raw) or one_line(error)
+            fault = _fault(raw) or reason_of(error)
     except NOT_READABLE as error:
         without_nan = _without_nan(raw)
         if without_nan != raw:
             return _decode(path, without_nan)
-        fault = f"not complete JSON ({one_line(error)}). Download or export the annotations again."
+        fault = f"not complete JSON ({reason_of(error)}). Download or export the annotations again."
         if raw.lstrip().startswith(b"{") and not _is_utf8(raw):
             fault = "its text is not UTF-8. Save it as UTF-8."
     raise AnnotationsError(f"{path}: {fault}")
@@ -199,11 +200,6 @@ def _is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message in one line, shortened."""
-    return " ".join(str(error).split())[:200]
 
 
 def _without_nan(raw: bytes) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from wastelens.data.annotations.coco import LARGEST_COORDINATE_PX, NOT_READABLE, Annotation, Image, one_line
+from wastelens.data.annotations.coco import LARGEST_COORDINATE_PX, NOT_READABLE, Annotation, Image
 from wastelens.data.photos.files import SIDEWAYS
 from wastelens.system.arrays import ByteArray, FloatArray, IntArray
+from wastelens.system.text import reason_of
 
 LARGEST_MASK_PX = 200_000_000  # as many as the largest photo has that prepare takes by default
 LARGEST_DRAWN_PX = 50_000_000  # of a mask that is unpacked to a byte per pixel
@@ -50,7 +51,7 @@ def _annotated_outline(annotation: Annotation, image: Image) -> Outline:
         segmentation = msgspec.json.decode(annotation.segmentation)
         box = msgspec.json.decode(annotation.bbox)
     except NOT_READABLE as error:
-        return _broken(f"its outline cannot be read ({one_line(error)})")
+        return _broken(f"its outline cannot be read ({reason_of(error)})")
     if isinstance(segmentation, dict) and segmentation:
         return _run_length_outline(segmentation, image)
     polygons = parts(segmentation) if isinstance(segmentation, list) else []

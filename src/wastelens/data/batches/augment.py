@@ -18,6 +18,7 @@ import numpy as np
 from wastelens.config.augmentation import PolicyAugmentation, TransformConfig
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.system.arrays import IndexArray, PhotoArray
+from wastelens.system.text import reason_of
 
 
 class Augmenter:
@@ -60,9 +61,8 @@ def _transform(albumentations: Any, wanted: TransformConfig) -> Any:
         try:
             return kind(p=wanted.probability, **wanted.parameters)
         except (TypeError, ValueError, UserWarning) as error:
-            reason = " ".join(str(error).split())[:200]
             raise ConfigError(
-                f"Augmentation policy: transform '{wanted.name}' rejects its parameters: {reason}"
+                f"Augmentation policy: transform '{wanted.name}' rejects its parameters: {reason_of(error)}"
             ) from None
 
 
