@@ -33,7 +33,7 @@ def shared_cluster() -> Iterator[Engine]:
 @pytest.fixture
 def cluster(shared_cluster: Engine) -> Engine:
     """The cluster, with both processes, also after one was killed."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(shared_cluster.send(os.getpid)) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     return shared_cluster
