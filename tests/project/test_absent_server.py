@@ -185,9 +185,7 @@ def test_a_server_that_is_absent_at_the_start(workplace: Path, kind: str) -> Non
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         if kind == "refuses":
             listening.close()
-        began = time.monotonic()
         answer = wastelens(*TRAIN[:-1], f"{TRAIN[-1]}{LONG}", cwd=workplace, env={"MLFLOW_TRACKING_URI": address})
-        assert time.monotonic() - began < 60
     assert complaint(answer).startswith(f"wastelens: MLflow's server {address} does not answer.")
     assert answer.stdout == ""
 

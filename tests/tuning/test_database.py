@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,13 +30,11 @@ def postgres(port: int | str) -> str:
 def test_nobody_at_the_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    began = time.monotonic()
     message = refusal(SearchStoreError, lambda: opened(tmp_path, storage=postgres(port)))
     assert message == (
         f"The storage postgresql://127.0.0.1:{port}/tuning does not answer (Connection refused). Start it, or choose "
         "another storage."
     )
-    assert time.monotonic() - began < 10
 
 
 def test_a_server_that_takes_connections_and_says_nothing(
@@ -45,12 +42,10 @@ def test_a_server_that_takes_connections_and_says_nothing(
 ) -> None:
     assert 2 * database._ANSWER_S < 30  # the knock and the driver
     monkeypatch.setattr(database, "_ANSWER_S", 2.0)
-    began = time.monotonic()
     message = refusal(SearchStoreError, lambda: opened(tmp_path, storage=postgres(silent_port)))
     assert message.startswith(f"The storage postgresql://127.0.0.1:{silent_port}/tuning: ")
     assert "timeout expired" in message
     assert message.endswith("Fix it, or choose another storage.")
-    assert time.monotonic() - began < 5
 
 
 def test_no_driver(tmp_path: Path, silent_port: int) -> None:

@@ -21,6 +21,7 @@ import textwrap
 import threading
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -254,13 +255,11 @@ def test_a_wrong_length_is_tried_again(server: WebServer, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("answer", [Promise(10_000_000_000), Endless(), Content(PHOTO)])
 def test_what_is_too_large_is_cut_off(server: WebServer, tmp_path: Path, answer: Any) -> None:
-    before = time.monotonic()
     error = refusal(server, tmp_path / "a.jpg", answer, max_bytes=10_000)
     assert error.permanent
     assert error.reason.startswith("too large: ")
     assert error.reason.endswith("B, the limit is 0.01 MB")
     assert error.setting == "web.max_bytes"
-    assert time.monotonic() - before < 20
     assert len(server.requests) == 1
 
 
@@ -284,7 +283,7 @@ def test_a_bomb_as_answer_is_refused(server: WebServer) -> None:
 
 def test_an_endless_answer_uses_little_memory(server: WebServer) -> None:
     url = server.serve("/api", Endless("application/json"))
-    with web(server.host, settings="web.read_timeout_s=60") as one:
+    with web(server.host, settings="web.read_timeout_s=600") as one:
         tracemalloc.start()
         try:
             with pytest.raises(Unfetchable, match=r"too large: .* the limit is 32\.0 MB") as caught:
@@ -432,11 +431,9 @@ class Drip:
     ids=["header", "informational", "chunk"],
 )
 def test_an_answer_that_only_drips_is_given_up(server: WebServer, tmp_path: Path, drip: Drip) -> None:
-    before = time.monotonic()
     refused = refusal(server, tmp_path / "a", drip, settings="web.read_timeout_s=0.2 web.attempts=2")
     assert refused.reason in ("no answer within 0.2 s", "less than 8 kB within 0.2 s")
     assert not refused.permanent
-    assert time.monotonic() - before < 20
 
 
 def test_a_dead_address_is_not_tried_again(server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,25 +519,21 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServe
 def test_an_answer_that_only_drips_is_given_up_behind_tls_too(secure: WebServer, tmp_path: Path) -> None:
     secure.serve("/a", Drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"))
     host = f"photos.test:{secure.host.rpartition(':')[2]}"
-    before = time.monotonic()
     settings = "web.read_timeout_s=0.3 web.attempts=1"
     with web(host, settings=settings) as one, pytest.raises(Unfetchable, match=r"less than 8 kB within 0\.3 s"):
         one.fetch_file(f"https://{host}/a", tmp_path / "a")
-    assert time.monotonic() - before < 20
 
 
 def test_closing_ends_waits_behind_tls_too(secure: WebServer, tmp_path: Path) -> None:
-    secure.serve("/hang", Hang(60))
+    secure.serve("/hang", Hang(600))
     secure.serve("/sending", Promise(50_000_000))
     host = f"photos.test:{secure.host.rpartition(':')[2]}"
-    with ThreadPoolExecutor(2) as pool, web(host, settings="web.read_timeout_s=60") as one:
+    with ThreadPoolExecutor(2) as pool, web(host, settings="web.read_timeout_s=600") as one:
         waits = [pool.submit(one.fetch_file, f"https://{host}/{name}", tmp_path / name) for name in ("hang", "sending")]
         while len(secure.requests) < 2:
             time.sleep(0.005)
-        before = time.monotonic()
         one.close()
-        errors = [wait.exception(timeout=10) for wait in waits]
-        assert time.monotonic() - before < 10
+        errors = [wait.exception(timeout=100) for wait in waits]
     assert [type(error) for error in errors] == [Closed] * 2
 
 
@@ -651,33 +644,30 @@ def test_a_resolver_that_hangs_is_no_network_in_time(tmp_path: Path, monkeypatch
     over = threading.Event()
 
     def silent(*args: Any, **options: Any) -> None:
-        over.wait(30)
+        over.wait(300)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
     monkeypatch.setattr(connections, "FIRST_CONTACT_S", 0.5)
-    before = time.monotonic()
     with web(settings="web.connect_timeout_s=10") as one, pytest.raises(NoNetwork, match="no answer"):
         one.fetch_file("https://photos.test/a", tmp_path / "a")
     over.set()
-    assert time.monotonic() - before < 9
 
 
-def test_a_second_unreachable_host_takes_less_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: Any, **options: Any) -> None:
+def test_a_second_unreachable_host_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: Counter[str] = Counter()
+
+    def fail(host: str, *args: Any, **options: Any) -> None:
+        looked_up[host] += 1
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     monkeypatch.setattr(connections, "FIRST_CONTACT_S", 2.0)
-    taken = []
-    with web(settings="web.backoff_s=60 web.attempts=20") as one:  # a wait of which would be far too long
+    with web(settings="web.backoff_s=60 web.attempts=20") as one:
         for host in ("first.test", "second.test"):
-            before = time.monotonic()
             with pytest.raises(NoNetwork, match=host):
                 one.fetch_file(f"https://{host}/a", tmp_path / "a")
-            taken.append(time.monotonic() - before)
-    assert 1.8 < taken[0] < 30
-    assert taken[1] < taken[0]
+    assert looked_up["first.test"] > looked_up["second.test"] == 1
 
 
 def test_one_host_without_a_name_is_not_the_network(
@@ -851,11 +841,11 @@ def test_requests_to_an_api_are_as_far_apart_as_asked(server: WebServer, tmp_pat
 
 
 def test_closing_ends_what_other_threads_wait_for(server: WebServer, tmp_path: Path) -> None:
-    slow = "web.read_timeout_s=60 web.longest_wait_s=60"
-    hanging = server.serve("/hang", Hang(60))
+    slow = "web.read_timeout_s=600 web.longest_wait_s=600"
+    hanging = server.serve("/hang", Hang(600))
     sending = server.serve("/sending", Promise(50_000_000))
     with WebServer() as other, ThreadPoolExecutor(3) as pool, web(server.host, other.host, settings=slow) as one:
-        told = other.serve("/told", Status(503, {"Retry-After": "50"}))
+        told = other.serve("/told", Status(503, {"Retry-After": "500"}))
         waits = [
             pool.submit(one.fetch_file, hanging, tmp_path / "a"),
             pool.submit(one.fetch_file, sending, tmp_path / "b"),
@@ -863,10 +853,8 @@ def test_closing_ends_what_other_threads_wait_for(server: WebServer, tmp_path: P
         ]
         while len(server.requests) < 2 or not other.requests:
             time.sleep(0.005)
-        before = time.monotonic()
         one.close()
-        errors = [wait.exception(timeout=10) for wait in waits]
-        assert time.monotonic() - before < 10
+        errors = [wait.exception(timeout=100) for wait in waits]
     assert [type(error) for error in errors] == [Closed] * 3
     assert list(tmp_path.iterdir()) == []
 
@@ -963,8 +951,8 @@ def test_a_full_disk_is_raised_as_it_is(server: WebServer, tmp_path: Path, monke
 def test_a_thread_that_connects_during_close_does_not_wait(
     server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = server.serve("/hang", Hang(60))
-    with web(server.host, settings="web.read_timeout_s=60") as one:
+    url = server.serve("/hang", Hang(600))
+    with web(server.host, settings="web.read_timeout_s=600") as one:
         connect = HTTPConnection.connect
 
         def close_meanwhile(connection: HTTPConnection) -> None:
@@ -972,10 +960,8 @@ def test_a_thread_that_connects_during_close_does_not_wait(
             connect(connection)
 
         monkeypatch.setattr(HTTPConnection, "connect", close_meanwhile)
-        before = time.monotonic()
         with pytest.raises(Closed):
             one.fetch_file(url, tmp_path / "a")
-        assert time.monotonic() - before < 20
     assert list(tmp_path.iterdir()) == []
 
 
@@ -983,11 +969,9 @@ def test_the_users_interrupt_ends_a_wait(server: WebServer, tmp_path: Path, monk
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    url = server.serve("/a", Status(503, {"Retry-After": "50"}))
-    with web(server.host) as one:
+    url = server.serve("/a", Status(503, {"Retry-After": "500"}))
+    with web(server.host, settings="web.longest_wait_s=600") as one:
         threading.Timer(0.2, monkeypatch.setattr, ("wastelens.system.interrupts.check", interrupted)).start()
-        before = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             one.fetch_file(url, tmp_path / "a")
-        assert time.monotonic() - before < 20
     assert list(tmp_path.iterdir()) == []
