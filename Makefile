@@ -43,6 +43,7 @@ docs: .venv/ready  ## build the documentation into site/, with warnings as error
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 ui: .venv/ready  ## serve the runs at http://127.0.0.1:5000
+	@echo "The runs: http://127.0.0.1:5000/#/experiments/0/runs?workflowType=machine_learning"
 	mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 bench: .venv/ready  ## measure the budgets and write bench/results.md

@@ -254,7 +254,7 @@ class MemoryTracker:
     def check_shared(self, engine: str) -> None:
         raise EngineError("Workers on other machines cannot reach the store in memory.")
 
-    def finished_hint(self) -> str:
+    def finished_hint(self, run_id: str = "") -> str:
         return "(runs are kept in memory)"
 
 

@@ -285,3 +285,11 @@ def test_a_terminal_that_lacks_letters_gets_question_marks() -> None:
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONIOENCODING": "ascii"}
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert answer.stdout.splitlines()[-1] == "gr??e ?"
+
+
+def test_the_list_of_commands_is_in_order_of_work_with_whole_lines(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert status("--help") == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == [*cli.ENTRY_POINTS, "materials"]
+    assert all(len(line) <= 80 and line.endswith(".") and not line.endswith("...") for line in listed)

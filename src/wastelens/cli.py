@@ -35,19 +35,20 @@ _FIXES = {
 }
 
 
-# Step → its summary. The parameters come from the types of its settings, which are imported for a step's own help only.
+# Step → its summary, in order of work. A first sentence of at most 63 letters is whole in the list of commands. The
+# parameters come from the types of the settings, which are imported for a step's own help only.
 ENTRY_POINTS = {
-    "download": "Download TACO's annotations and photos, as far as they are still available.",
-    "collect": "Collect photos without labels from Openverse and Wikimedia Commons, with their licences.",
-    "main": "Run the main job: prepare, pretrain, train every model, cluster, explain the best, compare.",
-    "prepare": "Turn annotations and photos into a prepared dataset split by whole groups.",
-    "pretrain": "Learn from photos without their labels: autoencoders, Boltzmann machines, deep belief networks.",
+    "main": "Run the whole flow, from prepare to compare. Trains every model, and explains the best.",
+    "download": "Download TACO: its annotations, and the photos still available.",
+    "collect": "Collect photos without labels, with their licences. Sources: Openverse and Wikimedia Commons.",
+    "prepare": "Turn annotations and photos into a dataset, split by groups.",
+    "pretrain": "Learn from photos without labels. Methods: autoencoders, Boltzmann machines, deep belief networks.",
     "train": "Train one model on a prepared dataset and evaluate it.",
-    "tune": "Find the best settings of a model by trials that never see the test photos.",
-    "cluster": "Run k-means on the features a run has learnt, and compare the clusters with the materials.",
-    "explain": "Show where a model looks by Grad-CAM and SHAP, scored against the outlines of the litter.",
-    "study": "Find out whether a change helps: models x factors x seeds x folds, compared in pairs, with one verdict.",
-    "compare": "Compare finished runs of one dataset in pairs on the same photos.",
+    "tune": "Find a model's best settings by trials that never see test.",
+    "explain": "Show where a model looks. Grad-CAM and SHAP, scored against the outlines of the litter.",
+    "cluster": "Cluster the features that a run has learnt. Compares k-means clusters with the materials.",
+    "study": "Find out whether a change helps. Models x factors x seeds x folds, in pairs, with one verdict.",
+    "compare": "Compare finished runs of one dataset, in pairs.",
 }
 _REPEATABLE = frozenset({"prepare", "study", "tune"})  # they do only what is left to do
 _SECTIONS = ("prepare", "train", "cluster", "explain")  # of main that have a data folder
@@ -73,7 +74,15 @@ class _Step(click.Command):
         return super().get_params(ctx)
 
 
-@click.group(context_settings=_CONTEXT)
+class _InOrderOfWork(click.Group):
+    """The list of commands, in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names."""
+        return list(self.commands)
+
+
+@click.group(cls=_InOrderOfWork, context_settings=_CONTEXT)
 @click.version_option(package_name="wastelens", message="%(prog)s %(version)s")
 def wastelens() -> None:
     """Classify photos of litter by material, with results you can trust."""
@@ -100,7 +109,7 @@ for _name, _summary in ENTRY_POINTS.items():
 @click.option("--dataset", required=True, help="a folder of photos with their labels, or their file of annotations")
 @click.option("--data_folder", default="data", show_default=True, help="the folder that contains raw/")
 def materials(dataset: str, data_folder: str) -> None:
-    """Write a mapping with all labels of a dataset to standard output, with a material proposed for each."""
+    """Write a mapping of a dataset's labels to standard output. It proposes a material for each label."""
     set_up_libraries()
     proposing = importlib.import_module("wastelens.preparing.proposing")
     click.echo(proposing.mapping_text(dataset, Path(data_folder)), nl=False)

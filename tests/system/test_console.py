@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from wastelens.config.files import conf_folder, load_config, read_yaml
-from wastelens.system.console import DATA_FOLDER, next_command, printable, progress_bar, say, table, warn
+from wastelens.system import console
+from wastelens.system.console import DATA_FOLDER, next_command, printable, progress_bar, say, table, warn, wrapped
 
 
 def understood(command: str, step: str) -> object:
@@ -52,3 +55,55 @@ def test_names_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[/red]1" in out
     assert not any(line.startswith("Next") for line in out.splitlines())
     assert printable("glass – حجر 🍾") == "glass – حجر 🍾"
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a terminal of 80 columns without colours shows."""
+    screen = io.StringIO()
+    drawn = Console(file=screen, force_terminal=True, color_system=None, width=80, highlight=False, soft_wrap=True)
+    monkeypatch.setattr(console, "console", lambda: drawn)
+    return screen
+
+
+def test_sentences_wrap_at_words_and_commands_stay_whole(terminal: io.StringIO) -> None:
+    command = f"mlflow run . -e train --env-manager local -P dataset={'x' * 60}"
+    say(f"{'Photos of neighbours are alike. ' * 4}Next: {command}")
+    lines = terminal.getvalue().splitlines()
+    assert lines[-1] == command
+    assert all(len(line) <= 80 for line in lines[:-1])
+    assert " ".join(" ".join(lines).split()) == f"{'Photos of neighbours are alike. ' * 4}Next: {command}"
+    assert wrapped("short", 80) == ["short"]
+
+
+def test_a_bar_keeps_its_count_and_time_whatever_its_figures(terminal: io.StringIO) -> None:
+    with progress_bar("Training autoencoder augmented from conv_autoencoder seed 0 fold 3", 4000) as bar:
+        bar.advance(1234)
+        bar.show("loss 0.7 " * 30)
+    shown = [line for line in terminal.getvalue().replace("\r", "\n").splitlines() if "1234/4000" in line]
+    assert shown
+    assert "━━━" in shown[-1]
+    assert "Training autoencoder" in shown[-1]
+    assert "loss" not in shown[-1]
+
+
+def test_columns_that_do_not_fit_follow_below(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "LOG_WIDTH", 80)
+    columns = ["model", *(f"figure number {number}" for number in range(12))]
+    rows = [
+        [f"a long name of a run {row}", *(f"0.{row}{number:02} [0.111, 0.222]" for number in range(12))] for row in "12"
+    ]
+    table("Title", columns, rows)
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    for row in rows:
+        for cell in row[1:]:
+            assert cell in out
+    assert out.count("a long name of a run 1") == 6
+
+
+def test_a_table_that_fits_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
+    table("Title", ["control", "val", "test"], [["random", "0.1", "0.2"]])
+    assert capsys.readouterr().out.count("random") == 1

@@ -67,7 +67,7 @@ def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
         _log_results(tracked, clusters, scored, dataset.photos, sentence, config.seed)
         _print_table(clusters)
         say(sentence)
-        say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint()}")
+        say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint(tracked.id)}")
         return Clustered(tracked.id, sentence)
 
 

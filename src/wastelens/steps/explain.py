@@ -88,7 +88,10 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
         say(note)
     for sentence in summary.sentences():
         say(sentence, "bold")
-    say(f"The page: {ARTIFACTS}/index.html in the artifacts of run {found.id}. {tracker.finished_hint()}", "green")
+    say(
+        f"The page: {ARTIFACTS}/index.html in the artifacts of the run. See it: {tracker.finished_hint(found.id)}",
+        "green",
+    )
     return Explanations(found.id, summary)
 
 

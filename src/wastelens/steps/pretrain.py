@@ -18,5 +18,5 @@ def run(config: PretrainConfig, tracker: Tracker) -> Pretrained:
     say_reconstruction(pretrained)
     parameters = {"dataset": config.dataset, "model": config.learner.network_kind, "pretrained": pretrained.run_id}
     say(f"Start from it: {next_command('train', parameters, config.data_folder)}")
-    say(f"Run {pretrained.run_id} is complete. See it: {tracker.finished_hint()}")
+    say(f"Run {pretrained.run_id} is complete. See it: {tracker.finished_hint(pretrained.run_id)}")
     return pretrained

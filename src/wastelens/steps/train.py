@@ -15,7 +15,7 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
         As :func:`train_one`.
     """
     trained = train_one(config, tracker)
-    say(f"Run {trained.run_id} is complete. See it: {tracker.finished_hint()}")
+    say(f"Run {trained.run_id} is complete. See it: {tracker.finished_hint(trained.run_id)}")
     parameters = {"dataset": config.dataset, "run_id": trained.run_id}
     say(f"Where it looks: {next_command('explain', parameters, config.data_folder)}")
     say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")

@@ -6,19 +6,25 @@ import contextlib
 import json
 import re
 import shlex
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 DATA_FOLDER = Path("data")  # the default in every conf/*.yaml
 LOG_WIDTH = 140
 SECONDS_BETWEEN_LINES = 20
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_COMMAND = re.compile(r"(?=\bmlflow (?:run|ui) )")  # commands are at the end of what is said
+_BESIDE_DESCRIPTION = 46  # letters of a progress line for the bar, the count and the time left
+_BORDERS = 3  # letters around a table's column
 
 
 def console() -> Console:
@@ -39,8 +45,22 @@ def printable(text: str) -> str:
 
 
 def say(text: str, style: str = "") -> None:
-    """Print one line; ``style`` is one of rich's (``bold``, ``yellow``, ``green``)."""
-    console().print(printable(text), style=style or None, markup=False)
+    """Print a text; ``style`` is one of rich's (``bold``, ``yellow``, ``green``).
+
+    In a log it stays on one line. A terminal gets it wrapped at words, with a command on a line of its own, which can
+    be copied whole.
+    """
+    drawn, text = console(), printable(text)
+    lines = wrapped(text, drawn.width) if drawn.is_terminal else [text]
+    drawn.print("\n".join(lines), style=style or None, markup=False)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text: wrapped at words, and from where a command begins in one piece."""
+    if len(text) <= width:
+        return [text]
+    sentence, *command = _COMMAND.split(text, maxsplit=1)
+    return [*textwrap.wrap(sentence, width, break_long_words=False, break_on_hyphens=False), *command]
 
 
 def warn(text: str) -> None:
@@ -49,7 +69,7 @@ def warn(text: str) -> None:
 
 
 class Bar:
-    """A progress bar that can show a few figures at its end."""
+    """A progress bar that can show a few figures below it."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
@@ -61,36 +81,77 @@ class Bar:
         self._progress.advance(self._task, steps)
 
     def show(self, figures: str) -> None:
-        """Replace the text at the end of the bar; in a log, where no bar can move, print it as a line now and then."""
+        """Replace the text below the bar; in a log, where no bar can move, print it as a line now and then."""
         self._progress.update(self._task, figures=printable(figures))
         if not self._progress.console.is_terminal and time.monotonic() - self._written_at >= SECONDS_BETWEEN_LINES:
             self._written_at = time.monotonic()
             say(figures)
 
 
+class _FiguresBelow(Progress):
+    """A progress display with the figures of each task on a line of their own, so that they never displace the bar."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the bar, and its figures."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["figures"]:
+                yield Text(task.fields["figures"], no_wrap=True, overflow="ellipsis", style="dim")
+
+
 @contextlib.contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Bar]:
     """Show a progress bar with count and time left; it moves on a terminal and appears once in a log."""
+    drawn = console()
+    longest = max(drawn.width - _BESIDE_DESCRIPTION, 10)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=longest)),
+        BarColumn(bar_width=20 if drawn.width < LOG_WIDTH else 30),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[figures]}"),
     )
-    with Progress(*columns, console=console(), refresh_per_second=4) as progress:
+    with _FiguresBelow(*columns, console=drawn, refresh_per_second=4) as progress:
         yield Bar(progress, progress.add_task(escape(printable(what)), total=total, figures=""))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a titled table: the first column aligned left, the others (numbers) aligned right."""
-    drawn = Table()
-    for position, column in enumerate(columns):
-        drawn.add_column(escape(printable(column)), justify="left" if position == 0 else "right", no_wrap=position == 0)
-    for row in rows:
-        drawn.add_row(*(escape(printable(cell)) for cell in row))
+    """Print a titled table: the first column aligned left, the others (numbers) aligned right.
+
+    Columns that do not fit beside the others follow in a further table, below the same first column.
+    """
+    cells = [[printable(cell) for cell in row] for row in (columns, *rows)]
+    width = console().width
     say(title, "bold")
-    Console(highlight=False, width=max(100, console().width)).print(drawn)
+    for places in _fitting(cells, width):
+        drawn = Table()
+        for place in places:
+            least = _room(cells, place)
+            if place == 0:  # the only one that may be wrapped
+                drawn.add_column(escape(cells[0][0]), min_width=min(least, width // 2), max_width=width // 2)
+            else:
+                drawn.add_column(escape(cells[0][place]), min_width=least, justify="right")
+        for row in cells[1:]:
+            drawn.add_row(*(escape(row[place]) for place in places))
+        Console(highlight=False, width=width).print(drawn)
+
+
+def _room(cells: Sequence[Sequence[str]], place: int) -> int:
+    """Return the width that a column needs at least: its cells are not wrapped, its heading is, at words."""
+    heading = max(map(cell_len, cells[0][place].split()), default=0)
+    return max(heading, *(cell_len(row[place]) for row in cells[1:])) if len(cells) > 1 else heading
+
+
+def _fitting(cells: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]:
+    """Yield the columns of each table that fits the width; the first column is in all of them."""
+    first = min(_room(cells, 0), width // 2) + _BORDERS + 1
+    taken, places = first, [0]
+    for place in range(1, len(cells[0])):
+        room = _room(cells, place) + _BORDERS
+        if taken + room > width and len(places) > 1:
+            yield places
+            taken, places = first, [0]
+        taken, places = taken + room, [*places, place]
+    yield places
 
 
 def next_command(entry_point: str, parameters: Mapping[str, object], data_folder: Path = DATA_FOLDER) -> str:

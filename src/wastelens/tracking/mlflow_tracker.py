@@ -38,6 +38,7 @@ class MlflowTracker:
         self._depth = 0
         self._outage_minutes = outage_minutes
         self._parent = parent
+        self._experiment = "0"  # of the last run
         self._store = mlflow.get_tracking_uri()
         self._set_up()
 
@@ -83,6 +84,7 @@ class MlflowTracker:
                 options |= {} if above else {"parent_run_id": self._parent}
             opened = mlflow.start_run(nested=below, log_system_metrics=system_metrics, **options)
         self._depth += 1
+        self._experiment = opened.info.experiment_id
         status, waits = "FAILED", False
         try:
             run = MlflowRun(opened.info.run_id)
@@ -178,11 +180,14 @@ class MlflowTracker:
                 "set MLFLOW_TRACKING_URI to its address, as others know it."
             )
 
-    def finished_hint(self) -> str:
-        """Return the command that opens the UI on the current store, and the address to open."""
+    def finished_hint(self, run_id: str = "") -> str:
+        """Return the page of a run, or the table of runs, and for a store without a server the command to serve it."""
         uri = store_shown()
-        local = f"mlflow ui --backend-store-uri {uri}   then open http://127.0.0.1:5000"
-        return f"Open {uri}" if mlflow_store.is_server(uri) else local
+        server = uri.rstrip("/") if mlflow_store.is_server(uri) else "http://127.0.0.1:5000"
+        # MLflow itself opens on a page without the table of runs.
+        shown = f"/{run_id}" if run_id else "?workflowType=machine_learning"
+        page = f"{server}/#/experiments/{self._experiment}/runs{shown}"
+        return page if mlflow_store.is_server(uri) else f"{page}, served by mlflow ui --backend-store-uri {uri}"
 
 
 def _end(run_id: str, status: str, wrapper: str | None) -> None:

@@ -280,7 +280,7 @@ def say_report(
             f"The best settings, retrained, on test: macro AP {metrics['test_macro_ap']:.3f} "
             f"[{metrics['test_macro_ap_low']:.3f}, {metrics['test_macro_ap_high']:.3f}], run {retrained.run.id}."
         )
-    say(f"All trials, figures and {BEST_FILE} are in run {run_id}. See it: {tracker.finished_hint()}")
+    say(f"All trials, figures and {BEST_FILE} are in run {run_id}. See it: {tracker.finished_hint(run_id)}")
     say(f"Train with the best settings: {_train_command(config)}")
 
 
