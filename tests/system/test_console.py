@@ -59,7 +59,7 @@ def test_names_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a terminal of 80 columns without colours shows."""
+    """Return the screen of a terminal of 80 columns without colours."""
     screen = io.StringIO()
     drawn = Console(file=screen, force_terminal=True, color_system=None, width=80, highlight=False, soft_wrap=True)
     monkeypatch.setattr(console, "console", lambda: drawn)
