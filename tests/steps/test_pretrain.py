@@ -11,6 +11,7 @@ from tests.factories import config, write_photo
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.errors import DatasetError
+from wastelens.experiment.pretrain_one import FLOORS, has_collapsed
 from wastelens.steps import pretrain
 
 METHODS = {
@@ -54,7 +55,8 @@ def test_logs_everything_a_run_promises(prepared_folder: Path, method: str) -> N
     assert {path.stem for path in (run.folder / "figures").iterdir()} == figures
     assert (run.folder / "encoder" / "encoder.keras").is_file()
     assert run.metrics["val_reconstruction_error"] > 0
-    assert run.metrics["floor_reconstruction_error"] > 0
+    assert all(run.metrics[floor] > 0 for floor in FLOORS)
+    assert run.tags["collapsed"] == str(has_collapsed(run.metrics)).lower()
     assert ("identity_reconstruction_error" in run.metrics) == (method == "denoising_autoencoder")
     assert not (run.folder / "checkpoint").exists()
     assert [one["context"] for one in run.datasets] == ["train", "val"]

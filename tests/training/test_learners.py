@@ -48,11 +48,34 @@ def smooth_photos(count, seed=0):
     return (ends[0] * weight + ends[1] * (1 - weight)).astype(np.uint8)
 
 
+def photos_seen_by(learner, tmp_path, seed=0):
+    train, val = (PhotoRows([(smooth_photos(count, at), np.arange(count))]) for count, at in ((128, 1), (40, 2)))
+    return visible_photos(train, val, learner, labelled=len(train), folder=tmp_path, seed=seed)
+
+
 def learning_of(tmp_path, method, settings, seed=0):
     learner = config("pretrain", settings, method=method).learner
-    train, val = (PhotoRows([(smooth_photos(count, at), np.arange(count))]) for count, at in ((128, 1), (40, 2)))
-    seen = visible_photos(train, val, learner, labelled=len(train), folder=tmp_path, seed=seed)
+    seen = photos_seen_by(learner, tmp_path, seed)
     return learner.learning(seen, seed=seed, mixed_precision=False, folder=tmp_path)
+
+
+def floors_of(tmp_path, method, settings, code_width=1):
+    return photos_seen_by(config("pretrain", settings, method=method).learner, tmp_path).floors(code_width)
+
+
+def test_the_floors_are_those_of_the_slow_obvious_way(tmp_path):
+    learner = config("pretrain", "learner.side_px=8", method="rbm").learner
+    seen = photos_seen_by(learner, tmp_path)
+    floors = seen.floors(3)
+    train, val = (photos.reshape(len(photos), -1) / 255 for photos in (seen.train_sample, seen.val_sample))
+    colours = [[photo[:, :, channel].mean() / 255 for channel in range(3)] for photo in seen.val_sample]
+    painted = np.tile(np.array(colours)[:, None], (1, 64, 1)).reshape(len(val), -1)
+    assert floors["mean_colour_reconstruction_error"] == pytest.approx(np.mean((painted - val) ** 2), rel=1e-5)
+    _, _, directions = np.linalg.svd(train - train.mean(axis=0), full_matrices=False)
+    code = (val - train.mean(axis=0)) @ directions[:3].T
+    rebuilt = code @ directions[:3] + train.mean(axis=0)
+    assert floors["pca_reconstruction_error"] == pytest.approx(np.mean((rebuilt - val) ** 2), rel=1e-3)
+    assert seen.floors(10_000)["pca_reconstruction_error"] < floors["pca_reconstruction_error"]
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "masking", "salt_and_pepper"])
@@ -62,7 +85,8 @@ def test_a_denoiser_beats_the_identity_on_noisy_photos(tmp_path, noise):
     learning.fit(Recorder(), None)
     metrics = learning.closing_metrics()
     assert metrics["val_reconstruction_error"] < 0.6 * metrics["identity_reconstruction_error"]
-    assert metrics["val_reconstruction_error"] < metrics["floor_reconstruction_error"]
+    floors = floors_of(tmp_path, "denoising_autoencoder", settings)
+    assert metrics["val_reconstruction_error"] < floors["floor_reconstruction_error"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +103,8 @@ def test_learning_rebuilds_better_than_the_mean_photo(tmp_path, method, settings
     recorder = Recorder()
     progress = learning.fit(recorder, None)
     metrics = learning.closing_metrics()
-    assert metrics["val_reconstruction_error"] < 0.6 * metrics["floor_reconstruction_error"]
+    floors = floors_of(tmp_path, method, settings)
+    assert metrics["val_reconstruction_error"] < 0.6 * floors["floor_reconstruction_error"]
     assert recorder.batches == learning.steps * progress.epochs_done // learning.epochs
     assert progress.epochs_done == max(recorder.epochs)
     if method == "dbn":
@@ -124,6 +149,7 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path):
 
 
 def test_figures_of_odd_sizes_are_drawn(tmp_path):
+    floors = {"the mean photo": 0.3}
     pictures = smooth_photos(1)
     draw = partial(rebuilt_rows, title="one")
     figures = [
@@ -132,8 +158,10 @@ def test_figures_of_odd_sizes_are_drawn(tmp_path):
         picture_grid([], "none"),
         filter_grid(np.zeros((3, 3, 3, 3)), "zero"),
         filter_grid(np.random.default_rng(0).normal(size=(100, 5, 5, 3)), "100"),
-        learning_curves([{"epoch": 1, "reconstruction_error": 0.1, "val_reconstruction_error": 0.2}], 0.3),
-        learning_curves([{"epoch": 1.0, "layer": 1.0}], 0.3),
+        learning_curves(
+            [{"epoch": 1, "reconstruction_error": 0.1, "val_reconstruction_error": 0.2}], {"the mean photo": 0.3}
+        ),
+        learning_curves([{"epoch": 1.0, "layer": 1.0}], {"the mean photo": 0.3}),
     ]
     for number, figure in enumerate(figures):
         figure.savefig(tmp_path / f"{number}.png")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wastelens.config.base import flatten
 from wastelens.config.pretrain import PretrainConfig
@@ -38,6 +40,12 @@ from wastelens.training.visible_photos import visible_photos
 
 CURVES = ["reconstruction_error", "val_reconstruction_error", "pseudo_likelihood", "val_pseudo_likelihood"]
 CURVES += ["free_energy_gap", "layer"]
+# Metric → what it is the error of.
+FLOORS = {
+    "floor_reconstruction_error": "the mean training photo",
+    "mean_colour_reconstruction_error": "each photo's mean colour",
+    "pca_reconstruction_error": "a linear code as wide (PCA)",
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,9 @@ def pretrain_one(
                 learning.fit(
                     EpochWatcher(tracked, bar, keeper_of(tracked, config.data_folder, checkpoint), _summary), checkpoint
                 )
-            metrics = _log_results(tracked, learning, config, dataset)
+            encoder = learning.encoder(int(dataset.manifest["cache"]["image_side_px"]))
+            metrics = {**learning.closing_metrics(), **photos.floors(math.prod(encoder.output.shape[1:]))}
+            _log_results(tracked, learning, encoder, metrics, config, dataset)
         tracked.log_metrics({"minutes": (time.monotonic() - began) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
         return Pretrained(tracked.id, run_name(config), metrics)
@@ -164,16 +174,20 @@ def _summary(epoch: int, metrics: dict[str, float], progress: Progress) -> str:
 
 
 def _log_results(
-    tracked: Run, learning: Learning, config: PretrainConfig, dataset: PreparedDataset
-) -> dict[str, float]:
+    tracked: Run,
+    learning: Learning,
+    encoder: Any,
+    metrics: Mapping[str, float],
+    config: PretrainConfig,
+    dataset: PreparedDataset,
+) -> None:
     """Log metrics, figures, and the encoder: as a network to start from, and as a model to call."""
-    metrics = learning.closing_metrics()
     history = tracked.metric_history(CURVES)
     tracked.log_metrics(metrics, step=int(history[-1]["epoch"]))
-    curves = learning_curves(history, metrics["floor_reconstruction_error"])
+    tracked.set_tags({"collapsed": has_collapsed(metrics)})
+    curves = learning_curves(history, {text: metrics[name] for name, text in FLOORS.items()})
     for name, figure in {**learning.figures(), "learning_curves": curves}.items():
         tracked.log_figure(figure, f"figures/{name}.png")
-    encoder = learning.encoder(int(dataset.manifest["cache"]["image_side_px"]))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         encoder.save(folder / Path(ENCODER).name)
@@ -186,14 +200,25 @@ def _log_results(
         first = dataset.split(config.fold).val.photo_index[:1]
         features = predict_in_batches(network, dataset.photos, first)
         tracked.log_model(served_model({"network": file}, dataset.photos[first][0], features, folder), "model")
-    return metrics
+
+
+def has_collapsed(metrics: Mapping[str, float]) -> bool:
+    """Return whether the code tells no more of a photo than its mean colour, or than nothing: the mean photo."""
+    floor = min(metrics["floor_reconstruction_error"], metrics["mean_colour_reconstruction_error"])
+    return metrics["val_reconstruction_error"] >= floor
 
 
 def say_reconstruction(pretrained: Pretrained) -> None:
-    """Print how well val photos are rebuilt, beside the floor."""
+    """Print how well val photos are rebuilt, beside the floors."""
     metrics = pretrained.metrics
-    error, floor = metrics["val_reconstruction_error"], metrics["floor_reconstruction_error"]
+    error = metrics["val_reconstruction_error"]
+    floors = "; ".join(f"{text} {metrics[name]:.4f}" for name, text in FLOORS.items())
+    verdict = ""
+    if has_collapsed(metrics):
+        verdict = "Collapsed: the code tells no more of a photo than its mean colour. "
+    elif error >= metrics["pca_reconstruction_error"]:
+        verdict = "A linear code does as well. "
     say(
-        f"Val photos are rebuilt with a mean squared error of {error:.4f}; the mean training photo scores {floor:.4f}.",
-        "green" if error < floor else "yellow",
+        f"{verdict}Val photos are rebuilt with a mean squared error of {error:.4f}. To be beaten: {floors}.",
+        "yellow" if verdict else "green",
     )

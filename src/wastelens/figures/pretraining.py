@@ -66,12 +66,12 @@ def picture_grid(pictures: Sequence[Array], title: str) -> Figure:
     return figure
 
 
-def learning_curves(history: Sequence[Mapping[str, float]], floor: float) -> Figure:
+def learning_curves(history: Sequence[Mapping[str, float]], floors: Mapping[str, float]) -> Figure:
     """Draw each metric over the epochs, train and val; layers of a stack are separated, since their inputs differ.
 
     Args:
         history: one dict per epoch with ``epoch`` and the metrics logged then; for a stack, also ``layer``.
-        floor: reconstruction error of the mean training photo on val.
+        floors: reconstruction errors on val to be beaten, by what they are of.
     """
     names = [name for name in _CURVES if any(name in row or f"val_{name}" in row for row in history)]
     figure = blank_figure(9.0, 2.6 * max(1, len(names)) + 0.2)
@@ -80,7 +80,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float) -> Fig
         _curve(axes, history, name, "train", _GREY)
         _curve(axes, history, f"val_{name}", "val", _BLUE)
         if name == "reconstruction_error":
-            axes.axhline(floor, color=_ORANGE, linewidth=1, label="the mean training photo")
+            for (text, floor), style in zip(floors.items(), ("-", "--", ":"), strict=False):
+                axes.axhline(floor, color=_ORANGE, linewidth=1, linestyle=style, label=text)
             axes.set_ylim(bottom=0)
         if name == "free_energy_gap":
             axes.axhline(0, color=_GREY, linewidth=0.8)

@@ -110,12 +110,11 @@ class AutoencoderLearning:
         return predict_in_batches(self._autoencoder.network, photos, np.arange(len(photos)))
 
     def closing_metrics(self) -> dict[str, float]:
-        """Return the errors of the best weights and of their floors: the mean photo, and noisy photos unchanged."""
+        """Return the errors of the best weights, and where photos are shown noisy, of leaving them unchanged."""
         noisy = self._config.noise.name != "none"
         identity = squared_error(self._shown["val_"].astype(np.float32) / 255, self._photos.val_sample)
         return {
             **self._errors(),
-            "floor_reconstruction_error": self._photos.floor_error(),
             **({"identity_reconstruction_error": identity} if noisy else {}),
         }
 

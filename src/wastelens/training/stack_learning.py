@@ -77,9 +77,8 @@ class StackLearning:
         return part.reconstruct(_vectors(photos)).reshape(photos.shape)
 
     def closing_metrics(self) -> dict[str, float]:
-        """Return the last layer's measures, and the error of the mean photo, which is the floor."""
-        measured = self._measured(len(self._config.layers) - 1)
-        return {**measured, "floor_reconstruction_error": self._photos.floor_error()}
+        """Return the last layer's measures."""
+        return self._measured(len(self._config.layers) - 1)
 
     def encoder(self, image_side_px: int) -> Any:
         """Return the stack unrolled into a network with its weights, for photos of the dataset's size."""

@@ -26,7 +26,7 @@ class VisiblePhotos:
         train: the training photos at the learner's size; they stay on disk.
         train_sample: uint8 (at most 512, side, side, 3), as many as of val, drawn once.
         val_sample: the same of val.
-        mean_0_1: the mean training photo, float64 (side, side, 3): the floor.
+        mean_0_1: the mean training photo, float64 (side, side, 3).
     """
 
     train: PhotoRows
@@ -39,9 +39,28 @@ class VisiblePhotos:
         """The side of the photos, in pixels."""
         return self.train.side_px
 
-    def floor_error(self) -> float:
-        """Return the mean squared error of the mean training photo on val."""
-        return float(np.mean(np.square(self.val_sample / 255 - self.mean_0_1)))
+    def floors(self, code_width: int) -> dict[str, float]:
+        """Return errors on val to be beaten: of the mean training photo, of each photo's mean colour, and of a PCA.
+
+        Args:
+            code_width: numbers of a photo's code. The PCA's is as wide, or has one number fewer than there are photos
+                to fit it to.
+        """
+        from sklearn.decomposition import PCA
+
+        train, val = (_vectors_0_1(photos) for photos in (self.train_sample, self.val_sample))
+        mean_colours = self.val_sample.mean(axis=(1, 2), keepdims=True, dtype=np.float32) / 255
+        pca = PCA(min(code_width, len(train) - 1, train.shape[1]), random_state=0).fit(train)
+        linear = pca.inverse_transform(pca.transform(val)).reshape(self.val_sample.shape)
+        return {
+            "floor_reconstruction_error": squared_error(self.mean_0_1, self.val_sample),
+            "mean_colour_reconstruction_error": squared_error(mean_colours, self.val_sample),
+            "pca_reconstruction_error": squared_error(linear, self.val_sample),
+        }
+
+
+def _vectors_0_1(photos: PhotoArray) -> Float32Array:
+    return (photos.reshape(len(photos), -1) / 255).astype(np.float32)
 
 
 def squared_error(rebuilt_0_1: npt.NDArray[np.floating], photos_0_255: PhotoArray) -> float:
