@@ -158,10 +158,8 @@ def test_figures_of_odd_sizes_are_drawn(tmp_path):
         picture_grid([], "none"),
         filter_grid(np.zeros((3, 3, 3, 3)), "zero"),
         filter_grid(np.random.default_rng(0).normal(size=(100, 5, 5, 3)), "100"),
-        learning_curves(
-            [{"epoch": 1, "reconstruction_error": 0.1, "val_reconstruction_error": 0.2}], {"the mean photo": 0.3}
-        ),
-        learning_curves([{"epoch": 1.0, "layer": 1.0}], {"the mean photo": 0.3}),
+        learning_curves([{"epoch": 1, "reconstruction_error": 0.1, "val_reconstruction_error": 0.2}], floors),
+        learning_curves([{"epoch": 1.0, "layer": 1.0}], floors),
     ]
     for number, figure in enumerate(figures):
         figure.savefig(tmp_path / f"{number}.png")
