@@ -194,10 +194,10 @@ def _draw_clusters(axes: Axes, flat: FloatArray, clusters: IndexArray, dot_pt: f
     from matplotlib import colormaps
     from matplotlib.patheffects import withStroke
 
-    palette = colormaps["tab20"]  # ten colours, then the same ten paler; none is that of a material
+    palette = colormaps["tab20b"]  # four shades of five hues, which the materials do not have
     for cluster in np.unique(clusters):
         own = flat[clusters == cluster]
-        style: dict[str, Any] = {"color": palette((2 * cluster + cluster // 10 % 2) % palette.N), "linewidth": 0}
+        style: dict[str, Any] = {"color": palette((4 * cluster + cluster // 5) % palette.N), "linewidth": 0}
         axes.scatter(own[:, 0], own[:, 1], dot_pt, **style)
     for cluster in np.unique(clusters):  # above all dots
         own = flat[clusters == cluster]
@@ -277,24 +277,26 @@ def score_bars(scores: Mapping[str, ClusterScores], verdict: str) -> Figure:
 
 
 def _draw_scores(axes: Axes, scores: Mapping[str, Any]) -> None:
-    """Draw one bar per set of features, a tick at the mean of random clusters and a diamond at their 95 % quantile."""
+    """Draw a bar with its number per set of features; below it, the mean and the 95 % quantile of random clusters."""
     rows = np.arange(len(scores))
     values, random, high = (
         np.array([getattr(one, part) for one in scores.values()]) for part in ("value", "random", "random_high")
     )
     colours = [_BLUE if name == "learned" else _CONTROL_COLOUR for name in scores]
-    axes.barh(rows, values, 0.6, color=colours, zorder=2)
-    axes.hlines(rows, random, high, color=_ORANGE, linewidth=1.6, zorder=3)
-    axes.vlines(random, rows - 0.34, rows + 0.34, color=_ORANGE, linewidth=2.4, zorder=4, label="random: mean")
+    axes.barh(rows - 0.14, values, 0.44, color=colours, zorder=2)
+    below = rows + 0.26
+    axes.hlines(below, random, high, color=_ORANGE, linewidth=1.6, zorder=3)
+    axes.vlines(random, below - 0.12, below + 0.12, color=_ORANGE, linewidth=2.4, zorder=4, label="random: mean")
     style: dict[str, Any] = {"marker": "D", "s": 24, "color": "white", "edgecolor": _ORANGE, "linewidth": 1.6}
-    axes.scatter(high, rows, zorder=5, label="random: 95 % quantile", **style)
+    axes.scatter(high, below, zorder=5, label="random: 95 % quantile", **style)
     ends = np.maximum.reduce([values, high, np.zeros(len(rows))])
-    for row, value, end in zip(rows, values, ends, strict=True):
-        axes.annotate(f"{value:.3f}", (end, row), (8, 0), textcoords="offset points", va="center", fontsize=TEXT_PT)
+    for row, value in zip(rows, values, strict=True):
+        end = (max(float(value), 0.0), row - 0.14)
+        axes.annotate(f"{value:.3f}", end, (4, 0), textcoords="offset points", va="center", fontsize=TEXT_PT)
     axes.set_yticks(rows, [_named(name) for name in scores], fontsize=TEXT_PT)
     axes.axvline(0, color=_PALE, linewidth=0.8)
     low = min(0.0, 1.1 * float(min(values.min(), random.min())))
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(low, max(0.1, 1.18 * float(ends.max()))))
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(low, max(0.1, 1.22 * float(ends.max()))))
     keep_sides(axes, ("bottom",))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#E6E6E6", linewidth=0.8)
