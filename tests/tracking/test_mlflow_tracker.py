@@ -20,7 +20,7 @@ from tests.memory_tracking import MemoryTracker
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.tracking import mlflow_tracker as mlflow_tracking
 from wastelens.tracking.mlflow_tracker import MlflowTracker, git_commit_tag
-from wastelens.tracking.tracker import logged_text, start_or_continue, to_json
+from wastelens.tracking.tracker import logged_text, run_note, start_or_continue, to_json
 
 # MLflow 3.17 on SQLAlchemy 2.1.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -629,3 +629,12 @@ def test_texts():
         *("true", "false", "0.3", "3", "x", "None", "1e-07"),
     ]
     assert to_json({"b": 1, "a": Path("x")}) == '{\n  "a": "x",\n  "b": 1\n}\n'
+
+
+def test_a_note_stands_on_top_of_the_runs_page(store):
+    with MlflowTracker().start("train") as run:
+        run.set_tags(run_note(run.id, "**Good.**", "More.", command="mlflow run . -e explain", pictures=["a b/c.png"]))
+    assert store.MlflowClient().get_run(run.id).data.tags["mlflow.note.content"] == (
+        "**Good.**\n\nMore.\n\nNext:\n\n```sh\nmlflow run . -e explain\n```\n\n"
+        f"![a b/c.png](get-artifact?path=a%20b/c.png&run_uuid={run.id})"
+    )

@@ -30,9 +30,9 @@ from wastelens.figures.pretraining import learning_curves
 from wastelens.models.backend import load_backend, precision
 from wastelens.models.export import served_model
 from wastelens.models.features import feature_network, predict_in_batches
-from wastelens.system.console import progress_bar, say
+from wastelens.system.console import next_command, progress_bar, say
 from wastelens.system.machine import worker_count
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Run, Tracker, run_note
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.training.learners import Learning
 from wastelens.training.unlabelled import UNLABELLED_CACHE, Unlabelled, find_photos, load_unlabelled
@@ -184,7 +184,14 @@ def _log_results(
     """Log metrics, figures, and the encoder: as a network to start from, and as a model to call."""
     history = tracked.metric_history(CURVES)
     tracked.log_metrics(metrics, step=int(history[-1]["epoch"]))
-    tracked.set_tags({"collapsed": has_collapsed(metrics)})
+    parameters = {"dataset": config.dataset, "model": config.learner.network_kind, "pretrained": tracked.id}
+    about = run_note(
+        tracked.id,
+        f"**{_verdict(metrics)}**",
+        command=next_command("train", parameters, config.data_folder),
+        pictures=["figures/reconstructions.png", "figures/learning_curves.png"],
+    )
+    tracked.set_tags({"collapsed": has_collapsed(metrics), "verdict": _verdict(metrics), **about})
     curves = learning_curves(history, {text: metrics[name] for name, text in FLOORS.items()})
     for name, figure in {**learning.figures(), "learning_curves": curves}.items():
         tracked.log_figure(figure, f"figures/{name}.png")
@@ -210,15 +217,20 @@ def has_collapsed(metrics: Mapping[str, float]) -> bool:
 
 def say_reconstruction(pretrained: Pretrained) -> None:
     """Print how well val photos are rebuilt, beside the floors."""
-    metrics = pretrained.metrics
+    say(_verdict(pretrained.metrics), "green" if beats_all(pretrained.metrics) else "yellow")
+
+
+def _verdict(metrics: Mapping[str, float]) -> str:
     error = metrics["val_reconstruction_error"]
     floors = "; ".join(f"{text} {metrics[name]:.4f}" for name, text in FLOORS.items())
-    verdict = ""
+    fact = ""
     if has_collapsed(metrics):
-        verdict = "Collapsed: the code tells no more of a photo than its mean colour. "
-    elif error >= metrics["pca_reconstruction_error"]:
-        verdict = "A linear code does as well. "
-    say(
-        f"{verdict}Val photos are rebuilt with a mean squared error of {error:.4f}. To be beaten: {floors}.",
-        "yellow" if verdict else "green",
-    )
+        fact = "Collapsed: the code tells no more of a photo than its mean colour. "
+    elif not beats_all(metrics):
+        fact = "A linear code does as well. "
+    return f"{fact}Val photos are rebuilt with a mean squared error of {error:.4f}. To be beaten: {floors}."
+
+
+def beats_all(metrics: Mapping[str, float]) -> bool:
+    """Return whether val photos are rebuilt better than every floor does."""
+    return metrics["val_reconstruction_error"] < min(metrics[name] for name in FLOORS)

@@ -14,6 +14,7 @@ from wastelens.evaluation.controls import neighbour_warning
 from wastelens.preparing.groups import coarser_grouping
 from wastelens.preparing.writing import Preparation
 from wastelens.system.console import next_command, say, table, warn
+from wastelens.tracking.tracker import run_note
 
 
 def warn_of_namesake(folder: Path, source: DatasetSource) -> None:
@@ -53,9 +54,27 @@ def report(dataset: PreparedDataset, made: Preparation) -> None:
             f"({first['problem'].removeprefix('photo left out: ')}); "
             f"{dataset.folder / prepared.PROBLEMS} gives the reason for each."
         )
+    say(f"Prepared {len(dataset.frame):,} photos in {dataset.folder}. Next: {_train_command(dataset)}", "green")
+
+
+def about(run_id: str, dataset: PreparedDataset, made: Preparation) -> dict[str, str]:
+    """Return the tag that describes the run: the dataset in figures, what a model must beat, and the next command."""
+    controls = made.tables.controls[0].macro_ap
+    strongest = max(controls, key=lambda name: controls[name]["test"])
+    parts = ", ".join(f"{(made.split.frame['split'] == name).sum():,} {name}" for name in prepared.SPLITS)
+    return run_note(
+        run_id,
+        f"**{len(dataset.frame):,} photos of {dataset.name}: {parts}; {len(made.mapping.materials)} materials.** "
+        f"Without looking at the litter, test macro AP {controls[strongest]['test']:.3f} can be reached ({strongest}): "
+        "a model must beat that.",
+        command=_train_command(dataset),
+        pictures=["sight/contact_sheet.png", "sight/photos_per_material.png"],
+    )
+
+
+def _train_command(dataset: PreparedDataset) -> str:
     settings = dataset.manifest["settings"]
-    command = next_command("train", {"dataset": settings["dataset"]}, Path(settings["data_folder"]))
-    say(f"Prepared {len(dataset.frame):,} photos in {dataset.folder}. Next: {command}", "green")
+    return next_command("train", {"dataset": settings["dataset"]}, Path(settings["data_folder"]))
 
 
 def _report_split(dataset: PreparedDataset, made: Preparation) -> None:

@@ -27,7 +27,7 @@ from wastelens.figures.clusters import cluster_map, k_choice, materials_per_clus
 from wastelens.models.backend import load_backend
 from wastelens.system.arrays import Array, IndexArray, PhotoArray
 from wastelens.system.console import progress_bar, say, table, warn
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Run, Tracker, run_note
 
 _SAME = 1e-6
 _SPLITS = {"held_out": ("val", "test"), "all": ("train", "val", "test")}
@@ -141,7 +141,8 @@ def _log_results(
         tracked.log_figure(k_choice(one.clustering, one.features), f"{folder}/k.png")
         tracked.log_table(assignments_frame(scored, one.assignment), f"assignments_{one.features}.csv")
     tracked.log_figure(score_bars({one.features: one.scores for one in clusters}, sentence), "figures/scores.png")
-    tracked.set_tags({"verdict": sentence})
+    pictures = ["figures/scores.png", f"figures/{clusters[0].features}/map.png"]
+    tracked.set_tags({"verdict": sentence, **run_note(tracked.id, f"**{sentence}**", pictures=pictures)})
 
 
 def _print_table(clusters: Sequence[FeatureClusters]) -> None:

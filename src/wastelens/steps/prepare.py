@@ -95,6 +95,7 @@ def _log(tracked: Run, dataset: PreparedDataset, made: Preparation) -> None:
             "materials_digest": manifest["files"][MAPPING_FILE],
             "cache_digest": manifest["files"][manifest["cache"]["file"]],
             "split_rule": made.split.groups.rule,
+            **summary.about(tracked.id, dataset, made),
         }
     )
     tracked.log_dataset(

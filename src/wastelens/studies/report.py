@@ -19,7 +19,7 @@ from wastelens.studies.page import page_of
 from wastelens.studies.report_tables import ReportTable
 from wastelens.studies.results import FINISHED
 from wastelens.system.console import say, table
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Run, Tracker, run_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +76,9 @@ def log_report(tracked: Run, contents: StudyContents) -> None:
         "minutes": float(finished["minutes"].sum() + finished["pretraining_minutes"].sum()),
     }
     tracked.log_metrics(counts)
-    tracked.set_tags({"verdict": sentences(contents)[0]})
+    said = sentences(contents)
+    page = "The whole report: `report.html` among the artifacts."
+    tracked.set_tags({"verdict": said[0], **run_note(tracked.id, f"**{said[0]}**", page, *said[1:])})
 
 
 def say_report(contents: StudyContents, run_id: str, tracker: Tracker) -> None:

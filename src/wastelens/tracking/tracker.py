@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +99,20 @@ def start_or_continue(tracker: Tracker, name: str, tags: Mapping[str, str]) -> c
     """Open the newest run with these tags again, or a new one with them."""
     before = tracker.found(tags)
     return tracker.start(name, resume=before[0].run.id if before else "", tags=tags)
+
+
+def run_note(run_id: str, *paragraphs: str, command: str = "", pictures: Sequence[str] = ()) -> dict[str, str]:
+    """Return the tag that MLflow shows as the description on top of a run's page, as Markdown.
+
+    Args:
+        run_id: of the run.
+        paragraphs: the verdict first: MLflow shows four lines, and the rest after a click.
+        command: to run next.
+        pictures: paths of figures among the run's artifacts.
+    """
+    shown = [f"![{path}](get-artifact?path={quote(path)}&run_uuid={run_id})" for path in pictures]
+    following = [f"Next:\n\n```sh\n{command}\n```"] if command else []
+    return {"mlflow.note.content": "\n\n".join([*paragraphs, *following, *shown])}
 
 
 def logged_text(value: object) -> str:

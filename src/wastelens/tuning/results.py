@@ -22,7 +22,7 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.figures import tuning as figures
 from wastelens.system.console import next_command, say, table, warn
-from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
+from wastelens.tracking.tracker import Run, StoredRun, Tracker, run_note, to_json
 from wastelens.tuning.database import database_errors, holds_password
 from wastelens.tuning.space import Space, Values, nested
 from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, SearchProgress, TrialStore, is_lost, search_name
@@ -223,7 +223,8 @@ def log_report(
     shared.log_text(text, BEST_FILE)
     shared.log_table(found.table, "trials.csv")
     shared.log_metrics(found.metrics())
-    shared.set_tags({"verdict": found.sentence()})
+    pictures = ["figures/optimisation_history.png", "figures/slices.png"]
+    shared.set_tags({"verdict": found.sentence(), **run_note(shared.id, f"**{found.sentence()}**", pictures=pictures)})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # repeated for every parameter: few trials are inaccurate
         known = importances(store)
