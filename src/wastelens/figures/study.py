@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 420  # of every figure; in units of the SVG, about pixels on the screen
 _CHART_HEIGHT, _LEGEND_ROW, _FOREST_ROW, _FOREST_FRAME = 250, 17, 38, 48
 _SMALL, _TEXT, _TITLE = 11, 12, 13  # font sizes in the same units
-_NAME_LETTERS = 28
+_NAME_LETTERS, _SIDE_LETTERS = 26, 20
 _CUT_AT = 3.0  # times the median reach: a wider interval would shrink all others to points
 # Drawn in these colours, which svg() replaces by the page's CSS variables of the same name.
 COLOURS = {
@@ -83,11 +83,11 @@ def forest(name: str, lines: Sequence[ForestLine], sides: tuple[str, str], reach
     axes.set_ylim(len(lines) - 0.6, -0.75)
     axes.set_yticks([])
     axes.xaxis.set_major_locator(_round_ticks(6))
-    axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:+z.4g}" if round(tick, 9) else "0")
+    axes.xaxis.set_major_formatter(lambda tick, _: _tick_text(tick, 0.92 * reach))  # at the edge it would be cut
     top, bottom = np.arange(len(lines)) - 0.2, np.arange(len(lines)) + 0.25  # of the strips below the texts
     axes.vlines(np.zeros(len(lines)), top, bottom, color=COLOURS["muted"], linewidth=1.5, zorder=1, gid=f"{name}-zero")
     keep_sides(axes, [])
-    for x, text in ((0.0, f"← {shortened(sides[0])} better"), (1.0, f"{shortened(sides[1])} better →")):
+    for x, text in ((0.0, f"← {shortened(sides[0], _SIDE_LETTERS)} better"), (1.0, f"{shortened(sides[1], _SIDE_LETTERS)} better →")):
         align = "left" if x == 0.0 else "right"
         axes.text(x, 1.0, text, transform=axes.transAxes, ha=align, va="bottom", color=COLOURS["muted"], size=_SMALL)
     for row, line in enumerate(lines):
@@ -100,6 +100,12 @@ def forest(name: str, lines: Sequence[ForestLine], sides: tuple[str, str], reach
         mark, size = ("D", 9) if line.pooled else ("o", 8)
         axes.plot(line.difference, row, mark, color=colour, markersize=size, zorder=3, gid=f"{name}-mark-{row}")
     return figure
+
+
+def _tick_text(tick: float, largest: float) -> str:
+    if abs(tick) > largest:
+        return ""
+    return f"{tick:+z.4g}" if round(tick, 9) else "0"
 
 
 def _draw_interval(axes: Axes, row: int, line: ForestLine, reach: float, colour: str) -> None:
