@@ -293,3 +293,25 @@ def test_the_list_of_commands_is_in_order_of_work_with_whole_lines(capsys, monke
     listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in listed] == [*cli.ENTRY_POINTS, "materials"]
     assert all(len(line) <= 80 and line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def completions(monkeypatch, capsys, *words):
+    monkeypatch.setenv("_WASTELENS_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["wastelens", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    status()
+    return [line.partition(",")[2] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_values_are_completed(monkeypatch, capsys):
+    assert completions(monkeypatch, capsys, "train", "--model", "b") == ["base"]
+    assert completions(monkeypatch, capsys, "train", "--balanced", "") == ["true", "false"]
+    assert "explain" in completions(monkeypatch, capsys, "ex")
+
+
+def test_help_shows_types_and_no_empty_defaults(capsys):
+    assert status("train", "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--balanced true|false repeat photos of rare materials" in shown
+    assert "--fold INTEGER" in shown
+    assert '""' not in shown

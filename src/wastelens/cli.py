@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -16,6 +17,9 @@ from click.core import ParameterSource
 from wastelens.errors import StoreUnreachable, WastelensError
 from wastelens.system import interrupts
 from wastelens.system.machine import set_up_libraries
+
+if TYPE_CHECKING:
+    from wastelens.config.parameters import Parameter
 
 OUTAGE_MINUTES = 10.0  # for steps without this setting
 INTERRUPTED_STATUS = 130
@@ -65,13 +69,22 @@ class _Step(click.Command):
         """Return the step's options."""
         if not self.params:
             parameters = importlib.import_module("wastelens.config.parameters").parameters_of(self.name)
-            self.params = [
-                click.Option([f"--{one.name}"], default=one.default, show_default=True, help=one.help)
-                for one in parameters
-            ]
+            self.params = [_option(one) for one in parameters]
             if self.name in _WITHOUT_NAME:
                 self.params.append(click.Argument(["words"], nargs=-1, metavar="[RUN_ID]..."))
         return super().get_params(ctx)
+
+
+def _option(parameter: Parameter) -> click.Option:
+    """Return a parameter as an option, whose type is checked later, with all settings."""
+    return click.Option(
+        [f"--{parameter.name}"],
+        default=parameter.default,
+        show_default=bool(parameter.default),
+        help=parameter.help.removeprefix("true or false: "),
+        metavar=parameter.type,
+        shell_complete=lambda context, option, typed: [one for one in parameter.choices if one.startswith(typed)],
+    )
 
 
 class _InOrderOfWork(click.Group):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 from wastelens.config.augmentation import PolicyAugmentation
 from wastelens.config.base import Config, as_text
@@ -31,6 +32,8 @@ _SET_EXAMPLES = {
     "collect": "min_side_px=512",
     "main": "train.fit.epochs=3",
 }
+_BOOLEAN = ("true", "false")
+_TYPES: dict[object, str] = {int: "INTEGER", float: "NUMBER"}
 # Setting → whether it applies to a type of network.
 _TAKES: dict[str, Callable[[type[NetworkConfig]], bool]] = {
     "pretrained": lambda network: issubclass(network, EncoderNetworkConfig),
@@ -40,11 +43,18 @@ _TAKES: dict[str, Callable[[type[NetworkConfig]], bool]] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of an entry point: an option of the command, a ``-P`` parameter in MLproject."""
+    """One parameter of an entry point: an option of the command, a ``-P`` parameter in MLproject.
+
+    Attributes:
+        choices: values to offer while typing; others may be allowed.
+        type: as the command's help shows it.
+    """
 
     name: str
     default: str
     help: str
+    choices: tuple[str, ...] = ()
+    type: str = "TEXT"
 
 
 def parameters_of(step: str) -> tuple[Parameter, ...]:
@@ -75,8 +85,21 @@ def _fields(config: type[Config], step: str) -> list[Parameter]:
         extra = field.json_schema_extra
         if isinstance(extra, dict) and extra.get("parameter"):
             default = extra["default"] if isinstance(extra.get("default"), str) else _typed(shipped[name])
-            found.append(Parameter(name, str(default), _with_names(str(field.description))))
+            text = str(field.description)
+            choices, kind = _choices(field.annotation), _TYPES.get(field.annotation, "TEXT")
+            if named := re.search(r"\{(\w+)\}", text):
+                choices = tuple(_shipped_names(named[1]))
+            elif choices:
+                kind = "|".join(choices)
+            found.append(Parameter(name, str(default), _with_names(text), choices, kind))
     return found
+
+
+def _choices(annotation: object) -> tuple[str, ...]:
+    """Return the values of a setting that is true or false, or one of a few words."""
+    if annotation is bool:
+        return _BOOLEAN
+    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
 
 
 def _typed(value: object) -> str:
@@ -92,10 +115,15 @@ def _with_names(description: str) -> str:
     """
 
     def names(found: re.Match[str]) -> str:
-        files = sorted((conf_folder() / found[1]).iterdir())
-        return ", ".join(file.stem for file in files if not found[2] or _TAKES[found[2]](_network_of(file)))
+        return ", ".join(_shipped_names(found[1], found[2]))
 
     return re.sub(r"\{(\w+)(?::(\w+))?\}", names, description)
+
+
+def _shipped_names(folder: str, setting: str | None = None) -> list[str]:
+    """Return the names of the files in a folder of ``conf/``, or of those whose network takes a setting."""
+    files = sorted((conf_folder() / folder).iterdir())
+    return [file.stem for file in files if setting is None or _TAKES[setting](_network_of(file))]
 
 
 def _network_of(model: Path) -> type[NetworkConfig]:
@@ -108,7 +136,7 @@ def _short_parameters() -> list[Parameter]:
     policy = read_yaml(conf_folder() / "augmentation" / "policy.yaml")
     fields = PolicyAugmentation.model_fields
     return [
-        Parameter(AUGMENT, "false", "true or false: train on randomly changed photos"),
+        Parameter(AUGMENT, "false", "true or false: train on randomly changed photos", _BOOLEAN, "|".join(_BOOLEAN)),
         *(
             Parameter(short, as_text(policy[name]), f"with augment: {_with_names(str(fields[name].description))}")
             for short, name in ((short, key.rpartition(".")[2]) for short, key in SHORT_KEYS.items())

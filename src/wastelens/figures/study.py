@@ -87,7 +87,10 @@ def forest(name: str, lines: Sequence[ForestLine], sides: tuple[str, str], reach
     top, bottom = np.arange(len(lines)) - 0.2, np.arange(len(lines)) + 0.25  # of the strips below the texts
     axes.vlines(np.zeros(len(lines)), top, bottom, color=COLOURS["muted"], linewidth=1.5, zorder=1, gid=f"{name}-zero")
     keep_sides(axes, [])
-    for x, text in ((0.0, f"← {shortened(sides[0], _SIDE_LETTERS)} better"), (1.0, f"{shortened(sides[1], _SIDE_LETTERS)} better →")):
+    for x, text in (
+        (0.0, f"← {shortened(sides[0], _SIDE_LETTERS)} better"),
+        (1.0, f"{shortened(sides[1], _SIDE_LETTERS)} better →"),
+    ):
         align = "left" if x == 0.0 else "right"
         axes.text(x, 1.0, text, transform=axes.transAxes, ha=align, va="bottom", color=COLOURS["muted"], size=_SMALL)
     for row, line in enumerate(lines):
