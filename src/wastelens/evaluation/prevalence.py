@@ -30,7 +30,8 @@ def adjusted_shares(
 
     The interval allows for both samples: the test's groups are drawn again for tpr and fpr, and the number of yes from
     Binomial(photos, share of yes). A resample whose tpr is not above its fpr tells nothing: it counts as 0 for the
-    lower bound, and as 1 for the upper.
+    lower bound, and as 1 for the upper. Where nearly all resamples give a share below 0, or above 1, the new photos have
+    fewer yes, or more, than the test's errors alone would give: they contradict the assumption, and nothing is estimated.
 
     Args:
         labels, decisions: of the test photos, 0 or 1, (n, materials).
@@ -41,7 +42,8 @@ def adjusted_shares(
         resamples: of the bootstrap.
 
     Returns:
-        One for each material; the estimate is NaN where the test itself has no tpr above its fpr.
+        One for each material; the estimate is NaN, and the interval from 0 to 1, where the test itself has no tpr above
+        its fpr, or the new photos contradict the assumption.
 
     Raises:
         ValueError: there are no new photos.
@@ -55,19 +57,19 @@ def adjusted_shares(
     resampled = _adjusted(truth, said, drawn, rng.binomial(photos, yes / photos, (resamples, len(yes))) / photos)
     low = np.quantile(np.nan_to_num(resampled, nan=0.0), (1 - _LEVEL) / 2, axis=0)
     high = np.quantile(np.nan_to_num(resampled, nan=1.0), (1 + _LEVEL) / 2, axis=0)
+    unknown = np.isnan(estimates) | (high < 0) | (low > 1)
+    estimates, low, high = (np.clip(one, 0, 1) for one in (estimates, low, high))
     return [
-        Interval(float(at), min(float(bottom), float(at)), max(float(top), float(at)))
-        if np.isfinite(at)
-        else Interval(float("nan"), 0.0, 1.0)
-        for at, bottom, top in zip(estimates, low, high, strict=True)
+        Interval(float("nan"), 0.0, 1.0) if nothing else Interval(float(at), min(float(a), at), max(float(b), at))
+        for nothing, at, a, b in zip(unknown, estimates, low, high, strict=True)
     ]
 
 
 def _adjusted(truth: BoolArray, said: BoolArray, weights: FloatArray, share_of_yes: FloatArray) -> FloatArray:
-    """Return the adjusted shares of resamples, (resamples, materials); NaN where tpr is not above fpr."""
+    """Return the adjusted shares of resamples, not clipped, (resamples, materials); NaN where tpr is not above fpr."""
     with np.errstate(invalid="ignore", divide="ignore"):
         tpr = weights @ (truth & said) / (weights @ truth)
         fpr = weights @ (~truth & said) / (weights @ ~truth)
-        shares = np.clip((share_of_yes - fpr) / (tpr - fpr), 0, 1)
-    # No photo without the material: fpr is unknown, and so is the share.
+        shares = (share_of_yes - fpr) / (tpr - fpr)
+    # Without any photo of one kind, a rate is unknown (NaN), and so is the share.
     return np.where(tpr - fpr > 0, shares, np.nan)

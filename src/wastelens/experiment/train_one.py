@@ -26,6 +26,7 @@ from wastelens.models.backend import load_backend
 from wastelens.models.card import TEST_PREDICTIONS, ModelCard
 from wastelens.models.export import export, served_model
 from wastelens.models.requests import answer_frame
+from wastelens.system.console import next_command
 from wastelens.system.files import file_digest
 from wastelens.system.tables import for_spreadsheets, write_csv
 from wastelens.tracking.tracker import Run, Tracker
@@ -42,6 +43,13 @@ class Trained:
     name: str
     verdict: Verdict
     pretrained_run: str = ""
+
+    def use_command(self, data_folder: Path) -> str:
+        """Return the command that uses the model on new photos."""
+        accepted = "" if self.verdict.above_controls else "true"
+        return next_command(
+            "predict", {"model": self.run_id, "photos": "FOLDER", "accept_unproven": accepted}, data_folder
+        )
 
 
 def train_one(

@@ -30,7 +30,6 @@ from wastelens.errors import ConfigError, DatasetError, InputError
 from wastelens.system.files import read_text
 from wastelens.system.text import one_line
 
-PHOTOS_HELP = "a folder of photos, with its sub-folders; a list of them (.txt, a name per line, or .csv); or a .zip"
 _LONGEST_LIST_BYTES = 500_000_000
 _LARGEST_RATIO = 1000  # of a file in an archive to its compressed bytes; photos hardly shrink at all
 
@@ -44,7 +43,8 @@ class PhotoFiles(Protocol):
         names: of the photos, as tables name them, sorted.
     """
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def part(self, start: int, stop: int) -> Self:
         """Return those from one number to another."""
@@ -235,7 +235,7 @@ def _of_archive(file: Path) -> PhotoList:
     with zipfile.ZipFile(file) as archive:
         for info in sorted(archive.infolist(), key=lambda one: one.filename):
             path = PurePosixPath(info.filename)
-            if info.is_dir() or any(part.startswith((".", "__MACOSX")) for part in path.parts):
+            if info.is_dir() or any(_is_hidden(part) for part in path.parts):
                 continue
             if path.suffix.lower() not in PHOTO_SUFFIXES | UNREAD_PHOTO_SUFFIXES:
                 others += 1
@@ -246,6 +246,10 @@ def _of_archive(file: Path) -> PhotoList:
         raise ValueError("has no photos")
     notes = [f"Files in {file.name} that are no photos, not read: {others:,}."] if others else []
     return PhotoList(file.stem, ZippedFiles(sorted(names), file.absolute()), digest.hexdigest(), notes)
+
+
+def _is_hidden(part: str) -> bool:
+    return part == "__MACOSX" or (part.startswith(".") and part not in (".", ".."))
 
 
 def _unzipped(archive: zipfile.ZipFile, name: str) -> bytes:

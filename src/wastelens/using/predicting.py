@@ -30,7 +30,7 @@ from wastelens.errors import EngineError
 from wastelens.explain.methods.gradcam import with_strongest_map
 from wastelens.models.features import spatial_layers
 from wastelens.system import interrupts
-from wastelens.system.arrays import Float32Array, PhotoArray
+from wastelens.system.arrays import BoolArray, Float32Array, PhotoArray
 from wastelens.system.console import Bar, progress_bar
 from wastelens.system.machine import worker_count
 from wastelens.system.prefetch import prepared_ahead
@@ -42,6 +42,7 @@ EVIDENCE = ("evidence_left", "evidence_top", "evidence_right", "evidence_bottom"
 EXIF = ("exif_time", "exif_latitude", "exif_longitude")
 NOT_A_NUMBER = "the model's answer is not a number"
 _DECIMALS = 6
+_TEXTS = {"file", "problem", "exif_time", "evidence_material"}
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def _rows(decoded: _Decoded, predictor: Predictor, asked: Asked) -> pd.DataFrame
     """Return the rows of a batch."""
     model = predictor.model
     probabilities, maps = predictor(decoded.pixels)
-    finite = np.isfinite(probabilities).all(axis=1)
+    finite: BoolArray = np.asarray(np.isfinite(probabilities).all(axis=1))
     problems = [
         problem or ("" if is_number else NOT_A_NUMBER)
         for problem, is_number in zip(decoded.problems, finite, strict=True)
@@ -271,9 +272,9 @@ def write_block(frame: pd.DataFrame, target: Path) -> None:
     import pyarrow.parquet as pq
 
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    texts = {name for name in frame if name in ("file", "problem", "exif_time", "evidence_material")}
-    texts |= {name for name in frame if str(name).startswith("decision_")}
-    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in frame])
+    names = [str(name) for name in frame]
+    texts = {name for name in names if name.startswith("decision_")} | _TEXTS
+    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in names])
     try:
         pq.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), part)
         os.replace(part, target)

@@ -163,12 +163,11 @@ def _cards(
 
         for start in range(0, len(chosen), _AT_ONCE):
             rows = chosen.iloc[start : start + _AT_ONCE]
-            decoded = list(pool.map(both, rows["row"].astype(int)))
-            there = [number for number, one in enumerate(decoded) if one is not None]
-            squares = np.stack([decoded[number][1].pixels_0_255 for number in there]) if there else None
-            maps = predictor(squares)[1] if squares is not None and predictor.has_evidence else None
-            for place, number in enumerate(there):
-                small, _ = decoded[number]  # type: ignore[misc]
+            decoded = enumerate(pool.map(both, rows["row"].astype(int)))
+            there = [(number, *pair) for number, pair in decoded if pair is not None]
+            squares = [square.pixels_0_255 for _, _, square in there]
+            maps = predictor(np.stack(squares))[1] if squares and predictor.has_evidence else None
+            for place, (number, small, _) in enumerate(there):
                 yield _card(rows.iloc[number], small, None if maps is None else maps[place], predictor)
             drawn(len(rows))
 
