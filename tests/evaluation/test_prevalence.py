@@ -22,7 +22,7 @@ def test_the_estimate_is_formans() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, (80, 3))
     decisions = np.where(rng.random((80, 3)) < 0.25, 1 - labels, labels)
-    counted = [10, 100, 199]
+    counted = [45, 100, 155]
     found = adjusted_shares(labels, decisions, np.arange(80), counted, 200, rng, 100)
     for column, share in enumerate(found):
         wanted = obvious(labels[:, column].tolist(), decisions[:, column].tolist(), counted[column] / 200)

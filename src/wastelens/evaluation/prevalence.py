@@ -30,8 +30,9 @@ def adjusted_shares(
 
     The interval allows for both samples: the test's groups are drawn again for tpr and fpr, and the number of yes from
     Binomial(photos, share of yes). A resample whose tpr is not above its fpr tells nothing: it counts as 0 for the
-    lower bound, and as 1 for the upper. Where nearly all resamples give a share below 0, or above 1, the new photos have
-    fewer yes, or more, than the test's errors alone would give: they contradict the assumption, and nothing is estimated.
+    lower bound, and as 1 for the upper. Where nearly all resamples give a share below 0, or above 1, the new photos
+    have fewer yes, or more, than the test's errors alone would give: they contradict the assumption, and nothing is
+    estimated.
 
     Args:
         labels, decisions: of the test photos, 0 or 1, (n, materials).
