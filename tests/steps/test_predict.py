@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 from tests.factories import COLOURS, MATERIALS, config, image_bytes, log_colour_model, write_dataset
 from tests.memory_tracking import MemoryTracker
+from tests.project.browser import soon
+from tests.project.running import ok, start, wastelens
 
 from wastelens.errors import ConfigError, DatasetError, RunError
 from wastelens.steps import predict
@@ -274,3 +276,36 @@ def test_bad_input_is_refused_in_one_line(tracker: MemoryTracker, litter: Path, 
             predict.run(config("predict", **{"model": "run-0", "output": str(tmp_path / "out"), **parameters}), tracker)
         assert "\n" not in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow  # processes that each start TensorFlow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_processes_share_the_blocks_and_leave_the_same_bytes(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path
+) -> None:
+    predicted(tracker, tmp_path / "here", photos=str(litter))
+    predicted(tracker, tmp_path / "there", photos=str(litter), engine="processes:2")
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+@pytest.mark.slow  # two real processes
+def test_a_killed_process_goes_on_and_leaves_the_same_bytes(tmp_path: Path, litter: Path) -> None:
+    made = MemoryTracker()
+    log_colour_model(made, tmp_path / "made")
+    shutil.copytree(made.runs[0].folder / "model", tmp_path / "model")
+    many = tmp_path / "many"
+    many.mkdir()
+    for number, photo in enumerate(sorted(litter.rglob("*.jpg")) * 40):
+        (many / f"{number:05}.jpg").symlink_to(photo)
+
+    def command(name: str) -> list[str]:
+        return ["predict", "--model", "model", "--photos", "many", "--output", name, "--set", "block_photos=64"]
+
+    ok(wastelens(*command("whole"), cwd=tmp_path))
+    process = start(*command("killed"), cwd=tmp_path)
+    soon(lambda: len(list((tmp_path / "killed").rglob("block_*.parquet"))) >= 2, "two blocks")
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "killed" / "predictions.csv").exists()
+    ok(wastelens(*command("killed"), cwd=tmp_path))
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

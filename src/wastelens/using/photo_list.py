@@ -54,7 +54,7 @@ class PhotoFiles(Protocol):
 
     @property
     def place(self) -> Path:
-        """What has to be seen to read them."""
+        """The path that a machine has to see to read them."""
 
 
 @dataclass(frozen=True)

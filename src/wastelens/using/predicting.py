@@ -47,7 +47,7 @@ _TEXTS = {"file", "problem", "exif_time", "evidence_material"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a model, besides its probabilities."""
+    """The question to a model: which answers besides probabilities, and on which photos."""
 
     evidence: bool
     exif: bool

@@ -44,7 +44,8 @@
     const evidence = field("evidence");
     document.body.classList.toggle("without-evidence", Boolean(evidence) && !evidence.checked);
   };
-  form.addEventListener("input", arrange);
+  form.addEventListener("input", arrange);  // while a file name is typed
+  form.addEventListener("change", arrange);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(arrange));
 
