@@ -53,8 +53,9 @@ ENTRY_POINTS = {
     "cluster": "Cluster the features that a run has learnt. Compares k-means clusters with the materials.",
     "study": "Find out whether a change helps. Models x factors x seeds x folds, in pairs, with one verdict.",
     "compare": "Compare finished runs of one dataset, in pairs.",
+    "predict": "Use a trained model on new photos. Gives a table, a page with evidence, counts with intervals.",
 }
-_REPEATABLE = frozenset({"prepare", "study", "tune"})  # they do only what is left to do
+_REPEATABLE = frozenset({"predict", "prepare", "study", "tune"})  # they do only what is left to do
 _SECTIONS = ("prepare", "train", "cluster", "explain")  # of main that have a data folder
 _WITHOUT_NAME = {"compare": "run_ids"}  # step → the parameter whose values may also be typed without its name
 # Given to each command too: click remembers a command's help option from the first context that asks for it, and a

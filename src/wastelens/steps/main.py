@@ -51,6 +51,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
             say(sentence)
         say(f"Where it looks: {explain.ARTIFACTS}/index.html among the artifacts of run {explained.run_id}.")
     say(f"See the runs: {tracker.finished_hint()}", "bold")
+    say(f"Next: {best.use_command(config.train.data_folder)}")
     return compared
 
 

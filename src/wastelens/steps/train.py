@@ -19,4 +19,5 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
     parameters = {"dataset": config.dataset, "run_id": trained.run_id}
     say(f"Where it looks: {next_command('explain', parameters, config.data_folder)}")
     say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
+    say(f"Next: {trained.use_command(config.data_folder)}")
     return trained

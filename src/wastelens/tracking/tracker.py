@@ -33,6 +33,7 @@ class PyfuncModel:
         output_example: the model's answer to it, a frame or an array.
         packages: folder of the Python package that ``code`` imports; it is stored with the model.
         requirements: pinned pip requirements.
+        metadata: is stored with the model, in its file ``MLmodel``.
     """
 
     code: Path
@@ -43,6 +44,7 @@ class PyfuncModel:
     output_example: pd.DataFrame | npt.NDArray[np.float32]
     packages: Path
     requirements: list[str]
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 class Run(Protocol):
@@ -79,6 +81,15 @@ class StoredRun:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A version of a registered model, and the run that logged it."""
+
+    name: str
+    version: str
+    run_id: str
+
+
 class Tracker(Protocol):
     """Starts runs and finds them again."""
 
@@ -91,6 +102,8 @@ class Tracker(Protocol):
     def found(self, tags: Mapping[str, str]) -> list[StoredRun]: ...
     def finish(self, run_id: str, status: str) -> None: ...
     def added_to(self, run_id: str) -> contextlib.AbstractContextManager[Run]: ...
+    def registered(self, name: str, *, alias: str = "", version: str = "") -> RegisteredModel: ...
+    def download_model(self, address: str, into: Path) -> Path: ...
     def check_shared(self, engine: str) -> None: ...
     def finished_hint(self, run_id: str = "") -> str: ...
 
