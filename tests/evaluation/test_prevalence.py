@@ -71,7 +71,7 @@ def test_a_model_that_cannot_tell_gives_no_number(labels: list[int], decisions: 
     one_column = (np.array(labels)[:, None], np.array(decisions)[:, None])
     (found,) = adjusted_shares(*one_column, np.arange(4), [50], 100, np.random.default_rng(0), 100)
     assert math.isnan(found.estimate)
-    assert (found.low, found.high) == (0, 1)
+    assert (found.low, found.high, found.contradicted) == (0, 1, False)
 
 
 @pytest.mark.parametrize(("counted", "known"), [(100, False), (300, True), (700, True), (900, False)])
@@ -80,7 +80,7 @@ def test_photos_that_contradict_the_test_give_no_number(counted: int, known: boo
     labels = np.repeat([0, 1], 500)[:, None]
     decisions = np.concatenate([np.arange(500) % 5 == 0, np.arange(500) % 5 != 0])[:, None]
     (found,) = adjusted_shares(labels, decisions, np.arange(1000), [counted], 1000, np.random.default_rng(0), 200)
-    assert math.isfinite(found.estimate) == known
+    assert (math.isfinite(found.estimate), found.contradicted) == (known, not known)
     assert known or (found.low, found.high) == (0, 1)
 
 

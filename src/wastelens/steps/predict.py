@@ -129,6 +129,8 @@ def _report(summary: Summary, model: ChosenModel, folder: Path) -> None:
     ]
     columns = ["material", "decision yes", "estimated share", "95 % interval"]
     table(f"What {summary.usable:,} photos show, by {model.title}", columns, rows)
+    if summary.doubt:
+        warn(summary.doubt)
     if summary.problems:
         file, problem = summary.first_problems[0]
         warn(f"{summary.problems:,} files have no answer, the first {file}: {problem}. All are in {output.CSV}.")
