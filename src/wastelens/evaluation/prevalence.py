@@ -41,11 +41,11 @@ def adjusted_shares(
 ) -> list[Share]:
     """Estimate the share of new photos that show each material, with a 95 % interval.
 
-    The interval allows for both samples: the test's groups are drawn again for tpr and fpr, and the share of yes from its
-    posterior under Jeffreys' prior, which is no point even where no photo has a yes (Brown, Cai & DasGupta 2001, Stat.
-    Sci. 16). A resample whose tpr is not above its fpr tells nothing: it counts as 0 for the lower bound, and as 1 for
-    the upper. Where nearly all resamples give a share below 0, or above 1, the new photos have fewer yes, or more, than
-    the test's errors alone would give: they contradict the assumption, and nothing is estimated.
+    The interval allows for both samples: the test's groups are drawn again for tpr and fpr, and the share of yes from
+    its posterior under Jeffreys' prior, which is no point even where no photo has a yes (Brown, Cai & DasGupta 2001,
+    Stat. Sci. 16). A resample whose tpr is not above its fpr tells nothing: it counts as 0 for the lower bound, and as
+    1 for the upper. Where nearly all resamples give a share below 0, or above 1, the new photos have fewer yes, or
+    more, than the test's errors alone would give: they contradict the assumption, and nothing is estimated.
 
     Args:
         labels, decisions: of the test photos, 0 or 1, (n, materials).
