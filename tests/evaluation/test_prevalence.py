@@ -22,7 +22,7 @@ def test_the_estimate_is_formans() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, (80, 3))
     decisions = np.where(rng.random((80, 3)) < 0.25, 1 - labels, labels)
-    counted = [45, 100, 155]
+    counted = [60, 100, 130]
     found = adjusted_shares(labels, decisions, np.arange(80), counted, 200, rng, 100)
     for column, share in enumerate(found):
         wanted = obvious(labels[:, column].tolist(), decisions[:, column].tolist(), counted[column] / 200)
@@ -71,7 +71,16 @@ def test_a_model_that_cannot_tell_gives_no_number(labels: list[int], decisions: 
     one_column = (np.array(labels)[:, None], np.array(decisions)[:, None])
     (found,) = adjusted_shares(*one_column, np.arange(4), [50], 100, np.random.default_rng(0), 100)
     assert math.isnan(found.estimate)
-    assert (found.low, found.high) == (0, 1)
+    assert (found.low, found.high, found.contradicted) == (0, 1, False)
+
+
+def test_no_yes_among_few_photos_leaves_room() -> None:
+    """Even of a model without an error on its test: 0 of 5 is no proof (Jeffreys' interval: up to 38 %)."""
+    labels = np.repeat([0, 1], 50)[:, None]
+    for photos, most in ((5, 0.38), (500, 0.005)):
+        (found,) = adjusted_shares(labels, labels, np.arange(100), [0], photos, np.random.default_rng(0), 4000)
+        assert (found.estimate, found.low) == (0, pytest.approx(0, abs=0.001))
+        assert found.high == pytest.approx(most, rel=0.1)
 
 
 @pytest.mark.parametrize(("counted", "known"), [(100, False), (300, True), (700, True), (900, False)])
@@ -80,7 +89,7 @@ def test_photos_that_contradict_the_test_give_no_number(counted: int, known: boo
     labels = np.repeat([0, 1], 500)[:, None]
     decisions = np.concatenate([np.arange(500) % 5 == 0, np.arange(500) % 5 != 0])[:, None]
     (found,) = adjusted_shares(labels, decisions, np.arange(1000), [counted], 1000, np.random.default_rng(0), 200)
-    assert math.isfinite(found.estimate) == known
+    assert (math.isfinite(found.estimate), found.contradicted) == (known, not known)
     assert known or (found.low, found.high) == (0, 1)
 
 

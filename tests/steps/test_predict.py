@@ -189,6 +189,21 @@ def test_the_run_has_everything(tracker: MemoryTracker, litter: Path, tmp_path: 
         assert run.metrics[f"share_{name}"] == pytest.approx(share["share"], abs=1e-6)
 
 
+def test_photos_of_another_kind_are_said_to_be_so(
+    tracker: MemoryTracker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model's test has 10 % false alarms, which 120 grey photos without any cannot come from."""
+    (tmp_path / "photos").mkdir()
+    for number in range(120):
+        shade = np.full((16, 16, 3), 60 + number, np.uint8)
+        (tmp_path / "photos" / f"{number:03}.png").write_bytes(image_bytes(shade, "PNG"))
+    predicted(tracker, tmp_path / "out", photos=str(tmp_path / "photos"))
+    doubt = json.loads((tmp_path / "out" / "predictions.json").read_text())["doubt"]
+    assert doubt.startswith("These photos are of another kind than the model's test: for aluminium it says")
+    assert doubt.replace("'", "&#39;") in (tmp_path / "out" / "report.html").read_text()
+    assert f"Warning: {doubt}" in capsys.readouterr().out
+
+
 def test_the_page_shows_a_bounded_number_the_least_sure_first(
     tracker: MemoryTracker, litter: Path, tmp_path: Path
 ) -> None:

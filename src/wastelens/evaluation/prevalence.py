@@ -8,6 +8,8 @@ are of the same kind as in the test; only their shares may differ.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,17 @@ from wastelens.evaluation.bootstrap import Interval, multiplicities
 from wastelens.system.arrays import BoolArray, FloatArray
 
 _LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Share(Interval):
+    """The estimated share of photos that show a material.
+
+    Attributes:
+        contradicted: whether the new photos cannot be of the same kind as the test's.
+    """
+
+    contradicted: bool = False
 
 
 def adjusted_shares(
@@ -25,14 +38,14 @@ def adjusted_shares(
     photos: int,
     rng: np.random.Generator,
     resamples: int = 1000,
-) -> list[Interval]:
+) -> list[Share]:
     """Estimate the share of new photos that show each material, with a 95 % interval.
 
-    The interval allows for both samples: the test's groups are drawn again for tpr and fpr, and the number of yes from
-    Binomial(photos, share of yes). A resample whose tpr is not above its fpr tells nothing: it counts as 0 for the
-    lower bound, and as 1 for the upper. Where nearly all resamples give a share below 0, or above 1, the new photos
-    have fewer yes, or more, than the test's errors alone would give: they contradict the assumption, and nothing is
-    estimated.
+    The interval allows for both samples: the test's groups are drawn again for tpr and fpr, and the share of yes from
+    its posterior under Jeffreys' prior, which is no point even where no photo has a yes (Brown, Cai & DasGupta 2001,
+    Stat. Sci. 16). A resample whose tpr is not above its fpr tells nothing: it counts as 0 for the lower bound, and as
+    1 for the upper. Where nearly all resamples give a share below 0, or above 1, the new photos have fewer yes, or
+    more, than the test's errors alone would give: they contradict the assumption, and nothing is estimated.
 
     Args:
         labels, decisions: of the test photos, 0 or 1, (n, materials).
@@ -55,14 +68,17 @@ def adjusted_shares(
     yes = np.asarray(counted, dtype=np.int64)
     drawn = multiplicities(len(truth), resamples, rng, groups).astype(np.float64)
     estimates = _adjusted(truth, said, np.ones((1, len(truth))), yes[None] / photos)[0]
-    resampled = _adjusted(truth, said, drawn, rng.binomial(photos, yes / photos, (resamples, len(yes))) / photos)
+    resampled = _adjusted(truth, said, drawn, rng.beta(yes + 0.5, photos - yes + 0.5, (resamples, len(yes))))
     low = np.quantile(np.nan_to_num(resampled, nan=0.0), (1 - _LEVEL) / 2, axis=0)
     high = np.quantile(np.nan_to_num(resampled, nan=1.0), (1 + _LEVEL) / 2, axis=0)
-    unknown = np.isnan(estimates) | (high < 0) | (low > 1)
+    contradicted = ~np.isnan(estimates) & ((high < 0) | (low > 1))
+    unknown = np.isnan(estimates) | contradicted
     estimates, low, high = (np.clip(one, 0, 1) for one in (estimates, low, high))
     return [
-        Interval(float("nan"), 0.0, 1.0) if nothing else Interval(float(at), min(float(a), at), max(float(b), at))
-        for nothing, at, a, b in zip(unknown, estimates, low, high, strict=True)
+        Share(float("nan"), 0.0, 1.0, bool(other))
+        if nothing
+        else Share(float(at), min(float(a), at), max(float(b), at))
+        for nothing, other, at, a, b in zip(unknown, contradicted, estimates, low, high, strict=True)
     ]
 
 

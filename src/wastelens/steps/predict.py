@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,24 +49,14 @@ def run(config: PredictConfig, tracker: Tracker) -> Predictions:
         predictor = Predictor(model, evidence=config.evidence)
         if config.evidence and not predictor.has_evidence:
             say("This network has no layer with a map, so there is no evidence to show.")
-        with alone_in(folder, "output"), tracker.start(f"predict {photos.title}", tags=_tags(model, photos)) as tracked:
-            tracked.log_parameters(flatten(config))
-            blocks_folder = output.blocks_folder(folder, config, model, photos)
-            blocks = predict(photos, predictor, blocks_folder, config)
-            summary, chosen = _look_through(blocks, model, config)
-            output.write_tables(blocks, folder)
-            write_report(
-                folder,
-                summary,
-                chosen.least_sure_first(),
-                photos,
-                predictor,
-                max_megapixels=config.max_megapixels,
-                workers=worker_count(config.workers),
-            )
-            output.write_about(summary, model, photos, config, folder)
-            output.forget_blocks(folder)
-            _log(tracked, summary, folder)
+        with alone_in(folder, "output"):
+            unfinished = output.blocks_folder(folder, config, model, photos)
+            with tracker.start(f"predict {photos.title}", tags=_tags(model, photos)) as tracked:
+                tracked.log_parameters(flatten(config))
+                blocks = predict(photos, predictor, unfinished, config)
+                summary = _write(blocks, photos, predictor, folder, config)
+                output.forget_blocks(folder)
+                _log(tracked, summary, folder)
         _report(summary, model, folder)
     return Predictions(folder, summary, tracked.id)
 
@@ -94,15 +85,24 @@ def _tags(model: ChosenModel, photos: PhotoList) -> dict[str, object]:
     }
 
 
-def _look_through(blocks: list[Path], model: ChosenModel, config: PredictConfig) -> tuple[Summary, ChosenPhotos]:
-    """Add up the rows, and choose the photos for the page."""
+def _write(
+    blocks: Sequence[Path], photos: PhotoList, predictor: Predictor, folder: Path, config: PredictConfig
+) -> Summary:
+    """Add up the rows of all blocks, and write the tables, the page and the file about them."""
+    model = predictor.model
     summary = Summary()
     chosen = ChosenPhotos(model.materials, model.thresholds, config.gallery_photos)
     for rows in output.read_blocks(blocks):
         summary.add(rows, model.materials)
         chosen.add(rows)
     summary.estimate(model, config.seed, config.bootstrap_resamples)
-    return summary, chosen
+    for name in output.FILES:  # a kill from here on leaves no page beside the table of another run
+        (folder / name).unlink(missing_ok=True)
+    output.write_tables(blocks, folder)
+    shown, workers = chosen.least_sure_first(), worker_count(config.workers)
+    write_report(folder, summary, shown, photos, predictor, max_megapixels=config.max_megapixels, workers=workers)
+    output.write_about(summary, model, photos, config, folder)
+    return summary
 
 
 def _log(tracked: Run, summary: Summary, folder: Path) -> None:
@@ -129,6 +129,8 @@ def _report(summary: Summary, model: ChosenModel, folder: Path) -> None:
     ]
     columns = ["material", "decision yes", "estimated share", "95 % interval"]
     table(f"What {summary.usable:,} photos show, by {model.title}", columns, rows)
+    if summary.doubt:
+        warn(summary.doubt)
     if summary.problems:
         file, problem = summary.first_problems[0]
         warn(f"{summary.problems:,} files have no answer, the first {file}: {problem}. All are in {output.CSV}.")

@@ -20,8 +20,8 @@ import pandas as pd
 
 from wastelens.config.predict import PredictConfig
 from wastelens.errors import DatasetError
-from wastelens.evaluation.bootstrap import Interval
-from wastelens.evaluation.prevalence import adjusted_shares
+from wastelens.evaluation.prevalence import Share, adjusted_shares
+from wastelens.figures.style import label_text
 from wastelens.system.tables import csv_text, for_spreadsheets
 from wastelens.using.chosen_model import ChosenModel
 from wastelens.using.photo_list import PhotoList
@@ -92,12 +92,23 @@ class Summary:
     problems: int = 0
     yes: dict[str, int] = field(default_factory=dict)
     first_problems: list[tuple[str, str]] = field(default_factory=list)
-    shares: dict[str, Interval] = field(default_factory=dict)
+    shares: dict[str, Share] = field(default_factory=dict)
 
     @property
     def usable(self) -> int:
         """Number of photos with an answer."""
         return self.photos - self.problems
+
+    @property
+    def doubt(self) -> str:
+        """A sentence if the photos cannot be of the kind that the model was tested on; "" otherwise."""
+        strange = [label_text(name) for name, share in self.shares.items() if share.contradicted]
+        if not strange:
+            return ""
+        return (
+            f"These photos are of another kind than the model's test: for {', '.join(strange)} it says yes more "
+            "rarely, or more often, than its errors there can explain. Do not rely on the other estimates either."
+        )
 
     def add(self, rows: pd.DataFrame, materials: Sequence[str]) -> None:
         """Count rows."""
@@ -165,6 +176,7 @@ def write_about(summary: Summary, model: ChosenModel, photos: PhotoList, config:
             "rows": summary.photos,
             "problems": summary.problems,
         },
+        "doubt": summary.doubt,
         "materials": {name: _about_material(summary, name) for name in model.materials},
         "settings": {name: getattr(config, name) for name in _SETTINGS},
     }

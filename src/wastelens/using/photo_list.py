@@ -82,7 +82,7 @@ class LooseFiles:
     """Files in folders; ``faults``: name → why it cannot be read as a photo."""
 
     names: Sequence[str]
-    paths: Sequence[Path]
+    paths: Sequence[str]  # texts: a Path takes several times their memory
     faults: Mapping[str, str]
 
     def part(self, start: int, stop: int) -> LooseFiles:
@@ -96,12 +96,12 @@ class LooseFiles:
 
     @property
     def place(self) -> Path:
-        return self.paths[0].parent
+        return Path(self.paths[0]).parent
 
     def _read(self, number: int) -> bytes:
         if fault := self.faults.get(self.names[number]):
             raise BadPhotoError(fault)
-        return read_photo(self.paths[number])
+        return read_photo(Path(self.paths[number]))
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _as_verb(reason: str) -> str:
 
 
 def _of_folder(folder: Path, leave: Path) -> PhotoList:
-    paths: dict[str, Path] = {}
+    paths: dict[str, str] = {}
     faults: dict[str, str] = {}
     others = Counter[str]()
     for path, error in files_below(folder, [leave]):
@@ -176,7 +176,7 @@ def _of_folder(folder: Path, leave: Path) -> PhotoList:
         elif suffix not in PHOTO_SUFFIXES:
             others[suffix or "other"] += 1
             continue
-        paths[name] = path
+        paths[name] = str(path)
     found = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(3))
     if not set(paths) - set(faults):
         what = found or f"{len(faults):,} that cannot be read, such as {next(iter(faults))}" if faults or found else ""
@@ -185,19 +185,19 @@ def _of_folder(folder: Path, leave: Path) -> PhotoList:
     return _loose(folder.resolve().name or "photos", paths, faults, notes)
 
 
-def _loose(title: str, paths: Mapping[str, Path], faults: Mapping[str, str], notes: Sequence[str] = ()) -> PhotoList:
+def _loose(title: str, paths: Mapping[str, str], faults: Mapping[str, str], notes: Sequence[str] = ()) -> PhotoList:
     """Return a list of files, and their digest of sizes and times."""
     names = sorted(paths)
     digest = blake2b(digest_size=16)
     for name in names:
         try:
-            status = paths[name].stat()
+            status = os.stat(paths[name])
             # a folder changes whenever a hidden file in it does
             known = f"{status.st_size}|{status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else "no file"
         except OSError:
             known = "missing"
         digest.update(f"{name}\0{known}\0{faults.get(name, '')}\n".encode("utf-8", "surrogateescape"))
-    files = LooseFiles(names, [paths[name].absolute() for name in names], faults)
+    files = LooseFiles(names, [os.path.abspath(paths[name]) for name in names], faults)
     return PhotoList(title, files, digest.hexdigest(), notes)
 
 
@@ -219,8 +219,8 @@ def _of_names(file: Path, names: Sequence[str]) -> PhotoList:
     """Return the photos of a list; relative names are below the list's own folder."""
     if not names:
         raise ValueError("has no names of photos")
-    paths = {name: find_photo(file.parent, name.replace("\\", "/")) for name in dict.fromkeys(names)}
-    if not any(exists(path) for path in paths.values()):
+    paths = {name: str(find_photo(file.parent, name.replace("\\", "/"))) for name in dict.fromkeys(names)}
+    if not any(exists(Path(path)) for path in paths.values()):
         raise DatasetError(
             f"None of the {len(paths):,} photos in {file} was found (the first is {one_line(names[0], 100)}). Relative "
             "names start in the list's own folder."
@@ -276,14 +276,14 @@ def _of_dataset(dataset: str, data_folder: Path) -> PhotoList:
     except InputError:
         source = choose_source(dataset, data_folder)
         names = [image.file_name.replace("\\", "/") for image in source.layout.read().images]
-        paths, title = {name: source.find_photo(name) for name in names}, source.name
+        paths, title = {name: str(source.find_photo(name)) for name in names}, source.name
     else:
         files = prepared.raw_files
         of_name = dict(zip(files["file_name"], files["path"], strict=True))
         columns = (prepared.frame[name] for name in ("source_file", "file_name"))
-        paths = {str(name): of_name[flat] for name, flat in zip(*columns, strict=True) if flat in of_name}
+        paths = {str(name): str(of_name[flat]) for name, flat in zip(*columns, strict=True) if flat in of_name}
         title = prepared.name
-    if not any(exists(path) for path in paths.values()):
+    if not any(exists(Path(path)) for path in paths.values()):
         raise DatasetError(
             f"None of the photos of dataset={dataset} is on this machine. Give photos=FOLDER, the folder they are in."
         )

@@ -1,0 +1,187 @@
+"""Predicting full-size photos: against decoding and network apart, a plain loop, and MLflow's own way of doing it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from bench.measure import ROOT, SHARED, Measurement, best_of
+from bench.photos import full_size_photos
+from wastelens.config.files import load_config
+from wastelens.config.predict import PredictConfig
+from wastelens.config.train import TrainConfig
+from wastelens.models.backend import load_backend
+from wastelens.models.card import TEST_PREDICTIONS, ModelCard
+from wastelens.models.export import export, served_model
+from wastelens.models.requests import answer_frame
+from wastelens.system.machine import worker_count
+from wastelens.tracking.mlflow_tracker import MlflowTracker
+from wastelens.using import predicting
+from wastelens.using.chosen_model import ChosenModel, open_model
+from wastelens.using.output import write_tables
+from wastelens.using.photo_list import PhotoList, photos_of
+from wastelens.using.predicting import Asked, Block, Predictor, predict
+
+PHOTOS = 2000
+SIDE_PX = 160
+PLAIN_PHOTOS = 60  # of the slow peers
+REPEATS = 2
+MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
+
+
+def measure(photos: int = PHOTOS) -> list[Measurement]:
+    """Measure with the network of the linear probe, whose weights do not matter here."""
+    with tempfile.TemporaryDirectory() as temporary, _in(Path(temporary)) as folder:
+        files = full_size_photos(folder)
+        real = SHARED in files[0].parents
+        for number in range(photos):
+            link = folder / "photos" / f"{number:05}{files[0].suffix}"
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(files[number % len(files)].resolve())
+        tracker = MlflowTracker()
+        run_id = _logged(tracker, folder)
+        listed = photos_of(str(folder / "photos"), "", Path("data"), folder / "data")
+        config = load_config("predict", parameters={"model": run_id})
+        assert isinstance(config, PredictConfig)
+        what = f"predict: {photos:,} {'real' if real else 'rendered'} full-size photos, linear probe at {SIDE_PX} px"
+        with open_model(tracker, run_id) as model:
+            predictor = Predictor(model, evidence=True)
+            predictor(np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8))
+            runs = iter(range(REPEATS))
+
+            def ours() -> None:
+                write_tables(predict(listed, predictor, folder / f"blocks{next(runs)}", config), folder)
+
+            ours_s = best_of(REPEATS, ours)
+            rows = [_against_perfect(what, ours_s, listed, predictor, folder)]
+            rows += [_against_peers(what, ours_s / photos, files, model)]
+        return [*rows, _first_row(run_id, folder)]
+
+
+def _against_perfect(what: str, ours_s: float, listed: PhotoList, predictor: Predictor, folder: Path) -> Measurement:
+    """Compare with decoding alone and the network alone, which both use all cores: their sum cannot be beaten."""
+    asked = Asked(predictor.has_evidence, False, 200.0)
+    block = Block(listed.files, folder / "x", folder, "", asked, worker_count("auto"))
+    pixels: list[Any] = []
+
+    def decode() -> None:
+        with listed.files.opened() as read:
+            for batch in predicting._decoded(block, read, SIDE_PX):
+                pixels[:] = [batch.pixels]
+
+    decode_s = best_of(REPEATS, decode)
+    batches = -(-len(listed) // len(pixels[0]))
+    batch_s = best_of(REPEATS, lambda: [predictor(pixels[0]) for _ in range(batches)])
+    perfect_s = decode_s + batch_s
+    rates = f"{len(listed) / decode_s:.0f} decoded, {len(listed) / batch_s:.0f} through the network"
+    return Measurement(
+        f"{what}, with evidence",
+        f"{len(listed) / ours_s:.1f} photos/s",
+        f"{len(listed) / perfect_s:.1f} photos/s (all cores always busy; apart: {rates} a second)",
+        f"{perfect_s / ours_s:.2f}×",
+        "≥ 0.85×",
+        perfect_s / ours_s >= 0.85,
+    )
+
+
+def _against_peers(what: str, ours_s: float, files: list[Path], model: ChosenModel) -> Measurement:
+    """Compare with a loop of Pillow and Keras, and with MLflow's pyfunc; seconds per photo."""
+    import mlflow
+
+    some = [files[number % len(files)] for number in range(PLAIN_PHOTOS)]
+
+    def plain_loop() -> None:
+        for path in some:
+            with Image.open(path) as image:
+                photo = ImageOps.exif_transpose(image).convert("RGB").resize((SIDE_PX, SIDE_PX))
+            model.network.predict(np.asarray(photo)[None], verbose=0)
+
+    served = mlflow.pyfunc.load_model(str(model.folder), model_config={"allow_paths": True})
+    frame = pd.DataFrame({"path": [str(path) for path in some]})
+    served.predict(frame.head(2))
+    model.network.predict(np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8), verbose=0)
+    loop_s, pyfunc_s = (
+        best_of(REPEATS, plain_loop) / len(some),
+        best_of(REPEATS, lambda: served.predict(frame)) / len(some),
+    )
+    return Measurement(
+        what,
+        f"{1 / ours_s:.1f} photos/s",
+        f"{1 / loop_s:.1f} photos/s (a loop of Pillow and Keras), {1 / pyfunc_s:.1f} (MLflow's pyfunc on a frame)",
+        f"{loop_s / ours_s:.1f}×, {pyfunc_s / ours_s:.1f}×",
+        "≥ 3× the loop",
+        loop_s / ours_s >= 3,
+    )
+
+
+def _first_row(run_id: str, folder: Path) -> Measurement:
+    """Measure from the start of the command to the first finished block, of one photo."""
+    command = [sys.executable, str(ROOT / "src" / "wastelens"), "predict", "--model", run_id, "--photos", "photos"]
+    command += ["--accept_unproven", "true", "--output", "first", "--set", "block_photos=1"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    while not list((folder / "first").glob(".unfinished/*/block_*.parquet")):
+        assert process.poll() is None, "predict has ended"
+        time.sleep(0.01)
+    seconds = time.perf_counter() - started
+    process.kill()
+    process.wait()
+    return Measurement("predict: start to first row", f"{seconds:.1f} s", "–", "–", "≤ 6 s", seconds <= 6)
+
+
+def _logged(tracker: MlflowTracker, folder: Path) -> str:
+    """Log a probe's network as a finished train run; return its id."""
+    load_backend()
+    config = load_config("train", parameters={"model": "probe"}, settings="weights=none")
+    assert isinstance(config, TrainConfig)
+    network = config.network.build(image_side_px=SIDE_PX, outputs=len(MATERIALS), seed=0)
+    card = ModelCard(
+        materials=MATERIALS,
+        thresholds=dict.fromkeys(MATERIALS, 0.5),
+        image_side_px=SIDE_PX,
+        dataset="none",
+        dataset_digest="",
+        fold=0,
+        collapsed=False,
+        above_controls=False,
+        strongest_control="colour",
+        verdict="Random weights, to measure speed.",
+        metrics={},
+    )
+    files = export(network, folder, thresholds=card.thresholds, image_side_px=SIDE_PX)
+    table = {f"{kind}_{name}": [0, 1] for kind in ("label", "probability", "decision") for name in MATERIALS}
+    predictions = folder / TEST_PREDICTIONS
+    pd.DataFrame({"file_name": ["a", "b"], "group": ["a", "b"], **table}).to_csv(predictions, index=False)
+    served = {"network": files["network"], "decision_rule": files["decision_rule"], "test_predictions": predictions}
+    photo = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
+    answer = answer_frame(network.predict_on_batch(photo[None]), card.thresholds)
+    with tracker.start("probe", tags={"step": "train"}) as run:
+        run.log_model(served_model(served, photo, answer, folder / "package", card), "model")
+    return run.id
+
+
+@contextlib.contextmanager
+def _in(folder: Path) -> Iterator[Path]:
+    """Work in a folder with a store of its own."""
+    import mlflow
+
+    before, uri = Path.cwd(), mlflow.get_tracking_uri()
+    os.chdir(folder)
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    try:
+        yield folder
+    finally:
+        os.chdir(before)
+        mlflow.set_tracking_uri(uri)
