@@ -30,7 +30,7 @@ def load_backend() -> None:
     """
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = BACKEND
-        with _standard_error_held():
+        with standard_error_held():
             _import_keras()
             _start_tensorflow()
     _fix_settings()
@@ -124,7 +124,7 @@ def precision(mixed: bool) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _standard_error_held() -> Iterator[None]:
+def standard_error_held() -> Iterator[None]:
     """Keep file descriptor 2 in a file; print it if the block fails."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -1,0 +1,77 @@
+"""How MLflow's scoring server reads requests for photos. A served model takes this file along."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pandas as pd
+
+from wastelens.models.requests import IMAGE, PATH, RequestError, rows_of
+
+_FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+_BASE64_SHARE = 4 / 3
+
+
+def guard_server(max_request_megabytes: float) -> None:
+    """In a process of MLflow's scoring server, read the JSON of requests by :func:`frame_of`.
+
+    MLflow reads ``inputs`` and ``instances`` into NumPy arrays of texts, which take four bytes a letter and give every
+    row the room of the longest: a request of 200 kB can ask for 13 GB. There is no public way to do it differently.
+    Where a release of MLflow has no such function, requests are read as it does.
+    """
+    server = sys.modules.get("mlflow.pyfunc.scoring_server")
+    if server is None or not hasattr(server, "_parse_json_data") or not hasattr(server, "ParsedJsonInput"):
+        return
+
+    def parse(data: Any, metadata: Any, input_schema: Any) -> Any:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import BAD_REQUEST
+
+        try:
+            frame = frame_of(data, int(max_request_megabytes * 1e6 * _BASE64_SHARE) + 1_000_000)
+        except RequestError as error:
+            raise MlflowException(str(error), error_code=BAD_REQUEST) from None
+        return server.ParsedJsonInput(frame, None, False)
+
+    server._parse_json_data = parse
+
+
+def frame_of(body: bytes | str, max_bytes: int) -> pd.DataFrame:
+    """Return a request's rows as a frame with ``image`` and, where one row has it, ``path``.
+
+    Raises:
+        RequestError: the body is too long, no JSON, or has none of MLflow's four forms.
+    """
+    if len(body) > max_bytes:
+        raise RequestError(f"The request is longer than {max_bytes / 1e6:,.0f} MB: send fewer photos at a time.")
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RequestError("The request is not JSON.") from None
+    given = [form for form in _FORMS if isinstance(request, dict) and form in request]
+    if len(given) != 1:
+        raise RequestError(f"The request must be a JSON object with one of {', '.join(_FORMS)}.")
+    (form,) = given
+    content = request[form]
+    rows = rows_of(_split(content) if form == "dataframe_split" else content)
+    named = [row if isinstance(row, dict) and (IMAGE in row or PATH in row) else {IMAGE: row} for row in rows]
+    columns = [IMAGE, PATH] if any(PATH in row for row in named) else [IMAGE]
+    return pd.DataFrame({name: pd.Series([row.get(name) for row in named], dtype=object) for name in columns})
+
+
+def _split(content: Any) -> dict[str, Any]:
+    """Return the columns of pandas' form "split"."""
+    names = content.get("columns") if isinstance(content, dict) else None
+    data = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(names, list) or not isinstance(data, list):
+        raise RequestError('dataframe_split must be an object with lists "columns" and "data".')
+    if not {IMAGE, PATH} & {name for name in names if isinstance(name, str)}:
+        raise RequestError(f"dataframe_split has no column '{IMAGE}'.")
+    rows = [row if isinstance(row, list) else [row] for row in data]
+    return {
+        name: [row[place] if place < len(row) else None for row in rows]
+        for place, name in enumerate(names)
+        if name in (IMAGE, PATH)
+    }
