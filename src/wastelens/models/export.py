@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import io
 import json
@@ -41,6 +42,8 @@ _SERVED_MODULES = (
     "models/onnx_network.py",
     "models/requests.py",
     "models/server_requests.py",
+    "system/__init__.py",
+    "system/standard_error.py",
 )
 # mlflow-skinny: all that serving needs of MLflow, without the 400 MB of its tracking server and of other models.
 SERVED_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "pillow", "opencv-python-headless", "simplejpeg")
@@ -121,7 +124,7 @@ def served_model(
         code=SERVED_CODE,
         files=files,
         settings=SERVED_SETTINGS,
-        input_example=pd.DataFrame({IMAGE: [_png(photos_0_255[0])]}),
+        input_example=pd.DataFrame({IMAGE: [_png_text(photos_0_255[0])]}),
         output_example=answer_frame(network.predict_on_batch(photos_0_255[:1]), card.thresholds if card else None),
         packages=folder / package.name,
         requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needed],
@@ -132,9 +135,10 @@ def served_model(
     )
 
 
-def _png(photo_0_255: PhotoArray) -> bytes:
+def _png_text(photo_0_255: PhotoArray) -> str:
+    """Return a photo as the base64 text of a file, as a caller of the server sends it."""
     from PIL import Image
 
     photo = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(photo_0_255)).save(photo, format="PNG")
-    return photo.getvalue()
+    return base64.b64encode(photo.getvalue()).decode()

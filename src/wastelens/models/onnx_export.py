@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from wastelens.models.backend import standard_error_held
 from wastelens.models.onnx_network import OnnxNetwork
 from wastelens.system.arrays import PhotoArray
+from wastelens.system.standard_error import standard_error_held
 
 LARGEST_DIFFERENCE = 1e-4
 PHOTOS_COMPARED = 16
@@ -63,8 +63,9 @@ def _export(network: Any, file: Path) -> None:
     signature = [keras.InputSpec(shape=network.input.shape, dtype="float32", name=name)]
     _make_constant(network)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), standard_error_held():  # TensorFlow tells at length what it optimises
-        warnings.simplefilter("ignore")  # Keras looks for np.object, to mend tf2onnx for NumPy 2
+    # TensorFlow tells at length what it optimises.
+    with warnings.catch_warnings(), standard_error_held(shown_on_failure=False):
+        warnings.simplefilter("ignore")  # Keras looks for np.object, to fix tf2onnx for NumPy 2
         inference.export(str(file), format="onnx", verbose=False, input_signature=signature)
 
 

@@ -29,7 +29,7 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for; a caller of the server must not be able to take its memory or block it.
+    """The most that one request may ask for: no caller may take a server's memory, or block it.
 
     Attributes:
         max_rows: photos; 256 at 512 px are 800 MB as the network's input, float32.

@@ -16,10 +16,14 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from wastelens.models.requests import Limits, Request, RequestError, answer_frame, rows_of
-from wastelens.models.server_requests import guard_server
+from wastelens.models.server_requests import frame_of
+from wastelens.system.standard_error import standard_error_held
+
+_BASE64_SHARE = 4 / 3
+_OTHER_BYTES = 1_000_000  # of a body: names, brackets, line breaks
 
 
 class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
@@ -42,7 +46,7 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         onnx, rule = context.artifacts.get("onnx"), context.artifacts.get("decision_rule")
         self._network, self._side_px = _by_onnx(onnx) if onnx else _by_keras(context.artifacts["network"])
         self._thresholds = json.loads(Path(rule).read_text(encoding="utf-8"))["thresholds"] if rule else None
-        guard_server(self._limits.max_request_megabytes)
+        _guard_server(self._limits)
 
     # MLflow warns of a predict without type hints, and takes this one for no promise: it takes all that rows_of does.
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -54,7 +58,7 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         try:
             photos, problems = Request(rows_of(model_input), self._side_px, self._limits, self._allow_paths).photos()
         except RequestError as error:
-            raise mlflow.exceptions.MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+            raise mlflow.exceptions.MlflowException(str(error), error_code=BAD_REQUEST) from None
         return answer_frame(self._network(photos), self._thresholds, problems)
 
 
@@ -70,12 +74,13 @@ def _by_keras(file: str) -> tuple[Callable[[Any], Any], int]:
     """Return a network as a graph, which any number of threads may call at once, and the side of its photos."""
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"  # the only one among the model's requirements
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-    import tensorflow as tf
+    with standard_error_held():  # TensorFlow's notices
+        import keras
+        import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")
-    network = keras.saving.load_model(file, compile=False, safe_mode=True)
+        tf.get_logger().setLevel("ERROR")
+        network = keras.saving.load_model(file, compile=False, safe_mode=True)
+        tf.zeros(1)
     shape = (None, *network.input_shape[1:])
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)  # type: ignore[untyped-decorator]
@@ -83,6 +88,27 @@ def _by_keras(file: str) -> tuple[Callable[[Any], Any], int]:
         return tf.cast(network(photos, training=False), tf.float32)
 
     return lambda photos: graph(photos.astype(np.float32)).numpy(), int(shape[1])
+
+
+def _guard_server(limits: Limits) -> None:
+    """In a process of MLflow's scoring server, read the JSON of requests by :func:`frame_of`.
+
+    MLflow reads ``inputs`` and ``instances`` into NumPy arrays of texts, which take four bytes a letter and give every
+    row the room of the longest: a request of 200 kB can ask for 13 GB. There is no public way to do it differently.
+    Where a release of MLflow has no such function, requests are read as it does.
+    """
+    server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
+    if server is None or not hasattr(server, "_parse_json_data") or not hasattr(server, "ParsedJsonInput"):
+        return
+    max_bytes = int(limits.max_request_megabytes * 1e6 * _BASE64_SHARE) + _OTHER_BYTES
+
+    def parse(data: Any, metadata: Any, input_schema: Any) -> Any:
+        try:
+            return server.ParsedJsonInput(frame_of(data, max_bytes), None, False)
+        except RequestError as error:
+            raise mlflow.exceptions.MlflowException(str(error), error_code=BAD_REQUEST) from None
+
+    server._parse_json_data = parse
 
 
 mlflow.models.set_model(ServedNetwork())

@@ -1,9 +1,8 @@
-"""How MLflow's scoring server reads requests for photos. A served model takes this file along."""
+"""Bodies of requests to MLflow's scoring server. A served model takes this file along."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pandas as pd
@@ -11,31 +10,6 @@ import pandas as pd
 from wastelens.models.requests import IMAGE, PATH, RequestError, rows_of
 
 _FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-_BASE64_SHARE = 4 / 3
-
-
-def guard_server(max_request_megabytes: float) -> None:
-    """In a process of MLflow's scoring server, read the JSON of requests by :func:`frame_of`.
-
-    MLflow reads ``inputs`` and ``instances`` into NumPy arrays of texts, which take four bytes a letter and give every
-    row the room of the longest: a request of 200 kB can ask for 13 GB. There is no public way to do it differently.
-    Where a release of MLflow has no such function, requests are read as it does.
-    """
-    server = sys.modules.get("mlflow.pyfunc.scoring_server")
-    if server is None or not hasattr(server, "_parse_json_data") or not hasattr(server, "ParsedJsonInput"):
-        return
-
-    def parse(data: Any, metadata: Any, input_schema: Any) -> Any:
-        from mlflow.exceptions import MlflowException
-        from mlflow.protos.databricks_pb2 import BAD_REQUEST
-
-        try:
-            frame = frame_of(data, int(max_request_megabytes * 1e6 * _BASE64_SHARE) + 1_000_000)
-        except RequestError as error:
-            raise MlflowException(str(error), error_code=BAD_REQUEST) from None
-        return server.ParsedJsonInput(frame, None, False)
-
-    server._parse_json_data = parse
 
 
 def frame_of(body: bytes | str, max_bytes: int) -> pd.DataFrame:
