@@ -1,4 +1,4 @@
-"""A served model beside its bare network: one photo by the pyfunc, and photos per second in ONNX Runtime and in Keras."""
+"""A served model beside its bare network: one photo by the pyfunc, and photos per second by ONNX and Keras."""
 
 from __future__ import annotations
 

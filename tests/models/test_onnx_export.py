@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 @pytest.fixture
 def network(keras: Any) -> Any:
-    """Build what does not export by itself: resizing before a batch normalisation, and pixel statistics of many numbers."""
+    """Build what does not export by itself: resizing before batch normalisation, and many pixel statistics."""
     photos = keras.Input((SIDE, SIDE, 3), name="photo_0_255")
     x = keras.layers.Resizing(24, 24)(photos)
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(x))

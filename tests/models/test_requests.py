@@ -169,7 +169,7 @@ def test_a_frame_without_the_column_is_refused() -> None:
     ids=lambda body: next(iter(body)),
 )
 def test_the_servers_forms_give_a_frame(body: Any) -> None:
-    frame = frame_of(json.dumps(body).encode(), 10**6)
+    frame = frame_of(json.dumps(body).encode(), Limits())
     assert frame.columns[0] == "image"
     photos, problems = asked(frame)
     assert problems == ["", ""]
@@ -181,14 +181,16 @@ def test_the_servers_forms_give_a_frame(body: Any) -> None:
     [
         (b"{", "not JSON"), (b"\xff", "not JSON"), (b"[" * 100_000, "not JSON"), (b"[]", "must be a JSON object"),
         (b"{}", "must be a JSON object"), (b'{"inputs": [], "instances": []}', "must be a JSON object"),
-        (b'{"dataframe_split": 3}', "must be an object with lists"), (b'{"inputs": "' + b"A" * 2000 + b'"}', "longer"),
+        (b'{"dataframe_split": 3}', "must be an object with lists"),
+        (b'{"inputs": "' + b"A" * 1_100_000 + b'"}', "longer"),
+        (b'{"inputs": [' + b'"",' * 256 + b'""]}', "257 rows"),
+        (b'{"inputs": {"image": [' + b"1," * 256 + b"1]}}", "257"),
         (b'{"dataframe_split": {"columns": ["photo"], "data": [["a"]]}}', "has no column 'image'"),
     ],
 )  # fmt: skip
 def test_other_bodies_are_refused_in_one_line(body: bytes, reason: str) -> None:
-    limit = 1000 if reason == "longer" else 10**6
     with pytest.raises(RequestError, match=reason) as caught:
-        frame_of(body, limit)
+        frame_of(body, Limits(max_request_megabytes=0.001 if reason == "longer" else 1))
     assert "\n" not in str(caught.value)
 
 

@@ -22,9 +22,6 @@ from wastelens.models.requests import Limits, Request, RequestError, answer_fram
 from wastelens.models.server_requests import frame_of
 from wastelens.system.standard_error import standard_error_held
 
-_BASE64_SHARE = 4 / 3
-_OTHER_BYTES = 1_000_000  # of a body: names, brackets, line breaks
-
 
 class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """Takes photos, and returns a frame with one row for each.
@@ -100,11 +97,10 @@ def _guard_server(limits: Limits) -> None:
     server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
     if server is None or not hasattr(server, "_parse_json_data") or not hasattr(server, "ParsedJsonInput"):
         return
-    max_bytes = int(limits.max_request_megabytes * 1e6 * _BASE64_SHARE) + _OTHER_BYTES
 
     def parse(data: Any, metadata: Any, input_schema: Any) -> Any:
         try:
-            return server.ParsedJsonInput(frame_of(data, max_bytes), None, False)
+            return server.ParsedJsonInput(frame_of(data, limits), None, False)
         except RequestError as error:
             raise mlflow.exceptions.MlflowException(str(error), error_code=BAD_REQUEST) from None
 

@@ -7,19 +7,23 @@ from typing import Any
 
 import pandas as pd
 
-from wastelens.models.requests import IMAGE, PATH, RequestError, rows_of
+from wastelens.models.requests import IMAGE, PATH, Limits, RequestError, rows_of
 
 _FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+_BASE64_SHARE = 4 / 3
+_OTHER_BYTES = 1_000_000  # of a body: names, brackets, line breaks
 
 
-def frame_of(body: bytes | str, max_bytes: int) -> pd.DataFrame:
+def frame_of(body: bytes | str, limits: Limits) -> pd.DataFrame:
     """Return a request's rows as a frame with ``image`` and, where one row has it, ``path``.
 
     Raises:
-        RequestError: the body is too long, no JSON, or has none of MLflow's four forms.
+        RequestError: the body is too long, no JSON, has none of MLflow's four forms, or too many rows.
     """
-    if len(body) > max_bytes:
-        raise RequestError(f"The request is longer than {max_bytes / 1e6:,.0f} MB: send fewer photos at a time.")
+    if len(body) > limits.max_request_megabytes * 1e6 * _BASE64_SHARE + _OTHER_BYTES:
+        raise RequestError(
+            f"The request is longer than {limits.max_request_megabytes:g} MB of photos: send fewer at a time."
+        )
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
@@ -29,6 +33,8 @@ def frame_of(body: bytes | str, max_bytes: int) -> pd.DataFrame:
         raise RequestError(f"The request must be a JSON object with one of {', '.join(_FORMS)}.")
     (form,) = given
     content = request[form]
+    for column in content.values() if isinstance(content, dict) else [content]:  # before each row takes memory
+        limits.check_rows(len(column) if isinstance(column, list) else 0)
     rows = rows_of(_split(content) if form == "dataframe_split" else content)
     named = [row if isinstance(row, dict) and (IMAGE in row or PATH in row) else {IMAGE: row} for row in rows]
     columns = [IMAGE, PATH] if any(PATH in row for row in named) else [IMAGE]
