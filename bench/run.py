@@ -15,7 +15,7 @@ BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end: written by make
 def main() -> None:
     """Run all measurements, print them, and replace the generated part of results.md."""
     prepare_environment()
-    from bench import engine, epochs, explanations, features, photos, predictions, rbm, tables
+    from bench import engine, epochs, explanations, features, photos, predictions, rbm, serving, tables
     from bench.measure import Measurement
 
     parts: list[Callable[[], list[Measurement]]] = [
@@ -27,6 +27,7 @@ def main() -> None:
         explanations.measure,
         engine.measure,
         predictions.measure,
+        serving.measure,
     ]
     lines = ["| what | ours | peer | ratio | wanted | reached |", "|---|---|---|---|---|---|"]
     for part in parts:

@@ -9,6 +9,7 @@ from tests.factories import config, photo_array
 from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError
 from wastelens.models.freezing import freeze
+from wastelens.models.onnx_export import write_onnx
 from wastelens.training.losses import BinaryCrossEntropy
 
 SIDE = 32
@@ -151,6 +152,13 @@ def test_saved_and_loaded_predicts_the_same(network, keras, tmp_path):
     other = built(network, seed=1)
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_allclose(predicted(other, photos), predicted(model, photos), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_onnx_answers_as_keras_does(network, keras, tmp_path):
+    model = built(network)
+    losses(keras, model, 1)
+    assert write_onnx(model, tmp_path / "network.onnx", photo_array(4, SIDE)) <= 1e-4
 
 
 def test_steps_lower_the_loss_on_one_batch(network, keras):

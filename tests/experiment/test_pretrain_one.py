@@ -50,7 +50,7 @@ def test_the_encoder_is_a_model_of_photos(prepared_folder: Path, method: str) ->
     assert np.ptp(code, axis=0).max() > 0
     served = keras.saving.load_model(run.folder / "model" / "artifacts" / "features.keras")
     example = run.models["model"].output_example
-    assert np.asarray(served(photos)).shape == (3, example.shape[1])
+    assert np.asarray(served(photos)).shape == (3, len(example["features"][0]))
 
 
 def interrupted_in(monkeypatch: pytest.MonkeyPatch, epoch_to_die_in: int) -> Any:

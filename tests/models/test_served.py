@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,78 +13,175 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.factories import config, photo_array
+from PIL import Image
+from tests.factories import config, image_bytes, photo_array
 
+from wastelens.models import export as exporting
+from wastelens.models.card import CARD, ModelCard
 from wastelens.models.export import export, served_model
 from wastelens.models.features import feature_network
+from wastelens.models.onnx_export import NotExportedError
 from wastelens.models.requests import answer_frame
+from wastelens.system.files import file_digest
+from wastelens.tracking.mlflow_run import contents_of
+from wastelens.tracking.tracker import PyfuncModel
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
-    pytest.mark.filterwarnings(
-        "ignore:.*Any type hint is inferred:UserWarning"
-    ),  # it infers types from hints, and finds Any
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated"),  # MLflow 3.17 on pandas 3
+    pytest.mark.filterwarnings("ignore:.*type hint is inferred:UserWarning"),  # of its own types
 ]
 
 SIDE = 16
+PHOTOS = photo_array(4, SIDE)
+FILES = [image_bytes(photo, "PNG") for photo in PHOTOS]
 THRESHOLDS = {"glass": 0.4, "paper": 0.6}
+CARD_OF_TESTS = ModelCard(
+    materials=tuple(THRESHOLDS),
+    thresholds=THRESHOLDS,
+    image_side_px=SIDE,
+    dataset="litter",
+    dataset_digest="d" * 32,
+    fold=0,
+    collapsed=False,
+    above_controls=True,
+    strongest_control="colour",
+    verdict="Above floor and controls.",
+    metrics={"test_macro_ap": 0.6, "test_macro_ap_low": 0.5, "test_macro_ap_high": 0.7},
+)
 ASK = """
-import json, sys
-import mlflow, pandas as pd
-model = mlflow.pyfunc.load_model(sys.argv[1])
+import json, pickle, sys
+from concurrent.futures import ThreadPoolExecutor
+for name in sys.argv[4:]:
+    sys.modules[name] = None  # as if it were not installed
+import mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1], model_config=json.loads(sys.argv[3]))
 import wastelens
-answer = model.predict(pd.read_pickle(sys.argv[2]))
-plain = answer.to_dict(orient="list") if isinstance(answer, pd.DataFrame) else answer.tolist()
-print(json.dumps({"code": wastelens.__file__, "answer": plain}))
+def answer(request):
+    try:
+        return model.predict(request)
+    except mlflow.exceptions.MlflowException as error:
+        return str(error)
+with open(sys.argv[2], "rb") as file, ThreadPoolExecutor(8) as threads:
+    answers = list(threads.map(answer, pickle.load(file)))
+with open(sys.argv[2], "wb") as file:
+    pickle.dump((wastelens.__file__, answers), file)
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def network(keras: Any) -> Any:
     made = config("train", "network.widths=[4,8]").network
     return made.build(image_side_px=SIDE, outputs=len(THRESHOLDS), seed=0)
 
 
-def asked(folder: Path, served: Any) -> Any:
-    """Save a model with MLflow, load it in another process and return its answer to the example."""
+def made(network: Any, folder: Path, card: ModelCard | None = CARD_OF_TESTS) -> PyfuncModel:
+    files = export(network, folder, thresholds=THRESHOLDS, image_side_px=SIDE)
+    kept = ("network", "decision_rule") if card else ("network",)
+    return served_model(network, {name: files[name] for name in kept}, PHOTOS, folder, card)
+
+
+@pytest.fixture(scope="module")
+def classifier(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(made(network, tmp_path_factory.mktemp("files")), tmp_path_factory.mktemp("saved"))
+
+
+def saved(model: PyfuncModel, folder: Path) -> Path:
     import mlflow
 
-    mlflow.pyfunc.save_model(
-        folder / "model",
-        python_model=str(served.code),
-        artifacts={name: str(file) for name, file in served.files.items()},
-        code_paths=[str(served.packages)],
-        model_config=dict(served.settings),
-        pip_requirements=served.requirements,
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_UV_AUTO_DETECT", "false")
+        mlflow.pyfunc.save_model(folder / "model", **contents_of(model))
+    return folder / "model"
+
+
+def asked(model: Path, requests: list[Any], settings: Any = None, without: tuple[str, ...] = ()) -> list[Any]:
+    """Load a model in another process, and return its answers to requests that eight threads send at once."""
+    exchange = model.parent / "exchange.pkl"
+    exchange.write_bytes(pickle.dumps(requests))
+    call = [sys.executable, "-I", "-c", ASK, str(model), str(exchange), json.dumps(settings or {}), *without]
+    done = subprocess.run(call, cwd=model.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr == "", "it says nothing"
+    code, answers = pickle.loads(exchange.read_bytes())
+    assert code.startswith(str(model)), "it needs only the code that travels with it"
+    return list(answers)
+
+
+def test_a_classifier_answers_without_tensorflow_whatever_form_photos_have(network: Any, classifier: Path) -> None:
+    expected = answer_frame(network.predict_on_batch(PHOTOS), THRESHOLDS)
+    texts = [base64.b64encode(file).decode() for file in FILES]
+    requests = [
+        pd.DataFrame({"image": FILES}), pd.DataFrame({"image": texts}), {"image": [{"b64": text} for text in texts]},
+        FILES, list(PHOTOS), PHOTOS, [Image.fromarray(photo) for photo in PHOTOS],
+        *([file] for file in FILES * 5),
+        [FILES[0], b"junk", FILES[1]], [FILES[0]] * 300, [{"path": "/etc/passwd"}],
+    ]  # fmt: skip
+    answers = asked(classifier, requests, without=("tensorflow", "keras"))
+    for answer in answers[:7]:
+        pd.testing.assert_frame_equal(answer, expected, atol=1e-4)
+    for number, answer in enumerate(answers[7:27]):
+        pd.testing.assert_frame_equal(answer, expected[number % 4 :][:1].reset_index(drop=True), atol=1e-4)
+    assert answers[27]["problem"].tolist() == ["", "not an image", ""]
+    assert "300 rows: send at most 256" in answers[28]
+    assert "may not open" in answers[29]["problem"][0]
+
+
+def test_settings_open_paths_and_set_limits(network: Any, classifier: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(FILES[0])
+    rows = pd.DataFrame({"path": [str(tmp_path / "a.png"), str(tmp_path / "b.png")]})
+    answer, refused = asked(classifier, [rows, FILES], {"allow_paths": True, "max_rows": 3})
+    assert answer["problem"].tolist() == ["", "missing"]
+    assert answer["probability_glass"][0] == pytest.approx(network.predict_on_batch(PHOTOS[:1])[0, 0], abs=1e-4)
+    assert "4 rows: send at most 3" in refused
+
+
+def test_the_model_says_what_it_is(classifier: Path) -> None:
+    import mlflow
+
+    about = mlflow.models.Model.load(classifier)
+    card = ModelCard.model_validate(about.metadata[CARD])
+    assert card.model_copy(update={"files": {}}) == CARD_OF_TESTS
+    files = {file.name: file_digest(file) for file in (classifier / "artifacts").iterdir()}
+    assert card.files == files
+    assert set(files) == {"network.keras", "network.onnx", "decision_rule.json"}
+    assert about.metadata["served_by"] == "onnx"
+    assert about.metadata["onnx_difference"] <= 1e-4
+    assert set(about.metadata["inputs"]) == {"image", "path"}
+    names = ["probability_glass", "decision_glass", "probability_paper", "decision_paper", "problem"]
+    assert about.signature.outputs.input_names() == names
+    assert about.load_input_example(str(classifier))["image"][0] == base64.b64encode(FILES[0]).decode()
+    required = (classifier / "requirements.txt").read_text()
+    assert "onnxruntime==" in required
+    assert "tensorflow" not in required
+    assert not {"uv.lock", "pyproject.toml"} & {file.name for file in classifier.iterdir()}
+
+
+def test_a_network_that_does_not_export_is_served_by_keras(
+    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*arguments: Any) -> float:
+        raise NotExportedError("no such operator")
+
+    monkeypatch.setattr(exporting, "write_onnx", fails)
+    model = made(network, tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert said == (
+        "Warning: The model is served by Keras, with TensorFlow, as ONNX cannot stand in for it: no such operator."
     )
-    served.input_example.to_pickle(folder / "example.pkl")
-    call = [sys.executable, "-I", "-c", ASK, str(folder / "model"), str(folder / "example.pkl")]
-    done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["code"].startswith(str(folder / "model")), "it needs only the code that travels with it"
-    return found["answer"]
-
-
-def test_a_classifier_answers_with_probabilities_and_decisions(network: Any, tmp_path: Path) -> None:
-    photo = photo_array(1, SIDE)
-    files = export(network, tmp_path, thresholds=THRESHOLDS, image_side_px=SIDE)
-    answer = answer_frame(network.predict_on_batch(photo), THRESHOLDS)
-    served = served_model({name: files[name] for name in ("network", "decision_rule")}, photo[0], answer, tmp_path)
-    got = pd.DataFrame(asked(tmp_path, served))
-    assert list(got.columns) == ["probability_glass", "decision_glass", "probability_paper", "decision_paper"]
-    pd.testing.assert_frame_equal(got, answer, atol=1e-6)
+    assert model.metadata["served_by"] == "keras"
+    assert {line.split("==")[0] for line in model.requirements} >= {"tensorflow", "keras", "mlflow-skinny"}
+    answers = asked(saved(model, tmp_path / "saved"), [FILES, [*FILES, b""]])
+    expected = answer_frame(network.predict_on_batch(PHOTOS), THRESHOLDS)
+    pd.testing.assert_frame_equal(answers[0], expected, atol=1e-6)
+    assert answers[1]["problem"].tolist()[:4] == [""] * 4
 
 
 def test_an_encoder_answers_with_features(network: Any, tmp_path: Path) -> None:
-    photo = photo_array(1, SIDE)
     features = feature_network(network)
-    features.save(tmp_path / "features.keras")
-    expected = features.predict_on_batch(photo)
-    served = served_model({"network": tmp_path / "features.keras"}, photo[0], expected, tmp_path)
-    np.testing.assert_allclose(asked(tmp_path, served), expected, atol=1e-6)
-
-
-def test_decisions_start_at_the_threshold() -> None:
-    answer = answer_frame(np.array([[0.4, 0.59]], np.float64), THRESHOLDS)
-    assert answer["decision_glass"].tolist() == [True]
-    assert answer["decision_paper"].tolist() == [False]
+    model = made(features, tmp_path, card=None)
+    assert set(model.metadata[CARD]) == {"files"}  # type: ignore[call-overload]
+    (answer,) = asked(saved(model, tmp_path / "saved"), [[*FILES, b"junk"]], without=("tensorflow", "keras"))
+    np.testing.assert_allclose(np.stack(answer["features"][:4]), features.predict_on_batch(PHOTOS), atol=1e-4)
+    assert answer["features"][4] is None
+    assert answer["problem"].tolist() == [*[""] * 4, "not an image"]

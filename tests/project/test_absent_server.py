@@ -225,7 +225,6 @@ def model_in(folder: Path) -> PyfuncModel:
     return PyfuncModel(
         code=folder / "model.py",
         files={"weights": folder / "weights.bin"},
-        columns={"image": "double"},
         settings={"batch_size": 4},
         input_example=pd.DataFrame({"image": [1.0]}),
         output_example=pd.DataFrame({"answer": np.array([42.0])}),

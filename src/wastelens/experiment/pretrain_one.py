@@ -29,7 +29,8 @@ from wastelens.experiment.resuming import (
 from wastelens.figures.pretraining import learning_curves
 from wastelens.models.backend import load_backend, precision
 from wastelens.models.export import served_model
-from wastelens.models.features import feature_network, predict_in_batches
+from wastelens.models.features import feature_network
+from wastelens.models.onnx_export import PHOTOS_COMPARED
 from wastelens.system.console import next_command, progress_bar, say
 from wastelens.system.machine import worker_count
 from wastelens.tracking.tracker import Run, Tracker, run_note
@@ -204,9 +205,8 @@ def _log_results(
         network = feature_network(encoder)
         file = folder / "features.keras"
         network.save(file)
-        first = dataset.split(config.fold).val.photo_index[:1]
-        features = predict_in_batches(network, dataset.photos, first)
-        tracked.log_model(served_model({"network": file}, dataset.photos[first][0], features, folder), "model")
+        photos = dataset.photos[dataset.split(config.fold).val.photo_index[:PHOTOS_COMPARED]]
+        tracked.log_model(served_model(network, {"network": file}, photos, folder), "model")
 
 
 def has_collapsed(metrics: Mapping[str, float]) -> bool:

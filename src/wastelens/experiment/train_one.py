@@ -25,7 +25,7 @@ from wastelens.figures.verdict import verdict_figures
 from wastelens.models.backend import load_backend
 from wastelens.models.card import TEST_PREDICTIONS, ModelCard
 from wastelens.models.export import export, served_model
-from wastelens.models.requests import answer_frame
+from wastelens.models.onnx_export import PHOTOS_COMPARED
 from wastelens.system.console import next_command
 from wastelens.system.files import file_digest
 from wastelens.system.tables import for_spreadsheets, write_csv
@@ -171,8 +171,7 @@ def _log_results(
     for name, figure in verdict_figures(verdict, history, progress.best_epoch).items():
         tracked.log_figure(figure, f"figures/{name}.png")
     # The model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files.
-    first = tables.val.photo_index[:1]
-    photos = dataset.photos[first]
+    photos = dataset.photos[tables.val.photo_index[:PHOTOS_COMPARED]]
     side_px = int(dataset.manifest["cache"]["image_side_px"])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -183,8 +182,7 @@ def _log_results(
         write_csv(for_spreadsheets(verdict.predictions()), predictions)
         tracked.log_file(predictions)
         served = {name: files[name] for name in ("network", "decision_rule")} | {"test_predictions": predictions}
-        answer = answer_frame(model.predict_on_batch(photos), verdict.thresholds)
-        tracked.log_model(served_model(served, photos[0], answer, folder, _card(config, dataset, verdict)), "model")
+        tracked.log_model(served_model(model, served, photos, folder, _card(config, dataset, verdict)), "model")
 
 
 def _card(config: TrainConfig, dataset: PreparedDataset, verdict: Verdict) -> ModelCard:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from wastelens.errors import ConfigError
 from wastelens.system import borrowed
 from wastelens.system.console import warn
+from wastelens.system.standard_error import standard_error_held
 from wastelens.system.text import reason_of
 
 BACKEND = "tensorflow"
@@ -31,7 +31,7 @@ def load_backend() -> None:
     """
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = BACKEND
-        with _standard_error_held():
+        with standard_error_held():
             _import_keras()
             _start_tensorflow()
     _fix_settings()
@@ -121,21 +121,3 @@ def precision(mixed: bool) -> Iterator[str]:
         yield policy
     finally:
         keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
-def _standard_error_held() -> Iterator[None]:
-    """Keep file descriptor 2 in a file; print it if the block fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

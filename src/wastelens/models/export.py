@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import io
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,21 @@ import numpy as np
 import pandas as pd
 
 from wastelens.models.card import CARD, ModelCard
-from wastelens.system.arrays import Float32Array, PhotoArray
+from wastelens.models.onnx_export import NotExportedError, write_onnx
+from wastelens.models.requests import IMAGE, PATH, Limits, answer_frame
+from wastelens.system.arrays import PhotoArray
+from wastelens.system.console import warn
 from wastelens.system.files import file_digest
 from wastelens.tracking.tracker import PyfuncModel
 
 SERVED_CODE = Path(__file__).with_name("served.py")
-SERVED_COLUMNS = {"image": "binary", "path": "string"}
-SERVED_SETTINGS = {"allow_paths": False}
+# Not as the signature's inputs: MLflow would make a frame of whatever it is given, and drop photos in lists and arrays.
+SERVED_INPUTS = {
+    IMAGE: "a photo: the bytes of its file, their base64 text, or {'b64': text}; in Python also uint8 (height, width, "
+    "3) or Pillow's image, alone or in a list",
+    PATH: "instead of it, with allow_paths in model_config: a file that the model opens",
+}
+SERVED_SETTINGS = {"allow_paths": False, **asdict(Limits())}
 _SERVED_MODULES = (
     "__init__.py",
     "data/__init__.py",
@@ -29,9 +39,15 @@ _SERVED_MODULES = (
     "data/photos/deep.py",
     "data/photos/jpeg.py",
     "models/__init__.py",
+    "models/onnx_network.py",
     "models/requests.py",
+    "models/server_requests.py",
+    "system/__init__.py",
+    "system/standard_error.py",
 )
-SERVED_PACKAGES = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "pillow", "opencv-python-headless", "simplejpeg")
+# mlflow-skinny: all that serving needs of MLflow, without the 400 MB of its tracking server and of other models.
+SERVED_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "pillow", "opencv-python-headless", "simplejpeg")
+SERVED_BY = {"onnx": ("onnxruntime",), "keras": ("tensorflow", "keras")}
 
 
 def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_side_px: int) -> dict[str, Path]:
@@ -77,39 +93,52 @@ def read_exported(architecture: Path, weights: Path) -> Any:
 
 
 def served_model(
-    files: Mapping[str, Path],
-    photo_0_255: PhotoArray,
-    answer: pd.DataFrame | Float32Array,
-    folder: Path,
-    card: ModelCard | None = None,
+    network: Any, files: Mapping[str, Path], photos_0_255: PhotoArray, folder: Path, card: ModelCard | None = None
 ) -> PyfuncModel:
-    """Return a network as a model for MLflow, which takes photo files.
+    """Return a network as a model for MLflow, which takes photos.
+
+    It runs in ONNX Runtime, without TensorFlow, where the network can be exported; otherwise a warning says why not.
 
     Args:
-        files: ``network``, a ``.keras`` file, and for a classifier its ``decision_rule`` and ``test_predictions``.
-        photo_0_255: an example, uint8 (side, side, 3).
-        answer: the model's answer to it.
-        folder: where the package that travels with the model is written.
+        network: of Keras.
+        files: ``network``, its ``.keras`` file, and for a classifier its ``decision_rule`` and ``test_predictions``.
+        photos_0_255: for which ONNX and Keras must answer alike, uint8 (n, side, side, 3); the first is the example.
+        folder: where the package that travels with the model is written, and the ONNX file.
         card: of a classifier; the files' digests are added to it.
     """
-    from PIL import Image
-
-    photo = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(photo_0_255)).save(photo, format="PNG")
     package = SERVED_CODE.parent.parent  # a copy of it, of only the modules that a served model imports
     for name in _SERVED_MODULES:
         (folder / package.name / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / name, folder / package.name / name)
+    onnx = folder / "network.onnx"
+    about: dict[str, object] = {"inputs": dict(SERVED_INPUTS)}
+    try:
+        about |= {"served_by": "onnx", "onnx_difference": write_onnx(network, onnx, photos_0_255)}
+        files = {**files, "onnx": onnx}
+    except NotExportedError as error:
+        warn(f"The model is served by Keras, with TensorFlow, as ONNX cannot stand in for it: {error}.")
+        about |= {"served_by": "keras"}
     digests = {file.name: file_digest(file) for file in files.values()}
-    about = card.model_copy(update={"files": digests}).metadata() if card else {"files": digests}
+    needed = (*SERVED_PACKAGES, *SERVED_BY[str(about["served_by"])])
     return PyfuncModel(
         code=SERVED_CODE,
         files=files,
-        columns=SERVED_COLUMNS,
         settings=SERVED_SETTINGS,
-        input_example=pd.DataFrame({"image": [photo.getvalue()]}),
-        output_example=answer,
+        input_example=pd.DataFrame({IMAGE: [_png_text(photos_0_255[0])]}),
+        output_example=answer_frame(network.predict_on_batch(photos_0_255[:1]), card.thresholds if card else None),
         packages=folder / package.name,
-        requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_PACKAGES],
-        metadata={CARD: about},
+        requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needed],
+        metadata={
+            CARD: card.model_copy(update={"files": digests}).metadata() if card else {"files": digests},
+            **about,
+        },
     )
+
+
+def _png_text(photo_0_255: PhotoArray) -> str:
+    """Return a photo as the base64 text of a file, as a caller of the server sends it."""
+    from PIL import Image
+
+    photo = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(photo_0_255)).save(photo, format="PNG")
+    return base64.b64encode(photo.getvalue()).decode()

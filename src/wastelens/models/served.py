@@ -1,7 +1,7 @@
 """The model as MLflow serves it (models-from-code): photo files in; probabilities and decisions, or features, out.
 
-MLflow runs this file on loading; of Wastelens it needs only the photo decoder and the form of the answer, which travel
-with it.
+MLflow runs this file on loading; of Wastelens it needs only the photo decoder and the form of requests and answers,
+which travel with it.
 """
 
 from __future__ import annotations
@@ -9,48 +9,102 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
-from wastelens.models.requests import answer_frame, requested_photos
+from wastelens.models.requests import Limits, Request, RequestError, answer_frame, rows_of
+from wastelens.models.server_requests import frame_of
+from wastelens.system.standard_error import standard_error_held
 
 
 class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Takes rows with ``image`` (a photo file's bytes) and returns one row for each.
+    """Takes photos, and returns a frame with one row for each.
 
-    A classifier, which comes with a decision rule, answers with ``probability_<material>`` and ``decision_<material>``;
-    an encoder with its features, float32 (rows, features).
+    Photos are rows of a frame with ``image`` (a photo file's bytes, their base64 text, or ``{"b64": text}``), or in
+    Python also a list of bytes, arrays, uint8 (height, width, 3), or Pillow's images. A classifier, which comes with a
+    decision rule, answers with ``probability_<material>`` and ``decision_<material>``, an encoder with ``features``.
+    A row that is no usable photo has only its ``problem``.
 
     A row may give ``path`` instead of ``image``, but only where the model was loaded with
     ``model_config={"allow_paths": True}``: otherwise anyone who can call a served model could open the server's files.
+    :class:`Limits` has the other settings.
     """
 
     def load_context(self, context: Any) -> None:
         """Load the network and, if there is one, the decision rule."""
-        if "keras" not in sys.modules:
-            os.environ["KERAS_BACKEND"] = "tensorflow"  # the only one among the model's requirements
-        import keras
-
-        self._network = keras.saving.load_model(context.artifacts["network"], compile=False)
-        rule = context.artifacts.get("decision_rule")
+        settings = context.model_config or {}
+        self._limits, self._allow_paths = Limits.of(settings), settings.get("allow_paths") is True
+        onnx, rule = context.artifacts.get("onnx"), context.artifacts.get("decision_rule")
+        self._network, self._side_px = _by_onnx(onnx) if onnx else _by_keras(context.artifacts["network"])
         self._thresholds = json.loads(Path(rule).read_text(encoding="utf-8"))["thresholds"] if rule else None
-        self._allow_paths = bool((context.model_config or {}).get("allow_paths", False))
+        _guard_server(self._limits)
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
+    # MLflow warns of a predict without type hints, and takes this one for no promise: it takes all that rows_of does.
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return one row per photo.
 
         Raises:
-            ValueError: a row that is not a photo, or that gives a path where paths are not allowed.
+            MlflowException: the request has no rows, or too many.
         """
-        photos = requested_photos(model_input, int(self._network.input.shape[1]), self._allow_paths)
-        output = self._network.predict(photos, verbose=0)
-        if self._thresholds is None:
-            return np.asarray(output, dtype=np.float32)
-        return answer_frame(output, self._thresholds)
+        try:
+            photos, problems = Request(rows_of(model_input), self._side_px, self._limits, self._allow_paths).photos()
+        except RequestError as error:
+            raise mlflow.exceptions.MlflowException(str(error), error_code=BAD_REQUEST) from None
+        return answer_frame(self._network(photos), self._thresholds, problems)
+
+
+def _by_onnx(file: str) -> tuple[Callable[[Any], Any], int]:
+    """Return a network and the side of the photos that it takes, in pixels."""
+    from wastelens.models.onnx_network import OnnxNetwork
+
+    network = OnnxNetwork(Path(file))
+    return network, network.image_side_px
+
+
+def _by_keras(file: str) -> tuple[Callable[[Any], Any], int]:
+    """Return a network as a graph, which any number of threads may call at once, and the side of its photos."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"  # the only one among the model's requirements
+    with standard_error_held():  # TensorFlow's notices
+        import keras
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")
+        network = keras.saving.load_model(file, compile=False, safe_mode=True)
+        tf.zeros(1)
+    shape = (None, *network.input_shape[1:])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False)  # type: ignore[untyped-decorator]
+    def graph(photos: Any) -> Any:
+        return tf.cast(network(photos, training=False), tf.float32)
+
+    return lambda photos: graph(photos.astype(np.float32)).numpy(), int(shape[1])
+
+
+def _guard_server(limits: Limits) -> None:
+    """In a process of MLflow's scoring server, read the JSON of requests by :func:`frame_of`.
+
+    MLflow reads ``inputs`` and ``instances`` into NumPy arrays of texts, which take four bytes a letter and give every
+    row the room of the longest: a request of 200 kB can ask for 13 GB. There is no public way to do it differently.
+    Where a release of MLflow has no such function, requests are read as it does.
+    """
+    server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
+    if server is None or not hasattr(server, "_parse_json_data") or not hasattr(server, "ParsedJsonInput"):
+        return
+
+    def parse(data: Any, metadata: Any, input_schema: Any) -> Any:
+        try:
+            return server.ParsedJsonInput(frame_of(data, limits), None, False)
+        except RequestError as error:
+            raise mlflow.exceptions.MlflowException(str(error), error_code=BAD_REQUEST) from None
+
+    server._parse_json_data = parse
 
 
 mlflow.models.set_model(ServedNetwork())

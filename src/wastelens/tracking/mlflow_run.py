@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 import tempfile
@@ -132,29 +133,13 @@ class MlflowRun:
         """Log a model; if the run has it already, leave it or, if it is incomplete, complete it."""
         import mlflow
 
+        # Else MLflow stores the uv.lock of the working directory with the model, and builds the environment from that.
+        os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
         self._has_model = True
         logged = self._find_or_create(model, name)
         if logged.status == mlflow.entities.LoggedModelStatus.READY:
             return
-        inferred = mlflow.models.infer_signature(model.input_example, model.output_example)
-        columns = [mlflow.types.ColSpec(kind, name, required=False) for name, kind in model.columns.items()]
-        signature = mlflow.models.ModelSignature(mlflow.types.Schema(columns), inferred.outputs)
-        python = ".".join(str(part) for part in sys.version_info[:3])
-        contents = {
-            "python_model": str(model.code),
-            "artifacts": {key: str(file) for key, file in model.files.items()},
-            "code_paths": [str(model.packages)],
-            "signature": signature,
-            "input_example": model.input_example,
-            # Letting MLflow infer the environment takes seconds and causes a warning.
-            "conda_env": {
-                "name": "wastelens-model",
-                "channels": ["conda-forge"],
-                "dependencies": [f"python={python}", "pip", {"pip": model.requirements}],
-            },
-            "model_config": dict(model.settings),
-            "metadata": dict(model.metadata) or None,
-        }
+        contents = contents_of(model)
         outputs = store_client().get_run(self.id).outputs
         if outputs and logged.model_id in [one.model_id for one in outputs.model_outputs]:
             self._complete(logged, contents)
@@ -236,6 +221,28 @@ class MlflowRun:
         artifacts = store_client().get_run(self.id).info.artifact_uri
         with contextlib.suppress(OSError, NotImplementedError, mlflow.exceptions.MlflowException), outages():
             borrowed.delete_artifact(artifacts, path)
+
+
+def contents_of(model: PyfuncModel) -> dict[str, Any]:
+    """Return a model as the arguments with which MLflow saves or logs it."""
+    import mlflow
+
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return {
+        "python_model": str(model.code),
+        "artifacts": {key: str(file) for key, file in model.files.items()},
+        "code_paths": [str(model.packages)],
+        "signature": mlflow.models.infer_signature(model_output=model.output_example),
+        "input_example": model.input_example,
+        # Letting MLflow infer the environment takes seconds and causes a warning.
+        "conda_env": {
+            "name": "wastelens-model",
+            "channels": ["conda-forge"],
+            "dependencies": [f"python={python}", "pip", {"pip": model.requirements}],
+        },
+        "model_config": dict(model.settings),
+        "metadata": dict(model.metadata) or None,
+    }
 
 
 def _model_digest(model: PyfuncModel) -> str:

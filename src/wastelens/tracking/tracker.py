@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -27,10 +25,9 @@ class PyfuncModel:
     Attributes:
         code: the Python file that defines and sets the model (models-from-code).
         files: artifact name → file, passed to the model's ``load_context``.
-        columns: name → MLflow type of the input columns; each is optional.
         settings: defaults that a caller can override with ``model_config``.
         input_example: a frame that the model accepts.
-        output_example: the model's answer to it, a frame or an array.
+        output_example: the model's answer to it.
         packages: folder of the Python package that ``code`` imports; it is stored with the model.
         requirements: pinned pip requirements.
         metadata: is stored with the model, in its file ``MLmodel``.
@@ -38,10 +35,9 @@ class PyfuncModel:
 
     code: Path
     files: Mapping[str, Path]
-    columns: Mapping[str, str]
     settings: Mapping[str, object]
     input_example: pd.DataFrame
-    output_example: pd.DataFrame | npt.NDArray[np.float32]
+    output_example: pd.DataFrame
     packages: Path
     requirements: list[str]
     metadata: Mapping[str, object] = field(default_factory=dict)

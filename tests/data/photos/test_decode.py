@@ -18,7 +18,7 @@ from wastelens.data.photos import decode as photos
 from wastelens.data.photos.cache import PhotoCache, PhotoSource
 from wastelens.data.photos.decode import BadPhotoError, decode, read_photo
 from wastelens.data.photos.files import UNKNOWN_SIZE, upright_sizes
-from wastelens.models.requests import decode_row
+from wastelens.models.requests import Request
 
 SIDE = 16
 CORNERS = ((250, 20, 20), (20, 250, 20), (20, 20, 250), (240, 240, 20))
@@ -278,7 +278,7 @@ def test_one_decoder_for_all(tmp_path):
     cache = PhotoCache(tmp_path, SIDE, 200)
     cache.fill([PhotoSource("deep.png", tmp_path / "deep.png")], workers=1)
     cached = cache.finish(np.arange(1))[0]
-    served = decode_row({"image": content}, 0, SIDE, allow_paths=False)
+    (served,), _ = Request([content], SIDE).photos()
     np.testing.assert_array_equal(cached, served)
     np.testing.assert_array_equal(cached, decode(read_photo(tmp_path / "deep.png"), SIDE).pixels_0_255)
     assert upright_sizes([tmp_path / "deep.png"]) == [(64, 48)]

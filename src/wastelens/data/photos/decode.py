@@ -276,6 +276,16 @@ def _fill_square(pixels: Photo, side_px: int) -> Photo:
     return np.asarray(_resize(pixels, side_px), dtype=np.uint8)
 
 
+def square(pixels_0_255: Photo, side_px: int) -> Photo:
+    """Shrink decoded pixels as :func:`decode` does, uint8 (height, width, 3) → (side, side, 3).
+
+    Raises:
+        BadPhotoError: the photo is too small.
+    """
+    _check_size(pixels_0_255.shape[1], pixels_0_255.shape[0], np.inf)
+    return _fill_square(pixels_0_255, side_px)
+
+
 def _upright(square: Photo, orientation: int) -> Photo:
     """Undo the camera's rotation (EXIF 2.32, tag Orientation), on the small square instead of the full photo."""
     if orientation not in range(2, 9):
