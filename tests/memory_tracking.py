@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.system.tables import for_spreadsheets, write_csv
-from wastelens.tracking.tracker import PyfuncModel, Run, StoredRun, logged_text
+from wastelens.tracking.tracker import PyfuncModel, Registry, Run, StoredRun, logged_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,6 +253,9 @@ class MemoryTracker:
 
     def check_shared(self, engine: str) -> None:
         raise EngineError("Workers on other machines cannot reach the store in memory.")
+
+    def registry(self, name: str) -> Registry:
+        raise RunError("The store in memory has no registry.")
 
     def finished_hint(self) -> str:
         return "(runs are kept in memory)"

@@ -48,6 +48,7 @@ ENTRY_POINTS = {
     "explain": "Show where a model looks by Grad-CAM and SHAP, scored against the outlines of the litter.",
     "study": "Find out whether a change helps: models x factors x seeds x folds, compared in pairs, with one verdict.",
     "compare": "Compare finished runs of one dataset in pairs on the same photos.",
+    "promote": "Register a run's model; it becomes the champion if it is proven and beats the present one.",
 }
 _REPEATABLE = frozenset({"prepare", "study", "tune"})  # they do only what is left to do
 _SECTIONS = ("prepare", "train", "cluster", "explain")  # of main that have a data folder

@@ -27,6 +27,7 @@ _SET_EXAMPLES = {
     "explain": "shap.samples=100",
     "study": "train.fit.epochs=10",
     "compare": "bootstrap_resamples=5000",
+    "promote": "bootstrap_resamples=5000",
     "download": "web.attempts=8",
     "collect": "min_side_px=512",
     "main": "train.fit.epochs=3",

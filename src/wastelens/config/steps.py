@@ -10,6 +10,7 @@ from wastelens.config.explain import ExplainConfig
 from wastelens.config.main import MainConfig
 from wastelens.config.prepare import PrepareConfig
 from wastelens.config.pretrain import PretrainConfig
+from wastelens.config.promote import PromoteConfig
 from wastelens.config.study import CompareConfig, StudyConfig
 from wastelens.config.train import TrainConfig
 from wastelens.config.tune import TuneConfig
@@ -25,5 +26,6 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "explain": ExplainConfig,
     "study": StudyConfig,
     "compare": CompareConfig,
+    "promote": PromoteConfig,
     "main": MainConfig,
 }

@@ -78,6 +78,29 @@ class StoredRun:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a registered model, and the run that made it ("": unknown)."""
+
+    number: int
+    run_id: str
+    tags: Mapping[str, str]
+    description: str = ""
+
+
+class Registry(Protocol):
+    """The versions of one registered model."""
+
+    name: str
+
+    def versions(self) -> dict[int, ModelVersion]: ...
+    def aliases(self) -> dict[str, int]: ...
+    def register(self, run_id: str) -> int: ...
+    def describe(self, number: int, tags: Mapping[str, object], description: str) -> None: ...
+    def point(self, alias: str, number: int) -> None: ...
+    def drop(self, alias: str) -> None: ...
+
+
 class Tracker(Protocol):
     """Starts runs and finds them again."""
 
@@ -91,6 +114,7 @@ class Tracker(Protocol):
     def finish(self, run_id: str, status: str) -> None: ...
     def added_to(self, run_id: str) -> contextlib.AbstractContextManager[Run]: ...
     def check_shared(self, engine: str) -> None: ...
+    def registry(self, name: str) -> Registry: ...
     def finished_hint(self) -> str: ...
 
 
