@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
+import yaml
+
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.system.tables import for_spreadsheets, write_csv
-from wastelens.tracking.tracker import PyfuncModel, Registry, Run, StoredRun, logged_text
+from wastelens.tracking.tracker import PyfuncModel, RegisteredModel, Registry, Run, StoredRun, logged_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,8 +133,10 @@ class MemoryRun:
 
     @_asks
     def log_model(self, model: PyfuncModel, name: str) -> None:
-        for key, file in model.files.items():
-            self._target(f"{name}/{key}/{file.name}").write_bytes(file.read_bytes())
+        for file in model.files.values():
+            self._target(f"{name}/artifacts/{file.name}").write_bytes(file.read_bytes())
+        about = {"run_id": self.id, "metadata": dict(model.metadata)}
+        self._target(f"{name}/MLmodel").write_text(yaml.safe_dump(about), encoding="utf-8")
         self.models[name] = model
 
     @_asks
@@ -177,6 +181,7 @@ class MemoryTracker:
         self.runs: list[MemoryRun] = []
         self._open: list[MemoryRun] = []
         self.connection = Connection()
+        self.registry: dict[tuple[str, str], RegisteredModel] = {}  # (name, alias or version) → model
 
     @contextlib.contextmanager
     def start(
@@ -251,10 +256,22 @@ class MemoryTracker:
     def added_to(self, run_id: str) -> Iterator[Run]:
         yield self._resumed(run_id)
 
+    def registered(self, name: str, *, alias: str = "", version: str = "") -> RegisteredModel:
+        with self.connection.request():
+            found = self.registry.get((name, alias or version))
+        if found is None:
+            raise RunError(f"There is no registered model '{name}' ({alias or version}).")
+        return found
+
+    def download_model(self, address: str, into: Path) -> Path:
+        registered = {f"models:/{one.name}/{one.version}": one.run_id for one in self.registry.values()}
+        run_id = registered.get(address) or address.removeprefix("runs:/").removesuffix("/model")
+        return Path(shutil.copytree(self._resumed(run_id).folder / "model", into / "model"))
+
     def check_shared(self, engine: str) -> None:
         raise EngineError("Workers on other machines cannot reach the store in memory.")
 
-    def registry(self, name: str) -> Registry:
+    def registry_of(self, name: str) -> Registry:
         raise RunError("The store in memory has no registry.")
 
     def finished_hint(self) -> str:

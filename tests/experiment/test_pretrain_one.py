@@ -48,7 +48,7 @@ def test_the_encoder_is_a_model_of_photos(prepared_folder: Path, method: str) ->
     code = np.asarray(encoder(photos))
     assert code.shape[0] == 3
     assert np.ptp(code, axis=0).max() > 0
-    served = keras.saving.load_model(run.folder / "model" / "network" / "features.keras")
+    served = keras.saving.load_model(run.folder / "model" / "artifacts" / "features.keras")
     example = run.models["model"].output_example
     assert np.asarray(served(photos)).shape == (3, example.shape[1])
 

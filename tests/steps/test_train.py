@@ -68,7 +68,7 @@ def test_exported_files_rebuild_the_network(prepared_folder: Path) -> None:
     run = trained(prepared_folder)
     rebuilt = keras.models.model_from_json((run.folder / "export" / "architecture.json").read_text())
     rebuilt.load_weights(run.folder / "export" / "model.weights.h5")
-    saved = keras.saving.load_model(run.folder / "model" / "network" / "network.keras")
+    saved = keras.saving.load_model(run.folder / "model" / "artifacts" / "network.keras")
     photos = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype("float32")
     np.testing.assert_allclose(rebuilt.predict_on_batch(photos), saved.predict_on_batch(photos), atol=1e-6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -22,9 +23,11 @@ from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_bel
 from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, training_run
 from wastelens.figures.verdict import verdict_figures
 from wastelens.models.backend import load_backend
+from wastelens.models.card import TEST_PREDICTIONS, ModelCard
 from wastelens.models.export import export, served_model
 from wastelens.models.requests import answer_frame
 from wastelens.system.files import file_digest
+from wastelens.system.tables import for_spreadsheets, write_csv
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 
@@ -95,7 +98,7 @@ def train_one(
             seed=config.seed,
             resamples=config.bootstrap_resamples,
         )
-        _log_results(tracked, start.model, dataset, tables, verdict, progress)
+        _log_results(tracked, config, start.model, dataset, tables, verdict, progress)
         tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
         return Trained(tracked.id, name or run_name(config), verdict, start.encoder.id if start.encoder else "")
@@ -144,7 +147,13 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
 
 
 def _log_results(
-    tracked: Run, model: Any, dataset: PreparedDataset, tables: SplitTables, verdict: Verdict, progress: Progress
+    tracked: Run,
+    config: TrainConfig,
+    model: Any,
+    dataset: PreparedDataset,
+    tables: SplitTables,
+    verdict: Verdict,
+    progress: Progress,
 ) -> None:
     """Log metrics, tags, figures, predictions and the model itself."""
     history = tracked.metric_history(CURVES)
@@ -153,7 +162,6 @@ def _log_results(
     tracked.set_tags(verdict.tags())
     for name, figure in verdict_figures(verdict, history, progress.best_epoch).items():
         tracked.log_figure(figure, f"figures/{name}.png")
-    tracked.log_table(verdict.predictions(), "predictions_test.csv")
     # The model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files.
     first = tables.val.photo_index[:1]
     photos = dataset.photos[first]
@@ -163,6 +171,26 @@ def _log_results(
         files = export(model, folder, thresholds=verdict.thresholds, image_side_px=side_px)
         for name in ("network", "architecture", "weights"):
             tracked.log_file(files[name], "export")
-        served = {name: files[name] for name in ("network", "decision_rule")}
+        predictions = folder / TEST_PREDICTIONS
+        write_csv(for_spreadsheets(verdict.predictions()), predictions)
+        tracked.log_file(predictions)
+        served = {name: files[name] for name in ("network", "decision_rule")} | {"test_predictions": predictions}
         answer = answer_frame(model.predict_on_batch(photos), verdict.thresholds)
-        tracked.log_model(served_model(served, photos[0], answer, folder), "model")
+        tracked.log_model(served_model(served, photos[0], answer, folder, _card(config, dataset, verdict)), "model")
+
+
+def _card(config: TrainConfig, dataset: PreparedDataset, verdict: Verdict) -> ModelCard:
+    """Return what is written on the logged model."""
+    return ModelCard(
+        materials=dataset.materials,
+        thresholds=verdict.thresholds,
+        image_side_px=dataset.manifest["cache"]["image_side_px"],
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        fold=config.fold,
+        collapsed=verdict.collapse.collapsed,
+        above_controls=verdict.above_controls,
+        strongest_control=verdict.strongest_control,
+        verdict=verdict.sentence,
+        metrics={name: round(float(value), 6) for name, value in verdict.metrics().items() if math.isfinite(value)},
+    )

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from wastelens.models.card import CARD, ModelCard
 from wastelens.system.arrays import Float32Array, PhotoArray
+from wastelens.system.files import file_digest
 from wastelens.tracking.tracker import PyfuncModel
 
 SERVED_CODE = Path(__file__).with_name("served.py")
@@ -60,7 +62,7 @@ def read_network(network: Path) -> Any:
     """Return the network in a ``.keras`` file, not compiled; a broken file raises any Exception."""
     import keras
 
-    return keras.saving.load_model(network, compile=False)
+    return keras.saving.load_model(network, compile=False, safe_mode=True)
 
 
 def read_exported(architecture: Path, weights: Path) -> Any:
@@ -75,15 +77,20 @@ def read_exported(architecture: Path, weights: Path) -> Any:
 
 
 def served_model(
-    files: Mapping[str, Path], photo_0_255: PhotoArray, answer: pd.DataFrame | Float32Array, folder: Path
+    files: Mapping[str, Path],
+    photo_0_255: PhotoArray,
+    answer: pd.DataFrame | Float32Array,
+    folder: Path,
+    card: ModelCard | None = None,
 ) -> PyfuncModel:
     """Return a network as a model for MLflow, which takes photo files.
 
     Args:
-        files: ``network``, a ``.keras`` file, and for a classifier its ``decision_rule``.
+        files: ``network``, a ``.keras`` file, and for a classifier its ``decision_rule`` and ``test_predictions``.
         photo_0_255: an example, uint8 (side, side, 3).
         answer: the model's answer to it.
         folder: where the package that travels with the model is written.
+        card: of a classifier; the files' digests are added to it.
     """
     from PIL import Image
 
@@ -93,6 +100,8 @@ def served_model(
     for name in _SERVED_MODULES:
         (folder / package.name / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / name, folder / package.name / name)
+    digests = {file.name: file_digest(file) for file in files.values()}
+    about = card.model_copy(update={"files": digests}).metadata() if card else {"files": digests}
     return PyfuncModel(
         code=SERVED_CODE,
         files=files,
@@ -102,4 +111,5 @@ def served_model(
         output_example=answer,
         packages=folder / package.name,
         requirements=[f"{name}=={importlib.metadata.version(name)}" for name in SERVED_PACKAGES],
+        metadata={CARD: about},
     )

@@ -35,7 +35,7 @@ def run(config: PromoteConfig, tracker: Tracker) -> Promotion:
         raise ConfigError("promote needs the name of the registered model: name=litter")
     if not (config.run_id or config.version or config.rollback):
         raise ConfigError("promote needs run_id=RUN_ID, or rollback=true, or version=N")
-    registry = tracker.registry(config.name)
+    registry = tracker.registry_of(config.name)
     if config.run_id:
         promotion = _by_comparison(config, registry, tracker)
     else:

@@ -153,6 +153,7 @@ class MlflowRun:
                 "dependencies": [f"python={python}", "pip", {"pip": model.requirements}],
             },
             "model_config": dict(model.settings),
+            "metadata": dict(model.metadata) or None,
         }
         outputs = store_client().get_run(self.id).outputs
         if outputs and logged.model_id in [one.model_id for one in outputs.model_outputs]:

@@ -14,12 +14,12 @@ from wastelens.config.engine import is_on_this_machine
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.system import borrowed
 from wastelens.system.console import warn
-from wastelens.tracking import mlflow_store
+from wastelens.tracking import mlflow_models, mlflow_store
 from wastelens.tracking.local_store import file_of
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
 from wastelens.tracking.model_registry import MlflowRegistry
-from wastelens.tracking.tracker import Run, StoredRun, logged_text
+from wastelens.tracking.tracker import RegisteredModel, Run, StoredRun, logged_text
 
 
 class MlflowTracker:
@@ -166,6 +166,14 @@ class MlflowTracker:
                 store_client().set_tag(wrapper, "adds_to_run", run_id)
         yield MlflowRun(run_id)
 
+    def registered(self, name: str, *, alias: str = "", version: str = "") -> RegisteredModel:
+        """Return a version of a registered model (see :func:`mlflow_models.registered`)."""
+        return mlflow_models.registered(name, alias, version)
+
+    def download_model(self, address: str, into: Path) -> Path:
+        """Download a logged model (see :func:`mlflow_models.download_model`)."""
+        return mlflow_models.download_model(address, into)
+
     def check_shared(self, engine: str) -> None:
         """Check that the workers of an engine, given by its address, can reach the store.
 
@@ -179,7 +187,7 @@ class MlflowTracker:
                 "set MLFLOW_TRACKING_URI to its address, as others know it."
             )
 
-    def registry(self, name: str) -> MlflowRegistry:
+    def registry_of(self, name: str) -> MlflowRegistry:
         """Return the versions of a registered model."""
         return MlflowRegistry(name)
 

@@ -32,6 +32,7 @@ class PyfuncModel:
         output_example: the model's answer to it, a frame or an array.
         packages: folder of the Python package that ``code`` imports; it is stored with the model.
         requirements: pinned pip requirements.
+        metadata: is stored with the model, in its file ``MLmodel``.
     """
 
     code: Path
@@ -42,6 +43,7 @@ class PyfuncModel:
     output_example: pd.DataFrame | npt.NDArray[np.float32]
     packages: Path
     requirements: list[str]
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 class Run(Protocol):
@@ -101,6 +103,14 @@ class Registry(Protocol):
     def drop(self, alias: str) -> None: ...
 
 
+class RegisteredModel:
+    """A version of a registered model, and the run that logged it."""
+
+    name: str
+    version: str
+    run_id: str
+
+
 class Tracker(Protocol):
     """Starts runs and finds them again."""
 
@@ -113,8 +123,10 @@ class Tracker(Protocol):
     def found(self, tags: Mapping[str, str]) -> list[StoredRun]: ...
     def finish(self, run_id: str, status: str) -> None: ...
     def added_to(self, run_id: str) -> contextlib.AbstractContextManager[Run]: ...
+    def registered(self, name: str, *, alias: str = "", version: str = "") -> RegisteredModel: ...
+    def download_model(self, address: str, into: Path) -> Path: ...
     def check_shared(self, engine: str) -> None: ...
-    def registry(self, name: str) -> Registry: ...
+    def registry_of(self, name: str) -> Registry: ...
     def finished_hint(self) -> str: ...
 
 

@@ -1,0 +1,232 @@
+"""Open the model that a setting ``model=`` means: a registered one, that of a run, or a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wastelens.errors import RunError
+from wastelens.models.backend import load_backend
+from wastelens.models.card import CARD, TEST_PREDICTIONS, ModelCard, files_of
+from wastelens.models.export import read_network
+from wastelens.models.features import compiled
+from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, PhotoArray
+from wastelens.system.files import file_digest
+from wastelens.system.plain_yaml import load_yaml
+from wastelens.tracking.tracker import Tracker
+
+BATCH_SIZE = 32
+_MLMODEL = "MLmodel"
+_NETWORK = "network.keras"
+_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+_LOGGED = re.compile(r"models:/m-[0-9a-f]{32}")
+_RUN = re.compile(r"(?:runs:/)?(?P<run>[\w-]+)(?:/model)?/?")
+
+
+@dataclass(frozen=True)
+class TestPredictions:
+    """The model's answers for the test photos of its own training, which training never saw.
+
+    Attributes:
+        groups: of the photos, (n,).
+        labels: uint8 (n, materials).
+        probabilities: float64 (n, materials), to six decimals.
+        decisions: bool (n, materials).
+    """
+
+    __test__ = False  # no test of pytest
+
+    groups: list[str]
+    labels: np.ndarray[Any, np.dtype[np.uint8]]
+    probabilities: FloatArray
+    decisions: BoolArray
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A model that is ready for photos.
+
+    Attributes:
+        address: that finds this very model again: an alias is replaced by the version that it means now.
+        title: for people.
+        run_id: that trained it.
+        card: its materials, thresholds and verdict.
+        digest: of its card, with the digests of its files.
+        network: of Keras, photos in 0–255 → probabilities.
+        probabilities: the network as a function, photos uint8 (n, side, side, 3) → float32 (n, materials).
+        folder: of its files, while it is open.
+    """
+
+    address: str
+    title: str
+    run_id: str
+    card: ModelCard
+    digest: str
+    network: Any
+    probabilities: Callable[[PhotoArray], Float32Array]
+    folder: Path
+
+    @property
+    def materials(self) -> tuple[str, ...]:
+        """What it answers for, in the order of its answers."""
+        return self.card.materials
+
+    @property
+    def thresholds(self) -> FloatArray:
+        """From which probability the decision is yes, float64 (materials,)."""
+        return np.array([self.card.thresholds[name] for name in self.materials])
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it was above the controls on its own test, and not collapsed."""
+        return self.card.above_controls and not self.card.collapsed
+
+    def test_predictions(self) -> TestPredictions:
+        """Return its answers on its own test.
+
+        Raises:
+            RunError: the table lacks a column.
+        """
+        table = pd.read_csv(files_of(self.folder) / TEST_PREDICTIONS, dtype={"group": str}, keep_default_na=False)
+        try:
+            labels, probabilities, decisions = (
+                table[[f"{kind}_{name}" for name in self.materials]].to_numpy()
+                for kind in ("label", "probability", "decision")
+            )
+            return TestPredictions(
+                table["group"].tolist(), labels.astype(np.uint8), probabilities.astype(np.float64), decisions == 1
+            )
+        except (KeyError, ValueError) as error:
+            raise RunError(f"{self.title}: {TEST_PREDICTIONS} is damaged ({error}). Train the model again.") from None
+
+
+@contextlib.contextmanager
+def open_model(tracker: Tracker, model: str) -> Iterator[ChosenModel]:
+    """Open a model for the block, after its files' digests have been compared with those on its card.
+
+    Args:
+        tracker: of the store that addresses other than folders are looked up in.
+        model: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``runs:/RUN_ID/model``, a run id, or a folder.
+
+    Raises:
+        StoreUnreachable: MLflow's server does not answer.
+        RunError: no such model, alias, version, run or folder; a run that has no model of materials; a model of another
+            version; a file that is not the one that was logged.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        address, title, folder = _found(tracker, model, Path(temporary))
+        about = _about(folder, title)
+        card = _card(about, title)
+        _check_files(folder, card, title)
+        load_backend()
+        network = _network(files_of(folder) / _NETWORK, card, title)
+        digest = blake2b(card.model_dump_json().encode(), digest_size=16).hexdigest()
+        run_id, answers = str(about.get("run_id", "")), compiled(network, BATCH_SIZE)
+        yield ChosenModel(address, title, run_id, card, digest, network, answers, folder)
+
+
+def _found(tracker: Tracker, model: str, temporary: Path) -> tuple[str, str, Path]:
+    """Return a model's lasting address, its title, and the folder of its files."""
+    if registered := _REGISTERED.fullmatch(model):
+        name, alias, version = (registered[group] or "" for group in ("name", "alias", "version"))
+        found = tracker.registered(name, alias=alias, version=version)
+        address = f"models:/{found.name}/{found.version}"
+        called = f" ({alias})" if alias else ""
+        return address, f"{found.name} version {found.version}{called}", tracker.download_model(address, temporary)
+    if _LOGGED.fullmatch(model):
+        return model, f"logged model {model.removeprefix('models:/')}", tracker.download_model(model, temporary)
+    if model.startswith("models:"):
+        raise RunError(f"model={model} names no version. Give models:/NAME@ALIAS or models:/NAME/VERSION.")
+    for place in (Path(model), Path(model) / "model"):
+        if (place / _MLMODEL).is_file():
+            return str(place.resolve()), f"the model in {place}", place
+    run = _RUN.fullmatch(model)
+    if Path(model).is_dir() or not run:
+        there = "has no file MLmodel" if Path(model).is_dir() else "is no folder, run id or address of a model"
+        raise RunError(
+            f"model={model} {there}. Give a train run's id, or a folder that a model was downloaded to: "
+            "mlflow artifacts download --run-id RUN_ID --artifact-path model --dst-path FOLDER"
+        )
+    _check_run(tracker, run["run"])
+    address = f"runs:/{run['run']}/model"
+    return address, f"run {run['run']}", tracker.download_model(address, temporary)
+
+
+def _check_run(tracker: Tracker, run_id: str) -> None:
+    """Raise RunError unless a run is a finished one that logged a model of materials."""
+    stored = tracker.stored(run_id)
+    step = stored.tags.get("step", "")
+    if step == "main" and "best_run" in stored.tags:
+        raise RunError(
+            f"Run {run_id} is of the main job, which trained several models. Give its best: {stored.tags['best_run']}."
+        )
+    if step != "train":
+        what = f"of {step}" if step else "of no step that trains"
+        raise RunError(f"Run {run_id} is {what}: it has no model of materials. Give the id of a train run.")
+    if stored.status != "FINISHED":
+        raise RunError(
+            f"Run {run_id} is not finished (its status is {stored.status}). Wait, resume it, or run it again."
+        )
+
+
+def _about(folder: Path, title: str) -> dict[str, Any]:
+    """Return what MLflow's file about a model says."""
+    try:
+        about = load_yaml(folder / _MLMODEL)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{title}: its file {_MLMODEL} cannot be read ({error}). Download it or train it again."
+        ) from None
+    return about if isinstance(about, dict) else {}
+
+
+def _card(about: dict[str, Any], title: str) -> ModelCard:
+    """Return the card of a model of materials."""
+    card = (about.get("metadata") or {}).get(CARD)
+    if isinstance(card, dict) and set(card) == {"files"}:
+        raise RunError(f"{title} is an encoder without materials. Give the id of a train run.")
+    try:
+        checked = ModelCard.model_validate(card)
+    except ValueError:
+        raise RunError(
+            f"{title} was made by another version of Wastelens, or by something else. Train it again."
+        ) from None
+    if set(checked.thresholds) != set(checked.materials):
+        raise RunError(f"{title} lacks the threshold of a material. Train it again.")
+    return checked
+
+
+def _check_files(folder: Path, card: ModelCard, title: str) -> None:
+    """Compare a model's files with the digests on its card."""
+    for name in (_NETWORK, TEST_PREDICTIONS):
+        if name not in card.files:
+            raise RunError(f"{title} was made by another version of Wastelens: no {name}. Train it again.")
+    for name, digest in card.files.items():
+        file = files_of(folder) / Path(name).name
+        if not file.is_file() or file_digest(file) != digest:
+            what = "is not the file that was logged" if file.is_file() else "is missing"
+            raise RunError(
+                f"{title}: {file.name} {what}. Do not use it: get the model again from where it was trained."
+            )
+
+
+def _network(file: Path, card: ModelCard, title: str) -> Any:
+    """Read a network and check that it takes such photos and answers for these materials."""
+    side, outputs = card.image_side_px, len(card.materials)
+    try:
+        network = read_network(file)
+    except Exception as error:  # Keras raises all kinds of exceptions for broken files
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise RunError(f"{title}: the network cannot be read ({reason}). Train it again.") from None
+    if (network.input_shape, network.output_shape) != ((None, side, side, 3), (None, outputs)):
+        raise RunError(f"{title}: its network maps {network.input_shape} to {network.output_shape}. Train it again.")
+    return network
