@@ -103,6 +103,7 @@ class Registry(Protocol):
     def drop(self, alias: str) -> None: ...
 
 
+@dataclass(frozen=True)
 class RegisteredModel:
     """A version of a registered model, and the run that logged it."""
 

@@ -1,1 +1,1 @@
-"""What is done with a finished model: open it, predict with it, judge it on other photos, promote it."""
+"""Use of a finished model: open it, predict with it, judge it on other photos, promote it."""

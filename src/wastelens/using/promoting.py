@@ -21,6 +21,13 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 REPLACED = "replaced_version"  # tag of a champion: the version that had the alias before it; 0: none
 _ELSEWHERE = "Train it on the champion's dataset, or compare both by evaluate on one labelled set."
 
+_DATA = {
+    "dataset": "it is of another dataset",
+    "materials": "it is of other materials",
+    "mapping": "it is of another mapping from labels to materials",
+    "image_side_px": "it takes photos of another size in px",
+}
+
 
 class _Incomparable(RunError):  # noqa: N818  a reason, told as part of a decision
     """A run cannot be compared with the champion; the message says why, and what to do."""
@@ -28,7 +35,7 @@ class _Incomparable(RunError):  # noqa: N818  a reason, told as part of a decisi
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a run's model.
+    """Whether a run's model becomes the champion.
 
     Attributes:
         alias: champion or challenger.
@@ -132,11 +139,11 @@ def _what_differs(candidate: ComparedRun, holder: ComparedRun) -> str:
     """Return in what the datasets of two runs differ; "" where both have the same photos, labels and split."""
     if candidate.about["dataset_digest"] == holder.about["dataset_digest"]:
         return ""
-    for what in ("dataset", "materials", "mapping", "image_side_px"):
+    for what, said in _DATA.items():
         mine, other = (_shown({**run.stored.tags, **run.about}.get(what)) for run in (candidate, holder))
         if mine != other:
-            return f"its {what} is {mine}, not {other}"
-    return f"{candidate.about['dataset']} was prepared anew in between, so that photos, labels or split differ"
+            return f"{said} ({mine}; the champion's: {other})"
+    return f"{candidate.about['dataset']} was prepared again in between, so that photos, labels or split differ"
 
 
 def _shown(value: object) -> str:
