@@ -229,3 +229,64 @@ def slim_vgg(backbone: object, pixels: Any, *, weights: str | None) -> Any:
             x = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(x)
         x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     return keras.Model(keras.utils.get_source_inputs(pixels), x)
+
+
+def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px: int = 32) -> str:
+    """Log a finished train run whose network finds the colours of `write_dataset`; return its id. No training.
+
+    The network maps each pixel to six activations, high where it has a material's colour, and takes the largest of
+    each; its probabilities on photos of `write_dataset` are near 0 or 1.
+    """
+    import keras
+
+    from wastelens.models.card import TEST_PREDICTIONS, ModelCard
+    from wastelens.models.export import export, served_model
+    from wastelens.models.layers import LOGITS, probabilities_of
+    from wastelens.models.requests import answer_frame
+    from wastelens.system.tables import write_csv
+
+    colours = np.array(COLOURS, dtype=np.float64) / 255
+    pixels = keras.Input((side_px, side_px, 3))
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    likeness = keras.layers.Conv2D(6, 1, activation="relu", name="likeness")
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.AveragePooling2D(4)(likeness(x)))
+    logits = keras.layers.Dense(6, dtype="float32", name=LOGITS)
+    network = keras.Model(pixels, probabilities_of(logits(x)))
+    # |x - c|² < 0.15, without the quadratic part: c is at a corner of the cube nearly
+    signs = np.where(colours > 0.5, 1.0, -1.0)
+    likeness.set_weights([signs.T[None, None], np.array([0.7 - sign[sign > 0].sum() for sign in signs]) + 0.1])
+    logits.set_weights([20 * np.eye(6), np.full(6, -4.0)])
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (60, 6))
+    probabilities = np.where(rng.random((60, 6)) < 0.1, 1 - labels, labels) * 0.9 + 0.05
+    columns: dict[str, Any] = {"file_name": [f"{row}.jpg" for row in range(60)], "group": np.arange(60) // 3}
+    for place, name in enumerate(MATERIALS):
+        columns |= {
+            f"label_{name}": labels[:, place],
+            f"probability_{name}": probabilities[:, place],
+            f"decision_{name}": (probabilities[:, place] >= 0.5).astype(int),
+        }
+    card = ModelCard(
+        materials=MATERIALS,
+        thresholds=dict.fromkeys(MATERIALS, 0.5),
+        image_side_px=side_px,
+        dataset="litter",
+        dataset_digest="0" * 32,
+        fold=0,
+        collapsed=not proven,
+        above_controls=proven,
+        strongest_control="colour",
+        verdict="Above floor and controls: as drawn." if proven else "COLLAPSED: as drawn.",
+        metrics={"test_macro_ap": 0.9, "test_macro_ap_low": 0.8, "test_macro_ap_high": 0.95},
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    files = export(network, folder, thresholds=card.thresholds, image_side_px=side_px)
+    write_csv(pd.DataFrame(columns), folder / TEST_PREDICTIONS)
+    served = {name: files[name] for name in ("network", "decision_rule")}
+    served["test_predictions"] = folder / TEST_PREDICTIONS
+    photo = photo_array(1, side_px)
+    answer = answer_frame(network.predict_on_batch(photo), card.thresholds)
+    tags = {"step": "train", "collapsed": not proven, "above_controls": proven, "verdict": card.verdict}
+    with tracker.start("train", tags=tags) as run:
+        run.log_model(served_model(served, photo[0], answer, folder / "package", card), "model")
+    return str(run.id)

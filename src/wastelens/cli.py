@@ -46,11 +46,12 @@ ENTRY_POINTS = {
     "tune": "Find the best settings of a model by trials that never see the test photos.",
     "cluster": "Run k-means on the features a run has learnt, and compare the clusters with the materials.",
     "explain": "Show where a model looks by Grad-CAM and SHAP, scored against the outlines of the litter.",
+    "predict": "Use a trained model on new photos: a table, a page with evidence, counts with intervals.",
     "study": "Find out whether a change helps: models x factors x seeds x folds, compared in pairs, with one verdict.",
     "compare": "Compare finished runs of one dataset in pairs on the same photos.",
     "promote": "Register a run's model; it becomes the champion if it is proven and beats the present one.",
 }
-_REPEATABLE = frozenset({"prepare", "study", "tune"})  # they do only what is left to do
+_REPEATABLE = frozenset({"predict", "prepare", "study", "tune"})  # they do only what is left to do
 _SECTIONS = ("prepare", "train", "cluster", "explain")  # of main that have a data folder
 _WITHOUT_NAME = {"compare": "run_ids"}  # step → the parameter whose values may also be typed without its name
 # Given to each command too: click remembers a command's help option from the first context that asks for it, and a

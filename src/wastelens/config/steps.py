@@ -8,6 +8,7 @@ from wastelens.config.collect import CollectConfig
 from wastelens.config.download import DownloadConfig
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.main import MainConfig
+from wastelens.config.predict import PredictConfig
 from wastelens.config.prepare import PrepareConfig
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.config.promote import PromoteConfig
@@ -24,6 +25,7 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "collect": CollectConfig,
     "cluster": ClusterConfig,
     "explain": ExplainConfig,
+    "predict": PredictConfig,
     "study": StudyConfig,
     "compare": CompareConfig,
     "promote": PromoteConfig,

@@ -1,4 +1,4 @@
-"""What is written on a logged model: what it answers for, how well, and the digests of its files."""
+"""The card of a logged model: its materials, how well it does, and the digests of its files."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,24 +24,39 @@ def predict_in_batches(network: Any, inputs: Any, rows: IndexArray) -> Float32Ar
 def compiled(network: Any, batch_size: int) -> Callable[[PhotoArray], Float32Array]:
     """Return the network as a function of any number of photos, uint8 (n, side, side, 3) → float32 (n, …).
 
-    It is called in batches of one size, the last filled up with black photos: a photo's answer does not depend on the
-    number of photos beside it, and nothing is traced twice. Keras' ``predict`` has a fixed cost of some 20 ms per call.
+    It is called in batches of one size: see :func:`in_equal_batches`. Keras' ``predict`` has a fixed cost of some 20 ms
+    per call.
     """
     import tensorflow as tf
 
-    shape = (batch_size, *network.input_shape[1:])
+    def answers(photos: Any) -> tuple[Any]:
+        return (tf.cast(network(tf.cast(photos, network.input.dtype), training=False), tf.float32),)
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])  # type: ignore[untyped-decorator]
-    def batch(photos: Any) -> Any:
-        return tf.cast(network(tf.cast(photos, network.input.dtype), training=False), tf.float32)
+    call = in_equal_batches(answers, network.input_shape[1:], batch_size)
+    return lambda photos: call(photos)[0]
 
-    def call(photos: PhotoArray) -> Float32Array:
-        answers = [np.zeros((0, *network.output_shape[1:]), np.float32)]
-        for start in range(0, len(photos), batch_size):
+
+def in_equal_batches(
+    function: Callable[[Any], tuple[Any, ...]], shape: Sequence[int], batch_size: int
+) -> Callable[[PhotoArray], list[Float32Array]]:
+    """Compile a function of a batch for any number of photos, uint8 (n, *shape) → arrays (n, …).
+
+    The last batch is filled up with black photos: a photo's answer does not depend on the number of photos beside it,
+    and nothing is traced twice.
+    """
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((batch_size, *shape), tf.uint8)]
+    batch = tf.function(function, input_signature=signature, autograph=False)
+
+    def call(photos: PhotoArray) -> list[Float32Array]:
+        pieces = []
+        for start in range(0, max(len(photos), 1), batch_size):
             piece = photos[start : start + batch_size]
-            missing = [(0, batch_size - len(piece)), (0, 0), (0, 0), (0, 0)]
-            answers.append(batch(np.pad(piece, missing)).numpy()[: len(piece)])
-        return np.concatenate(answers)
+            if len(piece) < batch_size:
+                piece = np.concatenate([piece, np.zeros((batch_size - len(piece), *shape), np.uint8)])
+            pieces.append([answer.numpy()[: len(photos) - start] for answer in batch(piece)])
+        return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
     return call
 

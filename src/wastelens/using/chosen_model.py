@@ -77,7 +77,7 @@ class ChosenModel:
 
     @property
     def materials(self) -> tuple[str, ...]:
-        """What it answers for, in the order of its answers."""
+        """Its materials, in the order of its answers."""
         return self.card.materials
 
     @property
@@ -124,14 +124,23 @@ def open_model(tracker: Tracker, model: str) -> Iterator[ChosenModel]:
     """
     with tempfile.TemporaryDirectory() as temporary:
         address, title, folder = _found(tracker, model, Path(temporary))
-        about = _about(folder, title)
-        card = _card(about, title)
-        _check_files(folder, card, title)
-        load_backend()
-        network = _network(files_of(folder) / _NETWORK, card, title)
-        digest = blake2b(card.model_dump_json().encode(), digest_size=16).hexdigest()
-        run_id, answers = str(about.get("run_id", "")), compiled(network, BATCH_SIZE)
-        yield ChosenModel(address, title, run_id, card, digest, network, answers, folder)
+        yield _opened(address, title, folder)
+
+
+def open_folder(folder: Path) -> ChosenModel:
+    """Open the model in a folder, as :func:`open_model` does."""
+    return _opened(str(folder), f"the model in {folder}", folder)
+
+
+def _opened(address: str, title: str, folder: Path) -> ChosenModel:
+    about = _about(folder, title)
+    card = _card(about, title)
+    _check_files(folder, card, title)
+    load_backend()
+    network = _network(files_of(folder) / _NETWORK, card, title)
+    digest = blake2b(card.model_dump_json().encode(), digest_size=16).hexdigest()
+    run_id, answers = str(about.get("run_id", "")), compiled(network, BATCH_SIZE)
+    return ChosenModel(address, title, run_id, card, digest, network, answers, folder)
 
 
 def _found(tracker: Tracker, model: str, temporary: Path) -> tuple[str, str, Path]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from wastelens.config.explanation_methods import METHODS, MethodConfig, MethodInputs
 from wastelens.explain.methods.evidence import Evidence, without_sum
+from wastelens.models.features import in_equal_batches
 from wastelens.models.freezing import logits_tensor
-from wastelens.system.arrays import IndexArray, PhotoArray
+from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
 
 
 @METHODS.register("gradcam")
@@ -73,6 +74,37 @@ def _compiled(model: Any, layer: str, rule: Callable[[Any, Any], Any]) -> Any:
         return tf.stack([rule(activations, tf.cast(gradient, tf.float32)) for gradient in gradients], axis=1)
 
     return maps
+
+
+def with_strongest_map(
+    model: Any, layer: str, batch_size: int
+) -> Callable[[PhotoArray], tuple[Float32Array, Float32Array]]:
+    """Return a function of photos, uint8 (n, side, side, 3), to probabilities and Grad-CAM maps, in one pass.
+
+    The probabilities are float32 (n, materials), the maps, of each photo's most probable material, float32
+    (n, height, width). The gradient goes back to the layer only, not through the network below it.
+    """
+    import keras
+    import tensorflow as tf
+
+    both = keras.Model(model.input, [model.get_layer(layer).output, logits_tensor(model), model.output])
+
+    def answers(photos: Any) -> tuple[Any, Any]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            pixels = tf.cast(photos, model.input.dtype)
+            tape.watch(pixels)
+            activations, logits, probabilities = both(pixels, training=False)
+            strongest = tf.reduce_max(logits, axis=1)
+        gradient = tf.cast(tape.gradient(strongest, activations), tf.float32)
+        return tf.cast(probabilities, tf.float32), gradcam(tf.cast(activations, tf.float32), gradient)
+
+    call = in_equal_batches(answers, model.input_shape[1:], batch_size)
+
+    def answered(photos: PhotoArray) -> tuple[Float32Array, Float32Array]:
+        probabilities, maps = call(photos)
+        return probabilities, maps
+
+    return answered
 
 
 def gradcam(activations: Any, gradients: Any) -> Any:

@@ -1,0 +1,135 @@
+"""``predict``: use a trained model on new photos, and say how far its answers can be believed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from wastelens.config.base import flatten
+from wastelens.config.predict import PredictConfig
+from wastelens.errors import ConfigError, RunError
+from wastelens.system.console import say, table, warn
+from wastelens.system.files import alone_in
+from wastelens.system.machine import worker_count
+from wastelens.tracking.tracker import Run, Tracker
+from wastelens.using import output
+from wastelens.using.chosen_model import ChosenModel, open_model
+from wastelens.using.output import Summary
+from wastelens.using.page.report import ChosenPhotos, write_report
+from wastelens.using.photo_list import PhotoList, photos_of
+from wastelens.using.predicting import Predictor, predict
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Finished predictions: their folder, what they add up to, and their run."""
+
+    folder: Path
+    summary: Summary
+    run_id: str
+
+
+def run(config: PredictConfig, tracker: Tracker) -> Predictions:
+    """Predict photos, and write a table of all, a page about them, and a run with both.
+
+    Raises:
+        InputError: the model, the photos or the folder to write to cannot be used; or the model is unproven, and that
+            was not accepted.
+    """
+    if not config.model:
+        raise ConfigError("No model is given. Give model=: a train run's id, or models:/NAME@ALIAS.")
+    leave = Path(config.output) if config.output else config.data_folder / "predictions"
+    photos = photos_of(config.photos, config.dataset, config.data_folder, leave)
+    folder = output.output_folder(config, photos)
+    with open_model(tracker, config.model) as model:
+        _check_proven(model, accepted=config.accept_unproven)
+        say(f"Model: {model.title}, of {model.card.dataset}. Photos: {len(photos):,}, from {photos.title}.")
+        predictor = Predictor(model, evidence=config.evidence)
+        if config.evidence and not predictor.has_evidence:
+            say("This network has no layer with a map, so there is no evidence to show.")
+        with alone_in(folder, "output"), tracker.start(f"predict {photos.title}", tags=_tags(model, photos)) as tracked:
+            tracked.log_parameters(flatten(config))
+            blocks_folder = output.blocks_folder(folder, config, model, photos)
+            blocks = predict(photos, predictor, blocks_folder, config)
+            summary, chosen = _look_through(blocks, model, config)
+            output.write_tables(blocks, folder)
+            write_report(
+                folder,
+                summary,
+                chosen.least_sure_first(),
+                photos,
+                predictor,
+                max_megapixels=config.max_megapixels,
+                workers=worker_count(config.workers),
+            )
+            output.write_about(summary, model, photos, config, folder)
+            output.forget_blocks(folder)
+            _log(tracked, summary, folder)
+        _report(summary, model, folder)
+    return Predictions(folder, summary, tracked.id)
+
+
+def _check_proven(model: ChosenModel, *, accepted: bool) -> None:
+    """Raise RunError for a model that has not shown that it looks at the litter, unless the user knows."""
+    if model.is_proven:
+        return
+    if not accepted:
+        raise RunError(
+            f"The model is unproven: {model.card.verdict} Train a better one, or use it all the same with "
+            "accept_unproven=true."
+        )
+    warn(f"The model is unproven: {model.card.verdict}")
+
+
+def _tags(model: ChosenModel, photos: PhotoList) -> dict[str, object]:
+    return {
+        "step": "predict",
+        "predicted_by": model.address,
+        "model_run": model.run_id,
+        "photos": photos.title,
+        "photos_digest": photos.digest,
+        "model_proven": model.is_proven,
+        "verdict": output.verdict_on(model),
+    }
+
+
+def _look_through(blocks: list[Path], model: ChosenModel, config: PredictConfig) -> tuple[Summary, ChosenPhotos]:
+    """Add up the rows, and choose the photos for the page."""
+    summary = Summary()
+    chosen = ChosenPhotos(model.materials, model.thresholds, config.gallery_photos)
+    for rows in output.read_blocks(blocks):
+        summary.add(rows, model.materials)
+        chosen.add(rows)
+    summary.estimate(model, config.seed, config.bootstrap_resamples)
+    return summary, chosen
+
+
+def _log(tracked: Run, summary: Summary, folder: Path) -> None:
+    metrics = {"photos": float(summary.photos), "problems": float(summary.problems)}
+    for material, share in summary.shares.items():
+        metrics |= {f"yes_{material}": float(summary.yes[material])}
+        known = {"": share.estimate, "_low": share.low, "_high": share.high}
+        metrics |= {f"share_{material}{end}": value for end, value in known.items() if math.isfinite(value)}
+    tracked.log_metrics(metrics)
+    for name in output.FILES:
+        tracked.log_file(folder / name)
+
+
+def _report(summary: Summary, model: ChosenModel, folder: Path) -> None:
+    """Print the closing table."""
+    rows = [
+        [
+            name,
+            f"{summary.yes[name]:,}",
+            f"{100 * share.estimate:.0f} %" if math.isfinite(share.estimate) else "cannot be told",
+            f"{100 * share.low:.0f} to {100 * share.high:.0f} %",
+        ]
+        for name, share in summary.shares.items()
+    ]
+    columns = ["material", "decision yes", "estimated share", "95 % interval"]
+    table(f"What {summary.usable:,} photos show, by {model.title}", columns, rows)
+    if summary.problems:
+        file, problem = summary.first_problems[0]
+        warn(f"{summary.problems:,} files have no answer, the first {file}: {problem}. All are in {output.CSV}.")
+    say(f"The table: {folder / output.CSV}. The page: {folder / output.REPORT}", "green")

@@ -1,0 +1,182 @@
+"""The folder that ``predict`` writes: whether it is free, the blocks in it, and the tables made of them.
+
+Finished files appear at once, whole. Until then the blocks wait in ``.unfinished/``, in a folder named by the digest of
+model, photos and settings: another start with the same goes on with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wastelens.config.predict import PredictConfig
+from wastelens.errors import DatasetError
+from wastelens.evaluation.bootstrap import Interval
+from wastelens.evaluation.prevalence import adjusted_shares
+from wastelens.system.tables import csv_text, for_spreadsheets
+from wastelens.using.chosen_model import ChosenModel
+from wastelens.using.photo_list import PhotoList
+
+CSV, PARQUET, ABOUT, REPORT = "predictions.csv", "predictions.parquet", "predictions.json", "report.html"
+FILES = (CSV, PARQUET, REPORT, ABOUT)
+_UNFINISHED = ".unfinished"
+_MOST_PROBLEMS = 50
+_SETTINGS = ("evidence", "exif", "max_megapixels", "block_photos")  # that the rows, or their blocks, depend on
+
+
+def output_folder(config: PredictConfig, photos: PhotoList) -> Path:
+    """Return the folder to write to.
+
+    Raises:
+        DatasetError: it is a file, or has predictions already that are not to be replaced.
+    """
+    folder = Path(config.output) if config.output else config.data_folder / "predictions" / photos.title
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f"output={folder} is a file. Give another folder.")
+    there = [name for name in FILES if (folder / name).exists()]
+    if there and not config.overwrite:
+        raise DatasetError(
+            f"{folder} has predictions already ({there[0]}). Replace them: overwrite=true; or write elsewhere: "
+            "output=FOLDER."
+        )
+    return folder
+
+
+def blocks_folder(folder: Path, config: PredictConfig, model: ChosenModel, photos: PhotoList) -> Path:
+    """Return the folder of the blocks of these photos, model and settings.
+
+    Raises:
+        DatasetError: an unfinished run with others was there, and is not to be replaced.
+    """
+    settings = {name: getattr(config, name) for name in _SETTINGS}
+    about = json.dumps([model.digest, photos.digest, settings], sort_keys=True)
+    blocks = folder / _UNFINISHED / blake2b(about.encode(), digest_size=8).hexdigest()
+    others = [one for one in blocks.parent.iterdir() if one != blocks] if blocks.parent.is_dir() else []
+    if others and not config.overwrite:
+        raise DatasetError(
+            f"{folder} has unfinished predictions by another model, of other photos or with other settings. Discard "
+            "them: overwrite=true; or write elsewhere: output=FOLDER."
+        )
+    for other in others:
+        shutil.rmtree(other)
+    return blocks
+
+
+def forget_blocks(folder: Path) -> None:
+    """Remove the blocks of a finished run."""
+    shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
+
+
+@dataclass
+class Summary:
+    """The sums of all rows.
+
+    Attributes:
+        photos: number of rows.
+        problems: number of those with a problem.
+        yes: material → number of photos with this decision.
+        first_problems: file and problem of the first few.
+        shares: material → estimated share of the usable photos, adjusted for the model's errors.
+    """
+
+    photos: int = 0
+    problems: int = 0
+    yes: dict[str, int] = field(default_factory=dict)
+    first_problems: list[tuple[str, str]] = field(default_factory=list)
+    shares: dict[str, Interval] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> int:
+        """Number of photos with an answer."""
+        return self.photos - self.problems
+
+    def add(self, rows: pd.DataFrame, materials: Sequence[str]) -> None:
+        """Count rows."""
+        bad = rows[rows["problem"] != ""]
+        self.photos += len(rows)
+        self.problems += len(bad)
+        for material in materials:
+            self.yes[material] = self.yes.get(material, 0) + int((rows[f"decision_{material}"] == "yes").sum())
+        room = _MOST_PROBLEMS - len(self.first_problems)
+        self.first_problems += list(zip(bad["file"][:room], bad["problem"][:room], strict=True))
+
+    def estimate(self, model: ChosenModel, seed: int, resamples: int) -> None:
+        """Estimate how many photos show each material, from the model's errors on its own test."""
+        if self.usable:
+            test, counted = model.test_predictions(), np.array([self.yes[name] for name in model.materials])
+            rng = np.random.default_rng([seed, 0])
+            found = adjusted_shares(test.labels, test.decisions, test.groups, counted, self.usable, rng, resamples)
+            self.shares = dict(zip(model.materials, found, strict=True))
+
+
+def read_blocks(blocks: Sequence[Path]) -> Iterator[pd.DataFrame]:
+    """Yield the rows of each block."""
+    for block in blocks:
+        yield pd.read_parquet(block)
+
+
+def write_tables(blocks: Sequence[Path], folder: Path) -> None:
+    """Join the blocks to ``predictions.csv`` and ``predictions.parquet``, one at a time."""
+    import pyarrow.parquet as pq
+
+    csv, parquet = (folder / f"{name}.part" for name in (CSV, PARQUET))
+    try:
+        with (
+            csv.open("w", encoding="utf-8", newline="") as file,
+            pq.ParquetWriter(parquet, pq.read_schema(blocks[0]).remove_metadata()) as writer,
+        ):
+            for number, block in enumerate(blocks):
+                table = pq.read_table(block).replace_schema_metadata(None)
+                writer.write_table(table)
+                text = csv_text(for_spreadsheets(table.to_pandas()))
+                file.write(text if number == 0 else text.partition("\n")[2])
+        os.replace(csv, folder / CSV)
+        os.replace(parquet, folder / PARQUET)
+    finally:
+        csv.unlink(missing_ok=True)
+        parquet.unlink(missing_ok=True)
+
+
+def verdict_on(model: ChosenModel) -> str:
+    """Return the model's own verdict, as everything that is made of its answers begins."""
+    return model.card.verdict if model.is_proven else f"UNPROVEN MODEL. {model.card.verdict}"
+
+
+def write_about(summary: Summary, model: ChosenModel, photos: PhotoList, config: PredictConfig, folder: Path) -> None:
+    """Write ``predictions.json``, whose first line is the model's verdict."""
+    card = model.card
+    about = {
+        "model": {"address": model.address, "run_id": model.run_id, "digest": model.digest, "dataset": card.dataset},
+        "proven": model.is_proven,
+        "test_macro_ap": [card.metrics.get(f"test_macro_ap{end}") for end in ("", "_low", "_high")],
+        "thresholds": card.thresholds,
+        "photos": {
+            "source": photos.title,
+            "digest": photos.digest,
+            "rows": summary.photos,
+            "problems": summary.problems,
+        },
+        "materials": {name: _about_material(summary, name) for name in model.materials},
+        "settings": {name: getattr(config, name) for name in _SETTINGS},
+    }
+    text = json.dumps(about, indent=2, ensure_ascii=False)
+    first = json.dumps(verdict_on(model), ensure_ascii=False)
+    part = folder / f"{ABOUT}.part"
+    part.write_text(f'{{"verdict": {first},\n{text.removeprefix("{").lstrip(chr(10))}\n', encoding="utf-8")
+    os.replace(part, folder / ABOUT)
+
+
+def _about_material(summary: Summary, material: str) -> Mapping[str, Any]:
+    share = summary.shares.get(material)
+    known = {} if share is None else {"share": share.estimate, "share_low": share.low, "share_high": share.high}
+    rounded = {name: round(value, 6) if np.isfinite(value) else None for name, value in known.items()}
+    return {"yes": summary.yes[material], **rounded}

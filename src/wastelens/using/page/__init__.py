@@ -1,0 +1,1 @@
+"""The page about predictions of new photos."""

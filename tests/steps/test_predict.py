@@ -1,0 +1,276 @@
+"""The step ``predict`` on small photos: its table, its page, interruptions, and what it refuses."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tests.factories import COLOURS, MATERIALS, config, image_bytes, log_colour_model, write_dataset
+from tests.memory_tracking import MemoryTracker
+
+from wastelens.errors import ConfigError, DatasetError, RunError
+from wastelens.steps import predict
+from wastelens.using import predicting
+from wastelens.using.chosen_model import BATCH_SIZE
+
+PHOTOS = 45  # more than a batch, in several blocks
+OUTPUTS = ("predictions.csv", "predictions.parquet", "predictions.json", "report.html")
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> MemoryTracker:
+    """A tracker whose run 0 has a proven model, and run 1 a collapsed one."""
+    tracker = MemoryTracker()
+    for proven in (True, False):
+        log_colour_model(tracker, tmp_path_factory.mktemp("model"), proven=proven)
+    return tracker
+
+
+@pytest.fixture(scope="module")
+def litter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos in sub-folders, one of them broken, with something that is no photo beside them."""
+    folder = tmp_path_factory.mktemp("photos") / "beach"
+    write_dataset(folder, batches=9, side=(48, 48))
+    (folder / "annotations.json").unlink()
+    (folder / "batch_2" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
+    (folder / "notes.md").write_text("a walk")
+    return folder
+
+
+def predicted(tracker: MemoryTracker, output: Path, settings: str = "", **parameters: str) -> predict.Predictions:
+    chosen = {"model": "run-0", "output": str(output), **parameters}
+    chosen_config = config("predict", f"block_photos=20 bootstrap_resamples=100 {settings}", **chosen)
+    return predict.run(chosen_config, tracker)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
+def test_the_table_has_a_row_for_every_file_in_the_order_of_names(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path
+) -> None:
+    done = predicted(tracker, tmp_path / "out", photos=str(litter))
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    names = sorted(path.relative_to(litter).as_posix() for path in litter.rglob("*.jpg"))
+    assert table["file"].tolist() == names
+    assert len(names) == PHOTOS + 1
+    answers = [f"{kind}_{name}" for kind in ("probability", "decision") for name in MATERIALS]
+    evidence = ["evidence_material", *predicting.EVIDENCE]
+    assert list(table) == ["file", *answers, *evidence, "problem"]
+    bad = table[table["problem"] != ""]
+    assert bad["file"].tolist() == ["batch_2/broken.jpg"]
+    assert (bad[[*answers, *evidence]] == "").all(axis=None)
+    good = table[table["problem"] == ""]
+    for name in MATERIALS:
+        assert set(good[f"decision_{name}"]) == {"yes", "no"}
+        assert ((good[f"probability_{name}"].astype(float) >= 0.5) == (good[f"decision_{name}"] == "yes")).all()
+    parquet = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert list(parquet) == list(table)
+    assert parquet["probability_glass"].isna().sum() == 1
+    assert (done.summary.photos, done.summary.problems) == (PHOTOS + 1, 1)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(OUTPUTS)
+
+
+def test_what_the_network_finds_is_where_it_says(tracker: MemoryTracker, tmp_path: Path) -> None:
+    pixels = np.full((64, 64, 3), 120, np.uint8)
+    pixels[32:48, 40:56] = COLOURS[3]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "bottle.png").write_bytes(image_bytes(pixels, "PNG"))
+    predicted(tracker, tmp_path / "out", photos=str(tmp_path / "photos"))
+    (row,) = pd.read_csv(tmp_path / "out" / "predictions.csv").to_dict("records")
+    assert [name for name in MATERIALS if row[f"decision_{name}"] == "yes"] == ["glass"]
+    assert row["evidence_material"] == "glass"
+    box = [row[side] for side in predicting.EVIDENCE]
+    assert np.allclose(box, [40 / 64, 32 / 64, 56 / 64, 48 / 64], atol=0.05)
+
+
+def test_a_list_a_zip_and_a_dataset_give_the_rows_of_the_folder(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path
+) -> None:
+    predicted(tracker, tmp_path / "folder", photos=str(litter))
+    wanted = pd.read_csv(tmp_path / "folder" / "predictions.csv")
+    names = [*wanted["file"], wanted["file"][0]]
+    ways = {
+        "txt": "\n".join(["# a comment", *names[::-1]]),
+        "csv": "\n".join(["image,when", *(f"{n},1" for n in names)]),
+    }
+    for suffix, text in ways.items():
+        (litter / f"list.{suffix}").write_text(text)
+        predicted(tracker, tmp_path / suffix, photos=str(litter / f"list.{suffix}"))
+        (litter / f"list.{suffix}").unlink()
+    archive = shutil.make_archive(str(tmp_path / "beach"), "zip", litter)
+    predicted(tracker, tmp_path / "zip", photos=archive)
+    for way in ("txt", "csv", "zip"):
+        assert pd.read_csv(tmp_path / way / "predictions.csv").equals(wanted), way
+
+
+def test_a_run_that_was_killed_goes_on_and_leaves_the_same_bytes(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicted(tracker, tmp_path / "whole", photos=str(litter))
+    decoded: list[int] = []
+    rows = predicting._rows
+
+    def killed_in_the_second_block(batch: Any, *others: Any) -> Any:
+        decoded.append(len(batch.names))
+        if len(decoded) == 2:
+            raise KeyboardInterrupt
+        return rows(batch, *others)
+
+    monkeypatch.setattr(predicting, "_rows", killed_in_the_second_block)
+    with pytest.raises(KeyboardInterrupt):
+        predicted(tracker, tmp_path / "out", photos=str(litter))
+    assert not [name for name in OUTPUTS if (tmp_path / "out" / name).exists()]
+    assert tracker.runs[-1].status == "KILLED"
+    with pytest.raises(DatasetError, match="unfinished predictions by another model, of other photos or with other"):
+        predicted(tracker, tmp_path / "out", photos=str(litter), evidence="false")
+    predicted(tracker, tmp_path / "out", photos=str(litter))
+    assert sum(decoded[2:]) == PHOTOS + 1 - 20, "the finished block is not computed again"
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_predictions_that_are_there_are_replaced_only_when_asked(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path
+) -> None:
+    predicted(tracker, tmp_path / "out", photos=str(litter))
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    before = contents(tmp_path / "out")
+    with pytest.raises(DatasetError, match=r"has predictions already .predictions.csv.*overwrite=true"):
+        predicted(tracker, tmp_path / "out", photos=str(litter))
+    predicted(tracker, tmp_path / "out", photos=str(litter), overwrite="true")
+    assert contents(tmp_path / "out") == before
+    assert (tmp_path / "out" / "mine.txt").read_text() == "kept"
+
+
+def test_an_unproven_model_has_to_be_accepted_and_says_so_everywhere(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RunError, match=r"unproven: COLLAPSED: as drawn.*accept_unproven=true"):
+        predicted(tracker, tmp_path / "out", photos=str(litter), model="run-1")
+    assert not (tmp_path / "out").exists()
+    predicted(tracker, tmp_path / "out", photos=str(litter), model="run-1", accept_unproven="true")
+    assert "Warning: The model is unproven: COLLAPSED: as drawn." in capsys.readouterr().out
+    first = (tmp_path / "out" / "predictions.json").read_text().splitlines()[0]
+    assert first == '{"verdict": "UNPROVEN MODEL. COLLAPSED: as drawn.",'
+    about = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert about["proven"] is False
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert '<p class="unproven" role="note">The model\'s own test: UNPROVEN MODEL. COLLAPSED: as drawn.</p>' in page
+    assert tracker.runs[-1].tags["verdict"] == "UNPROVEN MODEL. COLLAPSED: as drawn."
+
+
+def test_the_run_has_everything(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:
+    done = predicted(tracker, tmp_path / "out", photos=str(litter))
+    run = tracker.runs[-1]
+    assert (run.id, run.tags["step"], run.tags["model_run"], run.status) == (
+        done.run_id,
+        "predict",
+        "run-0",
+        "FINISHED",
+    )
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir()} == contents(tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    for name in MATERIALS:
+        share = about["materials"][name]
+        assert 0 <= share["share_low"] <= share["share"] <= share["share_high"] <= 1
+        assert run.metrics[f"yes_{name}"] == share["yes"]
+        assert run.metrics[f"share_{name}"] == pytest.approx(share["share"], abs=1e-6)
+
+
+def test_the_page_shows_a_bounded_number_the_least_sure_first(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path
+) -> None:
+    predicted(tracker, tmp_path / "out", photos=str(litter), gallery_photos="12")
+    page = (tmp_path / "out" / "report.html").read_text()
+    shown = [float(text.split('"')[1]) for text in page.split("data-margin=")[1:]]
+    assert len(shown) == 12
+    assert shown == sorted(shown)
+    assert "Shown below: 12 of 45 photos" in page
+    assert "<b>batch_2/broken.jpg</b>: " in page
+    assert "http" not in page.replace("Content-Security-Policy", "").partition("<body>")[2]
+
+
+def test_time_and_place_are_told_only_when_asked(tracker: MemoryTracker, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[306] = "2021:05:03 12:00:01"
+    exif.get_ifd(34853).update({1: "S", 2: (33.0, 30.0, 0.0), 3: "E", 4: (18.0, 15.0, 36.0)})
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 40), "grey").save(buffer, "JPEG", exif=exif)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(buffer.getvalue())
+    (tmp_path / "photos" / "b.jpg").write_bytes(image_bytes(np.full((40, 40, 3), 90, np.uint8)))
+    predicted(tracker, tmp_path / "out", photos=str(tmp_path / "photos"), exif="true")
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    assert table[list(predicting.EXIF)].values.tolist() == [["2021-05-03T12:00:01", "-33.5", "18.26"], ["", "", ""]]
+    predicted(tracker, tmp_path / "plain", photos=str(tmp_path / "photos"))
+    assert not set(predicting.EXIF) & set(pd.read_csv(tmp_path / "plain" / "predictions.csv"))
+
+
+def test_an_answer_that_is_no_number_is_a_problem(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = predicting.Predictor.__call__
+
+    def sometimes_nan(self: Any, photos: Any) -> Any:
+        probabilities, maps = call(self, photos)
+        probabilities[0, 2] = np.nan
+        return probabilities, maps
+
+    monkeypatch.setattr(predicting.Predictor, "__call__", sometimes_nan)
+    done = predicted(tracker, tmp_path / "out", photos=str(litter))
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    batches = 2 + 2 * (20 // BATCH_SIZE)
+    assert (table["problem"] == predicting.NOT_A_NUMBER).sum() == batches + 1
+    assert table.loc[table["problem"] == predicting.NOT_A_NUMBER, "probability_glass"].isna().all()
+    assert done.summary.problems == batches + 2
+
+
+def test_a_full_disk_leaves_no_table(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as pq
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        predicted(tracker, tmp_path / "out", photos=str(litter))
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_bad_input_is_refused_in_one_line(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "words.txt").write_text("no such photo.jpg\n")
+    (tmp_path / "other.csv").write_text("name\nx.jpg\n")
+    (tmp_path / "not.zip").write_text("x")
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
+        archive.writestr("readme.md", "x")
+    cases: list[tuple[dict[str, str], type[Exception], str]] = [
+        ({"photos": ""}, ConfigError, "No photos are given"),
+        ({"photos": "x", "dataset": "y"}, ConfigError, "Both photos= and dataset="),
+        ({"photos": str(litter), "model": ""}, ConfigError, "No model is given"),
+        ({"photos": str(tmp_path / "gone")}, DatasetError, "is not there"),
+        ({"photos": str(tmp_path / "empty")}, DatasetError, "has no photos in it"),
+        ({"photos": str(litter / "batch_1" / "000000.jpg")}, DatasetError, "For one photo, give its folder"),
+        ({"photos": str(tmp_path / "words.txt")}, DatasetError, "None of the 1 photos"),
+        ({"photos": str(tmp_path / "other.csv")}, DatasetError, "has no column file_name"),
+        ({"photos": str(tmp_path / "not.zip")}, DatasetError, "is no usable file"),
+        ({"photos": str(tmp_path / "none.zip")}, DatasetError, "has no photos"),
+        ({"photos": str(litter), "output": str(tmp_path / "words.txt")}, DatasetError, "is a file"),
+    ]
+    for parameters, error, message in cases:
+        with pytest.raises(error, match=message) as refused:
+            predict.run(config("predict", **{"model": "run-0", "output": str(tmp_path / "out"), **parameters}), tracker)
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
