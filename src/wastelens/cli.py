@@ -49,6 +49,7 @@ ENTRY_POINTS = {
     "predict": "Use a trained model on new photos: a table, a page with evidence, counts with intervals.",
     "study": "Find out whether a change helps: models x factors x seeds x folds, compared in pairs, with one verdict.",
     "compare": "Compare finished runs of one dataset in pairs on the same photos.",
+    "evaluate": "Judge a trained model on other photos with labels: does it hold there?",
     "promote": "Register a run's model; it becomes the champion if it is proven and beats the present one.",
 }
 _REPEATABLE = frozenset({"predict", "prepare", "study", "tune"})  # they do only what is left to do

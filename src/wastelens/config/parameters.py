@@ -28,6 +28,7 @@ _SET_EXAMPLES = {
     "predict": "block_photos=256",
     "study": "train.fit.epochs=10",
     "compare": "bootstrap_resamples=5000",
+    "evaluate": "workers=1",
     "promote": "bootstrap_resamples=5000",
     "download": "web.attempts=8",
     "collect": "min_side_px=512",

@@ -6,6 +6,7 @@ from wastelens.config.base import Config
 from wastelens.config.cluster import ClusterConfig
 from wastelens.config.collect import CollectConfig
 from wastelens.config.download import DownloadConfig
+from wastelens.config.evaluate import EvaluateConfig
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.main import MainConfig
 from wastelens.config.predict import PredictConfig
@@ -28,6 +29,7 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "predict": PredictConfig,
     "study": StudyConfig,
     "compare": CompareConfig,
+    "evaluate": EvaluateConfig,
     "promote": PromoteConfig,
     "main": MainConfig,
 }
