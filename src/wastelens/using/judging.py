@@ -47,7 +47,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Drop:
-    """What the model scores on other photos, less what it scored on its own test, on the same materials.
+    """The model's score on other photos, less that on its own test, on the same materials.
 
     The more photos show a material, the higher is its average precision, by chance alone. So the photos of the own test
     are weighted until each material is as frequent among them as here.
