@@ -163,7 +163,7 @@ def test_controls_that_know_as_much(tracker: MemoryTracker, root: Path, beach: P
     done = judged(tracker, root, beach)
     assert done.judgement.holds == "no"
     assert "The model is not shown to hold on beach: macro AP 1.000" in done.judgement.answer
-    assert "against the strongest control that knows only these photos (colour)" in done.judgement.answer
+    assert "against the strongest control (colour), which is fitted on such photos; +0." in done.judgement.answer
 
 
 def test_worse_than_on_its_own_test(
@@ -180,7 +180,7 @@ def test_worse_than_on_its_own_test(
     done = judged(tracker, root, beach)
     assert done.judgement.holds == "partly", done.judgement.answer
     assert "The model holds on beach in part" in done.judgement.answer
-    assert "but worse than on its own test, where it is 0." in done.judgement.answer
+    assert "so worse than its own test with materials as frequent as here." in done.judgement.answer
 
 
 def test_photos_that_show_no_colours(tracker: MemoryTracker, root: Path) -> None:

@@ -266,23 +266,21 @@ def _f1(side: Answers, place: int) -> float:
 def _answer(name: str, verdict: Verdict, drop: Drop | None) -> tuple[Holds, str]:
     """Answer whether the model holds on these photos, in one sentence."""
     gain = f"{verdict.gain.estimate:+.3f} [{verdict.gain.low:+.3f}, {verdict.gain.high:+.3f}]"
-    rival = f"the strongest control that knows only these photos ({verdict.strongest_control})"
-    score = f"macro AP {verdict.test.macro_ap:.3f}, floor {verdict.floors.macro_ap:.3f}"
+    rival = f"the strongest control ({verdict.strongest_control}), which is fitted on such photos"
+    numbers = f"macro AP {verdict.test.macro_ap:.3f}, floor {verdict.floors.macro_ap:.3f}; {gain} against {rival}"
+    if drop:
+        change = f"{drop.macro_ap.estimate:+.3f} [{drop.macro_ap.low:+.3f}, {drop.macro_ap.high:+.3f}]"
+        compared = (
+            "worse than" if drop.macro_ap.high < 0 else "better than" if drop.macro_ap.low > 0 else "not told from"
+        )
+        numbers += f"; {change}, so {compared} its own test with materials as frequent as here"
     if verdict.collapse.collapsed:
-        return "no", f"The model does not hold on {name}: {' '.join(verdict.collapse.reasons)}"
-    if verdict.gain.high < 0:
-        return "no", f"The model does not hold on {name}: {score}; {gain} against {rival}."
-    if verdict.gain.low <= 0:
-        return "no", f"The model is not shown to hold on {name}: {score}; {gain} against {rival}."
-    above = f"{score}; above {rival} by {gain}"
+        return "no", f"The model does not hold on {name}: {' '.join(verdict.collapse.reasons)} In numbers: {numbers}."
+    if not verdict.above_controls:
+        shown = "does not hold" if verdict.gain.high < 0 else "is not shown to hold"
+        return "no", f"The model {shown} on {name}: {numbers}."
     if drop is None:
-        return "yes", f"The model holds on its own test: {above}."
-    change = drop.macro_ap
-    against = (
-        f"its own test, where it is {drop.own_macro_ap_here:.3f} with materials as frequent as here: "
-        f"{change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
-    )
-    if change.high < 0:
-        return "partly", f"The model holds on {name} in part: {above}; but worse than on {against}."
-    compared = "better than on" if change.low > 0 else "no worse, as far as these photos show, than on"
-    return "yes", f"The model holds on {name}: {above}; {compared} {against}."
+        return "yes", f"The model holds on its own test: {numbers}."
+    if drop.macro_ap.high < 0:
+        return "partly", f"The model holds on {name} in part, above the controls but with a loss: {numbers}."
+    return "yes", f"The model holds on {name}: {numbers}."
