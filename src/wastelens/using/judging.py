@@ -270,9 +270,8 @@ def _answer(name: str, verdict: Verdict, drop: Drop | None) -> tuple[Holds, str]
     numbers = f"macro AP {verdict.test.macro_ap:.3f}, floor {verdict.floors.macro_ap:.3f}; {gain} against {rival}"
     if drop:
         change = f"{drop.macro_ap.estimate:+.3f} [{drop.macro_ap.low:+.3f}, {drop.macro_ap.high:+.3f}]"
-        compared = (
-            "worse than" if drop.macro_ap.high < 0 else "better than" if drop.macro_ap.low > 0 else "not told from"
-        )
+        better = "better than" if drop.macro_ap.low > 0 else "not clearly different from"
+        compared = "worse than" if drop.macro_ap.high < 0 else better
         numbers += f"; {change}, so {compared} its own test with materials as frequent as here"
     if verdict.collapse.collapsed:
         return "no", f"The model does not hold on {name}: {' '.join(verdict.collapse.reasons)} In numbers: {numbers}."
