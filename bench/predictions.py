@@ -24,7 +24,6 @@ from wastelens.config.train import TrainConfig
 from wastelens.models.backend import load_backend
 from wastelens.models.card import TEST_PREDICTIONS, ModelCard
 from wastelens.models.export import export, served_model
-from wastelens.models.requests import answer_frame
 from wastelens.system.machine import worker_count
 from wastelens.tracking.mlflow_tracker import MlflowTracker
 from wastelens.using import predicting
@@ -165,10 +164,9 @@ def _logged(tracker: MlflowTracker, folder: Path) -> str:
     predictions = folder / TEST_PREDICTIONS
     pd.DataFrame({"file_name": ["a", "b"], "group": ["a", "b"], **table}).to_csv(predictions, index=False)
     served = {"network": files["network"], "decision_rule": files["decision_rule"], "test_predictions": predictions}
-    photo = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
-    answer = answer_frame(network.predict_on_batch(photo[None]), card.thresholds)
+    photos = np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8)
     with tracker.start("probe", tags={"step": "train"}) as run:
-        run.log_model(served_model(served, photo, answer, folder / "package", card), "model")
+        run.log_model(served_model(network, served, photos, folder / "package", card), "model")
     return run.id
 
 

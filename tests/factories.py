@@ -242,7 +242,6 @@ def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px
     from wastelens.models.card import TEST_PREDICTIONS, ModelCard
     from wastelens.models.export import export, served_model
     from wastelens.models.layers import LOGITS, probabilities_of
-    from wastelens.models.requests import answer_frame
     from wastelens.system.tables import write_csv
 
     colours = np.array(COLOURS, dtype=np.float64) / 255
@@ -284,9 +283,8 @@ def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px
     write_csv(pd.DataFrame(columns), folder / TEST_PREDICTIONS)
     served = {name: files[name] for name in ("network", "decision_rule")}
     served["test_predictions"] = folder / TEST_PREDICTIONS
-    photo = photo_array(1, side_px)
-    answer = answer_frame(network.predict_on_batch(photo), card.thresholds)
+    photos = photo_array(1, side_px)
     tags = {"step": "train", "collapsed": not proven, "above_controls": proven, "verdict": card.verdict}
     with tracker.start("train", tags=tags) as run:
-        run.log_model(served_model(served, photo[0], answer, folder / "package", card), "model")
+        run.log_model(served_model(network, served, photos, folder / "package", card), "model")
     return str(run.id)

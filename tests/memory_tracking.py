@@ -16,7 +16,7 @@ import yaml
 
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.system.tables import for_spreadsheets, write_csv
-from wastelens.tracking.tracker import PyfuncModel, RegisteredModel, Run, StoredRun, logged_text
+from wastelens.tracking.tracker import PyfuncModel, RegisteredModel, Registry, Run, StoredRun, logged_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,6 +270,9 @@ class MemoryTracker:
 
     def check_shared(self, engine: str) -> None:
         raise EngineError("Workers on other machines cannot reach the store in memory.")
+
+    def registry_of(self, name: str) -> Registry:
+        raise RunError("The store in memory has no registry.")
 
     def finished_hint(self, run_id: str = "") -> str:
         return "(runs are kept in memory)"

@@ -46,7 +46,7 @@ def test_every_step_says_where_things_lie_under_mlflow_run(step, monkeypatch):
     required = {"compare": {"run_ids": "a,b"}}
     cli._say_where_things_lie(load_config(step, parameters=required.get(step, {})))
     sections = [f"{name}.data_folder" for name in ("prepare", "train", "cluster", "explain")]
-    keys = {"compare": [], "main": sections}.get(step, ["data_folder"])
+    keys = {"compare": [], "promote": [], "main": sections}.get(step, ["data_folder"])
     assert said == ([("data", keys)] if keys else [])
 
 

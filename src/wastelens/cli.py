@@ -54,6 +54,8 @@ ENTRY_POINTS = {
     "study": "Find out whether a change helps. Models x factors x seeds x folds, in pairs, with one verdict.",
     "compare": "Compare finished runs of one dataset, in pairs.",
     "predict": "Use a trained model on new photos. Gives a table, a page with evidence, counts with intervals.",
+    "evaluate": "Judge a trained model on other photos with labels.",
+    "promote": "Register a model. It becomes champion if it is proven and beats the present one.",
 }
 _REPEATABLE = frozenset({"predict", "prepare", "study", "tune"})  # they do only what is left to do
 _SECTIONS = ("prepare", "train", "cluster", "explain")  # of main that have a data folder

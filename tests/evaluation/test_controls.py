@@ -186,3 +186,25 @@ def test_only_train_is_fitted_on():
         controls.score_controls(train, others, grey(160).astype(np.float32), seed=0)
     with pytest.raises(ValueError, match="no rows"):
         controls.score_controls(train, {"test": others["test"].take(np.array([], dtype=int))}, grey(160), seed=0)
+
+
+def test_cross_fitted_controls_know_nothing_of_a_photos_own_group():
+    rng = np.random.default_rng(8)
+    group = np.repeat(np.arange(24), 6)
+    of_group = rng.permuted(np.tile([[0], [1]], (12, len(MATERIALS))), axis=0)
+    names = [f"{one}/{number}.jpg" for number, one in enumerate(group)]
+    table = frame(names, of_group[group], width=100 + group, height=50, group=group.astype(str))
+    photos = rng.integers(0, 256, (len(table), 8, 8, 3), dtype=np.uint8)
+    own = TestTable(table, MATERIALS)
+    leaking = controls.score_controls(TrainTable(table, MATERIALS), {"test": own}, photos, 0)
+    assert leaking.macro_ap["size"]["test"] > 0.95, "the width tells the group, and the group its labels"
+    fitted = controls.cross_fitted_controls(own, own.groups, photos, 0)
+    assert fitted.macro_ap["size"]["test"] < 0.7
+    for name in CONTROLS:
+        assert fitted.scores[name]["test"].shape == own.labels.shape
+        if name != "random":
+            ap = macro_average_precision(own.labels, fitted.scores[name]["test"])
+            assert fitted.macro_ap[name]["test"] == pytest.approx(float(ap))
+    # Photo by photo, its neighbours in the group tell it.
+    each = [str(row) for row in range(len(own))]
+    assert controls.cross_fitted_controls(own, each, photos, 0).macro_ap["size"]["test"] > 0.95

@@ -6,11 +6,13 @@ from wastelens.config.base import Config
 from wastelens.config.cluster import ClusterConfig
 from wastelens.config.collect import CollectConfig
 from wastelens.config.download import DownloadConfig
+from wastelens.config.evaluate import EvaluateConfig
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.main import MainConfig
 from wastelens.config.predict import PredictConfig
 from wastelens.config.prepare import PrepareConfig
 from wastelens.config.pretrain import PretrainConfig
+from wastelens.config.promote import PromoteConfig
 from wastelens.config.study import CompareConfig, StudyConfig
 from wastelens.config.train import TrainConfig
 from wastelens.config.tune import TuneConfig
@@ -27,5 +29,7 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "predict": PredictConfig,
     "study": StudyConfig,
     "compare": CompareConfig,
+    "evaluate": EvaluateConfig,
+    "promote": PromoteConfig,
     "main": MainConfig,
 }

@@ -54,6 +54,7 @@ def evaluate(
     materials: Sequence[str],
     rng: np.random.Generator,
     resamples: int = 1000,
+    groups: npt.ArrayLike | None = None,
 ) -> Evaluation:
     """Score one split by every metric.
 
@@ -62,7 +63,7 @@ def evaluate(
         probabilities: in [0, 1], (n, m).
         thresholds: (m,), chosen on validation photos.
         materials: the m names.
-        rng, resamples: of the bootstrap over photos.
+        rng, resamples: of the bootstrap over photos, or over whole ``groups`` (n,) of them.
 
     Raises:
         ValueError: the shapes do not match, labels are not 0 or 1, or probabilities are not within [0, 1].
@@ -71,7 +72,7 @@ def evaluate(
     cuts = np.asarray(thresholds, dtype=np.float64)
     if cuts.shape != (truth.shape[1],) or len(materials) != truth.shape[1]:
         raise ValueError(f"{truth.shape[1]} label columns need as many thresholds and materials")
-    weights = multiplicities(len(truth), resamples, rng)
+    weights = multiplicities(len(truth), resamples, rng, groups)
     decisions = decide(numbers, cuts)
     values = {name: metric.evaluate(truth, numbers, decisions, weights) for name, metric in METRICS.parts.items()}
     return Evaluation(tuple(materials), truth.mean(axis=0), len(truth), values)
@@ -83,8 +84,11 @@ def paired_difference(
     scores_b: npt.ArrayLike,
     rng: np.random.Generator,
     resamples: int = 1000,
+    groups: npt.ArrayLike | None = None,
 ) -> Interval:
     """Return the macro AP of a minus that of b, all (n, m), with its 95 % interval from common resamples.
+
+    These are of photos, or of whole ``groups`` (n,) of them.
 
     An easy resample is easy for both, so the difference is known more precisely than either number. The interval is
     corrected for bias (:func:`bootstrap.interval`): without that, random scores lie "above" constant ones in half of
@@ -93,7 +97,7 @@ def paired_difference(
     Raises:
         ValueError: the shapes do not match, labels are not 0 or 1, or scores are not finite.
     """
-    weights = multiplicities(len(np.asarray(labels)), resamples, rng)
+    weights = multiplicities(len(np.asarray(labels)), resamples, rng, groups)
     resampled = [macro_average_precision(labels, scores, weights) for scores in (scores_a, scores_b)]
     whole = [float(macro_average_precision(labels, scores)) for scores in (scores_a, scores_b)]
     estimate = whole[0] - whole[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ class Verdict:
 
     Attributes:
         probabilities: float64 (test photos, materials).
+        val: scores on the photos that chose the thresholds; None where a finished model is judged on other photos.
         thresholds: material → threshold, calibrated on val.
         floors: scores of the best constant predictor on test.
         collapse: whether the model answers the same for every photo, or no better than chance.
@@ -37,7 +39,7 @@ class Verdict:
     test_table: TestTable
     probabilities: FloatArray
     thresholds: dict[str, float]
-    val: Evaluation
+    val: Evaluation | None
     test: Evaluation
     floors: Floors
     collapse: Collapse
@@ -79,7 +81,7 @@ class Verdict:
     def metrics(self) -> dict[str, float]:
         """Return all final metrics by their MLflow names."""
         return {
-            **self.val.metrics("val_"),
+            **(self.val.metrics("val_") if self.val else {}),
             **self.test.metrics("test_"),
             **self.floors.metrics(),
             **{f"control_{name}_test_macro_ap": value for name, value in self.control_macro_ap.items()},
@@ -128,25 +130,53 @@ def judge(
         control_macro_ap: control → its test macro AP, as measured by ``prepare``.
         seed, resamples: of the bootstrap; the seed is also that of the permutation test.
     """
-    materials = test_table.materials
     thresholds = calibrate_on(val_table, val_probabilities)
-    rngs = [np.random.default_rng([seed, part]) for part in range(4)]
+    rng = np.random.default_rng([seed, 0])
+    return judge_finished(
+        test_table,
+        test_probabilities,
+        thresholds,
+        control_macro_ap=control_macro_ap,
+        rivals=lambda strongest: control_scores(controls, strongest, test_table),
+        seed=seed,
+        resamples=resamples,
+        val=evaluate(val_table.labels, val_probabilities, thresholds, val_table.materials, rng, resamples),
+    )
+
+
+def judge_finished(
+    test_table: TestTable,
+    test_probabilities: FloatArray,
+    thresholds: FloatArray,
+    *,
+    control_macro_ap: dict[str, float],
+    rivals: Callable[[str], FloatArray],
+    seed: int,
+    resamples: int = 1000,
+    val: Evaluation | None = None,
+    groups: npt.ArrayLike | None = None,
+) -> Verdict:
+    """Score test once, with thresholds that were chosen before.
+
+    Arguments are as for :func:`judge`; rivals: control → its scores (test photos, materials); groups: of the test
+    photos, (n,), to be resampled as a whole.
+    """
+    materials = test_table.materials
+    rngs = [np.random.default_rng([seed, part]) for part in (1, 2, 3)]
     strongest = max(control_macro_ap, key=control_macro_ap.__getitem__)
-    rivals = control_scores(controls, strongest, test_table)
+    scores, labels = rivals(strongest), test_table.labels
     return Verdict(
         test_table=test_table,
         probabilities=test_probabilities,
-        thresholds={material: float(value) for material, value in zip(materials, thresholds, strict=True)},
-        val=evaluate(val_table.labels, val_probabilities, thresholds, materials, rngs[0], resamples),
-        test=evaluate(test_table.labels, test_probabilities, thresholds, materials, rngs[1], resamples),
-        floors=floors(test_table.labels),
-        collapse=diagnose(
-            test_table.labels, test_probabilities, decide(test_probabilities, thresholds), rngs[2], materials
-        ),
+        thresholds=dict(zip(materials, (float(one) for one in thresholds), strict=True)),
+        val=val,
+        test=evaluate(labels, test_probabilities, thresholds, materials, rngs[0], resamples, groups),
+        floors=floors(labels),
+        collapse=diagnose(labels, test_probabilities, decide(test_probabilities, thresholds), rngs[1], materials),
         control_macro_ap=control_macro_ap,
         strongest_control=strongest,
-        strongest_control_ap=per_material_average_precision(test_table.labels, rivals),
-        gain=paired_difference(test_table.labels, test_probabilities, rivals, rngs[3], resamples),
+        strongest_control_ap=per_material_average_precision(labels, scores),
+        gain=paired_difference(labels, test_probabilities, scores, rngs[2], resamples, groups),
     )
 
 

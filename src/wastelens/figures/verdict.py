@@ -24,13 +24,19 @@ _PALE_BLUE = "#7FB8DA"
 _COLUMNS = 3
 
 
-def verdict_figures(verdict: Verdict, history: list[dict[str, float]], best_epoch: int) -> dict[str, Figure]:
-    """Draw all figures of a model run; return file name → figure. history: one dict of metrics per epoch."""
+def verdict_figures(
+    verdict: Verdict, history: Sequence[Mapping[str, float]] = (), best_epoch: int = 0
+) -> dict[str, Figure]:
+    """Draw all figures of a model run; return file name → figure. history: one dict of metrics per epoch.
+
+    There are no learning curves of a finished model that is judged on other photos.
+    """
     labels, materials = verdict.test_table.labels, verdict.test.materials
     thresholds = np.array(list(verdict.thresholds.values()))
+    floor = float(np.mean(verdict.val.prevalence)) if verdict.val else 0.0
     return {
         "average_precision": average_precision_bars(verdict),
-        "learning_curves": learning_curves(history, float(np.mean(verdict.val.prevalence)), best_epoch),
+        **({"learning_curves": learning_curves(history, floor, best_epoch)} if verdict.val else {}),
         "precision_recall": precision_recall(labels, verdict.probabilities, materials, thresholds),
         "confusion": confusion_per_material(labels, verdict.decisions, materials),
         "thresholds": threshold_curves(labels, verdict.probabilities, materials, thresholds),

@@ -75,8 +75,7 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
     ``group_by=auto`` chose scenes that are too large for a split, take photo by photo, with a warning.
     """
     told = _told_splits(source, cached.labels) if config.split == "given" else []
-    copies = _copies(cached, source, config)
-    groups = _groups(cached, copies, source, config)
+    groups = group_photos(cached, source, config)
     try:
         return _split_by(groups, told, cached.labels, mapping, config)
     except SplitError:
@@ -88,7 +87,7 @@ def split_photos(cached: CachedPhotos, mapping: MaterialMapping, source: Dataset
         "on new photos. Add photos of other places."
     )
     files = [str(file) for file in cached.labels["source_file"]]
-    groups = replace(assign_groups(files, cached.photos, copies, "photo"), rule=PHOTO_BY_PHOTO)
+    groups = replace(assign_groups(files, cached.photos, groups.copies, "photo"), rule=PHOTO_BY_PHOTO)
     return _split_by(groups, told, cached.labels, mapping, config)
 
 
@@ -136,8 +135,9 @@ def _copies(cached: CachedPhotos, source: DatasetSource, config: PrepareConfig) 
     )
 
 
-def _groups(cached: CachedPhotos, copies: Copies, source: DatasetSource, config: PrepareConfig) -> Groups:
-    labels = cached.labels
+def group_photos(cached: CachedPhotos, source: DatasetSource, config: PrepareConfig) -> Groups:
+    """Return the group of each photo, by ``group_by`` and by the copies that are found."""
+    labels, copies = cached.labels, _copies(cached, source, config)
     files = [str(file) for file in labels["source_file"]]
     column = labels["file_name"].map(_column(source, config.group_by)) if _is_column(config.group_by) else None
     # Only in COCO is the first folder a batch: elsewhere it is a class, or the dataset's own split. A split that the

@@ -1,4 +1,4 @@
-"""The runs that ``compare`` is given: checked against each other, sorted into arms by their settings, and paired."""
+"""Runs to compare: checked against each other, sorted into arms by their settings, and paired."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from wastelens.config.study import CompareConfig
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.experiment.finished_runs import about_run
+from wastelens.experiment.fitting import WEIGHTS_DIGEST
 from wastelens.studies.cells import settings_in_effect
 from wastelens.studies.contents import StudyContents, notes_on_code
 from wastelens.studies.findings import SEVERAL
@@ -43,8 +44,8 @@ class ComparedRun:
 Arms = Sequence[Sequence[ComparedRun]]
 
 
-def finished_run(tracker: Tracker, run_id: str) -> ComparedRun:
-    """Return a finished run of ``train``.
+def finished_run(tracker: Tracker, run_id: str, instead: str = "leave it out") -> ComparedRun:
+    """Return a finished run of ``train``; instead: what else to do about a run that is none.
 
     Raises:
         RunError: it is unfinished, unknown, or a run of another step.
@@ -52,14 +53,17 @@ def finished_run(tracker: Tracker, run_id: str) -> ComparedRun:
     stored = tracker.stored(run_id)
     about = about_run(stored)
     if about.get("step") != "train":
-        raise RunError(f"Run {run_id} is not a run of train, so it has no predictions to compare. Leave it out.")
+        raise RunError(
+            f"Run {run_id} is not a run of train, so it has no predictions to compare. {instead.capitalize()}."
+        )
     if stored.status != "FINISHED":
-        raise RunError(f"Run {run_id} is not finished ({stored.status}). Wait, resume it, or leave it out.")
+        raise RunError(f"Run {run_id} is not finished ({stored.status}). Wait, resume it, or {instead}.")
     config = about["config"]
     try:
         settings = _settings(config, tracker)
     except (AttributeError, LookupError, TypeError, ValueError):
-        raise RunError(f"Run {run_id} has settings in another form than this version's. Leave it out.") from None
+        fix = instead.capitalize()
+        raise RunError(f"Run {run_id} has settings in another form than this version's. {fix}.") from None
     return ComparedRun(stored, about, settings, run_id, config["seed"], config["fold"])
 
 
@@ -93,6 +97,31 @@ def _encoder(tracker: Tracker, run_id: str) -> Mapping[str, Any]:
     return dict(about["config"]) if about.get("step") == "pretrain" else {}
 
 
+def repetitions(run: ComparedRun, tracker: Tracker) -> list[ComparedRun]:
+    """Return a run and the finished ones of its dataset that differ from it in seed or fold alone, by fold and seed.
+
+    Of several with the same seed and fold, take the run itself, or else the newest.
+    """
+    alike = {"step": "train", "dataset_digest": str(run.about["dataset_digest"]), "model": run.settings["model"]}
+    found = {(run.fold, run.seed): run}
+    for stored in tracker.finished(alike):
+        try:
+            other = finished_run(tracker, stored.run.id)
+        except StoreUnreachable:
+            raise
+        except RunError:  # of an earlier version
+            continue
+        if same_settings(other, run):
+            found.setdefault((other.fold, other.seed), other)
+    return [found[place] for place in sorted(found)]
+
+
+def same_settings(one: ComparedRun, other: ComparedRun) -> bool:
+    """Return whether two runs differ in seed and fold alone; a file of weights counts by its content."""
+    weights = [run.stored.tags.get(WEIGHTS_DIGEST, "") for run in (one, other)]
+    return one.settings == other.settings and weights[0] == weights[1]
+
+
 def comparison_contents(config: CompareConfig, runs: Sequence[ComparedRun], tracker: Tracker) -> StudyContents:
     """Sort the runs into arms by their settings, pair them, and return the contents of the comparison's report.
 
@@ -104,7 +133,7 @@ def comparison_contents(config: CompareConfig, runs: Sequence[ComparedRun], trac
     arms = _sorted_into_arms(kept)
     differing = _differing_settings(arms)
     factor, names = _name_arms(arms, differing)
-    partners = _seeds_of_partners(dict(zip(names, arms, strict=True)))
+    partners = seeds_of_partners(dict(zip(names, arms, strict=True)))
     about = runs[0].about
     materials = tuple(about["materials"])
     models = {arm[0].settings["model"] for arm in arms}
@@ -232,7 +261,7 @@ def _notes_on_settings(arms: Arms, differing: Sequence[str]) -> list[str]:
     return notes
 
 
-def _seeds_of_partners(arms: Mapping[str, Sequence[ComparedRun]]) -> dict[str, int]:
+def seeds_of_partners(arms: Mapping[str, Sequence[ComparedRun]]) -> dict[str, int]:
     """Return run id → seed of the first arm's run that it is paired with, for the other arms' paired runs.
 
     Runs of a fold are paired by seed; in their order where they share no seed.

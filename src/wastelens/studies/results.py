@@ -123,6 +123,20 @@ def read_predictions(file: Path, materials: Sequence[str], run_id: str) -> paire
     )
 
 
+def stored_predictions(stored: StoredRun, materials: Sequence[str]) -> paired.Predictions:
+    """Read the predictions of a finished run for its test photos.
+
+    Raises:
+        RunError: they are missing, or of an earlier version.
+    """
+    run_id = stored.run.id
+    with tempfile.TemporaryDirectory() as folder:
+        file = stored.run.download(PREDICTIONS, Path(folder))
+        if file is None:
+            raise RunError(f"Run {run_id} has no {PREDICTIONS}: it was removed. Delete the run and train again.")
+        return read_predictions(file, materials, run_id)
+
+
 def result_of(stored: StoredRun, place: Place, materials: Sequence[str], pretraining_minutes: float = 0.0) -> Result:
     """Read the numbers, predictions and learning curves of a finished run.
 
@@ -130,11 +144,7 @@ def result_of(stored: StoredRun, place: Place, materials: Sequence[str], pretrai
         RunError: its predictions are missing, or of an earlier version.
     """
     run_id = stored.run.id
-    with tempfile.TemporaryDirectory() as folder:
-        file = stored.run.download(PREDICTIONS, Path(folder))
-        if file is None:
-            raise RunError(f"Run {run_id} has no {PREDICTIONS}: it was removed. Delete the run and train again.")
-        predictions = read_predictions(file, materials, run_id)
+    predictions = stored_predictions(stored, materials)
     history = stored.run.metric_history(CURVES)
     return Result(place, FINISHED, run_id, stored.metrics, stored.tags, predictions, history, pretraining_minutes)
 

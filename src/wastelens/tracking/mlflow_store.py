@@ -196,8 +196,8 @@ def unreachable() -> StoreUnreachable:
 
 
 @contextlib.contextmanager
-def store_errors() -> Iterator[None]:
-    """Translate errors of MLflow and its database to a RunError of one line."""
+def store_errors(part: str = "store") -> Iterator[None]:
+    """Translate errors of MLflow's store or registry, and of its database, to a RunError of one line."""
     try:
         with outages():
             yield
@@ -205,7 +205,7 @@ def store_errors() -> Iterator[None]:
         if not _is_of_store(error):
             raise
         reason = " ".join(_origin(error).split())[:_LONGEST_REASON].rstrip(".")
-        raise RunError(_of_newer_mlflow(reason) or _unusable(reason)) from error
+        raise RunError(_of_newer_mlflow(reason) or _unusable(reason, part)) from error
 
 
 def _is_of_store(error: Exception) -> bool:
@@ -217,8 +217,11 @@ def _is_of_store(error: Exception) -> bool:
     return isinstance(error, kinds) or type(error).__module__ == "alembic.util.exc"
 
 
-def _unusable(reason: str) -> str:
-    return f"MLflow's store {store_shown()} cannot be used: {reason}. Fix it, and run again."
+def _unusable(reason: str, part: str) -> str:
+    import mlflow
+
+    shown = store_shown() if part == "store" else without_passwords(mlflow.get_registry_uri())
+    return f"MLflow's {part} {shown} cannot be used: {reason}. Fix it, and run again."
 
 
 def _of_newer_mlflow(reason: str) -> str:

@@ -18,6 +18,7 @@ from wastelens.tracking import mlflow_models, mlflow_store
 from wastelens.tracking.local_store import file_of
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
+from wastelens.tracking.model_registry import MlflowRegistry
 from wastelens.tracking.tracker import RegisteredModel, Run, StoredRun, logged_text
 
 
@@ -187,6 +188,10 @@ class MlflowTracker:
                 f"Workers on other machines cannot reach MLflow's store {store_shown()}. Start `mlflow server`, and "
                 "set MLFLOW_TRACKING_URI to its address, as others know it."
             )
+
+    def registry_of(self, name: str) -> MlflowRegistry:
+        """Return the versions of a registered model."""
+        return MlflowRegistry(name)
 
     def finished_hint(self, run_id: str = "") -> str:
         """Return the page of a run, or the table of runs, and for a store without a server the command to serve it."""

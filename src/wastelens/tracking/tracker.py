@@ -78,6 +78,29 @@ class StoredRun:
 
 
 @dataclass(frozen=True)
+class ModelVersion:
+    """A version of a registered model, and the run that made it ("": unknown)."""
+
+    number: int
+    run_id: str
+    tags: Mapping[str, str]
+    description: str = ""
+
+
+class Registry(Protocol):
+    """The versions of one registered model."""
+
+    name: str
+
+    def versions(self) -> dict[int, ModelVersion]: ...
+    def aliases(self) -> dict[str, int]: ...
+    def register(self, run_id: str) -> int: ...
+    def describe(self, number: int, tags: Mapping[str, object], description: str) -> None: ...
+    def point(self, alias: str, number: int) -> None: ...
+    def drop(self, alias: str) -> None: ...
+
+
+@dataclass(frozen=True)
 class RegisteredModel:
     """A version of a registered model, and the run that logged it."""
 
@@ -101,6 +124,7 @@ class Tracker(Protocol):
     def registered(self, name: str, *, alias: str = "", version: str = "") -> RegisteredModel: ...
     def download_model(self, address: str, into: Path) -> Path: ...
     def check_shared(self, engine: str) -> None: ...
+    def registry_of(self, name: str) -> Registry: ...
     def finished_hint(self, run_id: str = "") -> str: ...
 
 

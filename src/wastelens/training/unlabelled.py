@@ -230,7 +230,7 @@ def _choose(cached: DecodedFolder, names: list[str], forbidden: PhotoArray | Pho
     photos = PhotoRows([(cached.photos, decoded)])
     digests, hashes = _fingerprints(photos)
     _, first, same_as = np.unique(digests, return_index=True, return_inverse=True)
-    is_near = _near_duplicates(photos, hashes, first, forbidden, max_distance)[same_as]
+    is_near = near_duplicates_of(photos, hashes, first, forbidden, max_distance)[same_as]
     is_first = first[same_as] == np.arange(len(decoded))
     kept = is_first & ~is_near
     near = {int(decoded[k]): NEAR_DUPLICATE for k in np.flatnonzero(is_near)}
@@ -253,10 +253,13 @@ def _fingerprints(photos: PhotoRows) -> tuple[npt.NDArray[np.str_], Hashes]:
     return np.array(digests, dtype=str), np.concatenate(hashes)
 
 
-def _near_duplicates(
+def near_duplicates_of(
     photos: PhotoRows, hashes: Hashes, which: IndexArray, forbidden: PhotoArray | PhotoRows, max_distance: int
 ) -> BoolArray:
-    """Return whether each of these photos is a near-duplicate of a forbidden one, bool (which,)."""
+    """Return whether each of these photos is a near-duplicate of a forbidden one, bool (which,).
+
+    hashes: of all photos, uint64 (photos, 8), from ``perceptual_hashes``; which: rows of photos and hashes.
+    """
     near = np.zeros(len(which), dtype=np.bool_)
     forbidden_hashes = perceptual_hashes(cast(PhotoArray, forbidden))  # which uses its chunks and shape only
     for start in range(0, len(which), _COMPARED_AT_ONCE):

@@ -1,1 +1,1 @@
-"""Use a trained model on new photos."""
+"""Use of a finished model: open it, predict with it, judge it on other photos, promote it."""

@@ -1,0 +1,108 @@
+"""MLflow's registry: numbered versions of a named model, with tags and a description, and aliases for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wastelens.errors import RunError
+from wastelens.tracking.mlflow_store import create_store, store_client, store_errors
+from wastelens.tracking.tracker import ModelVersion, logged_text
+
+_CODES = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+
+
+class MlflowRegistry:
+    """The versions of one registered model; it may not exist yet."""
+
+    def __init__(self, name: str) -> None:
+        import mlflow
+
+        self.name = name
+        with store_errors("registry"):
+            create_store(mlflow.get_registry_uri())
+
+    @store_errors("registry")
+    def versions(self) -> dict[int, ModelVersion]:
+        """Return number → version, in the order of numbers."""
+        found: list[Any] = []
+        token: str | None = None
+        while token != "":
+            page = store_client().search_model_versions(f"name='{self.name}'", page_token=token)  # no quotes in names
+            found, token = [*found, *page], page.token or ""
+        versions = [ModelVersion(int(one.version), one.run_id or "", dict(one.tags), one.description) for one in found]
+        return {one.number: one for one in sorted(versions, key=lambda one: one.number)}
+
+    @store_errors("registry")
+    def aliases(self) -> dict[str, int]:
+        """Return alias → number of the version; empty where there is no such model."""
+        import mlflow
+
+        try:
+            aliases = store_client().get_registered_model(self.name).aliases
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code in _ABSENT:
+                return {}
+            raise
+        return {alias: int(number) for alias, number in aliases.items()}
+
+    def register(self, run_id: str) -> int:
+        """Register a run's logged model as a new version, unless one is of this run already; return its number.
+
+        Raises:
+            RunError: the run has no finished logged model.
+        """
+        import mlflow
+
+        for number, version in reversed(self.versions().items()):
+            if version.run_id == run_id:
+                return number
+        model_id = logged_model_of(run_id)
+        with store_errors("registry"):
+            client = store_client()
+            try:
+                client.create_registered_model(self.name)
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code not in _CODES:
+                    raise
+            made = client.create_model_version(self.name, f"models:/{model_id}", run_id, model_id=model_id)
+            return int(made.version)
+
+    @store_errors("registry")
+    def describe(self, number: int, tags: Mapping[str, object], description: str) -> None:
+        """Set tags and the description (markdown) of a version; other tags stay."""
+        client = store_client()
+        for key, value in tags.items():
+            client.set_model_version_tag(self.name, str(number), key, logged_text(value))
+        client.update_model_version(self.name, str(number), description)
+
+    @store_errors("registry")
+    def point(self, alias: str, number: int) -> None:
+        """Move an alias to a version, in one step."""
+        store_client().set_registered_model_alias(self.name, alias, str(number))
+
+    @store_errors("registry")
+    def drop(self, alias: str) -> None:
+        """Remove an alias, if it is there."""
+        store_client().delete_registered_model_alias(self.name, alias)
+
+
+def logged_model_of(run_id: str) -> str:
+    """Return the id of the finished model that a run logged last.
+
+    Raises:
+        RunError: there is none.
+    """
+    import mlflow
+
+    with store_errors():
+        client = store_client()
+        experiment = client.get_run(run_id).info.experiment_id
+        found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    ready = [one for one in found if one.status == mlflow.entities.LoggedModelStatus.READY]
+    if not ready:
+        raise RunError(
+            f"Run {run_id} has no logged model to register: it was deleted, or not finished. Train it again."
+        )
+    return str(max(ready, key=lambda one: one.creation_timestamp).model_id)
