@@ -37,7 +37,7 @@ def asked(request: Any, limits: Limits | None = None, allow_paths: bool = False)
         {"image": float("nan"), "path": "", "b64": TEXT} | {"image": FILE}, PIXELS, Image.fromarray(PIXELS),
         Image.open(io.BytesIO(FILE)),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) and len(value) < 20 else type(value).__name__,
 )  # fmt: skip
 def test_every_form_of_a_photo_gives_the_same_pixels(one: Any) -> None:
     for request in (one, [one], [one, one], pd.Series([one])):
@@ -92,7 +92,7 @@ def test_pillow_images_are_turned_upright_and_whitened_as_files_are() -> None:
         (FILE[:200], "damaged"), ({"path": "/etc/passwd"}, "may not open"), (PIXELS.astype(float), "array of float64"),
         (np.zeros((5, 40, 3), np.uint8), "too small"), (np.zeros((0, 0, 3), np.uint8), "too small"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) and len(value) < 20 else type(value).__name__,
 )  # fmt: skip
 def test_a_bad_row_costs_itself(bad: Any, reason: str) -> None:
     photos, problems = asked([FILE, bad, FILE])
