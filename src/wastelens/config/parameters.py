@@ -33,7 +33,7 @@ _SET_EXAMPLES = {
 }
 # Setting → whether it applies to a type of network.
 _TAKES: dict[str, Callable[[type[NetworkConfig]], bool]] = {
-    "pretrained": lambda network: issubclass(network, EncoderNetworkConfig),
+    "pretrained": lambda network: issubclass(network, EncoderNetworkConfig) or network.is_probe,
     "weights": lambda network: network.takes_weights,
 }
 
