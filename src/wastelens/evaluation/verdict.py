@@ -42,7 +42,7 @@ class StartAnswers:
 
 @dataclass(frozen=True)
 class StartControl:
-    """What a linear probe reaches on the features that a network started from, and what its training added to that.
+    """The score of a linear probe on the features that a network started from, and what training added to it.
 
     Attributes:
         name: ``probe``: on the frozen pretrained backbone; ``random_encoder``: on an encoder before its pretraining.
@@ -71,7 +71,7 @@ class StartControl:
 
     @property
     def sentence(self) -> str:
-        """What the training added, in one line."""
+        """Return what training added, in one line."""
         gain = self.test_gain
         number = f"{gain.estimate:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] in test macro AP"
         what = {"probe": "Training", "random_encoder": "Pretraining"}[self.name]

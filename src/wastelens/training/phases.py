@@ -298,7 +298,7 @@ def _probe_phase(part: _Part, rows: TrainTable, seed: int) -> ProbePhase:
 
 
 def _batches(part: _Part, config: TrainConfig, rows: TrainTable) -> Batches:
-    """Return batches of features or photos: unchanged, a fixed number of views, or augmented anew every epoch."""
+    """Return batches of features or photos: unchanged, a fixed number of views, or augmented again every epoch."""
     size, limits = config.fit.batch_size, config.fit
     batches: Batches
     if part.fixed or part.views is not None:
