@@ -176,7 +176,7 @@ class Fitting:
         self.tracked.set_tags({"fine_tuning_kept": kept})
         if not kept:
             history = self.tracked.metric_history(["val_macro_ap"])
-            tuned = max(row["val_macro_ap"] for row in history if row["epoch"] > progress.phase_began)
+            tuned = max(row.get("val_macro_ap", 0.0) for row in history if row["epoch"] > progress.phase_began)
             frozen, rate = self.start.config.freeze == 1.0, self.start.config.fine_tune.learning_rate
             warn(
                 f"Fine-tuning made the features worse than {'the frozen ones' if frozen else 'they were'}: val macro "
