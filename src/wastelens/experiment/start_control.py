@@ -51,7 +51,8 @@ def start_answers(config: TrainConfig, dataset: PreparedDataset) -> StartAnswers
         network.learner.standardise(model, photos, dataset.folder)
     changes = {"network": network, "augmentation": NoAugmentation(kind="none"), "freeze": 1.0}
     probing = config.model_copy(update=changes)
-    say(f"Control: a linear probe on what {config.model} started from.")
+    start = "the frozen backbone" if network.takes_weights else "the encoder's random start"
+    say(f"As a control, a linear probe on {start}:")
     rows = training_rows(
         dataset,
         fold=config.fold,
