@@ -101,7 +101,7 @@ def against_predecessor() -> list[Measurement]:
     """Compare a small network's epoch with Keras' ImageDataGenerator, which decodes the photos again each epoch."""
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    config = load_config("train", settings="network.widths=[16,32] network.pooling=average")
+    config = load_config("train", settings="model=base network.widths=[16,32] network.pooling=average")
     assert isinstance(config, TrainConfig)
     side_px = 96
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():

@@ -33,8 +33,12 @@ def default_mapping() -> dict[str, str]:
 
 
 def config(step: str = "train", settings: str = "", **parameters: str) -> Any:
-    """Load a step's shipped config with settings as on the command line: ``config("train", "fit.epochs=3").fit``."""
-    loaded: Config = load_config(step, parameters=parameters, settings=settings)
+    """Load a step's shipped config with settings as on the command line: ``config("train", "fit.epochs=3").fit``.
+
+    The model of ``train`` is ``base`` unless they name one: the shipped default is larger, and takes other settings.
+    """
+    own = {"model": "base"} if step == "train" else {}
+    loaded: Config = load_config(step, parameters={**own, **parameters}, settings=settings)
     return loaded
 
 

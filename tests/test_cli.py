@@ -22,7 +22,10 @@ from wastelens.system import interrupts
 
 SOURCE = Path(cli.__file__).resolve().parents[1]
 # Parameters that are empty by default: as conf/model/<model>.yaml or conf/study/<preset>.yaml says.
-AS_A_FILE_SAYS = {"train": ("pretrained", "weights", "freeze"), "study": ("models", "factors", "seeds", "folds")}
+AS_A_FILE_SAYS = {
+    "train": ("pretrained", "weights", "freeze", "balanced"),
+    "study": ("models", "factors", "seeds", "folds"),
+}
 
 
 @pytest.fixture

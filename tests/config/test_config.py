@@ -18,8 +18,9 @@ from wastelens.errors import ConfigError
 
 
 def refusal(step="train", settings="", config_file="", **parameters):
+    own = {"model": "base"} if step == "train" else {}
     with pytest.raises(ConfigError) as caught:
-        load_config(step, parameters=parameters, settings=settings, config_file=str(config_file))
+        load_config(step, parameters={**own, **parameters}, settings=settings, config_file=str(config_file))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -35,9 +36,8 @@ def test_shipped_config_is_whole_and_frozen(step):
 def test_later_layers_win_over_earlier_ones(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 1\nfit: {epochs: 5}\naugment: true\n")
-    loaded = load_config(
-        "train", config_file=str(file), parameters={"seed": "2", "balanced": ""}, settings="seed=3 fit.batch_size=7"
-    )
+    given = {"seed": "2", "balanced": "", "model": "base"}
+    loaded = load_config("train", config_file=str(file), parameters=given, settings="seed=3 fit.batch_size=7")
     assert (loaded.seed, loaded.fit.epochs, loaded.fit.batch_size) == (3, 5, 7)
     assert loaded.augmentation.kind == "policy"
     assert loaded.balanced is True  # an empty parameter says nothing
@@ -48,7 +48,7 @@ def test_smoke_file_serves_main_and_each_step():
     smoke = str(conf_folder() / "smoke.yaml")
     main = load_config("main", config_file=smoke)
     assert load_config("prepare", config_file=smoke) == main.prepare
-    assert load_config("train", config_file=smoke) == main.train
+    assert load_config("train", config_file=smoke, parameters={"model": "base"}) == main.train
     assert load_config("explain", config_file=smoke) == main.explain
     assert main.explain.photos == yaml.safe_load(Path(smoke).read_text())["explain"]["photos"]
     assert main.prepare.image_side_px == yaml.safe_load(Path(smoke).read_text())["prepare"]["image_side_px"]
@@ -313,7 +313,7 @@ def test_a_setting_of_another_kind_is_refused_with_the_way_out():
         settings="schedule.kind=constant schedule.floor=0"
     )
     assert "Set augment=true too" in refusal(augment_policy="light")
-    assert "Set models.base.loss.kind=focal too" in refusal("main", "train.loss.gamma=3")
+    assert "Set models.probe.loss.kind=focal too" in refusal("main", "train.loss.gamma=3")
     assert "Unknown loss 'fokal'. Did you mean 'focal'?" in refusal(settings="loss.kind=fokal")
 
 
@@ -334,15 +334,22 @@ def test_another_kind_in_a_later_layer_takes_the_settings_of_the_earlier_one_awa
 def test_what_main_says_of_augmentation_reaches_the_augmented_model():
     main = config("main", "train.augment_policy=light models.dbn.augment=true")
     assert {name: model.policy and model.policy.policy for name, model in main.models.items()} == {
-        **{"base": None, "base_augmented": "light", "autoencoder": None, "dbn": "light", "vgg16": None}
+        **{
+            "base": None,
+            "base_augmented": "light",
+            "autoencoder": None,
+            "dbn": "light",
+            "probe": None,
+            "efficientnet_lite": None,
+        }
     }
 
 
-@pytest.mark.parametrize("name", ["base", "autoencoder", "dbn", "vgg16", "efficientnetv2"])
+@pytest.mark.parametrize("name", ["base", "probe", "autoencoder", "dbn", "vgg16", "efficientnet_lite"])
 def test_models_differ_where_their_files_say_so(name):
     train = config("train", model=name)
     assert train.pretrained == ("auto" if name in ("autoencoder", "dbn") else "none")
-    assert train.weights == ("imagenet" if name in ("vgg16", "efficientnetv2") else "none")
+    assert train.weights == ("imagenet" if name in ("probe", "vgg16", "efficientnet_lite") else "none")
     assert config("train", model=name, freeze="0.25").freeze == 0.25
     assert config("train", model=name, freeze="block3").freeze == "block3"
 
@@ -364,7 +371,7 @@ def test_what_a_models_file_says_of_its_learner_lies_over_the_methods_file(tmp_p
     assert config("main", f"models.mine.model={file}").models["mine"].network.learner.epochs == 3
 
 
-MAIN_MODELS = ("base", "base_augmented", "autoencoder", "dbn", "vgg16")
+MAIN_MODELS = ("probe", "efficientnet_lite", "base", "base_augmented", "autoencoder", "dbn")
 
 
 @pytest.mark.parametrize(
@@ -384,6 +391,7 @@ MAIN_MODELS = ("base", "base_augmented", "autoencoder", "dbn", "vgg16")
             "'learner.widths' .* of learner.kind=conv_autoencoder, .*another method",
         ),
         ("train", "pretrained=auto", "model=base has no encoder"),
+        ("train", "model=probe pretrained=auto", "model=probe has no encoder"),
         ("train", "weights=imagenet", "only transfer models take weights"),
         ("train", "unlabelled=photos", "pretrained=auto"),
         ("train", "views=3", "augment=true"),
@@ -437,14 +445,14 @@ def test_explain_follows_what_main_says_of_train():
 
 
 def test_main_lays_each_model_over_the_section_train():
-    main = config("main", "train.fit.epochs=3 models.vgg16.fit.epochs=2 models.dbn=null train.network.widths=[4]")
-    assert list(main.models) == ["base", "base_augmented", "autoencoder", "vgg16"]
+    main = config("main", "train.fit.epochs=3 models.probe.fit.epochs=2 models.dbn=null train.network.widths=[4]")
+    assert list(main.models) == ["probe", "efficientnet_lite", "base", "base_augmented", "autoencoder"]
     assert {name: model.fit.epochs for name, model in main.models.items()} == {
-        **{"base": 3, "base_augmented": 3, "autoencoder": 3, "vgg16": 2}
+        **{"probe": 2, "efficientnet_lite": 3, "base": 3, "base_augmented": 3, "autoencoder": 3}
     }
     assert main.models["base_augmented"].network.widths == (4,)
     assert main.models["autoencoder"].network.kind == "autoencoder"
-    assert [model.augmentation.kind for model in main.models.values()] == ["none", "policy", "none", "none"]
+    assert [model.augmentation.kind for model in main.models.values()] == [*("none", "none", "none", "policy", "none")]
     assert config("main", dataset="sample", seed="4").models["dbn"].seed == 4
     assert config("main", "train.data_folder=there prepare.data_folder=there").cluster.data_folder.name == "there"
     again = config("main", "models.again.model=base models.again.seed=1")

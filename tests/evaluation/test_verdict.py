@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
-from wastelens.evaluation.verdict import calibrate, calibrate_on
+from wastelens.evaluation.metrics import macro_average_precision
+from wastelens.evaluation.verdict import StartAnswers, calibrate, calibrate_on, judge
 
 
 def f1(truth, called):
@@ -68,3 +69,55 @@ def test_val_only():
 def test_probabilities_are_checked():
     with pytest.raises(ValueError, match="0, 1"):
         calibrate([[0], [1]], [[0.2], [1.8]])
+
+
+def judged(val_shift, test_shift, probe_name="probe"):
+    """Return the verdict on scores that are better (> 0) or worse than a probe's on val and test."""
+    rng = np.random.default_rng(0)
+    answers = {}
+    for split, kind, shift in (("val", ValTable, val_shift), ("test", TestTable, test_shift)):
+        labels = rng.integers(0, 2, (60, 2))
+        noise = rng.random((60, 2))
+        probe = np.clip(0.5 * labels * 0.5 + 0.5 * noise, 0, 1)
+        network = np.clip(probe + shift * (labels - 0.5), 0, 1)
+        frame = pd.DataFrame(labels, columns=["plastic", "glass"])
+        frame.insert(0, "file_name", [f"{split}{row}" for row in range(60)])
+        answers[split] = (kind(frame.assign(group="one"), ("plastic", "glass")), network, probe)
+    controls = pd.DataFrame(
+        {"control": "colour", "file_name": answers["test"][0].file_names, "plastic": 0.5, "glass": 0.5}
+    )
+    (val, val_network, val_probe), (test, test_network, test_probe) = answers["val"], answers["test"]
+    start = StartAnswers(probe_name, val_probe, test_probe)
+    options = {"controls": controls, "control_macro_ap": {"colour": 0.5}, "seed": 0, "resamples": 200}
+    verdict = judge(val, val_network, test, test_network, start=start, **options)
+    return verdict, macro_average_precision(test.labels, test_network), macro_average_precision(test.labels, test_probe)
+
+
+@pytest.mark.parametrize(
+    ("val_shift", "test_shift", "words", "worse"),
+    [
+        (0.3, 0.3, "Training adds +", False),
+        (-0.3, -0.3, "Training made the features worse: -", True),
+        (0.3, -0.3, "Training made the features worse: -", True),
+        (0.3, 0.0, "Training adds nothing certain to", False),
+    ],
+)
+def test_what_training_adds_to_its_start_is_said(val_shift, test_shift, words, worse):
+    verdict, of_network, of_probe = judged(val_shift, test_shift)
+    start = verdict.start
+    assert start.sentence.startswith(words)
+    assert start.network_is_worse is worse
+    assert f"a linear probe on its own frozen features ({of_probe:.3f})" in start.sentence
+    metrics = verdict.metrics()
+    assert metrics["control_probe_test_macro_ap"] == pytest.approx(of_probe)
+    assert metrics["gain_over_probe"] == pytest.approx(of_network - of_probe)
+    assert metrics["gain_over_probe_low"] <= metrics["gain_over_probe"] <= metrics["gain_over_probe_high"]
+    assert verdict.tags()["worse_than_start"] is worse
+    assert verdict.strongest_control == "colour", "the probe is no blind control"
+
+
+def test_the_random_start_of_an_encoder_has_its_own_words():
+    verdict, *_ = judged(0.3, 0.3, "random_encoder")
+    assert verdict.start.sentence.startswith("Pretraining adds +")
+    assert "a linear probe on the encoder's random start" in verdict.start.sentence
+    assert "control_random_encoder_test_macro_ap" in verdict.metrics()

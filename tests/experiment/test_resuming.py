@@ -266,6 +266,7 @@ def test_killed_in_either_phase_it_resumes_in_that_phase(
     prepared_folder: Path, monkeypatch: pytest.MonkeyPatch, dies_in_epoch: int
 ) -> None:
     phases = f"{SMALL_VGG} fine_tune.epochs=2 fine_tune.freeze=block5_conv2 fine_tune.learning_rate=0.001"
+    phases += " fine_tune.layer_decay=0.5 fine_tune.average=0.8 fine_tune.warmup_epochs=1"
     whole = trained(prepared_folder, phases, model="vgg16", weights="none")
     tracker = MemoryTracker()
     original = EpochWatcher.batch_done

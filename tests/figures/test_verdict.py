@@ -58,9 +58,17 @@ def test_bars_carry_the_verdict_and_the_control(case):
         strongest_control="colour",
         strongest_control_macro_ap=0.3,
         strongest_control_ap=np.array([0.2, np.nan, 0.3, 0.4]),
+        start=None,
     )
     texts = drawn(figures.average_precision_bars(verdict))
     assert "It saw nothing." in texts
+    words = "a linear probe on its own frozen features"
+    assert words not in " ".join(texts)
+    ap = verdict.strongest_control_ap
+    verdict.start = SimpleNamespace(sentence="It adds much.", words=words, test_macro_ap=0.35, test_ap=ap)
+    with_start = " ".join(drawn(figures.average_precision_bars(verdict)))
+    assert words in with_start
+    assert "It saw nothing. It adds much." in " ".join(with_start.split())
     assert "strongest control: colour" in texts
     assert f"{evaluation.macro_ap:.2f}" in texts
 

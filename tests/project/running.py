@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, str(ROOT / "src" / "wastelens"))
 PATIENCE_S = 600
-TINY = "network.widths=[4,8] fit.batch_size=16 bootstrap_resamples=100"
+TINY = "model=base network.widths=[4,8] fit.batch_size=16 bootstrap_resamples=100"
 
 OUTPUTS: dict[int, Path] = {}
 

@@ -47,7 +47,7 @@ mlflow.models.set_model(Constant())
 
 
 EPOCHS = 60
-SETTINGS = f"network.widths=[4] fit.epochs={EPOCHS} fit.patience_epochs={EPOCHS} fit.batch_size=16"
+SETTINGS = f"model=base network.widths=[4] fit.epochs={EPOCHS} fit.patience_epochs={EPOCHS} fit.batch_size=16"
 TRAIN = ("train", "--dataset", "litter", "--set", f"{SETTINGS} bootstrap_resamples=100 outage_minutes=")
 CURVES = ("loss", "val_loss", "val_macro_ap", "learning_rate")
 # One thread adds up in one order: the same seed gives the same numbers to the last digit.

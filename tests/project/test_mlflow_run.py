@@ -76,7 +76,7 @@ def prepared(project: Project) -> Any:
 
 @pytest.fixture(scope="module")
 def trained(project: Project, prepared: Any) -> Any:
-    settings = "set=fit.epochs=2 network.widths=[4,8] bootstrap_resamples=100"
+    settings = "set=model=base fit.epochs=2 network.widths=[4,8] bootstrap_resamples=100"
     parameters = ("dataset=my litter", "augment=true", "seed=3", settings)
     return only(project.mlflow_run("-e", "train", *(word for one in parameters for word in ("-P", one))))
 
@@ -194,7 +194,7 @@ def test_bad_input_fails_the_command_and_its_run(
 def test_resume(project: Project, trained: Any) -> None:
     """A run is killed after an epoch; ``-P resume`` goes on with it, to where an undisturbed one comes."""
     before = project.run_ids()
-    settings = "fit.epochs=20 network.widths=[4,8] bootstrap_resamples=100 fit.patience_epochs=20"
+    settings = "model=base fit.epochs=20 network.widths=[4,8] bootstrap_resamples=100 fit.patience_epochs=20"
     process = start("train", "--dataset", "my litter", "--seed", "3", "--set", settings, cwd=project.folder)
     wait_for(process, lambda: list(project.folder.glob("mlruns/0/*/artifacts/checkpoint/*/state.json")))
     process.kill()

@@ -87,7 +87,9 @@ def test_defaults_are_those_of_conf(step: str) -> None:
     for parameter in parameters_of(step):
         for values in shipped:
             # Empty: as conf/model/<model>.yaml says, or conf/study/<preset>.yaml.
-            named = {"pretrained", "weights", "freeze"} | ({"models", "factors", "seeds", "folds"} & set(values))
+            named = {"pretrained", "weights", "freeze", "balanced"} | (
+                {"models", "factors", "seeds", "folds"} & set(values)
+            )
             if parameter.name in values and parameter.name not in named:
                 value = values[parameter.name]
                 value = ",".join(value) if isinstance(value, list) else value  # names with commas between
@@ -129,7 +131,7 @@ def test_help_names_the_models_that_take_a_setting(tmp_path: Path, monkeypatch: 
     told = {one.name: one.help.partition(":")[0] for one in parameters_of("train")}
     assert told["model"] == "autoencoder, base, dbn, efficientnet_lite, efficientnetv2, probe, vgg16, wide"
     assert told["weights"] == "efficientnet_lite, efficientnetv2, probe, vgg16, wide"
-    assert told["pretrained"] == "autoencoder, dbn"
+    assert told["pretrained"] == "autoencoder, dbn, probe"
 
 
 def test_generated_files_are_up_to_date() -> None:

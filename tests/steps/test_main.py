@@ -19,7 +19,8 @@ TINY = (
     "prepare.image_side_px=32 train.fit.epochs=1 train.fit.batch_size=16 train.bootstrap_resamples=100 "
     "train.network.widths=[4,8] models.autoencoder.network.learner.widths=[4,8] "
     "models.autoencoder.network.learner.epochs=1 models.dbn.network.learner.hidden_units=[12,6] "
-    "models.dbn.network.learner.epochs=1 models.vgg16.weights=none models.vgg16.network.hidden=[8,4] "
+    "models.dbn.network.learner.epochs=1 models.probe.network.enlarge_to_px=0 "
+    "models.efficientnet_lite.network.enlarge_to_px=0 models.efficientnet_lite.fine_tune.epochs=1 "
     "cluster.k=3 cluster.draws=5 explain.photos=2 explain.shap.samples=2 explain.shap.background_photos=2 "
     "explain.steps=2 explain.randomised_photos=1"
 )
@@ -35,19 +36,19 @@ def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.Captu
     parent, prepared, *others = tracker.runs
     by_name = {run.name: run for run in others}
     models = ["base plain seed 0", "base augmented seed 0", "autoencoder plain from conv_autoencoder seed 0"]
-    models += ["dbn plain from dbn seed 0", "vgg16 plain from random weights seed 0"]
+    models = [*(f"{name} plain from imagenet seed 0" for name in ("probe", "efficientnet_lite")), *models]
+    models.append("dbn plain from dbn seed 0")
     assert list(by_name) == [
-        *models[:3],
+        *models[:5],
         "pretrain conv_autoencoder seed 0",
-        models[3],
+        models[5],
         "pretrain dbn seed 0",
-        models[4],
         "cluster conv_autoencoder seed 0",
     ]
     assert {run.status for run in tracker.runs} == {"FINISHED"}
     assert {by_name[name].parent for name in models} | {prepared.parent} == {parent.id}
-    assert by_name["pretrain dbn seed 0"].parent == by_name[models[3]].id
-    assert by_name[models[3]].tags["pretrained_run"] == by_name["pretrain dbn seed 0"].id
+    assert by_name["pretrain dbn seed 0"].parent == by_name[models[5]].id
+    assert by_name[models[5]].tags["pretrained_run"] == by_name["pretrain dbn seed 0"].id
     comparison = pd.read_csv(parent.folder / "comparison.csv")
     assert comparison["run_id"].tolist() == [by_name[name].id for name in models]
     scores = [by_name[name].metrics["test_macro_ap"] for name in models]
@@ -146,7 +147,9 @@ def test_the_best_model_is_one_that_is_not_collapsed_where_there_is_one() -> Non
 def test_unavailable_weights_stop_it_before_any_work(tmp_path: Path) -> None:
     write_dataset(tmp_path / "litter", side=(48, 48))
     folder = tmp_path / "data"
-    settings = f"prepare.data_folder={folder} train.data_folder={folder} models.vgg16.weights={tmp_path / 'no.h5'}"
+    settings = (
+        f"prepare.data_folder={folder} train.data_folder={folder} models.efficientnet_lite.weights={tmp_path / 'no.h5'}"
+    )
     tracker = MemoryTracker()
     with pytest.raises(ConfigError, match=r"no\.h5"):
         main.run(config("main", settings, dataset=str(tmp_path / "litter")), tracker)

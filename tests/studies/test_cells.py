@@ -355,6 +355,11 @@ OTHER_VALUES = {
     "fine_tune.epochs": (1,),
     "fine_tune.freeze": (0.5,),
     "fine_tune.learning_rate": (0.1,),
+    "fine_tune.warmup_epochs": (0.5,),
+    "fine_tune.layer_decay": (0.5,),
+    "fine_tune.average": (0.9,),
+    "freeze_normalisation": (True,),
+    "solve_head": (True,),
     "unlabelled": ("photos",),
     "augmentation": (NoAugmentation(kind="none"), POLICY.model_copy(update={"views": 2})),
     "cache_features": (False,),
@@ -384,8 +389,10 @@ NO_SETTINGS = {"dataset", "data_folder", "resume", "max_problem_share", "bootstr
 # What a training reads of these settings, as the code that trains has it.
 USED_WHERE = {
     "balance_target": lambda made: made.balanced,
-    "fine_tune.freeze": lambda made: made.fine_tune.epochs > 0,
-    "fine_tune.learning_rate": lambda made: made.fine_tune.epochs > 0,
+    **{
+        f"fine_tune.{name}": lambda made: made.fine_tune.epochs > 0
+        for name in ("freeze", "learning_rate", "warmup_epochs", "layer_decay", "average")
+    },
     "schedule.start": lambda made: made.schedule.warmup_epochs > 0,
 }
 

@@ -58,6 +58,10 @@ class NetworkConfig(Config, ABC):
         """
         raise NotImplementedError(f"networks of kind {self.kind} take no weights")
 
+    def probe_of_start(self) -> NetworkConfig | None:
+        """Return a linear probe of what the network starts from, as its control; None where nothing was learned."""
+        return None
+
 
 class HeadConfig(NetworkConfig, ABC):
     """A network with a head that is trained step by step: pool the feature map, dense layers, dropout."""
@@ -106,14 +110,16 @@ class LearnerConfig(Config, ABC):
         """
 
 
-class EncoderNetworkConfig(HeadConfig, ABC):
+class EncoderNetworkConfig(NetworkConfig, ABC):
     """A network that starts from an encoder, which was learned without labels.
 
     Attributes:
+        any_learner: whether it takes encoders of all learners, not only of those made for it.
         method: name of the pretraining method, the file ``conf/pretrain/<method>.yaml``.
         learner: settings of the encoder.
     """
 
+    any_learner: ClassVar[bool] = False
     method: str
     learner: LearnerConfig
 
@@ -121,7 +127,7 @@ class EncoderNetworkConfig(HeadConfig, ABC):
     @classmethod
     def _of_this_network(cls, learner: LearnerConfig, info: ValidationInfo) -> LearnerConfig:
         kind = info.data.get("kind", "")
-        if learner.network_kind != kind:
+        if not cls.any_learner and learner.network_kind != kind:
             raise ValueError(f"the kind must be one of {', '.join(learners_for(kind))}")
         return learner
 

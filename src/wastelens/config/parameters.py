@@ -39,7 +39,7 @@ _BOOLEAN = ("true", "false")
 _TYPES: dict[object, str] = {int: "INTEGER", float: "NUMBER"}
 # Setting → whether it applies to a type of network.
 _TAKES: dict[str, Callable[[type[NetworkConfig]], bool]] = {
-    "pretrained": lambda network: issubclass(network, EncoderNetworkConfig),
+    "pretrained": lambda network: issubclass(network, EncoderNetworkConfig) or network.is_probe,
     "weights": lambda network: network.takes_weights,
 }
 

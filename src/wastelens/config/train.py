@@ -30,7 +30,7 @@ from wastelens.config.kinds import (
     ScheduleConfig,
     one_of,
 )
-from wastelens.config.networks import NETWORKS, EncoderNetworkConfig, NetworkConfig
+from wastelens.config.networks import NETWORKS, EncoderNetworkConfig, HeadConfig, NetworkConfig
 from wastelens.config.pretrain import PretrainConfig
 
 # Any registered kind; to the type checker, what all kinds share.
@@ -77,6 +77,9 @@ class FineTuneConfig(Config):
     epochs: int = Field(ge=0)
     freeze: Freeze
     learning_rate: float = Field(gt=0)
+    warmup_epochs: float = Field(ge=0)
+    layer_decay: float = Field(gt=0, le=1)
+    average: float = Field(ge=0, lt=1)
 
 
 class TrainConfig(Config):
@@ -97,10 +100,14 @@ class TrainConfig(Config):
         "the model's file says",
         default="",
     )
+    freeze_normalisation: bool
+    solve_head: bool
     fine_tune: FineTuneConfig
     augmentation: AnyAugmentation
     cache_features: bool
-    balanced: bool = parameter("true or false: repeat photos of rare materials")
+    balanced: bool = parameter(
+        "true or false: repeat photos of rare materials; empty: as the model's file says", default=""
+    )
     balance_target: Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
     labels_percent: float = Field(gt=0, le=100)
     fold: int = parameter(FOLD_HELP, ge=0)
@@ -116,7 +123,8 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _fitting_together(self) -> TrainConfig:
-        if self.pretrained != "none" and not isinstance(self.network, EncoderNetworkConfig):
+        probes_run = self.network.is_probe and self.pretrained != "auto"
+        if self.pretrained != "none" and not (isinstance(self.network, EncoderNetworkConfig) or probes_run):
             raise ValueError(f"pretrained={self.pretrained}, but model={self.model} has no encoder to pretrain")
         if self.unlabelled and self.pretrained != "auto":
             raise ValueError("unlabelled is for pretraining: it needs pretrained=auto, or the step pretrain")
@@ -135,6 +143,17 @@ class TrainConfig(Config):
         if self.policy is None:
             return 0
         return self.policy.views or (PROBE_VIEWS if self.network.is_probe else 0)
+
+    @property
+    def solves_head(self) -> bool:
+        """Whether the first phase fits a linear head on fixed features at once, by logistic regression."""
+        linear = isinstance(self.network, HeadConfig) and not self.network.hidden
+        return self.network.is_probe or (self.solve_head and linear and self.freeze == 1.0)
+
+    @property
+    def keeps_normalisation(self) -> bool:
+        """Whether batch normalisation stays as it was trained; random weights have nothing to keep."""
+        return self.freeze_normalisation and (self.weights != "none" or self.pretrained != "none")
 
     def pretraining(self, resume: str = "") -> PretrainConfig:
         """Return the settings of the pretraining that ``pretrained=auto`` asks for."""

@@ -14,10 +14,83 @@ from wastelens.evaluation.bootstrap import Interval
 from wastelens.evaluation.collapse import Collapse, diagnose
 from wastelens.evaluation.controls import control_scores
 from wastelens.evaluation.evaluate import Evaluation, evaluate, paired_difference
-from wastelens.evaluation.metrics import Floors, checked_probabilities, decide, floors, per_material_average_precision
+from wastelens.evaluation.metrics import (
+    Floors,
+    checked_probabilities,
+    decide,
+    floors,
+    macro_average_precision,
+    per_material_average_precision,
+)
 from wastelens.system.arrays import BoolArray, FloatArray
 
 WITHOUT_POSITIVES = 0.5
+
+
+@dataclass(frozen=True)
+class StartAnswers:
+    """A probe of what a network started from.
+
+    Attributes:
+        name: as of :class:`StartControl`.
+        val, test: its probabilities, float64 (photos of the split, materials).
+    """
+
+    name: str
+    val: FloatArray
+    test: FloatArray
+
+
+@dataclass(frozen=True)
+class StartControl:
+    """The score of a linear probe on the features that a network started from, and what training added to it.
+
+    Attributes:
+        name: ``probe``: on the frozen pretrained backbone; ``random_encoder``: on an encoder before its pretraining.
+        val_macro_ap, test_macro_ap: of the probe.
+        test_ap: its average precision per material on test, float64 (materials,).
+        val_gain, test_gain: macro AP of the network minus that of the probe, with a paired bootstrap interval.
+    """
+
+    name: str
+    val_macro_ap: float
+    test_macro_ap: float
+    test_ap: FloatArray
+    val_gain: Interval
+    test_gain: Interval
+
+    @property
+    def network_is_worse(self) -> bool:
+        """Whether the network is worse on test with the whole interval, or on val and test by the bare numbers."""
+        return self.test_gain.high < 0 or max(self.test_gain.estimate, self.val_gain.estimate) < 0
+
+    @property
+    def words(self) -> str:
+        """The probe in words, for sentences and legends."""
+        frozen = {"probe": "its own frozen features", "random_encoder": "the encoder's random start"}
+        return f"a linear probe on {frozen[self.name]}"
+
+    @property
+    def sentence(self) -> str:
+        """Return what training added, in one line."""
+        gain = self.test_gain
+        number = f"{gain.estimate:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] in test macro AP"
+        what = {"probe": "Training", "random_encoder": "Pretraining"}[self.name]
+        if self.network_is_worse:
+            return f"{what} made the features worse: {number} against {self.words} ({self.test_macro_ap:.3f})."
+        if gain.low > 0:
+            return f"{what} adds {number} to {self.words} ({self.test_macro_ap:.3f})."
+        return f"{what} adds nothing certain to {self.words} ({self.test_macro_ap:.3f}): {number}."
+
+    def metrics(self) -> dict[str, float]:
+        """Return the probe's macro AP beside those of the controls, and the gain over it, by their MLflow names."""
+        return {
+            f"control_{self.name}_val_macro_ap": self.val_macro_ap,
+            f"control_{self.name}_test_macro_ap": self.test_macro_ap,
+            f"gain_over_{self.name}": self.test_gain.estimate,
+            f"gain_over_{self.name}_low": self.test_gain.low,
+            f"gain_over_{self.name}_high": self.test_gain.high,
+        }
 
 
 @dataclass(frozen=True)
@@ -34,6 +107,8 @@ class Verdict:
         strongest_control: the control with the best test macro AP.
         strongest_control_ap: its average precision per material, float64 (materials,).
         gain: test macro AP minus that of the strongest control, with a paired bootstrap interval.
+        start: what the features that the network started from reach, where they were trained before. It looks at the
+            litter, so it is not among the controls that a network must be above.
     """
 
     test_table: TestTable
@@ -47,6 +122,7 @@ class Verdict:
     strongest_control: str
     strongest_control_ap: FloatArray
     gain: Interval
+    start: StartControl | None = None
 
     @property
     def strongest_control_macro_ap(self) -> float:
@@ -89,6 +165,7 @@ class Verdict:
             "gain_over_controls": self.gain.estimate,
             "gain_over_controls_low": self.gain.low,
             "gain_over_controls_high": self.gain.high,
+            **(self.start.metrics() if self.start else {}),
         }
 
     def tags(self) -> dict[str, object]:
@@ -98,6 +175,11 @@ class Verdict:
             "above_controls": self.above_controls,
             "strongest_control": self.strongest_control,
             "verdict": self.sentence,
+            **(
+                {"worse_than_start": self.start.network_is_worse, "gain_over_start": self.start.sentence}
+                if self.start
+                else {}
+            ),
         }
 
     def predictions(self) -> pd.DataFrame:
@@ -120,6 +202,7 @@ def judge(
     control_macro_ap: dict[str, float],
     seed: int,
     resamples: int = 1000,
+    start: StartAnswers | None = None,
 ) -> Verdict:
     """Calibrate on val, then score test once.
 
@@ -129,9 +212,22 @@ def judge(
         controls: the controls' scores for the test photos (controls.csv).
         control_macro_ap: control → its test macro AP, as measured by ``prepare``.
         seed, resamples: of the bootstrap; the seed is also that of the permutation test.
+        start: the probe of what the network started from, if it was trained before.
     """
     thresholds = calibrate_on(val_table, val_probabilities)
-    rng = np.random.default_rng([seed, 0])
+    rngs = [np.random.default_rng([seed, part]) for part in (0, 4, 5)]
+
+    def gain_over(probe: StartAnswers) -> StartControl:
+        val, test = val_table.labels, test_table.labels
+        return StartControl(
+            name=probe.name,
+            val_macro_ap=float(macro_average_precision(val, probe.val)),
+            test_macro_ap=float(macro_average_precision(test, probe.test)),
+            test_ap=per_material_average_precision(test, probe.test),
+            val_gain=paired_difference(val, val_probabilities, probe.val, rngs[1], resamples),
+            test_gain=paired_difference(test, test_probabilities, probe.test, rngs[2], resamples),
+        )
+
     return judge_finished(
         test_table,
         test_probabilities,
@@ -140,7 +236,8 @@ def judge(
         rivals=lambda strongest: control_scores(controls, strongest, test_table),
         seed=seed,
         resamples=resamples,
-        val=evaluate(val_table.labels, val_probabilities, thresholds, val_table.materials, rng, resamples),
+        val=evaluate(val_table.labels, val_probabilities, thresholds, val_table.materials, rngs[0], resamples),
+        start=gain_over(start) if start else None,
     )
 
 
@@ -155,6 +252,7 @@ def judge_finished(
     resamples: int = 1000,
     val: Evaluation | None = None,
     groups: npt.ArrayLike | None = None,
+    start: StartControl | None = None,
 ) -> Verdict:
     """Score test once, with thresholds that were chosen before.
 
@@ -177,6 +275,7 @@ def judge_finished(
         strongest_control=strongest,
         strongest_control_ap=per_material_average_precision(labels, scores),
         gain=paired_difference(labels, test_probabilities, scores, rngs[2], resamples, groups),
+        start=start,
     )
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from wastelens.evaluation.verdict import Verdict
 from wastelens.experiment.finished_runs import BEST_BY
 from wastelens.experiment.train_one import Trained
-from wastelens.system.console import say, table
+from wastelens.system.console import say, table, warn
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,10 @@ def report(compared: list[Compared]) -> None:
     for one in compared:
         verdict = one.trained.verdict
         say(f"{one.trained.name}: {verdict.sentence}", "green" if verdict.above_controls else "yellow")
+        tell_of_start(verdict)
+
+
+def tell_of_start(verdict: Verdict) -> None:
+    """Print what training added to what the network started from, as a warning where it made it worse."""
+    if verdict.start is not None:
+        (warn if verdict.start.network_is_worse else say)(verdict.start.sentence)

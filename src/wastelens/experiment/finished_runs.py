@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from wastelens.config.base import Config
-from wastelens.config.networks import EncoderNetworkConfig, learners_for
+from wastelens.config.networks import NETWORKS, NetworkConfig, learners_for
 from wastelens.config.pretrain import PretrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
@@ -159,8 +159,8 @@ def best_model(tracker: Tracker, dataset: PreparedDataset) -> str:
     return max(scored, key=lambda one: (one.tags.get("collapsed") != "true", one.metrics[BEST_BY])).run.id
 
 
-def with_learner_of(network: EncoderNetworkConfig, found: FinishedRun) -> EncoderNetworkConfig:
-    """Return the network with the encoder of a pretrain run: same method, same layers.
+def with_learner_of(network: NetworkConfig, found: FinishedRun) -> NetworkConfig:
+    """Return the network with the encoder of a pretrain run: same method, same layers; a probe takes any encoder.
 
     Raises:
         RunError: the network takes other encoders (Boltzmann machines for a model of autoencoders, or the reverse),
@@ -170,12 +170,16 @@ def with_learner_of(network: EncoderNetworkConfig, found: FinishedRun) -> Encode
         pretraining = PretrainConfig.model_validate(found.config)
     except ValueError:
         raise RunError(f"Run {found.id} is of another version of Wastelens. Run pretrain again.") from None
+    encoder = {"method": pretraining.method, "learner": pretraining.learner}
+    if network.is_probe:
+        pooling = network.model_dump()["pooling"]
+        return NETWORKS["encoder_probe"].model_validate({"kind": "encoder_probe", "pooling": pooling, **encoder})
     if pretraining.learner.network_kind != network.kind:
         raise RunError(
             f"Run {found.id} is of method={pretraining.method} ({pretraining.learner.kind}), but this model takes: "
             f"{', '.join(learners_for(network.kind))}."
         )
-    return network.model_copy(update={"method": pretraining.method, "learner": pretraining.learner})
+    return network.model_copy(update=encoder)
 
 
 def network_of(found: FinishedRun) -> Any:

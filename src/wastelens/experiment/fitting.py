@@ -64,10 +64,10 @@ def ready_to_train(config: TrainConfig, tracker: Tracker, dataset: PreparedDatas
     encoder = None
     if config.pretrained not in ("auto", "none"):
         encoder = find_run(tracker, config.pretrained, dataset, config.fold, ["pretrain"])
-        if isinstance(config.network, EncoderNetworkConfig):
-            network = with_learner_of(config.network, encoder)
-            say(f"Using the encoder of run {encoder.id}: method={network.method}, with its network.learner settings.")
-            config = config.model_copy(update={"network": network})
+        network, method = with_learner_of(config.network, encoder), encoder.config["method"]
+        say(f"Using the encoder of run {encoder.id}: method={method}, with its network.learner settings.")
+        # A probe of an encoder needs no backbone's weights.
+        config = config.model_copy(update={"network": network, "weights": "none"})
     load_backend()
     config.network.check_weights(config.weights)
     with precision(config.mixed_precision) as policy:
@@ -167,7 +167,22 @@ class Fitting:
         if config.fine_tune.epochs:
             phase = fine_tuning_phase(model, config, self.dataset, rows)
             progress = self._fit(phase, progress, checkpoint)
+            self._tell_of_fine_tuning(progress)
         return phase, progress
+
+    def _tell_of_fine_tuning(self, progress: Progress) -> None:
+        """Tag whether fine-tuning was of use on val, and warn where the weights from before it are kept."""
+        kept = progress.best_epoch > progress.phase_began
+        self.tracked.set_tags({"fine_tuning_kept": kept})
+        if not kept:
+            history = self.tracked.metric_history(["val_macro_ap"])
+            tuned = max(row.get("val_macro_ap", 0.0) for row in history if row["epoch"] > progress.phase_began)
+            frozen, rate = self.start.config.freeze == 1.0, self.start.config.fine_tune.learning_rate
+            warn(
+                f"Fine-tuning made the features worse than {'the frozen ones' if frozen else 'they were'}: val macro "
+                f"AP {tuned:.3f} at best, {progress.best_value:.3f} before it. The weights from before it are kept. "
+                f"Lower fine_tune.learning_rate (now {rate:g}) or fine_tune.layer_decay."
+            )
 
     def _fit(self, phase: Phase, before: Progress | None, checkpoint: Checkpoint | None) -> Progress:
         config = self.start.config

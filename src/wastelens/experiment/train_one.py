@@ -21,6 +21,7 @@ from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.experiment.finished_runs import describe_run
 from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
 from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, training_run
+from wastelens.experiment.start_control import start_answers
 from wastelens.figures.verdict import verdict_figures
 from wastelens.models.backend import load_backend
 from wastelens.models.card import TEST_PREDICTIONS, ModelCard
@@ -105,6 +106,7 @@ def train_one(
             control_macro_ap=dataset.control_macro_ap(config.fold),
             seed=config.seed,
             resamples=config.bootstrap_resamples,
+            start=start_answers(config, dataset),
         )
         _log_results(tracked, config, start.model, dataset, tables, verdict, progress)
         tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})

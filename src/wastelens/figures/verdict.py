@@ -59,12 +59,20 @@ def average_precision_bars(verdict: Verdict) -> Figure:
     axes.vlines(floor, rows - 0.33, rows + 0.33, color=_ORANGE, linewidth=2.6, label="floor: prevalence", zorder=4)
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
     axes.scatter(rival, rows, label=f"strongest control: {verdict.strongest_control}", **diamonds)
-    _label_bars(axes, rows, np.fmax(bounds[1], np.fmax(rival, floor)), ap)
+    right = np.fmax(bounds[1], np.fmax(rival, floor))
+    sentences = [verdict.sentence]
+    if verdict.start:
+        start = np.append(verdict.start.test_macro_ap, verdict.start.test_ap)
+        axes.scatter(start, rows, label=verdict.start.words, **{**diamonds, "marker": "^", "color": _GREEN})
+        right = np.fmax(right, start)
+        sentences.append(verdict.start.sentence)
+    _label_bars(axes, rows, right, ap)
     axes.set_yticks(rows, ["all (macro)", *(label_text(m) for m in evaluation.materials)])
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set(xlim=(0, 1.08), xlabel=f"average precision on {evaluation.photos:,} photos")
-    figure.suptitle(textwrap.fill(verdict.sentence, 104), fontsize=11, x=0.01, ha="left")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    title = "\n".join(textwrap.fill(sentence, 104) for sentence in sentences)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 

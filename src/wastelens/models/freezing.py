@@ -19,7 +19,7 @@ def backbone_layers(model: Any) -> list[Any]:
     return [layer for layer in model.layers if layer.weights and not is_head(layer.name)]
 
 
-def freeze(model: Any, what: float | str) -> int:
+def freeze(model: Any, what: float | str, *, normalisation: bool = False) -> int:
     """Freeze a backbone from the input on, thaw the rest, and return the number of frozen layers with weights.
 
     A frozen part computes the same in training as in prediction (Kornblith, Shlens & Le 2019, §3, "fixed features"):
@@ -30,6 +30,8 @@ def freeze(model: Any, what: float | str) -> int:
         model: flat, with a head from ``models.layers``.
         what: the share, in [0, 1], of the backbone's layers with weights, half a layer rounded up; or the name of
             the last frozen layer or block (``block4``: all of ``block4_…``, or of ``block4a_…``, ``block4b_…``).
+        normalisation: freeze the backbone's batch normalisation everywhere: a few small batches of other photos
+            would replace the averages of millions.
 
     Raises:
         ConfigError: the backbone has no layer or block of that name.
@@ -39,7 +41,8 @@ def freeze(model: Any, what: float | str) -> int:
     backbone = backbone_layers(model)
     frozen = _frozen_by_name(model, what) if isinstance(what, str) else math.floor(what * len(backbone) + 0.5)
     for number, layer in enumerate(backbone):
-        layer.trainable = number >= frozen
+        kept = normalisation and isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = number >= frozen and not kept
     layers = model.layers
     learning = layers.index(backbone[frozen]) if frozen < len(backbone) else len(layers)
     last = layers.index(backbone[-1]) if backbone else 0
@@ -50,6 +53,25 @@ def freeze(model: Any, what: float | str) -> int:
             layer.built_rate = getattr(layer, "built_rate", layer.rate)
             layer.rate = 0.0 if number < learning else layer.built_rate
     return frozen
+
+
+def layer_rates(model: Any, decay: float) -> dict[str, float]:
+    """Return each layer's factor of the learning rate: 1 for the head, times ``decay`` for each block below it.
+
+    Blocks are layers with the same first word in their names, such as ``block4a``. Early blocks see edges and colours,
+    which serve all photos, and change least (Howard & Ruder 2018, §3.2, "discriminative fine-tuning"; Clark et al.
+    2020, ELECTRA, Table 7).
+    """
+    blocks = list(dict.fromkeys(_block(layer) for layer in backbone_layers(model)))
+    return {
+        layer.name: 1.0 if is_head(layer.name) else decay ** (len(blocks) - blocks.index(_block(layer)))
+        for layer in model.layers
+        if layer.weights
+    }
+
+
+def _block(layer: Any) -> str:
+    return str(layer.name).split("_")[0]
 
 
 def frozen_cut(model: Any) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wastelens.config.train import TrainConfig
+from wastelens.experiment.comparison import tell_of_start
 from wastelens.experiment.train_one import Trained, train_one
 from wastelens.system.console import next_command, say
 from wastelens.tracking.tracker import Tracker
@@ -19,5 +20,6 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
     parameters = {"dataset": config.dataset, "run_id": trained.run_id}
     say(f"Where it looks: {next_command('explain', parameters, config.data_folder)}")
     say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
+    tell_of_start(trained.verdict)
     say(f"Next: {trained.use_command(config.data_folder)}")
     return trained

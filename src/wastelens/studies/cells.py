@@ -28,7 +28,9 @@ from wastelens.system.files import file_digest
 _NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples", "outage_minutes")
 _UNUSED_WHERE = {  # setting and its value → prefixes of the settings that then have no effect
     ("balanced", "false"): ("balance_target",),
-    ("fine_tune.epochs", "0"): ("fine_tune.freeze", "fine_tune.learning_rate"),
+    ("fine_tune.epochs", "0"): tuple(
+        f"fine_tune.{name}" for name in ("freeze", "learning_rate", "warmup_epochs", "layer_decay", "average")
+    ),
     ("schedule.warmup_epochs", "0.0"): ("schedule.start",),
 }
 _KEY_BYTES = 12

@@ -46,8 +46,13 @@ def keras_snake_case(name: str) -> str:
 
 def adam_slots(optimizer: Any, variable: Any) -> tuple[Any, Any]:
     """Return the moving averages (momentum, velocity) that Keras' Adam keeps for a variable."""
-    index = optimizer._get_variable_index(variable)
+    index = variable_index(optimizer, variable)
     return optimizer._momentums[index], optimizer._velocities[index]
+
+
+def variable_index(optimizer: Any, variable: Any) -> int:
+    """Return a variable's place among those that a Keras optimizer was built with."""
+    return int(optimizer._get_variable_index(variable))
 
 
 def forget_custom_gradients() -> None:

@@ -87,11 +87,14 @@ class TrainingLoop:
         while self._goes_on(progress):
             epoch = progress.epochs_done
             loss, rate = self.train_epoch(progress)
+            stepped = self._average(changing)
             value, metrics = self.measure()
             if not math.isfinite(value):
                 raise self._diverged("The network's answer is not finite after", epoch, len(self.batches), rate)
             improved = value > progress.best_value
             best = arrays_of(changing) if improved else best
+            if stepped:
+                assign(changing, stepped)
             progress = replace(
                 progress,
                 epochs_done=epoch + 1,
@@ -102,6 +105,12 @@ class TrainingLoop:
             self.watcher.epoch_done(epoch + 1, {"loss": loss, **metrics, "learning_rate": rate}, progress, checkpoint)
         assign(changing, best)
         return progress
+
+    def _average(self, changing: list[Any]) -> Arrays:
+        """Put the optimizer's averages of the weights, if it keeps them, into the network; return what was there."""
+        stepped = arrays_of(changing) if self.network.optimizer.use_ema else []
+        self.network.optimizer.finalize_variable_values(self.network.trainable_variables)
+        return stepped
 
     def train_epoch(self, progress: Progress) -> tuple[float, float]:
         """Train for one epoch; return the mean loss over photos and the last batch's learning rate."""

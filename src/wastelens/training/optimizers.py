@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -78,3 +79,31 @@ def fused_adamw(weight_decay: float, **options: Any) -> Any:
             )
 
     return FusedAdamW(weight_decay=weight_decay, **options)
+
+
+def careful(optimizer: Any, rates: Sequence[float], average: float) -> Any:
+    """Return an optimizer with its own learning rate for each variable, and a running average of the weights.
+
+    Scaled gradients would not do: Adam divides their scale out again.
+
+    Args:
+        optimizer: whose kind and settings are taken over.
+        rates: factor of the learning rate of each variable that it will be built with, in order; weight decay, which
+            is times the learning rate, follows it.
+        average: m of the average w̄ ← m w̄ + (1 − m) w after each step, which starts at the first step's weights
+            (Polyak & Juditsky 1992); 0: none.
+    """
+
+    class Careful(type(optimizer)):  # type: ignore[misc]
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            """Update one variable; all are TensorFlow's, as Keras passes them."""
+            rate = learning_rate * rates[borrowed.variable_index(self, variable)]
+            if decay:
+                variable.assign_sub(variable * (decay * rate))
+            super().update_step(gradient, variable, rate)
+
+    settings = optimizer.get_config()
+    # Keras' own weight decay knows one rate only. AdamW insists on a number.
+    decay, none = settings["weight_decay"] or 0.0, 0.0 if settings["weight_decay"] is not None else None
+    averaging = {"use_ema": average > 0, "ema_momentum": average} if average else {}
+    return Careful.from_config({**settings, "weight_decay": none, **averaging})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -22,13 +22,14 @@ from wastelens.data.prepared.tables import LabelTable, TrainTable, ValTable
 from wastelens.errors import ConfigError
 from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.models.features import predict_in_batches
-from wastelens.models.freezing import freeze, frozen_cut, logits_tensor, split_model
+from wastelens.models.freezing import backbone_layers, freeze, frozen_cut, layer_rates, logits_tensor, split_model
 from wastelens.models.layers import LOGITS
 from wastelens.system.arrays import FloatArray
 from wastelens.system.console import progress_bar
 from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
 from wastelens.training.loop import Batches, EqualEpochs, Measured, TrainingLoop, Watcher, compiled
+from wastelens.training.optimizers import careful
 from wastelens.training.probe import fit_probe
 from wastelens.training.schedules import ConstantSchedule
 
@@ -97,11 +98,15 @@ class GradientPhase(Phase):
         batches: of training rows.
         schedule: of the learning rate, over this phase's epochs.
         limits: epochs and patience.
+        rates: layer → factor of the learning rate; by default 1 for all.
+        average: momentum of the running average of the weights, which val is measured on; 0: none.
     """
 
     batches: Batches
     schedule: ScheduleConfig
     limits: FitConfig
+    rates: Mapping[str, float] = field(default_factory=dict)
+    average: float = 0.0
 
     def steps(self, epochs_done: int) -> int:
         return (self.limits.epochs - epochs_done) * len(self.batches)
@@ -116,15 +121,28 @@ class GradientPhase(Phase):
     ) -> Progress:
         loss: Loss = config.loss.__call__
         loop = TrainingLoop(
-            compiled_on_logits(self.network, config.optimizer.build(), loss),
+            compiled_on_logits(self.network, self._optimizer(config), loss),
             self.batches,
             self.limits,
             rate=lambda epoch: self.schedule.learning_rate(epoch, self.limits.epochs),
             measure=lambda: self.measured(val, loss),
             watcher=watcher,
-            remedy="Lower schedule.peak, or set optimizer.clip_norm.",
+            remedy=f"Lower {'fine_tune.learning_rate' if before else 'schedule.peak'}, or set optimizer.clip_norm.",
         )
         return loop.run(before.next_phase() if before else Progress(), resume_from)
+
+    def _optimizer(self, config: TrainConfig) -> Any:
+        """Return the configured optimizer, with this phase's rates and average."""
+        optimizer = config.optimizer.build()
+        if set(self.rates.values()) <= {1.0} and not self.average:
+            return optimizer
+        of_variable = {
+            id(variable): self.rates[layer.name]
+            for layer in self.network.layers
+            for variable in layer.trainable_variables
+        }
+        rates = [of_variable[id(variable)] for variable in self.network.trainable_variables]
+        return careful(optimizer, rates, self.average)
 
 
 @dataclass(frozen=True)
@@ -180,10 +198,10 @@ def check_freezing(model: Any, config: TrainConfig) -> None:
     Raises:
         ConfigError: no such layer, or the second phase would freeze layers that the first trained.
     """
-    freeze(model, config.freeze)
+    freeze(model, config.freeze, normalisation=config.keeps_normalisation)
     if config.fine_tune.epochs:
         trained = {layer.name for layer in model.layers if layer.trainable and layer.weights}
-        freeze(model, config.fine_tune.freeze)
+        freeze(model, config.fine_tune.freeze, normalisation=config.keeps_normalisation)
         again = [layer.name for layer in model.layers if layer.name in trained and not layer.trainable]
         if again:
             raise ConfigError(
@@ -194,12 +212,57 @@ def check_freezing(model: Any, config: TrainConfig) -> None:
 
 
 def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
-    """Freeze what ``freeze`` says; if that leaves whole layers to be computed once per photo or view, compute them."""
-    freeze(model, config.freeze)
-    cut = frozen_cut(model) if config.cache_features and (config.views or not config.policy) else None
+    """Freeze what ``freeze`` says, and train the rest step by step; or solve a linear head at once."""
+    freeze(model, config.freeze, normalisation=config.keeps_normalisation)
+    part = _trained_part(model, config, dataset, rows)
+    if config.solves_head:
+        return _probe_phase(part, rows, config.seed)
+    return GradientPhase(part.network, part.inputs, _batches(part, config, rows), config.schedule, config.fit)
+
+
+def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
+    """Thaw down to ``fine_tune.freeze``, and train at the rates of ``fine_tune``."""
+    fine_tune = config.fine_tune
+    freeze(model, fine_tune.freeze, normalisation=config.keeps_normalisation)
+    peak, warmup = fine_tune.learning_rate, fine_tune.warmup_epochs
+    schedule = ConstantSchedule(kind="constant", start=0.0, peak=peak, warmup_epochs=warmup)
+    limits = config.fit.model_copy(update={"epochs": fine_tune.epochs})
+    part = _trained_part(model, config, dataset, rows)
+    rates = layer_rates(model, fine_tune.layer_decay)
+    return GradientPhase(
+        part.network, part.inputs, _batches(part, config, rows), schedule, limits, rates, fine_tune.average
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of a network that a phase trains.
+
+    Attributes:
+        network: the whole, or the layers after the frozen ones.
+        inputs: of this network, by ``photo_index``.
+        learnt_from: the same, or those of augmented views.
+        views: the views that ``learnt_from`` is of, if any.
+        fixed: whether the inputs are features, computed once.
+    """
+
+    network: Any
+    inputs: npt.NDArray[Any]
+    learnt_from: Any
+    views: AugmentedViews | None
+    fixed: bool
+
+
+def _trained_part(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> _Part:
+    """Return the layers that learn; if whole layers before them can be computed once per photo or view, compute them.
+
+    Where photos change every epoch, only a head that is solved at once has fixed features: those of unchanged photos.
+    """
+    views = _views(config, dataset, rows)
+    once = config.cache_features and (views is not None or not config.policy)
+    cut = frozen_cut(model) if once or _solved_now(model, config) else None
     if cut is None:
-        batches = _batches(config, dataset, rows)
-        return GradientPhase(model, dataset.photos, batches, config.schedule, config.fit)
+        return _Part(model, dataset.photos, dataset.photos if views is None else views, views, fixed=False)
     extractor, head = split_model(model, cut)
 
     def features(photos: Any, of: str, more: dict[str, Any]) -> npt.NDArray[np.float32]:
@@ -214,47 +277,34 @@ def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows:
             return cached_features(extractor, photos, folder=dataset.folder / FEATURES, key=key, progress=bar.advance)
 
     inputs = features(dataset.photos, "photos", {})
-    views = _views(config, dataset, rows)
     learnt_from = inputs if views is None else features(views, "views", dict(views.key))
-    if config.network.is_probe:
-        return _probe_phase(head, inputs, learnt_from, rows, views, config.seed)
-    batches = FeatureBatches(rows, learnt_from, batch_size=config.fit.batch_size, seed=config.seed, views=views)
-    return GradientPhase(head, inputs, _cut(batches, config.fit), config.schedule, config.fit)
+    return _Part(head, inputs, learnt_from, views, fixed=True)
 
 
-def _probe_phase(
-    head: Any, inputs: Any, learnt_from: Any, rows: TrainTable, views: AugmentedViews | None, seed: int
-) -> ProbePhase:
+def _solved_now(model: Any, config: TrainConfig) -> bool:
+    """Return whether only a head is left to train, and is solved at once."""
+    return config.solves_head and not any(layer.trainable for layer in backbone_layers(model))
+
+
+def _probe_phase(part: _Part, rows: TrainTable, seed: int) -> ProbePhase:
     """Return the probe of the training rows' features; with views, of the photos as they are and of each view."""
-    index = rows.photo_index
-    features = np.asarray(inputs[index])
+    index, views = rows.photo_index, part.views
+    features = np.asarray(part.inputs[index])
     if views is not None:
-        of_views = [learnt_from[views.rows_of(np.full_like(index, view), index)] for view in range(views.views)]
+        of_views = [part.learnt_from[views.rows_of(np.full_like(index, view), index)] for view in range(views.views)]
         features = np.concatenate([features, *of_views])
         rows = rows.take(np.tile(np.arange(len(index)), 1 + views.views))
-    return ProbePhase(head, inputs, features, rows, seed)
+    return ProbePhase(part.network, part.inputs, features, rows, seed)
 
 
-def fine_tuning_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
-    """Thaw down to ``fine_tune.freeze``, and train the whole network at a constant rate of its own."""
-    freeze(model, config.fine_tune.freeze)
-    rate = config.fine_tune.learning_rate
-    schedule = ConstantSchedule(kind="constant", start=rate, peak=rate, warmup_epochs=0.0)
-    limits = config.fit.model_copy(update={"epochs": config.fine_tune.epochs})
-    return GradientPhase(model, dataset.photos, _batches(config, dataset, rows), schedule, limits)
-
-
-def _batches(config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Batches:
-    """Return batches of photos: unchanged, augmented differently every epoch, or a fixed number of views of each."""
-    views, size = _views(config, dataset, rows), config.fit.batch_size
-    if views is not None:
-        return _cut(FeatureBatches(rows, views, batch_size=size, seed=config.seed, views=views), config.fit)
-    photos = dataset.photos
-    return _cut(TrainingBatches(rows, photos, batch_size=size, policy=config.policy, seed=config.seed), config.fit)
-
-
-def _cut(batches: Batches, limits: FitConfig) -> Batches:
-    """Return the epochs unchanged, or of a fixed number of steps."""
+def _batches(part: _Part, config: TrainConfig, rows: TrainTable) -> Batches:
+    """Return batches of features or photos: unchanged, a fixed number of views, or augmented again every epoch."""
+    size, limits = config.fit.batch_size, config.fit
+    batches: Batches
+    if part.fixed or part.views is not None:
+        batches = FeatureBatches(rows, part.learnt_from, batch_size=size, seed=config.seed, views=part.views)
+    else:
+        batches = TrainingBatches(rows, part.inputs, batch_size=size, policy=config.policy, seed=config.seed)
     return batches if limits.steps_per_epoch == "auto" else EqualEpochs(batches, limits.steps_per_epoch)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from wastelens.config.networks import NETWORKS, EncoderNetworkConfig
+from wastelens.config.networks import NETWORKS, EncoderNetworkConfig, HeadConfig
 from wastelens.config.pretrain import AnyLearner
 from wastelens.models.layers import classification_head, layer_seeds
 
 
-class _EncoderWithHead(EncoderNetworkConfig):
+class _EncoderWithHead(EncoderNetworkConfig, HeadConfig):
     learner: AnyLearner
 
     def build(self, *, image_side_px: int, outputs: int, seed: int) -> Any:

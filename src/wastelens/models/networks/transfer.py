@@ -6,6 +6,8 @@ from abc import ABC
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import Field
+
 from wastelens.config.networks import NETWORKS, HeadConfig, NetworkConfig
 from wastelens.errors import ConfigError
 from wastelens.models.backbones import BACKBONES
@@ -23,13 +25,19 @@ class BackboneNetworkConfig(NetworkConfig, ABC):
 
     takes_weights: ClassVar[bool] = True
     backbone: BackboneName
+    enlarge_to_px: int = Field(ge=0, le=1024)
 
     def features(self, photos_0_255: Any) -> Any:
-        """Return the backbone's last map for photos (batch, side, side, 3) in 0–255.
+        """Return the backbone's last map for photos (batch, side, side, 3) in 0–255, enlarged if they are small.
 
         Raises:
             ConfigError: photos smaller than the backbone takes.
         """
+        import keras
+
+        if photos_0_255.shape[1] < self.enlarge_to_px:
+            side = self.enlarge_to_px
+            photos_0_255 = keras.layers.Resizing(side, side, dtype="float32", name="enlarge")(photos_0_255)
         backbone, side_px = BACKBONES[self.backbone], photos_0_255.shape[1]
         if side_px < backbone.smallest_side_px:
             raise ConfigError(
@@ -55,6 +63,12 @@ class BackboneNetworkConfig(NetworkConfig, ABC):
         from wastelens.models.weights import load_backbone_weights
 
         return load_backbone_weights(model, self.backbone, weights)
+
+    def probe_of_start(self) -> NetworkConfig | None:
+        """Return the probe that ``model=probe`` is, on this backbone at this size."""
+        probe: type[NetworkConfig] = NETWORKS["probe"]
+        seen = {"backbone": self.backbone, "enlarge_to_px": self.enlarge_to_px}
+        return probe.model_validate({"kind": "probe", "pooling": "average_and_max", **seen})
 
 
 @NETWORKS.register("transfer")
