@@ -14,7 +14,7 @@ from wastelens.training.losses import BinaryCrossEntropy
 SIDE = 32
 OUTPUTS = 6
 # Small where the shipped network is large: the contract is about its form.
-SMALLER = {"vgg16": "network.hidden=[16,8]", "probe": "network.enlarge_to_px=0"}
+SMALLER = {"vgg16": "network.hidden=[16,8]", "probe": "network.enlarge_to_px=0", "objects": "network.enlarge_to_px=0"}
 MODELS = {
     **{
         file.stem: f"model={file.stem} {SMALLER.get(file.stem, '')}"

@@ -216,6 +216,10 @@ def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows:
     inputs = features(dataset.photos, "photos", {})
     views = _views(config, dataset, rows)
     learnt_from = inputs if views is None else features(views, "views", dict(views.key))
+    if config.network.learns_from_outlines:
+        from wastelens.training.objects import objects_phase  # which builds on this module
+
+        return objects_phase(head, model, cut, inputs, rows, dataset, config.seed)
     if config.network.is_probe:
         return _probe_phase(head, inputs, learnt_from, rows, views, config.seed)
     batches = FeatureBatches(rows, learnt_from, batch_size=config.fit.batch_size, seed=config.seed, views=views)
