@@ -71,7 +71,7 @@ def object_cells(
         file_names: flat names of the photos, in their order.
         materials: names, in the order of the labels.
         shape: of the map.
-        progress: called once a photo.
+        progress: called for each photo.
     """
     found: list[tuple[int, int, Float32Array]] = []
     boxes = 0
