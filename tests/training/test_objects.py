@@ -98,7 +98,7 @@ def phase_of(dataset):
 
     cells = keras.Input((SIDE, SIDE, CHANNELS), name="cells")
     model = keras.Model(cells, evidence_head(cells, len(NAMES), 20.0, layer_seeds(0)))
-    return objects_phase(model, model, "cells", dataset.cells, dataset.train, dataset, seed=0)
+    return objects_phase(model, model, dataset.cells, dataset.train, dataset, seed=0)
 
 
 def fitted(dataset, resume_from=None):

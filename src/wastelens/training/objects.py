@@ -181,21 +181,22 @@ def _say_what_teaches(objects: ObjectCells, taught: BoolArray) -> None:
         say(f"{np.count_nonzero(~taught):,} of {len(taught):,} training photos have no outlines: their labels teach.")
 
 
-def objects_phase(network: Any, model: Any, cut: str, inputs: Any, rows: TrainTable, dataset: Any, seed: int) -> Phase:
-    """Return the phase of a network whose frozen part ends at a layer.
+def objects_phase(
+    network: Any, model: Any, inputs: Any, rows: TrainTable, dataset: PreparedDataset, seed: int
+) -> ObjectsPhase:
+    """Return the phase of a network whose backbone is frozen.
 
     Args:
-        network: from that layer's output to probabilities, sharing its layers with ``model``.
+        network: from the backbone's map to probabilities, sharing its layers with ``model``.
         model: the whole.
-        cut: name of the layer.
-        inputs: the layer's output for each photo of the cache, float32 (photos, rows, columns, channels).
+        inputs: the map of each photo of the cache, float32 (photos, rows, columns, channels).
         rows: the training rows; a photo that is repeated teaches as often.
         dataset: has the outlines.
         seed: of the folds.
     """
     import keras
 
-    cells, attention = model.get_layer(cut).output, model.get_layer(ATTENTION).output
+    cells, attention = model.get_layer(LITTER).input, model.get_layer(ATTENTION).output
     return ObjectsPhase(
         network,
         inputs,

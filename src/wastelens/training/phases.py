@@ -219,7 +219,7 @@ def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows:
     if config.network.learns_from_outlines:
         from wastelens.training.objects import objects_phase  # which builds on this module
 
-        return objects_phase(head, model, cut, inputs, rows, dataset, config.seed)
+        return objects_phase(head, model, inputs, rows, dataset, config.seed)
     if config.network.is_probe:
         return _probe_phase(head, inputs, learnt_from, rows, views, config.seed)
     batches = FeatureBatches(rows, learnt_from, batch_size=config.fit.batch_size, seed=config.seed, views=views)
