@@ -16,7 +16,7 @@ SIDE = 32
 OUTPUTS = 6
 # Small where the shipped network is large: the contract is about its form.
 OWN_SIDE = "network.enlarge_to_px=0"
-SMALLER = {"vgg16": "network.hidden=[16,8]", "probe": OWN_SIDE, "efficientnet_lite": OWN_SIDE}
+SMALLER = {"vgg16": "network.hidden=[16,8]", "probe": OWN_SIDE, "objects": OWN_SIDE, "efficientnet_lite": OWN_SIDE}
 MODELS = {
     **{
         file.stem: f"model={file.stem} {SMALLER.get(file.stem, '')}"

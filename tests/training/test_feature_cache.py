@@ -472,3 +472,17 @@ def test_the_file_about_it_is_json(tmp_path):
     computed(tmp_path)
     about = json.loads(the_file(tmp_path, ".json").read_text())
     assert about["shape"] == [len(PHOTOS), 3]
+
+
+def test_large_photos_are_computed_few_at_a_time(keras, tmp_path):
+    photos = keras.Input((16, 16, 3))
+    large = keras.layers.UpSampling2D(32)(photos)  # 512 px
+    model = keras.Model(photos, keras.layers.GlobalAveragePooling2D()(large))
+    assert feature_cache.photos_per_pass(model) == 16
+    seen = []
+    compute = model.predict_on_batch
+    model.predict_on_batch = lambda batch: seen.append(len(batch)) or compute(batch)
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 16, 16, 3), dtype=np.uint8)
+    features = feature_cache.cached_features(model, pixels, folder=tmp_path, key={"photos": "a"})
+    assert seen == [16] * 4 + [6]
+    np.testing.assert_allclose(features, pixels.mean(axis=(1, 2)), rtol=2e-3)  # float32 sums of 262,144 pixels

@@ -61,7 +61,7 @@ def test_a_constant_feature_does_not_count():
 
 def test_one_group_is_divided_by_rows():
     x, labels, _ = photos(30, 3)
-    assert len(set(probe_module._folds(["all"] * 30, seed=0))) == probe_module.FOLDS
+    assert len(set(probe_module.group_folds(["all"] * 30, seed=0))) == probe_module.FOLDS
     assert fit_probe(x, labels, ["all"] * 30, seed=0).strength in STRENGTHS
 
 
@@ -74,7 +74,7 @@ def test_features_that_are_not_finite_are_refused():
 
 def test_folds_keep_groups_whole_and_are_about_equal():
     groups = [f"group {number % 17}" for number in range(170)]
-    folds = probe_module._folds(groups, seed=0)
+    folds = probe_module.group_folds(groups, seed=0)
     assert all(len({fold for name, fold in zip(groups, folds, strict=True) if name == one}) == 1 for one in set(groups))
     sizes = np.bincount(folds)
     assert len(sizes) == probe_module.FOLDS

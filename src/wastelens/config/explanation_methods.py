@@ -53,6 +53,11 @@ class MethodConfig(Config):
             ConfigError: the method needs more.
         """
 
+    @classmethod
+    def misfit(cls, network: Any) -> str:
+        """Return why the method does not work with a network; empty if it does."""
+        return ""
+
     def build(self, network: Any, inputs: MethodInputs) -> Any:
         """Return the method as a ``wastelens.explain.methods.evidence.Method``, ready for this network.
 

@@ -29,10 +29,12 @@ class NetworkConfig(Config, ABC):
     Attributes:
         takes_weights: whether ``weights`` can name weights that were trained elsewhere.
         is_probe: whether the head is fitted by logistic regression on frozen features, not step by step.
+        learns_from_outlines: whether the head also learns from the annotated objects' outlines.
     """
 
     takes_weights: ClassVar[bool] = False
     is_probe: ClassVar[bool] = False
+    learns_from_outlines: ClassVar[bool] = False
     kind: str
 
     @abstractmethod

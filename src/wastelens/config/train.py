@@ -130,7 +130,20 @@ class TrainConfig(Config):
             raise ValueError("unlabelled is for pretraining: it needs pretrained=auto, or the step pretrain")
         if self.weights != "none" and not self.network.takes_weights:
             raise ValueError(f"weights={self.weights}, but only transfer models take weights; use weights=none")
+        if self.network.learns_from_outlines:
+            self._check_fixed()
         return self
+
+    def _check_fixed(self) -> None:
+        """Check that a model whose head learns from outlines has fixed features of unchanged photos to learn from."""
+        if self.freeze != 1.0 or not self.cache_features:
+            raise ValueError(
+                f"model={self.model} learns from fixed features: it needs freeze=1.0 and cache_features=true"
+            )
+        if self.policy is not None:
+            raise ValueError(
+                f"model={self.model} does not change photos, as their outlines would not fit; augment=false"
+            )
 
     @property
     def policy(self) -> PolicyAugmentation | None:

@@ -20,6 +20,7 @@ from wastelens.preparing.balance import training_rows
 from wastelens.system.console import progress_bar, say, warn
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import Checkpoint, CheckpointKeeper, Progress
+from wastelens.training.objects import check_outlines
 from wastelens.training.phases import Phase, check_freezing, fine_tuning_phase, first_phase
 
 PRETRAINED_RUN = "pretrained_run"
@@ -59,7 +60,8 @@ def ready_to_train(config: TrainConfig, tracker: Tracker, dataset: PreparedDatas
 
     Raises:
         RunError: the run to start from cannot be used.
-        ConfigError: weights that are unavailable or do not fit, or layers to freeze that the network does not have.
+        ConfigError: weights that are unavailable or do not fit, layers to freeze that the network does not have, or no
+            outlines to learn from.
     """
     encoder = None
     if config.pretrained not in ("auto", "none"):
@@ -68,6 +70,8 @@ def ready_to_train(config: TrainConfig, tracker: Tracker, dataset: PreparedDatas
         say(f"Using the encoder of run {encoder.id}: method={method}, with its network.learner settings.")
         # A probe of an encoder needs no backbone's weights.
         config = config.model_copy(update={"network": network, "weights": "none"})
+    if config.network.learns_from_outlines:
+        check_outlines(dataset, config.fold)
     load_backend()
     config.network.check_weights(config.weights)
     with precision(config.mixed_precision) as policy:

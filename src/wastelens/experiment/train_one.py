@@ -17,21 +17,24 @@ from wastelens.data.annotations.sources import prepared_from
 from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, SplitTables
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import ConfigError, RunError
+from wastelens.evaluation.object_evidence import ObjectEvidence
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.experiment.finished_runs import describe_run
 from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
 from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, training_run
 from wastelens.experiment.start_control import start_answers
+from wastelens.figures.object_evidence import object_evidence
 from wastelens.figures.verdict import verdict_figures
 from wastelens.models.backend import load_backend
 from wastelens.models.card import TEST_PREDICTIONS, ModelCard
 from wastelens.models.export import export, served_model
 from wastelens.models.onnx_export import PHOTOS_COMPARED
-from wastelens.system.console import next_command
+from wastelens.system.console import next_command, say
 from wastelens.system.files import file_digest
 from wastelens.system.tables import for_spreadsheets, write_csv
 from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
+from wastelens.training.objects import ObjectsPhase
 
 CURVES = ["loss", "val_loss", "val_macro_ap", "learning_rate"]
 
@@ -109,6 +112,8 @@ def train_one(
             start=start_answers(config, dataset),
         )
         _log_results(tracked, config, start.model, dataset, tables, verdict, progress)
+        if isinstance(phase, ObjectsPhase):
+            _log_evidence(tracked, phase.evidence_on(tables.test))
         tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
         return Trained(tracked.id, name or run_name(config), verdict, start.encoder.id if start.encoder else "")
@@ -154,6 +159,14 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
     source = prepared_from(dataset.manifest)
     for context, table in vars(dataset.split(config.fold)).items():
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
+
+
+def _log_evidence(tracked: Run, evidence: ObjectEvidence) -> None:
+    """Log and say how well a model that learnt from outlines finds the objects."""
+    tracked.log_metrics(evidence.metrics())
+    tracked.set_tags({"evidence": evidence.sentence})
+    tracked.log_figure(object_evidence(evidence), "figures/objects.png")
+    say(evidence.sentence)
 
 
 def _log_results(

@@ -11,6 +11,7 @@ import numpy as np
 
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.explanation_methods import METHODS, MethodInputs, automatic_methods, method_names
+from wastelens.data.annotations.coverage import material_coverage
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError
@@ -21,7 +22,6 @@ from wastelens.explain.scoring.localisation import (
     grid_shape,
     is_empty,
     localise,
-    material_coverage,
     to_grid,
 )
 from wastelens.explain.scoring.perturbation import areas, perturbed, softened
@@ -203,11 +203,21 @@ class Clock:
 
 
 def fitting_methods(network: Any, wanted: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the methods to use for this network; ``wanted`` is ``auto`` or names, which are returned unchanged."""
+    """Return the methods to use for this network; ``wanted`` is ``auto`` or names, which are returned unchanged.
+
+    Raises:
+        ConfigError: a named method does not work with this network.
+    """
     if not isinstance(wanted, str):
+        for name in wanted:
+            if misfit := METHODS[name].misfit(network):
+                raise ConfigError(
+                    f"methods={','.join(wanted)}: {misfit}, and this is {network.name}. Leave {name} out."
+                )
         return tuple(wanted)
     has_layer = bool(spatial_layers(network))
-    return tuple(name for name in automatic_methods() if has_layer or not METHODS[name].draws_layer)
+    fitting = (name for name in automatic_methods() if not METHODS[name].misfit(network))
+    return tuple(name for name in fitting if has_layer or not METHODS[name].draws_layer)
 
 
 def check_methods(config: ExplainConfig, training_photos: int, dataset: str) -> None:

@@ -23,6 +23,7 @@ from wastelens.system.console import say
 from wastelens.system.files import file_digest, in_turn, reserve
 
 BATCH_PHOTOS = 64
+PASS_PIXELS = BATCH_PHOTOS * 260**2  # at most, in one pass of the network: its first maps take a kilobyte a pixel
 KEPT = 4
 LAYOUT = 1  # version of the files: a new number makes all features be computed again
 # Keys of a network's config that do not affect what it computes, given its weights, while it is frozen.
@@ -161,10 +162,13 @@ def _computed(
     files: _Files, features_model: Any, photos: PhotoArray | AugmentedViews, progress: Callable[[int], None]
 ) -> Float32Array:
     features, done = files.open_partial()
+    pass_photos = photos_per_pass(features_model)
     progress(done)
     with files.journal.open("a", encoding="utf-8") as journal:
         for start in range(done, len(photos), BATCH_PHOTOS):
-            batch = np.asarray(features_model.predict_on_batch(photos[start : start + BATCH_PHOTOS]), dtype=np.float32)
+            end = min(start + BATCH_PHOTOS, len(photos))
+            pieces = (photos[at : min(at + pass_photos, end)] for at in range(start, end, pass_photos))
+            batch = np.concatenate([_predicted(features_model, piece) for piece in pieces])
             finite = np.isfinite(batch.reshape(len(batch), -1)).all(axis=1)
             if not finite.all():
                 files.remove_partial()
@@ -180,6 +184,17 @@ def _computed(
     cast(Any, features).flush()
     del features  # Windows cannot rename a mapped file
     return files.finish()
+
+
+def photos_per_pass(features_model: Any) -> int:
+    """Return how many photos to compute at once: fewer where a network sees large ones."""
+    maps = [layer.output.shape for layer in getattr(features_model, "layers", [])]
+    largest = max((shape[1] * shape[2] for shape in maps if len(shape) == 4), default=1)
+    return max(1, min(BATCH_PHOTOS, PASS_PIXELS // largest))
+
+
+def _predicted(features_model: Any, photos: PhotoArray) -> Float32Array:
+    return np.asarray(features_model.predict_on_batch(photos), dtype=np.float32)
 
 
 def _bytes_digest(array: Float32Array) -> str:

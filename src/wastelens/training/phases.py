@@ -215,6 +215,10 @@ def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows:
     """Freeze what ``freeze`` says, and train the rest step by step; or solve a linear head at once."""
     freeze(model, config.freeze, normalisation=config.keeps_normalisation)
     part = _trained_part(model, config, dataset, rows)
+    if config.network.learns_from_outlines:
+        from wastelens.training.objects import objects_phase  # which builds on this module
+
+        return objects_phase(part.network, model, part.inputs, rows, dataset, config.seed)
     if config.solves_head:
         return _probe_phase(part, rows, config.seed)
     return GradientPhase(part.network, part.inputs, _batches(part, config, rows), config.schedule, config.fit)

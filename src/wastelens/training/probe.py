@@ -63,7 +63,7 @@ def fit_probe(
         raise NonFiniteLossError("A feature of the probe is not finite. Give other weights.")
     scale = np.where(spread > _LEAST_SPREAD, 1 / np.maximum(spread, _LEAST_SPREAD), 0.0)
     coordinates, basis = _rotated((features - mean) * scale)
-    folds = _folds(groups, seed)
+    folds = group_folds(groups, seed)
     held_out = np.zeros((len(STRENGTHS), *labels.shape))
     for material in range(labels.shape[1]):
         for fold in range(int(folds.max()) + 1):
@@ -95,7 +95,7 @@ def _rotated(standardised: FloatArray) -> tuple[FloatArray, FloatArray]:
     return left * singular, right.T
 
 
-def _folds(groups: Sequence[str], seed: int) -> IndexArray:
+def group_folds(groups: Sequence[str], seed: int) -> IndexArray:
     """Return each row's fold, from 0, by whole groups; where all rows are one group, by rows."""
     several = len(set(groups)) > 1
     names, of_row, sizes = np.unique(

@@ -8,17 +8,13 @@ the resolution of its maps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.annotations.coco import Image
-from wastelens.data.annotations.segmentation import LARGEST_MASK_PX, Outline, run_lengths
-from wastelens.system.arrays import Float32Array, FloatArray, IntArray
+from wastelens.system.arrays import Float32Array, FloatArray
 
 GRID_SIDE_PX = 256
 COVERED_TOO_MUCH = 0.5  # share of the photo; beyond it, no map can miss the litter by much
@@ -144,70 +140,3 @@ def axis_weights(size: int, target: int) -> FloatArray:
         centres = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
         weights = np.clip(1 - np.abs(centres[:, None] - cells), 0, None)
     return weights
-
-
-def material_coverage(
-    outlines: Sequence[tuple[Outline, str]], image: Image, material: str, shape: tuple[int, int]
-) -> Float32Array:
-    """Return the share of each cell inside the union of one material's outlines; crowds are litter too.
-
-    Outlines are drawn by pycocotools at the annotated size, then averaged by area. No mask is ever unpacked to one
-    byte per pixel: the average is computed from the run lengths, exactly.
-
-    Args:
-        outlines: usable outlines with their materials (``AnnotatedOutlines.of``).
-        image: the photo as annotated.
-        material: the material whose outlines count.
-        shape: (rows, columns) of the grid over the photo.
-
-    Returns:
-        float32 (rows, columns) in 0 to 1; all zeros if the material has no outline, or only ones too small to cover any
-        pixel's centre.
-    """
-    from pycocotools import mask
-
-    # smaller than annotated where no camera takes photos that large: these have polygons only (see `segmentation`)
-    shrunk = min(1.0, (LARGEST_MASK_PX / (image.width * image.height)) ** 0.5)
-    size = max(1, int(image.height * shrunk)), max(1, int(image.width * shrunk))
-    encoded = [rle for one, of in outlines if of == material for rle in _encoded(one, image, size)]
-    if not encoded:
-        return np.zeros(shape, dtype=np.float32)
-    return _averaged(run_lengths(mask.merge(encoded)["counts"]), size, shape)
-
-
-def _encoded(outline: Outline, image: Image, size: tuple[int, int]) -> list[Any]:
-    """Return the run-length encodings of an outline's parts, in pycocotools' format."""
-    from pycocotools import mask
-
-    if outline.rle is not None:
-        return [outline.rle]
-    height, width = size
-    scale = np.array([width / image.width, height / image.height])
-    return list(mask.frPyObjects([(polygon * scale).ravel().tolist() for polygon in outline.polygons], height, width))
-
-
-def _averaged(runs: IntArray, size: tuple[int, int], shape: tuple[int, int]) -> Float32Array:
-    """Average a mask, given as runs, by area from its (height, width) to (rows, columns)."""
-    (height, width), (rows, columns) = size, shape
-    of_columns = _inside_columns(runs, size, rows)
-    before = np.concatenate([np.zeros((1, rows)), np.cumsum(of_columns, axis=0)])
-    edges = np.arange(columns + 1) * width / columns
-    whole = np.minimum(edges.astype(np.intp), width - 1)
-    up_to = before[whole] + (edges - whole)[:, None] * of_columns[whole]
-    share = np.diff(up_to, axis=0).T / (height / rows * width / columns)
-    return np.clip(share, 0, 1).astype(np.float32)
-
-
-def _inside_columns(runs: IntArray, size: tuple[int, int], rows: int) -> FloatArray:
-    """Count the inside pixels, and parts of pixels, of each column in each row of the grid: (width, rows).
-
-    Along the run lengths that count grows piecewise linearly: by one per pixel inside, by nothing outside.
-    """
-    height, width = size
-    some = np.flatnonzero(runs)
-    boundaries = np.concatenate([[0], np.cumsum(runs[some])])
-    inside_before = np.concatenate([[0], np.cumsum(np.where(some % 2, runs[some], 0))])
-    edges = np.arange(rows + 1) * height / rows
-    places = np.arange(width)[:, None] * height + edges
-    inside: FloatArray = np.diff(np.interp(places, boundaries, inside_before), axis=1)
-    return inside

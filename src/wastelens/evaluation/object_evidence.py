@@ -1,0 +1,142 @@
+"""How well a map of evidence finds annotated objects, and what a model answers when it is told where to look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from wastelens.data.annotations.coverage import ObjectCells
+from wastelens.data.prepared.tables import LabelTable
+from wastelens.evaluation.metrics import macro_average_precision
+from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray
+
+PLACES = 20
+FOUND = 0.25  # of the object in the cell, or of the cell in the object: an object astride four cells can be found
+# Square root of an object's area, in pixels of a photo of 512 × 512 px; the bounds are COCO's (Lin et al. 2014).
+SIZES = {"small": (0.0, 32.0), "medium": (32.0, 96.0), "large": (96.0, np.inf)}
+_SIDE_PX = 512.0
+
+
+@dataclass(frozen=True)
+class ObjectEvidence:
+    """Where a model's evidence is on test photos.
+
+    Attributes:
+        recall: size → the share of its objects that one of the 20 places with the most evidence finds.
+        chance: the same of 20 places drawn at random.
+        counts: size → number of objects.
+        macro_ap: whose attention → macro AP of the same model with it: ``own``, ``true_outlines`` (the ceiling),
+            ``other_photo`` (those of another photo) and ``random_place`` (its own, moved at random).
+    """
+
+    recall: dict[str, float]
+    chance: dict[str, float]
+    counts: dict[str, int]
+    macro_ap: dict[str, float]
+
+    @property
+    def share_of_ceiling(self) -> float:
+        """Macro AP as a share of what the true outlines would give."""
+        return self.macro_ap["own"] / self.macro_ap["true_outlines"]
+
+    def metrics(self) -> dict[str, float]:
+        """Return all numbers by their MLflow names; sizes without objects are left out."""
+        return {
+            "ceiling_macro_ap": self.macro_ap["true_outlines"],
+            "share_of_ceiling": self.share_of_ceiling,
+            "control_other_photo_outlines_macro_ap": self.macro_ap["other_photo"],
+            "control_random_outlines_macro_ap": self.macro_ap["random_place"],
+            **{f"recall_{size}": value for size, value in self.recall.items()},
+            **{f"recall_{size}_chance": value for size, value in self.chance.items()},
+        }
+
+    @property
+    def sentence(self) -> str:
+        """The finding, in one line."""
+        sizes = ", ".join(f"{size} {100 * value:.0f} % ({self.counts[size]:,})" for size, value in self.recall.items())
+        ap = self.macro_ap
+        return (
+            f"Objects found by {PLACES} places a photo: {sizes}. Macro AP {ap['own']:.3f}; told the true outlines "
+            f"{ap['true_outlines']:.3f}, another photo's {ap['other_photo']:.3f}, at random places "
+            f"{ap['random_place']:.3f}."
+        )
+
+
+def measure_evidence(
+    objects: ObjectCells,
+    evidence: Float32Array,
+    answer: Callable[[Float32Array], FloatArray],
+    table: LabelTable,
+    *,
+    seed: int,
+) -> ObjectEvidence:
+    """Measure a model's evidence against the objects of some photos.
+
+    Args:
+        objects: of the photos, on the cells of the evidence.
+        evidence: how much each cell is litter to the model: its attention, float32 (photos, rows, columns), mean 1.
+        answer: attention of mean 1 → the model's answers, float64 (photos, materials).
+        table: the photos and their labels.
+        seed: of the random places.
+    """
+    rng = np.random.default_rng(seed)
+    found = _found(objects, best_places(evidence))
+    by_chance = _found(objects, best_places(rng.random(evidence.shape).astype(np.float32)))
+    side_px = np.sqrt(objects.coverage.mean(axis=(1, 2))) * _SIDE_PX
+    of_size = {size: (low <= side_px) & (side_px < high) for size, (low, high) in SIZES.items()}
+    of_size = {size: chosen for size, chosen in of_size.items() if chosen.any()}
+    covered = objects.covered()
+    looks = {
+        "own": evidence,
+        "true_outlines": attention_of(covered),
+        "other_photo": attention_of(covered[_others(len(covered), rng)]),
+        "random_place": attention_of(_moved(covered, rng)),
+    }
+    return ObjectEvidence(
+        {size: float(found[chosen].mean()) for size, chosen in of_size.items()},
+        {size: float(by_chance[chosen].mean()) for size, chosen in of_size.items()},
+        {size: int(chosen.sum()) for size, chosen in of_size.items()},
+        {name: float(macro_average_precision(table.labels, answer(look))) for name, look in looks.items()},
+    )
+
+
+def best_places(evidence: Float32Array, places: int = PLACES) -> BoolArray:
+    """Choose the cells with the most evidence, peaks among their eight neighbours first: bool (photos, rows, columns).
+
+    Without that order, a large object would take all places.
+    """
+    from scipy.ndimage import maximum_filter
+
+    peak = evidence >= maximum_filter(evidence, size=(1, 3, 3))
+    order = np.lexsort((-evidence.reshape(len(evidence), -1), ~peak.reshape(len(evidence), -1)))
+    chosen = np.zeros(peak.reshape(len(evidence), -1).shape, dtype=np.bool_)
+    np.put_along_axis(chosen, order[:, :places], True, axis=1)
+    return chosen.reshape(evidence.shape)
+
+
+def attention_of(covered: Float32Array) -> Float32Array:
+    """Return the attention that looks at these cells alone: their share, with mean 1; evenly where there are none."""
+    mean = covered.mean(axis=(1, 2), keepdims=True)
+    return np.where(mean > 0, covered / np.maximum(mean, 1e-9), 1.0).astype(np.float32)
+
+
+def _found(objects: ObjectCells, chosen: BoolArray) -> BoolArray:
+    """Return which objects one of the chosen cells finds, (objects,)."""
+    return np.asarray((objects.held * chosen[objects.photo]).max(axis=(1, 2), initial=0.0) >= FOUND)
+
+
+def _others(photos: int, rng: np.random.Generator) -> IndexArray:
+    """Return another photo for each, (photos,); of a single photo, itself."""
+    order = rng.permutation(photos)
+    other = np.empty(photos, dtype=np.intp)
+    other[order] = np.roll(order, 1)
+    return other
+
+
+def _moved(covered: Float32Array, rng: np.random.Generator) -> Float32Array:
+    """Move each photo's outlines together to a random place, across the edges to the other side."""
+    _, height, width = covered.shape
+    moves = rng.integers((height, width), size=(len(covered), 2))
+    return np.stack([np.roll(one, move, axis=(0, 1)) for one, move in zip(covered, moves, strict=True)])
