@@ -32,7 +32,7 @@ from wastelens.models.onnx_export import PHOTOS_COMPARED
 from wastelens.system.console import next_command, say
 from wastelens.system.files import file_digest
 from wastelens.system.tables import for_spreadsheets, write_csv
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Run, Tracker, run_note
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.training.objects import ObjectsPhase
 
@@ -182,7 +182,11 @@ def _log_results(
     history = tracked.metric_history(CURVES)
     # At the last epoch's step, so that the curve of val_macro_ap ends at the value of the restored weights.
     tracked.log_metrics({**verdict.metrics(), "best_epoch": progress.best_epoch}, step=progress.epochs_done)
-    tracked.set_tags(verdict.tags())
+    added = [verdict.start.sentence] if verdict.start else []
+    pictures = ["figures/average_precision.png", "figures/learning_curves.png"]
+    explain = next_command("explain", {"dataset": config.dataset, "run_id": tracked.id}, config.data_folder)
+    about = run_note(tracked.id, f"**{verdict.sentence}**", *added, command=explain, pictures=pictures)
+    tracked.set_tags({**verdict.tags(), **about})
     for name, figure in verdict_figures(verdict, history, progress.best_epoch).items():
         tracked.log_figure(figure, f"figures/{name}.png")
     # The model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files.
