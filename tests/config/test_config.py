@@ -146,7 +146,7 @@ def test_wrong_value_in_a_model_file_names_that_file(tmp_path):
         ("train", "schedule.peak=.inf", "schedule.peak", "finite"),
         ("train", "schedule.floor=1", "schedule", "floor 1 is above peak"),
         ("train", "schedule.start=1", "schedule", "start 1 is above peak"),
-        ("train", "network=5", "network", "kind must be one of cnn, autoencoder, dbn, transfer"),
+        ("train", "network=5", "network", "kind must be one of cnn, autoencoder, dbn, objects, probe"),
         ("main", "train=5", "train", "dictionary"),
         ("main", "train=", "train", "dictionary"),
         ("prepare", "fractions.train=0.8", "fractions", "train, val and test add up to 1.1, not to 1"),

@@ -282,7 +282,7 @@ plain = mlflow.pyfunc.load_model(uri)
 import wastelens
 open_to_paths = mlflow.pyfunc.load_model(uri, model_config={"allow_paths": True})
 answers = {"bytes": ask(plain, by_bytes), "refused": ask(plain, by_path), "paths": ask(open_to_paths, by_path)}
-columns = {"in": plain.metadata.signature.inputs.input_names(), "out": plain.metadata.signature.outputs.input_names()}
+columns = plain.metadata.signature.outputs.input_names()
 print(json.dumps({"code": wastelens.__file__, "columns": columns, **answers}))
 """
 
@@ -320,15 +320,14 @@ def test_the_logged_model_answers_what_the_run_reported(
     answers: dict[str, Any], trained: Any, predictions: pd.DataFrame
 ) -> None:
     assert not Path(answers["code"]).is_relative_to(ROOT), "the model needs Wastelens installed"
-    assert set(answers["columns"]["out"]) == {
-        f"{what}_{one}" for what in ("probability", "decision") for one in MATERIALS
-    }
+    said = {f"{what}_{one}" for what in ("probability", "decision") for one in MATERIALS}
+    assert set(answers["columns"]) == said | {"problem"}
     assert_same(answers["bytes"], predictions, trained.data.metrics)
 
 
 def test_the_logged_model_opens_no_files(answers: dict[str, Any]) -> None:
-    assert list(answers["refused"]) == ["error"]
-    assert "path" in answers["refused"]["error"]
+    assert all("path" in problem for problem in answers["refused"]["problem"])
+    assert set(answers["refused"][f"probability_{MATERIALS[0]}"]) == {None}
 
 
 def test_the_logged_model_opens_files_where_that_is_allowed(

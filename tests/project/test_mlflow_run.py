@@ -97,7 +97,7 @@ def test_train(trained: Any) -> None:
     assert params["network.widths"] == "[4, 8]"
     # MLflow logged what was used, but for what is left to the model's file.
     assert {name for name in trained.data.tags if name.startswith("used.")} == {
-        *("used.pretrained", "used.weights", "used.freeze")
+        *("used.pretrained", "used.weights", "used.freeze", "used.model", "used.balanced")
     }
     assert (trained.data.tags["augment"], trained.data.tags["seed"]) == ("true", "3")
     assert trained.data.tags["mlflow.project.entryPoint"] == "train"

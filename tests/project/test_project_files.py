@@ -129,8 +129,8 @@ def test_help_names_the_models_that_take_a_setting(tmp_path: Path, monkeypatch: 
     (copy / "model" / "wide.yaml").write_text("network: {kind: transfer}\n", encoding="utf-8")
     monkeypatch.setattr("wastelens.config.parameters.conf_folder", lambda: copy)
     told = {one.name: one.help.partition(":")[0] for one in parameters_of("train")}
-    assert told["model"] == "autoencoder, base, dbn, efficientnet_lite, efficientnetv2, probe, vgg16, wide"
-    assert told["weights"] == "efficientnet_lite, efficientnetv2, probe, vgg16, wide"
+    assert told["model"] == "autoencoder, base, dbn, efficientnet_lite, efficientnetv2, objects, probe, vgg16, wide"
+    assert told["weights"] == "efficientnet_lite, efficientnetv2, objects, probe, vgg16, wide"
     assert told["pretrained"] == "autoencoder, dbn, probe"
 
 

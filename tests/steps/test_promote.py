@@ -33,6 +33,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             patch.delenv(name, raising=False)
         patch.chdir(folder)
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_experiment("Default")  # another test may have chosen one that this store lacks
         yield mlflow
         mlflow.set_tracking_uri(before)
 

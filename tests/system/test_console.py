@@ -29,7 +29,7 @@ def test_defaults_and_empty_values_are_left_out() -> None:
 @pytest.mark.parametrize("folder", ["/mnt/großer Ordner/it's", "elsewhere", "12", "true"])
 def test_another_data_folder_is_included(folder: str) -> None:
     settings = {"dataset": "my litter", "model": "base", "set": "fit.epochs=3 seed=7"}
-    config = load_config("train", parameters={"dataset": "my litter"}, settings="fit.epochs=3 seed=7")
+    config = load_config("train", parameters={"dataset": "my litter", "model": "base"}, settings="fit.epochs=3 seed=7")
     there = config.model_copy(update={"data_folder": Path(folder)})
     assert understood(next_command("train", settings, Path(folder)), "train") == there
 

@@ -236,7 +236,7 @@ def test_circles(tree: dict[str, Any], words: str) -> None:
         (
             {"seed": {"low": 1, "high": 2, "when": {"network.kind": 7}}},
             "In the space of tune, 'seed' is varied when network.kind is 7, which is not one of its values. "
-            "It is one of cnn, autoencoder, dbn, transfer, probe, encoder_probe.",
+            "It is one of cnn, autoencoder, dbn, objects, probe, encoder_probe, transfer.",
         ),
         *(
             ({key: {"values": ["a", "b"]}}, f"'{key}' cannot be in the space of tune, which sets it itself.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 420  # of every figure; in units of the SVG, about pixels on the screen
 _CHART_HEIGHT, _LEGEND_ROW, _FOREST_ROW, _FOREST_FRAME = 250, 17, 38, 48
 _SMALL, _TEXT, _TITLE = 11, 12, 13  # font sizes in the same units
-_NAME_LETTERS, _SIDE_LETTERS = 26, 20
+_NAME_LETTERS, _SIDE_LETTERS = 28, 20
 _CUT_AT = 3.0  # times the median reach: a wider interval would shrink all others to points
 # Drawn in these colours, which svg() replaces by the page's CSS variables of the same name.
 COLOURS = {

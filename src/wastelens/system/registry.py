@@ -55,6 +55,8 @@ class Registry(Generic[Part]):
             module = import_module(self._module)
             for found in pkgutil.iter_modules(getattr(module, "__path__", [])):
                 import_module(f"{self._module}.{found.name}")
+            # Files that others import come before them otherwise, or not, as the program happens to load them.
+            self._parts = dict(sorted(self._parts.items(), key=lambda item: str(getattr(item[1], "__module__", ""))))
         return self._parts
 
     def __getitem__(self, name: str) -> Part:

@@ -304,7 +304,15 @@ def test_no_pairs_at_all_are_counted_as_none():
 
 
 def test_every_method_has_a_title():
-    assert set(method_titles()) == {"gradcam", "gradcam_plus_plus", "scorecam", "shap", "shap_partition", "centre"}
+    assert set(method_titles()) == {
+        "centre",
+        "evidence_map",
+        "gradcam",
+        "gradcam_plus_plus",
+        "scorecam",
+        "shap",
+        "shap_partition",
+    }
     for method in method_titles():
         (sentence,) = summary([pair(method=method)], (method,)).sentences()
         assert sentence.lower().startswith(method_titles()[method].lower())

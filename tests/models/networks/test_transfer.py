@@ -27,7 +27,14 @@ def model(request, keras):
 
 
 def built(backbone, seed=0, side=SIDE, **changes):
-    settings = {"kind": "transfer", "pooling": "average_and_max", "hidden": (), "dropout": 0.2, **changes}
+    settings = {
+        "kind": "transfer",
+        "enlarge_to_px": 0,
+        "pooling": "average_and_max",
+        "hidden": (),
+        "dropout": 0.2,
+        **changes,
+    }
     config = TransferConfig(backbone=backbone, **settings)
     return config.build(image_side_px=side, outputs=4, seed=seed)
 
