@@ -37,6 +37,7 @@ def documented(text: str = TEXT) -> re.Pattern[str]:
     """Return a pattern of all names in a text."""
     names = {name for name in named(text) if not name.startswith("cluster_<")}
     names |= {f"cluster_<features>_{score}{end}" for score in named(section("Clusters")) for end in RANDOM}
+    names |= {"mlflow.note.content"} & set(re.findall("`(mlflow[a-z.]+)`", text))
     names |= {f"{split}_{name}" for split in ("val", "test") for name in named(section(SPLIT_SCORES))}
     patterns = [re.sub("<[a-z]+>", lambda found: PLACEHOLDERS[found[0]], name) for name in sorted(names)]
     return re.compile("|".join(patterns))

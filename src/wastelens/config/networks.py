@@ -29,11 +29,13 @@ class NetworkConfig(Config, ABC):
     Attributes:
         takes_weights: whether ``weights`` can name weights that were trained elsewhere.
         is_probe: whether the head is fitted by logistic regression on frozen features, not step by step.
+        probes_encoders: whether it can take the encoder of any pretrain run in place of its backbone.
         learns_from_outlines: whether the head also learns from the annotated objects' outlines.
     """
 
     takes_weights: ClassVar[bool] = False
     is_probe: ClassVar[bool] = False
+    probes_encoders: ClassVar[bool] = False
     learns_from_outlines: ClassVar[bool] = False
     kind: str
 

@@ -39,7 +39,7 @@ _BOOLEAN = ("true", "false")
 _TYPES: dict[object, str] = {int: "INTEGER", float: "NUMBER"}
 # Setting → whether it applies to a type of network.
 _TAKES: dict[str, Callable[[type[NetworkConfig]], bool]] = {
-    "pretrained": lambda network: issubclass(network, EncoderNetworkConfig) or network.is_probe,
+    "pretrained": lambda network: issubclass(network, EncoderNetworkConfig) or network.probes_encoders,
     "weights": lambda network: network.takes_weights,
 }
 

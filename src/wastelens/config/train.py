@@ -123,7 +123,7 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _fitting_together(self) -> TrainConfig:
-        probes_run = self.network.is_probe and self.pretrained != "auto"
+        probes_run = self.network.probes_encoders and self.pretrained != "auto"
         if self.pretrained != "none" and not (isinstance(self.network, EncoderNetworkConfig) or probes_run):
             raise ValueError(f"pretrained={self.pretrained}, but model={self.model} has no encoder to pretrain")
         if self.unlabelled and self.pretrained != "auto":

@@ -171,7 +171,7 @@ def with_learner_of(network: NetworkConfig, found: FinishedRun) -> NetworkConfig
     except ValueError:
         raise RunError(f"Run {found.id} is of another version of Wastelens. Run pretrain again.") from None
     encoder = {"method": pretraining.method, "learner": pretraining.learner}
-    if network.is_probe:
+    if network.probes_encoders:
         pooling = network.model_dump()["pooling"]
         return NETWORKS["encoder_probe"].model_validate({"kind": "encoder_probe", "pooling": pooling, **encoder})
     if pretraining.learner.network_kind != network.kind:

@@ -15,6 +15,7 @@ class ProbeConfig(BackboneNetworkConfig):
     """A backbone and a dense layer that logistic regression fits (Alain & Bengio 2017): ``conf/model/probe.yaml``."""
 
     is_probe: ClassVar[bool] = True
+    probes_encoders: ClassVar[bool] = True
     kind: Literal["probe"]
     pooling: Pooling
 
@@ -37,6 +38,7 @@ class EncoderProbeConfig(EncoderNetworkConfig):
     """The same on the encoder of a ``pretrain`` run, which ``model=probe`` becomes with ``pretrained=RUN_ID``."""
 
     is_probe: ClassVar[bool] = True
+    probes_encoders: ClassVar[bool] = True
     any_learner: ClassVar[bool] = True
     kind: Literal["encoder_probe"]
     learner: AnyLearner
