@@ -392,7 +392,7 @@ MAIN_MODELS = ("probe", "efficientnet_lite", "base", "base_augmented", "autoenco
         ),
         ("train", "pretrained=auto", "model=base has no encoder"),
         ("train", "model=probe pretrained=auto", "model=probe has no encoder"),
-        ("train", "model=objects pretrained=0123", "model=objects has no encoder"),
+        ("train", "model=objects pretrained=abc", "model=objects has no encoder"),
         ("train", "weights=imagenet", "only transfer models take weights"),
         ("train", "unlabelled=photos", "pretrained=auto"),
         ("train", "views=3", "augment=true"),
