@@ -192,6 +192,12 @@ class TestScheduler:
                 process.kill()
                 results_or_error(engine)
 
+    def test_a_client_that_has_given_up_says_so(self, cluster: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert isinstance(cluster, DaskEngine)
+        monkeypatch.setattr(cluster._client, "scheduler_info", lambda n_workers: {})
+        with pytest.raises(EngineError, match="connection to the scheduler was lost"):
+            cluster.workers()
+
     def test_a_failed_task_that_is_joined_is_run_again(self, address: str, tmp_path: Path) -> None:
         with running(worker(address, tmp_path)):
             with opened(address, retries=0) as engine:

@@ -67,7 +67,10 @@ class DaskEngine:
         return max(len(self._addresses()), 1)
 
     def _addresses(self) -> list[str]:
-        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+        try:
+            return list(self._client.scheduler_info(n_workers=-1)["workers"])
+        except (OSError, KeyError):  # a client that has given up knows nothing of workers
+            raise EngineError(_LOST) from None
 
     def is_known(self, key: str) -> bool:
         return key in self._known or self.is_started(key)
@@ -112,10 +115,7 @@ class DaskEngine:
 
     def _submit(self) -> None:
         """Submit waiting tasks to idle workers, each under its key, which outlives this process."""
-        try:
-            workers = self._usable_workers()
-        except OSError:
-            raise EngineError(_LOST) from None
+        workers = self._usable_workers()
         while self._waiting and len(self._submitted) < workers:
             task = self._waiting.popleft()
             # The scheduler, too, unpickles what it is sent, except for bytes.
