@@ -173,7 +173,7 @@ def test_training_photos_are_answered_by_evidence_of_other_photos(keras, monkeyp
     """Features for the probe must not come from evidence that those photos taught."""
     dataset = planted()
     phase = phase_of(dataset)
-    learnt_from = phase._learn_evidence()
+    learnt_from = phase.learn()
     seen = phase.features.predict_on_batch(dataset.cells[TRAIN])
     attended = slice(2 * CHANNELS, None)
     np.testing.assert_allclose(learnt_from[:, : 2 * CHANNELS], seen[:, : 2 * CHANNELS], atol=1e-5)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from wastelens.config.train import TrainConfig
 from wastelens.data.annotations.coverage import ObjectCells, object_cells
 from wastelens.data.prepared.dataset import PreparedDataset
-from wastelens.data.prepared.tables import LabelTable, TestTable, TrainTable, ValTable
+from wastelens.data.prepared.tables import LabelTable, TestTable, TrainTable
 from wastelens.errors import ConfigError, NonFiniteLossError
 from wastelens.evaluation.object_evidence import ObjectEvidence, measure_evidence
 from wastelens.models.features import predict_in_batches
@@ -20,14 +18,11 @@ from wastelens.models.networks.objects import ATTENTION, LITTER, MATERIALS
 from wastelens.system import interrupts
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray
 from wastelens.system.console import progress_bar, say
-from wastelens.training.checkpoint import Checkpoint, Progress
-from wastelens.training.loop import Watcher
-from wastelens.training.phases import Loss, Phase
-from wastelens.training.probe import fit_probe, group_folds
+from wastelens.training.phases import SolvedPhase
+from wastelens.training.probe import group_folds
 from wastelens.training.ridge import Moments, best_strength, ridge, total
 
 CHUNK_PHOTOS = 32
-Weights = list[np.ndarray[Any, Any]]
 
 
 def check_outlines(dataset: PreparedDataset, fold: int) -> None:
@@ -46,52 +41,23 @@ def check_outlines(dataset: PreparedDataset, fold: int) -> None:
 
 
 @dataclass(frozen=True)
-class ObjectsPhase(Phase):
-    """Evidence by ridge regression on outlines, then logistic regressions on labels: one epoch, solved at once.
+class ObjectsPhase(SolvedPhase):
+    """Evidence by ridge regression on outlines, then logistic regressions on labels.
 
     Attributes:
         features: the same network up to the input of its last layer.
         look: the same network up to its attention.
         given: the same network with its attention as a second input.
-        rows: the training rows.
         dataset: has the outlines.
-        seed: of the folds, and of the controls.
     """
 
+    solved: ClassVar[tuple[str, ...]] = (LITTER, MATERIALS, LOGITS)
     features: Any
     look: Any
     given: Any
-    rows: TrainTable
     dataset: PreparedDataset
-    seed: int
 
-    def steps(self, epochs_done: int) -> int:
-        return 0 if epochs_done else len(self.rows.materials)
-
-    def fit(
-        self,
-        val: ValTable,
-        config: TrainConfig,
-        watcher: Watcher,
-        before: Progress | None = None,
-        resume_from: Checkpoint | None = None,
-    ) -> Progress:
-        """Fit, or take the weights of a checkpoint; see :meth:`Phase.fit`."""
-        if resume_from is not None:
-            self._set_weights(resume_from.best)
-            return resume_from.progress
-        loss: Loss = config.loss.__call__
-        learnt_from = self._learn_evidence()
-        told = partial(watcher.batch_done, 1)
-        probe = fit_probe(learnt_from, self.rows.labels, self.rows.groups, seed=self.seed, progress=told)
-        self.network.get_layer(LOGITS).set_weights([probe.kernel, probe.bias])
-        value, metrics = self.measured(val, loss)
-        progress = Progress(epochs_done=1, best_epoch=1, best_value=value)
-        checkpoint = partial(Checkpoint, progress, self._weights(), [], self._weights())
-        watcher.epoch_done(1, {"loss": probe.loss, **metrics, "learning_rate": 0.0}, progress, checkpoint)
-        return progress
-
-    def _learn_evidence(self) -> Float32Array:
+    def learn(self) -> Float32Array:
         """Fit the evidence on all training photos; return features in which each photo's evidence is of other photos.
 
         Evidence on the photos that taught it is better than on new ones: a probe that learnt from such features would
@@ -141,13 +107,6 @@ class ObjectsPhase(Phase):
     def _set_evidence(self, kernel: FloatArray, bias: FloatArray) -> None:
         for name, channels in ((MATERIALS, slice(0, -1)), (LITTER, slice(-1, None))):
             self.network.get_layer(name).set_weights([kernel[None, None, :, channels], bias[channels]])
-
-    def _weights(self) -> Weights:
-        return [weight for name in (LITTER, MATERIALS, LOGITS) for weight in self.network.get_layer(name).get_weights()]
-
-    def _set_weights(self, weights: Weights) -> None:
-        for number, name in enumerate((LITTER, MATERIALS, LOGITS)):
-            self.network.get_layer(name).set_weights(weights[2 * number : 2 * number + 2])
 
     def evidence_on(self, test: TestTable) -> ObjectEvidence:
         """Measure where the evidence is on test photos, and what the network would answer if it looked elsewhere."""
@@ -200,10 +159,10 @@ def objects_phase(
     return ObjectsPhase(
         network,
         inputs,
+        rows,
+        seed,
         features=keras.Model(cells, model.get_layer(LOGITS).input),
         look=keras.Model(cells, attention),
         given=keras.Model([cells, attention], model.output),
-        rows=rows,
         dataset=dataset,
-        seed=seed,
     )

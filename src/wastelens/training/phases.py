@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -146,18 +146,22 @@ class GradientPhase(Phase):
 
 
 @dataclass(frozen=True)
-class ProbePhase(Phase):
-    """Logistic regressions on fixed features, solved at once: one epoch, with a step per material.
+class SolvedPhase(Phase, ABC):
+    """Training on fixed features that is solved at once: one epoch, with a logistic regression per material as steps.
 
     Attributes:
-        learnt_from: features of the training rows, float32 (rows, features).
-        rows: the training rows, in this order.
+        rows: the training rows.
         seed: of the folds that choose the strength of regularisation.
+        solved: names of the layers that are set.
     """
 
-    learnt_from: npt.NDArray[np.float32]
+    solved: ClassVar[tuple[str, ...]] = (LOGITS,)
     rows: TrainTable
     seed: int
+
+    @abstractmethod
+    def learn(self) -> npt.NDArray[np.float32]:
+        """Set the layers before the logits, if any; return what the logits are fitted on, float32 (rows, features)."""
 
     def steps(self, epochs_done: int) -> int:
         return 0 if epochs_done else len(self.rows.materials)
@@ -170,19 +174,36 @@ class ProbePhase(Phase):
         before: Progress | None = None,
         resume_from: Checkpoint | None = None,
     ) -> Progress:
+        layers = [self.network.get_layer(name) for name in self.solved]
+        if resume_from is not None:
+            weights = iter(resume_from.best)
+            for layer in layers:
+                layer.set_weights([next(weights) for _ in layer.weights])
+            return resume_from.progress
         loss: Loss = config.loss.__call__
-        logits = self.network.get_layer(LOGITS)
-        if resume_from is None:
-            told = partial(watcher.batch_done, 1)
-            probe = fit_probe(self.learnt_from, self.rows.labels, self.rows.groups, seed=self.seed, progress=told)
-            logits.set_weights([probe.kernel, probe.bias])
-            value, metrics = self.measured(val, loss)
-            progress = Progress(epochs_done=1, best_epoch=1, best_value=value)
-            checkpoint = partial(Checkpoint, progress, logits.get_weights(), [], logits.get_weights())
-            watcher.epoch_done(1, {"loss": probe.loss, **metrics, "learning_rate": 0.0}, progress, checkpoint)
-            return progress
-        logits.set_weights(resume_from.best)
-        return resume_from.progress
+        told = partial(watcher.batch_done, 1)
+        probe = fit_probe(self.learn(), self.rows.labels, self.rows.groups, seed=self.seed, progress=told)
+        self.network.get_layer(LOGITS).set_weights([probe.kernel, probe.bias])
+        value, metrics = self.measured(val, loss)
+        progress = Progress(epochs_done=1, best_epoch=1, best_value=value)
+        solution = [weight for layer in layers for weight in layer.get_weights()]
+        checkpoint = partial(Checkpoint, progress, solution, [], solution)
+        watcher.epoch_done(1, {"loss": probe.loss, **metrics, "learning_rate": 0.0}, progress, checkpoint)
+        return progress
+
+
+@dataclass(frozen=True)
+class ProbePhase(SolvedPhase):
+    """A linear probe.
+
+    Attributes:
+        learnt_from: features of the training rows, float32 (rows, features).
+    """
+
+    learnt_from: npt.NDArray[np.float32]
+
+    def learn(self) -> npt.NDArray[np.float32]:
+        return self.learnt_from
 
 
 def compiled_on_logits(model: Any, optimizer: Any, loss: Loss) -> Any:
@@ -298,7 +319,7 @@ def _probe_phase(part: _Part, rows: TrainTable, seed: int) -> ProbePhase:
         of_views = [part.learnt_from[views.rows_of(np.full_like(index, view), index)] for view in range(views.views)]
         features = np.concatenate([features, *of_views])
         rows = rows.take(np.tile(np.arange(len(index)), 1 + views.views))
-    return ProbePhase(part.network, part.inputs, features, rows, seed)
+    return ProbePhase(part.network, part.inputs, rows, seed, features)
 
 
 def _batches(part: _Part, config: TrainConfig, rows: TrainTable) -> Batches:
