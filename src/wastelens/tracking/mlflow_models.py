@@ -7,6 +7,7 @@ from typing import Any
 
 from wastelens.errors import RunError, StoreUnreachable, did_you_mean
 from wastelens.system.passwords import without_passwords
+from wastelens.system.text import reason_of
 from wastelens.tracking.mlflow_store import outages, store_client, store_errors, without_waiting
 from wastelens.tracking.tracker import RegisteredModel
 
@@ -52,8 +53,9 @@ def download_model(address: str, into: Path) -> Path:
     except (OSError, mlflow.exceptions.MlflowException) as error:
         if isinstance(error, StoreUnreachable):
             raise
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise RunError(f"{address} has no files ({reason}). They were deleted: train the model again.") from None
+        raise RunError(
+            f"{address} has no files ({reason_of(error)}). They were deleted: train the model again."
+        ) from None
 
 
 def _what_there_is(client: Any, name: str, alias: str, version: str) -> str:
@@ -77,8 +79,7 @@ def _registry() -> str:
 
 
 def _no_registry(error: Exception) -> str:
-    reason = " ".join(str(error).split())[:160].rstrip(".")
     return (
-        f"The model registry {_registry()} does not answer or cannot be used ({reason}). Start it, set "
+        f"The model registry {_registry()} does not answer or cannot be used ({reason_of(error)}). Start it, set "
         "MLFLOW_REGISTRY_URI to one that runs, or give a run id."
     )

@@ -22,6 +22,7 @@ from wastelens.models.features import compiled
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, PhotoArray
 from wastelens.system.files import file_digest
 from wastelens.system.plain_yaml import load_yaml
+from wastelens.system.text import reason_of
 from wastelens.tracking.tracker import Tracker
 
 BATCH_SIZE = 32
@@ -234,8 +235,7 @@ def _network(file: Path, card: ModelCard, title: str) -> Any:
     try:
         network = read_network(file)
     except Exception as error:  # Keras raises all kinds of exceptions for broken files
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise RunError(f"{title}: the network cannot be read ({reason}). Train it again.") from None
+        raise RunError(f"{title}: the network cannot be read ({reason_of(error)}). Train it again.") from None
     if (network.input_shape, network.output_shape) != ((None, side, side, 3), (None, outputs)):
         raise RunError(f"{title}: its network maps {network.input_shape} to {network.output_shape}. Train it again.")
     return network
