@@ -107,3 +107,16 @@ def test_columns_that_do_not_fit_follow_below(
 def test_a_table_that_fits_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
     table("Title", ["control", "val", "test"], [["random", "0.1", "0.2"]])
     assert capsys.readouterr().out.count("random") == 1
+
+
+def test_headings_wrap_before_figures_are_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "LOG_WIDTH", 80)
+    columns = ["method", "Energy on the litter", "Energy over the centre's", "Pointing game", "Pointing game by chance"]
+    figures = ["1.72 [1.51, 1.91]", "0.15 [-0.06, 0.36]", "0.14", "0.08"]
+    table("Title", columns, [["centre of the photo (control)", *figures], ["Grad-CAM", *figures]])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 and line[-1] in "┓┃┩│┘" for line in lines[1:])
+    for figure in figures:
+        assert sum(f"{figure} │" in line for line in lines) == 2

@@ -580,14 +580,14 @@ def test_wrapper_of_a_resumed_run_ends_with_it(store, monkeypatch):
 def test_finished_hint(store, monkeypatch):
     page = "/#/experiments/0/runs?workflowType=machine_learning"
     assert MlflowTracker().finished_hint() == (
-        f"http://127.0.0.1:5000{page}, served by mlflow ui --backend-store-uri {store.get_tracking_uri()}"
+        f"http://127.0.0.1:5000{page} once this runs: mlflow ui --backend-store-uri {store.get_tracking_uri()}"
     )
     tracker = MlflowTracker()
     with tracker.start("train") as run:
         pass
     experiment = store.get_experiment_by_name("tests").experiment_id
     assert f"/#/experiments/{experiment}/runs?" in tracker.finished_hint()
-    assert f"/#/experiments/{experiment}/runs/{run.id}, served by" in tracker.finished_hint(run.id)
+    assert f"/#/experiments/{experiment}/runs/{run.id} once this runs:" in tracker.finished_hint(run.id)
     monkeypatch.setattr(store, "get_tracking_uri", lambda: "http://tracker:5000")
     assert MlflowTracker().finished_hint() == f"http://tracker:5000{page}"
     assert MemoryTracker().finished_hint()

@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -124,12 +125,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     say(title, "bold")
     for places in _fitting(cells, width):
         drawn = Table()
+        # Left to itself, rich would cut figures rather than wrap a heading.
+        is_tight = sum(max(cell_len(row[place]) for row in cells) + _BORDERS for place in places) + 1 > width
         for place in places:
-            least = _room(cells, place)
-            if place == 0:  # the only one that may be wrapped
-                drawn.add_column(escape(cells[0][0]), min_width=min(least, width // 2), max_width=width // 2)
-            else:
-                drawn.add_column(escape(cells[0][place]), min_width=least, justify="right")
+            least = min(_room(cells, 0), width // 2) if place == 0 else _room(cells, place)
+            justify: Literal["left", "right"] = "left" if place == 0 else "right"
+            drawn.add_column(escape(cells[0][place]), width=least if is_tight else None, justify=justify)
         for row in cells[1:]:
             drawn.add_row(*(escape(row[place]) for place in places))
         Console(highlight=False, width=width).print(drawn)

@@ -200,7 +200,7 @@ class MlflowTracker:
         # MLflow itself opens on a page without the table of runs.
         shown = f"/{run_id}" if run_id else "?workflowType=machine_learning"
         page = f"{server}/#/experiments/{self._experiment}/runs{shown}"
-        return page if mlflow_store.is_server(uri) else f"{page}, served by mlflow ui --backend-store-uri {uri}"
+        return page if mlflow_store.is_server(uri) else f"{page} once this runs: mlflow ui --backend-store-uri {uri}"
 
 
 def _end(run_id: str, status: str, wrapper: str | None) -> None:
