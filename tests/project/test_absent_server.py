@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from tests.factories import write_dataset
+from tests.mlflow_store import mlflow_store
 from tests.project.running import PATIENCE_S, complaint, ok, output_of, start, wait_for, wastelens
 from tests.project.server import Server
 
@@ -195,13 +196,10 @@ def test_a_server_that_is_absent_at_the_start(workplace: Path, kind: str) -> Non
 
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    import mlflow
-
-    before = mlflow.get_tracking_uri()
-    with serving(tmp_path_factory.mktemp("server")) as running:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder) as running, mlflow_store(folder) as mlflow:
         mlflow.set_tracking_uri(running.address)
         yield running
-    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.factories import MATERIALS, config
+from tests.mlflow_store import mlflow_store
 
 from wastelens.errors import ConfigError, RunError
 from wastelens.steps import promote
@@ -24,18 +25,8 @@ SOUND = {"collapsed": False, "above_controls": True, "verdict": "Above floor and
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """MLflow's default store, in a folder of its own."""
-    import mlflow
-
-    folder = tmp_path_factory.mktemp("mlflow")
-    before = mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_REGISTRY_URI"):
-            patch.delenv(name, raising=False)
-        patch.chdir(folder)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        mlflow.set_experiment("Default")  # another test may have chosen one that this store lacks
+    with mlflow_store(tmp_path_factory.mktemp("mlflow")) as mlflow:
         yield mlflow
-        mlflow.set_tracking_uri(before)
 
 
 class Workplace:

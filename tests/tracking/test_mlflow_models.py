@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.factories import log_colour_model, photo_array
+from tests.mlflow_store import mlflow_store
 
 from wastelens.errors import RunError
 from wastelens.tracking.mlflow_tracker import MlflowTracker
@@ -20,22 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own, of pandas and
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Iterator[tuple[MlflowTracker, str]]:
     """MLflow's default store with a model, ``litter`` version 1, alias ``champion``; and the id of its run."""
-    import mlflow
-
     folder = tmp_path_factory.mktemp("mlflow")
-    before = mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    with mlflow_store(folder) as mlflow, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        patch.chdir(folder)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         tracker = MlflowTracker()
         run_id = log_colour_model(tracker, folder / "made")
         mlflow.register_model(f"runs:/{run_id}/model", "litter")
         mlflow.MlflowClient().set_registered_model_alias("litter", "champion", "1")
         yield tracker, run_id
-        mlflow.set_tracking_uri(before)
 
 
 def test_every_address_opens_the_logged_model(registered: tuple[MlflowTracker, str], tmp_path: Path) -> None:

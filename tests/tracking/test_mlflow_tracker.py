@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from tests.memory_tracking import MemoryTracker
+from tests.mlflow_store import mlflow_store
 
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.tracking import mlflow_tracker as mlflow_tracking
@@ -29,19 +30,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """MLflow's default store, in a separate folder."""
-    import mlflow
-
-    folder = tmp_path_factory.mktemp("mlflow")
-    before = mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    with mlflow_store(tmp_path_factory.mktemp("mlflow")) as mlflow, pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
-        patch.chdir(folder)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         mlflow.set_experiment("tests")
         yield mlflow
-        mlflow.set_tracking_uri(before)
 
 
 class Memory:
