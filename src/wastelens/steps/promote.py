@@ -10,18 +10,8 @@ from wastelens.errors import ConfigError
 from wastelens.studies.compared_runs import finished_run
 from wastelens.system.console import next_command, say, warn
 from wastelens.tracking.tracker import Registry, Tracker
-from wastelens.using.promoting import (
-    CHALLENGER,
-    CHAMPION,
-    REPLACED,
-    Promotion,
-    carry_out,
-    choose,
-    decide,
-    is_proven,
-    roll_back,
-    unchanged,
-)
+from wastelens.using.promoting import REPLACED, Promotion, carry_out, choose, roll_back, unchanged
+from wastelens.using.promotion_decision import CHALLENGER, CHAMPION, decide, is_proven
 
 
 def run(config: PromoteConfig, tracker: Tracker) -> Promotion:
