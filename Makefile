@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage slow check docs ui bench lock format clean
+.PHONY: help demo test coverage slow check docs pictures ui bench lock format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ check: .venv/ready  ## check format, lint, types, layers, prose and generated fi
 
 docs: .venv/ready  ## build the documentation into site/, with warnings as errors
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+
+pictures: .venv/ready  ## take README's pictures and table from the newest run of `make demo`; needs Chromium
+	python -m tools.pictures
 
 ui: .venv/ready  ## serve the runs at http://127.0.0.1:5000
 	@echo "The runs: http://127.0.0.1:5000/#/experiments/0/runs?workflowType=machine_learning"

@@ -22,7 +22,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         _prepare()
-        print("| seed | epochs, hyperband | epochs, none | ratio | best val_macro_ap, hyperband | none | difference |")
+        print("| seed | epochs, hyperband | epochs, none | ratio | best val macro AP, hyperband | none | difference |")
         print("|---|---|---|---|---|---|---|")
         for seed in range(SEEDS):
             pruned, whole = (_tuned(seed, pruner) for pruner in ("hyperband", "none"))
@@ -43,7 +43,7 @@ def _prepare() -> None:
 
 
 def _tuned(seed: int, pruner: str, trials: int = TRIALS, settings: str = SETTINGS) -> tuple[int, float]:
-    """Return the epochs of all trials together, and the best val_macro_ap."""
+    """Return the epochs of all trials together, and the best val macro AP."""
     from wastelens.config.files import load_config
     from wastelens.steps import tune
     from wastelens.tracking.mlflow_tracker import MlflowTracker
@@ -64,7 +64,7 @@ def _cost_per_trial_s() -> float:
 
     def idle(self: Any, checkpoint: object) -> tuple[None, Progress]:
         for epoch in range(1, IDLE_EPOCHS + 1):
-            metrics = {"loss": 0.5, "val_loss": 0.5, "val_macro_ap": epoch / 100, "learning_rate": 0.001}
+            metrics = {"loss": 0.5, "val/loss": 0.5, "val/macro_ap": epoch / 100, "learning_rate": 0.001}
             self.tracked.log_metrics(metrics, step=epoch)
             self.after_epoch(epoch, epoch / 100)
         return None, Progress(epochs_done=IDLE_EPOCHS, best_epoch=IDLE_EPOCHS, best_value=IDLE_EPOCHS / 100)

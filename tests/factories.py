@@ -280,7 +280,7 @@ def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px
         above_controls=proven,
         strongest_control="colour",
         verdict="Above floor and controls: as drawn." if proven else "COLLAPSED: as drawn.",
-        metrics={"test_macro_ap": 0.9, "test_macro_ap_low": 0.8, "test_macro_ap_high": 0.95},
+        metrics={"test/macro_ap": 0.9, "test/macro_ap_low": 0.8, "test/macro_ap_high": 0.95},
     )
     folder.mkdir(parents=True, exist_ok=True)
     files = export(network, folder, thresholds=card.thresholds, image_side_px=side_px)

@@ -101,7 +101,7 @@ class MemoryRun:
         self.tags.update({key: logged_text(value) for key, value in tags.items()})
 
     @_asks
-    def log_figure(self, figure: Figure, path: str) -> None:
+    def log_figure(self, figure: Figure, path: str, caption: str = "") -> None:
         target = self._target(path)
         if self.draws:
             figure.savefig(target)

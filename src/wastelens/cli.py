@@ -134,10 +134,18 @@ def materials(dataset: str, data_folder: str) -> None:
 def run_step(step: str, values: dict[str, str], typed: set[str]) -> None:
     """Resolve the config from the command line's values and run the step under the MLflow tracker."""
     prepare_environment()
+    opened = os.environ.get("MLFLOW_RUN_ID", "")
+    try:
+        _run_configured(step, values, typed, under_mlflow_run=bool(opened))
+    finally:
+        if opened:
+            importlib.import_module("wastelens.tracking.mlflow_tracker").name_opened_run(opened, step)
+
+
+def _run_configured(step: str, values: dict[str, str], typed: set[str], *, under_mlflow_run: bool) -> None:
     config_files = importlib.import_module("wastelens.config.files")
     config_file, settings = values.pop("config"), values.pop("set")
     given = {name: values[name] for name in values if name in typed}
-    under_mlflow_run = "MLFLOW_RUN_ID" in os.environ
     if under_mlflow_run:
         given = _unlike_defaults(step, given, config_file, config_files.config_file_says(step, config_file))
     config = config_files.load_config(step, parameters=given, config_file=config_file, settings=settings)

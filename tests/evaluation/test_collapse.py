@@ -87,9 +87,23 @@ def test_one_decision_for_all_is_right_where_all_are_the_same():
     assert not any("same decision" in reason for reason in judged(truth, scores).reasons)
 
 
-def test_labels_without_positives_are_a_reason():
-    found = diagnose([[0], [0]], [[0.1], [0.9]], [[0], [1]], np.random.default_rng(0), ["glass"], shuffles=5)
-    assert found.reasons == ("No photo shows any material, so these photos tell nothing about the model.",)
+def test_with_few_photos_only_constant_answers_are_a_collapse():
+    rng = np.random.default_rng(6)
+    truth = labels(rng, 29)
+    noise = judged(truth, rng.random(truth.shape))
+    assert noise == Collapse((), "There are only 29 photos; 30 or more are needed.")
+    (constant,) = judged(truth, np.tile(PREVALENCE, (29, 1))).reasons
+    assert "near-constant" in constant
+
+
+def test_with_few_positives_of_most_materials_only_constant_answers_are_a_collapse():
+    rng = np.random.default_rng(7)
+    truth = np.zeros((60, 6), np.uint8)
+    truth[:4, :3], truth[:5, 3:] = 1, 1
+    scores = rng.random(truth.shape)
+    assert not judged(truth, scores).too_few, "half of the materials have five"
+    truth[4, 5] = 0
+    assert judged(truth, scores) == Collapse((), "Fewer than 5 photos show plastic, aluminium, paper, toxic.")
 
 
 def test_shapes_are_checked():

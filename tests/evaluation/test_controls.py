@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_scores_and_copies_do_not_count(tmp_path):
         for part in ("val", "test"):
             np.testing.assert_array_equal(one.scores[name][part], again.scores[name][part])
     assert one.metrics() == again.metrics()
-    assert set(one.metrics()) == {f"control_{n}_{s}_macro_ap" for n in CONTROLS for s in ("val", "test")}
+    assert set(one.metrics()) == {f"controls/{n}_{split}macro_ap" for n in CONTROLS for split in ("val_", "")}
 
 
 @pytest.mark.parametrize("varying", [1, 0])

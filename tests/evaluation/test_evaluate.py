@@ -21,13 +21,13 @@ def evaluation(seed: int = 0):
 
 
 def test_evaluation_has_its_mlflow_names():
-    named = evaluation().metrics("test_")
+    named = evaluation().metrics("test/")
     assert set(named) == {
-        "test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "test_macro_f1", "test_macro_f1_at_half",
-        "test_micro_f1", "test_subset_accuracy", "test_hamming_loss", "test_ap_plastic", "test_ap_paper",
+        "test/macro_ap", "test/macro_ap_low", "test/macro_ap_high", "test/macro_f1", "test/macro_f1_at_half",
+        "test/micro_f1", "test/subset_accuracy", "test/hamming_loss", "test/ap_plastic", "test/ap_paper",
     }  # fmt: skip
     assert all(np.isfinite(value) for value in named.values())
-    assert named["test_macro_ap"] == pytest.approx((named["test_ap_plastic"] + named["test_ap_paper"]) / 2)
+    assert named["test/macro_ap"] == pytest.approx((named["test/ap_plastic"] + named["test/ap_paper"]) / 2)
 
 
 def test_evaluation_brackets_its_estimates_and_repeats_itself():
@@ -81,11 +81,11 @@ def registered(monkeypatch):
 
 
 def test_a_metric_is_added_by_one_function(registered):
-    named = evaluation().metrics("test_")
-    assert 0 < named["test_brier"] < 1
-    assert 0 <= named["test_mean_recall_low"] <= named["test_mean_recall"] <= named["test_mean_recall_high"] <= 1
-    assert named["test_mean_recall"] == pytest.approx((named["test_recall_plastic"] + named["test_recall_paper"]) / 2)
-    assert "test_recall_glass" not in named, "a material without positives"
+    named = evaluation().metrics("test/")
+    assert 0 < named["test/brier"] < 1
+    assert 0 <= named["test/mean_recall_low"] <= named["test/mean_recall"] <= named["test/mean_recall_high"] <= 1
+    assert named["test/mean_recall"] == pytest.approx((named["test/recall_plastic"] + named["test/recall_paper"]) / 2)
+    assert "test/recall_glass" not in named, "a material without positives"
     assert registered["brier"].better == "lower"
 
 

@@ -145,8 +145,8 @@ def test_floors_are_the_best_of_all_constants(labels):
 
 def test_floors_have_their_mlflow_names():
     named = floors([[1, 0], [1, 1], [0, 0], [1, 0]]).metrics()
-    assert named == {"floor_macro_ap": 0.5, "floor_macro_f1": pytest.approx((6 / 7 + 2 / 5) / 2),
-                     "floor_subset_accuracy": 0.5}  # fmt: skip
+    assert named == {"floor/macro_ap": 0.5, "floor/macro_f1": pytest.approx((6 / 7 + 2 / 5) / 2),
+                     "floor/subset_accuracy": 0.5}  # fmt: skip
 
 
 def test_floors_refuse_labels_other_than_0_and_1():

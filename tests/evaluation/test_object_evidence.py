@@ -46,8 +46,8 @@ def test_true_evidence_finds_all_and_is_its_own_ceiling():
     assert found.macro_ap["other_photo"] == found.macro_ap["random_place"] == pytest.approx(0.5)
     metrics = found.metrics()
     assert metrics["share_of_ceiling"] == 1.0
-    assert metrics["recall_small"] == 1.0
-    assert "recall_medium" not in metrics
+    assert metrics["objects/recall_small"] == 1.0
+    assert "objects/recall_medium" not in metrics
 
 
 def test_evidence_elsewhere_finds_little():

@@ -109,7 +109,7 @@ def test_what_training_adds_to_its_start_is_said(val_shift, test_shift, words, w
     assert start.network_is_worse is worse
     assert f"a linear probe on its own frozen features ({of_probe:.3f})" in start.sentence
     metrics = verdict.metrics()
-    assert metrics["control_probe_test_macro_ap"] == pytest.approx(of_probe)
+    assert metrics["controls/probe_macro_ap"] == pytest.approx(of_probe)
     assert metrics["gain_over_probe"] == pytest.approx(of_network - of_probe)
     assert metrics["gain_over_probe_low"] <= metrics["gain_over_probe"] <= metrics["gain_over_probe_high"]
     assert verdict.tags()["worse_than_start"] is worse
@@ -120,4 +120,4 @@ def test_the_random_start_of_an_encoder_has_its_own_words():
     verdict, *_ = judged(0.3, 0.3, "random_encoder")
     assert verdict.start.sentence.startswith("Pretraining adds +")
     assert "a linear probe on the encoder's random start" in verdict.start.sentence
-    assert "control_random_encoder_test_macro_ap" in verdict.metrics()
+    assert "controls/random_encoder_macro_ap" in verdict.metrics()

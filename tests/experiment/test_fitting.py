@@ -174,8 +174,8 @@ def test_a_second_phase_thaws_and_has_its_own_learning_rate(prepared_folder: Pat
     assert run.history[1]["learning_rate"] < 0.001
     trainable = {layer.name for layer in network_of(run).layers if layer.weights and layer.trainable}
     assert trainable == {"block5_conv1", "block5_conv2", "block5_conv3", "head_dense0", "head_dense1", "logits"}
-    best = max(run.history[epoch]["val_macro_ap"] for epoch in (1, 2, 3))
-    assert run.metrics["val_macro_ap"] == pytest.approx(best, abs=1e-6)
+    best = max(run.history[epoch]["val/macro_ap"] for epoch in (1, 2, 3))
+    assert run.metrics["val/macro_ap"] == pytest.approx(best, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     resumed = pretrained(prepared_folder, method, tracker=tracker, resume=tracker.runs[0].id)
     assert resumed.status == "FINISHED"
     assert len(tracker.runs) == 1
-    error = "val_reconstruction_error"
+    error = "val/reconstruction_error"
     assert resumed.history[last][error] == pytest.approx(whole.history[last][error], rel=1e-3)
 
 
@@ -107,7 +107,7 @@ def test_an_epoch_that_the_store_cannot_take_is_logged_when_the_run_is_resumed(
     pretrained(prepared_folder, method, tracker=tracker, resume=run.id)
     assert (run.status, len(tracker.runs), run.history.keys()) == ("FINISHED", 1, whole.history.keys())
     for epoch, values in whole.history.items():
-        error = "val_reconstruction_error"
+        error = "val/reconstruction_error"
         assert run.history[epoch][error] == pytest.approx(values[error], rel=1e-3)
 
 
@@ -120,8 +120,8 @@ def test_same_seed_same_start_and_another_seed_another(prepared_folder: Path) ->
 
 def test_gaussian_visible_units(prepared_folder: Path) -> None:
     run = pretrained(prepared_folder, "dbn", "learner.visible=gaussian learner.learning_rate=0.001")
-    assert run.metrics["val_reconstruction_error"] < 1
-    assert np.isfinite(run.metrics["val_pseudo_likelihood"])
+    assert run.metrics["val/reconstruction_error"] < 1
+    assert np.isfinite(run.metrics["val/pseudo_likelihood"])
 
 
 @pytest.mark.parametrize("rate", ["1", "1e9"])

@@ -286,7 +286,7 @@ def test_killed_in_either_phase_it_resumes_in_that_phase(
     resumed = trained(prepared_folder, phases, tracker, model="vgg16", weights="none", resume=tracker.runs[0].id)
     assert sorted(resumed.history)[:4] == [1, 2, 3, 4]
     assert resumed.history[4]["loss"] == pytest.approx(whole.history[4]["loss"], rel=1e-3)
-    assert resumed.metrics["val_macro_ap"] == pytest.approx(whole.metrics["val_macro_ap"], abs=1e-3)
+    assert resumed.metrics["val/macro_ap"] == pytest.approx(whole.metrics["val/macro_ap"], abs=1e-3)
 
 
 def test_resuming_with_other_weights(prepared_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ def test_the_control_is_the_probe_and_a_solved_head_equals_it(prepared_folder: P
     before = set(features.glob("*.npy"))
     run = trained(prepared_folder, f"{LITE} {AS_A_PROBE}", model="efficientnet_lite")
     assert set(features.glob("*.npy")) == before, "the features of the probe's run are used again"
-    for split in ("val", "test"):
-        assert run.metrics[f"control_probe_{split}_macro_ap"] == pytest.approx(probe.metrics[f"{split}_macro_ap"])
+    for split, name in (("val", "controls/probe_val_macro_ap"), ("test", "controls/probe_macro_ap")):
+        assert run.metrics[name] == pytest.approx(probe.metrics[f"{split}/macro_ap"])
     ours, theirs = (pd.read_csv(one.folder / "predictions_test.csv") for one in (run, probe))
     columns = [column for column in ours if column.startswith("probability_")]
     np.testing.assert_allclose(ours[columns], theirs[columns], atol=1e-5)
@@ -55,7 +55,7 @@ def test_a_large_rate_is_seen_to_ruin_the_features(prepared_folder: Path, capsys
     run = trained(prepared_folder, f"{LITE} {AS_A_PROBE} {ruin}", model="efficientnet_lite", freeze="0")
     low, gain, high = (run.metrics[name] for name in GAIN)
     assert low <= gain <= high < 0
-    assert gain == pytest.approx(run.metrics["test_macro_ap"] - run.metrics["control_probe_test_macro_ap"])
+    assert gain == pytest.approx(run.metrics["test/macro_ap"] - run.metrics["controls/probe_macro_ap"])
     assert run.tags["worse_than_start"] == "true"
     assert "made the features worse" in str(run.tags["gain_over_start"])
     assert "Training made the features worse" in " ".join(capsys.readouterr().out.split())
@@ -69,7 +69,7 @@ def test_ruinous_fine_tuning_is_told_and_not_kept(prepared_folder: Path, capsys:
     assert "fine_tune.learning_rate (now 0.05)" in told
     assert run.tags["fine_tuning_kept"] == "false"
     assert run.metrics["best_epoch"] == 1
-    assert run.metrics["test_macro_ap"] == pytest.approx(run.metrics["control_probe_test_macro_ap"])
+    assert run.metrics["test/macro_ap"] == pytest.approx(run.metrics["controls/probe_macro_ap"])
 
 
 @pytest.mark.parametrize("method", ["conv_autoencoder", pytest.param("dbn", marks=pytest.mark.slow)])
@@ -87,8 +87,8 @@ def test_a_probe_of_an_encoder_against_its_random_start(prepared_folder: Path, m
         for ours, theirs in zip(network.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert run.tags["pretrained_run"] == tracker.runs[0].id
-    assert 0 < run.metrics["control_random_encoder_test_macro_ap"] < 1
-    gain = run.metrics["test_macro_ap"] - run.metrics["control_random_encoder_test_macro_ap"]
+    assert 0 < run.metrics["controls/random_encoder_macro_ap"] < 1
+    gain = run.metrics["test/macro_ap"] - run.metrics["controls/random_encoder_macro_ap"]
     assert run.metrics["gain_over_random_encoder"] == pytest.approx(gain)
     assert gain != 0
     assert "a linear probe on the encoder's random start" in str(run.tags["gain_over_start"])

@@ -105,7 +105,7 @@ def test_a_network_that_reads_one_patch_is_shown_to_read_it(keras: Any, outlines
     assert shap.min() > 0.99
     centre = frame[frame["method"] == "centre"]
     assert (centre["energy"] < 2.1).all()
-    summary = summarise(frame, materials=MATERIALS, methods=["gradcam", "centre"], seed=0, resamples=200)
+    summary = summarise(frame, methods=["gradcam", "centre"], seed=0, resamples=200)
     assert summary.means["gradcam", "energy_over_centre"].low > 0
     assert "more than a blob in the middle of the photo" in summary.sentences()[0]
 

@@ -150,7 +150,7 @@ def test_parallel_coordinates_have_a_line_a_complete_trial(table: pd.DataFrame) 
     values = complete["val_macro_ap"]
     spread = f"{values.min():.3f} (pale) to {values.max():.3f} (dark)"
     expected = spread if values.nunique() > 1 else f"{values.max():.3f}"
-    assert figure.axes[0].get_title(loc="left") == f"Complete trials: val_macro_ap {expected}"
+    assert figure.axes[0].get_title(loc="left") == f"Complete trials: val macro AP {expected}"
     assert lines[-1].get_alpha() > 0.9
 
 

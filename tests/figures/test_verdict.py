@@ -70,7 +70,8 @@ def test_bars_carry_the_verdict_and_the_control(case):
     assert words in with_start
     assert "It saw nothing. It adds much." in " ".join(with_start.split())
     assert "strongest control: colour" in texts
-    assert f"{evaluation.macro_ap:.2f}" in texts
+    low, high = evaluation.macro_ap_interval
+    assert f"{evaluation.macro_ap:.2f} [{low:.2f}, {high:.2f}]" in texts
 
 
 def test_precision_recall_area_is_average_precision():
@@ -97,7 +98,7 @@ def test_threshold_curve_passes_through_its_point():
 @pytest.mark.parametrize("epochs", [0, 1, 12])
 def test_learning_curves(epochs):
     history = [
-        {"epoch": e, "loss": 0.7 / (e + 1), "val_macro_ap": 0.3 + 0.01 * e, "learning_rate": 1e-3, "val_loss": np.nan}
+        {"epoch": e, "loss": 0.7 / (e + 1), "val/macro_ap": 0.3 + 0.01 * e, "learning_rate": 1e-3, "val/loss": np.nan}
         for e in range(epochs)
     ]
     texts = drawn(figures.learning_curves(history, 0.27, 0))

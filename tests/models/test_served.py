@@ -47,7 +47,7 @@ CARD_OF_TESTS = ModelCard(
     above_controls=True,
     strongest_control="colour",
     verdict="Above floor and controls.",
-    metrics={"test_macro_ap": 0.6, "test_macro_ap_low": 0.5, "test_macro_ap_high": 0.7},
+    metrics={"test/macro_ap": 0.6, "test/macro_ap_low": 0.5, "test/macro_ap_high": 0.7},
 )
 ASK = """
 import json, pickle, sys

@@ -50,7 +50,7 @@ mlflow.models.set_model(Constant())
 EPOCHS = 60
 SETTINGS = f"model=base network.widths=[4] fit.epochs={EPOCHS} fit.patience_epochs={EPOCHS} fit.batch_size=16"
 TRAIN = ("train", "--dataset", "litter", "--set", f"{SETTINGS} bootstrap_resamples=100 outage_minutes=")
-CURVES = ("loss", "val_loss", "val_macro_ap", "learning_rate")
+CURVES = ("loss", "val/loss", "val/macro_ap", "learning_rate")
 # One thread adds up in one order: the same seed gives the same numbers to the last digit.
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 LONG, SHORT = "5", "0.1"  # minutes
@@ -239,7 +239,7 @@ def writes(run: Run, model: PyfuncModel, folder: Path) -> list[Callable[[], obje
     table = pd.DataFrame({"a": [1, 2]})
     return [
         lambda: run.log_parameters({"epochs": 3, "rate": 0.1}),
-        lambda: run.log_metrics({"loss": 3.0, "val_loss": 4.0}, step=1),
+        lambda: run.log_metrics({"loss": 3.0, "val/loss": 4.0}, step=1),
         lambda: run.log_dataset(table, source=folder, name="sample", digest="d" * 40, context="train"),
         lambda: run.log_metrics({"loss": 2.0}, step=2),
         lambda: run.log_file(model.files["weights"], "checkpoint/a"),

@@ -172,7 +172,7 @@ def client(store: Path) -> Any:
 
 def found(store: Path, filter_string: str) -> list[Any]:
     """The runs that MLflow finds, the best first."""
-    return list(client(store).search_runs(["0"], filter_string, order_by=["metrics.test_macro_ap DESC"]))
+    return list(client(store).search_runs(["0"], filter_string, order_by=["metrics.`test/macro_ap` DESC"]))
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def assert_fits(driver: Any) -> int:
 
 def test_the_artifact_tab_shows_the_gallery(gallery: Gallery, explained: Explained) -> None:
     driver = gallery.driver
-    assert gallery.find("h1").text == "base plain seed 3"
+    assert gallery.find("h1").text == "base seed 3 @litter"
     assert gallery.shown() == pairs(explained.scores())
     driver.switch_to.default_content()
     frame = driver.find_element("css selector", FRAME)
@@ -481,7 +481,7 @@ def test_without_scripts_everything_is_there(page: Gallery, explained: Explained
 
 
 ABOVE_CONTROLS = 'tags.step = "train" and tags.above_controls = "true"'
-METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "floor_macro_ap", "gain_over_controls_low")
+METRICS = ("test/macro_ap", "test/macro_ap_low", "test/macro_ap_high", "floor/macro_ap", "gain_over_controls_low")
 TAGS = ("collapsed", "above_controls", "verdict")
 FOUND = """
 return [...document.querySelectorAll(arguments[0])]
@@ -600,7 +600,7 @@ def test_the_best_runs_as_the_documentation_says(table: MlflowPage, store: Path)
     runs = found(store, ABOVE_CONTROLS)
     assert 1 < len(runs) < len(found(store, "tags.step = 'train'"))
     table.filter(ABOVE_CONTROLS)
-    table.sort_by("test_macro_ap")
+    table.sort_by("test/macro_ap")
     assert table.shown(len(runs)) == [run.info.run_id for run in runs]
     table.show([*METRICS, *TAGS])
     for run in runs:
@@ -636,24 +636,24 @@ def test_the_runs_of_a_study_in_groups(table: MlflowPage, store: Path, study: An
         groups.setdefault("tag.model.{model},tag.augment.{augment}".format(**run.data.tags), []).append(run)
     assert len(groups) == 4
     table.filter(f'tags.study = "{study.info.run_id}"')
-    table.sort_by("test_macro_ap")
+    table.sort_by("test/macro_ap")
     assert table.shown(len(runs)) == [run.info.run_id for run in runs]
-    table.show(["test_macro_ap"])
+    table.show(["test/macro_ap"])
     table.group_by("model")
     table.group_by("augment")
     members = {f"{group}.{run.info.run_id}" for group, of_group in groups.items() for run in of_group}
     assert set(table.shown(len(groups) + len(runs))) == {*groups, *members}
     for group, of_group in groups.items():
-        mean, kind = table.cells(group)["metrics.`test_macro_ap`"].split()
+        mean, kind = table.cells(group)["metrics.`test/macro_ap`"].split()
         assert kind == "(average)"
-        assert float(mean) == pytest.approx(np.mean([run.data.metrics["test_macro_ap"] for run in of_group]))
+        assert float(mean) == pytest.approx(np.mean([run.data.metrics["test/macro_ap"] for run in of_group]))
     assert errors(table.driver) == []
 
 
 def test_two_runs_side_by_side(table: MlflowPage, store: Path, study: Any) -> None:
     """Select two, Compare: charts of both, drawn."""
     table.filter(f'tags.study = "{study.info.run_id}"')
-    table.sort_by("test_macro_ap")
+    table.sort_by("test/macro_ap")
     chosen = table.shown(8)[:2]
     for run_id in chosen:
         table.click(f".ag-pinned-left-cols-container [row-id='{run_id}'] input.ag-checkbox-input")

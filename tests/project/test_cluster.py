@@ -95,7 +95,7 @@ class Store:
             return pd.read_csv(self._client.download_artifacts(parent.info.run_id, name, folder))
 
     def epochs(self, run_id: str) -> list[int]:
-        return sorted(one.step for one in self._client.get_metric_history(run_id, "val_loss"))
+        return sorted(one.step for one in self._client.get_metric_history(run_id, "val/loss"))
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def trials_of(study: str, address: str) -> list[Any]:
 
 def is_training(runs: list[Any]) -> bool:
     """Whether one of these is in the middle of its training."""
-    return any(run.info.status == "RUNNING" and "val_loss" in run.data.metrics for run in runs)
+    return any(run.info.status == "RUNNING" and "val/loss" in run.data.metrics for run in runs)
 
 
 def has_finished(runs: list[Any], number: int) -> bool:

@@ -201,7 +201,7 @@ def test_prepare_leaves_a_finished_run(place: Place) -> None:
     assert [one.dataset.name for one in run.inputs.dataset_inputs] == ["litter"]
     logged = {path.name for path in place.artifacts(run.info.run_id).iterdir()}
     assert {"manifest.json", "labels.csv", "train_balanced.csv", "problems.csv", "materials.csv", "sight"} <= logged
-    assert {"photos", "groups", "photos_plastic", "control_neighbours_test_macro_ap"} <= set(run.data.metrics)
+    assert {"photos", "split/groups", "photos/plastic", "controls/neighbours_macro_ap"} <= set(run.data.metrics)
 
 
 def test_train_leaves_a_finished_run_with_its_settings(place: Place, trained: Any) -> None:
@@ -219,14 +219,14 @@ def test_train_leaves_a_finished_run_with_its_settings(place: Place, trained: An
 
 def test_train_logs_the_metrics_of_the_contract(place: Place, trained: Any) -> None:
     each = ("macro_ap", "macro_f1", "macro_f1_at_half", "micro_f1", "subset_accuracy", "hamming_loss")
-    wanted = {"loss", "val_loss", "val_macro_ap", "learning_rate", "test_macro_ap_low", "test_macro_ap_high"}
-    wanted |= {f"{split}_{name}" for split in ("val", "test") for name in each}
-    wanted |= {f"{split}_ap_{material}" for split in ("val", "test") for material in MATERIALS}
-    wanted |= {"floor_macro_ap", "floor_macro_f1", "floor_subset_accuracy"}
-    wanted |= {f"control_{name}_test_macro_ap" for name in ("random", "neighbours", "size", "colour")}
+    wanted = {"loss", "val/loss", "val/macro_ap", "learning_rate", "test/macro_ap_low", "test/macro_ap_high"}
+    wanted |= {f"{split}/{name}" for split in ("val", "test") for name in each}
+    wanted |= {f"{split}/ap_{material}" for split in ("val", "test") for material in MATERIALS}
+    wanted |= {"floor/macro_ap", "floor/macro_f1", "floor/subset_accuracy"}
+    wanted |= {f"controls/{name}_macro_ap" for name in ("random", "neighbours", "size", "colour")}
     assert wanted - set(trained.data.metrics) == set()
     assert all(np.isfinite(value) for value in trained.data.metrics.values())
-    for name in ("loss", "val_loss", "val_macro_ap", "learning_rate"):
+    for name in ("loss", "val/loss", "val/macro_ap", "learning_rate"):
         assert set(place.history(trained.info.run_id, name)) == {1}
 
 
@@ -257,7 +257,7 @@ def test_explain_adds_to_the_run_and_nothing_else(place: Place, trained: Any) ->
     run = place.client.get_run(model)
     assert (run.info.status, run.info.end_time) == ("FINISHED", trained.info.end_time)
     assert trained.data.metrics.items() <= run.data.metrics.items()
-    assert run.data.metrics["explain_photos"] == 2
+    assert run.data.metrics["explain/photos"] == 2
     assert (place.artifacts(model) / "explanations" / "index.html").is_file()
     assert {path.name for path in place.folder.iterdir()} == left_there
 
@@ -312,7 +312,7 @@ def assert_same(answer: dict[str, list[Any]], predictions: pd.DataFrame, thresho
     for material in MATERIALS:
         reported = predictions[f"probability_{material}"]
         np.testing.assert_allclose(answered[f"probability_{material}"], reported, atol=2e-5)
-        sure = (reported - thresholds[f"threshold_{material}"]).abs() > 1e-4
+        sure = (reported - thresholds[f"threshold/{material}"]).abs() > 1e-4
         assert (answered[f"decision_{material}"][sure] == predictions[f"decision_{material}"][sure].astype(bool)).all()
 
 
@@ -423,7 +423,7 @@ def test_a_resumed_run_is_the_same_run_and_finishes(place: Place, interrupted: I
     run = place.client.get_run(interrupted.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["fit.epochs"] == str(EPOCHS)
-    assert "test_macro_ap" in run.data.metrics
+    assert "test/macro_ap" in run.data.metrics
     assert len(run.outputs.model_outputs) == 1
     losses = place.history(interrupted.run_id, "loss")
     assert losses[EPOCHS] < losses[1]

@@ -21,7 +21,7 @@ PLACEHOLDERS = {
     "<score>": "[a-z_]+",
 }
 RANDOM = ("", "_random", "_random_high")
-SPLIT_SCORES = "At the end, for `val_` and `test_`"
+SPLIT_SCORES = "At the end, for `val/` and `test/`"
 
 
 def section(title: str) -> str:
@@ -30,15 +30,15 @@ def section(title: str) -> str:
 
 def named(text: str) -> set[str]:
     """Return the names in backticks."""
-    return set(re.findall(r"`([a-z][a-z0-9_]*(?:<[a-z]+>[a-z0-9_]*)*)`", text))
+    return set(re.findall(r"`([a-z][a-z0-9_/]*(?:<[a-z]+>[a-z0-9_/]*)*)`", text))
 
 
 def documented(text: str = TEXT) -> re.Pattern[str]:
     """Return a pattern of all names in a text."""
-    names = {name for name in named(text) if not name.startswith("cluster_<")}
-    names |= {f"cluster_<features>_{score}{end}" for score in named(section("Clusters")) for end in RANDOM}
+    names = {name for name in named(text) if not name.startswith("cluster/<")}
+    names |= {f"cluster/<features>/{score}{end}" for score in named(section("Clusters")) for end in RANDOM}
     names |= {"mlflow.note.content"} & set(re.findall("`(mlflow[a-z.]+)`", text))
-    names |= {f"{split}_{name}" for split in ("val", "test") for name in named(section(SPLIT_SCORES))}
+    names |= {f"{split}/{name}" for split in ("val", "test") for name in named(section(SPLIT_SCORES))}
     patterns = [re.sub("<[a-z]+>", lambda found: PLACEHOLDERS[found[0]], name) for name in sorted(names)]
     return re.compile("|".join(patterns))
 
@@ -74,11 +74,11 @@ def test_every_documented_metric_of_prepare_is_logged(tracker: MemoryTracker) ->
     }
     assert len(told) > 10
     metrics = set(tracker.runs[0].metrics)
-    assert {name for name in told - {"photos_<material>"} if name not in metrics} == set()
+    assert {name for name in told - {"photos/<material>"} if name not in metrics} == set()
 
 
 def test_names_that_are_not_documented_are_found() -> None:
-    assert documented().fullmatch("photos_glass")
-    assert documented().fullmatch("test_ap_glass")
-    assert not documented().fullmatch("photos_wood")
-    assert not documented(TEXT.replace("balance_most_copies", "")).fullmatch("balance_most_copies")
+    assert documented().fullmatch("photos/glass")
+    assert documented().fullmatch("test/ap_glass")
+    assert not documented().fullmatch("photos/wood")
+    assert not documented(TEXT.replace("balance/most_copies", "")).fullmatch("balance/most_copies")

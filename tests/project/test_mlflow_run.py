@@ -101,7 +101,7 @@ def test_train(trained: Any) -> None:
     }
     assert (trained.data.tags["augment"], trained.data.tags["seed"]) == ("true", "3")
     assert trained.data.tags["mlflow.project.entryPoint"] == "train"
-    assert {"test_macro_ap", "loss"} <= set(trained.data.metrics)
+    assert {"test/macro_ap", "loss"} <= set(trained.data.metrics)
     assert len(trained.outputs.model_outputs) == 1
 
 
@@ -207,7 +207,7 @@ def test_resume(project: Project, trained: Any) -> None:
     assert re.search(r"after [1-9][0-9]* finished epochs", answer.stdout)
     assert [one.data.tags["resumes_run"] for one in runs] == [killed]
     assert runs[0].info.status == "FINISHED"
-    assert "test_macro_ap" not in runs[0].data.metrics
+    assert "test/macro_ap" not in runs[0].data.metrics
     resumed = project.client.get_run(killed)
     assert resumed.info.status == "FINISHED"
     assert params.items() <= resumed.data.params.items()
@@ -232,7 +232,7 @@ def test_pretrain_train_and_cluster(project: Project, prepared: Any) -> None:
     assert model.data.params["network.learner.hidden_units"] == "[8, 6]"
     chosen = ("-P", f"run_id={model.info.run_id}", "-P", "k=3", "-P", "photos=test", "-P", "dataset=my litter")
     clusters = only(project.mlflow_run("-e", "cluster", *chosen))
-    assert clusters.data.metrics["cluster_learned_k"] == 3
+    assert clusters.data.metrics["cluster/learned/k"] == 3
     assert clusters.data.tags["clustered_run"] == model.info.run_id
     project.client.delete_run(pretrained.info.run_id)
     answer, _ = project.mlflow_run("-e", "train", *encoder, *small)
@@ -257,7 +257,7 @@ def test_tune_and_train_with_the_best(project: Project, prepared: Any, workers: 
     best = f"config=data/tuned/by-{workers}.yaml"
     model = only(project.mlflow_run("-e", "train", "-P", "dataset=my litter", "-P", best))
     assert model.data.params["network.widths"] == "[4, 8]"
-    chosen = max(trials, key=lambda one: one.data.metrics["val_macro_ap"] if one.info.status == "FINISHED" else 0.0)
+    chosen = max(trials, key=lambda one: one.data.metrics["val/macro_ap"] if one.info.status == "FINISHED" else 0.0)
     sampled = {key: value for key, value in chosen.data.params.items() if key.startswith(("schedule.", "fit."))}
     assert sampled
     for key, value in sampled.items():
@@ -274,7 +274,7 @@ def test_explain(project: Project, trained: Any) -> None:
     )
     same = f"tags.step = 'train' and tags.dataset_digest = '{trained.data.tags['dataset_digest']}'"
     models = project.client.search_runs(["0"], f"{same} and attributes.status = 'FINISHED'")
-    best = max(models, key=lambda run: (run.data.tags["collapsed"] == "false", run.data.metrics["val_macro_ap"]))
+    best = max(models, key=lambda run: (run.data.tags["collapsed"] == "false", run.data.metrics["val/macro_ap"]))
     assert started.data.tags["adds_to_run"] == best.info.run_id
     assert started.data.tags["mlflow.project.entryPoint"] == "explain"
     assert (started.data.metrics, project.client.list_artifacts(started.info.run_id)) == ({}, [])
@@ -282,7 +282,7 @@ def test_explain(project: Project, trained: Any) -> None:
     # The best of this store is another model in another order of the tests, and a DBN has no maps of features.
     methods = ["shap"] if best.data.tags["model"] == "dbn" else ["gradcam", "shap"]
     assert best.data.tags["explained_by"] == ", ".join(methods)
-    assert best.data.metrics["explain_photos"] == 2
+    assert best.data.metrics["explain/photos"] == 2
     folder = project.folder / "mlruns" / "0" / best.info.run_id / "artifacts" / "explanations"
     written = {"index.html", "scores.csv", "settings.json"}
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == written
@@ -339,10 +339,10 @@ def test_download_collect_and_prepare(tmp_path: Path) -> None:
         download = ("-e", "download", "-P", f"set={where} hosts=[{server.host}]")
         fetched = only(own.mlflow_run(*download))
         photos = len(taco["images"])
-        assert (fetched.data.metrics["photos_done"], fetched.data.metrics["photos_dead"]) == (photos - 1, 1)
+        assert (fetched.data.metrics["photos/done"], fetched.data.metrics["photos/dead"]) == (photos - 1, 1)
         assert (
             only(own.mlflow_run("-e", "prepare", "-P", "dataset=taco", "-P", "image_side_px=32")).data.metrics[
-                "photos_left_out"
+                "photos/left_out"
             ]
             == 1
         )
@@ -354,7 +354,7 @@ def test_download_collect_and_prepare(tmp_path: Path) -> None:
         settings = f"set=openverse.url={url} openverse.seconds_between_requests=0 min_side_px=64 hosts=[{server.host}]"
         asked = ("sources=openverse", "materials=glass", "contact=tests@example.org", "dataset=taco", settings)
         collected = only(own.mlflow_run("-e", "collect", *(word for one in asked for word in ("-P", one))))
-        assert (collected.data.metrics["photos"], collected.data.metrics["photos_left_out"]) == (3, 1)
+        assert (collected.data.metrics["photos"], collected.data.metrics["photos/left_out"]) == (3, 1)
     table = pd.read_csv(folder / "data" / "raw" / "collected" / "collected.csv", keep_default_na=False)
     (left_out,) = table[table["status"] != "kept"]["reason"]
     assert "test" in left_out

@@ -113,7 +113,7 @@ def test_explanations_are_read_of_the_best_explained_run(filled_store: Path, tmp
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     (run,) = client.search_runs(["0"], "tags.explained_by LIKE '%'")
     better = client.create_run("0", tags={"step": "train"})
-    client.log_metric(better.info.run_id, "val_macro_ap", 1.0)
+    client.log_metric(better.info.run_id, "val/macro_ap", 1.0)
     (tmp_path / "notebooks").mkdir()
     outputs = execute(READ_EXPLANATIONS, tmp_path / "notebooks")
     written = texts(outputs)
@@ -132,7 +132,7 @@ def test_explanations_are_read_of_the_best_explained_run(filled_store: Path, tmp
         assert card.count("<img ") == 2 * card.count("<article ") > 0
     for rank in (energies.idxmin(), energies.idxmax()):
         assert any(f'title="{scores.loc[rank, "file_name"]}"' in html.unescape(one) for one in framed)
-    estimate, low, high = (run.data.metrics[f"explain_shap_energy{end}"] for end in ("", "_low", "_high"))
+    estimate, low, high = (run.data.metrics[f"explain/shap/energy{end}"] for end in ("", "_low", "_high"))
     assert f"<td>{estimate:.2f} [{low:.2f}, {high:.2f}]</td>" in texts(outputs, "text/html")
 
 
@@ -145,7 +145,7 @@ def test_without_outlines_no_energy_is_shown(filled_store: Path, tmp_path: Path)
     experiment = client.create_experiment("classes", artifact_location=str(tmp_path / "artifacts"))
     other = client.create_run(experiment, tags={**run.data.tags, "explanations": "No outlines."})
     needs_outlines = ("energy", "above_chance", "pointing", "iou", "right_label_wrong_place")
-    for name, value in {**run.data.metrics, "val_macro_ap": 1.0}.items():
+    for name, value in {**run.data.metrics, "val/macro_ap": 1.0}.items():
         known = not any(f"_{score}" in name for score in needs_outlines)
         client.log_metric(other.info.run_id, name, value if known else math.nan)  # as a second explain leaves it
     scores = pd.read_csv(Path(run.info.artifact_uri) / "explanations" / "scores.csv")
@@ -153,6 +153,7 @@ def test_without_outlines_no_energy_is_shown(filled_store: Path, tmp_path: Path)
     folder = Path(other.info.artifact_uri) / "explanations"
     folder.mkdir(parents=True)
     scores.to_csv(folder / "scores.csv", index=False)
+    shutil.copy(Path(run.info.artifact_uri) / "explanations" / "settings.json", folder)
     outputs = execute(READ_EXPLANATIONS, tmp_path)
     assert "No outlines of litter here: there is no energy to show." in texts(outputs)
     assert "<th>Insertion ↑</th>" in texts(outputs, "text/html")
@@ -201,7 +202,7 @@ def test_runs_and_the_newest_study_are_compared(filled_store: Path, tmp_path: Pa
     (place / "notebooks").mkdir()
     outputs = execute(COMPARE_RUNS, place / "notebooks")
     written, tables = texts(outputs), texts(outputs, "text/html")
-    runs = client_of(place).search_runs(["0"], "tags.step = 'train'", order_by=["metrics.test_macro_ap DESC"])
+    runs = client_of(place).search_runs(["0"], "tags.step = 'train'", order_by=["metrics.`test/macro_ap` DESC"])
     assert re.findall(r">([0-9a-f]{32})</td>", tables) == [run.info.run_id for run in runs]
     assert f"run `{study.info.run_id}`: 8 cells" in written
     assert "8 model runs of its own and 0 of other studies" in written

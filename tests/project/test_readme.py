@@ -108,8 +108,8 @@ def test_the_documents_name_every_method_score_and_tag_of_explain() -> None:
     words = set(INLINE.findall(explanations))
     assert set(SCORES) <= words
     assert (set(method_titles()) | {"auto"}) <= words
-    assert {f"explain_{name}" for name in ("covered_too_much", "without_outline")} <= words
-    assert {f"explain_{name}" for name in ("photos", "pairs")} <= set(INLINE.findall(metrics))
+    assert {f"explain/{name}" for name in ("covered_too_much", "without_outline")} <= words
+    assert {f"explain/{name}" for name in ("photos", "pairs")} <= set(INLINE.findall(metrics))
     tags = {"explained_by", "explained_layer", "explained_split", "explanations", "adds_to_run"}
     assert tags <= set(INLINE.findall(metrics))
 

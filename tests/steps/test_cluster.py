@@ -49,9 +49,9 @@ def test_logs_everything_a_run_promises(
     assert run.tags["clustered_run"] == learnt.id
     for features in ("learned", "pixels", "colours"):
         for score in ("purity", "normalised_mutual_information", "adjusted_rand_index", "matching_accuracy"):
-            name = f"cluster_{features}_{score}"
+            name = f"cluster/{features}/{score}"
             assert {name, f"{name}_random", f"{name}_random_high"} <= set(run.metrics)
-        assert run.metrics[f"cluster_{features}_k"] == 3
+        assert run.metrics[f"cluster/{features}/k"] == 3
         assert {path.stem for path in (run.folder / "figures" / features).iterdir()} == {
             *("materials", "nearest_photos", "map", "k")
         }
@@ -71,15 +71,15 @@ def test_scores_only_held_out_photos(prepared_folder: Path, tracker: MemoryTrack
 
 def test_without_a_run_the_controls_alone(prepared_folder: Path, tracker: MemoryTracker) -> None:
     run = clustered(prepared_folder, tracker)
-    assert "cluster_colours_purity" in run.metrics
-    assert "cluster_learned_purity" not in run.metrics
+    assert "cluster/colours/purity" in run.metrics
+    assert "cluster/learned/purity" not in run.metrics
 
 
 def test_auto_takes_the_best_silhouette(prepared_folder: Path, tracker: MemoryTracker) -> None:
     run = clustered(prepared_folder, tracker, "k_range=[2,5]", k="auto")
-    silhouettes = {k: run.history[k]["cluster_pixels_silhouette_over_k"] for k in range(2, 6)}
-    assert run.metrics["cluster_pixels_k"] == max(silhouettes, key=lambda k: silhouettes[k])
-    assert run.metrics["cluster_colours_k"] == run.metrics["cluster_pixels_k"]  # scores rise with k alone
+    silhouettes = {k: run.history[k]["cluster/pixels/silhouette_over_k"] for k in range(2, 6)}
+    assert run.metrics["cluster/pixels/k"] == max(silhouettes, key=lambda k: silhouettes[k])
+    assert run.metrics["cluster/colours/k"] == run.metrics["cluster/pixels/k"]  # scores rise with k alone
 
 
 def test_same_seed_same_clusters(prepared_folder: Path, tracker: MemoryTracker) -> None:

@@ -66,7 +66,7 @@ def finished(
         run.set_tags({"dataset_digest": about["dataset_digest"]})
         run.log_text(json.dumps(about), "config.json")
         run.log_table(table, "predictions_test.csv")
-        run.log_metrics({"test_macro_ap": macro_ap(table)})
+        run.log_metrics({"test/macro_ap": macro_ap(table)})
     return tracker.runs[-1]
 
 
@@ -121,10 +121,10 @@ def test_two_runs_of_train(
     assert (contents.factor, contents.first) == ("augment", "false")
     assert (found["first"], found["second"], found["model"], found["pairs"]) == ("false", "true", "base", 1)
     assert found["difference"] == pytest.approx(
-        second.metrics["test_macro_ap"] - first.metrics["test_macro_ap"], abs=1e-6
+        second.metrics["test/macro_ap"] - first.metrics["test/macro_ap"], abs=1e-6
     )
     assert contents.cells["run_id"].tolist() == [first.id, second.id]
-    assert contents.cells["test_macro_ap"].tolist() == [run.metrics["test_macro_ap"] for run in (first, second)]
+    assert contents.cells["test_macro_ap"].tolist() == [run.metrics["test/macro_ap"] for run in (first, second)]
     own = tracker.runs[-1]
     assert (own.name, own.status) == ("compare 2 runs", "FINISHED")
     digest = first.tags["dataset_digest"]

@@ -193,7 +193,7 @@ def test_every_good_photo_is_there_and_every_bad_one_is_listed(worst: Place, ser
     assert "169.254.169.254" in rows["private.jpg"]["reason"]
     assert rows["nowhere.jpg"]["reason"] == "the annotations give no address"
     assert [rows["batch_3/turned.jpg"][name] for name in ("width", "height", "licence")] == ["240", "320", "CC BY"]
-    counts = {"photos": 30, "photos_done": 10, "photos_dead": 10, "photos_failed": 2, "photos_wrong": 8}
+    counts = {"photos": 30, "photos/done": 10, "photos/dead": 10, "photos/failed": 2, "photos/wrong": 8}
     assert {name: run.metrics[name] for name in counts} == counts
     assert run.metrics["megabytes"] == pytest.approx(sum(map(len, files.values())) / 1e6)
     assert (run.folder / "download.csv").read_bytes() == (worst.folder / "download.csv").read_bytes()
@@ -312,7 +312,7 @@ def test_more_missing_than_allowed(place: Place) -> None:
     with pytest.raises(DatasetError, match=r"3 of 5 photos \(60\.0%\).*max_problem_share=0\.3: 3 .*What was fetched"):
         place.download(tracker=tracker)
     assert tracker.runs[0].status == "FAILED"
-    assert tracker.runs[0].metrics["photos_dead"] == 3
+    assert tracker.runs[0].metrics["photos/dead"] == 3
     assert len(place.files()) == 3
 
 

@@ -110,11 +110,11 @@ def test_raw_data_on_which_the_model_holds(
     assert len(table) == len(annotated["images"]) == 60
     assert table["group"].nunique() == 12
     expected = [average_precision_score(table[f"label_{m}"], table[f"probability_{m}"]) for m in MATERIALS]
-    assert own.metrics["test_macro_ap"] == pytest.approx(np.mean(expected), abs=1e-4)
+    assert own.metrics["test/macro_ap"] == pytest.approx(np.mean(expected), abs=1e-4)
     trained = tracker.runs[0].folder / "model" / "artifacts" / "predictions_test.csv"
     test = pd.read_csv(trained)
     before = np.mean([average_precision_score(test[f"label_{m}"], test[f"probability_{m}"]) for m in MATERIALS])
-    assert own.metrics["own_test_macro_ap"] == pytest.approx(before, abs=1e-6)
+    assert own.metrics["own_test/macro_ap"] == pytest.approx(before, abs=1e-6)
     # The own test with materials as frequent as here, by photos that count several times.
     weighted = [
         average_precision_score(
@@ -128,14 +128,14 @@ def test_raw_data_on_which_the_model_holds(
         )
         for m in MATERIALS
     ]
-    assert own.metrics["own_test_macro_ap_reweighted"] == pytest.approx(np.mean(weighted), abs=1e-6)
+    assert own.metrics["own_test/macro_ap_reweighted"] == pytest.approx(np.mean(weighted), abs=1e-6)
     assert own.metrics["drop_macro_ap"] == pytest.approx(np.mean(expected) - np.mean(weighted), abs=1e-4)
     assert own.metrics["drop_macro_ap_low"] < own.metrics["drop_macro_ap"] < own.metrics["drop_macro_ap_high"]
     for name in MATERIALS:
         decided = table[f"probability_{name}"] >= 0.5
         assert (decided == (table[f"decision_{name}"] == 1)).all()
     for name in ("random", "neighbours", "size", "colour"):
-        assert 0 < own.metrics[f"control_{name}_test_macro_ap"] < own.metrics["test_macro_ap"]
+        assert 0 < own.metrics[f"controls/{name}_macro_ap"] < own.metrics["test/macro_ap"]
     assert own.metrics["gain_over_controls_low"] > 0
     assert (
         own.tags.items() >= {"step": "evaluate", "holds": "yes", "evaluated_run": "run-0", "dataset": "beach"}.items()
@@ -204,10 +204,10 @@ def test_materials_that_one_side_lacks_are_named_and_in_no_mean(tracker: MemoryT
     scored = ("plastic", "aluminium", "paper", "glass")
     table = pd.read_csv(own.folder / "predictions.csv")
     expected = np.mean([average_precision_score(table[f"label_{m}"], table[f"probability_{m}"]) for m in scored])
-    assert own.metrics["test_macro_ap"] == pytest.approx(expected, abs=1e-4)
+    assert own.metrics["test/macro_ap"] == pytest.approx(expected, abs=1e-4)
     test = pd.read_csv(tracker.runs[0].folder / "model" / "artifacts" / "predictions_test.csv")
     before = np.mean([average_precision_score(test[f"label_{m}"], test[f"probability_{m}"]) for m in scored])
-    assert own.metrics["own_test_macro_ap"] == pytest.approx(before, abs=1e-6)
+    assert own.metrics["own_test/macro_ap"] == pytest.approx(before, abs=1e-6)
     assert pd.read_csv(own.folder / "materials.csv")["material"].tolist() == list(scored)
     assert "probability_other_objects" in table
     assert "label_other_objects" not in table
@@ -220,7 +220,7 @@ def test_too_few_photos_for_a_verdict(tracker: MemoryTracker, root: Path) -> Non
     assert done.judgement.answer == (
         "Whether the model holds on few cannot be told: there are only 42 photos; label at least 50."
     )
-    assert "test_macro_ap" not in own.metrics
+    assert "test/macro_ap" not in own.metrics
     assert len(pd.read_csv(own.folder / "predictions.csv")) == 42
 
 
@@ -265,7 +265,7 @@ def test_the_models_own_test(
     assert done.judgement.drop is None
     manifest = json.loads((prepared_beach / "manifest.json").read_text())
     metrics = run_of(tracker, done).metrics
-    assert metrics["control_colour_test_macro_ap"] == manifest["control_macro_ap"][0]["colour"]
+    assert metrics["controls/colour_macro_ap"] == manifest["control_macro_ap"][0]["colour"]
 
 
 def test_an_unproven_model_is_judged_with_a_warning(

@@ -239,30 +239,30 @@ def test_metrics_are_named_as_documented_and_are_the_means_of_scores_csv(
     before = set(run.metrics)
     explained(prepared_folder, tracker, "randomised_photos=2", photos="9")
     added = {key: value for key, value in run.metrics.items() if key not in before}
-    counts = {"explain_photos", "explain_pairs", "explain_covered_too_much", "explain_without_outline"}
-    counts |= {"explain_outlines", "explain_boxes"}
+    counts = {"explain/photos", "explain/pairs", "explain/covered_too_much", "explain/without_outline"}
+    counts |= {"explain/outlines", "explain/boxes"}
     scores = (
         *("energy", "energy_over_centre", "above_chance", "pointing", "pointing_chance", "iou"),
         *("right_label_wrong_place", "insertion", "deletion", "randomised", "additivity_error", "empty"),
     )
-    pattern = rf"explain_(gradcam|shap|centre)_({'|'.join(scores)})(_low|_high|_{'|_'.join(MATERIALS)})?"
+    pattern = rf"explain/(gradcam|shap|centre)/(energy_low|energy_high|{'|'.join(scores)})"
     assert {name for name in added if not re.fullmatch(pattern, name)} == counts
     assert np.isfinite(list(added.values())).all()
     common = {"energy", "pointing", "pointing_chance", "iou", "insertion", "deletion", "randomised", "empty"}
     for method, wanted in {"gradcam": common, "shap": common | {"additivity_error"}}.items():
         for score in wanted:
-            assert added[f"explain_{method}_{score}_low"] <= added[f"explain_{method}_{score}_high"]
-    assert "explain_gradcam_additivity_error" not in added
+            assert np.isfinite(added[f"explain/{method}/{score}"])
+        assert added[f"explain/{method}/energy_low"] <= added[f"explain/{method}/energy_high"]
+    assert "explain/gradcam/additivity_error" not in added
     frame = scores_of(run)
     pairs = frame[frame["method"] == "shap"]
-    assert added["explain_pairs"] == len(pairs) > added["explain_photos"] == 9
+    assert added["explain/pairs"] == len(pairs) > added["explain/photos"] == 9
     assert len(frame) == 3 * len(pairs)
-    assert added["explain_shap_insertion"] == pytest.approx(pairs["insertion"].mean(), abs=1e-6)
+    assert added["explain/shap/insertion"] == pytest.approx(pairs["insertion"].mean(), abs=1e-6)
     localised = pairs[pairs["localised"] == 1]
     assert 0 < len(localised) < len(pairs)
-    assert added["explain_shap_energy"] == pytest.approx(localised["energy"].mean(), abs=1e-6)
-    plastic = localised.loc[localised["material"] == "plastic", "iou"]
-    assert added["explain_shap_iou_plastic"] == pytest.approx(plastic.mean(), abs=1e-6)
+    assert added["explain/shap/energy"] == pytest.approx(localised["energy"].mean(), abs=1e-6)
+    assert added["explain/shap/iou"] == pytest.approx(localised["iou"].mean(), abs=1e-6)
     assert pairs.loc[pairs["randomised"].notna(), "file_name"].nunique() == 2
 
 
@@ -277,7 +277,7 @@ def test_explains_what_is_annotated_and_what_the_model_says(
     for row in frame.itertuples(index=False):
         assert row.label == told.loc[row.file_name, f"label_{row.material}"]
         assert row.probability == pytest.approx(told.loc[row.file_name, f"probability_{row.material}"], abs=2e-5)
-        assert row.threshold == pytest.approx(run.metrics[f"threshold_{row.material}"], abs=1e-6)
+        assert row.threshold == pytest.approx(run.metrics[f"threshold/{row.material}"], abs=1e-6)
         outcomes = {(1, 1): "right", (1, 0): "missed", (0, 1): "false_alarm"}
         assert row.outcome == outcomes[row.label, row.decision]
     pairs = {(row.file_name, row.material) for row in frame.itertuples(index=False)}
@@ -285,7 +285,7 @@ def test_explains_what_is_annotated_and_what_the_model_says(
         (name, material)
         for name in told.index
         for material in MATERIALS
-        if abs(told.loc[name, f"probability_{material}"] - run.metrics[f"threshold_{material}"]) < 1e-5
+        if abs(told.loc[name, f"probability_{material}"] - run.metrics[f"threshold/{material}"]) < 1e-5
     }
     said = {
         (name, material)
@@ -310,11 +310,11 @@ def test_a_second_call_replaces_everything_of_the_first(
     assert (run.tags["explained_by"], run.tags["explained_layer"]) == ("shap", "")
     assert run.status == "FINISHED"
     # A metric cannot be removed from a run.
-    of_gradcam = [value for name, value in run.metrics.items() if name.startswith("explain_gradcam_")]
+    of_gradcam = [value for name, value in run.metrics.items() if name.startswith("explain/gradcam/")]
     assert len(of_gradcam) > 0
     assert np.isnan(of_gradcam).all()
-    assert np.isfinite([run.metrics[f"explain_{name}"] for name in ("photos", "shap_insertion", "centre_energy")]).all()
-    trained = [value for name, value in run.metrics.items() if not name.startswith("explain_")]
+    assert np.isfinite([run.metrics[f"explain/{name}"] for name in ("photos", "shap/insertion", "centre/energy")]).all()
+    trained = [value for name, value in run.metrics.items() if not name.startswith("explain/")]
     assert np.isfinite(trained).all()
 
 
@@ -344,9 +344,9 @@ def test_takes_the_best_finished_model_of_this_dataset_by_val(
     values = {"low": 0.3, "good": 0.5, "collapsed": 0.9, "elsewhere": 0.95, "failed": 0.97, "pretrained": 0.98}
     runs = {name: model("base", name=f"the {name} one") for name in (*values, "unscored")}
     for name, value in values.items():
-        runs[name].metrics["val_macro_ap"] = value
-        runs[name].metrics["test_macro_ap"] = 1 - value  # test is for reporting, not for choosing
-    del runs["unscored"].metrics["val_macro_ap"]
+        runs[name].metrics["val/macro_ap"] = value
+        runs[name].metrics["test/macro_ap"] = 1 - value  # test is for reporting, not for choosing
+    del runs["unscored"].metrics["val/macro_ap"]
     runs["collapsed"].set_tags({"collapsed": True})
     runs["elsewhere"].set_tags({"dataset_digest": "another"})
     runs["failed"].status = "FAILED"
@@ -355,7 +355,7 @@ def test_takes_the_best_finished_model_of_this_dataset_by_val(
     assert cheaply(prepared_folder, tracker) is runs["good"]
     assert {name: state_of(runs[name]) for name in untouched} == untouched
     said = capsys.readouterr().out
-    assert f"Explaining run {runs['good'].id}, the good one, the best of litter by val_macro_ap (0.500)." in said
+    assert f"Explaining run {runs['good'].id}, the good one, the best of litter by val macro AP (0.500)." in said
     assert "collapsed" not in said.lower()
 
     for name in ("low", "good"):
@@ -370,7 +370,7 @@ def test_a_named_run_is_preferred_to_a_better_one(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     better, named = model("base"), model("base")
-    better.metrics["val_macro_ap"], named.metrics["val_macro_ap"] = 0.9, 0.1
+    better.metrics["val/macro_ap"], named.metrics["val/macro_ap"] = 0.9, 0.1
     assert cheaply(prepared_folder, tracker, run_id=named.id) is named
     said = capsys.readouterr().out
     assert f"Explaining run {named.id}, {named.name}." in said
@@ -400,8 +400,8 @@ def test_runs_that_do_not_fit(prepared_folder: Path, tracker: MemoryTracker, mod
         refused(RunError, match, prepared_folder, tracker, run_id=run.id)
         refused(RunError, match, prepared_folder, tracker)
         (run.folder / "config.json").write_text(whole)
-    del run.metrics["threshold_glass"]
-    refused(RunError, "no threshold_glass.*Train the model again", prepared_folder, tracker, run_id=run.id)
+    del run.metrics["threshold/glass"]
+    refused(RunError, "no threshold/glass.*Train the model again", prepared_folder, tracker, run_id=run.id)
 
 
 def test_a_pretrain_run_has_no_decisions_to_explain(prepared_folder: Path, tracker: MemoryTracker) -> None:
@@ -514,7 +514,7 @@ def test_photos_of_a_split_and_no_more_than_there_are(
         run = cheaply(prepared_folder, tracker, split=split, photos="4")
         assert run.tags["explained_split"] == split
         assert set(photos_of(run)) < split_of(prepared_folder, split)
-        assert run.metrics["explain_photos"] == 4
+        assert run.metrics["explain/photos"] == 4
         assert f"<span>split {split}</span>" in page_of(run)
     run = cheaply(prepared_folder, tracker, photos="5000")
     assert set(photos_of(run)) == split_of(prepared_folder, "test")
@@ -628,8 +628,8 @@ def test_without_outlines_localisation_is_left_out_with_a_note(
     local = ("energy", "pointing", "iou", "above_chance", "right_label")
     assert [name for name in run.metrics if name.startswith("explain") and any(word in name for word in local)] == []
     labelled = frame[(frame["label"] == 1) & (frame["method"] == "shap")]
-    assert run.metrics["explain_without_outline"] == len(labelled) > 0
-    assert {"explain_gradcam_insertion", "explain_shap_deletion", "explain_shap_additivity_error"} <= set(run.metrics)
+    assert run.metrics["explain/without_outline"] == len(labelled) > 0
+    assert {"explain/gradcam/insertion", "explain/shap/deletion", "explain/shap/additivity_error"} <= set(run.metrics)
     sentence = "No outlines of litter here: localisation scores are left out."
     printed, page = " ".join(capsys.readouterr().out.split()), page_of(run)
     note = f"Left out of localisation because their material has no usable outline: {len(labelled)}."
@@ -647,14 +647,14 @@ def test_a_photo_without_annotated_or_predicted_materials(
     labels = labels_of(without_outlines, "classes")
     nothing = labels[labels[list(MATERIALS)].sum(axis=1) == 0]
     split, name = next((row.split, row.Index) for row in nothing.itertuples())
-    run.metrics.update({f"threshold_{material}": 2.0 for material in MATERIALS})  # nothing is ever predicted
+    run.metrics.update({f"threshold/{material}": 2.0 for material in MATERIALS})  # nothing is ever predicted
     before = set(run.metrics)
     explained(without_outlines, tracker, dataset="classes", split=split, file_names=name)
     assert files_of(run) == {"index.html", "scores.csv", "settings.json"}
     assert scores_of(run).empty
     added = {key: value for key, value in run.metrics.items() if key not in before}
     counts = ("photos", "pairs", "covered_too_much", "without_outline", "outlines", "boxes")
-    assert added == {f"explain_{name}": 0.0 for name in counts}
+    assert added == {f"explain/{name}": 0.0 for name in counts}
     assert "Photos without any annotated or predicted material: 1." in capsys.readouterr().out
 
 
@@ -680,15 +680,14 @@ def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
     cheaply(own_copy, tracker, photos="100")
     frame = scores_of(run).query("method == 'shap' and label == 1").set_index("material")
     covered = len(frame.loc[["plastic"]])
-    assert run.metrics["explain_covered_too_much"] == covered > 0
-    assert run.metrics["explain_without_outline"] == 0
+    assert run.metrics["explain/covered_too_much"] == covered > 0
+    assert run.metrics["explain/without_outline"] == 0
     assert not frame.loc["plastic", "localised"].any()
     assert frame.loc["plastic", "area_share"].to_numpy() == pytest.approx(40 / 48, abs=0.01)
     assert frame.loc["plastic", "energy"].isna().all()
     rest = frame.drop(index="plastic")
     assert rest["localised"].all()
-    assert run.metrics["explain_shap_energy"] == pytest.approx(rest["energy"].mean(), abs=1e-6)
-    assert "explain_shap_energy_plastic" not in run.metrics
+    assert run.metrics["explain/shap/energy"] == pytest.approx(rest["energy"].mean(), abs=1e-6)
     note = f"Left out of localisation because their outlines cover more than half of the photo: {covered}."
     assert note in capsys.readouterr().out
     assert note in page_of(run)
@@ -751,7 +750,7 @@ def test_more_background_photos_than_training_photos(
     match = r"shap\.background_photos=41, but litter has 40 training photos\. Give 40 or less"
     refused(ConfigError, match, prepared_folder, tracker, "shap.samples=41 shap.background_photos=41")
     run = explained(prepared_folder, tracker, "shap.samples=40 shap.background_photos=40", photos="1", methods="shap")
-    assert "explain_shap_insertion" in run.metrics
+    assert "explain/shap/insertion" in run.metrics
 
 
 # ── Interruptions and memory ─────────────────────────────────────────────────────────────────────────────────────
@@ -810,7 +809,7 @@ def test_an_error_in_the_middle_leaves_the_run_as_it_was_and_the_next_call_works
         cheaply(prepared_folder, tracker, "batch_size=1", method=Broken())
     assert state_of(run) == before
     cheaply(prepared_folder, tracker)
-    assert run.metrics["explain_photos"] == 3
+    assert run.metrics["explain/photos"] == 3
 
 
 def test_maps_of_earlier_batches_are_not_kept(prepared_folder: Path, tracker: MemoryTracker, model: Make) -> None:

@@ -35,36 +35,35 @@ def test_main_runs_every_model_and_compares(tmp_path: Path, capsys: pytest.Captu
     main.run(config("main", settings, dataset=str(tmp_path / "litter")), tracker)
     parent, prepared, *others = tracker.runs
     by_name = {run.name: run for run in others}
-    models = ["base plain seed 0", "base augmented seed 0", "autoencoder plain from conv_autoencoder seed 0"]
-    models = [*(f"{name} plain from imagenet seed 0" for name in ("probe", "efficientnet_lite")), *models]
-    models.append("dbn plain from dbn seed 0")
+    models = ["probe @litter", "efficientnet_lite @litter", "base @litter", "base +aug @litter"]
+    models += ["autoencoder @litter", "dbn @litter"]
     assert list(by_name) == [
         *models[:5],
-        "pretrain conv_autoencoder seed 0",
+        "pretrain conv_autoencoder @litter",
         models[5],
-        "pretrain dbn seed 0",
-        "cluster conv_autoencoder seed 0",
+        "pretrain dbn @litter",
+        "cluster conv_autoencoder @litter",
     ]
     assert {run.status for run in tracker.runs} == {"FINISHED"}
     assert {by_name[name].parent for name in models} | {prepared.parent} == {parent.id}
-    assert by_name["pretrain dbn seed 0"].parent == by_name[models[5]].id
-    assert by_name[models[5]].tags["pretrained_run"] == by_name["pretrain dbn seed 0"].id
+    assert by_name["pretrain dbn @litter"].parent == by_name[models[5]].id
+    assert by_name[models[5]].tags["pretrained_run"] == by_name["pretrain dbn @litter"].id
     comparison = pd.read_csv(parent.folder / "comparison.csv")
     assert comparison["run_id"].tolist() == [by_name[name].id for name in models]
-    scores = [by_name[name].metrics["test_macro_ap"] for name in models]
+    scores = [by_name[name].metrics["test/macro_ap"] for name in models]
     assert comparison["test_macro_ap"].tolist() == pytest.approx(scores)
     printed = capsys.readouterr().out
     assert "Results" in printed
-    assert json.dumps("base plain seed 0")[1:-1] in printed
+    assert "base +aug @litter" in printed
     assert_explains_the_best(parent, [by_name[name] for name in models], printed)
 
 
 def assert_explains_the_best(parent: MemoryRun, models: list[MemoryRun], printed: str) -> None:
     """Only the model that is best on val is explained, in its own run; a collapsed one only if all are."""
-    best = max(models, key=lambda run: (run.tags["collapsed"] == "false", run.metrics["val_macro_ap"]))
+    best = max(models, key=lambda run: (run.tags["collapsed"] == "false", run.metrics["val/macro_ap"]))
     assert [run.id for run in models if "explained_by" in run.tags] == [best.id]
     assert parent.tags["best_run"] == best.id
-    assert best.metrics["explain_photos"] == 2
+    assert best.metrics["explain/photos"] == 2
     assert "explained_by" not in parent.tags
     assert not [name for name in parent.metrics if name.startswith("explain")]
     assert (best.folder / "explanations" / "index.html").is_file()
@@ -128,7 +127,7 @@ def test_settings_that_explain_refuses_stop_it_before_any_training(
 def test_the_best_model_is_one_that_is_not_collapsed_where_there_is_one() -> None:
     def compared(name: str, val: float, test: float, collapsed: bool) -> Any:
         verdict = SimpleNamespace(
-            metrics=lambda: {"val_macro_ap": val, "test_macro_ap": test}, collapse=SimpleNamespace(collapsed=collapsed)
+            metrics=lambda: {"val/macro_ap": val, "test/macro_ap": test}, collapse=SimpleNamespace(collapsed=collapsed)
         )
         return main.Compared(SimpleNamespace(run_id=name, verdict=verdict), 1.0)  # type: ignore[arg-type]
 

@@ -27,10 +27,10 @@ def test_the_run_tells_where_its_evidence_is(run: tuple[MemoryTracker, MemoryRun
     assert done.status == "FINISHED"
     metrics = done.metrics
     assert metrics["share_of_ceiling"] == pytest.approx(
-        metrics["test_macro_ap"] / metrics["ceiling_macro_ap"], rel=1e-4
+        metrics["test/macro_ap"] / metrics["ceiling_macro_ap"], rel=1e-4
     )
-    assert {"control_other_photo_outlines_macro_ap", "control_random_outlines_macro_ap"} <= metrics.keys()
-    assert any(name.startswith("recall_") for name in metrics)
+    assert {"controls/other_photo_outlines_macro_ap", "controls/random_outlines_macro_ap"} <= metrics.keys()
+    assert any(name.startswith("objects/recall_") for name in metrics)
     assert (done.folder / "figures" / "objects.png").exists()
     assert "told the true outlines" in done.tags["evidence"]
 

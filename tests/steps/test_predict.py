@@ -185,8 +185,8 @@ def test_the_run_has_everything(tracker: MemoryTracker, litter: Path, tmp_path: 
     for name in MATERIALS:
         share = about["materials"][name]
         assert 0 <= share["share_low"] <= share["share"] <= share["share_high"] <= 1
-        assert run.metrics[f"yes_{name}"] == share["yes"]
-        assert run.metrics[f"share_{name}"] == pytest.approx(share["share"], abs=1e-6)
+        assert run.metrics[f"yes/{name}"] == share["yes"]
+        assert run.metrics[f"share/{name}"] == pytest.approx(share["share"], abs=1e-6)
 
 
 def test_photos_of_another_kind_are_said_to_be_so(

@@ -74,7 +74,7 @@ def test_writes_the_prepared_dataset(tmp_path: Path, dataset: Path) -> None:
     assert {"labels.csv", "train_balanced.csv", "problems.csv", "photos_32px.npy"} <= set(manifest["files"])
     run = tracker.runs[0]
     assert run.status == "FINISHED"
-    assert run.metrics["control_neighbours_test_macro_ap"] >= 0
+    assert run.metrics["controls/neighbours_macro_ap"] >= 0
     assert run.datasets[0]["name"] == "litter"
     assert {"contact_sheet.png", "photos_per_material.png", "object_size.png"} <= {
         path.name for path in (run.folder / "sight").iterdir()
@@ -147,7 +147,7 @@ def test_bad_photos_are_left_out_listed_and_counted(
     objects = pd.read_csv(result.dataset.folder / "objects.csv")
     assert set(objects["file_name"]) == set(result.dataset.frame["file_name"]), "objects of photos that were left out"
     assert tracker.runs[0].metrics["objects"] == len(objects)
-    assert tracker.runs[0].metrics["photos_left_out"] == 4
+    assert tracker.runs[0].metrics["photos/left_out"] == 4
     assert "4 photos were left out" in capsys.readouterr().out
 
 
@@ -782,7 +782,7 @@ def test_the_split_of_the_data_is_kept_and_its_leaks_are_listed(
     own = frame["source_file"].str.split("/").str[0].replace("valid", "val")
     assert frame["split"].tolist() == own.tolist()
     assert result.dataset.manifest["split"]["groups_in_several_splits"] == 1
-    assert tracker.runs[0].metrics["groups_in_several_splits"] == 1
+    assert tracker.runs[0].metrics["split/groups_in_several_splits"] == 1
     problems = pd.read_csv(result.dataset.folder / "problems.csv")
     assert problems["source_file"].tolist() == ["test/glass/copy.jpg", "train/glass/train0.jpg"]
     assert set(problems["problem"]) == {"photo kept, its group is in train and test: test/glass/copy.jpg"}

@@ -45,19 +45,19 @@ def test_logs_everything_a_run_promises(prepared_folder: Path, method: str) -> N
     assert run.status == "FINISHED"
     assert run.tags["step"] == "pretrain"
     assert run.tags["method"] == method
-    per_epoch = {"reconstruction_error", "val_reconstruction_error"}
+    per_epoch = {"reconstruction_error", "val/reconstruction_error"}
     figures = {"reconstructions", "filters", "learning_curves"}
     if method in BOLTZMANN:
-        per_epoch |= {"pseudo_likelihood", "val_pseudo_likelihood", "free_energy_gap"}
+        per_epoch |= {"pseudo_likelihood", "val/pseudo_likelihood", "free_energy_gap"}
         figures |= {"samples"} | ({"filters_layer2"} if method == "dbn" else set())
     epochs = 4 if method == "dbn" else 2  # two layers of two epochs
     assert all(per_epoch <= set(run.history[epoch]) for epoch in range(1, epochs + 1))
     assert {path.stem for path in (run.folder / "figures").iterdir()} == figures
     assert (run.folder / "encoder" / "encoder.keras").is_file()
-    assert run.metrics["val_reconstruction_error"] > 0
+    assert run.metrics["val/reconstruction_error"] > 0
     assert all(run.metrics[floor] > 0 for floor in FLOORS)
     assert run.tags["collapsed"] == str(has_collapsed(run.metrics)).lower()
-    assert ("identity_reconstruction_error" in run.metrics) == (method == "denoising_autoencoder")
+    assert ("floor/identity_reconstruction_error" in run.metrics) == (method == "denoising_autoencoder")
     assert not (run.folder / "checkpoint").exists()
     assert [one["context"] for one in run.datasets] == ["train", "val"]
 

@@ -61,7 +61,7 @@ class Workplace:
         ) as run:
             run.log_text(json.dumps(described), "config.json")
             run.log_table(self._predictions(skill, fold, about), "predictions_test.csv")
-            run.log_metrics({"test_macro_ap": 0.5 + skill / 10})
+            run.log_metrics({"test/macro_ap": 0.5 + skill / 10})
         if model:
             logged = self.client.create_logged_model("0", "model", source_run_id=run.id)
             self.client.finalize_logged_model(logged.model_id, "READY")

@@ -161,7 +161,7 @@ def test_every_cell_of_the_grid_is_trained_once_below_the_study(whole: Whole, pr
         )
         assert Path(run.tags["model"]).stem == row.model
         assert "stratum" not in run.tags
-        assert run.metrics["test_macro_ap"] == pytest.approx(row.test_macro_ap, rel=1e-12)
+        assert run.metrics["test/macro_ap"] == pytest.approx(row.test_macro_ap, rel=1e-12)
     assert len({runs[run_id].tags["cell"] for run_id in cells["run_id"]}) == len(cells)
     # The same budget for all.
     (steps,) = {tuple(steps) for steps in whole.steps.values()}
@@ -214,8 +214,8 @@ def test_learning_curves_are_those_of_the_runs(whole: Whole) -> None:
         mine = mine[mine["arm"] == row.augment].set_index("epoch")
         for epoch in (1, 2):
             history = runs[row.run_id].history[epoch]
-            for name in ("loss", "val_loss"):
-                assert mine.loc[epoch, name] == pytest.approx(history[name], rel=1e-9)
+            for name in ("loss", "val/loss"):
+                assert mine.loc[epoch, name.replace("/", "_")] == pytest.approx(history[name], rel=1e-9)
 
 
 def test_the_run_of_the_study_tells_what_it_came_to(whole: Whole) -> None:
@@ -309,7 +309,7 @@ def test_cells_of_another_study_are_taken_as_they_are(
 def test_all_arms_train_as_many_steps_and_none_ends_early(prepared_folder: Path, models: dict[str, str]) -> None:
     STEPS.clear()
     tracker = MemoryTracker()
-    # A rate of next to nothing: val_macro_ap never rises, and without a budget of its own each cell would end at once.
+    # A rate of next to nothing: val/macro_ap never rises, and without a budget of its own each cell would end at once.
     still = "train.schedule.start=0 train.schedule.floor=0 train.schedule.peak=1.0e-30 train.fit.patience_epochs=1"
     chosen = asked(
         prepared_folder,

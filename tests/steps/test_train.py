@@ -29,14 +29,14 @@ def trained(root: Path, settings: str = "", tracker: MemoryTracker | None = None
 def test_logs_everything_a_run_promises(prepared_folder: Path) -> None:
     run = trained(prepared_folder, tracker=MemoryTracker(draws=True), augment="true")
     assert run.status == "FINISHED"
-    per_epoch = {"loss", "val_loss", "val_macro_ap", "learning_rate"}
+    per_epoch = {"loss", "val/loss", "val/macro_ap", "learning_rate"}
     assert all(per_epoch <= set(run.history[epoch]) for epoch in (1, 2))
     scores = {"macro_ap", "macro_ap_low", "macro_ap_high", "macro_f1", "macro_f1_at_half", "micro_f1"}
     scores |= {"subset_accuracy", "hamming_loss", "ap_plastic", "ap_toxic"}
-    assert {f"test_{score}" for score in scores} <= set(run.metrics)
-    assert {f"val_{score}" for score in scores} <= set(run.metrics)
-    assert {"floor_macro_ap", "floor_macro_f1", "floor_subset_accuracy"} <= set(run.metrics)
-    assert {f"control_{name}_test_macro_ap" for name in ("random", "neighbours", "size", "colour")} <= set(run.metrics)
+    assert {f"test/{score}" for score in scores} <= set(run.metrics)
+    assert {f"val/{score}" for score in scores} <= set(run.metrics)
+    assert {"floor/macro_ap", "floor/macro_f1", "floor/subset_accuracy"} <= set(run.metrics)
+    assert {f"controls/{name}_macro_ap" for name in ("random", "neighbours", "size", "colour")} <= set(run.metrics)
     assert run.tags["collapsed"] in ("true", "false")
     assert run.tags["above_controls"] in ("true", "false")
     assert run.tags["augment"] == "true"
@@ -57,8 +57,8 @@ def test_predictions_hold_exactly_the_test_photos(prepared_folder: Path) -> None
     assert set(predictions["file_name"]) == set(labels.index[labels["split"] == "test"])
     for material in ("plastic", "glass"):
         assert predictions[f"label_{material}"].tolist() == labels.loc[predictions["file_name"], material].tolist()
-        above = predictions[f"probability_{material}"] >= run.metrics[f"threshold_{material}"]
-        sure = (predictions[f"probability_{material}"] - run.metrics[f"threshold_{material}"]).abs() > 1e-5
+        above = predictions[f"probability_{material}"] >= run.metrics[f"threshold/{material}"]
+        sure = (predictions[f"probability_{material}"] - run.metrics[f"threshold/{material}"]).abs() > 1e-5
         assert (predictions.loc[sure, f"decision_{material}"].astype(bool) == above[sure]).all()
 
 

@@ -95,7 +95,7 @@ class Played:
     """Trainings that are only played: what each comes to is made up, and how often they were begun is counted.
 
     Attributes:
-        value: settings and epoch → val_macro_ap; what it raises ends the training.
+        value: settings and epoch → val/macro_ap; what it raises ends the training.
         begun: the settings of each.
     """
 
@@ -117,7 +117,7 @@ class Played:
             progress = Progress()
             for epoch in range(1, start.config.fit.epochs + 1):
                 value = self.value(start.config, epoch)
-                tracked.log_metrics({"val_macro_ap": value, "learning_rate": 0.1 / epoch}, step=epoch)
+                tracked.log_metrics({"val/macro_ap": value, "learning_rate": 0.1 / epoch}, step=epoch)
                 if value > progress.best_value:
                     progress = replace(progress, best_epoch=epoch, best_value=value)
                 progress = replace(progress, epochs_done=epoch)
@@ -171,9 +171,9 @@ def test_the_run_of_a_search_has_all_of_its_results(whole: Whole) -> None:
     tags = {"step": "tune", "study_name": "whole", "model": "base", "dataset": "litter", "trials": "4"}
     assert tags.items() <= parent.tags.items()
     assert parent.tags["verdict"] == whole.tuned.found.sentence()
-    values = [run.metrics["val_macro_ap"] for run in trials_of(whole.tracker)]
-    assert parent.metrics["best_val_macro_ap"] == max(values)
-    assert parent.metrics["defaults_val_macro_ap"] == values[0]
+    values = [run.metrics["val/macro_ap"] for run in trials_of(whole.tracker)]
+    assert parent.metrics["val/macro_ap"] == max(values)
+    assert parent.metrics["val/defaults_macro_ap"] == values[0]
     assert (parent.metrics["trials_complete"], parent.metrics["epochs"]) == (4, 8)
     files = {str(file.relative_to(parent.folder)) for file in parent.folder.rglob("*") if file.is_file()}
     figures = {"optimisation_history", "slices", "parallel_coordinates", "learning_rates"}
@@ -187,8 +187,8 @@ def test_every_trial_has_a_run_below_it(whole: Whole) -> None:
     for run, row in zip(runs, rows.to_dict("records"), strict=True):
         assert (run.parent, run.status, run.tags["state"]) == (whole.tuned.run_id, "FINISHED", row["state"])
         assert (run.tags["trial"], run.tags["study"]) == (str(row["trial"]), whole.tuned.run_id)
-        assert run.metrics["val_macro_ap"] == max(epoch["val_macro_ap"] for epoch in run.first_values.values())
-        assert run.metrics["val_macro_ap"] == row["val_macro_ap"]
+        assert run.metrics["val/macro_ap"] == max(epoch["val/macro_ap"] for epoch in run.first_values.values())
+        assert run.metrics["val/macro_ap"] == row["val_macro_ap"]
         for key in (key for key in row if key.startswith("schedule.")):
             assert (key in run.parameters) == (row[key] != "")
         assert run.parameters["schedule.peak"] == f"{float(row['schedule.peak']):.6g}"
@@ -210,8 +210,8 @@ def test_the_first_trial_is_the_defaults(whole: Whole, prepared_folder: Path) ->
     schedule = config("train").schedule
     assert float(first.parameters["schedule.peak"]) == schedule.peak
     assert first.parameters["schedule.kind"] == schedule.kind
-    assert whole.tuned.found.best_value >= first.metrics["val_macro_ap"]
-    assert whole.tuned.found.defaults_value == first.metrics["val_macro_ap"]
+    assert whole.tuned.found.best_value >= first.metrics["val/macro_ap"]
+    assert whole.tuned.found.defaults_value == first.metrics["val/macro_ap"]
 
 
 def test_the_best_settings_are_retrained_once_as_any_other_training(whole: Whole) -> None:
@@ -221,7 +221,7 @@ def test_the_best_settings_are_retrained_once_as_any_other_training(whole: Whole
     assert run.tags["tuned"] == "whole"
     parent = whole.tracker.runs[0]
     assert parent.tags["retrained_run"] == run.id
-    assert parent.metrics["test_macro_ap"] == run.metrics["test_macro_ap"]
+    assert parent.metrics["test/macro_ap"] == run.metrics["test/macro_ap"]
     best = load_config("train", config_file=str(parent.folder / "best.yaml"))
     assert run.parameters["schedule.peak"] == f"{best.schedule.peak:.6g}"
     assert not any(name.startswith("test_") for one in trials_of(whole.tracker) for name in one.metrics)
@@ -249,7 +249,7 @@ def test_output_is_true_and_not_repeated(whole: Whole) -> None:
     assert [line.split(" done")[0] for line in told] == [f"Trials: {done} of 4" for done in range(5)]
     found = whole.tuned.found
     number = next(row["trial"] for row in rows_by_value(found.table))
-    assert told[-1].endswith(f"(0 pruned, 0 failed), best val_macro_ap {found.best_value:.3f} (trial {number}).")
+    assert told[-1].endswith(f"(0 pruned, 0 failed), best val macro AP {found.best_value:.3f} (trial {number}).")
     shown = [re.split(r"\s*│\s*", line)[1:3] for line in lines if line.startswith("│ trial")]
     named = [
         (f"trial {row['trial']}{' (defaults)' if row['defaults'] else ''}", row) for row in rows_by_value(found.table)
@@ -258,7 +258,7 @@ def test_output_is_true_and_not_repeated(whole: Whole) -> None:
     assert found.sentence() in lines
     assert whole.tuned.retrained is not None
     metrics = whole.tuned.retrained.metrics
-    assert any(f"on test: macro AP {metrics['test_macro_ap']:.3f} [" in line for line in lines)
+    assert any(f"on test: macro AP {metrics['test/macro_ap']:.3f} [" in line for line in lines)
     assert "cells" not in whole.said
 
 
@@ -589,7 +589,7 @@ def test_the_test_split_cannot_reach_a_trial(prepared_folder: Path, monkeypatch:
             tracker = MemoryTracker()
             tune.run(asked(prepared_folder, f"spoilt {split}", trials="2", sampler="random"), tracker)
         curves[split] = [
-            [epoch[name] for epoch in run.first_values.values() for name in ("loss", "val_loss", "val_macro_ap")]
+            [epoch[name] for epoch in run.first_values.values() for name in ("loss", "val/loss", "val/macro_ap")]
             for run in trials_of(tracker)
         ]
     np.testing.assert_allclose(curves["test"], curves["none"], rtol=1e-4)
@@ -665,7 +665,7 @@ def optuna_trials(root: Path, study: str) -> list[Any]:
 
 
 def curve(run: MemoryRun) -> list[float]:
-    return [row[name] for _, row in sorted(run.history.items()) for name in ("loss", "val_loss")]
+    return [row[name] for _, row in sorted(run.history.items()) for name in ("loss", "val/loss")]
 
 
 @pytest.fixture(scope="module")
@@ -684,7 +684,7 @@ def check_continued(root: Path, study: str, tracker: MemoryTracker, number: int,
     assert not run.tags.get("stopped")
     np.testing.assert_allclose(curve(run), curve(undisturbed), rtol=1e-4)
     trial = optuna_trials(root, study)[number]
-    best = np.maximum.accumulate([row["val_macro_ap"] for row in run.first_values.values()])
+    best = np.maximum.accumulate([row["val/macro_ap"] for row in run.first_values.values()])
     assert trial.intermediate_values == dict(enumerate(best, 1))
     assert trial.value == best[-1]
     assert not list((run.folder / "checkpoint").glob("*"))
@@ -757,7 +757,7 @@ def test_a_trial_that_was_done_before_optuna_was_told_is_not_done_again(
     first, lost, again, _ = optuna_trials(prepared_folder, "untold")
     assert [trial.state.name for trial in (first, lost, again)] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert again.params == lost.params
-    assert again.value == trials_of(tracker)[1].metrics["val_macro_ap"]
+    assert again.value == trials_of(tracker)[1].metrics["val/macro_ap"]
     assert again.intermediate_values == lost.intermediate_values
     assert again.user_attrs["run_id"] == trials_of(tracker)[1].id
 

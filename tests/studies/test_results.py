@@ -73,12 +73,12 @@ def results(
             "git_commit": "abc",
         }
         metrics = {
-            "test_macro_ap": macro_ap(made),
-            "control_colour_test_macro_ap": 0.3 + 0.5 * (number % 2),
-            "test_ap_glass": 0.25,
+            "test/macro_ap": macro_ap(made),
+            "controls/colour_macro_ap": 0.3 + 0.5 * (number % 2),
+            "test/ap_glass": 0.25,
             "minutes": 2.0,
         }
-        history = [{"epoch": 1, "loss": 2.0, "val_loss": 3.0}, {"epoch": 2, "val_macro_ap": 0.5}]
+        history = [{"epoch": 1, "loss": 2.0, "val/loss": 3.0}, {"epoch": 2, "val/macro_ap": 0.5}]
         found.append(Result(place, FINISHED, f"run {number}", metrics, tags, made, history, 0.5))
     return found
 
@@ -235,9 +235,9 @@ def test_the_table_of_cells_holds_what_their_runs_say() -> None:
         assert (cell["augment"], cell["labels"]) == (place.levels["augment"], place.levels["labels"])
         assert cell["run_id"] == one.run_id
         if one.status == FINISHED:
-            assert cell["test_macro_ap"] == one.metrics["test_macro_ap"]
+            assert cell["test_macro_ap"] == one.metrics["test/macro_ap"]
             assert cell["test_ap_glass"] == 0.25
-            control = one.metrics["control_colour_test_macro_ap"]
+            control = one.metrics["controls/colour_macro_ap"]
             assert cell["strongest_control_macro_ap"] == control
             assert cell["below_strongest_control"] == (cell["test_macro_ap"] < control)
             assert (cell["minutes"], cell["pretraining_minutes"], cell["git_commit"]) == (2.0, 0.5, "abc")

@@ -101,9 +101,9 @@ def test_a_run_keeps_what_is_logged(kept, tmp_path):
     file.write_bytes(b"\x00\x01")
     with kept.tracker.start("train") as run:
         run.log_parameters({"epochs": 3, "augment": False, "rate": 0.1 + 0.2})
-        run.log_metrics({"loss": 2.0, "val_loss": 3.0}, step=1)
+        run.log_metrics({"loss": 2.0, "val/loss": 3.0}, step=1)
         run.log_metrics({"loss": 1.0}, step=2)
-        run.log_metrics({"test_macro_ap": 0.5})
+        run.log_metrics({"test/macro_ap": 0.5})
         run.log_metrics({"closing": 4.0}, step=2)
         run.log_metrics({"closing": 5.0}, step=2)
         run.set_tags({"collapsed": True, "note": "x"})
@@ -116,11 +116,11 @@ def test_a_run_keeps_what_is_logged(kept, tmp_path):
         run.log_dataset(pd.DataFrame({"a": [1]}), source=Path("x.csv"), name="sample", digest="d" * 40, context="train")
     assert kept.status(run.id) == "FINISHED"
     assert kept.parameters(run.id) == {"epochs": "3", "augment": "false", "rate": "0.3"}
-    assert kept.metrics(run.id) == {"loss": 1.0, "val_loss": 3.0, "test_macro_ap": 0.5, "closing": 5.0}
+    assert kept.metrics(run.id) == {"loss": 1.0, "val/loss": 3.0, "test/macro_ap": 0.5, "closing": 5.0}
     assert kept.tags(run.id).items() >= {"collapsed": "true", "note": "x"}.items()
     assert kept.datasets(run.id) == [("sample", "train")]
-    history = run.metric_history(["loss", "val_loss", "never"])
-    assert history == [{"epoch": 1, "loss": 2.0, "val_loss": 3.0}, {"epoch": 2, "loss": 1.0}]
+    history = run.metric_history(["loss", "val/loss", "never"])
+    assert history == [{"epoch": 1, "loss": 2.0, "val/loss": 3.0}, {"epoch": 2, "loss": 1.0}]
     assert run.metric_history(["closing"]) == [{"epoch": 2, "closing": 4.0}], "an epoch's value, not the closing one"
     for path, content in [
         ("notes/hello.txt", b"hello\n"),
@@ -184,39 +184,39 @@ def test_a_whole_folder_is_kept_and_deleted(kept, tmp_path):
 
 def test_a_stored_run_has_its_name_status_tags_and_last_metrics(kept):
     with kept.tracker.start("base plain seed 0") as run:
-        run.log_metrics({"loss": 2.0, "val_macro_ap": 0.25}, step=1)
+        run.log_metrics({"loss": 2.0, "val/macro_ap": 0.25}, step=1)
         run.log_metrics({"loss": 1.0}, step=2)
         run.set_tags({"step": "train", "collapsed": False})
         assert kept.tracker.stored(run.id).status == "RUNNING"
     stored = kept.tracker.stored(run.id)
     assert (stored.run.id, stored.name, stored.status) == (run.id, "base plain seed 0", "FINISHED")
     assert stored.tags.items() >= {"step": "train", "collapsed": "false"}.items()
-    assert stored.metrics == {"loss": 1.0, "val_macro_ap": 0.25}
+    assert stored.metrics == {"loss": 1.0, "val/macro_ap": 0.25}
 
 
 @pytest.mark.parametrize("step", [None, 3])
 def test_closing_values_count_even_where_the_clock_was_put_back(kept, monkeypatch, step):
     real = time.time
     with kept.tracker.start("one") as run:
-        run.log_metrics({"val_macro_ap": 0.9}, step=step, measured_ms=int(real() * 1000))
-        run.log_metrics({"val_macro_ap": 0.8}, step=step)
+        run.log_metrics({"val/macro_ap": 0.9}, step=step, measured_ms=int(real() * 1000))
+        run.log_metrics({"val/macro_ap": 0.8}, step=step)
     monkeypatch.setattr(time, "time", lambda: real() - 86_400)
     with kept.tracker.added_to(run.id) as again:
-        again.log_metrics({"val_macro_ap": 0.4}, step=step)
-        again.log_metrics({"val_macro_ap": 0.3, "test_macro_ap": 0.2}, step=step)
-    assert kept.tracker.stored(run.id).metrics == {"val_macro_ap": 0.3, "test_macro_ap": 0.2}
+        again.log_metrics({"val/macro_ap": 0.4}, step=step)
+        again.log_metrics({"val/macro_ap": 0.3, "test/macro_ap": 0.2}, step=step)
+    assert kept.tracker.stored(run.id).metrics == {"val/macro_ap": 0.3, "test/macro_ap": 0.2}
     if step is not None:
-        assert again.metric_history(["val_macro_ap"]) == [{"epoch": 3, "val_macro_ap": 0.9}]
+        assert again.metric_history(["val/macro_ap"]) == [{"epoch": 3, "val/macro_ap": 0.9}]
 
 
 def test_a_metric_can_be_taken_back_by_nan(kept):
     with kept.tracker.start("train") as run:
-        run.log_metrics({"explain_shap_energy": 2.0, "val_macro_ap": 0.5})
+        run.log_metrics({"explain/shap/energy": 2.0, "val/macro_ap": 0.5})
         time.sleep(0.005)  # of two values of one millisecond MLflow keeps the larger
-        run.log_metrics({"explain_shap_energy": float("nan")})
+        run.log_metrics({"explain/shap/energy": float("nan")})
     metrics = kept.tracker.stored(run.id).metrics
-    assert math.isnan(metrics["explain_shap_energy"])
-    assert metrics["val_macro_ap"] == 0.5
+    assert math.isnan(metrics["explain/shap/energy"])
+    assert metrics["val/macro_ap"] == 0.5
 
 
 def started(kept, name, ends=None, **tags):
@@ -226,7 +226,7 @@ def started(kept, name, ends=None, **tags):
         with kept.tracker.start(name) as run:
             ids.append(run.id)
             run.set_tags(tags)
-            run.log_metrics({"val_macro_ap": 0.5})
+            run.log_metrics({"val/macro_ap": 0.5})
             if ends is not None:
                 raise ends
 
@@ -253,7 +253,7 @@ def test_finished_runs_with_given_tags_are_found_newest_first(kept):
         running.set_tags(wanted)
         found = kept.tracker.finished(wanted)
     assert [(one.run.id, one.name) for one in found] == [(second, "second"), (first, "first")]
-    assert [one.metrics for one in found] == [{"val_macro_ap": 0.5}] * 2
+    assert [one.metrics for one in found] == [{"val/macro_ap": 0.5}] * 2
     assert [one.run.id for one in kept.tracker.finished({**wanted, "collapsed": "true"})] == [second]
     assert kept.tracker.finished({"dataset_digest": "of none"}) == []
 
@@ -288,7 +288,7 @@ def test_a_finished_run_is_added_to_and_stays_finished(kept, tmp_path, error):
         with kept.tracker.added_to(model) as run:
             assert run.id == model
             run.set_tags({"explained_by": "shap"})
-            run.log_metrics({"explain_shap_energy": 2.0})
+            run.log_metrics({"explain/shap/energy": 2.0})
             run.replace_folder(tmp_path / "page", "explanations")
             assert kept.status(model) == "FINISHED"
             if error is not None:
@@ -302,7 +302,7 @@ def test_a_finished_run_is_added_to_and_stays_finished(kept, tmp_path, error):
     assert kept.status(model) == "FINISHED"
     assert kept.tags(model).items() >= {"step": "train", "explained_by": "shap"}.items()
     assert "interrupted" not in kept.tags(model)
-    assert kept.metrics(model) == {"val_macro_ap": 0.5, "explain_shap_energy": 2.0}
+    assert kept.metrics(model) == {"val/macro_ap": 0.5, "explain/shap/energy": 2.0}
     with kept.tracker.start("next") as run:
         pass
     assert kept.parent(run.id) == ""
@@ -313,7 +313,7 @@ def test_additions_within_another_run_reach_the_named_run(kept):
     with kept.tracker.start("main") as parent:
         with kept.tracker.added_to(model) as run:
             run.set_tags({"explained_by": "shap"})
-            run.log_metrics({"explain_photos": 3.0})
+            run.log_metrics({"explain/photos": 3.0})
         parent.set_tags({"step": "main"})
     assert kept.tags(model)["explained_by"] == "shap"
     assert "explained_by" not in kept.tags(parent.id)
@@ -326,10 +326,10 @@ def test_wrapper_of_mlflow_run_tells_which_run_is_added_to(store, monkeypatch):
     wrapper = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", wrapper)
     with kept.tracker.added_to(model) as run:
-        run.log_metrics({"explain_photos": 3.0})
+        run.log_metrics({"explain/photos": 3.0})
     assert kept.tags(wrapper)["adds_to_run"] == model
     assert kept.metrics(wrapper) == {}
-    assert (kept.status(model), kept.metrics(model)["explain_photos"]) == ("FINISHED", 3.0)
+    assert (kept.status(model), kept.metrics(model)["explain/photos"]) == ("FINISHED", 3.0)
     assert os.environ["MLFLOW_RUN_ID"] == wrapper
     # The main job's own run is one that mlflow run has opened; it is no mere wrapper.
     main = store.MlflowClient().create_run(store.get_experiment_by_name("tests").experiment_id).info.run_id
@@ -340,7 +340,7 @@ def test_wrapper_of_mlflow_run_tells_which_run_is_added_to(store, monkeypatch):
 
 
 def test_more_metrics_than_one_request_holds(kept):
-    metrics = {f"explain_shap_energy_material{number}": float(number) for number in range(1500)}
+    metrics = {f"explain/shap/energy_material{number}": float(number) for number in range(1500)}
     with kept.tracker.start("train") as run:
         run.log_metrics(metrics)
     assert kept.metrics(run.id) == metrics

@@ -70,12 +70,12 @@ def test_the_floors_are_those_of_the_slow_obvious_way(tmp_path):
     train, val = (photos.reshape(len(photos), -1) / 255 for photos in (seen.train_sample, seen.val_sample))
     colours = [[photo[:, :, channel].mean() / 255 for channel in range(3)] for photo in seen.val_sample]
     painted = np.tile(np.array(colours)[:, None], (1, 64, 1)).reshape(len(val), -1)
-    assert floors["mean_colour_reconstruction_error"] == pytest.approx(np.mean((painted - val) ** 2), rel=1e-5)
+    assert floors["floor/mean_colour_reconstruction_error"] == pytest.approx(np.mean((painted - val) ** 2), rel=1e-5)
     _, _, directions = np.linalg.svd(train - train.mean(axis=0), full_matrices=False)
     code = (val - train.mean(axis=0)) @ directions[:3].T
     rebuilt = code @ directions[:3] + train.mean(axis=0)
-    assert floors["pca_reconstruction_error"] == pytest.approx(np.mean((rebuilt - val) ** 2), rel=1e-3)
-    assert seen.floors(10_000)["pca_reconstruction_error"] < floors["pca_reconstruction_error"]
+    assert floors["floor/pca_reconstruction_error"] == pytest.approx(np.mean((rebuilt - val) ** 2), rel=1e-3)
+    assert seen.floors(10_000)["floor/pca_reconstruction_error"] < floors["floor/pca_reconstruction_error"]
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "masking", "salt_and_pepper"])
@@ -84,9 +84,9 @@ def test_a_denoiser_beats_the_identity_on_noisy_photos(tmp_path, noise):
     learning = learning_of(tmp_path, "denoising_autoencoder", f"{settings} learner.noise.name={noise}")
     learning.fit(Recorder(), None)
     metrics = learning.closing_metrics()
-    assert metrics["val_reconstruction_error"] < 0.6 * metrics["identity_reconstruction_error"]
+    assert metrics["val/reconstruction_error"] < 0.6 * metrics["floor/identity_reconstruction_error"]
     floors = floors_of(tmp_path, "denoising_autoencoder", settings)
-    assert metrics["val_reconstruction_error"] < floors["floor_reconstruction_error"]
+    assert metrics["val/reconstruction_error"] < floors["floor/reconstruction_error"]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_learning_rebuilds_better_than_the_mean_photo(tmp_path, method, settings
     progress = learning.fit(recorder, None)
     metrics = learning.closing_metrics()
     floors = floors_of(tmp_path, method, settings)
-    assert metrics["val_reconstruction_error"] < 0.6 * floors["floor_reconstruction_error"]
+    assert metrics["val/reconstruction_error"] < 0.6 * floors["floor/reconstruction_error"]
     assert recorder.batches == learning.steps * progress.epochs_done // learning.epochs
     assert progress.epochs_done == max(recorder.epochs)
     if method == "dbn":
@@ -122,7 +122,7 @@ def test_the_epoch_that_rebuilds_val_best_is_kept(tmp_path, monkeypatch):
 
     def errors():
         weights.append([array.copy() for array in learning._autoencoder.network.get_weights()])
-        return {"reconstruction_error": 0.0, "val_reconstruction_error": next(values)}
+        return {"reconstruction_error": 0.0, "val/reconstruction_error": next(values)}
 
     monkeypatch.setattr(learning, "_errors", errors)
     progress = learning.fit(Recorder(), None)
@@ -158,7 +158,7 @@ def test_figures_of_odd_sizes_are_drawn(tmp_path):
         picture_grid([], "none"),
         filter_grid(np.zeros((3, 3, 3, 3)), "zero"),
         filter_grid(np.random.default_rng(0).normal(size=(100, 5, 5, 3)), "100"),
-        learning_curves([{"epoch": 1, "reconstruction_error": 0.1, "val_reconstruction_error": 0.2}], floors),
+        learning_curves([{"epoch": 1, "reconstruction_error": 0.1, "val/reconstruction_error": 0.2}], floors),
         learning_curves([{"epoch": 1.0, "layer": 1.0}], floors),
     ]
     for number, figure in enumerate(figures):

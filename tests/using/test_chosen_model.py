@@ -82,8 +82,8 @@ def test_a_model_knows_its_verdict_and_its_answers_on_test(tracker: MemoryTracke
         tags = {"collapsed": model.card.collapsed, "above_controls": model.card.above_controls}
         assert {name: str(value).lower() for name, value in tags.items()} == {name: run.tags[name] for name in tags}
         assert model.card.verdict == run.tags["verdict"]
-        assert model.card.metrics["test_macro_ap"] == pytest.approx(run.metrics["test_macro_ap"], abs=1e-6)
-        assert model.thresholds.tolist() == [run.metrics[f"threshold_{name}"] for name in model.materials]
+        assert model.card.metrics["test/macro_ap"] == pytest.approx(run.metrics["test/macro_ap"], abs=1e-6)
+        assert model.thresholds.tolist() == [run.metrics[f"threshold/{name}"] for name in model.materials]
         test = model.test_predictions()
         assert test.labels.shape == test.probabilities.shape == test.decisions.shape == (len(test.groups), 6)
         near = np.abs(test.probabilities - model.thresholds) < 1e-6  # rounded

@@ -7,7 +7,6 @@ import datetime
 import email.utils
 import errno
 import hashlib
-import itertools
 import os
 import random
 import re
@@ -824,20 +823,21 @@ def test_no_more_connections_than_is_polite(server: WebServer, tmp_path: Path) -
 def test_no_more_requests_than_is_polite(server: WebServer, tmp_path: Path) -> None:
     url = server.serve("/a", Content(PHOTO))
     with ThreadPoolExecutor(4) as pool, web(server.host, settings="web.requests_per_second=20") as one:
+        begun = time.monotonic()  # requests may be long on their way: what they keep is their distance from here
         list(pool.map(lambda number: one.fetch_file(url, tmp_path / str(number)), range(8)))
     times = sorted(request.at for request in server.requests)
-    assert times[-1] - times[0] >= 7 / 20 - 0.03
+    assert all(at - begun >= number / 20 for number, at in enumerate(times))
 
 
 def test_requests_to_an_api_are_as_far_apart_as_asked(server: WebServer, tmp_path: Path) -> None:
     url = server.serve("/api", Json([]))
     with web(server.host) as one:
-        for _ in range(3):
-            one.fetch_json(url, seconds_between=1.0)
+        begun = time.monotonic()
+        for _ in range(2):
+            one.fetch_json(url, seconds_between=3.0)
             one.fetch_file(server.serve("/a", Content(PHOTO)), tmp_path / "a")  # others do not wait, nor count
-    times = [request.at for request in server.asked("/api")]
-    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.8  # they may be long on their way
-    assert server.requests[1].at - server.requests[0].at < 0.8
+    assert server.asked("/api")[1].at - begun >= 3
+    assert server.requests[1].at - server.requests[0].at < 2.5
 
 
 def test_closing_ends_what_other_threads_wait_for(server: WebServer, tmp_path: Path) -> None:

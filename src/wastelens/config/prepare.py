@@ -36,6 +36,10 @@ class PrepareConfig(Config):
         "auto, taco, sample, or a folder of photos with their labels (data/README.md has the layouts)"
     )
     data_folder: Path
+    name: str = parameter(
+        "name of the prepared dataset, by which other steps open it; empty: that of the data",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
+    )
     materials: str = parameter("{materials}, or a CSV file of category,material,reason")
     image_side_px: int = parameter("side of the square photos that training sees, in pixels", ge=16, le=2048)
     group_by: str = parameter(

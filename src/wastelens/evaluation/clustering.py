@@ -45,8 +45,8 @@ class FeatureClusters:
     points: FloatArray
 
     def metrics(self) -> dict[str, float]:
-        """Return all numbers by their MLflow names, ``cluster_<features>_…``."""
-        prefix = f"cluster_{self.features}_"
+        """Return all numbers by their MLflow names, ``cluster/<features>/…``."""
+        prefix = f"cluster/{self.features}/"
         return {**self.scores.metrics(prefix), **self.clustering.metrics(prefix)}
 
 
@@ -207,7 +207,7 @@ class ClusterScores:
         return {name: getattr(self, name) for name in _SCORES}
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Return the scores and those of chance by their MLflow names; prefix: such as ``cluster_learned_``."""
+        """Return the scores and those of chance by their MLflow names; prefix: such as ``cluster/learned/``."""
         parts = {"": "value", "_random": "random", "_random_high": "random_high"}
         return {
             f"{prefix}{name}{suffix}": getattr(score, part)

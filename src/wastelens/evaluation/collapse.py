@@ -15,6 +15,8 @@ CONSTANT_SPREAD = 0.01
 SAME_DECISIONS_SHARE = 0.99
 _CENTRE = (0.01, 0.99)
 _CHANCE_LEVEL = 0.975
+FEWEST_PHOTOS = 30
+FEWEST_POSITIVES = 5
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,11 @@ class Collapse:
 
     Attributes:
         reasons: sentences with their numbers; empty for a sound model.
+        too_few: why the photos are too few to tell whether the model is better than chance; "" where they suffice.
     """
 
     reasons: tuple[str, ...]
+    too_few: str = ""
 
     @property
     def collapsed(self) -> bool:
@@ -52,6 +56,8 @@ def diagnose(
        prevalence is no substitute: AP is biased upwards on few photos, so random scores pass in half of all cases
        (290 TACO photos, 300 trials; 3 of 100 pass the permutation test).
 
+    Fewer than 30 photos, or five positives of half of the materials, cannot tell 2 and 3: then only 1 is checked.
+
     Args:
         labels, decisions: 0 or 1, (n, m).
         probabilities: in [0, 1], (n, m).
@@ -64,12 +70,20 @@ def diagnose(
     """
     truth, numbers = checked_probabilities(labels, probabilities)
     _, predicted = checked_decisions(labels, decisions)
-    found = (
-        _constant_reason(numbers, materials),
-        _decisions_reason(truth, predicted, materials),
-        _chance_reason(truth, numbers, rng, shuffles),
-    )
-    return Collapse(tuple(reason for reason in found if reason))
+    found = [_constant_reason(numbers, materials)]
+    too_few = _too_few(truth, materials)
+    if not too_few:
+        found += [_decisions_reason(truth, predicted, materials), _chance_reason(truth, numbers, rng, shuffles)]
+    return Collapse(tuple(reason for reason in found if reason), too_few)
+
+
+def _too_few(truth: BoolArray, materials: Sequence[str]) -> str:
+    if len(truth) < FEWEST_PHOTOS:
+        return f"There are only {len(truth)} photos; {FEWEST_PHOTOS} or more are needed."
+    rare = [name for name, count in zip(materials, truth.sum(axis=0), strict=True) if count < FEWEST_POSITIVES]
+    if 2 * len(rare) <= len(materials):
+        return ""
+    return f"Fewer than {FEWEST_POSITIVES} photos show {', '.join(rare)}."
 
 
 def _constant_reason(probabilities: FloatArray, materials: Sequence[str]) -> str:
@@ -96,8 +110,6 @@ def _decisions_reason(truth: BoolArray, predicted: BoolArray, materials: Sequenc
 
 def _chance_reason(truth: BoolArray, numbers: FloatArray, rng: np.random.Generator, shuffles: int) -> str:
     reached = float(macro_average_precision(truth, numbers))
-    if np.isnan(reached):
-        return "No photo shows any material, so these photos tell nothing about the model."
     # shuffling the labels is the same as shuffling the scores; whole rows keep the materials together
     shuffled = [float(macro_average_precision(truth[rng.permutation(len(truth))], numbers)) for _ in range(shuffles)]
     chance = float(np.quantile(shuffled, _CHANCE_LEVEL))

@@ -51,9 +51,10 @@ class Controls:
     note: str = ""
 
     def metrics(self) -> dict[str, float]:
-        """Return ``control_<name>_<split>_macro_ap`` → value, for MLflow."""
+        """Return ``controls/<name>_macro_ap`` of test and ``controls/<name>_val_macro_ap`` → value, for MLflow."""
+        parts = {"val": "val_", "test": ""}
         return {
-            f"control_{name}_{split}_macro_ap": value
+            f"controls/{name}_{parts[split]}macro_ap": value
             for name, splits in self.macro_ap.items()
             for split, value in splits.items()
         }

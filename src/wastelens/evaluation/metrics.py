@@ -306,7 +306,7 @@ class Floors:
 
     def metrics(self) -> dict[str, float]:
         """Return the floors by their MLflow names."""
-        return {f"floor_{name}": value for name, value in asdict(self).items()}
+        return {f"floor/{name}": value for name, value in asdict(self).items()}
 
 
 def floors(labels: npt.ArrayLike) -> Floors:

@@ -46,10 +46,10 @@ class ObjectEvidence:
         return {
             "ceiling_macro_ap": self.macro_ap["true_outlines"],
             "share_of_ceiling": self.share_of_ceiling,
-            "control_other_photo_outlines_macro_ap": self.macro_ap["other_photo"],
-            "control_random_outlines_macro_ap": self.macro_ap["random_place"],
-            **{f"recall_{size}": value for size, value in self.recall.items()},
-            **{f"recall_{size}_chance": value for size, value in self.chance.items()},
+            "controls/other_photo_outlines_macro_ap": self.macro_ap["other_photo"],
+            "controls/random_outlines_macro_ap": self.macro_ap["random_place"],
+            **{f"objects/recall_{size}": value for size, value in self.recall.items()},
+            **{f"objects/recall_{size}_chance": value for size, value in self.chance.items()},
         }
 
     @property

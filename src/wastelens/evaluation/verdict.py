@@ -25,6 +25,7 @@ from wastelens.evaluation.metrics import (
 from wastelens.system.arrays import BoolArray, FloatArray
 
 WITHOUT_POSITIVES = 0.5
+TOO_FEW = "too few photos to tell"
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class StartControl:
     def metrics(self) -> dict[str, float]:
         """Return the probe's macro AP beside those of the controls, and the gain over it, by their MLflow names."""
         return {
-            f"control_{self.name}_val_macro_ap": self.val_macro_ap,
-            f"control_{self.name}_test_macro_ap": self.test_macro_ap,
+            f"controls/{self.name}_val_macro_ap": self.val_macro_ap,
+            f"controls/{self.name}_macro_ap": self.test_macro_ap,
             f"gain_over_{self.name}": self.test_gain.estimate,
             f"gain_over_{self.name}_low": self.test_gain.low,
             f"gain_over_{self.name}_high": self.test_gain.high,
@@ -131,8 +132,17 @@ class Verdict:
 
     @property
     def above_controls(self) -> bool:
-        """Whether the whole interval of the gain lies above zero and the model has not collapsed."""
-        return self.gain.low > 0 and not self.collapse.collapsed
+        """Whether the whole interval of the gain lies above zero, on enough photos, and the model has not collapsed."""
+        return self.gain.low > 0 and not self.collapse.collapsed and not self.collapse.too_few
+
+    @property
+    def word(self) -> str:
+        """The conclusion, in a word or two."""
+        if self.collapse.collapsed:
+            return "collapsed"
+        if self.collapse.too_few:
+            return TOO_FEW
+        return "above controls" if self.above_controls else "not above controls"
 
     @property
     def decisions(self) -> BoolArray:
@@ -149,7 +159,9 @@ class Verdict:
             f"({self.strongest_control}, {self.strongest_control_macro_ap:.3f})"
         )
         if self.collapse.collapsed:
-            return f"COLLAPSED: {' '.join(self.collapse.reasons)} {number}; {control}."
+            return f"COLLAPSED: {' '.join(self.collapse.reasons)} In numbers: {number}; {control}."
+        if self.collapse.too_few:
+            return f"{TOO_FEW.capitalize()}. {self.collapse.too_few} In numbers: {number}; {control}."
         if not self.above_controls:
             return f"Not above the controls: {number}; {control}. It may not have looked at the litter."
         return f"Above floor and controls: {number}; {control}."
@@ -157,11 +169,11 @@ class Verdict:
     def metrics(self) -> dict[str, float]:
         """Return all final metrics by their MLflow names."""
         return {
-            **(self.val.metrics("val_") if self.val else {}),
-            **self.test.metrics("test_"),
+            **(self.val.metrics("val/") if self.val else {}),
+            **self.test.metrics("test/"),
             **self.floors.metrics(),
-            **{f"control_{name}_test_macro_ap": value for name, value in self.control_macro_ap.items()},
-            **{f"threshold_{material}": value for material, value in self.thresholds.items()},
+            **{f"controls/{name}_macro_ap": value for name, value in self.control_macro_ap.items()},
+            **{f"threshold/{material}": value for material, value in self.thresholds.items()},
             "gain_over_controls": self.gain.estimate,
             "gain_over_controls_low": self.gain.low,
             "gain_over_controls_high": self.gain.high,

@@ -26,12 +26,12 @@ def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
     for one in compared:
         verdict = one.trained.verdict
         metrics = verdict.metrics()
-        scores = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "test_macro_f1")
+        scores = ("test/macro_ap", "test/macro_ap_low", "test/macro_ap_high", "test/macro_f1")
         rows.append(
             {
                 "run": one.trained.name,
                 "run_id": one.trained.run_id,
-                **{name: metrics[name] for name in (*scores, "floor_macro_ap", "floor_macro_f1")},
+                **{name.replace("/", "_"): metrics[name] for name in (*scores, "floor/macro_ap", "floor/macro_f1")},
                 "strongest_control": verdict.strongest_control,
                 "strongest_control_macro_ap": verdict.strongest_control_macro_ap,
                 "collapsed": verdict.collapse.collapsed,
@@ -54,9 +54,10 @@ def best_of(compared: list[Compared]) -> Compared:
 
 def report(compared: list[Compared]) -> None:
     """Print the table, and each model's verdict."""
+    best = best_of(compared).trained.run_id
     rows = [
         [
-            str(row.run),
+            f"{row.run} (best on val)" if row.run_id == best else str(row.run),
             f"{row.test_macro_ap:.3f} [{row.test_macro_ap_low:.3f}, {row.test_macro_ap_high:.3f}]",
             f"{row.floor_macro_ap:.3f}",
             f"{row.strongest_control_macro_ap:.3f} ({row.strongest_control})",

@@ -12,8 +12,11 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from wastelens.config.base import Config
+from wastelens.config.cluster import ClusterConfig
 from wastelens.config.networks import NETWORKS, NetworkConfig, learners_for
 from wastelens.config.pretrain import PretrainConfig
+from wastelens.config.train import TrainConfig
+from wastelens.data.annotations.sources import NAMED
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
 from wastelens.models.export import read_exported, read_network
@@ -24,7 +27,7 @@ from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 CONFIG_ARTIFACT = "config.json"
 ENCODER = "encoder/encoder.keras"
 EXPORT = ("export/architecture.json", "export/model.weights.h5")
-BEST_BY = "val_macro_ap"
+BEST_BY = "val/macro_ap"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,16 @@ class FinishedRun:
     config: Mapping[str, Any]
     image_side_px: int
     materials: int
+
+
+def unusual(config: PretrainConfig | TrainConfig | ClusterConfig) -> list[str]:
+    """Return the words of a run's name on its seed, fold and dataset, unless these are the first or built in."""
+    name = Path(config.dataset).resolve().name
+    return [
+        *([f"seed {config.seed}"] if config.seed else []),
+        *([f"fold {config.fold}"] if config.fold else []),
+        *([] if name in NAMED else [f"@{name}"]),
+    ]
 
 
 def describe_run(

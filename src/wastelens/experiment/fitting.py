@@ -11,7 +11,7 @@ from wastelens.config.networks import EncoderNetworkConfig
 from wastelens.config.train import TrainConfig
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.prepared.dataset import LearningTables, PreparedDataset
-from wastelens.experiment.finished_runs import FinishedRun, find_run, network_of, with_learner_of
+from wastelens.experiment.finished_runs import FinishedRun, find_run, network_of, unusual, with_learner_of
 from wastelens.experiment.pretrain_one import pretrain_one, say_reconstruction
 from wastelens.experiment.resuming import EpochWatcher
 from wastelens.models.backend import load_backend, precision
@@ -28,14 +28,16 @@ WEIGHTS_DIGEST = "weights_digest"
 
 
 def run_name(config: TrainConfig) -> str:
-    """Return a name that tells runs apart at a glance, such as ``base augmented seed 0``."""
-    words = [config.model, "augmented" if config.policy else "plain"]
+    """Return a name that tells runs apart at a glance, such as ``base +aug``: the model, and what is unusual."""
+    words = [Path(config.model).stem, *(["+aug"] if config.policy else [])]
     if isinstance(config.network, EncoderNetworkConfig):
-        words.append("from scratch" if config.pretrained == "none" else f"from {config.network.method}")
-    if config.network.takes_weights:
+        if config.pretrained == "none":
+            words.append("from scratch")
+        elif config.network.method.removeprefix("conv_") != config.model:
+            words.append(f"from {config.network.method}")
+    if config.network.takes_weights and config.weights != "imagenet":
         words.append("from random weights" if config.weights == "none" else f"from {Path(config.weights).name}")
-    words.append(f"seed {config.seed}")
-    return " ".join([*words, f"fold {config.fold}"] if config.fold else words)
+    return " ".join([*words, *unusual(config)])
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def pretrained_below(start: Start, tracker: Tracker, tracked: Run, dataset: Prep
 
 def _summary(epoch: int, metrics: dict[str, float], progress: Progress) -> str:
     return (
-        f"epoch {epoch}: loss {metrics['loss']:.3f}, val_macro_ap {metrics['val_macro_ap']:.3f} "
+        f"epoch {epoch}: loss {metrics['loss']:.3f}, val macro AP {metrics['val/macro_ap']:.3f} "
         f"(best {progress.best_value:.3f} at {progress.best_epoch})"
     )
 
@@ -179,8 +181,8 @@ class Fitting:
         kept = progress.best_epoch > progress.phase_began
         self.tracked.set_tags({"fine_tuning_kept": kept})
         if not kept:
-            history = self.tracked.metric_history(["val_macro_ap"])
-            tuned = max(row.get("val_macro_ap", 0.0) for row in history if row["epoch"] > progress.phase_began)
+            history = self.tracked.metric_history(["val/macro_ap"])
+            tuned = max(row.get("val/macro_ap", 0.0) for row in history if row["epoch"] > progress.phase_began)
             frozen, rate = self.start.config.freeze == 1.0, self.start.config.fine_tune.learning_rate
             warn(
                 f"Fine-tuning made the features worse than {'the frozen ones' if frozen else 'they were'}: val macro "

@@ -18,7 +18,7 @@ from wastelens.data.duplicates.search import NEAR_DUPLICATE_BITS
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import RunError
-from wastelens.experiment.finished_runs import ENCODER, about_run, describe_run
+from wastelens.experiment.finished_runs import ENCODER, about_run, describe_run, unusual
 from wastelens.experiment.resuming import (
     EpochWatcher,
     checkpoint_of,
@@ -33,19 +33,20 @@ from wastelens.models.features import feature_network
 from wastelens.models.onnx_export import PHOTOS_COMPARED
 from wastelens.system.console import next_command, progress_bar, say
 from wastelens.system.machine import worker_count
+from wastelens.tracking.metric_names import log_closing
 from wastelens.tracking.tracker import Run, Tracker, run_note
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.training.learners import Learning
 from wastelens.training.unlabelled import UNLABELLED_CACHE, Unlabelled, find_photos, load_unlabelled
 from wastelens.training.visible_photos import visible_photos
 
-CURVES = ["reconstruction_error", "val_reconstruction_error", "pseudo_likelihood", "val_pseudo_likelihood"]
+CURVES = ["reconstruction_error", "val/reconstruction_error", "pseudo_likelihood", "val/pseudo_likelihood"]
 CURVES += ["free_energy_gap", "layer"]
 # Metric → what it is the error of.
 FLOORS = {
-    "floor_reconstruction_error": "the mean training photo",
-    "mean_colour_reconstruction_error": "each photo's mean colour",
-    "pca_reconstruction_error": "a linear code as wide (PCA)",
+    "floor/reconstruction_error": "the mean training photo",
+    "floor/mean_colour_reconstruction_error": "each photo's mean colour",
+    "floor/pca_reconstruction_error": "a linear code as wide (PCA)",
 }
 
 
@@ -127,9 +128,8 @@ def pretrain_one(
 
 
 def run_name(config: PretrainConfig) -> str:
-    """Return a name such as ``pretrain dbn seed 0``."""
-    words = ["pretrain", config.method, f"seed {config.seed}"]
-    return " ".join([*words, f"fold {config.fold}"] if config.fold else words)
+    """Return a name such as ``pretrain dbn``."""
+    return " ".join(["pretrain", config.method, *unusual(config)])
 
 
 def _unlabelled(config: PretrainConfig, dataset: PreparedDataset) -> Unlabelled:
@@ -169,8 +169,8 @@ def _describe(tracked: Run, config: PretrainConfig, dataset: PreparedDataset, un
 
 def _summary(epoch: int, metrics: dict[str, float], progress: Progress) -> str:
     return (
-        f"epoch {epoch}: reconstruction_error {metrics['reconstruction_error']:.4f}, "
-        f"on val {metrics['val_reconstruction_error']:.4f}"
+        f"epoch {epoch}: reconstruction error {metrics['reconstruction_error']:.4f}, "
+        f"on val {metrics['val/reconstruction_error']:.4f}"
     )
 
 
@@ -184,7 +184,7 @@ def _log_results(
 ) -> None:
     """Log metrics, figures, and the encoder: as a network to start from, and as a model to call."""
     history = tracked.metric_history(CURVES)
-    tracked.log_metrics(metrics, step=int(history[-1]["epoch"]))
+    log_closing(tracked, metrics, CURVES, int(history[-1]["epoch"]))
     parameters = {"dataset": config.dataset, "model": config.learner.network_kind, "pretrained": tracked.id}
     about = run_note(
         tracked.id,
@@ -195,7 +195,7 @@ def _log_results(
     tracked.set_tags({"collapsed": has_collapsed(metrics), "verdict": _verdict(metrics), **about})
     curves = learning_curves(history, {text: metrics[name] for name, text in FLOORS.items()})
     for name, figure in {**learning.figures(), "learning_curves": curves}.items():
-        tracked.log_figure(figure, f"figures/{name}.png")
+        tracked.log_figure(figure, f"figures/{name}.png", f"{run_name(config)} on {dataset.name}, photos of val")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         encoder.save(folder / Path(ENCODER).name)
@@ -211,8 +211,8 @@ def _log_results(
 
 def has_collapsed(metrics: Mapping[str, float]) -> bool:
     """Return whether the code tells no more of a photo than its mean colour, or than nothing: the mean photo."""
-    floor = min(metrics["floor_reconstruction_error"], metrics["mean_colour_reconstruction_error"])
-    return metrics["val_reconstruction_error"] >= floor
+    floor = min(metrics["floor/reconstruction_error"], metrics["floor/mean_colour_reconstruction_error"])
+    return metrics["val/reconstruction_error"] >= floor
 
 
 def say_reconstruction(pretrained: Pretrained) -> None:
@@ -221,7 +221,7 @@ def say_reconstruction(pretrained: Pretrained) -> None:
 
 
 def _verdict(metrics: Mapping[str, float]) -> str:
-    error = metrics["val_reconstruction_error"]
+    error = metrics["val/reconstruction_error"]
     floors = "; ".join(f"{text} {metrics[name]:.4f}" for name, text in FLOORS.items())
     fact = ""
     if has_collapsed(metrics):
@@ -233,4 +233,4 @@ def _verdict(metrics: Mapping[str, float]) -> str:
 
 def beats_all(metrics: Mapping[str, float]) -> bool:
     """Return whether val photos are rebuilt better than every floor does."""
-    return metrics["val_reconstruction_error"] < min(metrics[name] for name in FLOORS)
+    return metrics["val/reconstruction_error"] < min(metrics[name] for name in FLOORS)

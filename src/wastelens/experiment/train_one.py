@@ -16,6 +16,7 @@ from wastelens.config.train import TrainConfig
 from wastelens.data.annotations.sources import prepared_from
 from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, SplitTables
 from wastelens.data.prepared.opening import open_dataset
+from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.object_evidence import ObjectEvidence
 from wastelens.evaluation.verdict import Verdict, judge
@@ -32,11 +33,12 @@ from wastelens.models.onnx_export import PHOTOS_COMPARED
 from wastelens.system.console import next_command, say
 from wastelens.system.files import file_digest
 from wastelens.system.tables import for_spreadsheets, write_csv
+from wastelens.tracking.metric_names import log_closing
 from wastelens.tracking.tracker import Run, Tracker, run_note
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.training.objects import ObjectsPhase
 
-CURVES = ["loss", "val_loss", "val_macro_ap", "learning_rate"]
+CURVES = ["loss", "val/loss", "val/macro_ap", "learning_rate"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def train_one(
         )
         _log_results(tracked, config, start.model, dataset, tables, verdict, progress)
         if isinstance(phase, ObjectsPhase):
-            _log_evidence(tracked, phase.evidence_on(tables.test))
+            _log_evidence(tracked, phase.evidence_on(tables.test), _caption(config, dataset, test=tables.test))
         tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
         tracked.delete(CHECKPOINT_FOLDER)
         return Trained(tracked.id, name or run_name(config), verdict, start.encoder.id if start.encoder else "")
@@ -161,11 +163,17 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
         tracked.log_dataset(table.frame, source=source, name=dataset.name, digest=dataset.digest, context=context)
 
 
-def _log_evidence(tracked: Run, evidence: ObjectEvidence) -> None:
+def _caption(config: TrainConfig, dataset: PreparedDataset, **splits: LabelTable) -> str:
+    """Return what a figure shows: the model, the dataset, and the photos."""
+    photos = ", ".join(f"{name} ({len(table):,} photos)" for name, table in splits.items())
+    return f"{run_name(config)} on {dataset.name}: {photos}"
+
+
+def _log_evidence(tracked: Run, evidence: ObjectEvidence, caption: str) -> None:
     """Log and say how well a model that learnt from outlines finds the objects."""
     tracked.log_metrics(evidence.metrics())
     tracked.set_tags({"evidence": evidence.sentence})
-    tracked.log_figure(object_evidence(evidence), "figures/objects.png")
+    tracked.log_figure(object_evidence(evidence), "figures/objects.png", caption)
     say(evidence.sentence)
 
 
@@ -180,15 +188,16 @@ def _log_results(
 ) -> None:
     """Log metrics, tags, figures, predictions and the model itself."""
     history = tracked.metric_history(CURVES)
-    # At the last epoch's step, so that the curve of val_macro_ap ends at the value of the restored weights.
-    tracked.log_metrics({**verdict.metrics(), "best_epoch": progress.best_epoch}, step=progress.epochs_done)
+    closing = {**verdict.metrics(), "best_epoch": progress.best_epoch}
+    log_closing(tracked, closing, CURVES, progress.epochs_done)
     added = [verdict.start.sentence] if verdict.start else []
     pictures = ["figures/average_precision.png", "figures/learning_curves.png"]
     explain = next_command("explain", {"dataset": config.dataset, "run_id": tracked.id}, config.data_folder)
     about = run_note(tracked.id, f"**{verdict.sentence}**", *added, command=explain, pictures=pictures)
     tracked.set_tags({**verdict.tags(), **about})
     for name, figure in verdict_figures(verdict, history, progress.best_epoch).items():
-        tracked.log_figure(figure, f"figures/{name}.png")
+        splits = {"train": tables.train, "val": tables.val} if name == "learning_curves" else {"test": tables.test}
+        tracked.log_figure(figure, f"figures/{name}.png", _caption(config, dataset, **splits))
     # The model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files.
     photos = dataset.photos[tables.val.photo_index[:PHOTOS_COMPARED]]
     side_px = int(dataset.manifest["cache"]["image_side_px"])

@@ -73,12 +73,12 @@ def learning_curves(history: Sequence[Mapping[str, float]], floors: Mapping[str,
         history: one dict per epoch with ``epoch`` and the metrics logged then; for a stack, also ``layer``.
         floors: reconstruction errors on val to be beaten, by what they are of.
     """
-    names = [name for name in _CURVES if any(name in row or f"val_{name}" in row for row in history)]
+    names = [name for name in _CURVES if any(name in row or f"val/{name}" in row for row in history)]
     figure = blank_figure(9.0, 2.6 * max(1, len(names)) + 0.2)
     panels = figure.subplots(max(1, len(names)), 1, squeeze=False, sharex=True)[:, 0]
     for axes, name in zip(panels, names, strict=False):
         _curve(axes, history, name, "train", _GREY)
-        _curve(axes, history, f"val_{name}", "val", _BLUE)
+        _curve(axes, history, f"val/{name}", "val", _BLUE)
         if name == "reconstruction_error":
             for (text, floor), style in zip(floors.items(), ("-", "--", ":"), strict=False):
                 axes.axhline(floor, color=_ORANGE, linewidth=1, linestyle=style, label=text)

@@ -32,7 +32,7 @@ _LETTERS_PER_ROW = 36
 
 
 def optimisation_history(table: pd.DataFrame) -> Figure:
-    """Draw the val_macro_ap of every trial in order of start, and the best complete one so far."""
+    """Draw the val macro AP of every trial in order of start, and the best complete one so far."""
     from matplotlib.ticker import MaxNLocator
 
     figure = blank_figure(9.5, 4.6)
@@ -54,7 +54,7 @@ def optimisation_history(table: pd.DataFrame) -> Figure:
     axes.set_ylim(bottom=bottom)
     axes.set_xlim(-0.5, table["trial"].max() + 0.5)
     axes.set_xlabel("trial", fontsize=TEXT_PT)
-    axes.set_ylabel("val_macro_ap, best of its epochs", fontsize=TEXT_PT)
+    axes.set_ylabel("val macro AP, best of its epochs", fontsize=TEXT_PT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     keep_sides(axes, ["left", "bottom"])
     axes.legend(fontsize=TEXT_PT, frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14))
@@ -63,7 +63,7 @@ def optimisation_history(table: pd.DataFrame) -> Figure:
 
 
 def parameter_importances(importances: Mapping[str, float]) -> Figure:
-    """Draw how much of the variance of val_macro_ap each parameter explains; the shares add up to 1."""
+    """Draw how much of the variance of val macro AP each parameter explains; the shares add up to 1."""
     names = list(importances)
     figure = blank_figure(9.5, 1.2 + 0.3 * len(names))
     axes = figure.add_subplot()
@@ -71,14 +71,14 @@ def parameter_importances(importances: Mapping[str, float]) -> Figure:
     name_rows(axes, names)
     for row, value in enumerate(importances.values()):
         axes.text(value, row, f" {value:.2f}", va="center", fontsize=SMALL_PT)
-    axes.set_xlabel("share of the variance of val_macro_ap over the space", fontsize=TEXT_PT)
+    axes.set_xlabel("share of the variance of val macro AP over the space", fontsize=TEXT_PT)
     keep_sides(axes, ["bottom"])
     write_title(axes, "Which parameters mattered")
     return figure
 
 
 def slices(table: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> Figure:
-    """Draw val_macro_ap over the values of each parameter, for complete and pruned trials."""
+    """Draw val macro AP over the values of each parameter, for complete and pruned trials."""
     scored = _scored(table)
     shown = _varied(scored, parameters)
     rows = math.ceil(len(shown) / _COLUMNS)
@@ -95,7 +95,7 @@ def slices(table: pd.DataFrame, parameters: Mapping[str, ParameterConfig]) -> Fi
         axes.tick_params(labelsize=SMALL_PT)
         keep_sides(axes, ["left", "bottom"])
     figure.suptitle(
-        "val_macro_ap over each parameter: complete (blue), pruned (grey), the defaults (orange)", fontsize=TEXT_PT
+        "val macro AP over each parameter: complete (blue), pruned (grey), the defaults (orange)", fontsize=TEXT_PT
     )
     return figure
 
@@ -131,7 +131,7 @@ def parallel_coordinates(table: pd.DataFrame, parameters: Mapping[str, Parameter
     axes.set_yticks([])
     keep_sides(axes, [])
     shades = f"{values.min():.3f} (pale) to {values.max():.3f} (dark)" if spread else f"{values.max():.3f}"
-    write_title(axes, f"Complete trials: val_macro_ap {shades}")
+    write_title(axes, f"Complete trials: val macro AP {shades}")
     return figure
 
 

@@ -59,17 +59,15 @@ def average_precision_bars(verdict: Verdict) -> Figure:
     axes.vlines(floor, rows - 0.33, rows + 0.33, color=_ORANGE, linewidth=2.6, label="floor: prevalence", zorder=4)
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
     axes.scatter(rival, rows, label=f"strongest control: {verdict.strongest_control}", **diamonds)
-    right = np.fmax(bounds[1], np.fmax(rival, floor))
     sentences = [verdict.sentence]
     if verdict.start:
         start = np.append(verdict.start.test_macro_ap, verdict.start.test_ap)
         axes.scatter(start, rows, label=verdict.start.words, **{**diamonds, "marker": "^", "color": _GREEN})
-        right = np.fmax(right, start)
         sentences.append(verdict.start.sentence)
-    _label_bars(axes, rows, right, ap)
+    _write_numbers(axes, rows, ap, bounds)
     axes.set_yticks(rows, ["all (macro)", *(label_text(m) for m in evaluation.materials)])
     axes.get_yticklabels()[0].set_fontweight("bold")
-    axes.set(xlim=(0, 1.08), xlabel=f"average precision on {evaluation.photos:,} photos")
+    axes.set(xlim=(0, 1), xlabel=f"average precision on {evaluation.photos:,} photos")
     title = "\n".join(textwrap.fill(sentence, 104) for sentence in sentences)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     figure.legend(loc="outside lower center", ncols=5, frameon=False)
@@ -87,11 +85,15 @@ def _draw_bars(axes: Axes, rows: IndexArray, ap: FloatArray, bounds: FloatArray)
     _tidy(axes, "x")
 
 
-def _label_bars(axes: Axes, rows: IndexArray, right_of: FloatArray, values: FloatArray) -> None:
-    for row, at, value in zip(rows, right_of, values, strict=True):
-        text = "not in any photo" if np.isnan(value) else f"{value:.2f}"
-        place = (0.0 if np.isnan(at) else float(at), float(row))
-        axes.annotate(text, place, (9, 0), textcoords="offset points", va="center", color=_GREY, fontsize=9)
+def _write_numbers(axes: Axes, rows: IndexArray, values: FloatArray, bounds: FloatArray) -> None:
+    """Write the model's numbers in a column beside the bars, where no mark of a control is near."""
+    texts = [
+        "in no photo" if np.isnan(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        for value, low, high in zip(values, *bounds, strict=True)
+    ]
+    for row, text in zip([-0.75, *rows], ["model [95 %]", *texts], strict=True):
+        place: dict[str, Any] = {"textcoords": "offset points", "xycoords": axes.get_yaxis_transform()}
+        axes.annotate(text, (1, row), (8, 0), va="center", color=_BLUE, fontsize=9, annotation_clip=False, **place)
 
 
 def precision_recall(
@@ -119,6 +121,10 @@ def _draw_precision_recall(axes: Axes, truth: BoolArray, scores: FloatArray, thr
         point = hits / truth.sum(), hits / decided.sum()
         axes.plot(*point, "o", color="black", markersize=7, clip_on=False, label="at the calibrated threshold")
     text = f"AP {float(average_precision(truth, scores)):.2f}   prevalence {truth.mean():.2f}"
+    _write_below_title(axes, text)
+
+
+def _write_below_title(axes: Axes, text: str) -> None:
     axes.set_title(f"{axes.get_title()}\n", fontsize=11)
     axes.text(0.5, 1.03, text, transform=axes.transAxes, ha="center", color=_GREY, fontsize=9)
 
@@ -146,6 +152,8 @@ def _draw_confusion(axes: Axes, counts: IntArray) -> None:
         text = f"{count:,}\n{share[row, column]:.0%}" if total[row, 0] else "none"
         colour = "white" if share[row, column] > 0.7 else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
+    axes.axvline(0.5, color="white", linewidth=5)
+    axes.axhline(0.5, color="white", linewidth=5)
     axes.set_xticks([0, 1], ["predicted", "not predicted"])
     axes.set_yticks([0, 1], ["present", "absent"])
     axes.tick_params(length=0)
@@ -198,16 +206,14 @@ def _draw_thresholds(axes: Axes, truth: BoolArray, probabilities: FloatArray, ch
     decided = probabilities >= chosen
     reached = 2 * (truth & decided).sum() / (decided.sum() + truth.sum())
     axes.plot(chosen, reached, "o", color="black", markersize=7, clip_on=False, label="calibrated on val")
-    offset, side = (8, "left") if chosen < 0.6 else (-8, "right")
-    text = f"{chosen:.2f} → F1 {reached:.2f}"
-    axes.annotate(text, (chosen, reached), (offset, 8), textcoords="offset points", ha=side, fontsize=9)
+    _write_below_title(axes, f"threshold {chosen:.2f}   F1 {reached:.2f}")
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_epoch: int) -> Figure:
     """Draw loss, validation macro AP and learning rate over the epochs.
 
     Args:
-        history: one dict per epoch: ``epoch`` and those of ``loss``, ``val_loss``, ``val_macro_ap`` and
+        history: one dict per epoch: ``epoch`` and those of ``loss``, ``val/loss``, ``val/macro_ap`` and
             ``learning_rate`` that were measured.
         floor: macro AP of the best constant predictor on the val photos.
         best_epoch: the epoch whose weights were kept.
@@ -218,8 +224,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
     figure = blank_figure(9.5, 3.8)
     panels = figure.subplots(1, 3)
     losses, ap, rate = panels
-    _draw_series(losses, history, {"loss": ("train", _GREY), "val_loss": ("val", _BLUE)})
-    _draw_series(ap, history, {"val_macro_ap": ("val", _BLUE)})
+    _draw_series(losses, history, {"loss": ("train", _GREY), "val/loss": ("val", _BLUE)})
+    _draw_series(ap, history, {"val/macro_ap": ("val", _BLUE)})
     _draw_series(rate, history, {"learning_rate": ("learning rate", _GREEN)})
     ap.axhline(floor, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
     for axes, title in zip(panels, ("loss", f"{METRICS['macro_ap'].title} on val", "learning rate"), strict=True):

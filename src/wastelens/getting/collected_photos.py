@@ -55,7 +55,7 @@ def wanted_materials(config: CollectConfig) -> tuple[str, ...]:
             )
     materials = tuple(dict.fromkeys(config.materials or config.terms))
     for material in materials:
-        metric = f"photos_{material}"
+        metric = f"photos/{material}"
         if not _METRIC.fullmatch(metric) or posixpath.normpath(metric) != metric or material in NOT_KEPT.values():
             raise ConfigError(
                 f"terms: '{material}' cannot name a material, as a metric is named after it. Use letters, digits, "
@@ -167,10 +167,10 @@ def summary_metrics(photos: CollectedPhotos, materials: Sequence[str], bad_recor
     of_status = Counter(row["status"] for row in photos.rows())
     return {
         "photos": of_status[KEPT],
-        **{f"photos_{name}": of_status[status] for status, name in NOT_KEPT.items()},
+        **{f"photos/{name}": of_status[status] for status, name in NOT_KEPT.items()},
         "bad_records": bad_records,
         "megabytes": sum(_number(row["bytes"]) for row in photos.kept_rows()) / 1e6,
-        **{f"photos_{material}": photos.kept(material) for material in materials},
+        **{f"photos/{material}": photos.kept(material) for material in materials},
     }
 
 

@@ -230,7 +230,7 @@ class Summary:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics that the run logs."""
-        counts = {f"photos_{status}": float(self.of_status[status]) for status in (DONE, DEAD, FAILED, WRONG)}
+        counts = {f"photos/{status}": float(self.of_status[status]) for status in (DONE, DEAD, FAILED, WRONG)}
         return {"photos": float(self.photos), **counts, "megabytes": self.size_bytes / 1e6}
 
     def check_share(self, allowed: float) -> None:

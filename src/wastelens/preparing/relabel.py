@@ -174,6 +174,7 @@ def _settings(dataset: PreparedDataset, mapping: str) -> PrepareConfig:
     """Return the settings that the dataset was prepared with, but for the mapping."""
     try:
         later = {
+            "name": "",
             "engine": LOCAL,
             "retries": 0,
             "outlines_frame": "upright",

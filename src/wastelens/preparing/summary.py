@@ -17,12 +17,18 @@ from wastelens.system.console import next_command, say, table, warn
 from wastelens.tracking.tracker import run_note
 
 
-def warn_of_namesake(folder: Path, source: DatasetSource) -> None:
-    """Warn if a folder holds a dataset of the same name that was prepared from other raw data."""
+def warn_of_replacing(folder: Path, source: DatasetSource, image_side_px: int) -> None:
+    """Warn if a folder holds a dataset of the same name with photos of other raw data, or of another size."""
     with contextlib.suppress(PreparedDatasetError):
-        before = prepared.load_prepared(folder).manifest["source"]
+        manifest = prepared.load_prepared(folder).manifest
+        before, side_px = manifest["source"], manifest["cache"]["image_side_px"]
         if before != str(source.place.resolve()):
-            warn(f"{folder} was prepared from {before} and will be replaced. Rename the folder to keep both.")
+            warn(f"{folder} was prepared from {before} and will be replaced. To keep both, stop, and give name=NAME.")
+        elif side_px != image_side_px:
+            warn(
+                f"{folder} has photos of {side_px} px and will be replaced: models trained on it can then neither be "
+                "explained nor resumed. To keep both, stop, and give name=NAME."
+            )
 
 
 def metrics(dataset: PreparedDataset, made: Preparation) -> dict[str, float]:
@@ -30,14 +36,16 @@ def metrics(dataset: PreparedDataset, made: Preparation) -> dict[str, float]:
     counts, split, balance = (dataset.manifest[name] for name in ("counts", "split", "balance"))
     photos = {name: counts[name] for name in prepared.SPLITS} | counts["materials"]
     return {
-        **{name: counts[name] for name in ("photos", "photos_left_out", "objects")},
-        **{f"photos_{name}": count for name, count in photos.items()},
-        **{name: split[name] for name in ("groups", "largest_share_difference")},
-        "near_duplicate_pairs": split["near_duplicate_pairs"],
-        **({} if split["augmented_pairs"] is None else {"augmented_pairs": split["augmented_pairs"]}),
-        **{name: split[name] for name in ("photos_sharing_a_named_source", "groups_in_several_splits")},
-        **{f"balance_{name}": balance[name] for name in ("rows_before", "rows_after", "most_copies")},
-        "balance_smallest_share": min(made.tables.balanced[0].share_of_commonest.values()),
+        "photos": counts["photos"],
+        "photos/left_out": counts["photos_left_out"],
+        "objects": counts["objects"],
+        **{f"photos/{name}": count for name, count in photos.items()},
+        **{f"split/{name}": split[name] for name in ("groups", "largest_share_difference")},
+        "split/near_duplicate_pairs": split["near_duplicate_pairs"],
+        **({} if split["augmented_pairs"] is None else {"split/augmented_pairs": split["augmented_pairs"]}),
+        **{f"split/{name}": split[name] for name in ("photos_sharing_a_named_source", "groups_in_several_splits")},
+        **{f"balance/{name}": balance[name] for name in ("rows_before", "rows_after", "most_copies")},
+        "balance/smallest_share": min(made.tables.balanced[0].share_of_commonest.values()),
         **made.tables.controls[0].metrics(),
     }
 

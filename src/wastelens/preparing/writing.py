@@ -155,7 +155,7 @@ def write_preparation(draft: Path, made: Preparation, source: DatasetSource, con
 def _manifest(made: Preparation, source: DatasetSource, config: PrepareConfig) -> dict[str, Any]:
     labels, cached, copies = made.split.frame, made.cached, made.split.groups.copies
     return {
-        "name": source.name,
+        "name": config.name or source.name,
         **manifest_entries(source),
         "annotations_digest": source.layout.digest(),
         "materials": list(made.mapping.materials),

@@ -22,10 +22,10 @@ from wastelens.evaluation.clustering import (
     cluster_features,
     verdict,
 )
-from wastelens.experiment.finished_runs import FinishedRun, describe_run, find_run, network_of
+from wastelens.experiment.finished_runs import FinishedRun, describe_run, find_run, network_of, unusual
 from wastelens.figures.clusters import cluster_map, k_choice, materials_per_cluster, nearest_photos, score_bars
 from wastelens.models.backend import load_backend
-from wastelens.system.arrays import Array, IndexArray, PhotoArray
+from wastelens.system.arrays import Array, IndexArray
 from wastelens.system.console import progress_bar, say, table, warn
 from wastelens.tracking.tracker import Run, Tracker, run_note
 
@@ -52,7 +52,7 @@ def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
     dataset = open_dataset(config.dataset, config.data_folder)
     found = check(config, tracker, dataset)
     clustered = found.config["method" if found.step == "pretrain" else "model"] if found else "controls"
-    with tracker.start(f"cluster {clustered} seed {config.seed}") as tracked:
+    with tracker.start(" ".join(["cluster", clustered, *unusual(config)])) as tracked:
         tracked.log_parameters(flatten(config))
         describe_run(tracked, "cluster", config, dataset)
         origin = {"clustered_run": found.id, "clustered_step": found.step} if found else {}
@@ -64,7 +64,7 @@ def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
         if not clusters:
             raise DatasetError(f"All training photos of {dataset.name} look the same: there is nothing to cluster.")
         sentence = verdict({one.features: one.scores for one in clusters})
-        _log_results(tracked, clusters, scored, dataset.photos, sentence, config.seed)
+        _log_results(tracked, clusters, scored, dataset, sentence, config.seed)
         _print_table(clusters)
         say(sentence)
         say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint(tracked.id)}")
@@ -126,21 +126,31 @@ def _clusters(
 
 
 def _log_results(
-    tracked: Run, clusters: Sequence[FeatureClusters], scored: LabelTable, photos: PhotoArray, sentence: str, seed: int
+    tracked: Run,
+    clusters: Sequence[FeatureClusters],
+    scored: LabelTable,
+    dataset: PreparedDataset,
+    sentence: str,
+    seed: int,
 ) -> None:
     """Log metrics, inertia and silhouette of every k as steps, figures, and each photo's cluster."""
+    caption = f"{dataset.name}: {len(scored):,} photos"
     for one in clusters:
         tracked.log_metrics(one.metrics())
         for tried in one.clustering.candidates:
             measured = {"silhouette_over_k": tried.silhouette, "inertia_over_k": tried.inertia}
-            tracked.log_metrics({f"cluster_{one.features}_{key}": value for key, value in measured.items()}, tried.k)
+            tracked.log_metrics({f"cluster/{one.features}/{key}": value for key, value in measured.items()}, tried.k)
         folder = f"figures/{one.features}"
-        tracked.log_figure(materials_per_cluster(scored, one.assignment), f"{folder}/materials.png")
-        tracked.log_figure(nearest_photos(scored, one.assignment, photos), f"{folder}/nearest_photos.png")
-        tracked.log_figure(cluster_map(scored, one.assignment, one.points, seed=seed), f"{folder}/map.png")
-        tracked.log_figure(k_choice(one.clustering, one.features), f"{folder}/k.png")
+        tracked.log_figure(materials_per_cluster(scored, one.assignment), f"{folder}/materials.png", caption)
+        tracked.log_figure(
+            nearest_photos(scored, one.assignment, dataset.photos), f"{folder}/nearest_photos.png", caption
+        )
+        tracked.log_figure(cluster_map(scored, one.assignment, one.points, seed=seed), f"{folder}/map.png", caption)
+        tracked.log_figure(k_choice(one.clustering, one.features), f"{folder}/k.png", caption)
         tracked.log_table(assignments_frame(scored, one.assignment), f"assignments_{one.features}.csv")
-    tracked.log_figure(score_bars({one.features: one.scores for one in clusters}, sentence), "figures/scores.png")
+    tracked.log_figure(
+        score_bars({one.features: one.scores for one in clusters}, sentence), "figures/scores.png", caption
+    )
     pictures = ["figures/scores.png", f"figures/{clusters[0].features}/map.png"]
     tracked.set_tags({"verdict": sentence, **run_note(tracked.id, f"**{sentence}**", pictures=pictures)})
 

@@ -70,16 +70,17 @@ def _log(tracked: Run, judgement: Judgement, found: LabelledSet) -> None:
     tracked.log_table(judgement.predictions, "predictions.csv")
     if len(found.left_out):
         tracked.log_table(found.left_out, "left_out.csv")
+    caption = f"The model on {found.name}: {len(found.table):,} photos"
     if judgement.verdict:
         tracked.log_metrics(judgement.verdict.metrics())
         tracked.set_tags(judgement.verdict.tags())
         for name, figure in verdict_figures(judgement.verdict).items():
-            tracked.log_figure(figure, f"figures/{name}.png")
+            tracked.log_figure(figure, f"figures/{name}.png", caption)
     if judgement.drop:
         tracked.log_metrics(judgement.drop.metrics())
         tracked.log_table(judgement.drop.table, "materials.csv")
-        tracked.log_figure(drop_figure(judgement.drop.table, found.name), "figures/own_test.png")
-    tracked.log_metrics({"photos": len(found.table), "photos_left_out": len(found.left_out)})
+        tracked.log_figure(drop_figure(judgement.drop.table, found.name), "figures/own_test.png", caption)
+    tracked.log_metrics({"photos": len(found.table), "photos/left_out": len(found.left_out)})
     text = "\n\n".join([f"**{judgement.answer}**", *notes])
     tracked.set_tags({"holds": judgement.holds, "answer": judgement.answer, "mlflow.note.content": text})
 

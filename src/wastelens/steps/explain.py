@@ -70,7 +70,6 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
             rows = _explain(config, examination, photos, dataset, shown, gallery)
             summary = summarise(
                 score_frame(rows),
-                materials=dataset.materials,
                 methods=(*methods, CONTROL),
                 seed=config.seed,
                 resamples=config.bootstrap_resamples,
@@ -113,13 +112,13 @@ def _model_run(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset
     """Find the named run, or the best one, and say which."""
     found = find_run(tracker, config.run_id or best_model(tracker, dataset), dataset, None, ["train"])
     stored = found.stored
-    chosen = "" if config.run_id else f", the best of {dataset.name} by {BEST_BY} ({stored.metrics[BEST_BY]:.3f})"
+    chosen = "" if config.run_id else f", the best of {dataset.name} by val macro AP ({stored.metrics[BEST_BY]:.3f})"
     say(f"Explaining run {found.id}, {stored.name}{chosen}.")
     if stored.tags.get("collapsed") == "true":
         warn("This model is collapsed: it predicts the same for nearly every photo, so its maps explain little.")
-    missing = [name for name in dataset.materials if f"threshold_{name}" not in stored.metrics]
+    missing = [name for name in dataset.materials if f"threshold/{name}" not in stored.metrics]
     if missing:
-        raise RunError(f"Run {found.id} has no threshold_{missing[0]}: another version made it. Train the model again.")
+        raise RunError(f"Run {found.id} has no threshold/{missing[0]}: another version made it. Train the model again.")
     return found
 
 
@@ -150,7 +149,7 @@ def _examination(
     names = fitting_methods(network, config.methods)
     layer = chosen_layer(network, names, config.layer)
     inputs = MethodInputs(layer, partial(_training_photos, config, dataset, fold), config.seed)
-    thresholds = [found.stored.metrics[f"threshold_{material}"] for material in dataset.materials]
+    thresholds = [found.stored.metrics[f"threshold/{material}"] for material in dataset.materials]
     examination = Examination(
         network=network,
         methods=build_methods(network, names, config, inputs),
@@ -203,7 +202,7 @@ def _log(tracked: Run, found: FinishedRun, summary: Summary, folder: Path, used:
     Metrics cannot be removed, so those that only the earlier call logged become NaN.
     """
     tracked.replace_folder(folder, ARTIFACTS)
-    earlier = [name for name in found.stored.metrics if name.startswith("explain_")]
+    earlier = [name for name in found.stored.metrics if name.startswith("explain")]
     tracked.log_metrics(dict.fromkeys(earlier, float("nan")) | summary.metrics())
     how = {"explained_by": ", ".join(used["methods"]), "explained_layer": used["layer"]}
     tracked.set_tags({**how, "explained_split": used["split"], "explanations": " ".join(summary.sentences())})

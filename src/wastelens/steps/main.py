@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from wastelens.config.explain import ExplainConfig
 from wastelens.config.main import MainConfig
@@ -11,6 +12,7 @@ from wastelens.experiment.comparison import Compared, best_of, comparison_frame,
 from wastelens.experiment.train_one import check_weights
 from wastelens.preparing.reading import raw_data
 from wastelens.steps import cluster, explain, prepare, train
+from wastelens.studies.main_report import MainJob, log_main_report
 from wastelens.system.console import say, warn
 from wastelens.tracking.tracker import Tracker
 
@@ -27,6 +29,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         tracked.log_parameters({"dataset": config.prepare.dataset, "seed": config.train.seed})
         prepared = prepare.run(config.prepare, tracker)
         tracked.set_tags({"dataset": prepared.dataset.name, "dataset_digest": prepared.dataset.digest})
+        config = _on(config, prepared.dataset.name) if config.prepare.name else config
         cluster.check(config.cluster, tracker, prepared.dataset)
         explain.check(config.explain, tracker, prepared.dataset, config.train.fold)
         compared = []
@@ -44,15 +47,34 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         clustering = {"run_id": config.cluster.run_id or next(iter(encoders), "")}
         clustered = cluster.run(config.cluster.model_copy(update=clustering), tracker)
         explained = _explain(_explaining(config, compared), tracker)
+        job = MainJob(
+            dataset=f"{prepared.dataset.name}: {len(prepared.dataset.frame):,} photos",
+            compared=compared,
+            clusters=clustered.sentence,
+            explanations=explained.summary.sentences() if explained else (),
+            page=f"{explain.ARTIFACTS}/index.html",
+            command=best.use_command(config.train.data_folder),
+        )
+        log_main_report(tracked, job)
     report(compared)
-    say(clustered.sentence)
+    for sentence in (clustered.sentence, *job.explanations):
+        say(sentence)
     if explained:
-        for sentence in explained.summary.sentences():
-            say(sentence)
-        say(f"Where it looks: {explain.ARTIFACTS}/index.html among the artifacts of run {explained.run_id}.")
-    say(f"See the runs: {tracker.finished_hint()}", "bold")
-    say(f"Next: {best.use_command(config.train.data_folder)}")
+        say(f"Where it looks: {job.page} among the artifacts of run {explained.run_id}.")
+    say(f"See the report: {tracker.finished_hint(tracked.id)}", "bold")
+    say(f"Next: {job.command}")
     return compared
+
+
+def _on(config: MainConfig, dataset: str) -> MainConfig:
+    """Return the settings with this name of the prepared dataset for all steps that read it."""
+
+    def named(section: Any) -> Any:
+        return section.model_copy(update={"dataset": dataset})
+
+    models = {name: named(one) for name, one in config.models.items()}
+    sections = {name: named(getattr(config, name)) for name in ("train", "cluster", "explain")}
+    return config.model_copy(update={"models": models, **sections})
 
 
 def _explaining(config: MainConfig, compared: list[Compared]) -> ExplainConfig:

@@ -108,9 +108,9 @@ def _write(
 def _log(tracked: Run, summary: Summary, folder: Path) -> None:
     metrics = {"photos": float(summary.photos), "problems": float(summary.problems)}
     for material, share in summary.shares.items():
-        metrics |= {f"yes_{material}": float(summary.yes[material])}
+        metrics |= {f"yes/{material}": float(summary.yes[material])}
         known = {"": share.estimate, "_low": share.low, "_high": share.high}
-        metrics |= {f"share_{material}{end}": value for end, value in known.items() if math.isfinite(value)}
+        metrics |= {f"share/{material}{end}": value for end, value in known.items() if math.isfinite(value)}
     tracked.log_metrics(metrics)
     for name in output.FILES:
         tracked.log_file(folder / name)

@@ -41,7 +41,8 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
     """
     source = reading.raw_data(config)
     say(source.summary)
-    with tracker.start(f"prepare {source.name}") as tracked:
+    name = config.name or source.name
+    with tracker.start(f"prepare {name}") as tracked:
         tracked.log_parameters(flatten(config))
         if source.name == "sample" and not (source.place / ANNOTATIONS).exists():
             with progress_bar("Rendering the sample", 240) as bar:
@@ -49,8 +50,8 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
         coco = reading.read_annotations(source, config)
         mapping = reading.mapping_for(source, coco, config.materials)
         annotated = tabulate(coco, mapping)
-        folder = config.data_folder / "prepared" / source.name
-        summary.warn_of_namesake(folder, source)
+        folder = config.data_folder / "prepared" / name
+        summary.warn_of_replacing(folder, source, config.image_side_px)
         photo_split.check_group_by(source, config)
         with prepared.draft(folder) as draft:
             photos = reading.photo_sources(source, annotated.labels)
@@ -105,6 +106,6 @@ def _log(tracked: Run, dataset: PreparedDataset, made: Preparation) -> None:
         tracked.log_file(dataset.folder / name)
     figures, tables = look_at(dataset, made)
     for name, figure in figures.items():
-        tracked.log_figure(figure, f"sight/{name}.png")
+        tracked.log_figure(figure, f"sight/{name}.png", f"{dataset.name}: {len(labels):,} photos")
     for name, table in tables.items():
         tracked.log_table(table, f"sight/{name}.csv")

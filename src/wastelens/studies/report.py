@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from wastelens.figures import study as figures
 from wastelens.studies import findings, report_tables
 from wastelens.studies.contents import StudyContents
 from wastelens.studies.findings import Finding
+from wastelens.studies.markdown_text import line_start, one_line, table_text
 from wastelens.studies.page import page_of
 from wastelens.studies.report_tables import ReportTable
 from wastelens.studies.results import FINISHED
@@ -143,7 +143,7 @@ def _written(contents: StudyContents, pictures: Mapping[str, str]) -> str:
     spelled_out = any(_LABELS[1] in text for text in (*contents.arms, *contents.notes))
     labels_vary = spelled_out or any(name in contents.cells for name in _LABELS)
     blocks = [
-        f"# {_line(contents.title)}",
+        f"# {line_start(contents.title)}",
         *_verdict(contents),
         "## Checks and warnings",
         _cautions(contents),
@@ -156,31 +156,33 @@ def _written(contents: StudyContents, pictures: Mapping[str, str]) -> str:
         *_section(report_tables.cost_table(contents)),
         *_section(report_tables.cells_table(contents)),
         "## Settings, and how the intervals are made",
-        "\n".join(f"- {_line(name)}: {_text(value)}" for name, value in contents.settings.items()),
-        *map(_line, [*_METHOD, _ON_LABELS] if labels_vary else _METHOD),
+        "\n".join(f"- {line_start(name)}: {one_line(value)}" for name, value in contents.settings.items()),
+        *map(line_start, [*_METHOD, _ON_LABELS] if labels_vary else _METHOD),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
 def _verdict(contents: StudyContents) -> Iterator[str]:
     first, *others = _findings(contents)
-    yield f"**{_text(first.text)}**"
+    yield f"**{one_line(first.text)}**"
     if first.decider:
-        yield _line(first.decider)
+        yield line_start(first.decider)
     if tasks := _tasks_warning(contents):
-        yield f"**{_text(tasks)}**"
+        yield f"**{one_line(tasks)}**"
     if others:
-        yield "\n".join(f"- {_line(_with_decider(one))}" for one in others)
+        yield "\n".join(f"- {line_start(_with_decider(one))}" for one in others)
     if correction := findings.correction(contents.comparisons):
-        yield _line(correction)
+        yield line_start(correction)
 
 
 def _cautions(contents: StudyContents) -> str:
     lines = []
     for one in findings.cautions(contents.cells, contents.comparisons, contents.factor):
-        lines.append(f"- {'**!**' if one.grave else '✓'} {_text(one.text)}")
-        lines += [f"  - {_line(name)}{f' (run {_text(run_id)})' if run_id else ''}" for name, run_id in one.cells]
-    return "\n".join([*lines, *(f"- **!** {_text(note)}" for note in contents.notes)])
+        lines.append(f"- {'**!**' if one.grave else '✓'} {one_line(one.text)}")
+        lines += [
+            f"  - {line_start(name)}{f' (run {one_line(run_id)})' if run_id else ''}" for name, run_id in one.cells
+        ]
+    return "\n".join([*lines, *(f"- **!** {one_line(note)}" for note in contents.notes)])
 
 
 def _differences(contents: StudyContents, pictures: Mapping[str, str]) -> Iterator[str]:
@@ -188,18 +190,18 @@ def _differences(contents: StudyContents, pictures: Mapping[str, str]) -> Iterat
         for place, one in enumerate(report_tables.difference_tables(contents, metric)):
             if not place:
                 yield f"## {title}: differences"
-            yield f"### {_line(one.title)}"
+            yield f"### {line_start(one.title)}"
             if image := _images(f"forest-{metric}-{place}", pictures):
                 yield image
-            yield _table(one)
+            yield table_text(one)
 
 
 def _materials(contents: StudyContents) -> Iterator[str]:
     if shown := report_tables.material_tables(contents):
         yield "## Average precision of each material: differences"
         for one in shown:
-            yield f"### {_line(one.title)}"
-            yield _table(one)
+            yield f"### {line_start(one.title)}"
+            yield table_text(one)
         yield f"*{_MATERIALS_NOTE}*"
 
 
@@ -209,14 +211,14 @@ def _learning_curves(contents: StudyContents, pictures: Mapping[str, str]) -> It
     yield "## Learning curves"
     for place, stratum in enumerate(dict.fromkeys(contents.curves["stratum"])):
         for curve, (kind, *_) in enumerate(_CURVES):
-            yield f"### {_line(', '.join(filter(None, [kind, str(stratum)])))}"
+            yield f"### {line_start(', '.join(filter(None, [kind, str(stratum)])))}"
             yield _images(f"learning-{place}-{curve}", pictures) or "Nothing was measured."
     yield f"*{_LEARNING_NOTE}*"
 
 
 def _ledger_section(contents: StudyContents, pictures: Mapping[str, str]) -> Iterator[str]:
     if images := _images("ledger", pictures):
-        yield f"## Test macro AP against {_text(_spelled(_amount(contents)))}"
+        yield f"## Test macro AP against {one_line(_spelled(_amount(contents)))}"
         yield images
         yield f"*{_LEDGER_NOTE}*"
 
@@ -224,34 +226,14 @@ def _ledger_section(contents: StudyContents, pictures: Mapping[str, str]) -> Ite
 def _images(group: str, pictures: Mapping[str, str]) -> str:
     """Return a paragraph of the pictures of a group; "" where there are none."""
     chosen = [name for name in pictures if name == group or name.startswith(f"{group}-")]
-    return "\n".join(f"![{_text(pictures[name])}]({name})" for name in chosen)
+    return "\n".join(f"![{one_line(pictures[name])}]({name})" for name in chosen)
 
 
 def _section(shown: ReportTable, note: str = "") -> list[str]:
     """Return a table under its heading; nothing where it is empty."""
     if not shown.rows:
         return []
-    return [f"## {_line(shown.title)}", _table(shown), *([f"*{note}*"] if note else [])]
-
-
-def _table(shown: ReportTable) -> str:
-    rows = [
-        [f"**{_text(text)}**" if (place, column) in shown.marks else _text(text) for column, text in enumerate(row)]
-        for place, row in enumerate(shown.rows)
-    ]
-    rule = [":---", *["---:"] * (len(shown.columns) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(map(_text, shown.columns)), rule, *rows])
-
-
-def _text(value: object) -> str:
-    """Return text on one line in which no name starts a tag, a link, a column or emphasis, still readable."""
-    escaped = re.sub(r"([\\|<>&`*~])|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", str(value)).replace("](", "]\\(")
-    return " ".join(escaped.split())
-
-
-def _line(value: object) -> str:
-    """Return text for the beginning of a line, where it starts no list, heading, rule or reference either."""
-    return re.sub(r"^(?=[-+#=\[:])|(?<=^\d)(?=[.)])|(?<=^\d\d)(?=[.)])", r"\\", _text(value))
+    return [f"## {line_start(shown.title)}", table_text(shown), *([f"*{note}*"] if note else [])]
 
 
 def _figures(contents: StudyContents) -> dict[str, tuple[str, Figure]]:

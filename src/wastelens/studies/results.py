@@ -18,14 +18,14 @@ from wastelens.tracking.tracker import StoredRun
 
 FINISHED, FAILED, MISSING = "finished", "failed", "missing"
 PREDICTIONS = "predictions_test.csv"
-CURVES = ["loss", "val_loss", "val_macro_ap"]
+CURVES = ["loss", "val/loss", "val/macro_ap"]
 _METRICS = (
-    "test_macro_ap",
-    "test_macro_ap_low",
-    "test_macro_ap_high",
-    "test_macro_f1",
-    "val_macro_ap",
-    "floor_macro_ap",
+    "test/macro_ap",
+    "test/macro_ap_low",
+    "test/macro_ap_high",
+    "test/macro_f1",
+    "val/macro_ap",
+    "floor/macro_ap",
     "gain_over_controls",
     "gain_over_controls_low",
     "best_epoch",
@@ -157,34 +157,39 @@ def cells_frame(results: Sequence[Result], materials: Sequence[str]) -> pd.DataF
 def _cell_row(result: Result, materials: Sequence[str]) -> dict[str, Any]:
     metrics = result.metrics if result.status == FINISHED else {}
     strongest = result.tags.get("strongest_control", "")
-    control = metrics.get(f"control_{strongest}_test_macro_ap", np.nan)
-    scores = [*_METRICS[:4], *(f"test_ap_{material}" for material in materials), *_METRICS[4:]]
+    control = metrics.get(f"controls/{strongest}_macro_ap", np.nan)
+    scores = [*_METRICS[:4], *(f"test/ap_{material}" for material in materials), *_METRICS[4:]]
     columns = result.place.columns
     return {
         **columns,
         **{name: level for name, level in result.place.levels.items() if name not in columns},
         "status": result.status,
         "run_id": result.run_id,
-        **{name: metrics.get(name, np.nan) for name in scores},
+        **_columns(metrics, scores),
         "strongest_control": strongest,
         "strongest_control_macro_ap": control,
         "collapsed": result.collapsed,
         "above_controls": result.tags.get("above_controls") == "true",
-        "below_strongest_control": bool(metrics.get("test_macro_ap", np.nan) < control),
+        "below_strongest_control": bool(metrics.get("test/macro_ap", np.nan) < control),
         "pretraining_minutes": result.pretraining_minutes,
         "git_commit": result.tags.get("git_commit", ""),
     }
 
 
+def _columns(metrics: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Return metrics by the names of their columns: ``test/macro_ap`` is in ``test_macro_ap``."""
+    return {name.replace("/", "_"): metrics.get(name, np.nan) for name in names}
+
+
 def curves_frame(results: Sequence[Result]) -> pd.DataFrame:
     """Return curves.csv: a row per finished training and epoch, with those of CURVES that were logged."""
     rows = [
-        {**result.place.columns, "epoch": row["epoch"], **{name: row.get(name, np.nan) for name in CURVES}}
+        {**result.place.columns, "epoch": row["epoch"], **_columns(row, CURVES)}
         for result in results
         for row in result.history
         if "loss" in row
     ]
-    return pd.DataFrame(rows, columns=["model", "arm", "stratum", "seed", "fold", "epoch", *CURVES])
+    return pd.DataFrame(rows, columns=["model", "arm", "stratum", "seed", "fold", "epoch", *_columns({}, CURVES)])
 
 
 def comparisons_frame(

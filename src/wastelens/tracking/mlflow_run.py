@@ -79,8 +79,11 @@ class MlflowRun:
             store_client().log_batch(self.id, tags=wanted)
 
     @store_errors()
-    def log_figure(self, figure: Figure, path: str) -> None:
-        store_client().log_figure(self.id, figure, path, save_kwargs={"dpi": 110})
+    def log_figure(self, figure: Figure, path: str, caption: str = "") -> None:
+        """Log a figure; above it stand the caption, on what it shows, and the run."""
+        text = ", ".join([caption, f"run {self.id[:8]}"]).removeprefix(", ")
+        figure.text(0.01, 1, text, va="bottom", fontsize=8, color="#595959", parse_math=False)
+        store_client().log_figure(self.id, figure, path, save_kwargs={"dpi": 110, "bbox_inches": "tight"})
 
     def log_table(self, table: pd.DataFrame, path: str) -> None:
         """Log a table as CSV for spreadsheets."""

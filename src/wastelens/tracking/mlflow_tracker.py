@@ -16,9 +16,11 @@ from wastelens.system import borrowed
 from wastelens.system.console import warn
 from wastelens.tracking import mlflow_models, mlflow_store
 from wastelens.tracking.local_store import file_of
+from wastelens.tracking.metric_names import current_names
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
 from wastelens.tracking.model_registry import MlflowRegistry
+from wastelens.tracking.project_experiment import project_experiment
 from wastelens.tracking.tracker import RegisteredModel, Run, StoredRun, logged_text
 
 
@@ -83,6 +85,8 @@ class MlflowTracker:
             if not resume and self._parent:
                 options["experiment_id"] = (above or store_client().get_run(self._parent)).info.experiment_id
                 options |= {} if above else {"parent_run_id": self._parent}
+            elif not resume and not below and (experiment := project_experiment(self._store)):
+                options["experiment_id"] = experiment
             opened = mlflow.start_run(nested=below, log_system_metrics=system_metrics, **options)
         self._depth += 1
         self._experiment = opened.info.experiment_id
@@ -226,7 +230,8 @@ def _end(run_id: str, status: str, wrapper: str | None) -> None:
 def _stored(found: Any) -> StoredRun:
     """Convert MLflow's run to ours."""
     info, data = found.info, found.data
-    return StoredRun(MlflowRun(info.run_id), info.run_name or "", info.status, data.tags, data.metrics, data.params)
+    metrics = current_names(data.metrics)
+    return StoredRun(MlflowRun(info.run_id), info.run_name or "", info.status, data.tags, metrics, data.params)
 
 
 def _having(tags: Mapping[str, str]) -> list[str]:
@@ -253,6 +258,14 @@ def _name_of_opened() -> str:
     with store_errors():
         name = store_client().get_run(opened).info.run_name or ""
     return "" if borrowed.mlflow_makes_up(name) else str(name)
+
+
+def name_opened_run(run_id: str, name: str) -> None:
+    """Give the run that ``mlflow run`` opened a name, if it has one that MLflow made up and the store answers."""
+    with contextlib.suppress(RunError), mlflow_store.without_waiting(), store_errors():
+        client = store_client()
+        if borrowed.mlflow_makes_up(client.get_run(run_id).info.run_name or ""):
+            client.update_run(run_id, name=name)
 
 
 def _leave_wrapper_for(resume: str) -> str | None:

@@ -66,7 +66,7 @@ class AutoencoderLearning:
         rng = np.random.default_rng([seed, 1])
         self._shown = {
             "": add_noise(photos.train_sample, config.noise, rng),
-            "val_": add_noise(photos.val_sample, config.noise, rng),
+            "val/": add_noise(photos.val_sample, config.noise, rng),
         }
         self.epochs = config.epochs
         self.steps = config.epochs * len(self._pairs)
@@ -84,7 +84,7 @@ class AutoencoderLearning:
 
         def measure() -> Measured:
             errors = self._errors()
-            return -errors["val_reconstruction_error"], errors
+            return -errors["val/reconstruction_error"], errors
 
         optimizer = keras.optimizers.AdamW(self._config.learning_rate, weight_decay=self._config.weight_decay)
         loop = TrainingLoop(
@@ -99,7 +99,7 @@ class AutoencoderLearning:
         return loop.run(Progress(), resume_from)
 
     def _errors(self) -> dict[str, float]:
-        wanted = {"": self._photos.train_sample, "val_": self._photos.val_sample}
+        wanted = {"": self._photos.train_sample, "val/": self._photos.val_sample}
         return {
             f"{split}reconstruction_error": squared_error(self._rebuilt(shown), wanted[split])
             for split, shown in self._shown.items()
@@ -112,10 +112,10 @@ class AutoencoderLearning:
     def closing_metrics(self) -> dict[str, float]:
         """Return the errors of the best weights, and where photos are shown noisy, of leaving them unchanged."""
         noisy = self._config.noise.name != "none"
-        identity = squared_error(self._shown["val_"].astype(np.float32) / 255, self._photos.val_sample)
+        identity = squared_error(self._shown["val/"].astype(np.float32) / 255, self._photos.val_sample)
         return {
             **self._errors(),
-            **({"identity_reconstruction_error": identity} if noisy else {}),
+            **({"floor/identity_reconstruction_error": identity} if noisy else {}),
         }
 
     def encoder(self, image_side_px: int) -> Any:
@@ -126,7 +126,7 @@ class AutoencoderLearning:
 
     def figures(self) -> dict[str, Figure]:
         """Draw photos of val beside their reconstructions, and the filters of the first layer."""
-        shown, photos = self._shown["val_"][:SHOWN_PHOTOS], self._photos.val_sample[:SHOWN_PHOTOS]
+        shown, photos = self._shown["val/"][:SHOWN_PHOTOS], self._photos.val_sample[:SHOWN_PHOTOS]
         noisy = {"as shown": shown} if self._config.noise.name != "none" else {}
         rows: dict[str, Any] = {"photo": photos, **noisy, "rebuilt": self._rebuilt(shown)}
         filters = self._config.filters(self._autoencoder.encoder, self._autoencoder.side_px)

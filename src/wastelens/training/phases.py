@@ -87,12 +87,12 @@ class Phase(ABC):
         value = float(macro_average_precision(val.labels, probabilities))
         clipped = np.clip(probabilities, 1e-7, 1 - 1e-7)
         logits = np.log(clipped / (1 - clipped)).astype(np.float32)
-        return value, {"val_loss": float(loss(val.labels.astype(np.float32), logits)), "val_macro_ap": value}
+        return value, {"val/loss": float(loss(val.labels.astype(np.float32), logits)), "val/macro_ap": value}
 
 
 @dataclass(frozen=True)
 class GradientPhase(Phase):
-    """Training by gradient steps, until the epochs are up or val_macro_ap has not risen for ``patience_epochs``.
+    """Training by gradient steps, until the epochs are up or val macro AP has not risen for ``patience_epochs``.
 
     Attributes:
         batches: of training rows.

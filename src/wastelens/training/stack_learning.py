@@ -51,7 +51,7 @@ class StackLearning:
             done = progress.epochs_done + 1
             watcher.batch_done(done)
             metrics = {**self._measured(layer), "layer": layer + 1, "learning_rate": self._config.learning_rate}
-            value = -metrics["val_reconstruction_error"]
+            value = -metrics["val/reconstruction_error"]
             progress = replace(progress, epochs_done=done, best_epoch=done, best_value=value, phase=layer)
             watcher.epoch_done(done, metrics, progress, partial(self._checkpoint, progress))
         return progress
@@ -61,7 +61,7 @@ class StackLearning:
         below, machine = self._network.machines[:layer], self._network.machines[layer]
         metrics: dict[str, float] = {}
         energies = {}
-        for split, photos in {"": self._photos.train_sample, "val_": self._photos.val_sample}.items():
+        for split, photos in {"": self._photos.train_sample, "val/": self._photos.val_sample}.items():
             metrics[f"{split}reconstruction_error"] = squared_error(self._rebuilt(photos, layer + 1), photos)
             seen = reduce(lambda x, lower: lower.transform(x), below, _vectors(photos))
             # The same components are flipped every time, so that epochs can be compared.
@@ -69,7 +69,7 @@ class StackLearning:
             metrics[f"{split}pseudo_likelihood"] = float(likelihood.mean())
             energies[split] = float(machine.free_energy(seen).mean())
         # Over equally many photos: it grows as the machine overfits the training photos (Hinton 2010, §6).
-        return {**metrics, "free_energy_gap": energies["val_"] - energies[""]}
+        return {**metrics, "free_energy_gap": energies["val/"] - energies[""]}
 
     def _rebuilt(self, photos: PhotoArray, layers: int) -> Float32Array:
         part = DeepBeliefNetwork(self._config.layers[:layers], self._config.visible)

@@ -53,9 +53,9 @@ class VisiblePhotos:
         pca = PCA(min(code_width, len(train) - 1, train.shape[1]), random_state=0).fit(train)
         linear = pca.inverse_transform(pca.transform(val)).reshape(self.val_sample.shape)
         return {
-            "floor_reconstruction_error": squared_error(self.mean_0_1, self.val_sample),
-            "mean_colour_reconstruction_error": squared_error(mean_colours, self.val_sample),
-            "pca_reconstruction_error": squared_error(linear, self.val_sample),
+            "floor/reconstruction_error": squared_error(self.mean_0_1, self.val_sample),
+            "floor/mean_colour_reconstruction_error": squared_error(mean_colours, self.val_sample),
+            "floor/pca_reconstruction_error": squared_error(linear, self.val_sample),
         }
 
 

@@ -42,8 +42,8 @@ class SearchResults:
         progress: the number of trials by outcome.
         table: a row per trial, in order, including lost ones.
         best: the best trial's values; the defaults where no trial was better.
-        best_value: its val_macro_ap.
-        defaults_value: val_macro_ap of the defaults; None where their trial is not complete.
+        best_value: its val macro AP.
+        defaults_value: val macro AP of the defaults; None where their trial is not complete.
         best_is_defaults: whether no trial was better than the defaults.
     """
 
@@ -62,9 +62,9 @@ class SearchResults:
             "trials_failed": self.progress.failed,
             # A trial that continues another one's run has its epochs, too.
             "epochs": float(self.table.groupby("run_id")["epochs"].max().sum()),
-            "best_val_macro_ap": self.best_value,
+            "val/macro_ap": self.best_value,
         }
-        known = {} if self.defaults_value is None else {"defaults_val_macro_ap": self.defaults_value}
+        known = {} if self.defaults_value is None else {"val/defaults_macro_ap": self.defaults_value}
         return {**counts, **known}
 
     def sentence(self) -> str:
@@ -74,12 +74,12 @@ class SearchResults:
             f"{self.progress.failed} failed"
         )
         if self.best_is_defaults:
-            return f"{counts}. None was better than the defaults, with val_macro_ap {self.best_value:.3f}."
+            return f"{counts}. None was better than the defaults, with val macro AP {self.best_value:.3f}."
         gain = (
             "" if self.defaults_value is None else f", {self.best_value - self.defaults_value:+.3f} over the defaults"
         )
         return (
-            f"{counts}. Best val_macro_ap {self.best_value:.3f}{gain}. It was chosen on val, so it looks better there "
+            f"{counts}. Best val macro AP {self.best_value:.3f}{gain}. It was chosen on val, so it looks better there "
             "than it is: test decides."
         )
 
@@ -139,7 +139,7 @@ def _value(trial: FrozenTrial) -> float | None:
 
 
 def importances(store: TrialStore) -> dict[str, float]:
-    """Return the share of the variance of val_macro_ap that each parameter explains, largest first; {} for few trials.
+    """Return the share of the variance of val macro AP that each parameter explains, largest first; {} for few trials.
 
     Computed by PED-ANOVA (Watanabe et al. 2023), which supports parameters that only some trials have.
     """
@@ -155,7 +155,7 @@ def _config_file(found: SearchResults, config: TuneConfig) -> str:
     """Return the best settings, and those that all trials had, as a file for ``train -P config=``."""
     tree = {"model": config.model, **merge(config.train, nested(found.best))}
     head = (
-        f"# Best of {found.progress.done} trials of the search '{search_name(config)}', by val_macro_ap "
+        f"# Best of {found.progress.done} trials of the search '{search_name(config)}', by val macro AP "
         f"({found.best_value:.4f}).\n#   {_train_command(config)}\n"
     )
     return head + yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, allow_unicode=True)
@@ -236,7 +236,7 @@ def log_report(
         **({"parameter_importances": figures.parameter_importances(known)} if known else {}),
     }
     for title, figure in drawn.items():
-        shared.log_figure(figure, f"figures/{title}.png")
+        shared.log_figure(figure, f"figures/{title}.png", found.sentence().split(". ")[0])
 
 
 def _curves(found: SearchResults, tracker: Tracker) -> Mapping[str, list[dict[str, float]]]:
@@ -246,7 +246,7 @@ def _curves(found: SearchResults, tracker: Tracker) -> Mapping[str, list[dict[st
     curves = {}
     for number in dict.fromkeys(number for rows in chosen.values() for number in rows.index):
         row, names = ordered.loc[number], [what for what, rows in chosen.items() if number in rows.index]
-        name = f"{', '.join(names)}: trial {row['trial']}, val_macro_ap {row['val_macro_ap']:.3f}"
+        name = f"{', '.join(names)}: trial {row['trial']}, val macro AP {row['val_macro_ap']:.3f}"
         try:
             curves[name] = tracker.stored(str(row["run_id"])).run.metric_history(["learning_rate"])
         except StoreUnreachable:
@@ -273,13 +273,13 @@ def say_report(
         + [_rounded(row[key]) for key in varied]
         for _, row in best.iterrows()
     ]
-    table("The best trials, by val_macro_ap", ["trial", "val_macro_ap", *varied], rows)
+    table("The best trials, by val macro AP", ["trial", "val macro AP", *varied], rows)
     say(found.sentence(), "green" if not found.best_is_defaults else "yellow")
-    if retrained is not None and "test_macro_ap" in retrained.metrics:
+    if retrained is not None and "test/macro_ap" in retrained.metrics:
         metrics = retrained.metrics
         say(
-            f"The best settings, retrained, on test: macro AP {metrics['test_macro_ap']:.3f} "
-            f"[{metrics['test_macro_ap_low']:.3f}, {metrics['test_macro_ap_high']:.3f}], run {retrained.run.id}."
+            f"The best settings, retrained, on test: macro AP {metrics['test/macro_ap']:.3f} "
+            f"[{metrics['test/macro_ap_low']:.3f}, {metrics['test/macro_ap_high']:.3f}], run {retrained.run.id}."
         )
     say(f"All trials, figures and {BEST_FILE} are in run {run_id}. See it: {tracker.finished_hint(run_id)}")
     say(f"Train with the best settings: {_train_command(config)}")

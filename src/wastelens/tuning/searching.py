@@ -34,7 +34,7 @@ from wastelens.tuning.trials import (
 )
 
 _MINUTE_S = 60.0
-_RETRAINED_METRICS = ("test_macro_ap", "test_macro_ap_low", "test_macro_ap_high", "gain_over_controls")
+_RETRAINED_METRICS = ("test/macro_ap", "test/macro_ap_low", "test/macro_ap_high", "gain_over_controls")
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Teller:
             workers = self._engine.workers()
             line += f", {min(self._engine.running(), workers)} running on {workers} workers"
         if progress.best is not None and progress.best.value is not None:
-            line += f", best val_macro_ap {progress.best.value:.3f} (trial {progress.best.number})"
+            line += f", best val macro AP {progress.best.value:.3f} (trial {progress.best.number})"
         return f"{line}{self._time_left(progress.done)}."
 
     def _time_left(self, done: int) -> str:

@@ -32,6 +32,7 @@ from wastelens.models.backend import forget_networks, is_out_of_memory, load_bac
 from wastelens.studies.cell_training import CELL, data_folder_here
 from wastelens.studies.cells import configuration_key
 from wastelens.system.text import reason_of
+from wastelens.tracking.metric_names import log_closing
 from wastelens.tracking.tracker import Run, StoredRun, Tracker
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.tuning.database import database_errors
@@ -133,7 +134,7 @@ def _trained(job: TrialJob, tracker: Tracker) -> TrialEnd:
         if (before.status, before.tags.get(STATE)) == ("FINISHED", COMPLETE):  # but Optuna was not told any more
             trial.set_user_attr(RUN_ID, before.run.id)
             reports.of_run(before.run)
-            return TrialEnd(COMPLETE, before.metrics["val_macro_ap"])
+            return TrialEnd(COMPLETE, before.metrics["val/macro_ap"])
         if has_checkpoint(before.run, data_folder):
             resume = before.run.id
         else:
@@ -193,8 +194,8 @@ class _Reports:
     def of_run(self, run: Run, epochs: int | None = None) -> None:
         """Report the epochs that a run logged before, the first of them or all."""
         best = float("-inf")
-        for row in run.metric_history(["val_macro_ap"])[:epochs]:
-            best = max(best, row["val_macro_ap"])
+        for row in run.metric_history(["val/macro_ap"])[:epochs]:
+            best = max(best, row["val/macro_ap"])
             self.epoch(int(row["epoch"]), best)
 
 
@@ -234,9 +235,9 @@ class _TrialRun:
             reason = reason_of(error, _LONGEST_REASON)
             tracked.set_tags({STATE: FAILED, ERROR: reason})
             raise _TrialFailed(reason) from None
-        closing = {"val_macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
+        closing = {"val/macro_ap": progress.best_value, "best_epoch": progress.best_epoch}
         closing["minutes"] = (time.monotonic() - started) / 60
-        tracked.log_metrics(closing, step=progress.epochs_done)
+        log_closing(tracked, closing, ["val/macro_ap"], progress.epochs_done)
         tracked.set_tags({STATE: COMPLETE})
         tracked.delete(CHECKPOINT_FOLDER)
         return TrialEnd(COMPLETE, progress.best_value)

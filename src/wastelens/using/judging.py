@@ -13,7 +13,7 @@ from wastelens.data.prepared.tables import TestTable
 from wastelens.evaluation.bootstrap import Interval, interval, multiplicities
 from wastelens.evaluation.controls import control_scores, cross_fitted_controls
 from wastelens.evaluation.metrics import average_precision, decide, mean_of_defined, per_material_average_precision
-from wastelens.evaluation.verdict import Verdict, judge_finished
+from wastelens.evaluation.verdict import TOO_FEW, Verdict, judge_finished
 from wastelens.system.arrays import BoolArray, FloatArray
 from wastelens.using.chosen_model import ChosenModel, TestPredictions
 from wastelens.using.labelled_set import LabelledSet
@@ -67,8 +67,8 @@ class Drop:
     def metrics(self) -> dict[str, float]:
         """Return the numbers by their MLflow names."""
         return {
-            "own_test_macro_ap": self.own_macro_ap,
-            "own_test_macro_ap_reweighted": self.own_macro_ap_here,
+            "own_test/macro_ap": self.own_macro_ap,
+            "own_test/macro_ap_reweighted": self.own_macro_ap_here,
             "drop_macro_ap": self.macro_ap.estimate,
             "drop_macro_ap_low": self.macro_ap.low,
             "drop_macro_ap_high": self.macro_ap.high,
@@ -275,6 +275,9 @@ def _answer(name: str, verdict: Verdict, drop: Drop | None) -> tuple[Holds, str]
         numbers += f"; {change}, so {compared} its own test with materials as frequent as here"
     if verdict.collapse.collapsed:
         return "no", f"The model does not hold on {name}: {' '.join(verdict.collapse.reasons)} In numbers: {numbers}."
+    if verdict.collapse.too_few:
+        why = f"{TOO_FEW.capitalize()} whether the model holds on {name}. {verdict.collapse.too_few}"
+        return "unknown", f"{why} In numbers: {numbers}."
     if not verdict.above_controls:
         shown = "does not hold" if verdict.gain.high < 0 else "is not shown to hold"
         return "no", f"The model {shown} on {name}: {numbers}."

@@ -168,7 +168,7 @@ def write_about(summary: Summary, model: ChosenModel, photos: PhotoList, config:
     about = {
         "model": {"address": model.address, "run_id": model.run_id, "digest": model.digest, "dataset": card.dataset},
         "proven": model.is_proven,
-        "test_macro_ap": [card.metrics.get(f"test_macro_ap{end}") for end in ("", "_low", "_high")],
+        "test_macro_ap": [card.metrics.get(f"test/macro_ap{end}") for end in ("", "_low", "_high")],
         "thresholds": card.thresholds,
         "photos": {
             "source": photos.title,

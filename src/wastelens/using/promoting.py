@@ -133,9 +133,9 @@ def _facts(candidate: ComparedRun) -> dict[str, object]:
     stored, about = candidate.stored, candidate.about
     tags = ("collapsed", "above_controls", "verdict", "mapping", "git_commit")
     metrics = (
-        "test_macro_ap",
-        "test_macro_ap_low",
-        "test_macro_ap_high",
+        "test/macro_ap",
+        "test/macro_ap_low",
+        "test/macro_ap_high",
         "gain_over_controls",
         "gain_over_controls_low",
     )
@@ -146,7 +146,7 @@ def _facts(candidate: ComparedRun) -> dict[str, object]:
         "seed": candidate.seed,
         "fold": candidate.fold,
         **{key: stored.tags[key] for key in tags if key in stored.tags},
-        **{key: stored.metrics[key] for key in metrics if key in stored.metrics},
+        **{key.replace("/", "_"): stored.metrics[key] for key in metrics if key in stored.metrics},
     }
 
 

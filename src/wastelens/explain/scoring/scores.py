@@ -134,22 +134,23 @@ class Summary:
         frame: scores.csv.
         methods: in the order of tables.
         means: (method, score) → mean over the pairs for which the score is defined; missing where there are none.
-        by_material: (method, score, material) → the same for one material.
     """
 
     frame: pd.DataFrame
     methods: tuple[str, ...]
     means: Mapping[tuple[str, str], MeanScore]
-    by_material: Mapping[tuple[str, str, str], float]
 
     def metrics(self) -> dict[str, float]:
-        """Return MLflow's metrics: ``explain_<method>_<score>``, with bounds and per material, and counts."""
-        metrics = {f"explain_{name}": float(count) for name, count in self.counts.items()}
+        """Return MLflow's metrics: ``explain/<method>/<score>``, with bounds for the energy, and counts.
+
+        The bounds of the others, and the scores per material, are on the page.
+        """
+        metrics = {f"explain/{name}": float(count) for name, count in self.counts.items()}
         for (method, score), mean in self.means.items():
-            name = f"explain_{method}_{score}"
-            metrics |= {name: mean.estimate, f"{name}_low": mean.low, f"{name}_high": mean.high}
-        for (method, score, material), value in self.by_material.items():
-            metrics[f"explain_{method}_{score}_{material}"] = value
+            name = f"explain/{method}/{score}"
+            metrics[name] = mean.estimate
+            if score == "energy":
+                metrics |= {f"{name}_low": mean.low, f"{name}_high": mean.high}
         return metrics
 
     @property
@@ -209,9 +210,7 @@ class Summary:
         )
 
 
-def summarise(
-    frame: pd.DataFrame, *, materials: Sequence[str], methods: Sequence[str], seed: int, resamples: int
-) -> Summary:
+def summarise(frame: pd.DataFrame, *, methods: Sequence[str], seed: int, resamples: int) -> Summary:
     """Average the scores over pairs, with intervals; the order of the rows does not matter.
 
     Photos are resampled with all their pairs, since the pairs of a photo are alike, and all methods share the same
@@ -219,22 +218,12 @@ def summarise(
 
     Args:
         frame: scores.csv, as made by ``score_frame`` or read from the file.
-        materials: to average over separately.
         methods: to average, in the order of tables.
         seed, resamples: of the bootstrap.
     """
     scores = _defined_scores(frame)
-    keyed = scores.assign(method=frame["method"], material=frame["material"])
-    of_materials = keyed.groupby(["method", "material"])[list(SCORES)].mean().to_dict("index")
-    by_material = {
-        (method, score, material): value
-        for method in methods
-        for score in SCORES
-        for material in materials
-        if not np.isnan(value := of_materials.get((method, material), {}).get(score, np.nan))
-    }
     means = _means(frame, scores.to_numpy(), methods, seed, resamples) if len(frame) else {}
-    return Summary(frame, tuple(methods), means, by_material)
+    return Summary(frame, tuple(methods), means)
 
 
 def _defined_scores(frame: pd.DataFrame) -> pd.DataFrame:
