@@ -82,6 +82,38 @@ def test_writes_the_prepared_dataset(tmp_path: Path, dataset: Path) -> None:
     assert run.tags["dataset_digest"] == manifest["digest"]
 
 
+def test_datasets_of_other_settings_stand_beside_each_other(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = prepared(tmp_path, dataset)
+    capsys.readouterr()
+    other, tracker = prepared(tmp_path, dataset, "name=small image_side_px=16")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "will be replaced" not in said
+    assert "train --env-manager local -P dataset=small" in said
+    assert tracker.runs[0].name == "prepare small"
+    opened = [open_dataset(name, tmp_path / "data") for name in (str(dataset), "small")]
+    assert [one.digest for one in opened] == [first.dataset.digest, other.dataset.digest]
+    assert [one.photos.shape[1] for one in opened] == [32, 16]
+    assert [one.name for one in opened] == ["litter", "small"]
+
+
+def test_a_dataset_of_another_size_is_not_replaced_without_a_word(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared(tmp_path, dataset)
+    prepared(tmp_path, dataset, "image_side_px=16")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "has photos of 32 px and will be replaced" in said
+    assert "give name=NAME" in said
+
+
+@pytest.mark.parametrize("name", ["../up", "a b", ".hidden", "a/b", "x" * 65])
+def test_names_that_no_folder_should_have(name: str) -> None:
+    with pytest.raises(InputError, match="name"):
+        config("prepare", name=name)
+
+
 def test_cache_row_is_the_label_row(tmp_path: Path, dataset: Path) -> None:
     from wastelens.data.photos.decode import decode
 

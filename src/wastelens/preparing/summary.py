@@ -82,7 +82,8 @@ def about(run_id: str, dataset: PreparedDataset, made: Preparation) -> dict[str,
 
 def _train_command(dataset: PreparedDataset) -> str:
     settings = dataset.manifest["settings"]
-    return next_command("train", {"dataset": settings["dataset"]}, Path(settings["data_folder"]))
+    named = settings["name"] or settings["dataset"]
+    return next_command("train", {"dataset": named}, Path(settings["data_folder"]))
 
 
 def _report_split(dataset: PreparedDataset, made: Preparation) -> None:
