@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.factories import config, write_dataset
-from tests.memory_tracking import MemoryTracker
+from tests.memory_tracking import MemoryRun, MemoryTracker
 
 # No test may fail because the machine is busy.
 settings.register_profile("any machine", deadline=None)
@@ -37,3 +38,13 @@ def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = f"image_side_px=32 data_folder={root / 'data'} folds=3"
     prepare.run(config("prepare", settings, dataset=str(root / "litter")), MemoryTracker())
     return root
+
+
+@pytest.fixture(scope="module")
+def no_served_models() -> Iterator[None]:
+    """Let the trainings of a file log no model to serve: exporting one takes longer than training it here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for room in ("train_one", "pretrain_one"):
+            patch.setattr(f"wastelens.experiment.{room}.served_model", lambda *arguments: None)
+        patch.setattr(MemoryRun, "log_model", lambda *arguments: None)
+        yield

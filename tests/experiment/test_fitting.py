@@ -15,6 +15,8 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.errors import ConfigError, RunError
 from wastelens.steps import prepare, pretrain, train
 
+pytestmark = pytest.mark.usefixtures("no_served_models")
+
 TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 LEARNERS = {
     "conv_autoencoder": "learner.widths=[4,8]",

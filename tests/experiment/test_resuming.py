@@ -22,6 +22,8 @@ from wastelens.experiment.resuming import EpochWatcher, settings_of_resumed, tra
 from wastelens.steps import train
 from wastelens.training.checkpoint import CheckpointKeeper
 
+pytestmark = pytest.mark.usefixtures("no_served_models")
+
 TINY = "fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 SMALL_VGG = "network.hidden=[8,4]"
 SMALL = "network.widths=[4,8]"

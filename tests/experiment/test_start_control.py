@@ -12,6 +12,8 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.steps import pretrain, train
 
+pytestmark = pytest.mark.usefixtures("no_served_models")
+
 # Lite0 as it is installed, at the photos' own 32 px.
 LITE = "network.enlarge_to_px=0 fit.batch_size=16 bootstrap_resamples=100"
 AS_A_PROBE = "fine_tune.epochs=0"

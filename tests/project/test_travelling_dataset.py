@@ -16,6 +16,8 @@ from wastelens.data.prepared.opening import open_dataset
 from wastelens.getting.known_photos import judged_photos
 from wastelens.steps import cluster, explain, prepare, pretrain, study, train, tune
 
+pytestmark = pytest.mark.usefixtures("no_served_models")
+
 NETWORK = "network.widths=[4]"
 TINY = "fit.epochs=1 fit.batch_size=16 bootstrap_resamples=100"
 OF_TRAIN = f"train.{NETWORK} train.fit.epochs=1 train.fit.batch_size=16 train.bootstrap_resamples=100"

@@ -13,6 +13,8 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.errors import ConfigError, RunError
 from wastelens.steps import cluster, pretrain, train
 
+pytestmark = pytest.mark.usefixtures("no_served_models")
+
 
 @pytest.fixture(scope="module")
 def tracker(prepared_folder: Path) -> MemoryTracker:

@@ -37,6 +37,8 @@ from wastelens.explain.methods.evidence import Evidence, without_sum
 from wastelens.explain.page.gallery import GalleryWriter
 from wastelens.steps import explain, prepare, pretrain, train
 
+pytestmark = pytest.mark.usefixtures("no_served_models")
+
 TINY = (
     "shap.samples=4 shap.background_photos=2 shap_partition.evaluations=10 scorecam.channels=4 steps=2 "
     "randomised_photos=1 batch_size=4 bootstrap_resamples=100"

@@ -12,6 +12,8 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.errors import ConfigError
 from wastelens.steps import explain, train
 
+pytestmark = pytest.mark.usefixtures("no_served_models")
+
 
 @pytest.fixture(scope="module")
 def run(prepared_folder: Path) -> tuple[MemoryTracker, MemoryRun]:

@@ -118,6 +118,7 @@ def _path(coordinates: FloatArray, labels: npt.NDArray[np.uint8], strengths: Seq
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     if labels.min() == labels.max():
         present = float(labels.sum()) + 0.5
@@ -125,7 +126,8 @@ def _path(coordinates: FloatArray, labels: npt.NDArray[np.uint8], strengths: Seq
         return [np.append(np.zeros(coordinates.shape[1]), bias)] * len(strengths)
     model = LogisticRegression(warm_start=True, max_iter=_ITERATIONS)
     found = []
-    with warnings.catch_warnings():
+    # The products are too small to share: on a busy machine, threads that wait for each other take 25 times as long.
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties converge late, and are not chosen
         for strength in strengths:
             model.set_params(C=strength)
