@@ -8,8 +8,12 @@ from tests.factories import config, photo_array
 
 from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError
+from wastelens.explain.methods.gradcam import answers_by_keras
+from wastelens.models.answers import answers_by_onnx
+from wastelens.models.features import spatial_layers
 from wastelens.models.freezing import freeze
 from wastelens.models.onnx_export import write_onnx
+from wastelens.models.onnx_network import OnnxNetwork
 from wastelens.training.losses import BinaryCrossEntropy
 
 SIDE = 32
@@ -159,7 +163,17 @@ def test_saved_and_loaded_predicts_the_same(network, keras, tmp_path):
 def test_onnx_answers_as_keras_does(network, keras, tmp_path):
     model = built(network)
     losses(keras, model, 1)
-    assert write_onnx(model, tmp_path / "network.onnx", photo_array(4, SIDE)) <= 1e-4
+    photos = photo_array(4, SIDE)
+    assert write_onnx(model, tmp_path / "network.onnx", photos) <= 1e-4
+    found = answers_by_onnx(OnnxNetwork(tmp_path / "network.onnx"), batch_size=3)(photos)
+    layers = spatial_layers(model)
+    wanted = answers_by_keras(model, layers[-1] if layers else None, batch_size=3)(photos)
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-4)
+    np.testing.assert_allclose(found.features, wanted.features, atol=1e-3 * np.abs(wanted.features).max())
+    # A head of hidden layers has no formula for its map.
+    assert (found.maps is None) == (wanted.maps is None or bool(getattr(network, "hidden", ())))
+    if found.maps is not None:
+        np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-3 * wanted.maps.max())
 
 
 def test_steps_lower_the_loss_on_one_batch(network, keras):
