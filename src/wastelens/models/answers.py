@@ -86,21 +86,25 @@ def _strongest_map(activations: Any, logits: Any, weights: Float32Array) -> Any:
 def _channel_weights(network: Any, activations: Any) -> Float32Array | None:
     """Return α, float32 (channels, materials), of a network's last map (batch, height, width, channels).
 
-    None: anything but pooling, the joining of vectors and dropout is between the map and the last layer.
+    None: anything but global pooling, the joining of vectors and dropout is between the map and the last layer.
     """
     from keras import layers
 
     _, height, width, channels = activations.shape
     kernel = np.asarray(network.get_layer(LOGITS).get_weights()[0], dtype=np.float32)
-    alpha, place = np.zeros((channels, kernel.shape[1]), np.float32), 0
+    parts: list[Float32Array] = []
+    place = 0
     for part in _joined(features_tensor(network)):
         maker = borrowed.keras_history(part).operation
         if not isinstance(maker, (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)):
             return None
-        if borrowed.inputs_of_maker(part)[0] is activations:  # maps before the last one do not depend on it
-            alpha += kernel[place : place + channels]
+        (pooled_map,) = borrowed.inputs_of_maker(part)
+        if pooled_map is activations:
+            parts.append(kernel[place : place + channels])
+        elif pooled_map.shape[1] * pooled_map.shape[2] == 1:  # of a later layer; larger ones are of earlier layers
+            return None
         place += part.shape[-1]
-    return np.asarray(alpha / (height * width), dtype=np.float32)
+    return np.asarray(sum(parts) / (height * width), dtype=np.float32) if parts else None
 
 
 def _joined(features: Any) -> list[Any]:
