@@ -93,7 +93,7 @@ class Familiarity:
         distances to the other groups, with one degree of freedom less than there are groups, and w that of photos
         within a group. NaN where there are too few groups to tell.
         """
-        from scipy.stats import t
+        from scipy.special import stdtr  # without the second that scipy.stats takes to load
 
         usable = distances[np.isfinite(distances)]
         means, within = _means(self.training_distances, self.training_groups)
@@ -102,7 +102,7 @@ class Familiarity:
             return float("nan")
         variance = means.var(ddof=1) * (1 + 1 / len(test_means)) + within / len(usable)
         difference = usable.mean() - test_means.mean()
-        return float(t.sf(difference / np.sqrt(max(variance, np.finfo(np.float64).tiny)), len(means) - 1))
+        return float(stdtr(len(means) - 1, -difference / np.sqrt(max(variance, np.finfo(np.float64).tiny))))
 
 
 def most_photos(features: int) -> int:

@@ -167,8 +167,7 @@ def _opened(address: str, title: str, folder: Path) -> ChosenModel:
     onnx = _onnx_network(files_of(folder) / ONNX, card, title) if ONNX in card.files else None
     digest = blake2b(card.model_dump_json().encode(), digest_size=16).hexdigest()
     model = ChosenModel(address, title, str(about.get("run_id", "")), card, digest, folder, onnx)
-    if onnx is None:
-        _ = model.network  # a broken one is told now
+    _ = model.familiarity, onnx or model.network  # what is broken is told now
     return model
 
 
