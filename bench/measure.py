@@ -36,10 +36,14 @@ def best_of(repeats: int, work: Callable[[], object]) -> float:
     return min(times)
 
 
+def in_turns(repeats: int, *rivals: Callable[[], object]) -> list[tuple[float, ...]]:
+    """Return the times of rivals in seconds, a tuple for each turn: a busy minute hits all of a turn."""
+    return [tuple(best_of(1, rival) for rival in rivals) for _ in range(repeats)]
+
+
 def alternating(repeats: int, *rivals: Callable[[], object]) -> tuple[float, ...]:
-    """Return the best times of rivals in seconds, run in turns so that a busy minute hits all."""
-    turns = [[best_of(1, rival) for rival in rivals] for _ in range(repeats)]
-    return tuple(min(times) for times in zip(*turns, strict=True))
+    """Return the best times of rivals in seconds, run in turns."""
+    return tuple(min(times) for times in zip(*in_turns(repeats, *rivals), strict=True))
 
 
 def run_python(code: str) -> tuple[float, float]:

@@ -144,7 +144,7 @@ def test_the_examples_of_the_document_work(
     done = []
     for language, block in EXAMPLES:
         code = block.replace("RUN_ID", run_id).replace("5001", port)
-        if "models serve" in code or "docker build" in code or "pyspark" in code:
+        if any(word in code for word in ("models serve", "docker build", "pyspark", "openvino", "litert")):
             continue  # other tests start them
         program = [sys.executable, "-c"] if language == "python" else ["bash", "-ec"]
         done.append(ok(run(*program, code, cwd=place, env=store)).stdout)
@@ -216,3 +216,39 @@ def test_spark_gives_the_same_rows(
     rows = json.loads((photos / "rows.json").read_text())
     assert [Path(row.pop("path")).name for row in rows] == [f"{number}.jpg" for number in range(8)]
     assert_close(rows, expected)
+
+
+OPENVINO = """
+import numpy as np
+network = openvino.Core().compile_model("network.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+output = next(one for one in network.outputs if "probabilities" in one.get_names())
+found = network(photos.astype(np.float32))[output]
+"""
+LITERT = """
+import numpy as np, tensorflow as tf
+network = tf.lite.Interpreter("network.tflite")
+network.resize_tensor_input(network.get_input_details()[0]["index"], photos.shape)
+network.allocate_tensors()
+network.set_tensor(network.get_input_details()[0]["index"], photos.astype(np.float32))
+network.invoke()
+found = network.get_tensor(network.get_output_details()[0]["index"])
+"""
+COMPARE = """
+import onnxruntime
+session = onnxruntime.InferenceSession("model/artifacts/network.onnx")
+(wanted,) = session.run(["probabilities"], {"photo_0_255": photos.astype(np.float32)})
+assert np.abs(found - wanted).max() < 1e-4 < np.ptp(wanted), (found, wanted)
+"""
+
+
+@pytest.mark.parametrize(("runtime", "use"), [("openvino", OPENVINO), ("litert", LITERT)])
+def test_other_runtimes_give_the_same_answers(
+    tmp_path: Path, store: dict[str, str], run_id: str, runtime: str, use: str
+) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed (pip install openvino)")
+    place = ("--run-id", run_id, "--artifact-path", "model", "--dst-path", ".")
+    ok(run("mlflow", "artifacts", "download", *place, cwd=tmp_path, env=store))
+    block = next(block for language, block in EXAMPLES if language == "python" and runtime in block)
+    drawn = "import numpy as np; photos = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)\n"
+    ok(run(sys.executable, "-c", block + drawn + use + COMPARE, cwd=tmp_path))

@@ -1,4 +1,4 @@
-"""What a classifier tells about photos in one pass: probabilities, features, and where the evidence is."""
+"""All that a classifier tells about photos, in one pass: probabilities, features, and where the evidence is."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _DECIMALS = 4  # half a float16's precision; so rows do not depend on the order 
 
 @dataclass(frozen=True)
 class Familiarity:
-    """What a model remembers of its training photos.
+    """The features of training photos that a model remembers, and how far photos are from them.
 
     Attributes:
         training: features of training photos, scaled to length 1, float16 (n, features).

@@ -102,7 +102,7 @@ class ChosenModel:
 
     @cached_property
     def familiarity(self) -> Familiarity | None:
-        """What it remembers of its training photos; None for a model of an earlier version."""
+        """Its memory of its training photos; None for a model of an earlier version."""
         if FAMILIARITY not in self.card.files:
             return None
         try:
