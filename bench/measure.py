@@ -36,13 +36,14 @@ def best_of(repeats: int, work: Callable[[], object]) -> float:
     return min(times)
 
 
-def alternating(repeats: int, first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
-    """Return the best times of two rivals in seconds, run in turns so that a busy minute hits both."""
-    firsts, seconds = [], []
-    for _ in range(repeats):
-        firsts.append(best_of(1, first))
-        seconds.append(best_of(1, second))
-    return min(firsts), min(seconds)
+def in_turns(repeats: int, *rivals: Callable[[], object]) -> list[tuple[float, ...]]:
+    """Return the times of rivals in seconds, a tuple for each turn: a busy minute hits all of a turn."""
+    return [tuple(best_of(1, rival) for rival in rivals) for _ in range(repeats)]
+
+
+def alternating(repeats: int, *rivals: Callable[[], object]) -> tuple[float, ...]:
+    """Return the best times of rivals in seconds, run in turns."""
+    return tuple(min(times) for times in zip(*in_turns(repeats, *rivals), strict=True))
 
 
 def run_python(code: str) -> tuple[float, float]:

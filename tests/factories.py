@@ -168,6 +168,14 @@ def write_dataset(
     return content
 
 
+def coloured_photo(rng: np.random.Generator, side_px: int, number: int) -> Any:
+    """Draw a photo as `write_dataset` does, uint8 (side, side, 3)."""
+    pixels, shown = np.array(blocks(rng, (side_px, side_px))), _shown(rng, number // 5, number % 5, 5)
+    for material, (x, y, width, height) in zip(shown, _boxes(rng, (side_px, side_px), len(shown)), strict=True):
+        pixels[y : y + height, x : x + width] = COLOURS[material]
+    return pixels
+
+
 def _shown(rng: np.random.Generator, batch: int, number: int, photos: int) -> list[int]:
     """Choose the materials of a photo: each of the six within a batch, plus plastic in a third of the photos."""
     turn = [(material + batch) % len(MATERIALS) for material in range(len(MATERIALS))]
@@ -245,6 +253,8 @@ def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px
 
     from wastelens.models.card import TEST_PREDICTIONS, ModelCard
     from wastelens.models.export import export, served_model
+    from wastelens.models.familiarity import FILE as FAMILIARITY
+    from wastelens.models.familiarity import Familiarity
     from wastelens.models.layers import LOGITS, probabilities_of
     from wastelens.system.tables import write_csv
 
@@ -286,7 +296,10 @@ def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px
     files = export(network, folder, thresholds=card.thresholds, image_side_px=side_px)
     write_csv(pd.DataFrame(columns), folder / TEST_PREDICTIONS)
     served = {name: files[name] for name in ("network", "decision_rule")}
-    served["test_predictions"] = folder / TEST_PREDICTIONS
+    served |= {"test_predictions": folder / TEST_PREDICTIONS, "familiarity": folder / FAMILIARITY}
+    drawn = np.stack([coloured_photo(rng, side_px, row) for row in range(120)])
+    features, groups = keras.Model(pixels, x).predict_on_batch(drawn), [str(row // 6) for row in range(60)]
+    Familiarity.of(features[:60], groups, features[60:], groups).write(folder / FAMILIARITY)
     photos = photo_array(1, side_px)
     tags = {"step": "train", "collapsed": not proven, "above_controls": proven, "verdict": card.verdict}
     with tracker.start("train", tags=tags) as run:

@@ -8,8 +8,12 @@ from tests.factories import config, photo_array
 
 from wastelens.config.files import conf_folder
 from wastelens.errors import ConfigError
+from wastelens.explain.methods.gradcam import answers_by_keras
+from wastelens.models.answers import answers_by_onnx
+from wastelens.models.features import spatial_layers
 from wastelens.models.freezing import freeze
 from wastelens.models.onnx_export import write_onnx
+from wastelens.models.onnx_network import OnnxNetwork
 from wastelens.training.losses import BinaryCrossEntropy
 
 SIDE = 32
@@ -59,17 +63,17 @@ def without_dropout(model):
     return model
 
 
-def batch(photos=8):
+def batch(photos=8, side=SIDE):
     labels = (np.random.default_rng(0).random((photos, OUTPUTS)) < 0.4).astype(np.float32)
-    return photo_array(photos, SIDE), labels
+    return photo_array(photos, side), labels
 
 
-def losses(keras, model, steps):
+def losses(keras, model, steps, side=SIDE):
     """Return the training loss before each of some steps on one batch."""
     trained = keras.Model(model.input, model.get_layer("logits").output)
     optimizer = keras.optimizers.SGD(0.01)
     trained.compile(optimizer=optimizer, loss=BinaryCrossEntropy(kind="bce").__call__, run_eagerly=True)
-    return [float(trained.train_on_batch(*batch())) for _ in range(steps)]
+    return [float(trained.train_on_batch(*batch(side=side))) for _ in range(steps)]
 
 
 @pytest.mark.parametrize("outputs", [2, 6, 11])
@@ -157,9 +161,20 @@ def test_saved_and_loaded_predicts_the_same(network, keras, tmp_path):
 
 @pytest.mark.slow
 def test_onnx_answers_as_keras_does(network, keras, tmp_path):
-    model = built(network)
-    losses(keras, model, 1)
-    assert write_onnx(model, tmp_path / "network.onnx", photo_array(4, SIDE)) <= 1e-4
+    side = 2 * SIDE  # so that each last map is larger than 1 × 1
+    model = built(network, side=side)
+    losses(keras, model, 1, side)
+    photos = photo_array(4, side)
+    assert write_onnx(model, tmp_path / "network.onnx", photos) <= 1e-4
+    found = answers_by_onnx(OnnxNetwork(tmp_path / "network.onnx"), batch_size=3)(photos)
+    layers = spatial_layers(model)
+    wanted = answers_by_keras(model, layers[-1] if layers else None, batch_size=3)(photos)
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-4)
+    np.testing.assert_allclose(found.features, wanted.features, atol=1e-3 * np.abs(wanted.features).max())
+    # A head of hidden layers has no formula for its map.
+    assert (found.maps is None) == (wanted.maps is None or bool(getattr(network, "hidden", ())))
+    if found.maps is not None:
+        np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-3 * wanted.maps.max())
 
 
 def test_steps_lower_the_loss_on_one_batch(network, keras):

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.factories import blocks, image_bytes
-from tests.project.running import PATIENCE_S, ROOT, environment, ok, run
+from tests.project.running import ROOT, environment, ok, run
+from tests.project.serving import Ask, asking, free_port, served
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,7 +28,6 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = BLOCK.findall((ROOT / "docs" / "serving.md").read_text(encoding="utf-8"))
 FILES = [image_bytes(blocks(np.random.default_rng(seed), (96, 64)), "JPEG", quality=95) for seed in range(8)]
 TEXTS = [base64.b64encode(file).decode() for file in FILES]
-Ask = Callable[[Any], tuple[int, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -73,59 +66,6 @@ def expected(run_id: str, store: dict[str, str], place: Path) -> list[dict[str, 
     )
     rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return rows
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return str(free.getsockname()[1])
-
-
-@contextmanager
-def served(command: str, port: str, folder: Path, env: dict[str, str]) -> Iterator[Path]:
-    """A server while the block runs; what it says is in the file."""
-    output = folder / f"server_{port}.txt"
-    with output.open("w") as said:
-        process = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=environment(**env),
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not answers(port):
-            assert process.poll() is None, output.read_text()[-3000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield output
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(port: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def asking(port: str) -> Ask:
-    def ask(request: Any) -> tuple[int, Any]:
-        body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        call = urllib.request.Request(
-            f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(call, timeout=PATIENCE_S) as answer:
-                return 200, json.loads(answer.read(), parse_constant=pytest.fail)["predictions"]
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)["message"]
-
-    return ask
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +144,7 @@ def test_the_examples_of_the_document_work(
     done = []
     for language, block in EXAMPLES:
         code = block.replace("RUN_ID", run_id).replace("5001", port)
-        if "models serve" in code or "docker build" in code or "pyspark" in code:
+        if any(word in code for word in ("models serve", "docker build", "pyspark", "openvino", "litert")):
             continue  # other tests start them
         program = [sys.executable, "-c"] if language == "python" else ["bash", "-ec"]
         done.append(ok(run(*program, code, cwd=place, env=store)).stdout)
@@ -276,3 +216,39 @@ def test_spark_gives_the_same_rows(
     rows = json.loads((photos / "rows.json").read_text())
     assert [Path(row.pop("path")).name for row in rows] == [f"{number}.jpg" for number in range(8)]
     assert_close(rows, expected)
+
+
+OPENVINO = """
+import numpy as np
+network = openvino.Core().compile_model("network.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+output = next(one for one in network.outputs if "probabilities" in one.get_names())
+found = network(photos.astype(np.float32))[output]
+"""
+LITERT = """
+import numpy as np, tensorflow as tf
+network = tf.lite.Interpreter("network.tflite")
+network.resize_tensor_input(network.get_input_details()[0]["index"], photos.shape)
+network.allocate_tensors()
+network.set_tensor(network.get_input_details()[0]["index"], photos.astype(np.float32))
+network.invoke()
+found = network.get_tensor(network.get_output_details()[0]["index"])
+"""
+COMPARE = """
+import onnxruntime
+session = onnxruntime.InferenceSession("model/artifacts/network.onnx")
+(wanted,) = session.run(["probabilities"], {"photo_0_255": photos.astype(np.float32)})
+assert np.abs(found - wanted).max() < 1e-4 < np.ptp(wanted), (found, wanted)
+"""
+
+
+@pytest.mark.parametrize(("runtime", "use"), [("openvino", OPENVINO), ("litert", LITERT)])
+def test_other_runtimes_give_the_same_answers(
+    tmp_path: Path, store: dict[str, str], run_id: str, runtime: str, use: str
+) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed (pip install openvino)")
+    place = ("--run-id", run_id, "--artifact-path", "model", "--dst-path", ".")
+    ok(run("mlflow", "artifacts", "download", *place, cwd=tmp_path, env=store))
+    block = next(block for language, block in EXAMPLES if language == "python" and runtime in block)
+    drawn = "import numpy as np; photos = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)\n"
+    ok(run(sys.executable, "-c", block + drawn + use + COMPARE, cwd=tmp_path))

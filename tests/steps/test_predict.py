@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from tests.factories import COLOURS, MATERIALS, config, image_bytes, log_colour_model, write_dataset
 from tests.memory_tracking import MemoryTracker
 from tests.project.browser import soon
-from tests.project.running import ok, start, wastelens
+from tests.project.running import ROOT, ok, run, start, wastelens
 
 from wastelens.errors import ConfigError, DatasetError, RunError
 from wastelens.steps import predict
@@ -67,7 +69,7 @@ def test_the_table_has_a_row_for_every_file_in_the_order_of_names(
     assert table["file"].tolist() == names
     assert len(names) == PHOTOS + 1
     answers = [f"{kind}_{name}" for kind in ("probability", "decision") for name in MATERIALS]
-    evidence = ["evidence_material", *predicting.EVIDENCE]
+    evidence = [*predicting.FAMILIARITY, "evidence_material", *predicting.EVIDENCE]
     assert list(table) == ["file", *answers, *evidence, "problem"]
     bad = table[table["problem"] != ""]
     assert bad["file"].tolist() == ["batch_2/broken.jpg"]
@@ -189,6 +191,42 @@ def test_the_run_has_everything(tracker: MemoryTracker, litter: Path, tmp_path: 
         assert run.metrics[f"share/{name}"] == pytest.approx(share["share"], abs=1e-6)
 
 
+def test_keras_gives_the_rows_of_onnx(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:
+    predicted(tracker, tmp_path / "onnx", photos=str(litter))
+    with pytest.MonkeyPatch.context() as patch:  # as for a network that does not export
+        patch.setattr(predicting, "EVIDENCE_MAP", "no such output")
+        predicted(tracker, tmp_path / "keras", photos=str(litter))
+    one, other = (pd.read_csv(tmp_path / name / "predictions.csv") for name in ("onnx", "keras"))
+    pd.testing.assert_frame_equal(one, other, atol=2e-4, rtol=0)
+
+
+def test_it_answers_without_tensorflow(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:
+    shutil.copytree(tracker.runs[0].folder / "model", tmp_path / "model")
+    command = ["wastelens", "predict", "--model", "model", "--photos", str(litter), "--output", "out"]
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); sys.modules |= dict.fromkeys(('tensorflow', 'keras'));"
+        f"sys.argv = {command}; from wastelens.__main__ import main; main()"
+    )
+    ok(run(sys.executable, "-c", code, cwd=tmp_path))
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert table[["distance", "evidence_left"]].notna().sum().tolist() == [PHOTOS, PHOTOS]
+
+
+def test_a_model_that_remembers_nothing_says_nothing_of_familiarity(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tracker.runs[0].folder / "model", tmp_path / "model"))
+    about = yaml.safe_load((model / "MLmodel").read_text())
+    del about["metadata"]["wastelens"]["files"]["familiarity.npz"]
+    (model / "MLmodel").write_text(yaml.safe_dump(about))
+    predicted(tracker, tmp_path / "out", photos=str(litter), model=str(model))
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert table[[*predicting.FAMILIARITY]].isna().all(axis=None)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "amiliar" not in page.partition("<body>")[2].partition("<script>")[0]
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["unlike_p"] is None
+
+
 def test_photos_of_another_kind_are_said_to_be_so(
     tracker: MemoryTracker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +238,8 @@ def test_photos_of_another_kind_are_said_to_be_so(
     predicted(tracker, tmp_path / "out", photos=str(tmp_path / "photos"))
     doubt = json.loads((tmp_path / "out" / "predictions.json").read_text())["doubt"]
     assert doubt.startswith("These photos are of another kind than the model's test: for aluminium it says")
-    assert doubt.replace("'", "&#39;") in (tmp_path / "out" / "report.html").read_text()
+    assert "These photos do not resemble what the model learnt from (p < 0.0001)" in doubt
+    assert doubt.replace("'", "&#39;").replace("<", "&lt;") in (tmp_path / "out" / "report.html").read_text()
     assert f"Warning: {doubt}" in capsys.readouterr().out
 
 
@@ -239,9 +278,9 @@ def test_an_answer_that_is_no_number_is_a_problem(
     call = predicting.Predictor.__call__
 
     def sometimes_nan(self: Any, photos: Any) -> Any:
-        probabilities, maps = call(self, photos)
-        probabilities[0, 2] = np.nan
-        return probabilities, maps
+        answers = call(self, photos)
+        answers.probabilities[0, 2] = np.nan
+        return answers
 
     monkeypatch.setattr(predicting.Predictor, "__call__", sometimes_nan)
     done = predicted(tracker, tmp_path / "out", photos=str(litter))

@@ -29,6 +29,8 @@ from wastelens.figures.verdict import verdict_figures
 from wastelens.models.backend import load_backend
 from wastelens.models.card import TEST_PREDICTIONS, ModelCard
 from wastelens.models.export import export, served_model
+from wastelens.models.familiarity import FILE as FAMILIARITY
+from wastelens.models.familiarity import Familiarity
 from wastelens.models.onnx_export import PHOTOS_COMPARED
 from wastelens.system.console import next_command, say
 from wastelens.system.files import file_digest
@@ -113,7 +115,8 @@ def train_one(
             resamples=config.bootstrap_resamples,
             start=start_answers(config, dataset),
         )
-        _log_results(tracked, config, start.model, dataset, tables, verdict, progress)
+        familiarity = phase.familiarity(tables.train, tables.test)
+        _log_results(tracked, config, start.model, dataset, tables, verdict, familiarity, progress)
         if isinstance(phase, ObjectsPhase):
             _log_evidence(tracked, phase.evidence_on(tables.test), _caption(config, dataset, test=tables.test))
         tracked.log_metrics({"minutes": (time.monotonic() - started) / 60})
@@ -184,6 +187,7 @@ def _log_results(
     dataset: PreparedDataset,
     tables: SplitTables,
     verdict: Verdict,
+    familiarity: Familiarity,
     progress: Progress,
 ) -> None:
     """Log metrics, tags, figures, predictions and the model itself."""
@@ -209,7 +213,9 @@ def _log_results(
         predictions = folder / TEST_PREDICTIONS
         write_csv(for_spreadsheets(verdict.predictions()), predictions)
         tracked.log_file(predictions)
-        served = {name: files[name] for name in ("network", "decision_rule")} | {"test_predictions": predictions}
+        familiarity.write(folder / FAMILIARITY)
+        served = {name: files[name] for name in ("network", "decision_rule")}
+        served |= {"test_predictions": predictions, "familiarity": folder / FAMILIARITY}
         tracked.log_model(served_model(model, served, photos, folder, _card(config, dataset, verdict)), "model")
 
 

@@ -23,6 +23,7 @@ from wastelens.system.console import warn
 from wastelens.system.files import file_digest
 from wastelens.tracking.tracker import PyfuncModel
 
+ONNX = "network.onnx"
 SERVED_CODE = Path(__file__).with_name("served.py")
 # Not as the signature's inputs: MLflow would make a frame of whatever it is given, and drop photos in lists and arrays.
 SERVED_INPUTS = {
@@ -110,7 +111,7 @@ def served_model(
     for name in _SERVED_MODULES:
         (folder / package.name / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / name, folder / package.name / name)
-    onnx = folder / "network.onnx"
+    onnx = folder / ONNX
     about: dict[str, object] = {"inputs": dict(SERVED_INPUTS)}
     try:
         about |= {"served_by": "onnx", "onnx_difference": write_onnx(network, onnx, photos_0_255)}

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from wastelens.errors import ConfigError, did_you_mean
+from wastelens.models.freezing import logits_tensor
 from wastelens.models.layers import LOGITS, pooled
+from wastelens.system import borrowed
 from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
 
 AUTO = "auto"
@@ -74,6 +76,11 @@ def feature_network(model: Any) -> Any:
     features = pooled(features, "average_and_max") if len(features.shape) == 4 else features
     flat = keras.layers.Flatten(dtype="float32", name="features")(features)
     return keras.Model(model.input, flat, name="features")
+
+
+def features_tensor(model: Any) -> Any:
+    """Return the inputs of the layer ``logits`` of this very network, (batch, features): see :func:`logits_tensor`."""
+    return borrowed.inputs_of_maker(logits_tensor(model))[0]
 
 
 def spatial_layers(model: Any) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wastelens.models.answers import answering
 from wastelens.models.onnx_network import OnnxNetwork
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.standard_error import standard_error_held
@@ -23,6 +24,8 @@ class NotExportedError(Exception):
 
 def write_onnx(network: Any, file: Path, photos_0_255: PhotoArray) -> float:
     """Write a network as ONNX, and return by how much its answers differ at most from those of Keras.
+
+    A classifier gets the outputs of :func:`answering`: probabilities, features and, where it can, evidence.
 
     Args:
         network: a Keras network from photos in 0–255.
@@ -50,7 +53,7 @@ def write_onnx(network: Any, file: Path, photos_0_255: PhotoArray) -> float:
 
 
 def _export(network: Any, file: Path) -> None:
-    """Let Keras write the network.
+    """Let Keras write a network with its further outputs.
 
     It would trace ``network(photos)``, in which Keras 3.15 passes on the default of the first layer's ``training``:
     True for ``Resizing``, so that the batch normalisations after it would use the batch. Hence a network around it.
@@ -59,7 +62,7 @@ def _export(network: Any, file: Path) -> None:
 
     name = "photo_0_255"
     photos = keras.Input(network.input.shape[1:], name=name)
-    inference = keras.Model(photos, network(photos, training=False))
+    inference = keras.Model(photos, answering(network)(photos, training=False))
     signature = [keras.InputSpec(shape=network.input.shape, dtype="float32", name=name)]
     _make_constant(network)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)

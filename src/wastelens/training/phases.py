@@ -21,7 +21,8 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.tables import LabelTable, TrainTable, ValTable
 from wastelens.errors import ConfigError
 from wastelens.evaluation.metrics import macro_average_precision
-from wastelens.models.features import predict_in_batches
+from wastelens.models.familiarity import Familiarity, most_photos
+from wastelens.models.features import features_tensor, predict_in_batches
 from wastelens.models.freezing import backbone_layers, freeze, frozen_cut, layer_rates, logits_tensor, split_model
 from wastelens.models.layers import LOGITS
 from wastelens.system.arrays import FloatArray
@@ -78,6 +79,17 @@ class Phase(ABC):
     def predict(self, table: LabelTable) -> FloatArray:
         """Return probabilities, float64 (rows, materials), for the rows of a table."""
         return predict_in_batches(self.network, self.inputs, table.photo_index).astype(np.float64)
+
+    def familiarity(self, train: TrainTable, test: LabelTable) -> Familiarity:
+        """Return what the network remembers of the training photos, and how far the test photos are from them."""
+        import keras
+
+        vectors = features_tensor(self.network)
+        network = keras.Model(self.network.input, vectors)
+        rng, most = np.random.default_rng(0), most_photos(int(vectors.shape[-1]))
+        remembered = train.take(np.sort(rng.permutation(len(train))[:most]))
+        features = [predict_in_batches(network, self.inputs, one.photo_index) for one in (remembered, test)]
+        return Familiarity.of(features[0], remembered.groups, features[1], test.groups)
 
     def measured(self, val: ValTable, loss: Loss) -> Measured:
         """Return val_macro_ap, and it and val_loss by name; NaN where an answer is not finite."""

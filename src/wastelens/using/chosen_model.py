@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ import numpy as np
 import pandas as pd
 
 from wastelens.errors import RunError
+from wastelens.models.answers import answers_by_onnx
 from wastelens.models.backend import load_backend
 from wastelens.models.card import CARD, TEST_PREDICTIONS, ModelCard, files_of
-from wastelens.models.export import read_network
+from wastelens.models.export import ONNX, read_network
+from wastelens.models.familiarity import FILE as FAMILIARITY
+from wastelens.models.familiarity import Familiarity
 from wastelens.models.features import compiled
+from wastelens.models.onnx_network import OnnxNetwork
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, PhotoArray
 from wastelens.system.files import file_digest
 from wastelens.system.plain_yaml import load_yaml
@@ -62,9 +67,8 @@ class ChosenModel:
         run_id: that trained it.
         card: its materials, thresholds and verdict.
         digest: of its card, with the digests of its files.
-        network: of Keras, photos in 0–255 → probabilities.
-        probabilities: the network as a function, photos uint8 (n, side, side, 3) → float32 (n, materials).
         folder: of its files, while it is open.
+        onnx: its network in ONNX Runtime; None: it has none, and Keras answers.
     """
 
     address: str
@@ -72,9 +76,8 @@ class ChosenModel:
     run_id: str
     card: ModelCard
     digest: str
-    network: Any
-    probabilities: Callable[[PhotoArray], Float32Array]
     folder: Path
+    onnx: OnnxNetwork | None
 
     @property
     def materials(self) -> tuple[str, ...]:
@@ -90,6 +93,30 @@ class ChosenModel:
     def is_proven(self) -> bool:
         """Whether it was above the controls on its own test, and not collapsed."""
         return self.card.above_controls and not self.card.collapsed
+
+    @cached_property
+    def network(self) -> Any:
+        """Its network in Keras, photos in 0–255 → probabilities; loads TensorFlow."""
+        load_backend()
+        return _keras_network(files_of(self.folder) / _NETWORK, self.card, self.title)
+
+    @cached_property
+    def familiarity(self) -> Familiarity | None:
+        """Its memory of its training photos; None for a model of an earlier version."""
+        if FAMILIARITY not in self.card.files:
+            return None
+        try:
+            return Familiarity.read(files_of(self.folder) / FAMILIARITY)
+        except (KeyError, ValueError, OSError) as error:
+            raise RunError(f"{self.title}: {FAMILIARITY} is damaged ({error}). Train the model again.") from None
+
+    @cached_property
+    def probabilities(self) -> Callable[[PhotoArray], Float32Array]:
+        """The network as a function, photos uint8 (n, side, side, 3) → float32 (n, materials)."""
+        if self.onnx is None:
+            return compiled(self.network, BATCH_SIZE)
+        answers = answers_by_onnx(self.onnx, BATCH_SIZE)
+        return lambda photos: answers(photos).probabilities
 
     def test_predictions(self) -> TestPredictions:
         """Return its answers on its own test.
@@ -137,11 +164,11 @@ def _opened(address: str, title: str, folder: Path) -> ChosenModel:
     about = _about(folder, title)
     card = _card(about, title)
     _check_files(folder, card, title)
-    load_backend()
-    network = _network(files_of(folder) / _NETWORK, card, title)
+    onnx = _onnx_network(files_of(folder) / ONNX, card, title) if ONNX in card.files else None
     digest = blake2b(card.model_dump_json().encode(), digest_size=16).hexdigest()
-    run_id, answers = str(about.get("run_id", "")), compiled(network, BATCH_SIZE)
-    return ChosenModel(address, title, run_id, card, digest, network, answers, folder)
+    model = ChosenModel(address, title, str(about.get("run_id", "")), card, digest, folder, onnx)
+    _ = model.familiarity, onnx or model.network  # what is broken is told now
+    return model
 
 
 def _found(tracker: Tracker, model: str, temporary: Path) -> tuple[str, str, Path]:
@@ -229,7 +256,19 @@ def _check_files(folder: Path, card: ModelCard, title: str) -> None:
             )
 
 
-def _network(file: Path, card: ModelCard, title: str) -> Any:
+def _onnx_network(file: Path, card: ModelCard, title: str) -> OnnxNetwork:
+    """Read a network for ONNX Runtime, and check it likewise."""
+    try:
+        network = OnnxNetwork(file)
+    except Exception as error:  # of ONNX Runtime
+        raise RunError(f"{title}: {ONNX} cannot be read ({reason_of(error)}). Train it again.") from None
+    shapes = network.image_side_px, network.outputs[network.main_output]
+    if shapes != (card.image_side_px, (None, len(card.materials))):
+        raise RunError(f"{title}: its network maps photos of {shapes[0]} px to {shapes[1]}. Train it again.")
+    return network
+
+
+def _keras_network(file: Path, card: ModelCard, title: str) -> Any:
     """Read a network and check that it takes such photos and answers for these materials."""
     side, outputs = card.image_side_px, len(card.materials)
     try:

@@ -7,6 +7,7 @@ model, photos and settings: another start with the same goes on with them.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from wastelens.config.predict import PredictConfig
 from wastelens.errors import DatasetError
 from wastelens.evaluation.prevalence import Share, adjusted_shares
 from wastelens.figures.style import label_text
+from wastelens.system.arrays import FloatArray
 from wastelens.system.tables import csv_text, for_spreadsheets
 from wastelens.using.chosen_model import ChosenModel
 from wastelens.using.photo_list import PhotoList
@@ -30,6 +32,8 @@ CSV, PARQUET, ABOUT, REPORT = "predictions.csv", "predictions.parquet", "predict
 FILES = (CSV, PARQUET, REPORT, ABOUT)
 _UNFINISHED = ".unfinished"
 _MOST_PROBLEMS = 50
+_SMALLEST_SHOWN = 0.0001
+_ALARM = 0.01  # one set of photos in a hundred that are like the test's is said to be unlike them
 _SETTINGS = ("evidence", "exif", "max_megapixels", "block_photos")  # that the rows, or their blocks, depend on
 
 
@@ -86,6 +90,8 @@ class Summary:
         yes: material → number of photos with this decision.
         first_problems: file and problem of the first few.
         shares: material → estimated share of the usable photos, adjusted for the model's errors.
+        distances: of the usable photos from the model's training photos.
+        unlike: how probable such distances are for photos like the model's test, a p-value; NaN: it cannot be told.
     """
 
     photos: int = 0
@@ -93,6 +99,8 @@ class Summary:
     yes: dict[str, int] = field(default_factory=dict)
     first_problems: list[tuple[str, str]] = field(default_factory=list)
     shares: dict[str, Share] = field(default_factory=dict)
+    distances: list[FloatArray] = field(default_factory=list)
+    unlike: float = math.nan
 
     @property
     def usable(self) -> int:
@@ -101,7 +109,20 @@ class Summary:
 
     @property
     def doubt(self) -> str:
-        """A sentence if the photos cannot be of the kind that the model was tested on; "" otherwise."""
+        """Sentences if the photos cannot be of the kind that the model was tested on; "" otherwise."""
+        return " ".join(one for one in (self._contradicted, self._unfamiliar) if one)
+
+    @property
+    def _unfamiliar(self) -> str:
+        if not self.unlike < _ALARM:
+            return ""
+        p = f"p = {self.unlike:.4f}" if self.unlike >= _SMALLEST_SHOWN else f"p < {_SMALLEST_SHOWN}"
+        return (
+            f"These photos do not resemble what the model learnt from ({p}): its answers have not been tested on such."
+        )
+
+    @property
+    def _contradicted(self) -> str:
         strange = [label_text(name) for name, share in self.shares.items() if share.contradicted]
         if not strange:
             return ""
@@ -117,6 +138,7 @@ class Summary:
         self.problems += len(bad)
         for material in materials:
             self.yes[material] = self.yes.get(material, 0) + int((rows[f"decision_{material}"] == "yes").sum())
+        self.distances.append(rows["distance"].dropna().to_numpy(dtype=np.float64))
         room = _MOST_PROBLEMS - len(self.first_problems)
         self.first_problems += list(zip(bad["file"][:room], bad["problem"][:room], strict=True))
 
@@ -127,6 +149,8 @@ class Summary:
             rng = np.random.default_rng([seed, 0])
             found = adjusted_shares(test.labels, test.decisions, test.groups, counted, self.usable, rng, resamples)
             self.shares = dict(zip(model.materials, found, strict=True))
+            if model.familiarity:
+                self.unlike = model.familiarity.p_of(np.concatenate(self.distances))
 
 
 def read_blocks(blocks: Sequence[Path]) -> Iterator[pd.DataFrame]:
@@ -177,6 +201,7 @@ def write_about(summary: Summary, model: ChosenModel, photos: PhotoList, config:
             "problems": summary.problems,
         },
         "doubt": summary.doubt,
+        "unlike_p": round(summary.unlike, 6) if math.isfinite(summary.unlike) else None,
         "materials": {name: _about_material(summary, name) for name in model.materials},
         "settings": {name: getattr(config, name) for name in _SETTINGS},
     }

@@ -27,7 +27,9 @@ from wastelens.data.photos.exif import Taken, when_and_where
 from wastelens.engine.engine import opened
 from wastelens.engine.task import Engine, Task
 from wastelens.errors import EngineError
-from wastelens.explain.methods.gradcam import with_strongest_map
+from wastelens.explain.methods.gradcam import answers_by_keras
+from wastelens.models.answers import EVIDENCE as EVIDENCE_MAP
+from wastelens.models.answers import Answers, answers_by_onnx
 from wastelens.models.features import spatial_layers
 from wastelens.system import interrupts
 from wastelens.system.arrays import BoolArray, Float32Array, PhotoArray
@@ -39,6 +41,7 @@ from wastelens.using.peak import NOWHERE, peak_box
 from wastelens.using.photo_list import PhotoFiles, PhotoList, Read
 
 EVIDENCE = ("evidence_left", "evidence_top", "evidence_right", "evidence_bottom")
+FAMILIARITY = ("distance", "familiarity")
 EXIF = ("exif_time", "exif_latitude", "exif_longitude")
 NOT_A_NUMBER = "the model's answer is not a number"
 _DECIMALS = 6
@@ -55,21 +58,25 @@ class Asked:
 
 
 class Predictor:
-    """A model, and the map of evidence for its most probable material, if it has a layer with a map.
+    """A model that answers in ONNX Runtime if its file gives all that is asked for, otherwise in Keras.
 
     Attributes:
-        has_evidence: whether it makes maps.
+        has_evidence: whether it makes maps of the evidence for the most probable material.
     """
 
     def __init__(self, model: ChosenModel, *, evidence: bool) -> None:
-        layers = spatial_layers(model.network) if evidence else []
         self.model = model
-        self.has_evidence = bool(layers)
-        self._with_map = with_strongest_map(model.network, layers[-1], BATCH_SIZE) if layers else None
+        if model.onnx and (not evidence or EVIDENCE_MAP in model.onnx.outputs):
+            self.has_evidence = evidence
+            self._answers = answers_by_onnx(model.onnx, BATCH_SIZE)
+        else:
+            layers = spatial_layers(model.network) if evidence else []
+            self.has_evidence = bool(layers)
+            self._answers = answers_by_keras(model.network, layers[-1] if layers else None, BATCH_SIZE)
 
-    def __call__(self, photos: PhotoArray) -> tuple[Float32Array, Float32Array | None]:
-        """Return probabilities, float32 (n, materials), and maps, float32 (n, height, width), of uint8 photos."""
-        return self._with_map(photos) if self._with_map else (self.model.probabilities(photos), None)
+    def __call__(self, photos: PhotoArray) -> Answers:
+        """Return the answers for photos, uint8 (n, side, side, 3)."""
+        return self._answers(photos)
 
 
 @dataclass(frozen=True)
@@ -226,7 +233,8 @@ def _decoded(block: Block, read: Read, side_px: int) -> Iterator[_Decoded]:
 def _rows(decoded: _Decoded, predictor: Predictor, asked: Asked) -> pd.DataFrame:
     """Return the rows of a batch."""
     model = predictor.model
-    probabilities, maps = predictor(decoded.pixels)
+    answers = predictor(decoded.pixels)
+    probabilities = answers.probabilities
     finite: BoolArray = np.asarray(np.isfinite(probabilities).all(axis=1))
     problems = [
         problem or ("" if is_number else NOT_A_NUMBER)
@@ -240,11 +248,21 @@ def _rows(decoded: _Decoded, predictor: Predictor, asked: Asked) -> pd.DataFrame
     for place, material in enumerate(model.materials):
         said = numbers[:, place] >= model.thresholds[place]
         columns[f"decision_{material}"] = [_word(yes, is_usable) for yes, is_usable in zip(said, usable, strict=True)]
-    if maps is not None:
-        columns |= _evidence(model, numbers, usable, maps)
+    columns |= _familiarity(model, answers, usable)
+    if predictor.has_evidence and answers.maps is not None:
+        columns |= _evidence(model, numbers, usable, answers.maps)
     if asked.exif:
         columns |= dict(zip(EXIF, zip(*decoded.taken, strict=True), strict=True))
     return pd.DataFrame({**columns, "problem": problems})
+
+
+def _familiarity(model: ChosenModel, answers: Answers, usable: BoolArray) -> dict[str, Any]:
+    """Return the columns ``distance`` and ``familiarity``, empty for a model that does not know."""
+    distances = np.full(len(usable), np.nan)
+    if model.familiarity is None or answers.features is None:
+        return dict.fromkeys(FAMILIARITY, distances)
+    distances = np.where(usable, model.familiarity.distances(answers.features), np.nan)
+    return dict(zip(FAMILIARITY, (distances, model.familiarity.shares(distances).round(_DECIMALS)), strict=True))
 
 
 def _word(said: bool, usable: bool) -> str | None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from wastelens.config.explanation_methods import METHODS, MethodConfig, MethodInputs
 from wastelens.explain.methods.evidence import Evidence, without_sum
-from wastelens.models.features import in_equal_batches
+from wastelens.models.answers import Answers
+from wastelens.models.features import features_tensor, in_equal_batches
 from wastelens.models.freezing import logits_tensor
-from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
+from wastelens.system.arrays import IndexArray, PhotoArray
 
 
 @METHODS.register("gradcam")
@@ -76,35 +77,30 @@ def _compiled(model: Any, layer: str, rule: Callable[[Any, Any], Any]) -> Any:
     return maps
 
 
-def with_strongest_map(
-    model: Any, layer: str, batch_size: int
-) -> Callable[[PhotoArray], tuple[Float32Array, Float32Array]]:
-    """Return a function of photos, uint8 (n, side, side, 3), to probabilities and Grad-CAM maps, in one pass.
+def answers_by_keras(model: Any, layer: str | None, batch_size: int) -> Callable[[PhotoArray], Answers]:
+    """Return a function of photos, uint8 (n, side, side, 3), to a classifier's answers, in one pass.
 
-    The probabilities are float32 (n, materials), the maps, of each photo's most probable material, float32
-    (n, height, width). The gradient goes back to the layer only, not through the network below it.
+    The maps are of Grad-CAM at a layer; None: no maps. The gradient goes back to the layer only, not through the
+    network below it.
     """
     import keras
     import tensorflow as tf
 
-    both = keras.Model(model.input, [model.get_layer(layer).output, logits_tensor(model), model.output])
+    maps = [model.get_layer(layer).output] if layer else []
+    inner = keras.Model(model.input, [model.output, features_tensor(model), logits_tensor(model), *maps])
 
-    def answers(photos: Any) -> tuple[Any, Any]:
+    def answers(photos: Any) -> tuple[Any, ...]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             pixels = tf.cast(photos, model.input.dtype)
             tape.watch(pixels)
-            activations, logits, probabilities = both(pixels, training=False)
+            probabilities, features, logits, *activations = inner(pixels, training=False)
             strongest = tf.reduce_max(logits, axis=1)
-        gradient = tf.cast(tape.gradient(strongest, activations), tf.float32)
-        return tf.cast(probabilities, tf.float32), gradcam(tf.cast(activations, tf.float32), gradient)
+        gradients = [tf.cast(tape.gradient(strongest, one), tf.float32) for one in activations]
+        found = [gradcam(tf.cast(one, tf.float32), by) for one, by in zip(activations, gradients, strict=True)]
+        return (tf.cast(probabilities, tf.float32), tf.cast(features, tf.float32), *found)
 
     call = in_equal_batches(answers, model.input_shape[1:], batch_size)
-
-    def answered(photos: PhotoArray) -> tuple[Float32Array, Float32Array]:
-        probabilities, maps = call(photos)
-        return probabilities, maps
-
-    return answered
+    return lambda photos: Answers(*call(photos))
 
 
 def gradcam(activations: Any, gradients: Any) -> Any:

@@ -5,17 +5,19 @@
     row: Number(card.dataset.row),
     file: card.dataset.file.toLowerCase(),
     probabilities: JSON.parse(card.dataset.probabilities),
+    distance: Number(card.dataset.distance),
+    unfamiliar: card.querySelector(".strange") !== null,
     decisions: JSON.parse(card.dataset.decisions),
   }]));
   const field = (name) => form.elements.namedItem(name);
   const value = (name) => field(name).value;
 
   const matches = (card) => {
-    const { file, decisions } = facts.get(card);
+    const { file, decisions, unfamiliar } = facts.get(card);
     const [material, decision] = [value("material"), value("decision")];
     const asked = material === "" ? decisions : [decisions[material]];
     const decided = decision === "" || (decision === "yes" ? asked.some((yes) => yes) : asked.every((yes) => !yes));
-    return decided && file.includes(value("file").toLowerCase());
+    return decided && (unfamiliar || !field("unfamiliar")?.checked) && file.includes(value("file").toLowerCase());
   };
   const probability = (card) => {
     const { probabilities } = facts.get(card);
@@ -25,6 +27,7 @@
     "name": (card) => facts.get(card).row,
     "probable": (card) => -probability(card),
     "improbable": probability,
+    "unfamiliar": (card) => -facts.get(card).distance,
   };
 
   const paint = () => {

@@ -28,16 +28,18 @@ from wastelens.using.photo_list import PhotoList
 from wastelens.using.predicting import EVIDENCE, Predictor
 
 SHOWN_SIDE_PX = 320
+UNFAMILIAR = 0.05
 _JPEG_QUALITY = 70
 _AT_ONCE = 32
 _OUTSIDE_LOGITS = 1e-6
 
 
 class ChosenPhotos:
-    """The photos to show, chosen block by block: the least sure ones, and for each material the most probable ones.
+    """The photos to show, chosen block by block: the least sure, the least familiar, and each material's most probable.
 
-    Half of the places go to the photos whose nearest probability is, in logits, closest to its threshold; the other
-    half is shared by the materials. If all photos fit, all are shown.
+    A quarter of the places goes to the least familiar photos, if the model knows; half are shared by the materials; the
+    others are for photos whose nearest probability is, in logits, closest to its threshold. If all photos fit, all are
+    shown.
     """
 
     def __init__(self, materials: Sequence[str], thresholds: Any, most: int) -> None:
@@ -57,7 +59,8 @@ class ChosenPhotos:
     def _narrowed(self, rows: pd.DataFrame) -> pd.DataFrame:
         each = self._most // 2 // len(self._materials)
         probable = [rows.nlargest(each, f"probability_{name}") for name in self._materials] if each else []
-        kept = set(pd.concat([rows[:0], *probable])["row"])
+        strange = rows[rows["distance"].notna()].nlargest(self._most // 4, "distance")
+        kept = set(pd.concat([rows[:0], *probable, strange])["row"])
         unsure = rows.sort_values(["margin", "row"])["row"]
         kept.update([row for row in unsure if row not in kept][: self._most - len(kept)])
         return rows[rows["row"].isin(kept)].reset_index(drop=True)
@@ -104,6 +107,8 @@ def write_report(
             estimates=[_estimate(summary, name) for name in materials],
             shown=len(chosen),
             has_evidence=predictor.has_evidence,
+            has_familiarity=bool(len(chosen)) and bool(chosen["distance"].notna().any()),
+            unfamiliar=UNFAMILIAR,
             notes=_notes(summary, photos, len(chosen)),
             cards=cards,
         )
@@ -136,8 +141,8 @@ def _notes(summary: Summary, photos: PhotoList, shown: int) -> list[str]:
     notes = list(photos.notes)
     if shown < summary.usable:
         notes.append(
-            f"Shown below: {shown:,} of {summary.usable:,} photos, the least sure ones and the most probable ones of "
-            "each material. Show more with gallery_photos=; all are in predictions.csv."
+            f"Shown below: {shown:,} of {summary.usable:,} photos: the least sure ones, the least familiar ones, and "
+            "the most probable ones of each material. Show more with gallery_photos=; all are in predictions.csv."
         )
     return notes
 
@@ -166,7 +171,7 @@ def _cards(
             decoded = enumerate(pool.map(both, rows["row"].astype(int)))
             there = [(number, *pair) for number, pair in decoded if pair is not None]
             squares = [square.pixels_0_255 for _, _, square in there]
-            maps = predictor(np.stack(squares))[1] if squares and predictor.has_evidence else None
+            maps = predictor(np.stack(squares)).maps if squares and predictor.has_evidence else None
             for place, (number, small, _) in enumerate(there):
                 yield _card(rows.iloc[number], small, None if maps is None else maps[place], predictor)
             drawn(len(rows))
@@ -195,6 +200,8 @@ def _card(row: pd.Series[Any], photo: DecodedPhoto, evidence: Any, predictor: Pr
         "seen": row["evidence_material"] if found else "",
         "box": f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%",
         "margin": f"{row['margin']:.3f}",
+        "distance": float(row["distance"]),
+        "familiarity": float(row["familiarity"]),
         "answers": answers,
         "said": [one for one in answers if one["yes"]],
     }
