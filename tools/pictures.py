@@ -49,7 +49,8 @@ def main() -> None:
 def _table(compared: pd.DataFrame, best: str) -> str:
     lines = ["| model | test macro AP [95 %] | floor | strongest control | verdict |", "|---|---|---|---|---|"]
     for row in compared.itertuples():
-        name = f"**{row.run}**" if row.run_id == best else row.run
+        name = row.run.partition(" @")[0]
+        name = f"**{name}**" if row.run_id == best else name
         above = "above the controls" if row.above_controls else "not above the controls"
         lines.append(
             f"| {name} | {row.test_macro_ap:.3f} [{row.test_macro_ap_low:.3f}, {row.test_macro_ap_high:.3f}] "
@@ -62,7 +63,9 @@ def _table(compared: pd.DataFrame, best: str) -> str:
 def _card(explanations: Path, target: Path) -> None:
     scores = pd.read_csv(explanations / "scores.csv")
     seen = scores[(scores["localised"] == 1) & (scores["outcome"] == "right") & (scores["method"] != "centre")]
-    name = seen.groupby("file_name")["energy"].mean().idxmax()
+    cards = scores.groupby("file_name")["material"].nunique()
+    alone = seen[seen["file_name"].map(cards) == 1]  # one card shows more than three small ones
+    name = (alone if len(alone) else seen).groupby("file_name")["energy"].mean().idxmax()
     with tempfile.TemporaryDirectory() as temporary:
         page, picture = Path(temporary) / "card.html", Path(temporary) / "card.png"
         page.write_text(excerpt((explanations / "index.html").read_text(encoding="utf-8"), [name]), encoding="utf-8")

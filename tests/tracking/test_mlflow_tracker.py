@@ -570,7 +570,9 @@ def test_wrapper_of_a_resumed_run_ends_with_it(store, monkeypatch):
 
 
 def test_finished_hint(store, monkeypatch):
-    page = "/#/experiments/0/runs?workflowType=machine_learning"
+    page = (
+        "/#/experiments/0/runs?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"
+    )
     assert MlflowTracker().finished_hint() == (
         f"http://127.0.0.1:5000{page} once this runs: mlflow ui --backend-store-uri {store.get_tracking_uri()}"
     )

@@ -19,6 +19,11 @@ class Compared:
     trained: Trained
     minutes: float
 
+    @property
+    def short_name(self) -> str:
+        """The run's name without the dataset, which all rows share."""
+        return self.trained.name.partition(" @")[0]
+
 
 def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
     """Return a row per model run: macro AP with its interval, macro F1, floors, the strongest control, minutes."""
@@ -55,9 +60,10 @@ def best_of(compared: list[Compared]) -> Compared:
 def report(compared: list[Compared]) -> None:
     """Print the table, and each model's verdict."""
     best = best_of(compared).trained.run_id
+    names = [one.short_name for one in compared]
     rows = [
         [
-            f"{row.run} (best on val)" if row.run_id == best else str(row.run),
+            f"{'* ' if row.run_id == best else ''}{name}",
             f"{row.test_macro_ap:.3f} [{row.test_macro_ap_low:.3f}, {row.test_macro_ap_high:.3f}]",
             f"{row.floor_macro_ap:.3f}",
             f"{row.strongest_control_macro_ap:.3f} ({row.strongest_control})",
@@ -65,13 +71,13 @@ def report(compared: list[Compared]) -> None:
             f"{row.floor_macro_f1:.3f}",
             f"{row.minutes:.1f}",
         ]
-        for row in comparison_frame(compared).itertuples(index=False)
+        for row, name in zip(comparison_frame(compared).itertuples(index=False), names, strict=True)
     ]
     columns = ["model", "test macro AP [95 %]", "floor", "best control", "macro F1", "floor", "minutes"]
-    table("Results", columns, rows)
+    table("Results (*: the best on val)", columns, rows)
     for one in compared:
         verdict = one.trained.verdict
-        say(f"{one.trained.name}: {verdict.sentence}", "green" if verdict.above_controls else "yellow")
+        say(f"{one.short_name}: {verdict.sentence}", "green" if verdict.above_controls else "yellow")
         tell_of_start(verdict)
 
 

@@ -195,7 +195,9 @@ def _log_results(
     tracked.set_tags({"collapsed": has_collapsed(metrics), "verdict": _verdict(metrics), **about})
     curves = learning_curves(history, {text: metrics[name] for name, text in FLOORS.items()})
     for name, figure in {**learning.figures(), "learning_curves": curves}.items():
-        tracked.log_figure(figure, f"figures/{name}.png", f"{run_name(config)} on {dataset.name}, photos of val")
+        tracked.log_figure(
+            figure, f"figures/{name}.png", f"{run_name(config).partition(' @')[0]} on {dataset.name}, photos of val"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         encoder.save(folder / Path(ENCODER).name)

@@ -169,7 +169,7 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
 def _caption(config: TrainConfig, dataset: PreparedDataset, **splits: LabelTable) -> str:
     """Return what a figure shows: the model, the dataset, and the photos."""
     photos = ", ".join(f"{name} ({len(table):,} photos)" for name, table in splits.items())
-    return f"{run_name(config)} on {dataset.name}: {photos}"
+    return f"{run_name(config).partition(' @')[0]} on {dataset.name}: {photos}"
 
 
 def _log_evidence(tracked: Run, evidence: ObjectEvidence, caption: str) -> None:

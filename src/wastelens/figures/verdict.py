@@ -58,6 +58,7 @@ def average_precision_bars(verdict: Verdict) -> Figure:
     _draw_bars(axes, rows, ap, bounds)
     axes.vlines(floor, rows - 0.33, rows + 0.33, color=_ORANGE, linewidth=2.6, label="floor: prevalence", zorder=4)
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
+    diamonds["clip_on"] = False
     axes.scatter(rival, rows, label=f"strongest control: {verdict.strongest_control}", **diamonds)
     sentences = [verdict.sentence]
     if verdict.start:
@@ -70,7 +71,7 @@ def average_precision_bars(verdict: Verdict) -> Figure:
     axes.set(xlim=(0, 1), xlabel=f"average precision on {evaluation.photos:,} photos")
     title = "\n".join(textwrap.fill(sentence, 104) for sentence in sentences)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3 if verdict.start else 4, frameon=False)
     return figure
 
 

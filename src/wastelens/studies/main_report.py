@@ -31,7 +31,7 @@ _NOTE = (
 
 @dataclass(frozen=True)
 class MainJob:
-    """What a main job has found.
+    """The results of a main job.
 
     Attributes:
         dataset: in words.
@@ -59,7 +59,7 @@ class MainJob:
         """Which model was chosen, and why."""
         trained = self.best.trained
         why = f"best of {len(self.compared)} models on val (macro AP {trained.verdict.metrics()[BEST_BY]:.3f})"
-        return f"{trained.name} is the {why}. {trained.verdict.sentence}"
+        return f"{self.best.short_name} is the {why}. {trained.verdict.sentence}"
 
 
 def log_main_report(tracked: Run, job: MainJob) -> None:
@@ -84,9 +84,9 @@ def _written(job: MainJob, title: str) -> Iterator[str]:
     yield "![Test macro AP of each model minus that of the strongest control, with 95 % intervals](forest-gain)"
     yield table_text(ReportTable("Models", _COLUMNS, [_row(one) for one in job.compared], _marks(job)))
     yield f"*{_NOTE}*"
-    if added := [one.trained for one in job.compared if one.trained.verdict.start]:
+    if added := [one for one in job.compared if one.trained.verdict.start]:
         yield "## What training added to pretrained features"
-        yield "\n".join(f"- {one_line(f'{one.name}: {_start(one.verdict)}')}" for one in added)
+        yield "\n".join(f"- {one_line(f'{one.short_name}: {_start(one.trained.verdict)}')}" for one in added)
     yield "## Where the chosen model looks"
     yield "\n".join(f"- {one_line(text)}" for text in job.explanations) or "It was not explained."
     if job.explanations:
@@ -106,7 +106,7 @@ def _row(one: Compared) -> list[str]:
     low, high = verdict.test.macro_ap_interval
     metrics = verdict.metrics()
     return [
-        one.trained.name,
+        one.short_name,
         f"{metrics[BEST_BY]:.3f}",
         f"{verdict.test.macro_ap:.3f} [{low:.3f}, {high:.3f}]",
         f"{verdict.floors.macro_ap:.3f}",
@@ -134,7 +134,7 @@ def _gains(job: MainJob) -> Figure:
     verdicts = [one.trained.verdict for one in job.compared]
     lines = [
         figures.ForestLine(
-            name=one.trained.name,
+            name=one.short_name,
             difference=one.trained.verdict.gain.estimate,
             low=one.trained.verdict.gain.low,
             high=one.trained.verdict.gain.high,

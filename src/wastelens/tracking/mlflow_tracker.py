@@ -23,6 +23,8 @@ from wastelens.tracking.model_registry import MlflowRegistry
 from wastelens.tracking.project_experiment import project_experiment
 from wastelens.tracking.tracker import RegisteredModel, Run, StoredRun, logged_text
 
+_BEST_FIRST = "?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"
+
 
 class MlflowTracker:
     """Runs in MLflow's store; the first is the run that ``mlflow run`` opened for this process, if any.
@@ -202,7 +204,7 @@ class MlflowTracker:
         uri = store_shown()
         server = uri.rstrip("/") if mlflow_store.is_server(uri) else "http://127.0.0.1:5000"
         # MLflow itself opens on a page without the table of runs.
-        shown = f"/{run_id}" if run_id else "?workflowType=machine_learning"
+        shown = f"/{run_id}" if run_id else _BEST_FIRST
         page = f"{server}/#/experiments/{self._experiment}/runs{shown}"
         return page if mlflow_store.is_server(uri) else f"{page} once this runs: mlflow ui --backend-store-uri {uri}"
 
