@@ -1,7 +1,7 @@
 """Take README's pictures and its table from the newest finished `main` run, such as that of `make demo`.
 
-Both pictures are of the model that the run chose. The card of explanations is that of the photo with the most evidence
-on the litter; it is photographed by headless Chromium.
+Both pictures are of the model that the run chose. The card of explanations is that of the right decision with the most
+evidence on the litter; it is photographed by headless Chromium.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     table = pd.read_csv(mlflow.artifacts.download_artifacts(f"{job.info.artifact_uri}/comparison.csv"))
     text = README.read_text(encoding="utf-8")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{_table(table, best.info.run_id)}\n{END}{after}", encoding="utf-8")
+    README.write_text(f"{before}{BEGIN}\n\n{_table(table, best.info.run_id)}\n\n{END}{after}", encoding="utf-8")
     print(f"README's pictures and table are those of run {job.info.run_id}, model {best.info.run_name}.")
 
 
@@ -63,12 +63,13 @@ def _table(compared: pd.DataFrame, best: str) -> str:
 def _card(explanations: Path, target: Path) -> None:
     scores = pd.read_csv(explanations / "scores.csv")
     seen = scores[(scores["localised"] == 1) & (scores["outcome"] == "right") & (scores["method"] != "centre")]
-    cards = scores.groupby("file_name")["material"].nunique()
-    alone = seen[seen["file_name"].map(cards) == 1]  # one card shows more than three small ones
-    name = (alone if len(alone) else seen).groupby("file_name")["energy"].mean().idxmax()
+    name, material = seen.groupby(["file_name", "material"])["energy"].mean().idxmax()
+    place = 1 + list(dict.fromkeys(scores.loc[scores["file_name"] == name, "material"])).index(material)
+    alone = f"<style>.card:not(:nth-of-type({place})) {{ display: none }}</style>"
     with tempfile.TemporaryDirectory() as temporary:
         page, picture = Path(temporary) / "card.html", Path(temporary) / "card.png"
-        page.write_text(excerpt((explanations / "index.html").read_text(encoding="utf-8"), [name]), encoding="utf-8")
+        text = excerpt((explanations / "index.html").read_text(encoding="utf-8"), [name])
+        page.write_text(text.replace("</body>", f"{alone}</body>"), encoding="utf-8")
         command = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={WIDTH_PX},2400"]
         subprocess.run([*command, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True)
         with Image.open(picture) as taken:

@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from tests.project.running import environment
 
@@ -15,6 +16,11 @@ PATIENCE_S = 180
 SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 # Ends the server with all its workers when standard input ends: also where this process is killed.
 WHILE_WE_LIVE = '("$@"; kill -KILL -$$) & read -r; kill -KILL -$$'
+
+
+def runs_of(client: Any, filters: str) -> list[Any]:
+    """Return the runs of all experiments."""
+    return list(client.search_runs([one.experiment_id for one in client.search_experiments()], filters))
 
 
 class Server:

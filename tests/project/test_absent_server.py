@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from tests.factories import write_dataset
 from tests.mlflow_store import mlflow_store
 from tests.project.running import PATIENCE_S, complaint, ok, output_of, start, wait_for, wastelens
-from tests.project.server import Server
+from tests.project.server import Server, runs_of
 
 from wastelens.errors import RunError, StoreUnreachable
 from wastelens.tracking.mlflow_tracker import MlflowTracker
@@ -81,7 +81,7 @@ class Store:
         self.environment = {"MLFLOW_TRACKING_URI": server.address, **ONE_THREAD}
 
     def runs(self) -> list[Any]:
-        return list(self._client.search_runs(["0"], "tags.step = 'train'"))
+        return runs_of(self._client, "tags.step = 'train'")
 
     def status(self, run_id: str) -> str:
         return str(self._client.get_run(run_id).info.status)

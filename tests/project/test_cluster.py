@@ -18,7 +18,7 @@ from tests.factories import write_dataset
 from tests.project.cluster import HIDE, Cluster
 from tests.project.postgresql import PostgreSQL
 from tests.project.running import complaint, ok, start, wait_for, wastelens
-from tests.project.server import Server
+from tests.project.server import Server, runs_of
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ class Store:
         self.environment = {"MLFLOW_TRACKING_URI": server.address, **ONE_THREAD}
 
     def runs(self, filters: str) -> list[Any]:
-        return list(self._client.search_runs(["0"], filters))
+        return runs_of(self._client, filters)
 
     def below(self, step: str) -> list[Any]:
         """Return the runs below the one run of a step."""
@@ -212,6 +212,16 @@ def test_a_worker_that_does_not_see_the_dataset_is_sent_a_copy(workplace: Path, 
     [copy] = (own / "prepared").iterdir()
     labels = next((workplace / "data" / "prepared").glob("litter/labels.csv"))
     assert (copy / "labels.csv").read_bytes() == labels.read_bytes()
+
+
+def test_prepare_on_the_workers_gives_the_same_dataset(workplace: Path, store: Store, cluster: Cluster) -> None:
+    command = ("prepare", "--dataset", "litter", "--image_side_px", "32", "--name", "elsewhere")
+    ok(wastelens(*command, "--engine", cluster.address, cwd=workplace, env=store.environment))
+    here, there = (workplace / "data" / "prepared" / name for name in ("litter", "elsewhere"))
+    for name in ("labels.csv", "train_balanced.csv", "controls.csv", "outlines.json", "photos_32px.npy"):
+        assert (there / name).read_bytes() == (here / name).read_bytes(), name
+    (run,) = store.runs("tags.step = 'prepare'")
+    assert run.info.status == "FINISHED"
 
 
 def test_interrupting_the_coordinator_ends_its_tasks(workplace: Path, store: Store, cluster: Cluster) -> None:

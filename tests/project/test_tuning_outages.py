@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy
 from tests.project.postgresql import PASSWORD, PostgreSQL
 from tests.project.running import OUTPUTS, complaint, ok, output_of, start, wait_for, wastelens
-from tests.project.server import Server
+from tests.project.server import Server, runs_of
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +97,7 @@ class Place:
             engine.dispose()
 
     def runs(self, filters: str) -> list[Any]:
-        return list(mlflow.MlflowClient(tracking_uri=self.tracking).search_runs(["0"], filters))
+        return runs_of(mlflow.MlflowClient(tracking_uri=self.tracking), filters)
 
     def check_all_done(self) -> None:
         """All trials are done, each in its run, and no run of one is left open."""

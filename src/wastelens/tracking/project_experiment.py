@@ -31,7 +31,19 @@ def project_experiment(uri: str) -> str | None:
         if _holds_only(client, opened):
             client.rename_experiment(_FIRST, NAME)
         return None
-    return None if opened else str(client.create_experiment(NAME))
+    return None if opened else _created(client)
+
+
+def _created(client: Any) -> str:
+    """Create the experiment on a server; another process may be quicker."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(NAME))
+    except MlflowException:
+        if there := client.get_experiment_by_name(NAME):
+            return str(there.experiment_id)
+        raise
 
 
 def _holds_only(client: Any, run_id: str | None) -> bool:
