@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 # No test may fail because the machine is busy.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def pillow_limit() -> None:
+    """Forget the limit on pixels that an earlier test has decoded with: it is Pillow's, for the whole process."""
+    if "PIL.Image" in sys.modules:
+        sys.modules["PIL.Image"].MAX_IMAGE_PIXELS = None
 
 
 @pytest.fixture(scope="session")
