@@ -120,3 +120,15 @@ def test_headings_wrap_before_figures_are_cut(
     assert all(len(line) <= 80 and line[-1] in "┓┃┩│┘" for line in lines[1:])
     for figure in figures:
         assert sum(f"{figure} │" in line for line in lines) == 2
+
+
+def test_the_next_command_follows_how_the_program_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"dataset": "my photos", "seed": 0, "model": ""}
+    program, package = tmp_path / "bin" / "wastelens", tmp_path / "src" / "wastelens"
+    program.parent.mkdir()
+    program.touch()
+    package.mkdir(parents=True)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    assert next_command("train", asked) == "wastelens train --dataset 'my photos' --seed 0"
+    monkeypatch.setattr("sys.argv", [str(package)])
+    assert next_command("train", asked).startswith("mlflow run . -e train --env-manager local -P 'dataset=my photos'")

@@ -569,6 +569,15 @@ def test_wrapper_of_a_resumed_run_ends_with_it(store, monkeypatch):
     assert kept.tags(wrapper.info.run_id)["resumes_run"] == first.id
 
 
+def test_the_run_of_mlflow_run_gets_the_name_of_the_step_unless_the_user_has_named_it(store):
+    made_up, named = (store.MlflowClient().create_run("0", run_name=name) for name in ("bold-crow-123", "mine"))
+    for run in (made_up, named):
+        mlflow_tracking.name_opened_run(run.info.run_id, "explain")
+    mlflow_tracking.name_opened_run("0" * 32, "explain")  # there is none: no reason to fail
+    names = [store.get_run(run.info.run_id).info.run_name for run in (made_up, named)]
+    assert names == ["explain", "mine"]
+
+
 def test_finished_hint(store, monkeypatch):
     page = (
         "/#/experiments/0/runs?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"

@@ -195,11 +195,12 @@ def _log_results(
     closing = {**verdict.metrics(), "best_epoch": progress.best_epoch}
     log_closing(tracked, closing, CURVES, progress.epochs_done)
     added = [verdict.start.sentence] if verdict.start else []
-    pictures = ["figures/average_precision.png", "figures/learning_curves.png"]
+    drawn = verdict_figures(verdict, history, progress.best_epoch)
+    pictures = [f"figures/{name}.png" for name in ("average_precision", "learning_curves") if name in drawn]
     explain = next_command("explain", {"dataset": config.dataset, "run_id": tracked.id}, config.data_folder)
     about = run_note(tracked.id, f"**{verdict.sentence}**", *added, command=explain, pictures=pictures)
     tracked.set_tags({**verdict.tags(), **about})
-    for name, figure in verdict_figures(verdict, history, progress.best_epoch).items():
+    for name, figure in drawn.items():
         splits = {"train": tables.train, "val": tables.val} if name == "learning_curves" else {"test": tables.test}
         tracked.log_figure(figure, f"figures/{name}.png", _caption(config, dataset, **splits))
     # The model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files.

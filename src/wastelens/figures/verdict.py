@@ -29,14 +29,14 @@ def verdict_figures(
 ) -> dict[str, Figure]:
     """Draw all figures of a model run; return file name → figure. history: one dict of metrics per epoch.
 
-    There are no learning curves of a finished model that is judged on other photos.
+    There are no learning curves of fewer than two epochs, nor of a finished model that is judged on other photos.
     """
     labels, materials = verdict.test_table.labels, verdict.test.materials
     thresholds = np.array(list(verdict.thresholds.values()))
     floor = float(np.mean(verdict.val.prevalence)) if verdict.val else 0.0
     return {
         "average_precision": average_precision_bars(verdict),
-        **({"learning_curves": learning_curves(history, floor, best_epoch)} if verdict.val else {}),
+        **({"learning_curves": learning_curves(history, floor, best_epoch)} if len(history) > 1 else {}),
         "precision_recall": precision_recall(labels, verdict.probabilities, materials, thresholds),
         "confusion": confusion_per_material(labels, verdict.decisions, materials),
         "thresholds": threshold_curves(labels, verdict.probabilities, materials, thresholds),

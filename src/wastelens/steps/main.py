@@ -41,7 +41,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         best = best_of(compared).trained
         # The parent gets the numbers of the best run, so that it sorts beside its children.
         tracked.log_metrics(best.verdict.metrics())
-        tracked.set_tags({"best_run": best.run_id, **best.verdict.tags()})
+        tracked.set_tags({"best_run": best.run_id, "best_model": best.name, **best.verdict.tags()})
         # The features of the first pretrained encoder; without one, only the controls are clustered.
         encoders = [one.trained.pretrained_run for one in compared if one.trained.pretrained_run]
         clustering = {"run_id": config.cluster.run_id or next(iter(encoders), "")}

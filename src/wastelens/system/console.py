@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
+import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,13 +158,17 @@ def _fitting(cells: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]:
 
 
 def next_command(entry_point: str, parameters: Mapping[str, object], data_folder: Path = DATA_FOLDER) -> str:
-    """Return the command that runs an entry point from the project's folder.
+    """Return the command that runs an entry point, in the form in which this process was called.
 
-    Parameters with empty values are left out; so is the data folder of the calling step if it is the default.
+    That is the installed program ``wastelens``, or ``mlflow run`` from the project's folder. Parameters with empty
+    values are left out; so is the data folder of the calling step if it is the default.
     """
     quoted = json.dumps(str(data_folder), ensure_ascii=False)  # YAML: the path may contain spaces
     elsewhere = f"data_folder={quoted}" if data_folder != DATA_FOLDER else ""
     settings = [str(parameters.get("set", "")), elsewhere]
     given = {**parameters, "set": " ".join(setting for setting in settings if setting)}
+    if os.path.basename(sys.argv[0]) == "wastelens" and os.path.isfile(sys.argv[0]):  # not the package's folder
+        options = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if str(value)]
+        return " ".join(["wastelens", entry_point, *options])
     words = [shlex.quote(f"{name}={value}") for name, value in given.items() if str(value)]
     return " ".join([f"mlflow run . -e {entry_point} --env-manager local", *(f"-P {word}" for word in words)])
