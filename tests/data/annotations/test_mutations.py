@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -134,7 +135,9 @@ def refuses_in_one_line(read: Callable[[], None]) -> None:
     assert time.process_time() - started < 10  # no hang; a call takes milliseconds
 
 
-MUTATED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# MUTATIONS=2000 for a long search.
+MUTATIONS = int(os.environ.get("MUTATIONS", "60"))
+MUTATED = settings(max_examples=MUTATIONS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("layout", FILES)
