@@ -27,6 +27,7 @@ from wastelens.models.export import export, served_model
 from wastelens.models.familiarity import FILE as FAMILIARITY
 from wastelens.models.familiarity import Familiarity
 from wastelens.models.layers import LOGITS
+from wastelens.system.decision_rule import DecisionRule
 from wastelens.system.machine import worker_count
 from wastelens.tracking.mlflow_tracker import MlflowTracker
 from wastelens.using import predicting
@@ -176,7 +177,7 @@ def _logged(tracker: MlflowTracker, folder: Path) -> str:
         verdict="Random weights, to measure speed.",
         metrics={},
     )
-    files = export(network, folder, thresholds=card.thresholds, image_side_px=SIDE_PX)
+    files = export(network, folder, rule=DecisionRule(card.thresholds), image_side_px=SIDE_PX)
     table = {f"{kind}_{name}": [0, 1] for kind in ("label", "probability", "decision") for name in MATERIALS}
     predictions = folder / TEST_PREDICTIONS
     pd.DataFrame({"file_name": ["a", "b"], "group": ["a", "b"], **table}).to_csv(predictions, index=False)

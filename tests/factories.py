@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -243,11 +244,13 @@ def slim_vgg(backbone: object, pixels: Any, *, weights: str | None) -> Any:
     return keras.Model(keras.utils.get_source_inputs(pixels), x)
 
 
-def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px: int = 32) -> str:
+def log_colour_model(
+    tracker: Any, folder: Path, *, proven: bool = True, side_px: int = 32, bands: Mapping[str, Any] | None = None
+) -> str:
     """Log a finished train run whose network finds the colours of `write_dataset`; return its id. No training.
 
     The network maps each pixel to six activations, high where it has a material's colour, and takes the largest of
-    each; its probabilities on photos of `write_dataset` are near 0 or 1.
+    each; its probabilities on photos of `write_dataset` are near 0 or 1. Plastic is calibrated to 0.27 and 0.73.
     """
     import keras
 
@@ -256,6 +259,7 @@ def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px
     from wastelens.models.familiarity import FILE as FAMILIARITY
     from wastelens.models.familiarity import Familiarity
     from wastelens.models.layers import LOGITS, probabilities_of
+    from wastelens.system.decision_rule import DecisionRule, RisingMap
     from wastelens.system.tables import write_csv
 
     colours = np.array(COLOURS, dtype=np.float64) / 255
@@ -290,10 +294,14 @@ def log_colour_model(tracker: Any, folder: Path, *, proven: bool = True, side_px
         above_controls=proven,
         strongest_control="colour",
         verdict="Above floor and controls: as drawn." if proven else "COLLAPSED: as drawn.",
+        calibration="platt",
+        bands=dict(bands or {}),
         metrics={"test/macro_ap": 0.9, "test/macro_ap_low": 0.8, "test/macro_ap_high": 0.95},
     )
+    softened = {MATERIALS[0]: RisingMap((-4.0, 4.0), (-1.0, 1.0))}
+    rule = DecisionRule(card.thresholds, softened, bands or {})
     folder.mkdir(parents=True, exist_ok=True)
-    files = export(network, folder, thresholds=card.thresholds, image_side_px=side_px)
+    files = export(network, folder, rule=rule, image_side_px=side_px)
     write_csv(pd.DataFrame(columns), folder / TEST_PREDICTIONS)
     served = {name: files[name] for name in ("network", "decision_rule")}
     served |= {"test_predictions": folder / TEST_PREDICTIONS, "familiarity": folder / FAMILIARITY}

@@ -25,6 +25,8 @@ def test_evaluation_has_its_mlflow_names():
     assert set(named) == {
         "test/macro_ap", "test/macro_ap_low", "test/macro_ap_high", "test/macro_f1", "test/macro_f1_at_half",
         "test/micro_f1", "test/subset_accuracy", "test/hamming_loss", "test/ap_plastic", "test/ap_paper",
+        *(f"test/{name}{end}" for name in ("brier", "ece", "aurc")
+          for end in ("", "_low", "_high", "_plastic", "_paper", "_glass")),
     }  # fmt: skip
     assert all(np.isfinite(value) for value in named.values())
     assert named["test/macro_ap"] == pytest.approx((named["test/ap_plastic"] + named["test/ap_paper"]) / 2)
@@ -67,8 +69,8 @@ def registered(monkeypatch):
     """The registry, with a metric of one number and one per material added to it."""
     monkeypatch.setattr(METRICS, "_parts", dict(METRICS.parts))
 
-    @metric("brier", "Brier score", of="probabilities", better="lower")
-    def brier(labels, probabilities) -> float:
+    @metric("squared_error", "squared error", of="probabilities", better="lower")
+    def squared_error(labels, probabilities) -> float:
         return float(((probabilities - labels) ** 2).mean())
 
     @metric("mean_recall", "mean recall", of="decisions", material_name="recall")
@@ -82,11 +84,11 @@ def registered(monkeypatch):
 
 def test_a_metric_is_added_by_one_function(registered):
     named = evaluation().metrics("test/")
-    assert 0 < named["test/brier"] < 1
+    assert 0 < named["test/squared_error"] < 1
     assert 0 <= named["test/mean_recall_low"] <= named["test/mean_recall"] <= named["test/mean_recall_high"] <= 1
     assert named["test/mean_recall"] == pytest.approx((named["test/recall_plastic"] + named["test/recall_paper"]) / 2)
     assert "test/recall_glass" not in named, "a material without positives"
-    assert registered["brier"].better == "lower"
+    assert registered["squared_error"].better == "lower"
 
 
 def drawn_case(n: int, rng: np.random.Generator, signal: float):

@@ -108,6 +108,50 @@ def test_decisions_are_scored_as_scikit_learn_does(labels, decisions):
     assert metrics.hamming_loss(labels, decisions) == pytest.approx(peer.hamming_loss(labels, decisions))
 
 
+@st.composite
+def probabilities_case(draw):
+    """Draw labels, probabilities with ties, and weights of two resamples that are not all 0."""
+    n = draw(st.integers(2, 25))
+    labels = draw(arrays.arrays(np.uint8, (n, 2), elements=st.integers(0, 1)))
+    numbers = draw(arrays.arrays(np.float64, (n, 2), elements=st.integers(0, 20).map(lambda one: one / 20)))
+    weights = draw(arrays.arrays(np.int32, (2, n), elements=st.integers(0, 3)))
+    weights[:, 0] += 1
+    return labels, numbers, weights
+
+
+@settings(deadline=None, max_examples=40)  # the two cores are shared
+@given(probabilities_case())
+def test_the_brier_score_is_that_of_scikit_learn(case):
+    labels, numbers, weights = case
+    for column in range(2):
+        expected = [peer.brier_score_loss(labels[:, column], numbers[:, column], sample_weight=one) for one in weights]
+        assert metrics.brier_score(labels, numbers, weights)[:, column] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "measure", [metrics.brier_score, metrics.expected_calibration_error, metrics.area_under_risk_coverage]
+)
+@settings(deadline=None, max_examples=40)  # the two cores are shared
+@given(case=probabilities_case())
+def test_measures_of_probabilities_take_weights_as_repeated_rows(measure, case):
+    labels, numbers, weights = case
+    repeated = [measure(*(np.repeat(part, one, axis=0) for part in (labels, numbers))) for one in weights]
+    assert measure(labels, numbers, weights) == pytest.approx(np.array(repeated), abs=1e-12)
+
+
+def test_the_calibration_error_is_the_mean_gap_of_ten_bins():
+    numbers = np.array([[0.05], [0.07], [0.31], [0.39], [1.0]])
+    labels = np.array([[0], [1], [0], [0], [1]])
+    expected = (2 * abs(0.06 - 0.5) + 2 * abs(0.35 - 0.0) + 0) / 5
+    assert metrics.expected_calibration_error(labels, numbers) == pytest.approx([expected])
+
+
+def test_the_risk_is_that_of_the_surest_photos():
+    labels, numbers = np.array([[1], [0], [1], [0]]), np.array([[0.9], [0.2], [0.4], [0.4]])
+    # surest first: 0.9 is right, 0.2 is right, then two photos as sure as each other, one of them wrong
+    assert metrics.area_under_risk_coverage(labels, numbers) == pytest.approx([0.25 * 0 + 0.25 * 0 + 0.5 * 0.25])
+
+
 @pytest.mark.parametrize("weights", [[1, 2], [[[1, 1, 1]]], [-1, 1, 1], [np.nan, 1, 1]])
 def test_weights_are_checked(weights):
     with pytest.raises(ValueError, match="weights"):
@@ -141,12 +185,19 @@ def test_floors_are_the_best_of_all_constants(labels):
     assert found.subset_accuracy == pytest.approx(best)
     flat = float(metrics.macro_average_precision(labels, np.full(labels.shape, 0.3)))
     assert found.macro_ap == pytest.approx(flat, nan_ok=True)
+    shares = labels.mean(axis=0)
+    constant = np.broadcast_to(shares, labels.shape)
+    assert found.brier == pytest.approx(metrics.brier_score(labels, constant).mean())
+    assert found.aurc == pytest.approx(metrics.area_under_risk_coverage(labels, constant).mean())
+    other = np.clip(constant + 0.1, 0, 1)
+    assert metrics.brier_score(labels, other).mean() >= found.brier
 
 
 def test_floors_have_their_mlflow_names():
     named = floors([[1, 0], [1, 1], [0, 0], [1, 0]]).metrics()
     assert named == {"floor/macro_ap": 0.5, "floor/macro_f1": pytest.approx((6 / 7 + 2 / 5) / 2),
-                     "floor/subset_accuracy": 0.5}  # fmt: skip
+                     "floor/subset_accuracy": 0.5, "floor/brier": pytest.approx((3 / 16 + 3 / 16) / 2),
+                     "floor/aurc": 0.25}  # fmt: skip
 
 
 def test_floors_refuse_labels_other_than_0_and_1():

@@ -15,6 +15,7 @@ from wastelens.data.annotations.coco import read_coco
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.explain.examination import Examination, rank_correlation
 from wastelens.explain.scoring.scores import PairScores
+from wastelens.system.decision_rule import DecisionRule
 
 
 @settings(deadline=None)
@@ -34,7 +35,7 @@ def test_outlines_and_boxes_of_a_pair_are_counted(tmp_path: Path) -> None:
     outlines = AnnotatedOutlines(
         read_coco(write_json(tmp_path / "annotations.json", content)), {"Drink can": "can", "Glass bottle": "glass"}
     )
-    examination = Examination(None, {}, {}, ("can", "glass"), np.array([0.5, 0.5]), outlines, 1, 0)
+    examination = Examination(None, {}, {}, DecisionRule({"can": 0.5, "glass": 0.5}), outlines, 1, 0)
     maps = {"gradcam": np.ones((8, 8), np.float32)}
     for material, label, counted in (("can", True, (2, 1)), ("glass", True, (1, 0)), ("can", False, (0, 0))):
         about = PairScores("batch_1_000000.jpg", material, "", "right", label, True, 1.0, 0.5, 0.0, False, False)

@@ -18,6 +18,7 @@ from wastelens.explain.methods.scorecam import ScoreCam
 from wastelens.explain.methods.shap_gradients import ExpectedGradients
 from wastelens.explain.scoring.scores import score_frame, summarise
 from wastelens.models.layers import randomised_copy
+from wastelens.system.decision_rule import DecisionRule
 
 SIDE_PX, WIDTH_PX, HEIGHT_PX = 32, 64, 48
 BOX = (16, 24, 16, 12)  # x, y, width, height in the photo: columns 8 to 16, rows 16 to 24 of the square
@@ -73,8 +74,7 @@ def examined(keras: Any, model: Any, outlines: AnnotatedOutlines) -> pd.DataFram
         network=model,
         methods=methods(model),
         randomised=methods(randomised_copy(model, 3)),
-        materials=MATERIALS,
-        thresholds=np.array([0.5, 2.0]),
+        rule=DecisionRule(dict(zip(MATERIALS, [0.5, 2.0], strict=True))),
         outlines=outlines,
         steps=8,
         randomised_photos=2,

@@ -16,13 +16,14 @@ from tests.factories import blocks, image_bytes
 from wastelens.data.photos.decode import decode
 from wastelens.models.requests import Limits, Request, RequestError, answer_frame, rows_of
 from wastelens.models.server_requests import frame_of
+from wastelens.system.decision_rule import DecisionRule
 
 SIDE = 16
 PIXELS = blocks(np.random.default_rng(0), (64, 48))
 FILE = image_bytes(PIXELS, "PNG")
 TEXT = base64.b64encode(FILE).decode()
 SQUARE = decode(FILE, SIDE).pixels_0_255
-THRESHOLDS = {"glass": 0.4, "paper": 0.6}
+RULE = DecisionRule({"glass": 0.4, "paper": 0.6})
 
 
 def asked(request: Any, limits: Limits | None = None, allow_paths: bool = False) -> Any:
@@ -195,14 +196,14 @@ def test_other_bodies_are_refused_in_one_line(body: bytes, reason: str) -> None:
 
 
 def test_decisions_start_at_the_threshold() -> None:
-    answer = answer_frame(np.array([[0.4, 0.59]], np.float64), THRESHOLDS)
+    answer = answer_frame(np.array([[0.4, 0.59]], np.float64), RULE)
     assert answer["decision_glass"].tolist() == [True]
     assert answer["decision_paper"].tolist() == [False]
     assert answer["problem"].tolist() == [""]
 
 
 def test_the_answer_of_a_bad_row_is_none_in_its_place() -> None:
-    answer = answer_frame(np.array([[0.5, 0.5], [0.1, 0.9]]), THRESHOLDS, ["", "not an image", ""])
+    answer = answer_frame(np.array([[0.5, 0.5], [0.1, 0.9]]), RULE, ["", "not an image", ""])
     assert json.loads(json.dumps(answer.to_dict(orient="records"), allow_nan=False)) == [
         dict(zip(answer.columns, row, strict=True))
         for row in ([0.5, True, 0.5, False, ""], [None] * 4 + ["not an image"], [0.1, False, 0.9, True, ""])

@@ -22,6 +22,7 @@ from wastelens.models.export import export, served_model
 from wastelens.models.features import feature_network
 from wastelens.models.onnx_export import NotExportedError
 from wastelens.models.requests import answer_frame
+from wastelens.system.decision_rule import DecisionRule, RisingMap
 from wastelens.system.files import file_digest
 from wastelens.tracking.mlflow_run import contents_of
 from wastelens.tracking.tracker import PyfuncModel
@@ -36,6 +37,9 @@ SIDE = 16
 PHOTOS = photo_array(4, SIDE)
 FILES = [image_bytes(photo, "PNG") for photo in PHOTOS]
 THRESHOLDS = {"glass": 0.4, "paper": 0.6}
+RULE = DecisionRule(
+    THRESHOLDS, {"glass": RisingMap((0.0, 1.0), (0.3, 2.3))}, {"glass": (0.55, 0.6), "paper": (0.3, 0.5)}
+)
 CARD_OF_TESTS = ModelCard(
     materials=tuple(THRESHOLDS),
     thresholds=THRESHOLDS,
@@ -76,7 +80,7 @@ def network(keras: Any) -> Any:
 
 
 def made(network: Any, folder: Path, card: ModelCard | None = CARD_OF_TESTS) -> PyfuncModel:
-    files = export(network, folder, thresholds=THRESHOLDS, image_side_px=SIDE)
+    files = export(network, folder, rule=RULE, image_side_px=SIDE)
     kept = ("network", "decision_rule") if card else ("network",)
     return served_model(network, {name: files[name] for name in kept}, PHOTOS, folder, card)
 
@@ -109,7 +113,7 @@ def asked(model: Path, requests: list[Any], settings: Any = None, without: tuple
 
 
 def test_a_classifier_answers_without_tensorflow_whatever_form_photos_have(network: Any, classifier: Path) -> None:
-    expected = answer_frame(network.predict_on_batch(PHOTOS), THRESHOLDS)
+    expected = answer_frame(network.predict_on_batch(PHOTOS), RULE)
     texts = [base64.b64encode(file).decode() for file in FILES]
     requests = [
         pd.DataFrame({"image": FILES}), pd.DataFrame({"image": texts}), {"image": [{"b64": text} for text in texts]},
@@ -172,7 +176,7 @@ def test_a_network_that_does_not_export_is_served_by_keras(
     assert model.metadata["served_by"] == "keras"
     assert {line.split("==")[0] for line in model.requirements} >= {"tensorflow", "keras", "mlflow-skinny"}
     answers = asked(saved(model, tmp_path / "saved"), [FILES, [*FILES, b""]])
-    expected = answer_frame(network.predict_on_batch(PHOTOS), THRESHOLDS)
+    expected = answer_frame(network.predict_on_batch(PHOTOS), RULE)
     pd.testing.assert_frame_equal(answers[0], expected, atol=1e-6)
     assert answers[1]["problem"].tolist()[:4] == [""] * 4
 

@@ -147,6 +147,8 @@ def test_raw_data_on_which_the_model_holds(
         "precision_recall.png",
         "confusion.png",
         "thresholds.png",
+        "reliability.png",
+        "risk_coverage.png",
         "own_test.png",
     }
     said = " ".join(capsys.readouterr().out.split())

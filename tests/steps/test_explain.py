@@ -36,6 +36,7 @@ from wastelens.explain.examination import Clock
 from wastelens.explain.methods.evidence import Evidence, without_sum
 from wastelens.explain.page.gallery import GalleryWriter
 from wastelens.steps import explain, prepare, pretrain, train
+from wastelens.system.decision_rule import DecisionRule
 
 pytestmark = pytest.mark.usefixtures("no_served_models")
 
@@ -402,8 +403,6 @@ def test_runs_that_do_not_fit(prepared_folder: Path, tracker: MemoryTracker, mod
         refused(RunError, match, prepared_folder, tracker, run_id=run.id)
         refused(RunError, match, prepared_folder, tracker)
         (run.folder / "config.json").write_text(whole)
-    del run.metrics["threshold/glass"]
-    refused(RunError, "no threshold/glass.*Train the model again", prepared_folder, tracker, run_id=run.id)
 
 
 def test_a_pretrain_run_has_no_decisions_to_explain(prepared_folder: Path, tracker: MemoryTracker) -> None:
@@ -413,7 +412,7 @@ def test_a_pretrain_run_has_no_decisions_to_explain(prepared_folder: Path, track
     refused(RunError, "no finished train run", prepared_folder, tracker)
 
 
-@pytest.mark.parametrize("name", ["model.weights.h5", "architecture.json"])
+@pytest.mark.parametrize("name", ["model.weights.h5", "architecture.json", "decision_rule.json"])
 @pytest.mark.parametrize("damage", ["gone", "damaged"])
 def test_a_run_whose_network_is_gone_or_damaged(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, name: str, damage: str
@@ -425,7 +424,7 @@ def test_a_run_whose_network_is_gone_or_damaged(
         match = rf"Run {run.id} has no export/{name}: it was deleted"
     else:
         file.write_bytes(file.read_bytes()[:100])
-        match = rf"network of run {run.id} cannot be read.*Run it again"
+        match = rf"network of run {run.id} cannot be read.*Run it again|rule.json of run {run.id} is damaged.*Train it"
     refused(RunError, match, prepared_folder, tracker, run_id=run.id)
 
 
@@ -649,7 +648,8 @@ def test_a_photo_without_annotated_or_predicted_materials(
     labels = labels_of(without_outlines, "classes")
     nothing = labels[labels[list(MATERIALS)].sum(axis=1) == 0]
     split, name = next((row.split, row.Index) for row in nothing.itertuples())
-    run.metrics.update({f"threshold/{material}": 2.0 for material in MATERIALS})  # nothing is ever predicted
+    rule = DecisionRule(dict.fromkeys(MATERIALS, 2.0))  # nothing is ever predicted
+    write_json(run.folder / "export" / "decision_rule.json", rule.as_json())
     before = set(run.metrics)
     explained(without_outlines, tracker, dataset="classes", split=split, file_names=name)
     assert files_of(run) == {"index.html", "scores.csv", "settings.json"}

@@ -191,6 +191,28 @@ def test_the_run_has_everything(tracker: MemoryTracker, litter: Path, tmp_path: 
         assert run.metrics[f"share/{name}"] == pytest.approx(share["share"], abs=1e-6)
 
 
+def test_a_model_with_bands_is_unsure_between_them(
+    litter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = MemoryTracker()
+    log_colour_model(tracker, tmp_path / "model", bands=dict.fromkeys(MATERIALS, (0.5, 0.9)))
+    predicted(tracker, tmp_path / "out", photos=str(litter))
+    rows = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    rows = rows[rows["problem"].isna()]
+    plastic = rows["probability_plastic"]
+    assert plastic.max() == pytest.approx(0.73, abs=0.01), "calibrated"
+    assert rows["decision_plastic"].tolist() == ["unsure" if one >= 0.5 else "no" for one in plastic]
+    assert set(rows["decision_glass"]) == {"yes", "no"}
+    about = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (about["materials"]["plastic"]["yes"], about["calibration"]) == (0, "platt")
+    assert about["materials"]["plastic"]["unsure"] == (plastic >= 0.5).sum() > 0
+    assert about["materials"]["plastic"]["share"] > 0.1, "thresholds, not bands, are counted"
+    assert "unsure" in capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert '<option value="unsure">unsure</option>' in page
+    assert '<th scope="col">unsure</th>' in page
+
+
 def test_keras_gives_the_rows_of_onnx(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:
     predicted(tracker, tmp_path / "onnx", photos=str(litter))
     with pytest.MonkeyPatch.context() as patch:  # as for a network that does not export

@@ -11,8 +11,10 @@ import pytest
 from tests.factories import config, write_dataset
 from tests.memory_tracking import MemoryRun, MemoryTracker
 
+from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import PreparedDatasetError
 from wastelens.steps import train
+from wastelens.system.decision_rule import read_rule
 
 TINY = "network.widths=[4,8] fit.epochs=2 fit.batch_size=16 bootstrap_resamples=100"
 
@@ -44,10 +46,36 @@ def test_logs_everything_a_run_promises(prepared_folder: Path) -> None:
     assert {dataset["context"] for dataset in run.datasets} == {"train", "val", "test"}
     assert {path.stem for path in (run.folder / "figures").iterdir()} == {
         *("average_precision", "learning_curves", "precision_recall", "confusion", "thresholds"),
+        *("reliability", "risk_coverage"),
     }
-    exported = {"network.keras", "architecture.json", "model.weights.h5"}
+    exported = {"network.keras", "architecture.json", "model.weights.h5", "decision_rule.json"}
     assert {path.name for path in (run.folder / "export").iterdir()} == exported
     assert not (run.folder / "checkpoint").exists()
+    assert not (run.folder / "bands.csv").exists()
+    rows = pd.read_csv(run.folder / "calibration.csv").set_index(["probabilities", "material"])
+    assert rows.loc[("after", "all (macro)"), "brier"] == pytest.approx(run.metrics["test/brier"])
+    assert rows.loc[("before", "all (macro)"), "ece"] == pytest.approx(run.metrics["calibration/ece_before"])
+    assert run.tags["calibration_answer"] in run.tags["mlflow.note.content"]
+
+
+def test_what_is_judged_is_what_the_logged_model_answers(prepared_folder: Path) -> None:
+    import keras
+
+    run = trained(prepared_folder, precision="0.5", recall="0.7")
+    artifacts = run.folder / "model" / "artifacts"
+    network, rule = keras.saving.load_model(artifacts / "network.keras"), read_rule(artifacts / "decision_rule.json")
+    assert (artifacts / "decision_rule.json").read_bytes() == (run.folder / "export/decision_rule.json").read_bytes()
+    dataset = open_dataset("litter", prepared_folder / "data")
+    test = dataset.split(0).test
+    answers = rule.calibrated(network.predict_on_batch(dataset.photos[test.photo_index].astype("float32")))
+    judged = pd.read_csv(run.folder / "predictions_test.csv").set_index("file_name").loc[test.file_names]
+    expected = judged[[f"probability_{material}" for material in test.materials]].to_numpy()
+    np.testing.assert_allclose(answers, expected, atol=2e-6)
+    bands = pd.read_csv(run.folder / "bands.csv").set_index("material")
+    said = rule.answers(answers)
+    assert bands.loc["all", "coverage"] == pytest.approx((said != -1).mean())
+    assert run.metrics["abstention/coverage"] == pytest.approx((said != -1).mean())
+    assert set(bands.index) == {"all", *rule.bands} == {"all", *test.materials}
 
 
 def test_predictions_hold_exactly_the_test_photos(prepared_folder: Path) -> None:

@@ -115,6 +115,14 @@ class TrainConfig(Config):
     schedule: AnySchedule
     optimizer: AnyOptimizer
     fit: FitConfig
+    precision: float = parameter(
+        "wished share of right answers among those that say yes; answers between yes and no are unsure; 0: none is",
+        ge=0,
+        lt=1,
+    )
+    recall: float = parameter(
+        "with precision: wished share of the photos with a material that do not get the answer no", ge=0, lt=1
+    )
     mixed_precision: bool = parameter(MIXED_PRECISION_HELP)
     bootstrap_resamples: int = Field(ge=100)
     outage_minutes: OutageMinutes

@@ -233,6 +233,85 @@ def hamming_loss(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
     return float((truth != predicted).mean())
 
 
+EQUAL_BINS = 10  # of probabilities, for the expected calibration error
+
+
+@metric("brier", "Brier score", of="probabilities", better="lower", material_name="brier")
+def brier_score(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> FloatArray:
+    """Return the mean of (probability - label)² per material (Brier 1950). (n, m) twice → (m,) or (resamples, m)."""
+    truth, numbers = checked_probabilities(labels, probabilities)
+    return _weighted_means(np.square(numbers - truth), _checked_weights(weights, len(truth)))
+
+
+@metric("ece", "expected calibration error", of="probabilities", better="lower", material_name="ece")
+def expected_calibration_error(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> FloatArray:
+    """Return Σ over ten equal bins of |mean probability - share of positives|, weighted by the photos in the bin.
+
+    Guo et al. 2017, ICML, eq. 3, for each material. It is above 0 by chance, the more the fewer photos there are.
+    (n, m) twice → (m,) or (resamples, m).
+    """
+    truth, numbers = checked_probabilities(labels, probabilities)
+    counts = _checked_weights(weights, len(truth))
+    in_bin = np.minimum((numbers * EQUAL_BINS).astype(np.intp), EQUAL_BINS - 1)
+    excess = numbers - truth
+    parts = [np.abs(_weighted_means(np.where(in_bin == one, excess, 0.0), counts)) for one in range(EQUAL_BINS)]
+    return np.asarray(np.sum(parts, axis=0))
+
+
+@metric("aurc", "area under risk–coverage", of="probabilities", better="lower", material_name="aurc")
+def area_under_risk_coverage(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> FloatArray:
+    """Return the mean share of wrong answers among the surest photos, over all shares of photos that are answered.
+
+    The answer is yes from a probability of 0.5, and the surer the farther from it; photos as sure as each other count
+    together (Geifman & El-Yaniv 2017, NeurIPS). A constant gets min(p, 1 - p). (n, m) twice → (m,) or (resamples, m).
+    """
+    truth, numbers = checked_probabilities(labels, probabilities)
+    counts = _checked_weights(weights, len(truth))
+    columns = [_area_of_risk(truth[:, j], numbers[:, j], counts) for j in range(truth.shape[1])]
+    return np.stack(columns, axis=-1)
+
+
+def _area_of_risk(truth: BoolArray, numbers: FloatArray, counts: Array) -> FloatArray:
+    coverage, risk = risk_over_coverage(truth, numbers, np.atleast_2d(counts))
+    return np.asarray((np.diff(coverage, axis=1, prepend=0) * risk).sum(axis=1)).reshape(counts.shape[:-1])
+
+
+def risk_over_coverage(
+    truth: BoolArray, probabilities: FloatArray, weights: Array | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Return the share of photos answered, rising, and the share of wrong answers among them.
+
+    Args:
+        truth: of one material, (n,).
+        probabilities: (n,).
+        weights: how often each photo counts, (resamples, n); None: once.
+
+    Returns:
+        Both (resamples, distinct distances from 0.5).
+    """
+    sureness = np.abs(probabilities - 0.5)
+    order = np.argsort(-sureness, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(sureness[order])), len(sureness) - 1)
+    counts = np.ones((1, len(truth))) if weights is None else weights
+    seen = np.cumsum(counts[:, order], axis=1)[:, ends]
+    wrong = np.cumsum(counts[:, order] * ((probabilities >= 0.5) != truth)[order], axis=1)[:, ends]
+    return _quotient(seen, np.repeat(seen[:, -1:], seen.shape[1], axis=1), np.nan), _quotient(wrong, seen, 0.0)
+
+
+def _weighted_means(values: FloatArray, weights: Array) -> FloatArray:
+    """Return means over photos of values (n, m): (m,), or (resamples, m) for weights (resamples, n)."""
+    table, step = np.atleast_2d(weights), max(1, _CELLS_AT_ONCE // len(values))
+    sums = [table[at : at + step].astype(np.float64) @ values for at in range(0, len(table), step)]
+    means = np.concatenate(sums) / table.sum(axis=1, dtype=np.float64)[:, None]
+    return np.asarray(means.reshape(*weights.shape[:-1], values.shape[1]))
+
+
 def decide(probabilities: npt.ArrayLike, thresholds: npt.ArrayLike) -> BoolArray:
     """Apply the decision rule of the whole project: probability ≥ threshold. (n, m) and (m,) → bool (n, m)."""
     return np.asarray(probabilities, dtype=np.float64) >= np.asarray(thresholds, dtype=np.float64)
@@ -303,6 +382,8 @@ class Floors:
     macro_ap: float
     macro_f1: float
     subset_accuracy: float
+    brier: float
+    aurc: float
 
     def metrics(self) -> dict[str, float]:
         """Return the floors by their MLflow names."""
@@ -313,7 +394,8 @@ def floors(labels: npt.ArrayLike) -> Floors:
     """Return the floors for labels (n, m); p is the share of photos that show a material.
 
     Macro AP: any constant scores p, averaged over the materials that occur. Macro F1: predicting a material for every
-    photo scores 2p/(1+p), for none 0. Subset accuracy: the share of the most frequent combination of materials.
+    photo scores 2p/(1+p), for none 0. Subset accuracy: the share of the most frequent combination of materials. Brier
+    score: p (1 - p), of the constant p. Area under risk–coverage: min(p, 1 - p).
 
     Raises:
         ValueError: labels are not (n, m) or not 0 or 1.
@@ -326,4 +408,6 @@ def floors(labels: npt.ArrayLike) -> Floors:
         macro_ap=float(occurring.mean()) if len(occurring) else float("nan"),
         macro_f1=float((2 * prevalence / (1 + prevalence)).mean()),
         subset_accuracy=float(copies.max() / len(truth)),
+        brier=float((prevalence * (1 - prevalence)).mean()),
+        aurc=float(np.minimum(prevalence, 1 - prevalence).mean()),
     )

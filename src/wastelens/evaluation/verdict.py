@@ -10,12 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from wastelens.data.prepared.tables import LabelTable, TestTable, ValTable
-from wastelens.evaluation.bootstrap import Interval
+from wastelens.evaluation.abstention import Band, Wish, band_table, choose_bands, why_no_guarantee
+from wastelens.evaluation.bootstrap import Interval, multiplicities
+from wastelens.evaluation.calibration import NONE, CalibrationReport, calibrate_probabilities, report_calibration
 from wastelens.evaluation.collapse import Collapse, diagnose
 from wastelens.evaluation.controls import control_scores
 from wastelens.evaluation.evaluate import Evaluation, evaluate, paired_difference
 from wastelens.evaluation.metrics import (
     Floors,
+    area_under_risk_coverage,
     checked_probabilities,
     decide,
     floors,
@@ -23,9 +26,11 @@ from wastelens.evaluation.metrics import (
     per_material_average_precision,
 )
 from wastelens.system.arrays import BoolArray, FloatArray
+from wastelens.system.decision_rule import DecisionRule
 
 WITHOUT_POSITIVES = 0.5
 TOO_FEW = "too few photos to tell"
+NO_WISH = Wish(precision=0.0, recall=0.9)
 
 
 @dataclass(frozen=True)
@@ -99,14 +104,20 @@ class Verdict:
     """A model's scores, and the conclusion they support.
 
     Attributes:
-        probabilities: float64 (test photos, materials).
-        val: scores on the photos that chose the thresholds; None where a finished model is judged on other photos.
-        thresholds: material → threshold, calibrated on val.
+        probabilities: calibrated, float64 (test photos, materials).
+        network_probabilities: the network's own, of the same shape.
+        val: scores of the network's own probabilities on the photos that chose the rule; None where a finished model is
+            judged on other photos.
+        rule: thresholds, calibration and bands, chosen on val.
+        calibration: what calibrating the probabilities changed.
+        bands: what the bands of "unsure" reach on test; None without any.
+        no_guarantee: why a recall is not guaranteed; "" where it is, or none is wished for.
         floors: scores of the best constant predictor on test.
         collapse: whether the model answers the same for every photo, or no better than chance.
         control_macro_ap: control → its test macro AP.
         strongest_control: the control with the best test macro AP.
         strongest_control_ap: its average precision per material, float64 (materials,).
+        strongest_control_scores: its scores, float64 (test photos, materials).
         gain: test macro AP minus that of the strongest control, with a paired bootstrap interval.
         start: what the features that the network started from reach, where they were trained before. It looks at the
             litter, so it is not among the controls that a network must be above.
@@ -114,7 +125,9 @@ class Verdict:
 
     test_table: TestTable
     probabilities: FloatArray
-    thresholds: dict[str, float]
+    network_probabilities: FloatArray
+    rule: DecisionRule
+    calibration: CalibrationReport
     val: Evaluation | None
     test: Evaluation
     floors: Floors
@@ -122,8 +135,16 @@ class Verdict:
     control_macro_ap: dict[str, float]
     strongest_control: str
     strongest_control_ap: FloatArray
+    strongest_control_scores: FloatArray
     gain: Interval
     start: StartControl | None = None
+    bands: pd.DataFrame | None = None
+    no_guarantee: str = ""
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Material → calibrated probability from which the decision is yes."""
+        return dict(self.rule.thresholds)
 
     @property
     def strongest_control_macro_ap(self) -> float:
@@ -174,11 +195,29 @@ class Verdict:
             **self.floors.metrics(),
             **{f"controls/{name}_macro_ap": value for name, value in self.control_macro_ap.items()},
             **{f"threshold/{material}": value for material, value in self.thresholds.items()},
+            **self.calibration.metrics(),
+            **self._control_risk(),
+            **self._abstention(),
             "gain_over_controls": self.gain.estimate,
             "gain_over_controls_low": self.gain.low,
             "gain_over_controls_high": self.gain.high,
             **(self.start.metrics() if self.start else {}),
         }
+
+    def _control_risk(self) -> dict[str, float]:
+        """Return the strongest control's area under risk–coverage, where its scores are probabilities."""
+        scores = self.strongest_control_scores
+        if scores.min() < 0 or scores.max() > 1:
+            return {}
+        area = area_under_risk_coverage(self.test_table.labels, scores)
+        return {f"controls/{self.strongest_control}_aurc": float(area.mean())}
+
+    def _abstention(self) -> dict[str, float]:
+        if self.bands is None:
+            return {}
+        overall = self.bands.iloc[0]
+        names = [f"{name}{end}" for name in ("coverage", "precision", "recall") for end in ("", "_low", "_high")]
+        return {f"abstention/{name}": float(overall[name]) for name in names}
 
     def tags(self) -> dict[str, object]:
         """Return the tags that runs are filtered by."""
@@ -187,12 +226,20 @@ class Verdict:
             "above_controls": self.above_controls,
             "strongest_control": self.strongest_control,
             "verdict": self.sentence,
+            "calibration": self.calibration.kind,
+            "calibration_answer": self.calibration.sentence,
+            **({"no_guarantee": self.no_guarantee} if self.no_guarantee else {}),
             **(
                 {"worse_than_start": self.start.network_is_worse, "gain_over_start": self.start.sentence}
                 if self.start
                 else {}
             ),
         }
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return further tables by file name: calibration.csv and, with bands, bands.csv."""
+        bands = {} if self.bands is None else {"bands.csv": self.bands}
+        return {"calibration.csv": self.calibration.table(), **bands}
 
     def predictions(self) -> pd.DataFrame:
         """Return predictions_test.csv: file_name and group, then label, probability and decision for each material."""
@@ -215,6 +262,7 @@ def judge(
     seed: int,
     resamples: int = 1000,
     start: StartAnswers | None = None,
+    wish: Wish = NO_WISH,
 ) -> Verdict:
     """Calibrate on val, then score test once.
 
@@ -225,8 +273,10 @@ def judge(
         control_macro_ap: control → its test macro AP, as measured by ``prepare``.
         seed, resamples: of the bootstrap; the seed is also that of the permutation test.
         start: the probe of what the network started from, if it was trained before.
+        wish: which answers may be "unsure".
     """
     thresholds = calibrate_on(val_table, val_probabilities)
+    rule, kind, bands = learn_rule(val_table, val_probabilities, thresholds, seed, wish)
     rngs = [np.random.default_rng([seed, part]) for part in (0, 4, 5)]
 
     def gain_over(probe: StartAnswers) -> StartControl:
@@ -243,7 +293,9 @@ def judge(
     return judge_finished(
         test_table,
         test_probabilities,
-        thresholds,
+        rule,
+        calibration=kind,
+        no_guarantee=why_no_guarantee(bands, wish.recall),
         control_macro_ap=control_macro_ap,
         rivals=lambda strongest: control_scores(controls, strongest, test_table),
         seed=seed,
@@ -253,10 +305,32 @@ def judge(
     )
 
 
+def learn_rule(
+    val_table: LabelTable, probabilities: FloatArray, thresholds: FloatArray, seed: int, wish: Wish
+) -> tuple[DecisionRule, str, dict[str, Band]]:
+    """Return the decision rule that val teaches, the kind of its calibration, and its bands.
+
+    Args:
+        val_table: the photos.
+        probabilities: of the network, (n, materials).
+        thresholds: for these, (materials,); they are calibrated like the probabilities, so the decisions stay.
+        seed: of the folds that choose the calibration.
+        wish: which answers may be "unsure".
+    """
+    materials = val_table.materials
+    found = calibrate_probabilities(val_table, probabilities, seed)
+    rule = DecisionRule(dict(zip(materials, thresholds.tolist(), strict=True)), found.maps)
+    calibrated_thresholds = rule.calibrated(thresholds[None])[0]
+    bands = choose_bands(val_table, rule.calibrated(probabilities), calibrated_thresholds, wish)
+    known = {name: (band.no_below, band.yes_from) for name, band in bands.items()}
+    rule = DecisionRule(dict(zip(materials, calibrated_thresholds.tolist(), strict=True)), found.maps, known)
+    return rule, found.kind, bands
+
+
 def judge_finished(
     test_table: TestTable,
     test_probabilities: FloatArray,
-    thresholds: FloatArray,
+    rule: DecisionRule,
     *,
     control_macro_ap: dict[str, float],
     rivals: Callable[[str], FloatArray],
@@ -265,29 +339,42 @@ def judge_finished(
     val: Evaluation | None = None,
     groups: npt.ArrayLike | None = None,
     start: StartControl | None = None,
+    calibration: str = NONE,
+    no_guarantee: str = "",
 ) -> Verdict:
-    """Score test once, with thresholds that were chosen before.
+    """Score test once, with a decision rule that was chosen before.
 
-    Arguments are as for :func:`judge`; rivals: control → its scores (test photos, materials); groups: of the test
-    photos, (n,), to be resampled as a whole.
+    Arguments are as for :func:`judge`; rule: of these materials, in their order; rivals: control → its scores (test
+    photos, materials); groups: of the test photos, (n,), to be resampled as a whole; calibration: its kind;
+    no_guarantee: of the bands.
     """
-    materials = test_table.materials
-    rngs = [np.random.default_rng([seed, part]) for part in (1, 2, 3)]
+    materials, labels = test_table.materials, test_table.labels.astype(bool)
+    rngs = [np.random.default_rng([seed, part]) for part in (1, 2, 3, 6, 7)]
     strongest = max(control_macro_ap, key=control_macro_ap.__getitem__)
-    scores, labels = rivals(strongest), test_table.labels
+    scores, calibrated = rivals(strongest), rule.calibrated(test_probabilities)
+    thresholds = np.array(list(rule.thresholds.values()))
+    weights = multiplicities(len(labels), resamples, rngs[3], groups)
     return Verdict(
         test_table=test_table,
-        probabilities=test_probabilities,
-        thresholds=dict(zip(materials, (float(one) for one in thresholds), strict=True)),
+        probabilities=calibrated,
+        network_probabilities=test_probabilities,
+        rule=rule,
+        calibration=report_calibration(
+            labels, test_probabilities, calibrated, materials, calibration, weights, rngs[4]
+        ),
         val=val,
-        test=evaluate(labels, test_probabilities, thresholds, materials, rngs[0], resamples, groups),
+        test=evaluate(labels, calibrated, thresholds, materials, rngs[0], resamples, groups),
         floors=floors(labels),
-        collapse=diagnose(labels, test_probabilities, decide(test_probabilities, thresholds), rngs[1], materials),
+        # Of the network's own probabilities: calibrating weak ones makes them nearly, and rightly, constant.
+        collapse=diagnose(labels, test_probabilities, decide(calibrated, thresholds), rngs[1], materials),
         control_macro_ap=control_macro_ap,
         strongest_control=strongest,
         strongest_control_ap=per_material_average_precision(labels, scores),
+        strongest_control_scores=scores,
         gain=paired_difference(labels, test_probabilities, scores, rngs[2], resamples, groups),
         start=start,
+        bands=band_table(labels, calibrated, rule, weights) if rule.bands else None,
+        no_guarantee=no_guarantee,
     )
 
 

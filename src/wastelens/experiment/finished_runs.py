@@ -21,12 +21,14 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import RunError
 from wastelens.models.export import read_exported, read_network
 from wastelens.system.console import next_command
+from wastelens.system.decision_rule import DecisionRule, read_rule
 from wastelens.system.text import reason_of
 from wastelens.tracking.tracker import Run, StoredRun, Tracker, to_json
 
 CONFIG_ARTIFACT = "config.json"
 ENCODER = "encoder/encoder.keras"
 EXPORT = ("export/architecture.json", "export/model.weights.h5")
+DECISION_RULE = "export/decision_rule.json"
 BEST_BY = "val/macro_ap"
 
 
@@ -212,6 +214,19 @@ def network_of(found: FinishedRun) -> Any:
                 f"The network of run {found.id} cannot be read ({reason_of(error)}). Run it again."
             ) from None
     return network
+
+
+def rule_of(found: FinishedRun) -> DecisionRule:
+    """Return what becomes of the probabilities of a train run's network.
+
+    Raises:
+        RunError: it is missing, or cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return read_rule(_file(found.stored.run, DECISION_RULE, folder))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{DECISION_RULE} of run {found.id} is damaged ({error}). Train it again.") from None
 
 
 def _check_shapes(network: Any, found: FinishedRun) -> None:

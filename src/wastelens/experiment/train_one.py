@@ -18,6 +18,7 @@ from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, SplitTabl
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError, RunError
+from wastelens.evaluation.abstention import Wish
 from wastelens.evaluation.object_evidence import ObjectEvidence
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.experiment.finished_runs import describe_run
@@ -114,6 +115,7 @@ def train_one(
             seed=config.seed,
             resamples=config.bootstrap_resamples,
             start=start_answers(config, dataset),
+            wish=Wish(config.precision, config.recall),
         )
         familiarity = phase.familiarity(tables.train, tables.test)
         _log_results(tracked, config, start.model, dataset, tables, verdict, familiarity, progress)
@@ -195,6 +197,7 @@ def _log_results(
     closing = {**verdict.metrics(), "best_epoch": progress.best_epoch}
     log_closing(tracked, closing, CURVES, progress.epochs_done)
     added = [verdict.start.sentence] if verdict.start else []
+    added += [one for one in (verdict.calibration.sentence, verdict.no_guarantee) if one]
     drawn = verdict_figures(verdict, history, progress.best_epoch)
     pictures = [f"figures/{name}.png" for name in ("average_precision", "learning_curves") if name in drawn]
     explain = next_command("explain", {"dataset": config.dataset, "run_id": tracked.id}, config.data_folder)
@@ -208,9 +211,11 @@ def _log_results(
     side_px = int(dataset.manifest["cache"]["image_side_px"])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files = export(model, folder, thresholds=verdict.thresholds, image_side_px=side_px)
-        for name in ("network", "architecture", "weights"):
+        files = export(model, folder, rule=verdict.rule, image_side_px=side_px)
+        for name in ("network", "architecture", "weights", "decision_rule"):
             tracked.log_file(files[name], "export")
+        for name, frame in verdict.tables().items():
+            tracked.log_table(frame, name)
         predictions = folder / TEST_PREDICTIONS
         write_csv(for_spreadsheets(verdict.predictions()), predictions)
         tracked.log_file(predictions)
@@ -225,6 +230,8 @@ def _card(config: TrainConfig, dataset: PreparedDataset, verdict: Verdict) -> Mo
     return ModelCard(
         materials=dataset.materials,
         thresholds=verdict.thresholds,
+        calibration=verdict.calibration.kind,
+        bands=dict(verdict.rule.bands),
         image_side_px=dataset.manifest["cache"]["image_side_px"],
         dataset=dataset.name,
         dataset_digest=dataset.digest,

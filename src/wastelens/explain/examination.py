@@ -28,6 +28,7 @@ from wastelens.explain.scoring.perturbation import areas, perturbed, softened
 from wastelens.explain.scoring.scores import CONTROL, PairScores, outcome_of
 from wastelens.models.features import AUTO, choose_layer, spatial_layers
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray, PhotoArray
+from wastelens.system.decision_rule import DecisionRule
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Examination:
     Attributes:
         network: photos (batch, side, side, 3) in 0–255 → probabilities (batch, materials).
         randomised: the same methods on the same network with random weights.
-        materials, thresholds: in the order of the network's outputs.
+        rule: what becomes of its probabilities, by material, in the order of its outputs. Insertion and deletion are
+            of the network's own probabilities.
         steps: of insertion and deletion.
         randomised_photos: how many photos, spread evenly, are also explained with random weights; that check is about
             the method and the network rather than about a photo, and costs as much as the explanation.
@@ -64,8 +66,7 @@ class Examination:
     network: Any
     methods: Mapping[str, Method]
     randomised: Mapping[str, Method]
-    materials: Sequence[str]
-    thresholds: FloatArray
+    rule: DecisionRule
     outlines: AnnotatedOutlines
     steps: int
     randomised_photos: int
@@ -88,8 +89,9 @@ class Examination:
         self, table: LabelTable, cache: PhotoArray, checked: BoolArray, clock: Clock
     ) -> list[list[ExplainedPair]]:
         photos = cache[table.photo_index]
-        probabilities = np.asarray(self.network.predict_on_batch(photos), dtype=np.float64)
-        pairs = np.argwhere(table.labels.astype(bool) | (probabilities >= self.thresholds))
+        probabilities = self.rule.calibrated(self.network.predict_on_batch(photos))
+        materials, thresholds = zip(*self.rule.thresholds.items(), strict=True)
+        pairs = np.argwhere(table.labels.astype(bool) | (probabilities >= np.array(thresholds)))
         explained: list[list[ExplainedPair]] = [[] for _ in photos]
         if not len(pairs):
             return explained
@@ -102,16 +104,16 @@ class Examination:
         blurred = [softened(photo) for photo in photos]
         for number, (photo, material) in enumerate(pairs.tolist()):
             label, probability = bool(table.labels[photo, material]), float(probabilities[photo, material])
-            decision = bool(probability >= self.thresholds[material])
+            decision = bool(probability >= thresholds[material])
             about = PairScores(
                 file_name=table.file_names[photo],
-                material=self.materials[material],
+                material=materials[material],
                 method="",
                 outcome=outcome_of(label=label, decision=decision),
                 label=label,
                 decision=decision,
                 probability=probability,
-                threshold=float(self.thresholds[material]),
+                threshold=thresholds[material],
                 area_share=float("nan"),
                 localised=False,
                 empty=False,

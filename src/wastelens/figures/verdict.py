@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.evaluation.metrics import METRICS, average_precision, checked_decisions, checked_probabilities
+from wastelens.evaluation.calibration import recalibrated
+from wastelens.evaluation.metrics import (
+    METRICS,
+    average_precision,
+    checked_decisions,
+    checked_probabilities,
+    risk_over_coverage,
+)
 from wastelens.evaluation.verdict import Verdict, f1_over_thresholds
 from wastelens.figures.style import blank_figure, label_text
 from wastelens.system.arrays import BoolArray, FloatArray, IndexArray, IntArray
@@ -40,6 +47,8 @@ def verdict_figures(
         "precision_recall": precision_recall(labels, verdict.probabilities, materials, thresholds),
         "confusion": confusion_per_material(labels, verdict.decisions, materials),
         "thresholds": threshold_curves(labels, verdict.probabilities, materials, thresholds),
+        "reliability": reliability(verdict),
+        "risk_coverage": risk_coverage(verdict),
     }
 
 
@@ -208,6 +217,80 @@ def _draw_thresholds(axes: Axes, truth: BoolArray, probabilities: FloatArray, ch
     reached = 2 * (truth & decided).sum() / (decided.sum() + truth.sum())
     axes.plot(chosen, reached, "o", color="black", markersize=7, clip_on=False, label="calibrated on val")
     _write_below_title(axes, f"threshold {chosen:.2f}   F1 {reached:.2f}")
+
+
+def reliability(verdict: Verdict) -> Figure:
+    """Draw the share of photos that show a material over its probability, for all pairs and each material.
+
+    The curve is the best rising fit (Dimitriadis, Gneiting & Jordan 2021), so nothing depends on bins. The pale band
+    holds 95 of 100 such curves if the calibrated probabilities are right.
+    """
+    labels, materials = verdict.test_table.labels.astype(bool), verdict.test.materials
+    report = verdict.calibration
+    figure, panels = _panels(len(materials) + 1, 3.0)
+    stages = {"before": verdict.network_probabilities, "after": verdict.probabilities}
+    columns = [(labels.ravel(), {name: one.ravel() for name, one in stages.items()})]
+    columns += [(labels[:, j], {name: one[:, j] for name, one in stages.items()}) for j in range(len(materials))]
+    scores = [(report.after.brier.value, report.after.ece.value)]
+    scores += list(zip(report.after.brier.materials, report.after.ece.materials, strict=True))
+    titles = ["all pairs", *(label_text(material) for material in materials)]
+    for axes, title, (truth, shown), (brier, ece) in zip(panels, titles, columns, scores, strict=True):
+        axes.set_title(title, fontsize=11)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="probability", ylabel="share that shows it")
+        _tidy(axes, "both")
+        _draw_reliability(axes, truth, shown)
+        _write_below_title(axes, f"calibrated: Brier {brier:.3f}   calibration error {ece:.3f}")
+    _shared_legend(figure, panels)
+    return figure
+
+
+def _draw_reliability(axes: Axes, truth: BoolArray, shown: Mapping[str, FloatArray]) -> None:
+    calibrated = np.sort(shown["after"])
+    rng = np.random.default_rng(0)
+    draws = [recalibrated(rng.random(len(calibrated)) < calibrated, calibrated) for _ in range(100)]
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    axes.fill_between(calibrated, low, high, color="#DDE9F2", linewidth=0, label="by chance, if calibrated", zorder=1)
+    axes.plot([0, 1], [0, 1], color=_PALE, linewidth=1, zorder=2)
+    axes.axhline(truth.mean(), color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
+    styles: dict[str, dict[str, Any]] = {
+        "before": {"color": _GREY, "linewidth": 1.2},
+        "after": {"color": _BLUE, "linewidth": 2},
+    }
+    names = {"before": "the network's own", "after": "calibrated"}
+    for stage, numbers in shown.items():
+        order = np.argsort(numbers, kind="stable")
+        axes.plot(numbers[order], recalibrated(truth, numbers)[order], label=names[stage], zorder=3, **styles[stage])
+    axes.plot(calibrated, np.full(len(calibrated), -0.01), "|", color=_BLUE, alpha=0.25, markersize=5, clip_on=False)
+
+
+def risk_coverage(verdict: Verdict) -> Figure:
+    """Draw the share of wrong answers among the surest photos over their share, for each material.
+
+    The answer is yes from a calibrated probability of 0.5.
+    """
+    labels, materials = verdict.test_table.labels.astype(bool), verdict.test.materials
+    figure, panels = _panels(len(materials), 2.8)
+    rival = verdict.strongest_control_scores
+    curves: dict[str, tuple[FloatArray, dict[str, Any]]] = {}
+    curves["model"] = (verdict.probabilities, {"color": _BLUE, "linewidth": 2})
+    if rival.min() >= 0 and rival.max() <= 1:
+        name = f"strongest control: {verdict.strongest_control}"
+        curves[name] = (rival, {"color": "black", "linewidth": 1, "linestyle": ":"})
+    areas = verdict.test.values["aurc"].materials
+    for place, (axes, material) in enumerate(zip(panels, materials, strict=True)):
+        axes.set_title(label_text(material), fontsize=11)
+        axes.set(xlim=(-0.02, 1.02), xlabel="share of photos answered", ylabel="wrong among them")
+        _tidy(axes, "both")
+        for label, (scores, style) in curves.items():
+            coverage, risk = risk_over_coverage(labels[:, place], scores[:, place])
+            axes.step(np.append(0, coverage[0]), np.append(risk[0, 0], risk[0]), where="pre", label=label, **style)
+        share = labels[:, place].mean()
+        floor = min(share, 1 - share)
+        axes.axhline(floor, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: one answer for all")
+        axes.set_ylim(-0.02 * max(axes.get_ylim()[1], 0.05), max(axes.get_ylim()[1], 0.05))
+        _write_below_title(axes, f"area {areas[place]:.3f}   floor {floor:.3f}")
+    _shared_legend(figure, panels)
+    return figure
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_epoch: int) -> Figure:

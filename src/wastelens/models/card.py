@@ -17,7 +17,9 @@ class ModelCard(BaseModel):
     Attributes:
         form: of the card; another one is of another version.
         materials: what the network answers for, in its order.
-        thresholds: material → probability from which the decision is yes, calibrated on val.
+        thresholds: material → calibrated probability from which the decision is yes, chosen on val.
+        calibration: kind of the map from the network's probabilities to calibrated ones.
+        bands: material → probabilities below which the answer is no, and from which it is yes; empty: never unsure.
         image_side_px: of the photos that the network takes.
         dataset: that it was trained on, with its digest and the fold.
         collapsed, above_controls, strongest_control, verdict: the run's tags.
@@ -30,6 +32,8 @@ class ModelCard(BaseModel):
     form: Literal[1] = 1
     materials: tuple[str, ...] = Field(min_length=1)
     thresholds: dict[str, float]
+    calibration: str = "none"
+    bands: dict[str, tuple[float, float]] = {}
     image_side_px: int = Field(gt=0)
     dataset: str
     dataset_digest: str

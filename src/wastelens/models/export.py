@@ -20,10 +20,11 @@ from wastelens.models.onnx_export import NotExportedError, write_onnx
 from wastelens.models.requests import IMAGE, PATH, Limits, answer_frame
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import warn
+from wastelens.system.decision_rule import DecisionRule, read_rule
 from wastelens.system.files import file_digest
 from wastelens.tracking.tracker import PyfuncModel
 
-ONNX = "network.onnx"
+ONNX, DECISION_RULE = "network.onnx", "decision_rule.json"
 SERVED_CODE = Path(__file__).with_name("served.py")
 # Not as the signature's inputs: MLflow would make a frame of whatever it is given, and drop photos in lists and arrays.
 SERVED_INPUTS = {
@@ -44,6 +45,7 @@ _SERVED_MODULES = (
     "models/requests.py",
     "models/server_requests.py",
     "system/__init__.py",
+    "system/decision_rule.py",
     "system/standard_error.py",
 )
 # mlflow-skinny: all that serving needs of MLflow, without the 400 MB of its tracking server and of other models.
@@ -51,27 +53,27 @@ SERVED_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "pillow", "opencv-python-
 SERVED_BY = {"onnx": ("onnxruntime",), "keras": ("tensorflow", "keras")}
 
 
-def export(model: Any, folder: Path, *, thresholds: Mapping[str, float], image_side_px: int) -> dict[str, Path]:
+def export(model: Any, folder: Path, *, rule: DecisionRule, image_side_px: int) -> dict[str, Path]:
     """Write a network and its decision rule into a folder.
 
     Args:
-        thresholds: material → threshold, in the order of the outputs.
+        rule: what becomes of the network's probabilities.
 
     Returns:
         ``network``: all of it, ``.keras``; ``architecture``: its layers as JSON; ``weights`` as HDF5;
-        ``decision_rule``: materials, thresholds and input side as JSON.
+        ``decision_rule``: materials, thresholds, calibration, bands and input side as JSON.
     """
     files = {
         "network": folder / "network.keras",
         "architecture": folder / "architecture.json",
         "weights": folder / "model.weights.h5",
-        "decision_rule": folder / "decision_rule.json",
+        "decision_rule": folder / DECISION_RULE,
     }
     model.save(files["network"])
     files["architecture"].write_text(model.to_json(indent=2), encoding="utf-8")
     model.save_weights(files["weights"])
-    rule = {"image_side_px": image_side_px, "thresholds": dict(thresholds)}
-    files["decision_rule"].write_text(json.dumps(rule, indent=2) + "\n", encoding="utf-8")
+    written = {"image_side_px": image_side_px, **rule.as_json()}
+    files["decision_rule"].write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     return files
 
 
@@ -120,13 +122,14 @@ def served_model(
         warn(f"The model is served by Keras, with TensorFlow, as ONNX cannot stand in for it: {error}.")
         about |= {"served_by": "keras"}
     digests = {file.name: file_digest(file) for file in files.values()}
+    rule = read_rule(files["decision_rule"]) if "decision_rule" in files else None
     needed = (*SERVED_PACKAGES, *SERVED_BY[str(about["served_by"])])
     return PyfuncModel(
         code=SERVED_CODE,
         files=files,
         settings=SERVED_SETTINGS,
         input_example=pd.DataFrame({IMAGE: [_png_text(photos_0_255[0])]}),
-        output_example=answer_frame(network.predict_on_batch(photos_0_255[:1]), card.thresholds if card else None),
+        output_example=answer_frame(network.predict_on_batch(photos_0_255[:1]), rule),
         packages=folder / package.name,
         requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needed],
         metadata={

@@ -16,6 +16,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from wastelens.data.photos.decode import BadPhotoError, decode, read_photo, square
+from wastelens.system.decision_rule import UNSURE, YES, DecisionRule
 
 IMAGE, PATH, B64 = "image", "path", "b64"
 PROBLEM = "problem"
@@ -249,27 +250,36 @@ def _from_base64(text: str) -> bytes:
     return content
 
 
-def answer_frame(
-    probabilities: Any, thresholds: Mapping[str, float] | None, problems: list[str] | None = None
-) -> pd.DataFrame:
+def answer_frame(probabilities: Any, rule: DecisionRule | None, problems: list[str] | None = None) -> pd.DataFrame:
     """Return one row for each photo; a row with a problem has None but for it.
 
-    A classifier answers with ``probability_<material>`` and ``decision_<material>``, an encoder with ``features``.
+    A classifier answers with ``probability_<material>``, calibrated, and ``decision_<material>``: True, False, or None
+    where it is unsure. An encoder answers with ``features``.
 
     Args:
-        probabilities: of the good rows (photos, materials); an encoder's features.
-        thresholds: material → threshold, in the order of the columns of ``probabilities``; None for an encoder.
+        probabilities: of the network, for the good rows (photos, materials); an encoder's features.
+        rule: of a classifier; None for an encoder.
         problems: of each row, "" for a good one; None: all are good.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     problems = [""] * len(probabilities) if problems is None else problems
     good = np.flatnonzero([not problem for problem in problems])
-    answer: dict[str, Any] = {} if thresholds is not None else {"features": probabilities.tolist()}
-    for column, (material, threshold) in enumerate((thresholds or {}).items()):
-        answer[f"probability_{material}"] = probabilities[:, column]
-        answer[f"decision_{material}"] = probabilities[:, column] >= threshold
-    frame = pd.DataFrame(answer, index=good)
+    frame = pd.DataFrame(_columns(probabilities, rule), index=good)
     if len(good) < len(problems):  # None becomes null in JSON, which knows no NaN
         frame = frame.astype(object).reindex(range(len(problems))).astype(object)
         frame = frame.where(frame.notna(), None)
     return frame.assign(**{PROBLEM: problems})
+
+
+def _columns(probabilities: npt.NDArray[np.float64], rule: DecisionRule | None) -> dict[str, Any]:
+    if rule is None:
+        return {"features": probabilities.tolist()}
+    numbers = rule.calibrated(probabilities)
+    answers = rule.answers(numbers)
+    columns: dict[str, Any] = {}
+    for column, material in enumerate(rule.thresholds):
+        columns[f"probability_{material}"] = numbers[:, column]
+        said = answers[:, column]
+        decisions = said == YES
+        columns[f"decision_{material}"] = np.where(said == UNSURE, None, decisions) if rule.bands else decisions
+    return columns

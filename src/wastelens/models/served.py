@@ -6,7 +6,6 @@ which travel with it.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from wastelens.models.requests import Limits, Request, RequestError, answer_frame, rows_of
 from wastelens.models.server_requests import frame_of
+from wastelens.system.decision_rule import read_rule
 from wastelens.system.standard_error import standard_error_held
 
 
@@ -28,8 +28,8 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     Photos are rows of a frame with ``image`` (a photo file's bytes, their base64 text, or ``{"b64": text}``), or in
     Python also a list of bytes, arrays, uint8 (height, width, 3), or Pillow's images. A classifier, which comes with a
-    decision rule, answers with ``probability_<material>`` and ``decision_<material>``, an encoder with ``features``.
-    A row that is no usable photo has only its ``problem``.
+    decision rule, answers with ``probability_<material>``, calibrated, and ``decision_<material>``, None where it is
+    unsure; an encoder answers with ``features``. A row that is no usable photo has only its ``problem``.
 
     A row may give ``path`` instead of ``image``, but only where the model was loaded with
     ``model_config={"allow_paths": True}``: otherwise anyone who can call a served model could open the server's files.
@@ -42,7 +42,7 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         self._limits, self._allow_paths = Limits.of(settings), settings.get("allow_paths") is True
         onnx, rule = context.artifacts.get("onnx"), context.artifacts.get("decision_rule")
         self._network, self._side_px = _by_onnx(onnx) if onnx else _by_keras(context.artifacts["network"])
-        self._thresholds = json.loads(Path(rule).read_text(encoding="utf-8"))["thresholds"] if rule else None
+        self._rule = read_rule(Path(rule)) if rule else None
         _guard_server(self._limits)
 
     # MLflow warns of a predict without type hints, and takes this one for no promise: it takes all that rows_of does.
@@ -56,7 +56,7 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             photos, problems = Request(rows_of(model_input), self._side_px, self._limits, self._allow_paths).photos()
         except RequestError as error:
             raise mlflow.exceptions.MlflowException(str(error), error_code=BAD_REQUEST) from None
-        return answer_frame(self._network(photos), self._thresholds, problems)
+        return answer_frame(self._network(photos), self._rule, problems)
 
 
 def _by_onnx(file: str) -> tuple[Callable[[Any], Any], int]:

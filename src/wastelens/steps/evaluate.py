@@ -54,12 +54,12 @@ def run(config: EvaluateConfig, tracker: Tracker) -> Evaluated:
 
 
 def _probabilities(model: ChosenModel, found: LabelledSet) -> FloatArray:
-    """Return the model's answers for all photos, float64 (photos, materials)."""
+    """Return the network's probabilities for all photos, float64 (photos, materials), not calibrated."""
     rows, answers = found.table.photo_index, []
     with progress_bar("Judging photos", len(rows)) as bar:
         for start in range(0, len(rows), BATCH_SIZE):
             piece = rows[start : start + BATCH_SIZE]
-            answers.append(model.probabilities(np.asarray(found.photos[piece])))
+            answers.append(model.network_probabilities(np.asarray(found.photos[piece])))
             bar.advance(len(piece))
     return np.concatenate(answers).astype(np.float64)
 
@@ -74,6 +74,8 @@ def _log(tracked: Run, judgement: Judgement, found: LabelledSet) -> None:
     if judgement.verdict:
         tracked.log_metrics(judgement.verdict.metrics())
         tracked.set_tags(judgement.verdict.tags())
+        for name, frame in judgement.verdict.tables().items():
+            tracked.log_table(frame, name)
         for name, figure in verdict_figures(judgement.verdict).items():
             tracked.log_figure(figure, f"figures/{name}.png", caption)
     if judgement.drop:
@@ -108,5 +110,6 @@ def _report(judgement: Judgement, found: LabelledSet) -> None:
         )
     if judgement.verdict:
         say(judgement.verdict.sentence)
+        say(judgement.verdict.calibration.sentence)
     for note in (*found.notes, *judgement.notes):
         say(note)

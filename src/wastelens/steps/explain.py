@@ -17,8 +17,8 @@ from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.data.prepared.tables import LabelTable
-from wastelens.errors import ConfigError, RunError, did_you_mean
-from wastelens.experiment.finished_runs import BEST_BY, FinishedRun, best_model, find_run, network_of
+from wastelens.errors import ConfigError, did_you_mean
+from wastelens.experiment.finished_runs import BEST_BY, FinishedRun, best_model, find_run, network_of, rule_of
 from wastelens.explain.examination import (
     Clock,
     Examination,
@@ -116,9 +116,6 @@ def _model_run(config: ExplainConfig, tracker: Tracker, dataset: PreparedDataset
     say(f"Explaining run {found.id}, {stored.name}{chosen}.")
     if stored.tags.get("collapsed") == "true":
         warn("This model is collapsed: it predicts the same for nearly every photo, so its maps explain little.")
-    missing = [name for name in dataset.materials if f"threshold/{name}" not in stored.metrics]
-    if missing:
-        raise RunError(f"Run {found.id} has no threshold/{missing[0]}: another version made it. Train the model again.")
     return found
 
 
@@ -149,13 +146,11 @@ def _examination(
     names = fitting_methods(network, config.methods)
     layer = chosen_layer(network, names, config.layer)
     inputs = MethodInputs(layer, partial(_training_photos, config, dataset, fold), config.seed)
-    thresholds = [found.stored.metrics[f"threshold/{material}"] for material in dataset.materials]
     examination = Examination(
         network=network,
         methods=build_methods(network, names, config, inputs),
         randomised=build_methods(randomised_copy(network, config.seed), names, config, inputs),
-        materials=dataset.materials,
-        thresholds=np.array(thresholds),
+        rule=rule_of(found).of(dataset.materials),
         outlines=outlines,
         steps=config.steps,
         randomised_photos=config.randomised_photos,

@@ -93,7 +93,7 @@ def _write(
     summary = Summary()
     chosen = ChosenPhotos(model.materials, model.thresholds, config.gallery_photos)
     for rows in output.read_blocks(blocks):
-        summary.add(rows, model.materials)
+        summary.add(rows, model.rule.thresholds)
         chosen.add(rows)
     summary.estimate(model, config.seed, config.bootstrap_resamples)
     for name in output.FILES:  # a kill from here on leaves no page beside the table of another run
@@ -122,12 +122,14 @@ def _report(summary: Summary, model: ChosenModel, folder: Path) -> None:
         [
             name,
             f"{summary.yes[name]:,}",
+            *([f"{summary.unsure[name]:,}"] if model.rule.bands else []),
             f"{100 * share.estimate:.0f} %" if math.isfinite(share.estimate) else "cannot be told",
             f"{100 * share.low:.0f} to {100 * share.high:.0f} %",
         ]
         for name, share in summary.shares.items()
     ]
-    columns = ["material", "decision yes", "estimated share", "95 % interval"]
+    unsure = ["unsure"] if model.rule.bands else []
+    columns = ["material", "decision yes", *unsure, "estimated share", "95 % interval"]
     table(f"What {summary.usable:,} photos show, by {model.title}", columns, rows)
     if summary.doubt:
         warn(summary.doubt)

@@ -32,6 +32,7 @@ _UNUSED_WHERE = {  # setting and its value → prefixes of the settings that the
         f"fine_tune.{name}" for name in ("freeze", "learning_rate", "warmup_epochs", "layer_decay", "average")
     ),
     ("schedule.warmup_epochs", "0.0"): ("schedule.start",),
+    ("precision", "0.0"): ("recall",),
 }
 _KEY_BYTES = 12
 

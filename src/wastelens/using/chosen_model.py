@@ -19,12 +19,13 @@ from wastelens.errors import RunError
 from wastelens.models.answers import answers_by_onnx
 from wastelens.models.backend import load_backend
 from wastelens.models.card import CARD, TEST_PREDICTIONS, ModelCard, files_of
-from wastelens.models.export import ONNX, read_network
+from wastelens.models.export import DECISION_RULE, ONNX, read_network
 from wastelens.models.familiarity import FILE as FAMILIARITY
 from wastelens.models.familiarity import Familiarity
 from wastelens.models.features import compiled
 from wastelens.models.onnx_network import OnnxNetwork
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, PhotoArray
+from wastelens.system.decision_rule import DecisionRule, read_rule
 from wastelens.system.files import file_digest
 from wastelens.system.plain_yaml import load_yaml
 from wastelens.system.text import reason_of
@@ -86,8 +87,16 @@ class ChosenModel:
 
     @property
     def thresholds(self) -> FloatArray:
-        """From which probability the decision is yes, float64 (materials,)."""
+        """From which calibrated probability the decision is yes, float64 (materials,)."""
         return np.array([self.card.thresholds[name] for name in self.materials])
+
+    @cached_property
+    def rule(self) -> DecisionRule:
+        """The way from the network's probabilities to answers."""
+        try:
+            return read_rule(files_of(self.folder) / DECISION_RULE).of(self.materials)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{self.title}: {DECISION_RULE} is damaged ({error}). Train the model again.") from None
 
     @property
     def is_proven(self) -> bool:
@@ -111,8 +120,8 @@ class ChosenModel:
             raise RunError(f"{self.title}: {FAMILIARITY} is damaged ({error}). Train the model again.") from None
 
     @cached_property
-    def probabilities(self) -> Callable[[PhotoArray], Float32Array]:
-        """The network as a function, photos uint8 (n, side, side, 3) → float32 (n, materials)."""
+    def network_probabilities(self) -> Callable[[PhotoArray], Float32Array]:
+        """The network as a function, photos uint8 (n, side, side, 3) → float32 (n, materials), not calibrated."""
         if self.onnx is None:
             return compiled(self.network, BATCH_SIZE)
         answers = answers_by_onnx(self.onnx, BATCH_SIZE)
@@ -167,7 +176,7 @@ def _opened(address: str, title: str, folder: Path) -> ChosenModel:
     onnx = _onnx_network(files_of(folder) / ONNX, card, title) if ONNX in card.files else None
     digest = blake2b(card.model_dump_json().encode(), digest_size=16).hexdigest()
     model = ChosenModel(address, title, str(about.get("run_id", "")), card, digest, folder, onnx)
-    _ = model.familiarity, onnx or model.network  # what is broken is told now
+    _ = model.familiarity, model.rule, onnx or model.network  # what is broken is told now
     return model
 
 
@@ -244,7 +253,7 @@ def _card(about: dict[str, Any], title: str) -> ModelCard:
 
 def _check_files(folder: Path, card: ModelCard, title: str) -> None:
     """Compare a model's files with the digests on its card."""
-    for name in (_NETWORK, TEST_PREDICTIONS):
+    for name in (_NETWORK, TEST_PREDICTIONS, DECISION_RULE):
         if name not in card.files:
             raise RunError(f"{title} was made by another version of Wastelens: no {name}. Train it again.")
     for name, digest in card.files.items():

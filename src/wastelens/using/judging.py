@@ -99,7 +99,8 @@ class Judgement:
 def judge_elsewhere(
     model: ChosenModel, found: LabelledSet, probabilities: FloatArray, *, seed: int, resamples: int
 ) -> Judgement:
-    """Judge a model on a labelled set; probabilities: its answers, (n, materials of the model)."""
+    """Judge a model on a labelled set; probabilities: its network's, (n, materials of the model), not calibrated."""
+    of_network, probabilities = probabilities, model.rule.calibrated(probabilities)
     decisions = decide(probabilities, model.thresholds)
     predictions = _predictions(model, found, probabilities, decisions)
     own = None if found.own else model.test_predictions()
@@ -111,7 +112,7 @@ def judge_elsewhere(
     table = TestTable(found.table.frame, tuple(scored))
     groups, grouping = _units(table.groups, found.name)
     here = Answers(table.labels == 1, probabilities[:, columns], decisions[:, columns], groups)
-    verdict, control_note = _verdict(model, found, table, here, seed, resamples)
+    verdict, control_note = _verdict(model, found, table, of_network[:, columns], groups, seed, resamples)
     drop = None
     if own:
         own_groups, own_grouping = _units(own.groups, "the model's own test")
@@ -123,27 +124,33 @@ def judge_elsewhere(
 
 
 def _verdict(
-    model: ChosenModel, found: LabelledSet, table: TestTable, here: Answers, seed: int, resamples: int
+    model: ChosenModel,
+    found: LabelledSet,
+    table: TestTable,
+    of_network: FloatArray,
+    groups: Sequence[str],
+    seed: int,
+    resamples: int,
 ) -> tuple[Verdict, list[str]]:
     """Judge by controls that are fitted on folds of the same photos or, for the model's own test, on its train."""
     if found.own:
         frame, fold, note = found.own.controls(model.card.fold), model.card.fold, ""
         macro_ap, rivals = found.own.control_macro_ap(fold), lambda name: control_scores(frame, name, table)
     else:
-        controls = cross_fitted_controls(table, here.groups, found.photos, seed)
+        controls = cross_fitted_controls(table, groups, found.photos, seed)
         note = controls.note
         macro_ap = {name: of_split["test"] for name, of_split in controls.macro_ap.items()}
         rivals = lambda name: controls.scores[name]["test"]  # noqa: E731
-    thresholds = np.array([model.card.thresholds[name] for name in table.materials])
     verdict = judge_finished(
         table,
-        here.probabilities,
-        thresholds,
+        of_network,
+        model.rule.of(table.materials),
         control_macro_ap=macro_ap,
         rivals=rivals,
         seed=seed,
         resamples=resamples,
-        groups=here.groups,
+        groups=groups,
+        calibration=model.card.calibration,
     )
     return verdict, [note] if note else []
 

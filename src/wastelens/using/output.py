@@ -87,7 +87,8 @@ class Summary:
     Attributes:
         photos: number of rows.
         problems: number of those with a problem.
-        yes: material → number of photos with this decision.
+        yes, unsure: material → number of photos with this decision.
+        above: material → number of photos at or above the threshold, which decides where no answer is unsure.
         first_problems: file and problem of the first few.
         shares: material → estimated share of the usable photos, adjusted for the model's errors.
         distances: of the usable photos from the model's training photos.
@@ -97,6 +98,8 @@ class Summary:
     photos: int = 0
     problems: int = 0
     yes: dict[str, int] = field(default_factory=dict)
+    unsure: dict[str, int] = field(default_factory=dict)
+    above: dict[str, int] = field(default_factory=dict)
     first_problems: list[tuple[str, str]] = field(default_factory=list)
     shares: dict[str, Share] = field(default_factory=dict)
     distances: list[FloatArray] = field(default_factory=list)
@@ -131,13 +134,16 @@ class Summary:
             "rarely, or more often, than its errors there can explain. Do not rely on the other estimates either."
         )
 
-    def add(self, rows: pd.DataFrame, materials: Sequence[str]) -> None:
-        """Count rows."""
+    def add(self, rows: pd.DataFrame, thresholds: Mapping[str, float]) -> None:
+        """Count rows; thresholds: of the materials."""
         bad = rows[rows["problem"] != ""]
         self.photos += len(rows)
         self.problems += len(bad)
-        for material in materials:
-            self.yes[material] = self.yes.get(material, 0) + int((rows[f"decision_{material}"] == "yes").sum())
+        for material, threshold in thresholds.items():
+            decisions, above = rows[f"decision_{material}"], rows[f"probability_{material}"] >= threshold
+            counted = ((self.yes, decisions == "yes"), (self.unsure, decisions == "unsure"), (self.above, above))
+            for sums, chosen in counted:
+                sums[material] = sums.get(material, 0) + int(chosen.sum())
         self.distances.append(rows["distance"].dropna().to_numpy(dtype=np.float64))
         room = _MOST_PROBLEMS - len(self.first_problems)
         self.first_problems += list(zip(bad["file"][:room], bad["problem"][:room], strict=True))
@@ -145,7 +151,7 @@ class Summary:
     def estimate(self, model: ChosenModel, seed: int, resamples: int) -> None:
         """Estimate how many photos show each material, from the model's errors on its own test."""
         if self.usable:
-            test, counted = model.test_predictions(), np.array([self.yes[name] for name in model.materials])
+            test, counted = model.test_predictions(), np.array([self.above[name] for name in model.materials])
             rng = np.random.default_rng([seed, 0])
             found = adjusted_shares(test.labels, test.decisions, test.groups, counted, self.usable, rng, resamples)
             self.shares = dict(zip(model.materials, found, strict=True))
@@ -194,6 +200,8 @@ def write_about(summary: Summary, model: ChosenModel, photos: PhotoList, config:
         "proven": model.is_proven,
         "test_macro_ap": [card.metrics.get(f"test/macro_ap{end}") for end in ("", "_low", "_high")],
         "thresholds": card.thresholds,
+        "calibration": card.calibration,
+        "bands": card.bands,
         "photos": {
             "source": photos.title,
             "digest": photos.digest,
@@ -216,4 +224,4 @@ def _about_material(summary: Summary, material: str) -> Mapping[str, Any]:
     share = summary.shares.get(material)
     known = {} if share is None else {"share": share.estimate, "share_low": share.low, "share_high": share.high}
     rounded = {name: round(value, 6) if np.isfinite(value) else None for name, value in known.items()}
-    return {"yes": summary.yes[material], **rounded}
+    return {"yes": summary.yes[material], "unsure": summary.unsure[material], **rounded}

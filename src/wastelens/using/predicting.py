@@ -34,6 +34,7 @@ from wastelens.models.features import spatial_layers
 from wastelens.system import interrupts
 from wastelens.system.arrays import BoolArray, Float32Array, PhotoArray
 from wastelens.system.console import Bar, progress_bar
+from wastelens.system.decision_rule import NO, UNSURE, YES
 from wastelens.system.machine import worker_count
 from wastelens.system.prefetch import prepared_ahead
 from wastelens.using.chosen_model import BATCH_SIZE, ChosenModel, open_folder
@@ -44,6 +45,7 @@ EVIDENCE = ("evidence_left", "evidence_top", "evidence_right", "evidence_bottom"
 FAMILIARITY = ("distance", "familiarity")
 EXIF = ("exif_time", "exif_latitude", "exif_longitude")
 NOT_A_NUMBER = "the model's answer is not a number"
+WORDS = {YES: "yes", NO: "no", UNSURE: "unsure"}
 _DECIMALS = 6
 _TEXTS = {"file", "problem", "exif_time", "evidence_material"}
 
@@ -241,13 +243,16 @@ def _rows(decoded: _Decoded, predictor: Predictor, asked: Asked) -> pd.DataFrame
         for problem, is_number in zip(decoded.problems, finite, strict=True)
     ]
     usable = np.array([not problem for problem in problems])
-    numbers = np.where(usable[:, None], probabilities.astype(np.float64), np.nan)
+    numbers = np.full(probabilities.shape, np.nan)
+    numbers[usable] = model.rule.calibrated(probabilities[usable])
+    said = model.rule.answers(numbers)
     columns: dict[str, Any] = {"file": [_shown(name) for name in decoded.names]}
     for place, material in enumerate(model.materials):
         columns[f"probability_{material}"] = numbers[:, place].round(_DECIMALS)
     for place, material in enumerate(model.materials):
-        said = numbers[:, place] >= model.thresholds[place]
-        columns[f"decision_{material}"] = [_word(yes, is_usable) for yes, is_usable in zip(said, usable, strict=True)]
+        columns[f"decision_{material}"] = [
+            WORDS[answer] if is_usable else None for answer, is_usable in zip(said[:, place], usable, strict=True)
+        ]
     columns |= _familiarity(model, answers, usable)
     if predictor.has_evidence and answers.maps is not None:
         columns |= _evidence(model, numbers, usable, answers.maps)
@@ -263,10 +268,6 @@ def _familiarity(model: ChosenModel, answers: Answers, usable: BoolArray) -> dic
         return dict.fromkeys(FAMILIARITY, distances)
     distances = np.where(usable, model.familiarity.distances(answers.features), np.nan)
     return dict(zip(FAMILIARITY, (distances, model.familiarity.shares(distances).round(_DECIMALS)), strict=True))
-
-
-def _word(said: bool, usable: bool) -> str | None:
-    return ("yes" if said else "no") if usable else None
 
 
 def _shown(name: str) -> str:

@@ -16,7 +16,8 @@
     const { file, decisions, unfamiliar } = facts.get(card);
     const [material, decision] = [value("material"), value("decision")];
     const asked = material === "" ? decisions : [decisions[material]];
-    const decided = decision === "" || (decision === "yes" ? asked.some((yes) => yes) : asked.every((yes) => !yes));
+    const decided = decision === ""
+      || (decision === "no" ? asked.every((one) => one === "no") : asked.includes(decision));
     return decided && (unfamiliar || !field("unfamiliar")?.checked) && file.includes(value("file").toLowerCase());
   };
   const probability = (card) => {

@@ -124,11 +124,20 @@ def _estimate(summary: Summary, material: str) -> dict[str, Any]:
     """Return a row of the table: counts as text, and the interval in percent."""
     share = summary.shares.get(material)
     if share is None:
-        return {"yes": summary.yes.get(material, 0), "count": "–", "interval": "", "low": 0.0, "high": 0.0, "at": None}
+        return {
+            "yes": summary.yes.get(material, 0),
+            "unsure": 0,
+            "count": "–",
+            "interval": "",
+            "low": 0.0,
+            "high": 0.0,
+            "at": None,
+        }
     low, high = (round(bound * summary.usable) for bound in (share.low, share.high))
     known = math.isfinite(share.estimate)
     return {
         "yes": summary.yes[material],
+        "unsure": summary.unsure[material],
         "count": f"{round(share.estimate * summary.usable):,}" if known else "cannot be told",
         "interval": f"{low:,} to {high:,}",
         "low": 100 * share.low,
@@ -187,7 +196,7 @@ def _card(row: pd.Series[Any], photo: DecodedPhoto, evidence: Any, predictor: Pr
             "name": name,
             "probability": float(row[f"probability_{name}"]),
             "threshold": predictor.model.card.thresholds[name],
-            "yes": row[f"decision_{name}"] == "yes",
+            "decision": row[f"decision_{name}"],
         }
         for number, name in enumerate(materials)
     ]
@@ -203,7 +212,8 @@ def _card(row: pd.Series[Any], photo: DecodedPhoto, evidence: Any, predictor: Pr
         "distance": float(row["distance"]),
         "familiarity": float(row["familiarity"]),
         "answers": answers,
-        "said": [one for one in answers if one["yes"]],
+        "said": [one for one in answers if one["decision"] == "yes"],
+        "unsure": [one for one in answers if one["decision"] == "unsure"],
     }
 
 
