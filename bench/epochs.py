@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from wastelens.config.train import TrainConfig
 from wastelens.data.batches.pipeline import TrainingBatches
 from wastelens.data.photos.cache import PhotoCache, PhotoSource, load_photos
 from wastelens.data.prepared.tables import TrainTable
+from wastelens.models.backend import precision
 from wastelens.system.machine import worker_count
 from wastelens.training.checkpoint import Progress
 from wastelens.training.loop import Batches, TrainingLoop
 from wastelens.training.phases import compiled_on_logits
 
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
-SIDE_PX = 160
+SIDE_PX, LITE_SIDE_PX = 160, 260
+MATRIX, STEPS = 2048, 8
 PHOTOS = 512
 BATCH = 32
 
@@ -57,7 +60,7 @@ def against_memory() -> list[Measurement]:
     """Our loop from a memory-mapped cache on disk, and the same steps on tensors that are in memory already."""
     import tensorflow as tf
 
-    config = load_config("train", parameters={"augment": "true"})
+    config = load_config("train", parameters={"model": "base", "augment": "true"})
     assert isinstance(config, TrainConfig)
     table = _table(PHOTOS)
     with tempfile.TemporaryDirectory() as temporary:
@@ -148,6 +151,61 @@ def against_predecessor() -> list[Measurement]:
     ]
 
 
+def against_matrix_product() -> list[Measurement]:
+    """Compare the arithmetic of training steps with the rate of a large float32 matrix product, in turns.
+
+    A step is counted as three forward passes: one, and the gradients of the weights and of the inputs.
+    """
+    import tensorflow as tf
+
+    matrix = tf.random.normal((MATRIX, MATRIX))
+    product = tf.function(lambda: tf.linalg.matmul(matrix, matrix))
+    product()
+    lines = []
+    for model, side_px in (("base", SIDE_PX), ("efficientnet_lite", LITE_SIDE_PX)):
+        config = load_config("train", parameters={"model": model, "weights": "none"})
+        assert isinstance(config, TrainConfig)
+        rng = np.random.default_rng(0)
+        photos = tf.constant(rng.integers(0, 256, (BATCH, side_px, side_px, 3)).astype(np.float32))
+        labels = tf.constant(rng.integers(0, 2, (BATCH, len(MATERIALS))).astype(np.float32))
+        steps = {}
+        for name, mixed in (("float32", False), ("bfloat16", True)):
+            with precision(mixed):
+                trained = _compiled(config, side_px)
+            steps[name] = partial(trained.train_on_batch, photos, labels)
+            steps[name]()
+        operations = 3 * BATCH * forward_operations(trained)
+        plain_s, mixed_s, product_s = alternating(STEPS, steps["float32"], steps["bfloat16"], product)
+        rate, peer = operations / plain_s / 1e9, 2 * MATRIX**3 / product_s / 1e9
+        faster = plain_s / mixed_s
+        lines.append(
+            Measurement(
+                f"a training step in float32, {model}, {BATCH} photos of {side_px} px; in bfloat16",
+                f"{rate:.0f} GFLOP/s; {BATCH / plain_s:.0f} and {BATCH / mixed_s:.0f} photos/s",
+                f"{peer:.0f} GFLOP/s (a matrix product of {MATRIX:,} rows)",
+                f"{rate / peer:.2f}×; {faster:.2f}× the photos in bfloat16",
+                "≥ 0.75×, or 1.5× in bfloat16",
+                rate / peer >= 0.75 or faster >= 1.5,
+            )
+        )
+    return lines
+
+
+def forward_operations(network: Any) -> int:
+    """Return the multiplications and additions of convolutions and dense layers for one photo."""
+    import keras
+
+    total = 0
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            places = layer.output.shape[1] * layer.output.shape[2]
+            total += 2 * places * int(np.prod(layer.kernel.shape))
+        elif isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
+            places = int(np.prod(layer.output.shape[1:-1]))
+            total += 2 * places * int(np.prod(layer.kernel.shape))
+    return total
+
+
 def measure() -> list[Measurement]:
     """All epoch budgets."""
-    return [*against_memory(), *against_predecessor()]
+    return [*against_memory(), *against_predecessor(), *against_matrix_product()]
