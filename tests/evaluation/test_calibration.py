@@ -14,7 +14,7 @@ from wastelens.evaluation.calibration import KINDS, brier_parts, calibrate_proba
 from wastelens.evaluation.calibration import report_calibration as report
 from wastelens.evaluation.metrics import brier_score, per_material_average_precision
 from wastelens.system.arrays import FloatArray
-from wastelens.system.decision_rule import DecisionRule, log_odds, sigmoid
+from wastelens.system.decision_rule import DecisionRule, sigmoid
 
 MATERIALS = ("glass", "paper")
 
@@ -130,4 +130,6 @@ def test_the_report_says_what_calibration_gained() -> None:
     assert rows.loc[("after", "glass"), "ece"] < rows.loc[("before", "glass"), "ece"]
     # what is right by construction has no more error than chance gives
     assert metrics["floor/ece"] == pytest.approx(found.after.ece.value, abs=0.02)
-    assert log_odds(0.5) == pytest.approx(0.0)
+    unchanged = report(labels.astype(bool), before, before, MATERIALS, "none", weights, rng)
+    assert unchanged.brier_change.low == unchanged.brier_change.high == 0
+    assert "the network's own, which was best on val" in unchanged.sentence

@@ -208,12 +208,17 @@ class CalibrationReport:
     def sentence(self) -> str:
         """The change by calibration, in one line."""
         before, after, change = self.before, self.after, self.brier_change
-        how = "left as they are, which is best on val" if self.kind == NONE else f"calibrated on val ({self.kind})"
+        if self.kind == NONE:
+            return (
+                f"Probabilities are the network's own, which was best on val: test Brier score {after.brier.value:.3f} "
+                f"(floor {self.uncertainty.mean():.3f}), expected calibration error {after.ece.value:.3f} (by chance "
+                f"{after.calibrated_ece.mean():.3f})."
+            )
         return (
-            f"Probabilities {how}: test Brier score {before.brier.value:.3f} → {after.brier.value:.3f} "
-            f"({change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]; floor {self.uncertainty.mean():.3f}), "
-            f"expected calibration error {before.ece.value:.3f} → {after.ece.value:.3f} (by chance "
-            f"{after.calibrated_ece.mean():.3f})."
+            f"Probabilities are calibrated on val ({self.kind}): test Brier score {before.brier.value:.3f} → "
+            f"{after.brier.value:.3f} ({change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]; floor "
+            f"{self.uncertainty.mean():.3f}), expected calibration error {before.ece.value:.3f} → "
+            f"{after.ece.value:.3f} (by chance {after.calibrated_ece.mean():.3f})."
         )
 
 

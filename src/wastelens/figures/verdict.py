@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.evaluation.calibration import recalibrated
+from wastelens.evaluation.calibration import NONE, recalibrated
 from wastelens.evaluation.metrics import (
     METRICS,
     average_precision,
@@ -228,7 +228,9 @@ def reliability(verdict: Verdict) -> Figure:
     labels, materials = verdict.test_table.labels.astype(bool), verdict.test.materials
     report = verdict.calibration
     figure, panels = _panels(len(materials) + 1, 3.0)
-    stages = {"before": verdict.network_probabilities, "after": verdict.probabilities}
+    is_changed = report.kind != NONE
+    stages = {"the network's own": verdict.network_probabilities} if is_changed else {}
+    stages[f"calibrated ({report.kind})" if is_changed else "the network's own"] = verdict.probabilities
     columns = [(labels.ravel(), {name: one.ravel() for name, one in stages.items()})]
     columns += [(labels[:, j], {name: one[:, j] for name, one in stages.items()}) for j in range(len(materials))]
     scores = [(report.after.brier.value, report.after.ece.value)]
@@ -239,27 +241,23 @@ def reliability(verdict: Verdict) -> Figure:
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="probability", ylabel="share that shows it")
         _tidy(axes, "both")
         _draw_reliability(axes, truth, shown)
-        _write_below_title(axes, f"calibrated: Brier {brier:.3f}   calibration error {ece:.3f}")
+        _write_below_title(axes, f"Brier {brier:.3f}   calibration error {ece:.3f}")
     _shared_legend(figure, panels)
     return figure
 
 
 def _draw_reliability(axes: Axes, truth: BoolArray, shown: Mapping[str, FloatArray]) -> None:
-    calibrated = np.sort(shown["after"])
+    calibrated = np.sort(list(shown.values())[-1])
     rng = np.random.default_rng(0)
     draws = [recalibrated(rng.random(len(calibrated)) < calibrated, calibrated) for _ in range(100)]
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     axes.fill_between(calibrated, low, high, color="#DDE9F2", linewidth=0, label="by chance, if calibrated", zorder=1)
     axes.plot([0, 1], [0, 1], color=_PALE, linewidth=1, zorder=2)
     axes.axhline(truth.mean(), color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
-    styles: dict[str, dict[str, Any]] = {
-        "before": {"color": _GREY, "linewidth": 1.2},
-        "after": {"color": _BLUE, "linewidth": 2},
-    }
-    names = {"before": "the network's own", "after": "calibrated"}
-    for stage, numbers in shown.items():
+    styles: list[dict[str, Any]] = [{"color": _GREY, "linewidth": 1.2}, {"color": _BLUE, "linewidth": 2}]
+    for (label, numbers), style in zip(shown.items(), styles[-len(shown) :], strict=True):
         order = np.argsort(numbers, kind="stable")
-        axes.plot(numbers[order], recalibrated(truth, numbers)[order], label=names[stage], zorder=3, **styles[stage])
+        axes.plot(numbers[order], recalibrated(truth, numbers)[order], label=label, zorder=3, **style)
     axes.plot(calibrated, np.full(len(calibrated), -0.01), "|", color=_BLUE, alpha=0.25, markersize=5, clip_on=False)
 
 
