@@ -250,7 +250,7 @@ def log_colour_model(
     """Log a finished train run whose network finds the colours of `write_dataset`; return its id. No training.
 
     The network maps each pixel to six activations, high where it has a material's colour, and takes the largest of
-    each; its probabilities on photos of `write_dataset` are near 0 or 1. Plastic is calibrated to 0.27 and 0.73.
+    each; its probabilities on photos of `write_dataset` are near 0 or 1. Plastic is calibrated to 0.2 and 0.8.
     """
     import keras
 

@@ -200,7 +200,7 @@ def test_a_model_with_bands_is_unsure_between_them(
     rows = pd.read_csv(tmp_path / "out" / "predictions.csv")
     rows = rows[rows["problem"].isna()]
     plastic = rows["probability_plastic"]
-    assert plastic.max() == pytest.approx(0.73, abs=0.01), "calibrated"
+    assert plastic.max() < 0.9 < rows["probability_glass"].max(), "plastic is calibrated"
     assert rows["decision_plastic"].tolist() == ["unsure" if one >= 0.5 else "no" for one in plastic]
     assert set(rows["decision_glass"]) == {"yes", "no"}
     about = json.loads((tmp_path / "out" / "predictions.json").read_text())
