@@ -48,6 +48,8 @@ class PrepareConfig(Config):
     )
     split: Literal["made", "given"] = parameter("made: from whole groups; given: the split that the data come with")
     fractions: FractionsConfig
+    corrections: str = parameter("a CSV file of file_name,material,label, as the page of labels writes it; empty: none")
+    correct_test: bool = parameter("true or false: correct the labels that photos are tested by, too")
     folds: int = parameter(
         "number of cross-validation splits besides the one split; 0: none, otherwise 3 or more", ge=0, le=50
     )
