@@ -15,6 +15,7 @@ import numpy as np
 from wastelens.cli import prepare_environment
 from wastelens.config.files import train_config_of
 from wastelens.data.prepared.dataset import PreparedDataset, load_prepared
+from wastelens.data.prepared.tables import LabelMatrix
 from wastelens.evaluation.label_quality import label_quality, times_chance
 from wastelens.experiment.out_of_fold import answers_out_of_fold
 from wastelens.system.arrays import BoolArray, FloatArray
@@ -23,7 +24,6 @@ from wastelens.training import probe
 FLIPPED = 0.05
 LOOKED_AT = 0.1
 SEEDS = 5
-SCORINGS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 
 
 def flipped(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[PreparedDataset, BoolArray]:
@@ -35,17 +35,34 @@ def flipped(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[Prepare
     return replace(dataset, frame=dataset.frame.assign(**columns)), wrong
 
 
+def figures(labels: LabelMatrix, answers: FloatArray, wrong: BoolArray) -> dict[str, float]:
+    """Return how many times as many flips as in random order are found, by list, and the shares found by kind."""
+    quality = label_quality(labels, answers)
+    prevalence = label_quality(labels, np.broadcast_to(labels.mean(axis=0), labels.shape))
+    worst = quality.min(axis=1)
+    photos = np.isin(np.arange(len(labels)), np.argsort(worst, kind="stable")[: round(LOOKED_AT * len(labels))])
+    return {
+        "× random, list of labels": times_chance(quality, wrong, LOOKED_AT),
+        "× random, list of labels by prevalence alone": times_chance(prevalence, wrong, LOOKED_AT),
+        "× random, list of photos": times_chance(worst, wrong.any(axis=1), LOOKED_AT),
+        "× random, list of photos, at most": min(1.0, LOOKED_AT / wrong.any(axis=1).mean()) / LOOKED_AT,
+        "share of the flips of photos looked at, list of photos": float(wrong[photos].sum() / wrong.sum()),
+        **{
+            f"share of the flips to {label} found, list of labels": times_chance(
+                quality, wrong & (labels == label), LOOKED_AT
+            )
+            * LOOKED_AT
+            for label in (0, 1)
+        },
+    }
+
+
 def interval(values: list[float]) -> str:
     """Return the mean of several plantings, and the interval that holds 95 % of such means (Student's t)."""
     from scipy.stats import t
 
     half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
     return f"{np.mean(values):.2f} [{np.mean(values) - half:.2f}, {np.mean(values) + half:.2f}]"
-
-
-def by_photo(quality: FloatArray, wrong: BoolArray) -> float:
-    """Return the same of a list of photos, each as doubtful as its most doubtful label."""
-    return times_chance(quality.min(axis=1), wrong.any(axis=1), LOOKED_AT)
 
 
 def main(folder: str, strength: str = "") -> None:
@@ -60,13 +77,10 @@ def main(folder: str, strength: str = "") -> None:
         planted, wrong = flipped(dataset, np.random.default_rng(seed))
         answers = answers_out_of_fold(config, planted).probabilities
         given_labels = planted.frame[list(planted.materials)].to_numpy(dtype=np.uint8)
-        for scoring in SCORINGS:
-            quality = label_quality(given_labels, answers, scoring)
-            found.setdefault(f"{scoring}, labels", []).append(times_chance(quality, wrong, LOOKED_AT))
-            found.setdefault(f"{scoring}, photos", []).append(by_photo(quality, wrong))
-        print(seed, {name: round(values[-1], 2) for name, values in found.items()}, flush=True)
+        for name, value in figures(given_labels, answers, wrong).items():
+            found.setdefault(name, []).append(value)
     for name, values in found.items():
-        print(f"{dataset.name}, {name}: {interval(values)} × a random order ({len(values)} plantings)")
+        print(f"{dataset.name}, {name}: {interval(values)} ({len(values)} plantings)")
 
 
 if __name__ == "__main__":

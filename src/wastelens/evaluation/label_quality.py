@@ -6,6 +6,7 @@ Northcutt, Jiang & Chuang 2021, "Confident Learning", JAIR 70; for several label
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,32 +18,38 @@ from wastelens.data.prepared.tables import LabelMatrix
 from wastelens.system.arrays import BoolArray, FloatArray, IntArray
 
 MISSING, SUPERFLUOUS = "missing", "superfluous"
-SCORING = "self_confidence"
 
 
-def label_quality(labels: LabelMatrix, probabilities: FloatArray, scoring: str = SCORING) -> FloatArray:
+def label_quality(labels: LabelMatrix, probabilities: FloatArray) -> FloatArray:
     """Return how likely each label is right, 0 to 1, (photos, materials).
 
-    By self-confidence, that is the probability of the label that was given: p for a 1, and 1 - p for a 0.
+    By self-confidence, that is the probability of the label that was given: p for a 1, and 1 - p for a 0. cleanlab's
+    other scores give the same order where a label is yes or no.
 
     Args:
         labels: 0 and 1, (photos, materials).
         probabilities: out of fold, (photos, materials).
-        scoring: self_confidence, normalized_margin or confidence_weighted_entropy; see cleanlab.
     """
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
 
-    return np.asarray(get_label_quality_scores_per_class(_listed(labels), probabilities, method=scoring))
+    return np.asarray(get_label_quality_scores_per_class(_listed(labels), probabilities))
 
 
 def estimated_errors(labels: LabelMatrix, probabilities: FloatArray) -> BoolArray:
     """Return which labels confident learning takes for wrong, (photos, materials).
 
     It estimates for each material how many labels of either kind are wrong, and takes that many of the least likely.
+    Where all labels of a material are the same, nothing can be estimated.
     """
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
 
-    return np.asarray(find_multilabel_issues_per_class(_listed(labels), probabilities, n_jobs=1), dtype=np.bool_)
+    wrong, both = np.zeros(labels.shape, np.bool_), np.ptp(labels, axis=0) > 0
+    if both.any():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a kind with too few labels to take any for wrong
+            given = _listed(labels[:, both])
+            wrong[:, both] = find_multilabel_issues_per_class(given, probabilities[:, both], n_jobs=1)
+    return wrong
 
 
 def _listed(labels: LabelMatrix) -> list[list[int]]:
