@@ -1,4 +1,4 @@
-"""What speaks for and against a doubtful label: where the model looks, and its answer to each object alone."""
+"""The evidence for and against a doubtful label: where the model looks, and its answer to each object alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What looks wrong in a dataset's labels: single labels, categories of the mapping, photos that contradict others."""
+"""Doubts about the labels of a dataset: single labels, categories of the mapping, photos that contradict others."""
 
 from __future__ import annotations
 
@@ -71,8 +71,14 @@ class DoubtfulLabels:
             f"contradicts it ({one.expected:.1f} expected) and speaks for {one.instead} instead."
             for one in self.doubtful_categories
         ]
+        if self.categories and not self.doubtful_categories:
+            one = self.categories[0]
+            found.append(
+                "No category of the mapping is contradicted more often than chance explains. The most doubtful is "
+                f"{one.category} ({one.material}): in {one.contradicted} of {one.photos} photos."
+            )
         if len(self.pairs):
-            found.append(f"Near-duplicates with different labels: {len(self.pairs):,} pairs.")
+            found.append(f"Pairs of near-duplicates with different labels: {len(self.pairs):,}.")
         if self.several:
             found.append(f"Photos that were listed several times with different objects: {len(self.several):,}.")
         return found
@@ -107,6 +113,12 @@ class DoubtfulLabels:
             ),
             "several_annotators.csv": pd.DataFrame(self.several.items(), columns=["file_name", "objects"]),
         }
+
+    def most_doubtful(self, count: int) -> pd.DataFrame:
+        """Return this many doubts, half of them of either kind; often one kind would fill most of the list."""
+        missing = self.doubts["kind"] == MISSING
+        chosen = [self.doubts[~missing].head(count - count // 2), self.doubts[missing].head(count // 2)]
+        return pd.concat(chosen).sort_index()
 
     def notes(self, row: int) -> str:
         """Return what else is known of a photo."""

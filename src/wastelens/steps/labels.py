@@ -25,7 +25,7 @@ ARTIFACTS = "labels"
 
 @dataclass(frozen=True)
 class LabelDoubts:
-    """What looks wrong, and the run that has the list and the page."""
+    """The doubts about a dataset, and the run that has the list and the page."""
 
     run_id: str
     found: DoubtfulLabels
@@ -78,7 +78,7 @@ def _write_page(
     folder: Path, run_id: str, config: LabelsConfig, dataset: PreparedDataset, answers: OutOfFold, found: DoubtfulLabels
 ) -> None:
     """Examine the most doubtful labels, by the network that did not see their photo, and write the page."""
-    shown = found.doubts.head(config.shown)
+    shown = found.most_doubtful(config.shown)
     examiner = DoubtExaminer(answers.network, dataset, config.batch_size, with_evidence=config.evidence)
     page = DoubtsPage(dataset.materials)
     part_of = answers.part[shown["row"]]

@@ -26,7 +26,7 @@ from wastelens.figures.style import material_colours
 from wastelens.preparing.doubtful_labels import DoubtfulLabels
 
 SHOWN_SIDE_PX, CUTOUT_SIDE_PX = 480, 160
-MOST_PAIRS = 60
+MOST_PAIRS, MOST_CATEGORIES = 60, 10
 _JPEG_QUALITY = 72
 
 
@@ -123,7 +123,7 @@ class DoubtsPage:
             rims={name: rim_colour(colour) for name, colour in colours.items()},
             photos=list(self._photos.values()),
             cards=[self._cards[place] for place in sorted(self._cards)],
-            categories=[one for one in header.categories if one.contradicted],
+            categories=[one for one in header.categories if one.contradicted][:MOST_CATEGORIES],
             pairs=[(one, [_jpeg(photo, CUTOUT_SIDE_PX) for photo in one.photos]) for one in header.pairs],
             isfinite=math.isfinite,
         )
@@ -137,7 +137,10 @@ def header_of(
     found: DoubtfulLabels, dataset: PreparedDataset, run_id: str, examiner: DoubtExaminer, shown: int
 ) -> DoubtsHeader:
     """Return the part of the page above the labels."""
-    notes = [f"Shown: the {shown:,} most doubtful of {len(found.doubts):,} labels; all are in label_quality.csv."]
+    notes = [
+        f"Shown: {shown:,} of {len(found.doubts):,} labels, the most doubtful of either kind; all are in "
+        "label_quality.csv."
+    ]
     if len(found.pairs) > MOST_PAIRS:
         notes.append(f"{len(found.pairs):,} pairs of near-duplicates differ, of which {MOST_PAIRS} are shown.")
     if examiner.gone:
