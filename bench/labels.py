@@ -35,6 +35,16 @@ def flipped(dataset: PreparedDataset, rng: np.random.Generator) -> tuple[Prepare
     return replace(dataset, frame=dataset.frame.assign(**columns)), wrong
 
 
+def in_lists(quality: FloatArray, labels: LabelMatrix, wrong: BoolArray) -> float:
+    """Return the same where each material and kind of label is a list of its own: prevalence gives no order there."""
+    found = 0.0
+    for place, label in np.ndindex(labels.shape[1], 2):
+        rows = labels[:, place] == label
+        if wrong[rows, place].any():
+            found += times_chance(quality[rows, place], wrong[rows, place], LOOKED_AT) * wrong[rows, place].sum()
+    return float(found / wrong.sum())
+
+
 def figures(labels: LabelMatrix, answers: FloatArray, wrong: BoolArray) -> dict[str, float]:
     """Return how many times as many flips as in random order are found, by list, and the shares found by kind."""
     quality = label_quality(labels, answers)
@@ -44,6 +54,7 @@ def figures(labels: LabelMatrix, answers: FloatArray, wrong: BoolArray) -> dict[
     return {
         "× random, list of labels": times_chance(quality, wrong, LOOKED_AT),
         "× random, list of labels by prevalence alone": times_chance(prevalence, wrong, LOOKED_AT),
+        "× random, a list for each material and kind": in_lists(quality, labels, wrong),
         "× random, list of photos": times_chance(worst, wrong.any(axis=1), LOOKED_AT),
         "× random, list of photos, at most": min(1.0, LOOKED_AT / wrong.any(axis=1).mean()) / LOOKED_AT,
         "share of the flips of photos looked at, list of photos": float(wrong[photos].sum() / wrong.sum()),

@@ -49,6 +49,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
         "name": "litter",
         "digest": "a digest",
         "materials": list(MATERIALS),
+        "files": {},
         "split": {"folds": 2},
         "settings": {"balance_target": 0.7, "max_copies": "auto"},
     }
