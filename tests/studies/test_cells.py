@@ -236,7 +236,7 @@ def test_factors_that_no_training_knows(factors: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_factors(config("study", factors=factors).parsed_factors)
     assert str(caught.value).startswith(message)
-    assert str(caught.value).endswith("A factor is a key of conf/train.yaml, or labels, loss, mapping.")
+    assert str(caught.value).endswith("A factor is a key of conf/train.yaml, or labels, loss, mapping, corrections.")
 
 
 def test_factors_that_a_training_knows() -> None:

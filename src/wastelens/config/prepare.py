@@ -69,6 +69,12 @@ class PrepareConfig(Config):
     retries: Retries
     seed: int = parameter("the same seed gives the same split and copies", ge=0, le=LARGEST_SEED)
 
+    @model_validator(mode="after")
+    def _something_to_correct(self) -> PrepareConfig:
+        if self.correct_test and not self.corrections:
+            raise ValueError("correct_test=true, but no corrections are given")
+        return self
+
     @field_validator("folds")
     @classmethod
     def _folds(cls, folds: int) -> int:
