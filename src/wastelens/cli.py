@@ -51,6 +51,7 @@ ENTRY_POINTS = {
     "tune": "Find a model's best settings by trials that never see test.",
     "explain": "Show where a model looks. Grad-CAM and SHAP, scored against the outlines of the litter.",
     "cluster": "Cluster the features that a run has learnt. Compares k-means clusters with the materials.",
+    "labels": "Find annotations that look wrong. Gives a list, and a page to go through.",
     "study": "Find out whether a change helps. Models x factors x seeds x folds, in pairs, with one verdict.",
     "compare": "Compare finished runs of one dataset, in pairs.",
     "predict": "Use a trained model on new photos. Gives a table, a page with evidence, counts with intervals.",

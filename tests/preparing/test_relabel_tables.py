@@ -50,6 +50,7 @@ def dataset(tmp_path: Path) -> PreparedDataset:
         "name": "litter",
         "source": "/photos/litter",
         "materials": list(MATERIALS),
+        "files": {},
         "counts": {"photos": PHOTOS, "materials": {}},
         "split": {"folds": 2, "rule": "batch", "largest_share_difference": 9.0},
     }

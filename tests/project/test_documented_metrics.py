@@ -9,7 +9,7 @@ from tests.factories import config, write_dataset
 from tests.memory_tracking import MemoryTracker
 from tests.project.running import ROOT
 
-from wastelens.steps import cluster, predict, prepare, pretrain, train
+from wastelens.steps import cluster, labels, predict, prepare, pretrain, train
 
 TEXT = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 MATERIALS = "plastic|aluminium|paper|glass|other_objects|toxic"
@@ -55,6 +55,8 @@ def tracker(tmp_path_factory: pytest.TempPathFactory) -> MemoryTracker:
     trained = train.run(config("train", tiny, dataset=dataset), kept)
     chosen = config("cluster", f"k_range=[2,3] draws=5 {where}", dataset=dataset, run_id=trained.run_id)
     cluster.run(chosen, kept)
+    doubted = "train.network.widths=[4,8] train.fit.epochs=1"
+    labels.run(config("labels", f"{doubted} {where}", dataset=dataset, model="base", shown="3"), kept)
     used = {"model": trained.run_id, "photos": dataset, "output": str(root / "out"), "accept_unproven": "true"}
     predict.run(config("predict", "bootstrap_resamples=100", **used), kept)
     return kept

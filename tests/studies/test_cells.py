@@ -49,6 +49,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
         "name": "litter",
         "digest": "a digest",
         "materials": list(MATERIALS),
+        "files": {},
         "split": {"folds": 2},
         "settings": {"balance_target": 0.7, "max_copies": "auto"},
     }
@@ -235,7 +236,7 @@ def test_factors_that_no_training_knows(factors: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_factors(config("study", factors=factors).parsed_factors)
     assert str(caught.value).startswith(message)
-    assert str(caught.value).endswith("A factor is a key of conf/train.yaml, or labels, loss, mapping.")
+    assert str(caught.value).endswith("A factor is a key of conf/train.yaml, or labels, loss, mapping, corrections.")
 
 
 def test_factors_that_a_training_knows() -> None:

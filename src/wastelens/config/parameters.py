@@ -26,6 +26,7 @@ _SET_EXAMPLES = {
     "tune": "train.fit.epochs=10",
     "cluster": "k_range=[2,20]",
     "explain": "shap.samples=100",
+    "labels": "train.fit.epochs=3",
     "predict": "block_photos=256",
     "study": "train.fit.epochs=10",
     "compare": "bootstrap_resamples=5000",

@@ -48,6 +48,8 @@ class PrepareConfig(Config):
     )
     split: Literal["made", "given"] = parameter("made: from whole groups; given: the split that the data come with")
     fractions: FractionsConfig
+    corrections: str = parameter("a CSV file of file_name,material,label, as the page of labels writes it; empty: none")
+    correct_test: bool = parameter("true or false: correct the labels that photos are tested by, too")
     folds: int = parameter(
         "number of cross-validation splits besides the one split; 0: none, otherwise 3 or more", ge=0, le=50
     )
@@ -66,6 +68,12 @@ class PrepareConfig(Config):
     engine: EngineName = parameter(ENGINE_HELP)
     retries: Retries
     seed: int = parameter("the same seed gives the same split and copies", ge=0, le=LARGEST_SEED)
+
+    @model_validator(mode="after")
+    def _something_to_correct(self) -> PrepareConfig:
+        if self.correct_test and not self.corrections:
+            raise ValueError("correct_test=true, but no corrections are given")
+        return self
 
     @field_validator("folds")
     @classmethod

@@ -8,6 +8,7 @@ from wastelens.config.collect import CollectConfig
 from wastelens.config.download import DownloadConfig
 from wastelens.config.evaluate import EvaluateConfig
 from wastelens.config.explain import ExplainConfig
+from wastelens.config.labels import LabelsConfig
 from wastelens.config.main import MainConfig
 from wastelens.config.predict import PredictConfig
 from wastelens.config.prepare import PrepareConfig
@@ -26,6 +27,7 @@ STEP_CONFIGS: dict[str, type[Config]] = {
     "collect": CollectConfig,
     "cluster": ClusterConfig,
     "explain": ExplainConfig,
+    "labels": LabelsConfig,
     "predict": PredictConfig,
     "study": StudyConfig,
     "compare": CompareConfig,

@@ -32,7 +32,8 @@ _OWN_KEYS = {
     "fit.steps_per_epoch": "train.fit.steps_per_epoch",
     "fit.patience_epochs": "",
 }
-MAPPING = "mapping"
+MAPPING, CORRECTIONS = "mapping", "corrections"
+DATASET_FACTORS = (MAPPING, CORRECTIONS)  # they change the dataset, and no key of conf/train.yaml
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Factor:
 
     @property
     def key(self) -> str:
-        """Its key in conf/train.yaml; ``mapping`` has none, as it changes the dataset."""
+        """Its key in conf/train.yaml; those of ``DATASET_FACTORS`` have none."""
         return key_of(self.name)
 
 

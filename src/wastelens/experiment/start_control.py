@@ -17,7 +17,7 @@ from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.phases import first_phase
 
 
-class _Unwatched:
+class Unwatched:
     """Hears of an epoch and does nothing."""
 
     def batch_done(self, epoch: int) -> None:
@@ -63,6 +63,6 @@ def start_answers(config: TrainConfig, dataset: PreparedDataset) -> StartAnswers
     )
     phase = first_phase(model, probing, dataset, rows)
     tables = dataset.split(config.fold)
-    phase.fit(tables.val, probing, _Unwatched())
+    phase.fit(tables.val, probing, Unwatched())
     name = "probe" if network.takes_weights else "random_encoder"
     return StartAnswers(name, phase.predict(tables.val), phase.predict(tables.test))

@@ -157,6 +157,7 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
         "augment": config.policy is not None,
         "balanced": config.balanced,
         "mapping": Path(dataset.manifest["settings"]["materials"]).stem,
+        "corrections": Path(dataset.manifest["settings"].get("corrections") or "none").stem,
         "pretraining": "none",
         "weights": Path(config.weights).name,
         "seed": config.seed,

@@ -112,7 +112,8 @@ def with_passed_over(
 ) -> AnnotatedPhotos:
     """Say which files in the dataset's folders are not read, by suffix, and add them to the problems."""
     named = (source.find_photo(image.file_name.replace("\\", "/")) for image in dataset.images)
-    read = [*named, *source.layout.label_files(), mapping_path(config.materials)]
+    given = [Path(config.corrections)] if config.corrections else []
+    read = [*named, *source.layout.label_files(), mapping_path(config.materials), *given]
     leave = [config.data_folder / "prepared", Path("mlruns"), source.folder / "__MACOSX"]
     rows = [
         row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from wastelens.system.tables import for_spreadsheets, write_csv
 class DatasetTables:
     """Labels, objects.csv and problems.csv; for the main split, then each fold: its tables and what follows from them.
 
-    ``labels`` is labels.csv; row i of it is the photo with the ``photo_index`` i.
+    ``labels`` is labels.csv; row i of it is the photo with the ``photo_index`` i. ``corrections`` is corrections.csv,
+    which there is only where it has rows.
     """
 
     labels: pd.DataFrame
@@ -43,6 +44,7 @@ class DatasetTables:
     splits: list[SplitTables]
     balanced: list[Oversampled]
     controls: list[Controls]
+    corrections: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def by_file(self) -> dict[str, pd.DataFrame]:
         """Return file name → table, for every table of a prepared dataset but raw_files.csv."""
@@ -58,6 +60,8 @@ class DatasetTables:
                 ]
             ),
         }
+        if len(self.corrections):
+            tables[prepared.CORRECTIONS] = self.corrections
         return tables if len(self.splits) == 1 else {**tables, prepared.FOLDS: self.fold_table()}
 
     def fold_table(self) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wastelens.config.base import flatten
@@ -18,10 +18,14 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.sample import render_sample
 from wastelens.engine.engine import opened
 from wastelens.figures.preparation import look_at
-from wastelens.preparing import photo_split, reading, stages, summary
+from wastelens.preparing import corrections, photo_split, reading, stages, summary
 from wastelens.preparing.writing import DatasetTables, Preparation, write_preparation
 from wastelens.system.console import progress_bar, say
 from wastelens.tracking.tracker import Run, Tracker
+
+_LOGGED = {
+    *(prepared.MANIFEST, prepared.LABELS, prepared.BALANCED, prepared.PROBLEMS, prepared.CORRECTIONS, MAPPING_FILE)
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
                 render_sample(source.place, progress=lambda done, total: bar.advance())
         coco = reading.read_annotations(source, config)
         mapping = reading.mapping_for(source, coco, config.materials)
+        wanted = corrections.read_corrections(config.corrections, mapping.materials)
         annotated = tabulate(coco, mapping)
         folder = config.data_folder / "prepared" / name
         summary.warn_of_replacing(folder, source, config.image_side_px)
@@ -58,18 +63,21 @@ def run(config: PrepareConfig, tracker: Tracker) -> Prepared:
             annotated = reading.with_passed_over(annotated, coco, source, config)
             cached = _decode(annotated, photos, draft, folder, config)
             split = photo_split.split_photos(cached, mapping, source, config)
-            assignments = (split.assignment, *split.folds)
-            splits = [prepared.split_tables(split.frame, one.split, mapping.materials) for one in assignments]
+            corrected = corrections.changes(wanted, split.frame, mapping.materials, correct_test=config.correct_test)
+            assignments = [one.split for one in (split.assignment, *split.folds)]
+            splits = [prepared.split_tables(corrected.labels(one), one, mapping.materials) for one in assignments]
+            split = replace(split, frame=corrected.labels(split.assignment.split))
             balanced = stages.balance(splits, config)
             controls = stages.score_all_controls(splits, cached.photos, config.seed)
             problems = photo_split.with_leaks(cached.problems, split)
-            tables = DatasetTables(split.frame, cached.objects, problems, splits, balanced, controls)
+            tables = DatasetTables(split.frame, cached.objects, problems, splits, balanced, controls, corrected.table)
             made = Preparation(coco, mapping, cached, split, tables, config.find_augmented_copies)
             write_preparation(draft, made, source, config)
         dataset = prepared.load_prepared(folder)
-        metrics = summary.metrics(dataset, made)
+        metrics = {**summary.metrics(dataset, made), **corrected.metrics()}
         tracked.log_metrics(metrics)
         _log(tracked, dataset, made)
+        corrected.report()
         summary.report(dataset, made)
         return Prepared(dataset, tracked.id, metrics)
 
@@ -102,7 +110,8 @@ def _log(tracked: Run, dataset: PreparedDataset, made: Preparation) -> None:
     tracked.log_dataset(
         labels, source=prepared_from(manifest), name=dataset.name, digest=dataset.digest, context="preparation"
     )
-    for name in (prepared.MANIFEST, prepared.LABELS, prepared.BALANCED, prepared.PROBLEMS, MAPPING_FILE):
+    logged = {prepared.MANIFEST: "", **manifest["files"]}.keys() & _LOGGED
+    for name in sorted(logged):
         tracked.log_file(dataset.folder / name)
     figures, tables = look_at(dataset, made)
     for name, figure in figures.items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wastelens.config.pretrain import PretrainConfig
-from wastelens.config.study import MAPPING
+from wastelens.config.study import DATASET_FACTORS
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.copies import DatasetPlace, own_data_folder, send_copy
 from wastelens.engine.task import Done, Engine, Task, WorkerLost
@@ -68,8 +68,8 @@ def trainings_of(cells: Sequence[Cell], places: Mapping[str, DatasetPlace]) -> d
         if cell.encoder_key and cell.encoder_key not in trainings:
             name = f"pretraining for {place.model} seed {place.seed} fold {place.fold}"
             trainings[cell.encoder_key] = Training(cell.encoder_key, name, cell.config.pretraining(), dataset, {})
-        # A file's path is no name of a mapping; train itself tags its run with that.
-        tags: dict[str, object] = {name: level for name, level in place.levels.items() if name != MAPPING}
+        # A file's path is no name of a mapping or of corrections; train itself tags its run with that.
+        tags: dict[str, object] = {name: level for name, level in place.levels.items() if name not in DATASET_FACTORS}
         tags |= {"stratum": place.stratum} if place.stratum else {}
         trainings[cell.key] = Training(cell.key, place.label, cell.config, dataset, tags, cell.encoder_key)
     return trainings

@@ -16,7 +16,7 @@ from wastelens.config.base import flatten
 from wastelens.config.checking import Layer
 from wastelens.config.files import AUGMENT, SHORT_KEYS, setting, short_keys, train_config_of
 from wastelens.config.pretrain import PretrainConfig
-from wastelens.config.study import MAPPING, Factor, StudyConfig, key_of
+from wastelens.config.study import DATASET_FACTORS, Factor, StudyConfig, key_of
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import ConfigError, did_you_mean
@@ -61,7 +61,7 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
 
     Args:
         config: the study's.
-        datasets: level of the factor ``mapping`` → dataset; a single one under "" without that factor.
+        datasets: level of the factor ``mapping`` or ``corrections`` → dataset; a single one under "" without them.
 
     Raises:
         ConfigError: an unknown model, settings that contradict each other, or two levels with the same effect.
@@ -72,7 +72,7 @@ def plan_cells(config: StudyConfig, datasets: Mapping[str, PreparedDataset]) -> 
     grid = [
         (model, levels, dataset, _settings(config, model, levels, dataset))
         for model, levels in product(config.models, _levels(config.parsed_factors))
-        for dataset in [datasets.get(levels.get(MAPPING, ""), base)]
+        for dataset in [datasets.get(_level_of_dataset(levels), base)]
     ]
     seeds = range(config.seed, config.seed + config.seeds)
     # Balancing is slow: do it once for each kind of training rows.
@@ -125,17 +125,22 @@ def _levels(factors: Sequence[Factor]) -> Iterator[dict[str, str]]:
             yield dict(zip(names, (level, *others), strict=True))
 
 
+def _level_of_dataset(levels: Mapping[str, str]) -> str:
+    """Return the level of the factor that changes the dataset; "" without one."""
+    return next((levels[name] for name in DATASET_FACTORS if name in levels), "")
+
+
 def _settings(config: StudyConfig, model: str, levels: Mapping[str, str], dataset: PreparedDataset) -> TrainConfig:
     """Return the settings of a combination, before its seed and fold are set."""
     layers: list[Layer] = [
         ("the section train", dict(config.train)),
         ("the study", {"model": model, "dataset": config.dataset, "data_folder": str(config.data_folder)}),
     ]
-    if MAPPING in levels:
-        layers.append((f"the factor {MAPPING}", {"dataset": str(dataset.folder)}))
+    if _level_of_dataset(levels):
+        layers.append(("the factor that changes the dataset", {"dataset": str(dataset.folder)}))
     # A factor that is a kind goes over the settings of single kinds, which have no effect under the others.
     factors = sorted(
-        (name for name in levels if name != MAPPING),
+        (name for name in levels if name not in DATASET_FACTORS),
         key=lambda name: name == AUGMENT or key_of(name).endswith(".kind"),
     )
     layers += [(f"the factor {name}", setting(key_of(name), levels[name], f"the factor {name}")) for name in factors]
@@ -149,15 +154,15 @@ def check_factors(factors: Sequence[Factor]) -> None:
     """Refuse an unknown factor.
 
     Raises:
-        ConfigError: a factor is neither a key of ``conf/train.yaml`` nor labels, loss or mapping.
+        ConfigError: a factor is neither a key of ``conf/train.yaml`` nor labels, loss, mapping or corrections.
     """
     keys = [*TrainConfig.model_fields, AUGMENT, *SHORT_KEYS]
-    known = ["labels", "loss", MAPPING, *keys]
+    known = ["labels", "loss", *DATASET_FACTORS, *keys]
     for factor in factors:
-        if factor.name != MAPPING and factor.key.split(".")[0] not in keys:
+        if factor.name not in DATASET_FACTORS and factor.key.split(".")[0] not in keys:
             raise ConfigError(
                 f"Unknown factor '{factor.name}'.{did_you_mean(factor.name, known)} A factor is a key of "
-                f"conf/train.yaml, or labels, loss, {MAPPING}."
+                f"conf/train.yaml, or labels, loss, {', '.join(DATASET_FACTORS)}."
             )
 
 

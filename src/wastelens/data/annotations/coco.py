@@ -6,9 +6,9 @@ import codecs
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -102,6 +102,7 @@ class CocoDataset:
     has_outlines: bool = True  # whether the layout has outlines at all; class folders have none
     sizes_are_told: bool = True  # whether the annotations tell the photos' sizes; otherwise their headers did
     notes: tuple[str, ...] = ()  # sentences about what was put together, for the user
+    disagreements: Mapping[int, str] = field(default_factory=dict)  # id of a photo listed several times → who says what
 
     def used_categories(self) -> list[Category]:
         """Return the categories that an object has."""
@@ -129,9 +130,12 @@ def read_coco(path: Path) -> CocoDataset:
     if not images:
         raise AnnotationsError(f"{path}: 'images' is empty. Give annotations of at least one photo.")
     _check_references(path, content)
+    disagreements = _disagreements(images, content.annotations, categories)
     images, annotations, notes = _one_image_a_photo(path, images, content.annotations)
     check_names(path, images)
-    return CocoDataset(path, tuple(images), tuple(annotations), tuple(categories), notes=notes)
+    return CocoDataset(
+        path, tuple(images), tuple(annotations), tuple(categories), notes=notes, disagreements=disagreements
+    )
 
 
 def _side(told: float | None) -> float:
@@ -316,6 +320,23 @@ def _one_image_a_photo(
         f"{name} under {one} and {other}; the objects of both were put together."
     )
     return list(first.values()), together, (note,)
+
+
+def _disagreements(images: list[Image], annotations: list[Annotation], categories: list[Category]) -> dict[int, str]:
+    """Return the first id of each photo whose several images show other categories → the categories under each id."""
+    name_of = {category.id: category.name for category in categories}
+    ids_of: dict[str, list[int]] = defaultdict(list)
+    for image in images:
+        ids_of[path_text(image.file_name)].append(image.id)
+    several = {one: set[str]() for ids in ids_of.values() if len(ids) > 1 for one in ids}
+    for annotation in annotations:
+        if annotation.image_id in several:
+            several[annotation.image_id].add(name_of[annotation.category_id])
+    return {
+        ids[0]: "; ".join(f"id {one}: {', '.join(sorted(several[one])) or 'nothing'}" for one in ids)
+        for ids in ids_of.values()
+        if len(ids) > 1 and any(several[one] != several[ids[0]] for one in ids)
+    }
 
 
 def same_size(one: Image, other: Image) -> bool:

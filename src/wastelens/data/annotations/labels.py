@@ -12,6 +12,7 @@ from wastelens.data.annotations.segmentation import Outline, outline
 from wastelens.errors import AnnotationsError
 
 ASPECT_TOLERANCE = 0.05
+DISAGREE = "photo kept, listed several times with different objects: "
 IMPOSSIBLE_SIZE = "annotated with an impossible size"
 
 
@@ -50,6 +51,8 @@ def tabulate(dataset: CocoDataset, mapping: MaterialMapping) -> AnnotatedPhotos:
             continue
         if image.misfit and of_image and dataset.has_outlines:
             problems.append(problem_row(flat, source_file, f"outlines left out, labels kept: {image.misfit}"))
+        if differ := dataset.disagreements.get(image.id):
+            problems.append(problem_row(flat, source_file, f"{DISAGREE}{differ}"))
         shown = set()
         for annotation in of_image:
             category = categories[annotation.category_id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ class DrawnOutline:
     material: str
     polygons: tuple[FloatArray, ...]  # each (points, 2), in fractions of the photo's width and height; may be empty
     is_box: bool = False
+    category: str = ""  # as annotated; empty where it was not asked for
 
 
 def drawn_outline(outline: Outline, image: Image, material: str) -> DrawnOutline:
@@ -63,6 +64,7 @@ class AnnotatedOutlines:
         """Sort the annotations by photo; material_of: category → material, for every category that an object has."""
         known = (category for category in dataset.categories if category.name in material_of)
         self._material_of = {category.id: material_of[category.name] for category in known}
+        self._category_of = {category.id: category.name for category in dataset.categories}
         self._annotated: dict[str, tuple[Image, list[Annotation]]] = {
             flat_name(image.file_name): (image, of_image) for image, of_image in annotations_by_image(dataset)
         }
@@ -79,8 +81,13 @@ class AnnotatedOutlines:
 
     def drawn(self, flat: str) -> list[DrawnOutline]:
         """Return each usable outline, ready to draw."""
-        image = self.image(flat)
-        return [drawn_outline(one, image, material) for one, material in self.of(flat)]
+        image, annotations = self._annotated[flat]
+        decoded = [(outline(one, image), one.category_id) for one in annotations]
+        return [
+            replace(drawn_outline(one, image, self._material_of[category]), category=self._category_of[category])
+            for one, category in decoded
+            if not one.problem
+        ]
 
 
 def outlines_json(dataset: CocoDataset, file_names: Collection[str]) -> bytes:

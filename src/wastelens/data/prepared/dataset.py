@@ -30,6 +30,9 @@ from wastelens.system.tables import write_csv
 MANIFEST = "manifest.json"
 LABELS, BALANCED, FOLDS, PROBLEMS = "labels.csv", "train_balanced.csv", "folds.csv", "problems.csv"
 OBJECTS, CONTROLS, OUTLINES = "objects.csv", "controls.csv", "outlines.json"
+CORRECTIONS = (
+    "corrections.csv"  # file_name, material, old, new, and test: 1 if it also counts where the photo is tested
+)
 FOR_PEOPLE = (PROBLEMS,)  # tables that are opened in spreadsheets, not read as data
 SPLITS = ("train", "val", "test")
 
@@ -54,6 +57,18 @@ def split_tables(frame: pd.DataFrame, split: npt.NDArray[Any], materials: tuple[
     indexed = frame.assign(photo_index=np.arange(len(frame)))
     train, val, test = (indexed[split == name].reset_index(drop=True) for name in SPLITS)
     return SplitTables(TrainTable(train, materials), ValTable(val, materials), TestTable(test, materials))
+
+
+def corrected_labels(
+    frame: pd.DataFrame, corrections: pd.DataFrame, materials: tuple[str, ...], tested: npt.NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Return labels with the corrections of corrections.csv, which tested photos have only where ``test`` says so."""
+    labels = frame[list(materials)].to_numpy(copy=True)
+    rows = pd.Index(frame["file_name"]).get_indexer(pd.Index(corrections["file_name"]))
+    places = pd.Index(materials).get_indexer(pd.Index(corrections["material"]))
+    kept = tested[rows] & (corrections["test"].to_numpy() == 0)
+    labels[rows, places] = np.where(kept, corrections["old"], corrections["new"])
+    return frame.assign(**dict(zip(materials, labels.T, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -131,8 +146,27 @@ class PreparedDataset:
         Raises:
             ConfigError: the dataset was prepared without that fold.
         """
+        column = self.assignment(fold)
+        return split_tables(self.corrected(column == "test"), column, self.materials)
+
+    def assignment(self, fold: int = 0) -> npt.NDArray[Any]:
+        """Return the split of each photo: train, val or test, (photos,); errors as of ``split``."""
         column = self._fold_column(f"fold_{fold}", fold) if fold else self.frame["split"]
-        return split_tables(self.frame, column.to_numpy(), self.materials)
+        return column.to_numpy()
+
+    def corrected(self, tested: npt.NDArray[np.bool_]) -> pd.DataFrame:
+        """Return labels.csv with every correction of a label, but for those that photos are not tested by.
+
+        Args:
+            tested: whether each photo is one that a model is tested on, (photos,).
+        """
+        table = self.corrections()
+        return corrected_labels(self.frame, table, self.materials, tested) if len(table) else self.frame
+
+    def corrections(self) -> pd.DataFrame:
+        """Return corrections.csv; empty where no label was corrected."""
+        there = CORRECTIONS in self.manifest["files"]
+        return _read_table(self.folder / CORRECTIONS) if there else pd.DataFrame()
 
     def learning(self, fold: int = 0) -> LearningTables:
         """Return the tables that a network may learn and choose from; errors as of ``split``."""
@@ -162,8 +196,8 @@ class PreparedDataset:
                     f"{self.folder / BALANCED} has the photo {min(unknown)!r}, which {LABELS} lacks. Run prepare again."
                 )
             return TrainTable(rows.assign(photo_index=rows["file_name"].map(index)), self.materials)
-        copies = self._fold_column(f"copies_{fold}", fold)
-        return TrainTable(self.frame.loc[self.frame.index.repeat(copies)].reset_index(drop=True), self.materials)
+        copies, frame = self._fold_column(f"copies_{fold}", fold), self.corrected(np.zeros(len(self.frame), np.bool_))
+        return TrainTable(frame.loc[frame.index.repeat(copies)].reset_index(drop=True), self.materials)
 
     def controls(self, fold: int = 0) -> pd.DataFrame:
         """Return the controls' predictions for the val and test photos of this split."""

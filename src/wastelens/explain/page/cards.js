@@ -72,7 +72,7 @@ function pageOfCards(own) {
       if (event.key === "ArrowRight") step(1);
       return;
     }
-    if (event.target.closest?.("select, input[type=range], input[type=search]")) return;
+    if (event.target.closest?.("select, textarea, input[type=range], input[type=search]")) return;
     const inCard = Boolean(event.target.closest?.(".card"));
     const box = event.key === own.toggle[0] ? form.elements.namedItem(own.toggle[1]) : null;
     if (event.key === "j" || (inCard && event.key === "ArrowDown")) move(1);
@@ -84,5 +84,5 @@ function pageOfCards(own) {
 
   form.hidden = false;
   arrange();
-  return { arrange, visible };
+  return { arrange, visible, move };
 }

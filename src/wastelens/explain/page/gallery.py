@@ -157,7 +157,7 @@ class GalleryWriter:
             return
         height, width = photo.photo.shape[:2]
         small = tuple(replace(pair, maps={name: averaged(one) for name, one in pair.maps.items()}) for pair in pairs)
-        jpeg = _encoded(photo.photo, "JPEG", quality=_JPEG_QUALITY)
+        jpeg = encoded(photo.photo, "JPEG", quality=_JPEG_QUALITY)
         pickle.dump(_Kept(replace(photo, photo=photo.photo[:0]), jpeg, (width, height), small), self._waiting)
 
     def finish(self, header: GalleryHeader) -> Path:
@@ -188,7 +188,7 @@ class GalleryWriter:
         counts = self._counts
         names = [*header.materials, *sorted((counts.materials.keys() | counts.outlined) - set(header.materials))]
         colours = material_colours(names)
-        pieces: Iterator[str] = _template().generate(
+        pieces: Iterator[str] = template("gallery.html.jinja").generate(
             header=header,
             counts=counts,
             materials=names,
@@ -197,7 +197,7 @@ class GalleryWriter:
             outcomes=OUTCOMES,
             energy_methods=[name for name in header.methods if name in counts.with_energy],
             bars=[_bar(signed) for signed in (False, True)],
-            photos=((number, _base64(kept.jpeg)) for number, kept in enumerate(self._read())),
+            photos=((number, as_base64(kept.jpeg)) for number, kept in enumerate(self._read())),
             cards=(card for number, kept in enumerate(self._read()) for card in _cards(header, names, number, kept)),
         )
         return pieces
@@ -217,7 +217,7 @@ def _cards(header: GalleryHeader, materials: Sequence[str], number: int, kept: _
     places = {material: place for place, material in enumerate(materials)}
     width, height = kept.size
     view = (_OUTLINE_SIDE * width / max(kept.size), _OUTLINE_SIDE * height / max(kept.size))
-    outlines = [(one.material, points) for one in kept.photo.outlines for points in _polygons(one, np.array(view))]
+    outlines = [(one.material, points) for one in kept.photo.outlines for points in polygons_of(one, np.array(view))]
     objects = Counter(outline.material for outline in kept.photo.outlines if outline.polygons)
     for place, pair in enumerate(kept.pairs):
         about, energies = pair.about, {method: pair.scores[method].energy for method in pair.maps}
@@ -249,7 +249,7 @@ def _tile(header: GalleryHeader, pair: ExplainedPair, method: str) -> dict[str, 
         "method": method,
         "title": header.methods[method],
         "signed": signed,
-        "png": _base64(heat_png(pair.maps[method], signed=signed)),
+        "png": as_base64(heat_png(pair.maps[method], signed=signed)),
         "scores": tile_scores(asdict(scores)),
         "below_chance": scores.energy < 1,
         "empty": scores.empty,
@@ -288,7 +288,8 @@ def _why_not_localised(about: PairScores) -> str:
     return "it has no usable outline"
 
 
-def _encoded(picture: PhotoArray, kind: str, **options: Any) -> bytes:
+def encoded(picture: PhotoArray, kind: str, **options: Any) -> bytes:
+    """Return a picture as the content of a file of this kind."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -296,7 +297,7 @@ def _encoded(picture: PhotoArray, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _polygons(outline: DrawnOutline, view: FloatArray) -> list[str]:
+def polygons_of(outline: DrawnOutline, view: FloatArray) -> list[str]:
     """Return polygons as SVG points, in whole numbers; those smaller than a line are left out."""
     found = []
     for polygon in outline.polygons:
@@ -308,16 +309,18 @@ def _polygons(outline: DrawnOutline, view: FloatArray) -> list[str]:
 
 
 def _bar(signed: bool) -> dict[str, Any]:
-    png = _base64(_encoded(colour_bar(signed, 128, 1), "PNG"))
+    png = as_base64(encoded(colour_bar(signed, 128, 1), "PNG"))
     left, right = SIGNED_ENDS if signed else ONE_SIGN_ENDS
     return {"name": "signed" if signed else "one-sign", "png": png, "left": left, "right": right}
 
 
-def _base64(content: bytes) -> str:
+def as_base64(content: bytes) -> str:
+    """Return a file as it is embedded in a page."""
     return base64.b64encode(content).decode("ascii")
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """Return a page's template of this folder."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)
@@ -326,4 +329,4 @@ def _template() -> Any:
     )
     environment.filters["label_text"] = label_text
     environment.filters["estimate"] = lambda cell: cell.partition(" [")
-    return environment.get_template("gallery.html.jinja")
+    return environment.get_template(name)

@@ -14,14 +14,15 @@ LARGEST_DIFFERENCE = 8.0  # grey levels on average; decoding at another size mak
 
 
 class ShownPhotos:
-    """A prepared dataset's photos, upright and in their own proportions, the longer side 320 px.
+    """A prepared dataset's photos, upright and in their own proportions, the longer side 320 px or another length.
 
     Attributes:
         gone: file name → why its file is not what was prepared any more; the cached square is shown instead, stretched
             back.
     """
 
-    def __init__(self, dataset: PreparedDataset) -> None:
+    def __init__(self, dataset: PreparedDataset, side_px: int = SHOWN_SIDE_PX) -> None:
+        self._side_px = side_px
         self.gone: dict[str, str] = {}
         files = dataset.raw_files
         self._files = dict(zip(files["file_name"], files.itertuples(index=False), strict=True))
@@ -38,7 +39,7 @@ class ShownPhotos:
         except BadPhotoError as error:
             self.gone[file_name] = str(error)
             square, width, height = self._cache[int(row["photo_index"])], int(row["width"]), int(row["height"])
-        scale = SHOWN_SIDE_PX / max(width, height)
+        scale = self._side_px / max(width, height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         return np.asarray(cv2.resize(np.asarray(square), size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
@@ -47,7 +48,7 @@ class ShownPhotos:
         file = self._files.get(file_name)
         if file is None:
             raise BadPhotoError("its place is not known")
-        decoded = decode(read_photo(file.path), SHOWN_SIDE_PX, self._max_megapixels)
+        decoded = decode(read_photo(file.path), self._side_px, self._max_megapixels)
         if not is_unchanged(file.path, file.size_bytes, file.modified_ns):  # a copy, or only touched, perhaps
             _check_same(decoded.pixels_0_255, cached)
         return decoded
