@@ -73,14 +73,17 @@ def test_bands_reach_both_wishes_on_new_photos() -> None:
     wish, precisions, recalls = Wish(0.8, 0.9), [], []
     for seed in range(30):
         val, of_val = tables(300, ValTable, seed)
-        bands = choose_bands(val, of_val, np.array([0.5, 0.5]), wish)
-        assert why_no_guarantee(bands, wish.recall) == ""
+        bands = choose_bands(val, of_val, wish)
+        assert why_no_guarantee(bands, wish.recall, val_chose_weights=False) == ""
+        assert "chose the epoch" in why_no_guarantee(bands, wish.recall, val_chose_weights=True)
         rule = DecisionRule(
             {"glass": 0.5, "paper": 0.5}, {}, {name: (one.no_below, one.yes_from) for name, one in bands.items()}
         )
         test, of_test = tables(300, TestTable, 1000 + seed)
         weights = np.ones((1, 300), dtype=np.int32)
-        reached = band_table(test.labels.astype(bool), of_test, rule, weights).set_index("material").loc["all"]
+        reached = (
+            band_table(test.labels.astype(bool), of_test, rule, test.groups, weights).set_index("material").loc["all"]
+        )
         precisions.append(reached["precision"])
         recalls.append(reached["recall"])
         assert 0.3 < reached["coverage"] <= 1
@@ -91,23 +94,23 @@ def test_bands_reach_both_wishes_on_new_photos() -> None:
 def test_one_threshold_remains_where_no_band_is_needed() -> None:
     val, _ = tables(400, ValTable, 0)
     sure = np.where(val.labels == 1, 0.9, 0.1)
-    (band, _) = choose_bands(val, sure, np.array([0.3, 0.3]), Wish(0.8, 0.8)).values()
+    (band, _) = choose_bands(val, sure, Wish(0.8, 0.8)).values()
     assert band.no_below == band.yes_from
 
 
 def test_nothing_is_unsure_without_a_wish_and_test_photos_choose_nothing() -> None:
     val, numbers = tables(50, ValTable, 0)
-    assert choose_bands(val, numbers, np.array([0.5, 0.5]), Wish(0.0, 0.9)) == {}
+    assert choose_bands(val, numbers, Wish(0.0, 0.9)) == {}
     test, numbers = tables(50, TestTable, 0)
     with pytest.raises(TypeError, match="ValTable"):
-        choose_bands(test, numbers, np.array([0.5, 0.5]), Wish(0.9, 0.9))
+        choose_bands(test, numbers, Wish(0.9, 0.9))
 
 
 def test_too_few_groups_are_named() -> None:
     val, numbers = tables(60, ValTable, 0)
     frame = val.frame.assign(group=[str(row // 20) for row in range(60)])
-    bands = choose_bands(ValTable(frame, val.materials), numbers, np.array([0.5, 0.5]), Wish(0.8, 0.9))
-    sentence = why_no_guarantee(bands, 0.9)
+    bands = choose_bands(ValTable(frame, val.materials), numbers, Wish(0.8, 0.9))
+    sentence = why_no_guarantee(bands, 0.9, val_chose_weights=False)
     assert "glass, paper" in sentence
     assert "9 groups" in sentence
     assert "3 at most" in sentence
@@ -115,9 +118,20 @@ def test_too_few_groups_are_named() -> None:
 
 def test_what_never_happens_has_no_number() -> None:
     rule = DecisionRule({"glass": 0.5}, {}, {"glass": (0.0, NEVER)})
-    found = band_table(np.array([[True], [False]]), np.array([[0.9], [0.1]]), rule, np.ones((3, 2), dtype=np.int32))
+    found = band_table(
+        np.array([[True], [False]]), np.array([[0.9], [0.1]]), rule, ["a", "b"], np.ones((3, 2), dtype=np.int32)
+    )
     row = found.iloc[1]
     assert row["coverage"] == 0
     assert np.isnan(row["precision"])
     assert np.isnan(row["yes_from"])
-    assert row["recall"] == 1
+    assert row["recall"] == row["recall_of_groups"] == 1
+
+
+def test_the_recall_of_groups_counts_each_group_alike() -> None:
+    labels, groups = np.ones((5, 1), dtype=np.bool_), ["large"] * 4 + ["small"]
+    rule = DecisionRule({"glass": 0.5}, {}, {"glass": (0.5, 0.5)})
+    numbers = np.array([[0.1], [0.9], [0.9], [0.9], [0.1]])
+    row = band_table(labels, numbers, rule, groups, np.ones((3, 5), dtype=np.int32)).iloc[1]
+    assert row["recall"] == pytest.approx(3 / 5)
+    assert row["recall_of_groups"] == pytest.approx((3 / 4 + 0) / 2)

@@ -82,6 +82,14 @@ def test_a_material_that_no_photo_or_every_photo_shows_stays_usable(kind, label)
     assert (np.diff(after) > 0).all()
 
 
+def test_an_isotonic_map_is_flat_beyond_the_photos_that_it_learnt_from() -> None:
+    before = np.array([[-3.0], [-2.0], [0.50], [0.52]])
+    (found,) = KINDS["isotonic"](np.array([[False], [False], [False], [True]]), before)
+    ends = sigmoid(found(np.array([0.52, 2.0, 20.0])))
+    assert ends[0] == pytest.approx(5 / 6, abs=0.02)
+    assert ends[2] - ends[0] < 0.05
+
+
 def test_one_group_compares_nothing_and_changes_nothing() -> None:
     labels, truth = drawn(50, 3)
     assert calibrate_probabilities(table_of(labels, group_size=50), sigmoid(truth), 0).kind == "none"
@@ -128,8 +136,10 @@ def test_the_report_says_what_calibration_gained() -> None:
     rows = found.table().set_index(["probabilities", "material"])
     assert list(rows.loc["after"].index) == ["all (macro)", *MATERIALS]
     assert rows.loc[("after", "glass"), "ece"] < rows.loc[("before", "glass"), "ece"]
+    overall = rows.loc[("after", "all (macro)")]
+    assert overall["discrimination_low"] < overall["discrimination"] < overall["discrimination_high"]
     # what is right by construction has no more error than chance gives
     assert metrics["floor/ece"] == pytest.approx(found.after.ece.value, abs=0.02)
     unchanged = report(labels.astype(bool), before, before, MATERIALS, "none", weights, rng)
     assert unchanged.brier_change.low == unchanged.brier_change.high == 0
-    assert "the network's own, which was best on val" in unchanged.sentence
+    assert "Probabilities are the network's own" in unchanged.sentence

@@ -35,6 +35,12 @@ def test_calibration_changes_the_mapped_materials_and_keeps_the_order() -> None:
     assert found[:, 0] == pytest.approx(sigmoid(BENT(log_odds(numbers[:, 0]))))
 
 
+def test_probabilities_that_float32_tells_apart_stay_apart() -> None:
+    numbers = np.array([[1e-20, 0.5, 1 - 2**-22, 1 - 2**-24, 1.0]], dtype=np.float32).T
+    found = DecisionRule({"glass": 0.5}, {"glass": RisingMap((0.0, 1.0), (0.0, 0.5))}).calibrated(numbers)
+    assert (np.diff(found[:, 0]) > 0).all()
+
+
 def test_zero_and_one_have_finite_log_odds() -> None:
     assert np.isfinite(log_odds([0.0, 1.0])).all()
     assert sigmoid(log_odds([1e-9, 0.3, 1 - 1e-5])) == pytest.approx([1e-9, 0.3, 1 - 1e-5])

@@ -121,7 +121,7 @@ class TrainConfig(Config):
         lt=1,
     )
     recall: float = parameter(
-        "with precision: wished share of the photos with a material that do not get the answer no", ge=0, lt=1
+        "with precision: wished share of the photos with a material that do not get the answer no", gt=0, lt=1
     )
     mixed_precision: bool = parameter(MIXED_PRECISION_HELP)
     bootstrap_resamples: int = Field(ge=100)

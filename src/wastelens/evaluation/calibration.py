@@ -118,8 +118,8 @@ def _isotonic_of(truth: BoolArray, before: FloatArray) -> RisingMap:
     least = 1 / (len(truth) + 2)
     fitted = IsotonicRegression(y_min=least, y_max=1 - least).fit(before, truth)
     x, y = np.asarray(fitted.X_thresholds_), log_odds(fitted.y_thresholds_)
-    if len(x) == 1:
-        x, y = np.array([x[0], x[0] + 1]), np.array([y[0], y[0]])
+    # Beyond the outer photos the function is flat: a steep last piece must not go on.
+    x, y = np.array([x[0] - 1, *x, x[-1] + 1]), np.array([y[0], *y, y[-1]])
     return RisingMap(tuple(x.tolist()), tuple((y + _LEAST_SLOPE * x).tolist()))
 
 
@@ -139,7 +139,8 @@ class Reliability:
 
     Attributes:
         brier, ece: Brier score and expected calibration error, over all and per material.
-        miscalibration, discrimination: parts of the Brier score, with ``_low`` and ``_high``, (3, materials).
+        miscalibration, discrimination: parts of the Brier score: value, lower and upper bound of the macro mean and of
+            each material, (3, 1 + materials).
         calibrated_ece: the expected calibration error that such probabilities would have if they were right: labels
             drawn from them, mean of 200 draws.
     """
@@ -177,8 +178,8 @@ class CalibrationReport:
         return {
             "calibration/brier_before": self.before.brier.value,
             "calibration/ece_before": self.before.ece.value,
-            "calibration/miscalibration": float(self.after.miscalibration[0].mean()),
-            "calibration/discrimination": float(self.after.discrimination[0].mean()),
+            "calibration/miscalibration": float(self.after.miscalibration[0, 0]),
+            "calibration/discrimination": float(self.after.discrimination[0, 0]),
             **{
                 f"calibration/{name}_change{end}": value
                 for name, change in changes.items()
@@ -199,7 +200,7 @@ class CalibrationReport:
             columns[f"{name}_high"] = [value.high, *value.materials_high]
         for name, parts in (("miscalibration", found.miscalibration), ("discrimination", found.discrimination)):
             for end, part in zip(("", "_low", "_high"), parts, strict=True):
-                columns[f"{name}{end}"] = [part.mean() if not end else np.nan, *part]
+                columns[f"{name}{end}"] = part
         columns["uncertainty"] = [self.uncertainty.mean(), *self.uncertainty]
         columns["ece_if_calibrated"] = [found.calibrated_ece.mean(), *found.calibrated_ece]
         return pd.DataFrame(columns)
@@ -210,12 +211,12 @@ class CalibrationReport:
         before, after, change = self.before, self.after, self.brier_change
         if self.kind == NONE:
             return (
-                f"Probabilities are the network's own, which was best on val: test Brier score {after.brier.value:.3f} "
-                f"(floor {self.uncertainty.mean():.3f}), expected calibration error {after.ece.value:.3f} (by chance "
+                f"Probabilities are the network's own: Brier score {after.brier.value:.3f} (floor "
+                f"{self.uncertainty.mean():.3f}), expected calibration error {after.ece.value:.3f} (by chance "
                 f"{after.calibrated_ece.mean():.3f})."
             )
         return (
-            f"Probabilities are calibrated on val ({self.kind}): test Brier score {before.brier.value:.3f} → "
+            f"Probabilities are calibrated on val ({self.kind}): Brier score {before.brier.value:.3f} → "
             f"{after.brier.value:.3f} ({change.estimate:+.3f} [{change.low:+.3f}, {change.high:+.3f}]; floor "
             f"{self.uncertainty.mean():.3f}), expected calibration error {before.ece.value:.3f} → "
             f"{after.ece.value:.3f} (by chance {after.calibrated_ece.mean():.3f})."
@@ -266,20 +267,23 @@ def _reliability(labels: BoolArray, probabilities: FloatArray, weights: Array, r
         expected_calibration_error(rng.random(probabilities.shape) < probabilities, probabilities)
         for _ in range(_SIMULATED)
     ]
-    parts = [
-        _parts_with_intervals(*columns, weights[:_RESAMPLED_PARTS])
-        for columns in zip(labels.T, probabilities.T, strict=True)
-    ]
-    miscalibration, discrimination = np.array(parts).transpose(1, 2, 0)
+    miscalibration, discrimination = _parts_with_intervals(labels, probabilities, weights[:_RESAMPLED_PARTS])
     return Reliability(values["brier"], values["ece"], miscalibration, discrimination, np.mean(simulated, axis=0))
 
 
 def _parts_with_intervals(labels: BoolArray, probabilities: FloatArray, weights: Array) -> FloatArray:
-    """Return miscalibration and discrimination of a material, each with its 95 % interval: (2, 3)."""
-    whole = brier_parts(labels, probabilities)
-    resampled = np.array([brier_parts(labels, probabilities, one) for one in weights])
-    bounds = [interval(column, estimate=value) for column, value in zip(resampled.T, whole, strict=True)]
-    return np.clip([[value, *bound] for value, bound in zip(whole, bounds, strict=True)], 0, None)
+    """Return miscalibration and discrimination with 95 % intervals, macro mean first: (2, 3, 1 + materials)."""
+
+    def parts(counts: Array | None) -> FloatArray:
+        each = np.array([brier_parts(*one, counts) for one in zip(labels.T, probabilities.T, strict=True)])
+        return np.concatenate([each.mean(axis=0)[None], each]).T
+
+    whole, resampled = parts(None), np.array([parts(one) for one in weights])
+    found = np.empty((2, 3, whole.shape[1]))
+    for part, place in np.ndindex(*whole.shape):
+        estimate = float(whole[part, place])
+        found[part, :, place] = estimate, *interval(resampled[:, part, place], estimate=estimate)
+    return np.clip(found, 0, None)
 
 
 def brier_parts(labels: BoolArray, probabilities: FloatArray, weights: Array | None = None) -> tuple[float, float]:

@@ -278,8 +278,12 @@ def area_under_risk_coverage(
 
 
 def _area_of_risk(truth: BoolArray, numbers: FloatArray, counts: Array) -> FloatArray:
-    coverage, risk = risk_over_coverage(truth, numbers, np.atleast_2d(counts))
-    return np.asarray((np.diff(coverage, axis=1, prepend=0) * risk).sum(axis=1)).reshape(counts.shape[:-1])
+    table, step = np.atleast_2d(counts), max(1, _CELLS_AT_ONCE // len(truth))
+    areas = []
+    for at in range(0, len(table), step):
+        coverage, risk = risk_over_coverage(truth, numbers, table[at : at + step])
+        areas.append((np.diff(coverage, axis=1, prepend=0) * risk).sum(axis=1))
+    return np.concatenate(areas).reshape(counts.shape[:-1])
 
 
 def risk_over_coverage(

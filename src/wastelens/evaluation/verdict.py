@@ -30,6 +30,7 @@ from wastelens.system.decision_rule import DecisionRule
 
 WITHOUT_POSITIVES = 0.5
 TOO_FEW = "too few photos to tell"
+DECIMALS = 9  # of probabilities in tables: fewer would make photos equal that a calibrated model hardly tells apart
 NO_WISH = Wish(precision=0.0, recall=0.9)
 
 
@@ -117,7 +118,8 @@ class Verdict:
         control_macro_ap: control → its test macro AP.
         strongest_control: the control with the best test macro AP.
         strongest_control_ap: its average precision per material, float64 (materials,).
-        strongest_control_scores: its scores, float64 (test photos, materials).
+        control_probabilities: its probabilities, calibrated on val like the model's, float64 (test photos, materials);
+            None where a finished model is judged on other photos.
         gain: test macro AP minus that of the strongest control, with a paired bootstrap interval.
         start: what the features that the network started from reach, where they were trained before. It looks at the
             litter, so it is not among the controls that a network must be above.
@@ -135,7 +137,7 @@ class Verdict:
     control_macro_ap: dict[str, float]
     strongest_control: str
     strongest_control_ap: FloatArray
-    strongest_control_scores: FloatArray
+    control_probabilities: FloatArray | None
     gain: Interval
     start: StartControl | None = None
     bands: pd.DataFrame | None = None
@@ -205,11 +207,10 @@ class Verdict:
         }
 
     def _control_risk(self) -> dict[str, float]:
-        """Return the strongest control's area under risk–coverage, where its scores are probabilities."""
-        scores = self.strongest_control_scores
-        if scores.min() < 0 or scores.max() > 1:
+        """Return the strongest control's area under risk–coverage."""
+        if self.control_probabilities is None:
             return {}
-        area = area_under_risk_coverage(self.test_table.labels, scores)
+        area = area_under_risk_coverage(self.test_table.labels, self.control_probabilities)
         return {f"controls/{self.strongest_control}_aurc": float(area.mean())}
 
     def _abstention(self) -> dict[str, float]:
@@ -246,7 +247,7 @@ class Verdict:
         columns: dict[str, object] = {"file_name": self.test_table.file_names, "group": self.test_table.groups}
         for number, material in enumerate(self.test.materials):
             columns[f"label_{material}"] = self.test_table.labels[:, number]
-            columns[f"probability_{material}"] = self.probabilities[:, number].round(6)
+            columns[f"probability_{material}"] = self.probabilities[:, number].round(DECIMALS)
             columns[f"decision_{material}"] = self.decisions[:, number].astype(int)
         return pd.DataFrame(columns)
 
@@ -263,6 +264,7 @@ def judge(
     resamples: int = 1000,
     start: StartAnswers | None = None,
     wish: Wish = NO_WISH,
+    val_chose_weights: bool = True,
 ) -> Verdict:
     """Calibrate on val, then score test once.
 
@@ -274,6 +276,7 @@ def judge(
         seed, resamples: of the bootstrap; the seed is also that of the permutation test.
         start: the probe of what the network started from, if it was trained before.
         wish: which answers may be "unsure".
+        val_chose_weights: whether val also chose the epoch whose weights were kept.
     """
     thresholds = calibrate_on(val_table, val_probabilities)
     rule, kind, bands = learn_rule(val_table, val_probabilities, thresholds, seed, wish)
@@ -290,12 +293,18 @@ def judge(
             test_gain=paired_difference(test, test_probabilities, probe.test, rngs[2], resamples),
         )
 
+    def calibrated_rival(control: str) -> FloatArray:
+        val, test = (np.clip(control_scores(controls, control, table), 0, 1) for table in (val_table, test_table))
+        maps = calibrate_probabilities(val_table, val, seed).maps
+        return DecisionRule(rule.thresholds, maps).calibrated(test)
+
     return judge_finished(
         test_table,
         test_probabilities,
         rule,
         calibration=kind,
-        no_guarantee=why_no_guarantee(bands, wish.recall),
+        no_guarantee=why_no_guarantee(bands, wish.recall, val_chose_weights=val_chose_weights),
+        calibrated_rival=calibrated_rival,
         control_macro_ap=control_macro_ap,
         rivals=lambda strongest: control_scores(controls, strongest, test_table),
         seed=seed,
@@ -321,7 +330,7 @@ def learn_rule(
     found = calibrate_probabilities(val_table, probabilities, seed)
     rule = DecisionRule(dict(zip(materials, thresholds.tolist(), strict=True)), found.maps)
     calibrated_thresholds = rule.calibrated(thresholds[None])[0]
-    bands = choose_bands(val_table, rule.calibrated(probabilities), calibrated_thresholds, wish)
+    bands = choose_bands(val_table, rule.calibrated(probabilities), wish)
     known = {name: (band.no_below, band.yes_from) for name, band in bands.items()}
     rule = DecisionRule(dict(zip(materials, calibrated_thresholds.tolist(), strict=True)), found.maps, known)
     return rule, found.kind, bands
@@ -341,12 +350,13 @@ def judge_finished(
     start: StartControl | None = None,
     calibration: str = NONE,
     no_guarantee: str = "",
+    calibrated_rival: Callable[[str], FloatArray] | None = None,
 ) -> Verdict:
     """Score test once, with a decision rule that was chosen before.
 
     Arguments are as for :func:`judge`; rule: of these materials, in their order; rivals: control → its scores (test
     photos, materials); groups: of the test photos, (n,), to be resampled as a whole; calibration: its kind;
-    no_guarantee: of the bands.
+    no_guarantee: of the bands; calibrated_rival: control → its probabilities, calibrated on val.
     """
     materials, labels = test_table.materials, test_table.labels.astype(bool)
     rngs = [np.random.default_rng([seed, part]) for part in (1, 2, 3, 6, 7)]
@@ -370,10 +380,10 @@ def judge_finished(
         control_macro_ap=control_macro_ap,
         strongest_control=strongest,
         strongest_control_ap=per_material_average_precision(labels, scores),
-        strongest_control_scores=scores,
-        gain=paired_difference(labels, test_probabilities, scores, rngs[2], resamples, groups),
+        control_probabilities=calibrated_rival(strongest) if calibrated_rival else None,
+        gain=paired_difference(labels, calibrated, scores, rngs[2], resamples, groups),
         start=start,
-        bands=band_table(labels, calibrated, rule, weights) if rule.bands else None,
+        bands=band_table(labels, calibrated, rule, test_table.groups, weights) if rule.bands else None,
         no_guarantee=no_guarantee,
     )
 

@@ -217,14 +217,21 @@ def network_of(found: FinishedRun) -> Any:
 
 
 def rule_of(found: FinishedRun) -> DecisionRule:
-    """Return what becomes of the probabilities of a train run's network.
+    """Return what becomes of the probabilities of a train run's network; earlier versions had only thresholds.
 
     Raises:
-        RunError: it is missing, or cannot be read.
+        RunError: it cannot be read, or there are no thresholds either.
     """
+    metrics = found.stored.metrics
+    thresholds = {
+        name.removeprefix("threshold/"): one for name, one in metrics.items() if name.startswith("threshold/")
+    }
     with tempfile.TemporaryDirectory() as folder:
+        file = found.stored.run.download(DECISION_RULE, Path(folder))
+        if file is None and thresholds:
+            return DecisionRule(thresholds)
         try:
-            return read_rule(_file(found.stored.run, DECISION_RULE, folder))
+            return read_rule(file or _file(found.stored.run, DECISION_RULE, folder))
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{DECISION_RULE} of run {found.id} is damaged ({error}). Train it again.") from None
 

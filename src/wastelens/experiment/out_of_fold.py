@@ -117,9 +117,22 @@ def check_out_of_fold(config: TrainConfig, dataset: PreparedDataset) -> None:
         )
     if config.network.learns_from_outlines:
         check_outlines(dataset, 0)
+    groups, needed = dataset.frame["group"].nunique(), 3 if _needs_val(config) else 2
+    if groups < needed:
+        raise ConfigError(
+            f"The photos of {dataset.name} are of {groups} group{'' if groups == 1 else 's'} "
+            f"({dataset.manifest['split']['rule']}), but {config.model} needs {needed}, so that no photo's own group "
+            "teaches. Prepare it with another group_by."
+        )
     load_backend()
     config.network.check_weights(config.weights)
     check_freezing(_built(config, dataset), config)
+
+
+def _needs_val(config: TrainConfig) -> bool:
+    """Return whether val chooses weights: not where a head is solved at once, and nothing is fine-tuned."""
+    solved = config.solves_head or config.network.learns_from_outlines
+    return not solved or config.fine_tune.epochs > 0
 
 
 def _built(config: TrainConfig, dataset: PreparedDataset) -> Any:
@@ -134,9 +147,8 @@ def _built(config: TrainConfig, dataset: PreparedDataset) -> Any:
 
 def _fitted(config: TrainConfig, dataset: PreparedDataset, network: Any, part: Part) -> Phase:
     """Return the last phase, fitted."""
-    solved = config.solves_head or config.network.learns_from_outlines
     both = pd.concat([part.train.frame, part.val.frame], ignore_index=True)
-    rows = TrainTable(both, part.train.materials) if solved else part.train
+    rows = TrainTable(both, part.train.materials) if not _needs_val(config) else part.train
     phase = first_phase(network, config, dataset, rows)
     progress = phase.fit(part.val, config, Unwatched())
     if config.fine_tune.epochs:

@@ -40,6 +40,7 @@ from wastelens.tracking.metric_names import log_closing
 from wastelens.tracking.tracker import Run, Tracker, run_note
 from wastelens.training.checkpoint import CHECKPOINT_FOLDER, Progress
 from wastelens.training.objects import ObjectsPhase
+from wastelens.training.phases import SolvedPhase
 
 CURVES = ["loss", "val/loss", "val/macro_ap", "learning_rate"]
 
@@ -116,6 +117,7 @@ def train_one(
             resamples=config.bootstrap_resamples,
             start=start_answers(config, dataset),
             wish=Wish(config.precision, config.recall),
+            val_chose_weights=not isinstance(phase, SolvedPhase),
         )
         familiarity = phase.familiarity(tables.train, tables.test)
         _log_results(tracked, config, start.model, dataset, tables, verdict, familiarity, progress)
@@ -233,6 +235,7 @@ def _card(config: TrainConfig, dataset: PreparedDataset, verdict: Verdict) -> Mo
         thresholds=verdict.thresholds,
         calibration=verdict.calibration.kind,
         bands=dict(verdict.rule.bands),
+        no_guarantee=verdict.no_guarantee,
         image_side_px=dataset.manifest["cache"]["image_side_px"],
         dataset=dataset.name,
         dataset_digest=dataset.digest,

@@ -15,6 +15,7 @@ from wastelens.evaluation.metrics import (
     average_precision,
     checked_decisions,
     checked_probabilities,
+    expected_calibration_error,
     risk_over_coverage,
 )
 from wastelens.evaluation.verdict import Verdict, f1_over_thresholds
@@ -233,7 +234,8 @@ def reliability(verdict: Verdict) -> Figure:
     stages[f"calibrated ({report.kind})" if is_changed else "the network's own"] = verdict.probabilities
     columns = [(labels.ravel(), {name: one.ravel() for name, one in stages.items()})]
     columns += [(labels[:, j], {name: one[:, j] for name, one in stages.items()}) for j in range(len(materials))]
-    scores = [(report.after.brier.value, report.after.ece.value)]
+    pooled = expected_calibration_error(labels.reshape(-1, 1), verdict.probabilities.reshape(-1, 1))
+    scores = [(report.after.brier.value, float(pooled[0]))]
     scores += list(zip(report.after.brier.materials, report.after.ece.materials, strict=True))
     titles = ["all pairs", *(label_text(material) for material in materials)]
     for axes, title, (truth, shown), (brier, ece) in zip(panels, titles, columns, scores, strict=True):
@@ -268,10 +270,10 @@ def risk_coverage(verdict: Verdict) -> Figure:
     """
     labels, materials = verdict.test_table.labels.astype(bool), verdict.test.materials
     figure, panels = _panels(len(materials), 2.8)
-    rival = verdict.strongest_control_scores
+    rival = verdict.control_probabilities
     curves: dict[str, tuple[FloatArray, dict[str, Any]]] = {}
     curves["model"] = (verdict.probabilities, {"color": _BLUE, "linewidth": 2})
-    if rival.min() >= 0 and rival.max() <= 1:
+    if rival is not None:
         name = f"strongest control: {verdict.strongest_control}"
         curves[name] = (rival, {"color": "black", "linewidth": 1, "linestyle": ":"})
     areas = verdict.test.values["aurc"].materials

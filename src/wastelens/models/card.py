@@ -19,6 +19,7 @@ class ModelCard(BaseModel):
         materials: what the network answers for, in its order.
         thresholds: material → calibrated probability from which the decision is yes, chosen on val.
         calibration: kind of the map from the network's probabilities to calibrated ones.
+        no_guarantee: why the recall of the bands is not guaranteed; "" where it is, or there are none.
         bands: material → probabilities below which the answer is no, and from which it is yes; empty: never unsure.
         image_side_px: of the photos that the network takes.
         dataset: that it was trained on, with its digest and the fold.
@@ -34,6 +35,7 @@ class ModelCard(BaseModel):
     thresholds: dict[str, float]
     calibration: str = "none"
     bands: dict[str, tuple[float, float]] = {}
+    no_guarantee: str = ""
     image_side_px: int = Field(gt=0)
     dataset: str
     dataset_digest: str

@@ -93,7 +93,7 @@ def _write(
     summary = Summary()
     chosen = ChosenPhotos(model.materials, model.thresholds, config.gallery_photos)
     for rows in output.read_blocks(blocks):
-        summary.add(rows, model.rule.thresholds)
+        summary.add(rows, model.rule)
         chosen.add(rows)
     summary.estimate(model, config.seed, config.bootstrap_resamples)
     for name in output.FILES:  # a kill from here on leaves no page beside the table of another run
@@ -131,6 +131,8 @@ def _report(summary: Summary, model: ChosenModel, folder: Path) -> None:
     unsure = ["unsure"] if model.rule.bands else []
     columns = ["material", "decision yes", *unsure, "estimated share", "95 % interval"]
     table(f"What {summary.usable:,} photos show, by {model.title}", columns, rows)
+    if model.card.no_guarantee:
+        say(model.card.no_guarantee)
     if summary.doubt:
         warn(summary.doubt)
     if summary.problems:

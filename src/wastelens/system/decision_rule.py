@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 NO, YES, UNSURE = 0, 1, -1
 NEVER = 2.0  # a probability that none reaches
-# A network's float32 cannot tell probabilities nearer to 0 or 1 apart.
-_LEAST, _MOST = 1e-12, 1 - 1e-6
+# The least float32 with all its digits; and a number between the largest float32 below 1 and 1.
+_LEAST, _MOST = 1e-38, 1 - 2.0**-25
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class TestPredictions:
     Attributes:
         groups: of the photos, (n,).
         labels: uint8 (n, materials).
-        probabilities: float64 (n, materials), to six decimals.
+        probabilities: float64 (n, materials), to nine decimals.
         decisions: bool (n, materials).
     """
 

@@ -13,7 +13,7 @@ from wastelens.data.prepared.tables import TestTable
 from wastelens.evaluation.bootstrap import Interval, interval, multiplicities
 from wastelens.evaluation.controls import control_scores, cross_fitted_controls
 from wastelens.evaluation.metrics import average_precision, decide, mean_of_defined, per_material_average_precision
-from wastelens.evaluation.verdict import TOO_FEW, Verdict, judge_finished
+from wastelens.evaluation.verdict import DECIMALS, TOO_FEW, Verdict, judge_finished
 from wastelens.system.arrays import BoolArray, FloatArray
 from wastelens.using.chosen_model import ChosenModel, TestPredictions
 from wastelens.using.labelled_set import LabelledSet
@@ -163,7 +163,7 @@ def _predictions(
     for number, material in enumerate(model.materials):
         if material in found.table.materials:
             columns[f"label_{material}"] = found.table.frame[material]
-        columns[f"probability_{material}"] = probabilities[:, number].round(6)
+        columns[f"probability_{material}"] = probabilities[:, number].round(DECIMALS)
         columns[f"decision_{material}"] = decisions[:, number].astype(int)
     return pd.DataFrame(columns).reset_index(drop=True)
 

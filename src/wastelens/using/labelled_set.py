@@ -123,7 +123,7 @@ def _from_prepared(dataset: PreparedDataset, card: ModelCard) -> LabelledSet:
         table = dataset.split(card.fold).test
         note = "The model was trained on this dataset, so its test photos are judged again."
         return LabelledSet(dataset.name, dataset.folder, table, dataset.photos, dataset.digest, dataset, (note,))
-    table = TestTable(dataset.frame, dataset.materials)
+    table = TestTable(dataset.corrected(np.ones(len(dataset.frame), dtype=np.bool_)), dataset.materials)
     return LabelledSet(dataset.name, dataset.folder, table, dataset.photos, dataset.digest)
 
 

@@ -24,6 +24,7 @@ from wastelens.errors import DatasetError
 from wastelens.evaluation.prevalence import Share, adjusted_shares
 from wastelens.figures.style import label_text
 from wastelens.system.arrays import FloatArray
+from wastelens.system.decision_rule import DecisionRule
 from wastelens.system.tables import csv_text, for_spreadsheets
 from wastelens.using.chosen_model import ChosenModel
 from wastelens.using.photo_list import PhotoList
@@ -134,13 +135,14 @@ class Summary:
             "rarely, or more often, than its errors there can explain. Do not rely on the other estimates either."
         )
 
-    def add(self, rows: pd.DataFrame, thresholds: Mapping[str, float]) -> None:
-        """Count rows; thresholds: of the materials."""
+    def add(self, rows: pd.DataFrame, rule: DecisionRule) -> None:
+        """Count rows; rule: that decided."""
         bad = rows[rows["problem"] != ""]
         self.photos += len(rows)
         self.problems += len(bad)
-        for material, threshold in thresholds.items():
-            decisions, above = rows[f"decision_{material}"], rows[f"probability_{material}"] >= threshold
+        for material, threshold in rule.thresholds.items():
+            decisions = rows[f"decision_{material}"]
+            above = rows[f"probability_{material}"] >= threshold if rule.bands else decisions == "yes"
             counted = ((self.yes, decisions == "yes"), (self.unsure, decisions == "unsure"), (self.above, above))
             for sums, chosen in counted:
                 sums[material] = sums.get(material, 0) + int(chosen.sum())

@@ -255,7 +255,7 @@ def _rows(decoded: _Decoded, predictor: Predictor, asked: Asked) -> pd.DataFrame
         ]
     columns |= _familiarity(model, answers, usable)
     if predictor.has_evidence and answers.maps is not None:
-        columns |= _evidence(model, numbers, usable, answers.maps)
+        columns |= _evidence(model, probabilities, usable, answers.maps)
     if asked.exif:
         columns |= dict(zip(EXIF, zip(*decoded.taken, strict=True), strict=True))
     return pd.DataFrame({**columns, "problem": problems})
@@ -275,7 +275,9 @@ def _shown(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _evidence(model: ChosenModel, numbers: Any, usable: Any, maps: Float32Array) -> dict[str, Any]:
+def _evidence(model: ChosenModel, probabilities: Any, usable: Any, maps: Float32Array) -> dict[str, Any]:
+    """Return the columns of the evidence; the maps are of the material most probable to the network, not calibrated."""
+    numbers = np.where(usable[:, None], probabilities, np.nan)
     strongest = np.where(np.isfinite(numbers), numbers, -1.0).argmax(axis=1)
     boxes = [peak_box(one) if is_usable else NOWHERE for one, is_usable in zip(maps, usable, strict=True)]
     names = [
