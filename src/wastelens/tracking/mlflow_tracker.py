@@ -14,14 +14,15 @@ from wastelens.config.engine import is_on_this_machine
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.system import borrowed
 from wastelens.system.console import warn
-from wastelens.tracking import mlflow_models, mlflow_store
+from wastelens.system.text import reason_of
+from wastelens.tracking import mlflow_store
 from wastelens.tracking.local_store import file_of
 from wastelens.tracking.metric_names import current_names
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
 from wastelens.tracking.model_registry import MlflowRegistry
 from wastelens.tracking.project_experiment import project_experiment
-from wastelens.tracking.tracker import RegisteredModel, Run, StoredRun, logged_text
+from wastelens.tracking.tracker import Run, StoredRun, logged_text
 
 _BEST_FIRST = "?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"
 
@@ -174,13 +175,21 @@ class MlflowTracker:
                 store_client().set_tag(wrapper, "adds_to_run", run_id)
         yield MlflowRun(run_id)
 
-    def registered(self, name: str, *, alias: str = "", version: str = "") -> RegisteredModel:
-        """Return a version of a registered model (see :func:`mlflow_models.registered`)."""
-        return mlflow_models.registered(name, alias, version)
-
     def download_model(self, address: str, into: Path) -> Path:
-        """Download a logged model (see :func:`mlflow_models.download_model`)."""
-        return mlflow_models.download_model(address, into)
+        """Download a logged model to a new folder below ``into``; return the folder, which has a file ``MLmodel``.
+
+        Raises:
+            StoreUnreachable: the server does not answer.
+            RunError: its files are not there.
+        """
+        import mlflow
+
+        try:
+            with outages():
+                return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(into)))
+        except (OSError, mlflow.exceptions.MlflowException) as error:
+            reason = reason_of(error)
+        raise RunError(f"{address} has no files ({reason}). They were deleted: train the model again.")
 
     def check_shared(self, engine: str) -> None:
         """Check that the workers of an engine, given by its address, can reach the store.
