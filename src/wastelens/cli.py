@@ -77,6 +77,19 @@ class _Step(click.Command):
                 self.params.append(click.Argument(["words"], nargs=-1, metavar="[RUN_ID]..."))
         return super().get_params(ctx)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the step's own options, and those that several steps have below a heading for each kind."""
+        groups = importlib.import_module("wastelens.config.parameters").GROUPS
+        heading_of = {name: heading for heading, names in groups.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ("Options", *groups)}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
+                rows[heading_of.get(option.name or "", "Options")].append(record)
+        for heading, records in rows.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
 
 def _option(parameter: Parameter) -> click.Option:
     """Return a parameter as an option, whose type is checked later, with all settings."""
