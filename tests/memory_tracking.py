@@ -199,9 +199,7 @@ class MemoryTracker:
         self.registry: dict[tuple[str, str], ModelVersion] = {}  # (name, alias or version) → model
 
     @contextlib.contextmanager
-    def start(
-        self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
-    ) -> Iterator[Run]:
+    def start(self, name: str, *, resume: str = "", tags: Mapping[str, object] | None = None) -> Iterator[Run]:
         run = self._resumed(resume) if resume else self._new(name)
         run.parent = self._open[-1].id if self._open else ""
         self._open.append(run)

@@ -579,9 +579,7 @@ def test_the_run_of_mlflow_run_gets_the_name_of_the_step_unless_the_user_has_nam
 
 
 def test_finished_hint(store, monkeypatch):
-    page = (
-        "/#/experiments/0/runs?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"
-    )
+    page = "/#/experiments/0/runs?workflowType=machine_learning&viewStateShareKey=wastelens"
     assert MlflowTracker().finished_hint() == (
         f"http://127.0.0.1:5000{page} once this runs: mlflow ui --backend-store-uri {store.get_tracking_uri()}"
     )

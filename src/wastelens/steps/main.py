@@ -24,7 +24,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         config.models.items(),
         'In the main job: set="models.{0}.weights=none", or leave the model out: set="models.{0}=null"',
     )
-    with tracker.start("main", system_metrics=False) as tracked:
+    with tracker.start("main") as tracked:
         tracked.set_tags({"step": "main"})
         tracked.log_parameters({"dataset": config.prepare.dataset, "seed": config.train.seed})
         prepared = prepare.run(config.prepare, tracker)

@@ -21,10 +21,10 @@ from wastelens.tracking.metric_names import current_names
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
 from wastelens.tracking.model_registry import MlflowRegistry
-from wastelens.tracking.project_experiment import project_experiment
+from wastelens.tracking.project_experiment import VIEW, project_experiment, share_view
 from wastelens.tracking.tracker import Run, StoredRun, logged_text
 
-_BEST_FIRST = "?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"
+_BEST_FIRST = f"?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 class MlflowTracker:
@@ -70,13 +70,13 @@ class MlflowTracker:
         self._set_up()
 
     @contextlib.contextmanager
-    def start(
-        self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
-    ) -> Iterator[Run]:
-        """Open a run (nested if one is open already), or resume the run with the id ``resume``."""
+    def start(self, name: str, *, resume: str = "", tags: Mapping[str, object] | None = None) -> Iterator[Run]:
+        """Open a run (nested if one is open already), or resume the run with the id ``resume``.
+
+        System metrics, which MLflow shows above all others, are logged where MLflow's own setting asks for them.
+        """
         import mlflow
 
-        os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
         wrapper = _leave_wrapper_for(self.stored(resume).run.id) if resume else None
         options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": _name_of_opened() or name}
         # Set with the run, so that an outage or a kill right now leaves no run without tags.
@@ -90,7 +90,10 @@ class MlflowTracker:
                 options |= {} if above else {"parent_run_id": self._parent}
             elif not resume and not below and (experiment := project_experiment(self._store)):
                 options["experiment_id"] = experiment
-            opened = mlflow.start_run(nested=below, log_system_metrics=system_metrics, **options)
+            opened = mlflow.start_run(nested=below, **options)
+        if not (below or resume):
+            with contextlib.suppress(RunError), mlflow_store.without_waiting(), store_errors():
+                share_view(opened.info.experiment_id)
         self._depth += 1
         self._experiment = opened.info.experiment_id
         status, waits = "FAILED", False
