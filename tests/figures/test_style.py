@@ -37,4 +37,4 @@ def test_no_figure_draws_a_floor_of_its_own() -> None:
     """All labels of floors come from `floor_style`."""
     files = [file for file in Path(style.__file__).parent.glob("*.py") if file.name != "style.py"]
     assert files
-    assert [file.name for file in files if "floor: " in file.read_text(encoding="utf-8")] == []
+    assert [file.name for file in files if 'label="floor' in file.read_text(encoding="utf-8")] == []

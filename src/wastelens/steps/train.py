@@ -16,10 +16,10 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
         As :func:`train_one`.
     """
     trained = train_one(config, tracker)
+    say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
+    tell_of_start(trained.verdict)
     say(f"Run {trained.run_id} is complete. See it: {tracker.finished_hint(trained.run_id)}")
     parameters = {"dataset": config.dataset, "run_id": trained.run_id}
     say(f"Where it looks: {next_command('explain', parameters, config.data_folder)}")
-    say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
-    tell_of_start(trained.verdict)
     say(f"Next: {trained.use_command(config.data_folder)}")
     return trained
