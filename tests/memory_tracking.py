@@ -280,8 +280,8 @@ class MemoryTracker:
     def registry_of(self, name: str) -> MemoryRegistry:
         return MemoryRegistry(name, self)
 
-    def finished_hint(self, run_id: str = "") -> str:
-        return "(runs are kept in memory)"
+    def finished_hint(self, run_id: str = "", artifact: str = "") -> str:
+        return f"{artifact} of run {run_id}" if artifact else "(runs are kept in memory)"
 
 
 def _stored(run: MemoryRun) -> StoredRun:

@@ -290,6 +290,18 @@ def test_a_terminal_that_lacks_letters_gets_question_marks() -> None:
     assert answer.stdout.splitlines()[-1] == "gr??e ?"
 
 
+def test_a_complaint_wraps_at_words_in_a_terminal_only(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert status("train", "--set", "fit.epohcs=3") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert status("train", "--set", "fit.epohcs=3") == 2
+    lines = [click.unstyle(one) for one in capsys.readouterr().err.splitlines()]
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines) == line
+
+
 def test_the_list_of_commands_is_in_order_of_work_with_whole_lines(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert status("--help") == 0

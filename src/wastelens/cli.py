@@ -6,6 +6,7 @@ import errno
 import importlib
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -235,6 +236,8 @@ def _status(command: Callable[[], object]) -> int:
 
 
 def _complain(message: str) -> None:
-    from wastelens.system.console import printable  # rich takes a while: only where it is needed
+    from wastelens.system.console import printable, wrapped  # rich takes a while: only where it is needed
 
-    click.secho(f"wastelens: {printable(message)}", fg="red", err=True)
+    text = f"wastelens: {printable(message)}"
+    lines = wrapped(text, shutil.get_terminal_size().columns) if sys.stderr.isatty() else [text]
+    click.secho("\n".join(lines), fg="red", err=True)

@@ -176,6 +176,8 @@ class MlflowTracker:
         if wrapper:
             with outages():
                 store_client().set_tag(wrapper, "adds_to_run", run_id)
+        with store_errors():
+            self._experiment = store_client().get_run(run_id).info.experiment_id
         yield MlflowRun(run_id)
 
     def download_model(self, address: str, into: Path) -> Path:
@@ -211,12 +213,12 @@ class MlflowTracker:
         """Return the versions of a registered model."""
         return MlflowRegistry(name)
 
-    def finished_hint(self, run_id: str = "") -> str:
-        """Return the page of a run, or the table of runs, and for a store without a server the command to serve it."""
+    def finished_hint(self, run_id: str = "", artifact: str = "") -> str:
+        """Return the page of a run or of an artifact of it, or the table of runs, with the command that serves it."""
         uri = store_shown()
         server = uri.rstrip("/") if mlflow_store.is_server(uri) else "http://127.0.0.1:5000"
         # MLflow itself opens on a page without the table of runs.
-        shown = f"/{run_id}" if run_id else _BEST_FIRST
+        shown = (f"/{run_id}/artifacts/{artifact}" if artifact else f"/{run_id}") if run_id else _BEST_FIRST
         page = f"{server}/#/experiments/{self._experiment}/runs{shown}"
         return page if mlflow_store.is_server(uri) else f"{page} once this runs: mlflow ui --backend-store-uri {uri}"
 
