@@ -15,6 +15,7 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
     Raises:
         As :func:`train_one`.
     """
+    say("Loading TensorFlow and the dataset.", "dim")
     trained = train_one(config, tracker)
     say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
     tell_of_start(trained.verdict)
