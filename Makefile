@@ -46,7 +46,7 @@ pictures: .venv/ready  ## take README's pictures and table from the newest run o
 	python -m tools.pictures
 
 ui: .venv/ready  ## serve the runs at http://127.0.0.1:5000
-	@echo "The runs: http://127.0.0.1:5000/#/experiments/0/runs?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"
+	@echo "The runs: http://127.0.0.1:5000/#/experiments/0/runs?workflowType=machine_learning&viewStateShareKey=wastelens"
 	mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 bench: .venv/ready  ## measure the budgets and write bench/results.md

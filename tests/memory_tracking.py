@@ -16,7 +16,7 @@ import yaml
 
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.system.tables import for_spreadsheets, write_csv
-from wastelens.tracking.tracker import PyfuncModel, RegisteredModel, Registry, Run, StoredRun, logged_text
+from wastelens.tracking.tracker import ModelVersion, PyfuncModel, Run, StoredRun, logged_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,6 +169,21 @@ class MemoryRun:
         return target
 
 
+@dataclass(frozen=True)
+class MemoryRegistry:
+    """The versions of a model that a test has put into a tracker."""
+
+    name: str
+    tracker: MemoryTracker
+
+    def find(self, alias: str, version: str) -> ModelVersion:
+        with self.tracker.connection.request():
+            found = self.tracker.registry.get((self.name, alias or version))
+        if found is None:
+            raise RunError(f"There is no registered model '{self.name}' ({alias or version}).")
+        return found
+
+
 class MemoryTracker:
     """Keeps its runs in ``runs``, in the order they were started.
 
@@ -181,12 +196,10 @@ class MemoryTracker:
         self.runs: list[MemoryRun] = []
         self._open: list[MemoryRun] = []
         self.connection = Connection()
-        self.registry: dict[tuple[str, str], RegisteredModel] = {}  # (name, alias or version) → model
+        self.registry: dict[tuple[str, str], ModelVersion] = {}  # (name, alias or version) → model
 
     @contextlib.contextmanager
-    def start(
-        self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
-    ) -> Iterator[Run]:
+    def start(self, name: str, *, resume: str = "", tags: Mapping[str, object] | None = None) -> Iterator[Run]:
         run = self._resumed(resume) if resume else self._new(name)
         run.parent = self._open[-1].id if self._open else ""
         self._open.append(run)
@@ -256,26 +269,19 @@ class MemoryTracker:
     def added_to(self, run_id: str) -> Iterator[Run]:
         yield self._resumed(run_id)
 
-    def registered(self, name: str, *, alias: str = "", version: str = "") -> RegisteredModel:
-        with self.connection.request():
-            found = self.registry.get((name, alias or version))
-        if found is None:
-            raise RunError(f"There is no registered model '{name}' ({alias or version}).")
-        return found
-
     def download_model(self, address: str, into: Path) -> Path:
-        registered = {f"models:/{one.name}/{one.version}": one.run_id for one in self.registry.values()}
+        registered = {f"models:/{name}/{one.number}": one.run_id for (name, _), one in self.registry.items()}
         run_id = registered.get(address) or address.removeprefix("runs:/").removesuffix("/model")
         return Path(shutil.copytree(self._resumed(run_id).folder / "model", into / "model"))
 
     def check_shared(self, engine: str) -> None:
         raise EngineError("Workers on other machines cannot reach the store in memory.")
 
-    def registry_of(self, name: str) -> Registry:
-        raise RunError("The store in memory has no registry.")
+    def registry_of(self, name: str) -> MemoryRegistry:
+        return MemoryRegistry(name, self)
 
-    def finished_hint(self, run_id: str = "") -> str:
-        return "(runs are kept in memory)"
+    def finished_hint(self, run_id: str = "", artifact: str = "") -> str:
+        return f"{artifact} of run {run_id}" if artifact else "(runs are kept in memory)"
 
 
 def _stored(run: MemoryRun) -> StoredRun:

@@ -179,7 +179,7 @@ def cli_config(step):
     ("arguments", "words"),
     [
         (["train", "--augment", "maybe"], "'augment' in the command line: must be true or false"),
-        (["train", "--set", "fit.epoch=1"], "Did you mean 'epochs'?"),
+        (["train", "--set", "fit.epoch=1"], "Did you mean 'fit.epochs'?"),
         (["train", "--config", "no-such.yaml"], "'no-such.yaml' cannot be read"),
         (["explain", "--methods", "gradcam,grad"], "not 'grad'"),
         (["explain", "--photos", "0"], "greater than or equal to 1"),
@@ -290,6 +290,18 @@ def test_a_terminal_that_lacks_letters_gets_question_marks() -> None:
     assert answer.stdout.splitlines()[-1] == "gr??e ?"
 
 
+def test_a_complaint_wraps_at_words_in_a_terminal_only(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert status("train", "--set", "fit.epohcs=3") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert status("train", "--set", "fit.epohcs=3") == 2
+    lines = [click.unstyle(one) for one in capsys.readouterr().err.splitlines()]
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines) == line
+
+
 def test_the_list_of_commands_is_in_order_of_work_with_whole_lines(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert status("--help") == 0
@@ -318,3 +330,13 @@ def test_help_shows_types_and_no_empty_defaults(capsys):
     assert "--balanced true|false repeat photos of rare materials" in shown
     assert "--fold INTEGER" in shown
     assert '""' not in shown
+
+
+@pytest.mark.parametrize("step", cli.ENTRY_POINTS)
+def test_help_has_every_parameter_once_and_those_of_every_step_last(capsys, step):
+    assert status(step, "--help") == 0
+    own, _, last = capsys.readouterr().out.partition("\nThe run:\n")
+    listed = [[line.split()[0] for line in part.splitlines() if line.startswith("  --")] for part in (own, last)]
+    assert sorted([*listed[0], *listed[1]]) == sorted(f"--{one.name}" for one in parameters_of(step))
+    assert listed[1][-2:] == ["--config", "--set"]
+    assert ("\nAugmentation:\n  --augment " in own) == (step == "train")

@@ -6,6 +6,7 @@ import errno
 import importlib
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,19 @@ class _Step(click.Command):
             if self.name in _WITHOUT_NAME:
                 self.params.append(click.Argument(["words"], nargs=-1, metavar="[RUN_ID]..."))
         return super().get_params(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the step's own options, and those that several steps have below a heading for each kind."""
+        groups = importlib.import_module("wastelens.config.parameters").GROUPS
+        heading_of = {name: heading for heading, names in groups.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ("Options", *groups)}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
+                rows[heading_of.get(option.name or "", "Options")].append(record)
+        for heading, records in rows.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 def _option(parameter: Parameter) -> click.Option:
@@ -223,6 +237,8 @@ def _status(command: Callable[[], object]) -> int:
 
 
 def _complain(message: str) -> None:
-    from wastelens.system.console import printable  # rich takes a while: only where it is needed
+    from wastelens.system.console import printable, wrapped  # rich takes a while: only where it is needed
 
-    click.secho(f"wastelens: {printable(message)}", fg="red", err=True)
+    text = f"wastelens: {printable(message)}"
+    lines = wrapped(text, shutil.get_terminal_size().columns) if sys.stderr.isatty() else [text]
+    click.secho("\n".join(lines), fg="red", err=True)

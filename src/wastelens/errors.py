@@ -107,7 +107,12 @@ class OutOfMemory(WastelensError):  # noqa: N818  a state of the world
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """Return `` Did you mean 'x'?`` if a known word is similar, otherwise an empty string."""
+    near = nearest(word, known)
+    return f" Did you mean '{near}'?" if near else ""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return the known word that is most like this one; "" where none is."""
     import difflib  # only when something is wrong: --help imports this module
 
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.5)), "")

@@ -96,9 +96,10 @@ def test_model_and_policy_files_lie_below_the_other_layers(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ("fit.epoch=3", ["'fit.epoch'", "the parameter 'set'", "Did you mean 'epochs'?"]),
+        ("fit.epoch=3", ["'fit.epoch'", "the parameter 'set'", "Did you mean 'fit.epochs'?"]),
+        ("epochs=3", ["'epochs'", "Did you mean 'fine_tune.epochs' or 'fit.epochs'?"]),
         ("sed=3", ["'sed'", "the parameter 'set'", "Did you mean 'seed'?"]),
-        ("network.widht=[4]", ["'network.widht'", "Did you mean 'widths'?"]),
+        ("network.widht=[4]", ["'network.widht'", "Did you mean 'network.widths'?"]),
         ("qqqqq=3", ["'qqqqq'", "Known keys: dataset,"]),
         ("fit={?1}", ["fit.1", "the parameter 'set'"]),
     ],
@@ -113,11 +114,11 @@ def test_unknown_key_is_named_with_the_nearest(settings, named):
 def test_unknown_key_in_a_file_names_that_file(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("fit: {epohcs: 3}\n")
-    assert refusal(config_file=file) == f"Unknown key 'fit.epohcs' in {file}. Did you mean 'epochs'?"
+    assert refusal(config_file=file) == f"Unknown key 'fit.epohcs' in {file}. Did you mean 'fit.epochs'?"
     file.write_text("fit: {1: 3}\n")
     assert refusal(config_file=file).startswith(f"Unknown key 'fit.1' in {file}.")
     file.write_text("network: {kind: cnn, widths: [4], hidden: [], dropouts: 0.5, pooling: max}")
-    assert refusal(model=str(file)) == f"Unknown key 'network.dropouts' in {file}. Did you mean 'dropout'?"
+    assert refusal(model=str(file)) == f"Unknown key 'network.dropouts' in {file}. Did you mean 'network.dropout'?"
 
 
 def test_wrong_value_in_a_model_file_names_that_file(tmp_path):

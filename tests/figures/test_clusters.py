@@ -138,7 +138,9 @@ def test_score_bars(names):
     assert "A verdict of $5." in said
     assert f"{scores['pixels'].purity.value:.3f}" in said
     assert ("learned features" in said) == ("learned" in names)
-    assert {"purity", "adjusted Rand index", "random: 95 % quantile"} <= set(said)
+    assert {"purity", "adjusted Rand index", "random clusters, 95 % quantile", "floor: random clusters, mean"} <= set(
+        said
+    )
 
 
 def test_tables_of_other_photos_are_refused():

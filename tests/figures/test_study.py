@@ -87,11 +87,13 @@ def test_lines_are_means_between_the_least_and_the_greatest() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["augment=false", "augment=true"]
 
 
-def test_one_epoch_is_a_point_and_nothing_measured_is_no_figure() -> None:
-    cells = curves({"false": [1], "true": [1]})
+def test_one_epoch_beside_several_is_a_point_and_alone_no_figure() -> None:
+    cells = curves({"false": [1], "true": [2]})
     figure = lines_with_bands("dbn", ("epoch", "nats"), cells, "epoch", ["val_loss"], ARMS)
     assert figure is not None
-    assert [one.get_marker() for one in figure.axes[0].get_lines()] == ["o", "o"]
+    assert [one.get_marker() for one in figure.axes[0].get_lines()] == ["o", "None"]
+    single = curves({"false": [1], "true": [1]})
+    assert lines_with_bands("dbn", ("epoch", "nats"), single, "epoch", ["val_loss"], ARMS) is None
     nothing = cells.assign(val_loss=np.inf)
     assert lines_with_bands("dbn", ("epoch", "nats"), nothing, "epoch", ["val_loss"], ARMS) is None
     assert mean_and_range(nothing, "epoch", "val_loss").empty

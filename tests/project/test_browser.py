@@ -611,6 +611,45 @@ def test_the_best_runs_as_the_documentation_says(table: MlflowPage, store: Path)
     assert errors(table.driver) == []
 
 
+# As `finished_hint` and `make ui` print it.
+PRINTED = "/#/experiments/0/runs?workflowType=machine_learning&viewStateShareKey=wastelens"
+SECTION = re.compile(r"^(.+)\n\((\d+)\)\nAdd chart$", re.MULTILINE)
+
+
+def test_the_printed_link_shows_the_figures_that_decide(table: MlflowPage, address: str, store: Path) -> None:
+    """Also on a first visit, without a click."""
+    best = found(store, "")[0]
+    table.driver.get("about:blank")
+    table.driver.get(f"{address}{PRINTED}")
+    cells = soon(lambda: "metrics.`test/macro_ap`" in (cells := table.cells(best.info.run_id)) and cells, "its metrics")
+    for name in ("test/macro_ap", "floor/macro_ap", "gain_over_controls_low"):
+        assert float(cells[f"metrics.`{name}`"]) == pytest.approx(best.data.metrics[name])
+    assert cells["tags.`verdict`"] == best.data.tags["verdict"]
+    assert table.rows()[0][0] == best.info.run_id
+    assert errors(table.driver) == []
+
+
+def test_the_charts_of_runs_open_on_test(table: MlflowPage, address: str) -> None:
+    table.driver.get("about:blank")
+    table.driver.get(f"{address}{PRINTED}&compareRunsMode=CHART")
+    first = soon(lambda: SECTION.search(table.one("body").text), "a section of charts")
+    assert first[1] == "test"
+    assert int(first[2]) > 3
+    soon(lambda: is_drawn(table), "the charts")
+
+
+def test_the_note_of_a_run_begins_with_the_verdict(table: MlflowPage, address: str, store: Path) -> None:
+    """With the figures as pictures below it; no system metrics stand above the model's."""
+    run = found(store, "tags.step = 'train'")[0]
+    table.driver.get(f"{address}/#/experiments/0/runs/{run.info.run_id}")
+    table.click("button, a", "Show more")
+    drawn = "return [...document.querySelectorAll('img[src*=get-artifact]')].map((image) => image.naturalWidth)"
+    soon(lambda: (widths := table.driver.execute_script(drawn)) and min(widths) > 300, "the pictures")
+    shown = " ".join(table.one("body").text.split())
+    assert shown.index(run.data.tags["verdict"]) < shown.index("mlflow run . -e explain") < shown.index("Metrics (")
+    assert "system/" not in shown
+
+
 def errors(driver: Any) -> list[str]:
     """The errors in the console, but for MLflow's own one."""
     return [message for message in console(driver, ("SEVERE",)) if not MLFLOW_S_OWN.match(message)]
@@ -663,6 +702,7 @@ def test_two_runs_side_by_side(table: MlflowPage, store: Path, study: Any) -> No
     for tab in ("Parallel Coordinates Plot", "Scatter Plot"):
         table.click("[role=tab]", tab)
         soon(lambda: is_drawn(table), f"a chart: {tab}")
+    assert "system/" not in table.one("body").text
     assert errors(table.driver) == []
 
 

@@ -99,7 +99,7 @@ def test_unknown_option(tmp_path: Path) -> None:
     [
         (["train", "--augment", "maybe"], ["'augment' in the command line", "must be true or false", "'maybe'"]),
         (["prepare", "--image_side_px", "big"], ["'image_side_px' in the command line", "'big'"]),
-        (["train", "--set", "fit.epoch=3"], ["'fit.epoch' in the parameter 'set'", "Did you mean 'epochs'?"]),
+        (["train", "--set", "fit.epoch=3"], ["'fit.epoch' in the parameter 'set'", "Did you mean 'fit.epochs'?"]),
         (["main", "--set", "train.fit.epoch=3"], ["'train.fit.epoch' in the parameter 'set'"]),
         (["train", "--config", "mine.yaml"], ["'mine.yaml' cannot be read"]),
         (["explain", "--methods", "gradcm"], ["'methods' in the command line", "'gradcam'", "(not 'gradcm')"]),

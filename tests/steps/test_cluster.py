@@ -55,7 +55,7 @@ def test_logs_everything_a_run_promises(
             assert {name, f"{name}_random", f"{name}_random_high"} <= set(run.metrics)
         assert run.metrics[f"cluster/{features}/k"] == 3
         assert {path.stem for path in (run.folder / "figures" / features).iterdir()} == {
-            *("materials", "nearest_photos", "map", "k")
+            *("materials", "nearest_photos", "map")  # no curve over k where one k was tried
         }
     assert (run.folder / "figures" / "scores.png").is_file()
     assert run.tags["verdict"]
@@ -79,6 +79,7 @@ def test_without_a_run_the_controls_alone(prepared_folder: Path, tracker: Memory
 
 def test_auto_takes_the_best_silhouette(prepared_folder: Path, tracker: MemoryTracker) -> None:
     run = clustered(prepared_folder, tracker, "k_range=[2,5]", k="auto")
+    assert (run.folder / "figures" / "pixels" / "k.png").is_file()
     silhouettes = {k: run.history[k]["cluster/pixels/silhouette_over_k"] for k in range(2, 6)}
     assert run.metrics["cluster/pixels/k"] == max(silhouettes, key=lambda k: silhouettes[k])
     assert run.metrics["cluster/colours/k"] == run.metrics["cluster/pixels/k"]  # scores rise with k alone

@@ -103,7 +103,10 @@ def test_exported_files_rebuild_the_network(prepared_folder: Path) -> None:
 
 def test_training_before_prepare(tmp_path: Path) -> None:
     write_dataset(tmp_path / "litter")
-    with pytest.raises(PreparedDatasetError, match=r"no prepared dataset in .*litter.*Run `mlflow run \. -e prepare`"):
+    with pytest.raises(
+        PreparedDatasetError,
+        match=r"no prepared dataset in .*litter.*\(mlflow run \. -e prepare --env-manager local\)\.$",
+    ):
         trained(tmp_path)
 
 

@@ -565,10 +565,10 @@ def test_learning_curves_of_each_model_and_what_was_not_measured(contents: Study
     labels = [found["aria-label"] for tag, found in page.elements if tag == "figure" and found["class"] == "chart"]
     kinds = ("macro AP on val", "loss")
     assert labels == [f"{model}: {kind} against epoch" for kind in kinds for model in ("base", "dbn", "vgg16")]
-    curves = contents.curves[contents.curves["epoch"] == 1].assign(val_macro_ap=np.nan)
+    curves = contents.curves[contents.curves["epoch"] <= 2].assign(val_macro_ap=np.nan)
     text = Page(html(replace(contents, curves=curves))).text
-    assert text.count("Nothing was measured.") == 1
-    assert text.index("macro AP on val") < text.index("Nothing was measured.") < text.rindex("loss")
+    assert text.count("Nothing was measured more than once.") == 1
+    assert text.index("macro AP on val") < text.index("Nothing was measured more than once.") < text.rindex("loss")
 
 
 def test_names_from_outside_are_text_and_nothing_else() -> None:

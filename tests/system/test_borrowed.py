@@ -126,6 +126,15 @@ def test_delete_artifact(tmp_path: Path) -> None:
     assert not (tmp_path / "folder").exists()
 
 
+def test_mlflow_view_tag() -> None:
+    import mlflow
+
+    scripts = (Path(mlflow.__file__).parent / "server" / "js" / "build" / "static" / "js").glob("main*.js")
+    (script,) = (file.read_text(encoding="utf-8") for file in scripts)
+    assert f'"{borrowed.mlflow_view_tag("")}"' in script
+    assert '"viewStateShareKey"' in script
+
+
 def test_stop_system_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor

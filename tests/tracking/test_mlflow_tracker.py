@@ -579,9 +579,7 @@ def test_the_run_of_mlflow_run_gets_the_name_of_the_step_unless_the_user_has_nam
 
 
 def test_finished_hint(store, monkeypatch):
-    page = (
-        "/#/experiments/0/runs?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"
-    )
+    page = "/#/experiments/0/runs?workflowType=machine_learning&viewStateShareKey=wastelens"
     assert MlflowTracker().finished_hint() == (
         f"http://127.0.0.1:5000{page} once this runs: mlflow ui --backend-store-uri {store.get_tracking_uri()}"
     )
@@ -591,6 +589,12 @@ def test_finished_hint(store, monkeypatch):
     experiment = store.get_experiment_by_name("tests").experiment_id
     assert f"/#/experiments/{experiment}/runs?" in tracker.finished_hint()
     assert f"/#/experiments/{experiment}/runs/{run.id} once this runs:" in tracker.finished_hint(run.id)
+    page_of_run = f"/#/experiments/{experiment}/runs/{run.id}/artifacts/report.html once"
+    assert page_of_run in tracker.finished_hint(run.id, "report.html")
+    another = MlflowTracker()
+    with another.added_to(run.id):
+        pass
+    assert page_of_run in another.finished_hint(run.id, "report.html")
     monkeypatch.setattr(store, "get_tracking_uri", lambda: "http://tracker:5000")
     assert MlflowTracker().finished_hint() == f"http://tracker:5000{page}"
     assert MemoryTracker().finished_hint()

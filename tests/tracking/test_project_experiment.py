@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,13 @@ def test_an_experiment_of_that_name_is_used_again(store: Any) -> None:
     made = store.MlflowClient().create_experiment("wastelens")
     assert experiment_of_a_run(store) == "wastelens"
     assert project_experiment(store.get_tracking_uri()) == made
+
+
+def test_its_table_shows_the_figures_that_decide(store: Any) -> None:
+    experiment_of_a_run(store)
+    shown = json.loads(store.get_experiment("0").tags["mlflow.sharedViewState.wastelens"])
+    assert "metrics.`test/macro_ap`" in shown["selectedColumns"]
+    assert shown["orderByKey"] == "metrics.`test/macro_ap`"
 
 
 def test_on_a_server_it_is_made_beside_the_others(store: Any) -> None:

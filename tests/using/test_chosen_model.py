@@ -17,7 +17,7 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.errors import RunError
 from wastelens.models.card import CARD
 from wastelens.steps import train
-from wastelens.tracking.tracker import RegisteredModel
+from wastelens.tracking.tracker import ModelVersion
 from wastelens.using.chosen_model import BATCH_SIZE, open_model
 
 TINY = "network.widths=[4,8] fit.epochs=1 fit.batch_size=16 bootstrap_resamples=100"
@@ -29,7 +29,7 @@ def tracker(prepared_folder: Path) -> MemoryTracker:
     tracker = MemoryTracker()
     settings = f"{TINY} data_folder={prepared_folder / 'data'}"
     trained = train.run(config("train", settings, dataset=str(prepared_folder / "litter")), tracker)
-    version = RegisteredModel("litter", "3", trained.run_id)
+    version = ModelVersion(3, trained.run_id, {})
     tracker.registry.update({("litter", "champion"): version, ("litter", "3"): version})
     return tracker
 

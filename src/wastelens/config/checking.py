@@ -7,13 +7,14 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from wastelens.config.base import Config, as_text
-from wastelens.errors import ConfigError, did_you_mean
+from wastelens.config.base import Config, as_text, flatten
+from wastelens.errors import ConfigError, nearest
 
 Tree = dict[str, Any]
 Layer = tuple[str, Tree]  # the name that users know it by, and its content
 Shipped = Mapping[str, Mapping[str, set[str]]]
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+_MOST_MEANT = 3
 _FIXES = {
     "augmentation": "Set {0}augment=true too",
     "network": "Choose another model",
@@ -92,7 +93,7 @@ def _refuse_unknown_keys(
     for key, value in layer.items():
         if key not in known:
             _refuse_key_of_other_kind(f"{prefix}{key}", key, label, tree, siblings)
-            hint = did_you_mean(str(key), known) or f" Known keys: {', '.join(known)}."
+            hint = _meant(str(key), known, prefix, tree) or f" Known keys: {', '.join(known)}."
             raise ConfigError(f"Unknown key '{prefix}{key}' in {label}.{hint}")
         if not isinstance(value, Mapping):
             continue
@@ -103,6 +104,17 @@ def _refuse_unknown_keys(
                 _refuse_unknown_keys(value[name], entry, label, whole[name], f"{prefix}{key}.{name}.")
         elif isinstance(whole, Mapping) and (part := _config_class(annotation, whole)):
             _refuse_unknown_keys(value, part, label, whole, f"{prefix}{key}.", _kinds(annotation))
+
+
+def _meant(key: str, known: Sequence[str], prefix: str, tree: Mapping[str, Any]) -> str:
+    """Return `` Did you mean 'fit.epochs'?`` for a key that is like one of this part of the tree, or one below it."""
+    places = {name: [name] for name in known}
+    for dotted in flatten(tree):
+        above, _, name = dotted.rpartition(".")
+        if above:
+            places.setdefault(name, []).append(dotted)
+    found = places.get(nearest(key, list(places)), [])[:_MOST_MEANT]
+    return f" Did you mean {' or '.join(repr(prefix + one) for one in found)}?" if found else ""
 
 
 def _refuse_key_of_other_kind(

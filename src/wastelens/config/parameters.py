@@ -36,6 +36,12 @@ _SET_EXAMPLES = {
     "collect": "min_side_px=512",
     "main": "train.fit.epochs=3",
 }
+# Heading in a command's help → the parameters below it, last; the others stand before them.
+GROUPS = {
+    "Start of the model": ("pretrained", "unlabelled", "weights", "freeze"),
+    "Augmentation": ("augment", "augment_policy", "views"),
+    "The run": ("engine", "workers", "mixed_precision", "resume", "seed", "config", "set"),
+}
 _BOOLEAN = ("true", "false")
 _TYPES: dict[object, str] = {int: "INTEGER", float: "NUMBER"}
 # Setting → whether it applies to a type of network.

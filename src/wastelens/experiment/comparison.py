@@ -73,7 +73,7 @@ def report(compared: list[Compared]) -> None:
         ]
         for row, name in zip(comparison_frame(compared).itertuples(index=False), names, strict=True)
     ]
-    columns = ["model", "test macro AP [95 %]", "floor", "best control", "macro F1", "floor", "minutes"]
+    columns = ["model", "test macro AP [95 %]", "floor", "best control", "macro F1", "its floor", "minutes"]
     table("Results (*: the best on val)", columns, rows)
     for one in compared:
         verdict = one.trained.verdict

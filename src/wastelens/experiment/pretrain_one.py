@@ -185,16 +185,18 @@ def _log_results(
     """Log metrics, figures, and the encoder: as a network to start from, and as a model to call."""
     history = tracked.metric_history(CURVES)
     log_closing(tracked, metrics, CURVES, int(history[-1]["epoch"]))
+    drawn = learning.figures()
+    if len(history) > 1:  # no curve of one point
+        drawn["learning_curves"] = learning_curves(history, {text: metrics[name] for name, text in FLOORS.items()})
     parameters = {"dataset": config.dataset, "model": config.learner.network_kind, "pretrained": tracked.id}
     about = run_note(
         tracked.id,
         f"**{_verdict(metrics)}**",
         command=next_command("train", parameters, config.data_folder),
-        pictures=["figures/reconstructions.png", "figures/learning_curves.png"],
+        pictures=[f"figures/{name}.png" for name in ("reconstructions", "learning_curves") if name in drawn],
     )
     tracked.set_tags({"collapsed": has_collapsed(metrics), "verdict": _verdict(metrics), **about})
-    curves = learning_curves(history, {text: metrics[name] for name, text in FLOORS.items()})
-    for name, figure in {**learning.figures(), "learning_curves": curves}.items():
+    for name, figure in drawn.items():
         tracked.log_figure(
             figure, f"figures/{name}.png", f"{run_name(config).partition(' @')[0]} on {dataset.name}, photos of val"
         )

@@ -155,7 +155,7 @@ def training_run(
         if run_id:
             held.enter_context(_held(config.data_folder, run_id, refuse=by_user))
         try:
-            with tracker.start(name, resume=run_id, system_metrics=True, tags=tags) as tracked:
+            with tracker.start(name, resume=run_id, tags=tags) as tracked:
                 if not run_id:
                     run_id = tracked.id
                     held.enter_context(_held(config.data_folder, run_id, refuse=False))

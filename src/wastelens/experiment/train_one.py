@@ -106,6 +106,7 @@ def train_one(
         tables = dataset.split(config.fold)
         keeper = keeper_of(tracked, config.data_folder, checkpoint)
         phase, progress = Fitting(start, dataset, tables, tracked, keeper).run(checkpoint)
+        say("Judging it on test, beside floors and controls.", "dim")
         verdict = judge(  # calibrates thresholds on val, then scores test once
             tables.val,
             phase.predict(tables.val),
@@ -119,6 +120,7 @@ def train_one(
             wish=Wish(config.precision, config.recall),
             val_chose_weights=not isinstance(phase, SolvedPhase),
         )
+        say("Writing figures, predictions and the model.", "dim")
         familiarity = phase.familiarity(tables.train, tables.test)
         _log_results(tracked, config, start.model, dataset, tables, verdict, familiarity, progress)
         if isinstance(phase, ObjectsPhase):

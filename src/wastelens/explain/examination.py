@@ -200,8 +200,10 @@ class Clock:
         self._since = now
 
     def per_photo(self, photos: int) -> str:
-        """Return the cost per photo as text: ``gradcam 0.004, shap 0.310 s/photo``."""
-        return ", ".join(f"{name} {spent / photos:.3f}" for name, spent in self.seconds.items()) + " s/photo"
+        """Return the cost per photo as text, in 80 letters: ``1.3 s per photo: shap 0.97, scores 0.31, page 0.01``."""
+        dearest_first = sorted(self.seconds.items(), key=lambda one: -one[1])
+        parts = ", ".join(f"{name} {spent / photos:.2g}" for name, spent in dearest_first)
+        return f"{sum(self.seconds.values()) / photos:.2g} s per photo: {parts}"
 
 
 def fitting_methods(network: Any, wanted: str | Sequence[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from wastelens.figures.style import (
     TEXT_PT,
     TITLE_PT,
     blank_figure,
+    floor_style,
     keep_sides,
     label_text,
     material_colours,
@@ -246,8 +247,8 @@ def k_choice(clustering: Clustering, features: str) -> Figure:
         values = [float(getattr(one, name)) for one in tried]
         axes.plot(ks, values, color=_BLUE, marker=".", markersize=7)
         kept = float(getattr(clustering.chosen, name))
-        axes.plot(clustering.k, kept, "o", color=_ORANGE, markersize=9, zorder=3, label=f"chosen: k = {clustering.k}")
-        axes.axvline(clustering.k, color=_ORANGE, linestyle="--", linewidth=1.0, zorder=1)
+        axes.plot(clustering.k, kept, "o", color="black", markersize=9, zorder=3, label=f"chosen: k = {clustering.k}")
+        axes.axvline(clustering.k, color=_GREY, linewidth=1.0, zorder=1)
         axes.set(xlim=(min(ks) - 0.5, max(ks) + 0.5), xlabel="k, number of clusters")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(y=0.12)
@@ -286,9 +287,9 @@ def _draw_scores(axes: Axes, scores: Mapping[str, Any]) -> None:
     axes.barh(rows - 0.14, values, 0.44, color=colours, zorder=2)
     below = rows + 0.26
     axes.hlines(below, random, high, color=_ORANGE, linewidth=1.6, zorder=3)
-    axes.vlines(random, below - 0.12, below + 0.12, color=_ORANGE, linewidth=2.4, zorder=4, label="random: mean")
+    axes.vlines(random, below - 0.14, below + 0.14, **floor_style("random clusters, mean"))
     style: dict[str, Any] = {"marker": "D", "s": 24, "color": "white", "edgecolor": _ORANGE, "linewidth": 1.6}
-    axes.scatter(high, below, zorder=5, label="random: 95 % quantile", **style)
+    axes.scatter(high, below, zorder=5, label="random clusters, 95 % quantile", **style)
     ends = np.maximum.reduce([values, high, np.zeros(len(rows))])
     for row, value in zip(rows, values, strict=True):
         end = (max(float(value), 0.0), row - 0.14)

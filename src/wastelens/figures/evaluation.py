@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from wastelens.figures.style import TEXT_PT, blank_figure, keep_sides, label_text, name_rows, shortened, write_title
+from wastelens.figures.style import (
+    TEXT_PT,
+    blank_figure,
+    floor_style,
+    keep_sides,
+    label_text,
+    name_rows,
+    shortened,
+    write_title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_HERE, _OWN, _FLOOR = "#0072B2", "#999999", "#D55E00"  # Okabe & Ito 2008
+_HERE, _OWN = "#0072B2", "#999999"  # Okabe & Ito 2008
 
 
 def drop_figure(table: pd.DataFrame, name: str) -> Figure:
@@ -33,7 +42,7 @@ def drop_figure(table: pd.DataFrame, name: str) -> Figure:
         axes.errorbar(
             ap, rows + shift, xerr=ends, fmt="o", color=colour, capsize=3, label=f"{label}, with 95 % interval"
         )
-    axes.vlines(table["prevalence"], rows - 0.3, rows + 0.3, color=_FLOOR, linewidth=2.2, label="floor: prevalence")
+    axes.vlines(table["prevalence"], rows - 0.3, rows + 0.3, **floor_style("prevalence"))
     name_rows(axes, [label_text(str(material)) for material in table["material"]])
     axes.set(xlim=(0, 1.02), xlabel="average precision")
     axes.grid(axis="x", color="#E6E6E6", linewidth=0.8)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wastelens.evaluation.object_evidence import PLACES, ObjectEvidence
-from wastelens.figures.style import blank_figure, keep_sides, write_title
+from wastelens.figures.style import blank_figure, floor_style, keep_sides, write_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BLUE, _ORANGE, _PALE = "#0072B2", "#D55E00", "#B8B8B8"
+_BLUE, _PALE = "#0072B2", "#B8B8B8"
 _LOOKS = {
     "own": "where it looks itself",
     "true_outlines": "at the true outlines",
@@ -29,7 +29,7 @@ def object_evidence(evidence: ObjectEvidence) -> Figure:
     columns = np.arange(len(sizes))
     found.bar(columns, [evidence.recall[size] for size in sizes], 0.6, color=_BLUE, label="evidence")
     chance = [evidence.chance[size] for size in sizes]
-    found.hlines(chance, columns - 0.36, columns + 0.36, color=_ORANGE, linewidth=2.6, label="random places")
+    found.hlines(chance, columns - 0.36, columns + 0.36, **floor_style("random places"))
     found.set_xticks(columns, [f"{size}\n{evidence.counts[size]:,} objects" for size in sizes])
     found.set(ylim=(0, 1.05), ylabel=f"found by {PLACES} places a photo")
     found.legend(frameon=False, loc="upper left")

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wastelens.figures.style import SMALL_PT, TEXT_PT, blank_figure, keep_sides, write_title
+from wastelens.figures.style import SMALL_PT, TEXT_PT, blank_figure, floor_style, keep_sides, write_title
 from wastelens.system.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#595959"
+_BLUE, _GREY = "#0072B2", "#595959"
 SHOWN_PHOTOS = 10
 _FILTERS, _COLUMNS = 64, 16
 _CURVES = {
@@ -80,8 +80,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], floors: Mapping[str,
         _curve(axes, history, name, "train", _GREY)
         _curve(axes, history, f"val/{name}", "val", _BLUE)
         if name == "reconstruction_error":
-            for (text, floor), style in zip(floors.items(), ("-", "--", ":"), strict=False):
-                axes.axhline(floor, color=_ORANGE, linewidth=1, linestyle=style, label=text)
+            for number, (text, floor) in enumerate(floors.items()):
+                axes.axhline(floor, **floor_style(text, number))
             axes.set_ylim(bottom=0)
         if name == "free_energy_gap":
             axes.axhline(0, color=_GREY, linewidth=0.8)

@@ -130,7 +130,7 @@ def lines_with_bands(
     columns: Sequence[str],
     arms: Sequence[tuple[str, str]],
 ) -> Figure | None:
-    """Draw, for each arm, the mean over cells of each column; None where nothing was measured.
+    """Draw, for each arm, the mean over cells of each column; None where no line has more than one point.
 
     The first column's lines are solid and have a band from the minimum to the maximum over cells; those of the other
     columns are dashed. A line is faint where some of its cells have ended already.
@@ -151,7 +151,7 @@ def lines_with_bands(
         for place, (arm, _) in enumerate(arms)
         if len(bands := mean_and_range(cells[cells["arm"] == arm], x, column))
     ]
-    if not drawn:
+    if all(len(bands) < 2 for *_, bands in drawn):
         return None
     figure, axes = _blank(_CHART_HEIGHT + _LEGEND_ROW * len(arms), (58, 8, 44 + _LEGEND_ROW * len(arms), 26))
     for colour, column, bands in drawn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ TITLE_PT, TEXT_PT, SMALL_PT = 11.0, 9.0, 8.0
 # Okabe & Ito 2008, "Color Universal Design"; yellow comes late because it is faint on white; black is for text.
 _OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
 _NAME_LETTERS = 34
+_FLOOR_DASHES = ((3, 1.2), (1, 1), (6, 1.2, 1, 1.2))  # where a panel has several floors
 
 
 def material_colours(materials: Sequence[str]) -> dict[str, str]:
@@ -39,6 +40,15 @@ def mixed(colour: str, other: str, share: float) -> str:
     pairs = zip(bytes.fromhex(colour[1:]), bytes.fromhex(other[1:]), strict=True)
     parts = [round((1 - share) * ours + share * theirs) for ours, theirs in pairs]
     return "#" + bytes(parts).hex().upper()
+
+
+def floor_style(what: str, number: int = 0) -> dict[str, Any]:
+    """Return how every figure draws a floor, a value that an answer without looking reaches: as matplotlib's options.
+
+    what: its name in the legend, after "floor: "; number: of the floor, where a panel has several.
+    """
+    dashes = (0, _FLOOR_DASHES[number % len(_FLOOR_DASHES)])
+    return {"color": "#D55E00", "linestyle": dashes, "linewidth": 1.8, "label": f"floor: {what}", "zorder": 4}
 
 
 def blank_figure(width_in: float, height_in: float) -> Figure:

@@ -19,7 +19,7 @@ from wastelens.evaluation.metrics import (
     risk_over_coverage,
 )
 from wastelens.evaluation.verdict import Verdict, f1_over_thresholds
-from wastelens.figures.style import blank_figure, label_text
+from wastelens.figures.style import blank_figure, floor_style, label_text
 from wastelens.system.arrays import BoolArray, FloatArray, IndexArray, IntArray
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito 2008, "Color Universal Design": colour-blind readers can tell them apart.
-_BLUE, _ORANGE, _GREEN, _GREY, _PALE = "#0072B2", "#D55E00", "#009E73", "#595959", "#B8B8B8"
+_BLUE, _GREEN, _GREY, _PALE = "#0072B2", "#009E73", "#595959", "#B8B8B8"
 _PALE_BLUE = "#7FB8DA"
 _COLUMNS = 3
 
@@ -66,7 +66,7 @@ def average_precision_bars(verdict: Verdict) -> Figure:
     floor = np.append(verdict.floors.macro_ap, np.where(evaluation.prevalence > 0, evaluation.prevalence, np.nan))
     rival = np.append(verdict.strongest_control_macro_ap, verdict.strongest_control_ap)
     _draw_bars(axes, rows, ap, bounds)
-    axes.vlines(floor, rows - 0.33, rows + 0.33, color=_ORANGE, linewidth=2.6, label="floor: prevalence", zorder=4)
+    axes.vlines(floor, rows - 0.33, rows + 0.33, **floor_style("prevalence"))
     diamonds: dict[str, Any] = {"marker": "D", "s": 42, "color": "white", "edgecolor": "black", "zorder": 5}
     diamonds["clip_on"] = False
     axes.scatter(rival, rows, label=f"strongest control: {verdict.strongest_control}", **diamonds)
@@ -126,7 +126,7 @@ def _draw_precision_recall(axes: Axes, truth: BoolArray, scores: FloatArray, thr
     recall, precision = found / truth.sum(), found / (ends + 1)
     # steps back from each point, so that the area is the average precision
     axes.step(np.append(0, recall), np.append(precision[0], precision), where="pre", color=_BLUE, label="model")
-    axes.axhline(truth.mean(), color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
+    axes.axhline(truth.mean(), **floor_style("prevalence"))
     if decided.any():
         hits = (truth & decided).sum()
         point = hits / truth.sum(), hits / decided.sum()
@@ -213,7 +213,7 @@ def _draw_thresholds(axes: Axes, truth: BoolArray, probabilities: FloatArray, ch
     # F1 is constant up to each probability and changes just above it; above the last nothing is predicted
     axes.step(np.append(0, [*distinct, 1]), np.append(f1[0], [*f1, 0]), where="pre", color=_BLUE, label="model")
     everything = 2 * truth.mean() / (1 + truth.mean())
-    axes.axhline(everything, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: always predicted")
+    axes.axhline(everything, **floor_style("always predicted"))
     decided = probabilities >= chosen
     reached = 2 * (truth & decided).sum() / (decided.sum() + truth.sum())
     axes.plot(chosen, reached, "o", color="black", markersize=7, clip_on=False, label="calibrated on val")
@@ -311,7 +311,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], floor: float, best_e
     _draw_series(losses, history, {"loss": ("train", _GREY), "val/loss": ("val", _BLUE)})
     _draw_series(ap, history, {"val/macro_ap": ("val", _BLUE)})
     _draw_series(rate, history, {"learning_rate": ("learning rate", _GREEN)})
-    ap.axhline(floor, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
+    ap.axhline(floor, **floor_style("prevalence"))
     for axes, title in zip(panels, ("loss", f"{METRICS['macro_ap'].title} on val", "learning rate"), strict=True):
         axes.axvline(best_epoch, color=_PALE, linewidth=1.2, zorder=1, label=f"kept: epoch {best_epoch}")
         axes.set_title(title, fontsize=11)

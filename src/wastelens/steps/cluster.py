@@ -146,7 +146,8 @@ def _log_results(
             nearest_photos(scored, one.assignment, dataset.photos), f"{folder}/nearest_photos.png", caption
         )
         tracked.log_figure(cluster_map(scored, one.assignment, one.points, seed=seed), f"{folder}/map.png", caption)
-        tracked.log_figure(k_choice(one.clustering, one.features), f"{folder}/k.png", caption)
+        if len(one.clustering.candidates) > 1:
+            tracked.log_figure(k_choice(one.clustering, one.features), f"{folder}/k.png", caption)
         tracked.log_table(assignments_frame(scored, one.assignment), f"assignments_{one.features}.csv")
     tracked.log_figure(
         score_bars({one.features: one.scores for one in clusters}, sentence), "figures/scores.png", caption

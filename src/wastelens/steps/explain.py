@@ -87,10 +87,7 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
         say(note)
     for sentence in summary.sentences():
         say(sentence, "bold")
-    say(
-        f"The page: {ARTIFACTS}/index.html in the artifacts of the run. See it: {tracker.finished_hint(found.id)}",
-        "green",
-    )
+    say(f"See the page: {tracker.finished_hint(found.id, f'{ARTIFACTS}/index.html')}", "green")
     return Explanations(found.id, summary)
 
 

@@ -24,7 +24,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         config.models.items(),
         'In the main job: set="models.{0}.weights=none", or leave the model out: set="models.{0}=null"',
     )
-    with tracker.start("main", system_metrics=False) as tracked:
+    with tracker.start("main") as tracked:
         tracked.set_tags({"step": "main"})
         tracked.log_parameters({"dataset": config.prepare.dataset, "seed": config.train.seed})
         prepared = prepare.run(config.prepare, tracker)
@@ -60,8 +60,8 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     for sentence in (clustered.sentence, *job.explanations):
         say(sentence)
     if explained:
-        say(f"Where it looks: {job.page} among the artifacts of run {explained.run_id}.")
-    say(f"See the report: {tracker.finished_hint(tracked.id)}", "bold")
+        say(f"Where it looks: {tracker.finished_hint(explained.run_id, job.page)}")
+    say(f"See the report: {tracker.finished_hint(tracked.id, 'report.html')}", "bold")
     say(f"Next: {job.command}")
     return compared
 

@@ -15,11 +15,12 @@ def run(config: TrainConfig, tracker: Tracker) -> Trained:
     Raises:
         As :func:`train_one`.
     """
+    say("Loading TensorFlow and the dataset.", "dim")
     trained = train_one(config, tracker)
+    say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
+    tell_of_start(trained.verdict)
     say(f"Run {trained.run_id} is complete. See it: {tracker.finished_hint(trained.run_id)}")
     parameters = {"dataset": config.dataset, "run_id": trained.run_id}
     say(f"Where it looks: {next_command('explain', parameters, config.data_folder)}")
-    say(trained.verdict.sentence, "green" if trained.verdict.above_controls else "yellow")
-    tell_of_start(trained.verdict)
     say(f"Next: {trained.use_command(config.data_folder)}")
     return trained

@@ -212,7 +212,7 @@ def _learning_curves(contents: StudyContents, pictures: Mapping[str, str]) -> It
     for place, stratum in enumerate(dict.fromkeys(contents.curves["stratum"])):
         for curve, (kind, *_) in enumerate(_CURVES):
             yield f"### {line_start(', '.join(filter(None, [kind, str(stratum)])))}"
-            yield _images(f"learning-{place}-{curve}", pictures) or "Nothing was measured."
+            yield _images(f"learning-{place}-{curve}", pictures) or "Nothing was measured more than once."
     yield f"*{_LEARNING_NOTE}*"
 
 

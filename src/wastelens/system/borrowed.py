@@ -120,6 +120,11 @@ def delete_artifact(artifact_uri: str, path: str) -> None:
     get_artifact_repository(artifact_uri).delete_artifacts(path)
 
 
+def mlflow_view_tag(key: str) -> str:
+    """Return the tag of an experiment in which MLflow's pages look up a shared view: JSON of what its table shows."""
+    return f"mlflow.sharedViewState.{key}"
+
+
 def stop_system_metrics(run_id: str) -> None:
     """Let the thread end that logs a run's system metrics, where ``mlflow.end_run`` could not end it.
 

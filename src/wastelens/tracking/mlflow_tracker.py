@@ -14,16 +14,17 @@ from wastelens.config.engine import is_on_this_machine
 from wastelens.errors import EngineError, RunError, StoppedEarly, StoreUnreachable
 from wastelens.system import borrowed
 from wastelens.system.console import warn
-from wastelens.tracking import mlflow_models, mlflow_store
+from wastelens.system.text import reason_of
+from wastelens.tracking import mlflow_store
 from wastelens.tracking.local_store import file_of
 from wastelens.tracking.metric_names import current_names
 from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
 from wastelens.tracking.model_registry import MlflowRegistry
-from wastelens.tracking.project_experiment import project_experiment
-from wastelens.tracking.tracker import RegisteredModel, Run, StoredRun, logged_text
+from wastelens.tracking.project_experiment import VIEW, project_experiment, share_view
+from wastelens.tracking.tracker import Run, StoredRun, logged_text
 
-_BEST_FIRST = "?workflowType=machine_learning&orderByKey=metrics.%60test%2Fmacro_ap%60&orderByAsc=false"
+_BEST_FIRST = f"?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 class MlflowTracker:
@@ -69,13 +70,13 @@ class MlflowTracker:
         self._set_up()
 
     @contextlib.contextmanager
-    def start(
-        self, name: str, *, resume: str = "", system_metrics: bool = False, tags: Mapping[str, object] | None = None
-    ) -> Iterator[Run]:
-        """Open a run (nested if one is open already), or resume the run with the id ``resume``."""
+    def start(self, name: str, *, resume: str = "", tags: Mapping[str, object] | None = None) -> Iterator[Run]:
+        """Open a run (nested if one is open already), or resume the run with the id ``resume``.
+
+        System metrics, which MLflow shows above all others, are logged where MLflow's own setting asks for them.
+        """
         import mlflow
 
-        os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
         wrapper = _leave_wrapper_for(self.stored(resume).run.id) if resume else None
         options: dict[str, Any] = {"run_id": resume} if resume else {"run_name": _name_of_opened() or name}
         # Set with the run, so that an outage or a kill right now leaves no run without tags.
@@ -89,7 +90,10 @@ class MlflowTracker:
                 options |= {} if above else {"parent_run_id": self._parent}
             elif not resume and not below and (experiment := project_experiment(self._store)):
                 options["experiment_id"] = experiment
-            opened = mlflow.start_run(nested=below, log_system_metrics=system_metrics, **options)
+            opened = mlflow.start_run(nested=below, **options)
+        if not (below or resume):
+            with contextlib.suppress(RunError), mlflow_store.without_waiting(), store_errors():
+                share_view(opened.info.experiment_id)
         self._depth += 1
         self._experiment = opened.info.experiment_id
         status, waits = "FAILED", False
@@ -172,15 +176,25 @@ class MlflowTracker:
         if wrapper:
             with outages():
                 store_client().set_tag(wrapper, "adds_to_run", run_id)
+        with store_errors():
+            self._experiment = store_client().get_run(run_id).info.experiment_id
         yield MlflowRun(run_id)
 
-    def registered(self, name: str, *, alias: str = "", version: str = "") -> RegisteredModel:
-        """Return a version of a registered model (see :func:`mlflow_models.registered`)."""
-        return mlflow_models.registered(name, alias, version)
-
     def download_model(self, address: str, into: Path) -> Path:
-        """Download a logged model (see :func:`mlflow_models.download_model`)."""
-        return mlflow_models.download_model(address, into)
+        """Download a logged model to a new folder below ``into``; return the folder, which has a file ``MLmodel``.
+
+        Raises:
+            StoreUnreachable: the server does not answer.
+            RunError: its files are not there.
+        """
+        import mlflow
+
+        try:
+            with outages():
+                return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(into)))
+        except (OSError, mlflow.exceptions.MlflowException) as error:
+            reason = reason_of(error)
+        raise RunError(f"{address} has no files ({reason}). They were deleted: train the model again.")
 
     def check_shared(self, engine: str) -> None:
         """Check that the workers of an engine, given by its address, can reach the store.
@@ -199,12 +213,12 @@ class MlflowTracker:
         """Return the versions of a registered model."""
         return MlflowRegistry(name)
 
-    def finished_hint(self, run_id: str = "") -> str:
-        """Return the page of a run, or the table of runs, and for a store without a server the command to serve it."""
+    def finished_hint(self, run_id: str = "", artifact: str = "") -> str:
+        """Return the page of a run or of an artifact of it, or the table of runs, with the command that serves it."""
         uri = store_shown()
         server = uri.rstrip("/") if mlflow_store.is_server(uri) else "http://127.0.0.1:5000"
         # MLflow itself opens on a page without the table of runs.
-        shown = f"/{run_id}" if run_id else _BEST_FIRST
+        shown = (f"/{run_id}/artifacts/{artifact}" if artifact else f"/{run_id}") if run_id else _BEST_FIRST
         page = f"{server}/#/experiments/{self._experiment}/runs{shown}"
         return page if mlflow_store.is_server(uri) else f"{page} once this runs: mlflow ui --backend-store-uri {uri}"
 

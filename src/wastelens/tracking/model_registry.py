@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wastelens.errors import RunError
-from wastelens.tracking.mlflow_store import create_store, store_client, store_errors
+from wastelens.errors import RunError, did_you_mean
+from wastelens.system.passwords import without_passwords
+from wastelens.tracking.mlflow_store import create_store, store_client, store_errors, without_waiting
 from wastelens.tracking.tracker import ModelVersion, logged_text
 
 _CODES = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+_MOST_NAMED = 200
 
 
 class MlflowRegistry:
@@ -22,6 +24,33 @@ class MlflowRegistry:
         self.name = name
         with store_errors("registry"):
             create_store(mlflow.get_registry_uri())
+
+    def find(self, alias: str, version: str) -> ModelVersion:
+        """Return the version that an alias, or else a number, means.
+
+        Raises:
+            RunError: there is no such model, alias or version; the message names those that there are.
+        """
+        with without_waiting():
+            versions, aliases = self.versions(), self.aliases()
+            found = versions.get(aliases.get(alias, 0) if alias else int(version))
+            if found is None and not versions:
+                raise RunError(self._no_such_model())
+        if found is None:
+            wanted = f"alias '{alias}'" if alias else f"version '{version}'"
+            newest_first = sorted(versions, reverse=True)
+            there = ", ".join([*(f"@{one}" for one in sorted(aliases)), *(f"/{one}" for one in newest_first[:5])])
+            raise RunError(f"The registered model '{self.name}' has no {wanted}. It has {there}.")
+        return found
+
+    @store_errors("registry")
+    def _no_such_model(self) -> str:
+        import mlflow
+
+        names = sorted(one.name for one in store_client().search_registered_models(max_results=_MOST_NAMED))
+        hint = did_you_mean(self.name, names) or (f" Known: {', '.join(names[:5])}." if names else "")
+        where = without_passwords(mlflow.get_registry_uri())
+        return f"There is no registered model '{self.name}' in {where}.{hint} Give its name, or a run id."
 
     @store_errors("registry")
     def versions(self) -> dict[int, ModelVersion]:

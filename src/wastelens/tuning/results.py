@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import pandas as pd
@@ -26,6 +27,9 @@ from wastelens.tracking.tracker import Run, StoredRun, Tracker, run_note, to_jso
 from wastelens.tuning.database import database_errors, holds_password
 from wastelens.tuning.space import Space, Values, nested
 from wastelens.tuning.trials import ERROR, RUN_ID, WORKER, SearchProgress, TrialStore, is_lost, search_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOST = "it ended with its worker and is repeated"
 LEFT_ALONE = "its workers died repeatedly, so it is not repeated again"
@@ -223,20 +227,27 @@ def log_report(
     shared.log_text(text, BEST_FILE)
     shared.log_table(found.table, "trials.csv")
     shared.log_metrics(found.metrics())
-    pictures = ["figures/optimisation_history.png", "figures/slices.png"]
+    several = len(found.table) > 1  # of one trial there is nothing to see
+    pictures = ["figures/optimisation_history.png", "figures/slices.png"] if several else []
     shared.set_tags({"verdict": found.sentence(), **run_note(shared.id, f"**{found.sentence()}**", pictures=pictures)})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # repeated for every parameter: few trials are inaccurate
         known = importances(store)
     drawn = {
-        "optimisation_history": figures.optimisation_history(found.table),
-        "slices": figures.slices(found.table, space.parameters),
-        "parallel_coordinates": figures.parallel_coordinates(found.table, space.parameters),
+        **(_of_trials(found.table, space) if several else {}),
         "learning_rates": figures.learning_rates(_curves(found, tracker)),
         **({"parameter_importances": figures.parameter_importances(known)} if known else {}),
     }
     for title, figure in drawn.items():
         shared.log_figure(figure, f"figures/{title}.png", found.sentence().split(". ")[0])
+
+
+def _of_trials(table: pd.DataFrame, space: Space) -> dict[str, Figure]:
+    return {
+        "optimisation_history": figures.optimisation_history(table),
+        "slices": figures.slices(table, space.parameters),
+        "parallel_coordinates": figures.parallel_coordinates(table, space.parameters),
+    }
 
 
 def _curves(found: SearchResults, tracker: Tracker) -> Mapping[str, list[dict[str, float]]]:

@@ -184,10 +184,10 @@ def _found(tracker: Tracker, model: str, temporary: Path) -> tuple[str, str, Pat
     """Return a model's lasting address, its title, and the folder of its files."""
     if registered := _REGISTERED.fullmatch(model):
         name, alias, version = (registered[group] or "" for group in ("name", "alias", "version"))
-        found = tracker.registered(name, alias=alias, version=version)
-        address = f"models:/{found.name}/{found.version}"
+        number = tracker.registry_of(name).find(alias, version).number
+        address = f"models:/{name}/{number}"
         called = f" ({alias})" if alias else ""
-        return address, f"{found.name} version {found.version}{called}", tracker.download_model(address, temporary)
+        return address, f"{name} version {number}{called}", tracker.download_model(address, temporary)
     if _LOGGED.fullmatch(model):
         return model, f"logged model {model.removeprefix('models:/')}", tracker.download_model(model, temporary)
     if model.startswith("models:"):

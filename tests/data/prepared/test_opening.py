@@ -144,6 +144,12 @@ def test_what_is_no_dataset_is_refused_in_one_line(root: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("sampel", "sample"), ("liter", "litter")])
+def test_a_name_that_is_nearly_right(root: Path, typed: str, meant: str) -> None:
+    with pytest.raises(DatasetError, match=f"Correct the path. Did you mean '{meant}'"):
+        open_dataset(typed, root / "data")
+
+
 def test_raw_data_with_a_file_called_as_one_of_ours_are_raw_data(root: Path) -> None:
     (root / "litter" / "manifest.json").write_text("{}")
     assert open_dataset(str(root / "litter"), root / "data").folder == root / "data" / "prepared" / "litter"
@@ -151,7 +157,7 @@ def test_raw_data_with_a_file_called_as_one_of_ours_are_raw_data(root: Path) -> 
 
 def test_auto_is_taco_if_it_is_there_or_if_it_alone_is_prepared(root: Path) -> None:
     data = root / "data"
-    with pytest.raises(PreparedDatasetError, match=r"no prepared dataset in .*sample"):
+    with pytest.raises(PreparedDatasetError, match=r"no prepared dataset in .*sample.* use .*: dataset=\S+/litter\.$"):
         open_dataset("auto", data)
     with pytest.raises(DatasetError, match=r"There is no .*annotations\.json\. Use dataset=sample"):
         open_dataset("taco", data)

@@ -11,8 +11,8 @@ from typing import Any
 from wastelens.data.annotations.layout import ANNOTATIONS, Layout, recognise
 from wastelens.data.photos.files import find_photo
 from wastelens.errors import DatasetError, did_you_mean
+from wastelens.system.console import next_command
 
-HOW_TO_GET_TACO = "run: mlflow run . -e download --env-manager local"
 NAMED = ("auto", "taco", "sample")
 
 
@@ -53,13 +53,13 @@ def choose_source(dataset: str, data_folder: Path, labels: frozenset[str] = froz
     Raises:
         DatasetError: the folder or its annotations are missing, or their layout cannot be recognised.
     """
-    taco = data_folder / "raw" / "taco"
+    taco, to_get_it = data_folder / "raw" / "taco", f"run: {next_command('download', {}, data_folder)}"
     if dataset == "taco" and not has_taco(data_folder):
-        raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {HOW_TO_GET_TACO}")
+        raise DatasetError(f"There is no {taco / ANNOTATIONS}. Use dataset=sample, or {to_get_it}")
     if dataset == "taco" or (dataset == "auto" and has_taco(data_folder)):
         return DatasetSource("taco", taco, f"Dataset: TACO in {taco}.")
     if dataset in ("auto", "sample"):
-        why = f", as there is no TACO here. To use TACO, {HOW_TO_GET_TACO}" if dataset == "auto" else "."
+        why = f", as there is no TACO here. To use TACO, {to_get_it}" if dataset == "auto" else "."
         return DatasetSource("sample", data_folder / "raw" / "sample", f"Dataset: the built-in sample{why}")
     place = Path(dataset)
     if not place.is_dir() and not place.is_file():

@@ -24,6 +24,7 @@ from wastelens.data.annotations.sources import raw_folder
 from wastelens.data.photos.shards import cache_files, open_photos, photos_digest
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
+from wastelens.system.console import next_command
 from wastelens.system.files import alone_in, file_digest
 from wastelens.system.tables import write_csv
 
@@ -266,8 +267,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
+        beside = sorted(str(one.parent) for one in folder.parent.glob(f"[!.]*/{MANIFEST}"))
+        hint = f", or use one that is there: dataset={' or dataset='.join(beside[:3])}" if beside else ""
         raise PreparedDatasetError(
-            f"There is no prepared dataset in {folder}. Run `mlflow run . -e prepare` for it first."
+            f"There is no prepared dataset in {folder}. Make it first ({next_command('prepare', {})}){hint}."
         ) from None
     except ValueError:
         raise PreparedDatasetError(f"{path} is not JSON. Run prepare again.") from None

@@ -12,7 +12,7 @@ from typing import Any
 from wastelens.data.annotations.layout import recognise
 from wastelens.data.annotations.sources import NAMED, choose_source, has_taco, prepared_from, raw_folder
 from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, is_prepared, is_unchanged, load_prepared
-from wastelens.errors import AnnotationsError, DatasetError, InputError, PreparedDatasetError
+from wastelens.errors import AnnotationsError, DatasetError, InputError, PreparedDatasetError, did_you_mean
 from wastelens.system.console import warn
 
 _warned: set[tuple[Path, str]] = set()  # once per process: a study opens its dataset for each of its cells
@@ -75,7 +75,10 @@ def _find_without_raw_data(dataset: str, prepared: Path) -> Path:
         except (OSError, ValueError, LookupError, TypeError):
             continue  # no manifest of ours
     namesake = prepared / place.name
-    hint = f" A dataset of that name is prepared: dataset={namesake}." if is_prepared(namesake) else ""
+    there = [folder.parent.name for folder in prepared.glob(f"[!.]*/{MANIFEST}")]
+    hint = did_you_mean(dataset, [*NAMED, *there])
+    if is_prepared(namesake):
+        hint = f" A dataset of that name is prepared: dataset={namesake}."
     raise DatasetError(
         f"dataset='{dataset}' is neither {', '.join(NAMED)}, nor a folder or file, nor prepared in {prepared}. "
         f"Correct the path.{hint}"

@@ -1,4 +1,4 @@
-"""Models in MLflow's store and registry, opened by every address; the model is logged and registered for real."""
+"""Models in MLflow's registry and store, opened by every address; the model is logged and registered for real."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_registry_that_is_not_there(registered: tuple[MlflowTracker, str]) -> 
     mlflow.set_registry_uri("http://127.0.0.1:9")
     try:
         with (
-            pytest.raises(RunError, match=r"The model registry http://127.0.0.1:9 does not answer"),
+            pytest.raises(RunError, match=r"MLflow's registry http://127.0.0.1:9 cannot be used"),
             open_model(registered[0], "models:/litter@champion"),
         ):
             pass
