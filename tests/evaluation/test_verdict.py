@@ -83,9 +83,8 @@ def judged(val_shift, test_shift, probe_name="probe"):
         frame = pd.DataFrame(labels, columns=["plastic", "glass"])
         frame.insert(0, "file_name", [f"{split}{row}" for row in range(60)])
         answers[split] = (kind(frame.assign(group="one"), ("plastic", "glass")), network, probe)
-    controls = pd.DataFrame(
-        {"control": "colour", "file_name": answers["test"][0].file_names, "plastic": 0.5, "glass": 0.5}
-    )
+    names = [name for table, _, _ in answers.values() for name in table.file_names]
+    controls = pd.DataFrame({"control": "colour", "file_name": names, "plastic": 0.5, "glass": 0.5})
     (val, val_network, val_probe), (test, test_network, test_probe) = answers["val"], answers["test"]
     start = StartAnswers(probe_name, val_probe, test_probe)
     options = {"controls": controls, "control_macro_ap": {"colour": 0.5}, "seed": 0, "resamples": 200}

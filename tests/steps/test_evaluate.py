@@ -103,6 +103,7 @@ def test_raw_data_on_which_the_model_holds(
     done = judged(tracker, root, beach)
     own = run_of(tracker, done)
     assert done.judgement.holds == "yes", done.judgement.answer
+    assert 0.05 < own.metrics["unlike_p"] < 1, "drawn as the model's photos are"
     assert done.judgement.answer.startswith("The model holds on beach: macro AP ")
     # The numbers, by another road.
     table = pd.read_csv(own.folder / "predictions.csv")
@@ -171,15 +172,18 @@ def test_controls_that_know_as_much(tracker: MemoryTracker, root: Path, beach: P
 def test_worse_than_on_its_own_test(
     tracker: MemoryTracker, root: Path, beach: Path, blind: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = evaluate._probabilities
+    answer = evaluate._answers
 
     def noisy(*arguments: Any) -> Any:
-        answers = answer(*arguments)
+        answers, _ = answer(*arguments)
         noise = np.random.default_rng(2).random(answers.shape)
-        return np.where(noise < 0.8, noise, answers)
+        return np.where(noise < 0.8, noise, answers), 0.001
 
-    monkeypatch.setattr(evaluate, "_probabilities", noisy)
+    monkeypatch.setattr(evaluate, "_answers", noisy)
     done = judged(tracker, root, beach)
+    own = run_of(tracker, done)
+    assert own.metrics["unlike_p"] == 0.001
+    assert "do not resemble what the model learnt from (p = 0.0010)" in own.tags["mlflow.note.content"]
     assert done.judgement.holds == "partly", done.judgement.answer
     assert "The model holds on beach in part" in done.judgement.answer
     assert "so worse than its own test with materials as frequent as here." in done.judgement.answer

@@ -46,7 +46,7 @@ def test_every_address_opens_the_logged_model(registered: tuple[MlflowTracker, s
     for way, address in ways.items():
         with open_model(tracker, way) as model:
             assert (model.address, model.run_id) == (address, run_id)
-            answers.append(model.network_probabilities(photos))
+            answers.append(model.answers(photos).probabilities)
     assert all(np.array_equal(answer, answers[0]) for answer in answers)
 
 

@@ -59,7 +59,7 @@ def test_every_way_to_name_a_model_opens_the_same(tracker: MemoryTracker, copied
     for way, (address, title) in ways.items():
         with open_model(tracker, way) as model:
             assert (model.address, model.title, model.run_id) == (address, title, run_id)
-            answers.append(model.network_probabilities(photos))
+            answers.append(model.answers(photos).probabilities)
             digests.add(model.digest)
     expected = model.network.predict(photos, verbose=0)
     assert all(np.array_equal(answer, answers[0]) for answer in answers)
@@ -71,9 +71,9 @@ def test_every_way_to_name_a_model_opens_the_same(tracker: MemoryTracker, copied
 def test_answers_do_not_depend_on_the_photos_beside_one(tracker: MemoryTracker) -> None:
     photos = photo_array(5, 32)
     with open_model(tracker, run_of(tracker).id) as model:
-        one_by_one = np.concatenate([model.network_probabilities(photos[row : row + 1]) for row in range(5)])
-        assert np.array_equal(model.network_probabilities(photos), one_by_one)
-        assert model.network_probabilities(photos[:0]).shape == (0, 6)
+        one_by_one = np.concatenate([model.answers(photos[row : row + 1]).probabilities for row in range(5)])
+        assert np.array_equal(model.answers(photos).probabilities, one_by_one)
+        assert model.answers(photos[:0]).probabilities.shape == (0, 6)
 
 
 def test_a_model_knows_its_verdict_and_its_answers_on_test(tracker: MemoryTracker) -> None:

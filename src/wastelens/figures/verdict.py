@@ -255,7 +255,7 @@ def _draw_reliability(axes: Axes, truth: BoolArray, shown: Mapping[str, FloatArr
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     axes.fill_between(calibrated, low, high, color="#DDE9F2", linewidth=0, label="by chance, if calibrated", zorder=1)
     axes.plot([0, 1], [0, 1], color=_PALE, linewidth=1, zorder=2)
-    axes.axhline(truth.mean(), color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: prevalence")
+    axes.axhline(truth.mean(), **floor_style("prevalence"))
     styles: list[dict[str, Any]] = [{"color": _GREY, "linewidth": 1.2}, {"color": _BLUE, "linewidth": 2}]
     for (label, numbers), style in zip(shown.items(), styles[-len(shown) :], strict=True):
         order = np.argsort(numbers, kind="stable")
@@ -286,7 +286,7 @@ def risk_coverage(verdict: Verdict) -> Figure:
             axes.step(np.append(0, coverage[0]), np.append(risk[0, 0], risk[0]), where="pre", label=label, **style)
         share = labels[:, place].mean()
         floor = min(share, 1 - share)
-        axes.axhline(floor, color=_ORANGE, linestyle="--", linewidth=1.2, label="floor: one answer for all")
+        axes.axhline(floor, **floor_style("one answer for all"))
         axes.set_ylim(-0.02 * max(axes.get_ylim()[1], 0.05), max(axes.get_ylim()[1], 0.05))
         _write_below_title(axes, f"area {areas[place]:.3f}   floor {floor:.3f}")
     _shared_legend(figure, panels)

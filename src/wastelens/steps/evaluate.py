@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from wastelens.tracking.tracker import Run, Tracker
 from wastelens.using.chosen_model import BATCH_SIZE, ChosenModel, open_model
 from wastelens.using.judging import Judgement, judge_elsewhere
 from wastelens.using.labelled_set import LabelledSet, labelled_set
+from wastelens.using.output import unlike_sentence
 
 
 @dataclass(frozen=True)
@@ -40,33 +42,43 @@ def run(config: EvaluateConfig, tracker: Tracker) -> Evaluated:
         if not model.is_proven:
             warn(f"The model is unproven by its own test: {model.card.verdict}")
         found = labelled_set(config, model.card)
-        probabilities = _probabilities(model, found)
+        probabilities, unlike = _answers(model, found)
         judgement = judge_elsewhere(model, found, probabilities, seed=config.seed, resamples=config.bootstrap_resamples)
         tags = {"step": "evaluate", "dataset": found.name, "dataset_digest": found.digest}
         with tracker.start(f"evaluate {found.name}", tags=tags) as tracked:
             tracked.log_parameters(flatten(config))
             tracked.set_tags({"evaluated_model": model.address, "evaluated_run": model.run_id})
-            _log(tracked, judgement, found)
+            _log(tracked, judgement, found, unlike)
     _report(judgement, found)
+    if doubt := unlike_sentence(unlike):
+        warn(doubt)
     say(f"Run {tracked.id} has the evidence. See it: {tracker.finished_hint(tracked.id)}")
     say(judgement.answer, "green" if judgement.holds == "yes" else "yellow")
     return Evaluated(tracked.id, judgement)
 
 
-def _probabilities(model: ChosenModel, found: LabelledSet) -> FloatArray:
-    """Return the network's probabilities for all photos, float64 (photos, materials), not calibrated."""
-    rows, answers = found.table.photo_index, []
+def _answers(model: ChosenModel, found: LabelledSet) -> tuple[FloatArray, float]:
+    """Return the network's probabilities for all photos, float64 (photos, materials), not calibrated; and a p-value.
+
+    It says how probable photos as unfamiliar as these are among those like the model's test; NaN: it cannot be told.
+    """
+    rows, answers, distances = found.table.photo_index, [], []
     with progress_bar("Judging photos", len(rows)) as bar:
         for start in range(0, len(rows), BATCH_SIZE):
             piece = rows[start : start + BATCH_SIZE]
-            answers.append(model.network_probabilities(np.asarray(found.photos[piece])))
+            answer = model.answers(np.asarray(found.photos[piece]))
+            answers.append(answer.probabilities)
+            if model.familiarity and answer.features is not None:
+                distances.append(model.familiarity.distances(answer.features))
             bar.advance(len(piece))
-    return np.concatenate(answers).astype(np.float64)
+    known = model.familiarity and distances
+    unlike = model.familiarity.p_of(np.concatenate(distances)) if model.familiarity and known else math.nan
+    return np.concatenate(answers).astype(np.float64), unlike
 
 
-def _log(tracked: Run, judgement: Judgement, found: LabelledSet) -> None:
+def _log(tracked: Run, judgement: Judgement, found: LabelledSet, unlike: float) -> None:
     """Log metrics, tags, tables and figures."""
-    notes = [*found.notes, *judgement.notes]
+    notes = [one for one in (*found.notes, *judgement.notes, unlike_sentence(unlike)) if one]
     tracked.log_table(judgement.predictions, "predictions.csv")
     if len(found.left_out):
         tracked.log_table(found.left_out, "left_out.csv")
@@ -82,6 +94,7 @@ def _log(tracked: Run, judgement: Judgement, found: LabelledSet) -> None:
         tracked.log_metrics(judgement.drop.metrics())
         tracked.log_table(judgement.drop.table, "materials.csv")
         tracked.log_figure(drop_figure(judgement.drop.table, found.name), "figures/own_test.png", caption)
+    tracked.log_metrics({"unlike_p": unlike} if math.isfinite(unlike) else {})
     tracked.log_metrics({"photos": len(found.table), "photos/left_out": len(found.left_out)})
     text = "\n\n".join([f"**{judgement.answer}**", *notes])
     tracked.set_tags({"holds": judgement.holds, "answer": judgement.answer, "mlflow.note.content": text})

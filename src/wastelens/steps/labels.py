@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from wastelens.config.base import flatten
-from wastelens.config.files import train_config_of
+from wastelens.config.base import as_text, flatten
+from wastelens.config.files import load_config, train_config_of
 from wastelens.config.labels import LabelsConfig
+from wastelens.config.parameters import parameters_of
 from wastelens.config.train import TrainConfig
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
@@ -104,7 +106,14 @@ def _log(tracked: Run, config: LabelsConfig, dataset: PreparedDataset, found: Do
 
 def _next(config: LabelsConfig, dataset: PreparedDataset) -> str:
     """Return the command that applies what the page writes."""
-    settings = dataset.manifest["settings"]
-    given = {name: settings[name] for name in ("dataset", "materials", "image_side_px", "folds") if name in settings}
-    parameters = {**given, "name": f"{dataset.name}-corrected"[:64], "corrections": "corrections.csv"}
-    return next_command("prepare", parameters, config.data_folder)
+    settings, usual = dataset.manifest["settings"], load_config("prepare").model_dump(mode="json")
+    own = {"name": f"{dataset.name}-corrected"[:64], "corrections": "corrections.csv"}
+    unusual = {
+        name: value
+        for name, value in settings.items()
+        if name in usual and name not in (*own, "data_folder", "workers") and value != usual[name]
+    }
+    named = [parameter.name for parameter in parameters_of("prepare")]
+    given = {name: as_text(value) for name, value in unusual.items() if name in named}
+    others = " ".join(f"{name}={json.dumps(value)}" for name, value in unusual.items() if name not in named)
+    return next_command("prepare", {**given, **own, "set": others}, config.data_folder)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from wastelens.errors import RunError
-from wastelens.models.answers import answers_by_onnx
+from wastelens.models.answers import Answers, answers_by_onnx
 from wastelens.models.backend import load_backend
 from wastelens.models.card import CARD, TEST_PREDICTIONS, ModelCard, files_of
 from wastelens.models.export import DECISION_RULE, ONNX, read_network
@@ -24,7 +24,7 @@ from wastelens.models.familiarity import FILE as FAMILIARITY
 from wastelens.models.familiarity import Familiarity
 from wastelens.models.features import compiled
 from wastelens.models.onnx_network import OnnxNetwork
-from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, PhotoArray
+from wastelens.system.arrays import BoolArray, FloatArray, PhotoArray
 from wastelens.system.decision_rule import DecisionRule, read_rule
 from wastelens.system.files import file_digest
 from wastelens.system.plain_yaml import load_yaml
@@ -120,12 +120,12 @@ class ChosenModel:
             raise RunError(f"{self.title}: {FAMILIARITY} is damaged ({error}). Train the model again.") from None
 
     @cached_property
-    def network_probabilities(self) -> Callable[[PhotoArray], Float32Array]:
-        """The network as a function, photos uint8 (n, side, side, 3) → float32 (n, materials), not calibrated."""
-        if self.onnx is None:
-            return compiled(self.network, BATCH_SIZE)
-        answers = answers_by_onnx(self.onnx, BATCH_SIZE)
-        return lambda photos: answers(photos).probabilities
+    def answers(self) -> Callable[[PhotoArray], Answers]:
+        """The network as a function of photos, uint8 (n, side, side, 3); its probabilities are not calibrated."""
+        if self.onnx is not None:
+            return answers_by_onnx(self.onnx, BATCH_SIZE)
+        probabilities = compiled(self.network, BATCH_SIZE)
+        return lambda photos: Answers(probabilities(photos))
 
     def test_predictions(self) -> TestPredictions:
         """Return its answers on its own test.

@@ -81,6 +81,19 @@ def forget_blocks(folder: Path) -> None:
     shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
 
 
+def unlike_sentence(p: float) -> str:
+    """Return a sentence where a p-value says that photos are unlike those that the model learnt from; "" elsewhere.
+
+    There is one test, of the mean distance of all photos, so nothing is to be corrected for many comparisons.
+    """
+    if not p < _ALARM:
+        return ""
+    shown = f"p = {p:.4f}" if p >= _SMALLEST_SHOWN else f"p < {_SMALLEST_SHOWN}"
+    return (
+        f"These photos do not resemble what the model learnt from ({shown}): its answers have not been tested on such."
+    )
+
+
 @dataclass
 class Summary:
     """The sums of all rows.
@@ -114,16 +127,7 @@ class Summary:
     @property
     def doubt(self) -> str:
         """Sentences if the photos cannot be of the kind that the model was tested on; "" otherwise."""
-        return " ".join(one for one in (self._contradicted, self._unfamiliar) if one)
-
-    @property
-    def _unfamiliar(self) -> str:
-        if not self.unlike < _ALARM:
-            return ""
-        p = f"p = {self.unlike:.4f}" if self.unlike >= _SMALLEST_SHOWN else f"p < {_SMALLEST_SHOWN}"
-        return (
-            f"These photos do not resemble what the model learnt from ({p}): its answers have not been tested on such."
-        )
+        return " ".join(one for one in (self._contradicted, unlike_sentence(self.unlike)) if one)
 
     @property
     def _contradicted(self) -> str:

@@ -6,7 +6,8 @@
   const ticked = (name) => Boolean(field(name)?.checked);
   const identity = (file, material) => JSON.stringify([file, material]);
   const cardOf = new Map(cards.map((card) => [identity(card.dataset.file, card.dataset.name), card]));
-  let others = [];  // rows of a loaded file about labels that are not on this page
+  // Rows about labels without an answer here: those that the dataset was prepared with, and those of a loaded file.
+  let others = JSON.parse(document.body.dataset.earlier);
   const said = document.querySelector(".saved");
   const text = document.querySelector(".as-text textarea");
 
@@ -24,14 +25,14 @@
       const { file, name, label, answer } = card.dataset;
       return [file, name, answer === "wrong" ? String(1 - Number(label)) : label, answer];
     }),
-    ...others,
+    ...others.filter(([file, name]) => !cardOf.get(identity(file, name))?.dataset.answer),
   ];
   const csv = () => [header, ...rows()].map((row) => row.map(cell).join(",") + "\n").join("");
 
   const changed = () => {
     const answered = cards.filter((card) => card.dataset.answer);
     const wrong = answered.filter((card) => card.dataset.answer === "wrong").length;
-    const more = others.length ? `, and ${others.length} loaded rows about other labels` : "";
+    const more = others.length ? `, and ${others.length} earlier rows` : "";
     said.textContent = `${answered.length} of ${cards.length} answered, ${wrong} wrong${more}`;
     text.value = csv();
     try { storage?.setItem(key, text.value); } catch { /* full: the answers stay in the page */ }

@@ -56,6 +56,7 @@ class DoubtsHeader:
     title: str
     run_id: str
     key: str
+    earlier: Sequence[Sequence[str]]
     sentences: Sequence[str]
     method: str
     categories: Sequence[CategoryDoubt]
@@ -149,6 +150,9 @@ def header_of(
             f"Photo files missing or changed since prepare: {len(examiner.gone):,} (the first, {first}: {reason}). "
             "They are shown from the cache."
         )
+    table = dataset.corrections()
+    changed = table[["file_name", "material", "new"]].astype(str).to_numpy().tolist() if len(table) else []
+    earlier = [[*row, "wrong"] for row in changed]
     pairs = [
         Pair(
             (found.names[one], found.names[two]),
@@ -161,6 +165,7 @@ def header_of(
         title=dataset.name,
         run_id=run_id,
         key=f"{dataset.name} {run_id}",
+        earlier=earlier,
         sentences=found.sentences(),
         method=METHODS[examiner.method].title if examiner.method else "",
         categories=found.categories,

@@ -47,8 +47,8 @@ SCORE_TEXTS: Mapping[str, SummaryRow] = {
     "insertion": SummaryRow(
         "Insertion",
         "higher",
-        "The area under the material's probability while a blurred photo gets its pixels back, those with the most "
-        "evidence first.",
+        "The area under the material's probability, before calibration, while a blurred photo gets its pixels back, "
+        "those with the most evidence first.",
     ),
     "deletion": SummaryRow(
         "Deletion", "lower", "The same while the photo's pixels are blurred, those with the most evidence first."
