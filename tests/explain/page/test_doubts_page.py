@@ -146,7 +146,7 @@ def test_a_saved_file_is_loaded_again_with_rows_about_other_labels(page: Any, tm
     soon(lambda: answers(page)[0], "the loaded answers")
     assert answers(page)[:3] == ["wrong", "unsure", "right"]
     assert saved(page) == file.read_text(encoding="utf-8")
-    assert "1 loaded rows about other labels" in page.find_element("css selector", ".saved").text
+    assert "1 earlier rows" in page.find_element("css selector", ".saved").text
     without_answers = tmp_path / "by_hand.csv"
     name, material, label, _ = page.execute_script(CARDS)[4]
     without_answers.write_text(f"label,file_name,material\r\n{1 - int(label)},{name},{material}\r\n", encoding="utf-8")
