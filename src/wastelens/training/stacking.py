@@ -22,7 +22,7 @@ def fit_stacked(features: Float32Array, labels: npt.NDArray[np.uint8], groups: S
     standardised (stacking, Wolpert 1992). All materials share a and b: few photos show some of them.
 
     Args:
-        features: (rows, features); the last columns are the evidence of each material, whom the rows did not teach.
+        features: (rows, features); the last columns are the evidence of each material, which those rows did not teach.
         labels: 0 and 1, (rows, materials).
         groups: rows of one group are in the same fold.
         seed: of the folds.
