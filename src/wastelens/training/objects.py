@@ -1,7 +1,8 @@
-"""Teach a network by outlines where the litter is, and a linear probe by labels what it shows."""
+"""Teach a network by outlines where the litter is, and by labels how much that evidence counts beside the photo."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,8 +20,9 @@ from wastelens.system import interrupts
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray
 from wastelens.system.console import progress_bar, say
 from wastelens.training.phases import SolvedPhase
-from wastelens.training.probe import group_folds
+from wastelens.training.probe import Probe, group_folds
 from wastelens.training.ridge import Moments, best_strength, ridge, total
+from wastelens.training.stacking import fit_stacked
 
 CHUNK_PHOTOS = 32
 
@@ -42,7 +44,7 @@ def check_outlines(dataset: PreparedDataset, fold: int) -> None:
 
 @dataclass(frozen=True)
 class ObjectsPhase(SolvedPhase):
-    """Evidence by ridge regression on outlines, then logistic regressions on labels.
+    """Evidence by ridge regression on outlines, then a ridge regression on labels, stacked with the evidence.
 
     Attributes:
         features: the same network up to the input of its last layer.
@@ -78,6 +80,14 @@ class ObjectsPhase(SolvedPhase):
             interrupts.check()
         self._set_evidence(*ridge(total(one for one in moments if one is not None), strength))
         return features
+
+    def solve(self, features: Float32Array, progress: Callable[[], None]) -> Probe:
+        probe = fit_stacked(features, self.rows.labels, self.rows.groups, seed=self.seed)
+        progress()
+        return probe
+
+    def steps(self, epochs_done: int) -> int:
+        return 0 if epochs_done else 1
 
     def objects(self, table: LabelTable) -> ObjectCells:
         """Return the annotated objects of a table's photos on the cells of the map."""

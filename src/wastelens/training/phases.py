@@ -31,7 +31,7 @@ from wastelens.training.checkpoint import Checkpoint, Progress
 from wastelens.training.feature_cache import FeatureBatches, architecture_digest, cached_features, weights_digest
 from wastelens.training.loop import Batches, EqualEpochs, Measured, TrainingLoop, Watcher, compiled
 from wastelens.training.optimizers import careful
-from wastelens.training.probe import fit_probe
+from wastelens.training.probe import Probe, fit_probe
 from wastelens.training.schedules import ConstantSchedule
 
 FEATURES = "features"
@@ -159,7 +159,7 @@ class GradientPhase(Phase):
 
 @dataclass(frozen=True)
 class SolvedPhase(Phase, ABC):
-    """Training on fixed features that is solved at once: one epoch, with a logistic regression per material as steps.
+    """Training on fixed features that is solved at once: one epoch, by default with a logistic regression per material.
 
     Attributes:
         rows: the training rows.
@@ -174,6 +174,10 @@ class SolvedPhase(Phase, ABC):
     @abstractmethod
     def learn(self) -> npt.NDArray[np.float32]:
         """Set the layers before the logits, if any; return what the logits are fitted on, float32 (rows, features)."""
+
+    def solve(self, features: npt.NDArray[np.float32], progress: Callable[[], None]) -> Probe:
+        """Fit the logits on these features; call ``progress`` after each of :meth:`steps`."""
+        return fit_probe(features, self.rows.labels, self.rows.groups, seed=self.seed, progress=progress)
 
     def steps(self, epochs_done: int) -> int:
         return 0 if epochs_done else len(self.rows.materials)
@@ -193,8 +197,7 @@ class SolvedPhase(Phase, ABC):
                 layer.set_weights([next(weights) for _ in layer.weights])
             return resume_from.progress
         loss: Loss = config.loss.__call__
-        told = partial(watcher.batch_done, 1)
-        probe = fit_probe(self.learn(), self.rows.labels, self.rows.groups, seed=self.seed, progress=told)
+        probe = self.solve(self.learn(), partial(watcher.batch_done, 1))
         self.network.get_layer(LOGITS).set_weights([probe.kernel, probe.bias])
         value, metrics = self.measured(val, loss)
         progress = Progress(epochs_done=1, best_epoch=1, best_value=value)

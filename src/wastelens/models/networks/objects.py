@@ -43,8 +43,8 @@ def evidence_head(cells: Any, outputs: int, sharpness: float, seeds: Iterator[in
 
     Two 1 × 1 convolutions estimate how much of each cell is litter, and of which material. ``attention`` is the softmax
     of the litter over the cells, times their number; ``evidence``, attention times the positive part of the materials,
-    is the model's own explanation. A dense layer sees the map's average and maximum, its average by attention, and the
-    average evidence.
+    is the model's own explanation. A dense layer sees the map's average and maximum, its average by attention, the
+    average evidence and, last, the average of the positive part of the materials over all cells.
     """
     import keras
     from keras import layers
@@ -64,6 +64,7 @@ def evidence_head(cells: Any, outputs: int, sharpness: float, seeds: Iterator[in
         pooled(cells, "average_and_max"),
         layers.GlobalAveragePooling2D(dtype="float32", name="pool_attended")(attended),
         layers.GlobalAveragePooling2D(dtype="float32", name="pool_evidence")(evidence),
+        layers.GlobalAveragePooling2D(dtype="float32", name="pool_positive")(positive),
     ]
     features = layers.Concatenate(dtype="float32", name="features")(parts)
     kernel = keras.initializers.GlorotUniform(seed=next(seeds))
