@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from wastelens.data.prepared.tables import TestTable, ValTable
 from wastelens.evaluation.abstention import Wish, band_table, choose_bands, highest_no, lowest_yes, why_no_guarantee
+from wastelens.evaluation.metrics import average_precision
 from wastelens.system.decision_rule import NEVER, DecisionRule, sigmoid
 
 TRIALS = 1500
@@ -135,3 +136,19 @@ def test_the_recall_of_groups_counts_each_group_alike() -> None:
     row = band_table(labels, numbers, rule, groups, np.ones((3, 5), dtype=np.int32)).iloc[1]
     assert row["recall"] == pytest.approx(3 / 5)
     assert row["recall_of_groups"] == pytest.approx((3 / 4 + 0) / 2)
+
+
+def test_a_val_that_chose_the_model_promises_too_much() -> None:
+    rng = np.random.default_rng(0)
+    missed = {"first": [], "best on val": []}
+    labels, groups = np.arange(60) % 3 == 0, np.arange(60) // 6  # ten groups of six photos, two with the material
+    for _ in range(300):
+        numbers = sigmoid(rng.normal(0, 1, (40, 60)) + 0.5 * labels)  # of 40 models, none better than the others
+        new = sigmoid(rng.normal(0, 1, (40, 20)) + 0.5)  # photos with the material
+        scores = [average_precision(labels, one) for one in numbers]
+        for name, chosen in (("first", 0), ("best on val", int(np.argmax(scores)))):
+            no_below, guaranteed = highest_no(numbers[chosen][labels], groups[labels], 0.8)
+            assert guaranteed
+            missed[name].append((new[chosen] < no_below).mean())
+    assert np.mean(missed["first"]) <= 0.2 + 2 * np.std(missed["first"]) / np.sqrt(300)
+    assert np.mean(missed["best on val"]) > np.mean(missed["first"]) + 0.04
