@@ -169,7 +169,7 @@ def test_nothing_of_a_run_lies_in_the_way_of_git(project: Project, trained: Any)
     ("parameters", "words"),
     [
         (["-e", "train", "-P", "augment=maybe"], "must be true or false"),
-        (["-e", "train", "-P", "set=fit.epoch=3"], "Did you mean 'epochs'?"),
+        (["-e", "train", "-P", "set=fit.epoch=3"], "Did you mean 'fit.epochs'?"),
         (["-e", "prepare", "-P", "no_such=1"], "No such option"),
         (["-P", "dataset=nowhere"], "dataset='nowhere' is neither"),
         pytest.param(

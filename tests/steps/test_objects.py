@@ -44,12 +44,14 @@ def test_the_exported_network_answers_as_the_run_did(
     import pandas as pd
 
     from wastelens.data.prepared.dataset import load_prepared
+    from wastelens.system.decision_rule import read_rule
 
     _, done = run
     network = keras.saving.load_model(done.folder / "export" / "network.keras")
     dataset = load_prepared(prepared_folder / "data" / "prepared" / "litter")
     test = dataset.split().test
-    answers = network.predict_on_batch(dataset.photos[test.photo_index])
+    rule = read_rule(done.folder / "export" / "decision_rule.json")
+    answers = rule.calibrated(network.predict_on_batch(dataset.photos[test.photo_index]))
     logged = pd.read_csv(done.folder / "predictions_test.csv")
     expected = logged[[f"probability_{material}" for material in dataset.materials]].to_numpy()
     np.testing.assert_allclose(answers, expected, atol=2e-4)

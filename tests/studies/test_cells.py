@@ -249,7 +249,7 @@ def test_factors_that_a_training_knows() -> None:
         (
             {"factors": "fit.epoch=1|2"},
             "",
-            "base fit.epoch=1: Unknown key 'fit.epoch' in the factor fit.epoch. Did you mean 'epochs'?",
+            "base fit.epoch=1: Unknown key 'fit.epoch' in the factor fit.epoch. Did you mean 'fit.epochs'?",
         ),
         (
             {"factors": "augment=false|maybe"},
@@ -262,7 +262,7 @@ def test_factors_that_a_training_knows() -> None:
         ({"models": "base,bsae"}, "", "bsae augment=false: Unknown model 'bsae'. Did you mean 'base'?"),
         ({"factors": "freeze=0|["}, "", "Cannot read the value in 'freeze=[' of the factor freeze."),
         ({"models": "autoencoder"}, "train.network.widths=[4]", "'network.widths' in the section train is a"),
-        ({}, "train.fit.epoch=3", "Unknown key 'fit.epoch' in the section train. Did you mean 'epochs'?"),
+        ({}, "train.fit.epoch=3", "Unknown key 'fit.epoch' in the section train. Did you mean 'fit.epochs'?"),
         ({}, "train.resume=abc", "resume is not a setting of its cells; a study resumes when it is run again"),
         ({}, "train.model=vgg16", "model is not a setting of its cells; write models beside train, not below it"),
         ({}, "train.seed=3", "seed is not a setting of its cells; write seeds beside train, not below it"),
@@ -379,6 +379,8 @@ OTHER_VALUES = {
     "fit.steps_per_epoch": (3, 4),
     "fit.batch_size": (8,),
     "fit.patience_epochs": (3,),
+    "precision": (0.5,),
+    "recall": (0.5,),
     "mixed_precision": (True,),
     "seed": (1, 2),
     "network.method": ("denoising_autoencoder",),
@@ -395,6 +397,7 @@ USED_WHERE = {
         for name in ("freeze", "learning_rate", "warmup_epochs", "layer_decay", "average")
     },
     "schedule.start": lambda made: made.schedule.warmup_epochs > 0,
+    "recall": lambda made: made.precision > 0,
 }
 
 

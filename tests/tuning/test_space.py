@@ -283,7 +283,7 @@ def test_spaces_of_what_no_training_can_be(tree: dict[str, Any], words: tuple[st
 
 def test_settings_of_all_trials_that_cannot_be() -> None:
     message = refusal({"cache_features": {"values": [True]}}, train={"fit": {"epocs": 3}})
-    assert message == "Unknown key 'fit.epocs' in the section train. Did you mean 'epochs'?"
+    assert message == "Unknown key 'fit.epocs' in the section train. Did you mean 'fit.epochs'?"
 
 
 # contains, nested
