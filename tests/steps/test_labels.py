@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.data.prepared.dataset import load_prepared
 from wastelens.errors import ConfigError
-from wastelens.experiment.out_of_fold import parts_of
+from wastelens.experiment.out_of_fold import check_out_of_fold, parts_of
 from wastelens.steps import labels, prepare
 
 TINY = "train.network.widths=[4,8] train.fit.epochs=2 train.fit.batch_size=16"
@@ -89,6 +90,18 @@ def test_each_photo_is_held_out_once_and_never_with_its_group(prepared_folder: P
 def test_an_encoder_that_may_have_seen_the_photos_is_refused(prepared_folder: Path) -> None:
     with pytest.raises(ConfigError, match="pretrained=auto: the encoder may have seen"):
         doubts_of(prepared_folder, "", model="autoencoder")
+
+
+@pytest.mark.parametrize(("model", "groups", "needed"), [("base", 2, 3), ("probe", 1, 2)])
+def test_too_few_groups_to_hold_one_out_are_refused(
+    prepared_folder: Path, model: str, groups: int, needed: int
+) -> None:
+    dataset = load_prepared(prepared_folder / "data" / "prepared" / "litter")
+    few = replace(dataset, frame=dataset.frame.assign(group=[str(row % groups) for row in range(len(dataset.frame))]))
+    with pytest.raises(
+        ConfigError, match=rf"of {groups} groups? .*{model} needs {needed}, so that no photo's own group"
+    ):
+        check_out_of_fold(config("train", model=model), few)
 
 
 def test_photos_that_annotators_disagree_about_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,14 @@ from tests.memory_tracking import MemoryTracker
 from tests.project.browser import soon
 from tests.project.running import ROOT, ok, run, start, wastelens
 
+from wastelens.data.photos.exif import Taken
 from wastelens.errors import ConfigError, DatasetError, RunError
+from wastelens.models.answers import Answers
 from wastelens.steps import predict
+from wastelens.system.decision_rule import DecisionRule, RisingMap
 from wastelens.using import predicting
 from wastelens.using.chosen_model import BATCH_SIZE
+from wastelens.using.predicting import Asked
 
 PHOTOS = 45  # more than a batch, in several blocks
 OUTPUTS = ("predictions.csv", "predictions.parquet", "predictions.json", "report.html")
@@ -211,6 +216,18 @@ def test_a_model_with_bands_is_unsure_between_them(
     page = (tmp_path / "out" / "report.html").read_text()
     assert '<option value="unsure">unsure</option>' in page
     assert '<th scope="col">unsure</th>' in page
+
+
+def test_evidence_is_named_after_the_material_whose_map_it_is() -> None:
+    network = np.array([[0.8, 0.6]], dtype=np.float32)  # calibration changes which of the two is more probable
+    rule = DecisionRule({"glass": 0.5, "paper": 0.5}, {"glass": RisingMap((0.0, 1.0), (-3.0, -2.0))})
+    model = SimpleNamespace(materials=("glass", "paper"), rule=rule, familiarity=None)
+    answers = Answers(network, maps=np.eye(4, dtype=np.float32)[None])
+    predictor = type("Stub", (), {"model": model, "has_evidence": True, "__call__": lambda *_: answers})()
+    decoded = predicting._Decoded(["a.jpg"], np.zeros((1, 8, 8, 3), np.uint8), [Taken()], [""])
+    (row,) = predicting._rows(decoded, predictor, Asked(True, False, 100.0)).to_dict("records")
+    assert row["probability_glass"] < row["probability_paper"]
+    assert row["evidence_material"] == "glass"
 
 
 def test_keras_gives_the_rows_of_onnx(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:
