@@ -28,7 +28,7 @@ def test_conf_has_a_file_per_method_with_settings() -> None:
 
 def networks() -> Iterator[Any]:
     """Yield small networks, the base model first."""
-    for settings in ("network.widths=[4,6]", "model=objects network.enlarge_to_px=64"):
+    for settings in ("network.widths=[4,6]", "model=objects network.side_px=64"):
         yield config("train", settings).network.build(image_side_px=SIDE_PX, outputs=MATERIALS, seed=1)
 
 

@@ -15,7 +15,7 @@ from wastelens.steps import pretrain, train
 pytestmark = pytest.mark.usefixtures("no_served_models")
 
 # Lite0 as it is installed, at the photos' own 32 px.
-LITE = "network.enlarge_to_px=0 fit.batch_size=16 bootstrap_resamples=100"
+LITE = "network.side_px=0 fit.batch_size=16 bootstrap_resamples=100"
 AS_A_PROBE = "fine_tune.epochs=0"
 GAIN = ("gain_over_probe_low", "gain_over_probe", "gain_over_probe_high")
 

@@ -24,7 +24,7 @@ def built(name, hidden=(), pooling="average_and_max"):
     size = {"image_side_px": SIDE, "outputs": 3, "seed": 0}
     if name == "cnn":
         return CnnConfig(kind="cnn", widths=(4, 8, 8), **head).build(**size)
-    return TransferConfig(kind="transfer", enlarge_to_px=0, backbone=name, **head).build(**size)
+    return TransferConfig(kind="transfer", side_px=0, backbone=name, **head).build(**size)
 
 
 @pytest.fixture(scope="module")

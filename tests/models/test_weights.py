@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 
 def built(backbone, seed=0, **changes):
-    settings = {"kind": "transfer", "enlarge_to_px": 0, "pooling": "average", "hidden": (), "dropout": 0.2, **changes}
+    settings = {"kind": "transfer", "side_px": 0, "pooling": "average", "hidden": (), "dropout": 0.2, **changes}
     config = TransferConfig(backbone=backbone, **settings)
     return config.build(image_side_px=SIDE, outputs=3, seed=seed)
 

@@ -18,8 +18,8 @@ TINY = (
     "prepare.image_side_px=32 train.fit.epochs=1 train.fit.batch_size=16 train.bootstrap_resamples=100 "
     "train.network.widths=[4,8] models.autoencoder.network.learner.widths=[4,8] "
     "models.autoencoder.network.learner.epochs=1 models.dbn.network.learner.hidden_units=[12,6] "
-    "models.dbn.network.learner.epochs=1 models.probe.network.enlarge_to_px=0 "
-    "models.efficientnet_lite.network.enlarge_to_px=0 models.efficientnet_lite.fine_tune.epochs=1 "
+    "models.dbn.network.learner.epochs=1 models.probe.network.side_px=0 "
+    "models.efficientnet_lite.network.side_px=0 models.efficientnet_lite.fine_tune.epochs=1 "
     "cluster.k=3 cluster.draws=5 explain.photos=2 explain.shap.samples=2 explain.shap.background_photos=2 "
     "explain.steps=2 explain.randomised_photos=1"
 )

@@ -1,4 +1,4 @@
-"""Outlines teach where to look: on planted cells, the evidence finds the objects and the answer follows it."""
+"""Outlines teach where to look: on planted photos, the close-ups are of the objects and the answer follows them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from wastelens.data.annotations.segmentation import Outline
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, NonFiniteLossError
 from wastelens.evaluation.metrics import macro_average_precision
-from wastelens.models.layers import LOGITS, layer_seeds
-from wastelens.models.networks.objects import ATTENTION, EVIDENCE, LITTER, MATERIALS, evidence_head
-from wastelens.training.objects import check_outlines, objects_phase, photos_that_teach
+from wastelens.models.layers import LOGITS
+from wastelens.models.networks.objects import CLOSE_UP, FEATURES, LITTER, MATERIALS, evidence_map
+from wastelens.training.objects import check_outlines, objects_phase, photos_that_teach, say_what_teaches
 from wastelens.training.probe import fit_probe
 
-SIDE, CHANNELS, NAMES = 6, 12, ("glass", "paper", "toxic")
-TRAIN, VAL, TEST = np.arange(120), np.arange(120, 160), np.arange(160, 260)
+SIDE, OBJECT, DECOYS, NAMES = 128, 16, 4, ("glass", "paper", "toxic")
+COLOURS = np.array([[220, 40, 40], [40, 200, 60], [50, 80, 220]])
+TRAIN, VAL, TEST = np.arange(120), np.arange(120, 160), np.arange(160, 220)
+SMALL = "model=objects network.places=2 network.close_up_px=32 network.side_px=0 network.close_up_shares=[0.125,0.25]"
 
 
 @dataclass
 class Planted:
-    """Cells with an object of one material each, and a decoy of another that lacks the sign of litter."""
+    """Photos with a striped object of one material's colour each, and plain decoys of any, which are no litter."""
 
-    cells: np.ndarray[Any, Any]
+    photos: np.ndarray[Any, Any]
     frame: pd.DataFrame
     place: np.ndarray[Any, Any]
     outlined: frozenset[str]
@@ -39,15 +41,16 @@ class Planted:
         return self
 
     def image(self, name):
-        return Image(0, name, 10 * SIDE, 10 * SIDE)
+        return Image(0, name, SIDE, SIDE)
 
     def of(self, name):
         if name not in self.outlined:
             return []
         row, column = self.place[int(name)]
-        corners = 10.0 * np.array([[column, row], [column + 1, row], [column + 1, row + 1], [column, row + 1]])
+        corners = column + OBJECT * np.array([0.0, 1, 1, 0]), row + OBJECT * np.array([0.0, 0, 1, 1])
         material = NAMES[int(self.frame.loc[int(name), list(NAMES)].to_numpy().argmax())]
-        return [(Outline((corners,), None, 1 / SIDE**2, is_box=self.is_box), material)]
+        outline = Outline((np.stack(corners, axis=1),), None, (OBJECT / SIDE) ** 2, is_box=self.is_box)
+        return [(outline, material)]
 
     def table(self, kind, rows):
         return kind(self.frame.iloc[rows].reset_index(drop=True), NAMES)
@@ -63,23 +66,27 @@ class Planted:
 def planted(without_outlines=0):
     rng = np.random.default_rng(0)
     count = len(TRAIN) + len(VAL) + len(TEST)
-    cells = rng.normal(0, 0.3, (count, SIDE, SIDE, CHANNELS)).astype(np.float32)
-    place, decoy = (np.stack(np.unravel_index(p, (SIDE, SIDE)), 1) for p in _two_places(rng, count))
+    photos = rng.integers(90, 150, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    cells = SIDE // OBJECT
+    drawn = np.stack([rng.permutation(cells**2)[: 1 + DECOYS] for _ in range(count)], axis=1)
+    place, *decoys = (OBJECT * np.stack(np.unravel_index(one, (cells, cells)), axis=1) for one in drawn)
     material = rng.integers(len(NAMES), size=count)
-    photo = np.arange(count)
-    cells[photo, place[:, 0], place[:, 1], 0] += 3.0
-    cells[photo, place[:, 0], place[:, 1], 1 + material] += 3.0
-    cells[photo, decoy[:, 0], decoy[:, 1], 1 + rng.integers(len(NAMES), size=count)] += 3.0
+    for number, photo in enumerate(photos):
+        _square(photo, place[number])[:] = COLOURS[material[number]]
+        _square(photo, place[number])[::4] = 255
+        for decoy in decoys:
+            _square(photo, decoy[number])[:] = COLOURS[rng.integers(len(NAMES))]
     labels = np.eye(len(NAMES), dtype=int)[material]
     frame = pd.DataFrame(labels, columns=list(NAMES)).assign(
-        file_name=[str(number) for number in photo], group=[f"g{number // 10}" for number in photo], photo_index=photo
+        file_name=[str(number) for number in range(count)],
+        group=[f"g{number // 40}" for number in range(count)],
+        photo_index=np.arange(count),
     )
-    return Planted(cells, frame, place, frozenset(str(number) for number in photo[without_outlines:]))
+    return Planted(photos, frame, place, frozenset(str(number) for number in range(without_outlines, count)))
 
 
-def _two_places(rng, count):
-    first = rng.integers(SIDE * SIDE, size=count)
-    return first, (first + rng.integers(1, SIDE * SIDE, size=count)) % (SIDE * SIDE)
+def _square(photo, corner):
+    return photo[corner[0] : corner[0] + OBJECT, corner[1] : corner[1] + OBJECT]
 
 
 class Watching:
@@ -94,11 +101,10 @@ class Watching:
 
 
 def phase_of(dataset):
-    import keras
-
-    cells = keras.Input((SIDE, SIDE, CHANNELS), name="cells")
-    model = keras.Model(cells, evidence_head(cells, len(NAMES), 20.0, layer_seeds(0)))
-    return objects_phase(model, model, dataset.cells, dataset.train, dataset, seed=0)
+    network = config("train", SMALL).network
+    model = network.build(image_side_px=SIDE, outputs=len(NAMES), seed=0)
+    network.load_weights(model, "imagenet")
+    return objects_phase(model, network, dataset.train, dataset, seed=0)
 
 
 def fitted(dataset, resume_from=None):
@@ -113,71 +119,73 @@ def fit(keras):
     return dataset, *fitted(dataset)
 
 
-def test_it_answers_by_the_object_where_pooled_features_cannot(fit):
+def test_it_answers_by_the_object_where_the_whole_photo_does_not_tell(fit):
     dataset, phase, progress, _ = fit
-    test = dataset.table(TestTable, TEST)
+    test, train = dataset.table(TestTable, TEST), dataset.train
     value = float(macro_average_precision(test.labels, phase.predict(test)))
-    pooled = np.concatenate([dataset.cells.mean((1, 2)), dataset.cells.max((1, 2))], axis=1)
-    train = dataset.train
-    probe = fit_probe(pooled[TRAIN], train.labels, train.groups, seed=0)
-    without = float(macro_average_precision(test.labels, pooled[TEST] @ probe.kernel + probe.bias))
+    whole = phase.inputs[:, : -len(NAMES)]
+    probe = fit_probe(whole[TRAIN], train.labels, train.groups, seed=0)
+    without = float(macro_average_precision(test.labels, whole[TEST] @ probe.kernel + probe.bias))
     assert value > 0.95
-    assert without < 0.85
+    assert without < value - 0.05
     assert progress.best_value > 0.95
+
+
+def test_it_answers_photos_as_the_whole_network_does(fit):
+    dataset, phase, *_ = fit
+    answers = phase.model.predict_on_batch(dataset.photos[TEST])
+    np.testing.assert_allclose(phase.predict(dataset.table(TestTable, TEST)), answers, atol=1e-5)
 
 
 def test_the_evidence_is_at_the_object_and_names_it(fit, keras):
     dataset, phase, *_ = fit
-    outputs = [phase.network.get_layer(name).output for name in (ATTENTION, EVIDENCE)]
-    attention, evidence = keras.Model(phase.network.input, outputs).predict_on_batch(dataset.cells[TEST])
-    np.testing.assert_allclose(np.asarray(attention).mean(axis=(1, 2, 3)), 1.0, rtol=1e-4)
-    best = np.stack(np.unravel_index(np.asarray(attention).reshape(len(TEST), -1).argmax(1), (SIDE, SIDE)), 1)
-    assert (best == dataset.place[TEST]).all(axis=1).mean() > 0.95
-    assert (np.asarray(evidence) >= 0).all()
+    evidence = np.asarray(
+        keras.Model(phase.model.input, evidence_map(phase.model)).predict_on_batch(dataset.photos[TEST])
+    )
+    assert (evidence >= 0).all()
+    cell_px = SIDE / evidence.shape[1]
+    best = np.stack(np.unravel_index(evidence.sum(-1).reshape(len(TEST), -1).argmax(1), evidence.shape[1:3]), axis=1)
+    assert (np.abs((best + 0.5) * cell_px - (dataset.place[TEST] + OBJECT / 2)) <= OBJECT).all(axis=1).mean() > 0.95
     material = dataset.frame[list(NAMES)].to_numpy()[TEST].argmax(1)
-    assert (np.asarray(evidence).max((1, 2)).argmax(1) == material).mean() > 0.9
+    assert (evidence.max((1, 2)).argmax(1) == material).mean() > 0.8
 
 
 def test_measured_on_test_it_needs_the_right_places(fit):
     dataset, phase, *_ = fit
-    found = phase.evidence_on(dataset.table(TestTable, TEST))
+    test = dataset.table(TestTable, TEST)
+    found = phase.evidence_on(test)
     assert found.counts == {"medium": len(TEST)}
-    assert found.recall["medium"] == 1.0
-    assert 0.3 < found.chance["medium"] < 0.8  # 20 of 36 cells
+    assert found.recall["medium"] > 0.95
+    assert found.chance["medium"] < found.recall["medium"] - 0.1
     ap = found.macro_ap
-    assert ap["own"] == pytest.approx(
-        float(
-            macro_average_precision(
-                dataset.table(TestTable, TEST).labels, phase.predict(dataset.table(TestTable, TEST))
-            )
-        )
-    )
+    assert ap["own"] == pytest.approx(float(macro_average_precision(test.labels, phase.predict(test))))
     assert ap["true_outlines"] > 0.95
-    assert max(ap["other_photo"], ap["random_place"]) < 0.8
+    assert max(ap["other_photo"], ap["random_place"]) < 0.9
     assert found.metrics()["share_of_ceiling"] == pytest.approx(ap["own"] / ap["true_outlines"])
-    assert "medium 100 % (100)" in found.sentence
+    assert f"medium {100 * found.recall['medium']:.0f} % ({len(TEST)})" in found.sentence
 
 
 def test_a_resumed_fit_takes_the_weights_of_the_checkpoint(fit):
     dataset, phase, progress, watching = fit
     again, resumed, told = fitted(dataset, resume_from=watching.epochs[0][1])
     test = dataset.table(TestTable, TEST)
-    np.testing.assert_array_equal(again.predict(test), phase.predict(test))
+    np.testing.assert_allclose(again.predict(test), phase.predict(test), atol=1e-6)
     assert resumed == progress
     assert not told.epochs
     assert again.steps(0) == 1
     assert again.steps(1) == 0
 
 
-def test_training_photos_are_answered_by_evidence_of_other_photos(keras, monkeypatch):
-    """Features for the probe must not come from evidence that those photos taught."""
-    dataset = planted()
-    phase = phase_of(dataset)
-    learnt_from = phase.learn()
-    seen = phase.features.predict_on_batch(dataset.cells[TRAIN])
-    attended = slice(2 * CHANNELS, None)
-    np.testing.assert_allclose(learnt_from[:, : 2 * CHANNELS], seen[:, : 2 * CHANNELS], atol=1e-5)
-    assert np.abs(learnt_from[:, attended] - seen[:, attended]).max() > 1e-3
+def test_training_photos_are_answered_by_outlines_of_other_photos(fit, keras):
+    """Inputs that the last layer learns from must not come from regressions that those photos taught."""
+    dataset, phase, *_ = fit
+    features = keras.Model(phase.model.input, phase.model.get_layer(FEATURES).output)
+    seen = np.asarray(features.predict_on_batch(dataset.photos[TRAIN]))
+    answers = slice(-len(NAMES), None)
+    np.testing.assert_allclose(phase.inputs[TRAIN, : -len(NAMES)], seen[:, : -len(NAMES)], atol=1e-4)
+    assert np.abs(phase.inputs[TRAIN, answers] - seen[:, answers]).max() > 1e-3
+    of_others = np.asarray(features.predict_on_batch(dataset.photos[TEST]))
+    np.testing.assert_allclose(phase.inputs[TEST], of_others, atol=1e-4)
 
 
 def test_photos_without_outlines_teach_by_labels_only(keras, capsys):
@@ -187,7 +195,7 @@ def test_photos_without_outlines_teach_by_labels_only(keras, capsys):
         capsys.readouterr().out.split()
     )
     test = dataset.table(TestTable, TEST)
-    assert float(macro_average_precision(test.labels, phase.predict(test))) > 0.95
+    assert float(macro_average_precision(test.labels, phase.predict(test))) > 0.9
     objects = phase.objects(dataset.train)
     assert photos_that_teach(objects, dataset.train).tolist() == [False] * 60 + [True] * 60
     empty = dataset.frame.iloc[:70].assign(**dict.fromkeys(NAMES, 0))
@@ -197,7 +205,8 @@ def test_photos_without_outlines_teach_by_labels_only(keras, capsys):
 def test_boxes_teach_and_it_is_said(keras, capsys):
     dataset = planted()
     dataset.is_box = True
-    fitted(dataset)
+    objects = phase_of(dataset).objects(dataset.train)
+    say_what_teaches(objects, photos_that_teach(objects, dataset.train))
     assert "All 120 objects have boxes, not outlines" in " ".join(capsys.readouterr().out.split())
 
 
@@ -209,17 +218,15 @@ def test_without_any_outline_it_says_which_model_to_take():
         check_outlines(dataset, 0)
 
 
-def test_cells_that_are_not_finite_are_refused(keras):
-    dataset = planted()
-    dataset.cells[3, 0, 0, 5] = np.inf
-    with pytest.raises(NonFiniteLossError), np.errstate(invalid="ignore"):
-        fitted(dataset)
+def test_features_that_are_not_finite_are_refused(keras):
+    phase = phase_of(planted())
+    top = phase.model.get_layer("top_conv")
+    top.set_weights([np.full_like(top.get_weights()[0], np.nan)])
+    with pytest.raises(NonFiniteLossError, match="not finite"), np.errstate(invalid="ignore"):
+        phase.learn()
 
 
-@pytest.mark.parametrize(
-    ("settings", "match"),
-    [("freeze=0.5", "freeze=1.0"), ("cache_features=false", "cache_features"), ("augment=true", "augment=false")],
-)
+@pytest.mark.parametrize(("settings", "match"), [("freeze=0.5", "freeze=1.0"), ("augment=true", "augment=false")])
 def test_settings_under_which_outlines_could_not_teach_are_refused(settings, match):
     with pytest.raises(ConfigError, match=match):
         config("train", f"model=objects {settings}")
@@ -227,5 +234,17 @@ def test_settings_under_which_outlines_could_not_teach_are_refused(settings, mat
 
 def test_the_head_has_the_layers_that_are_fitted(fit):
     _, phase, *_ = fit
-    names = [layer.name for layer in phase.network.layers if layer.weights]
-    assert sorted(names) == sorted([LITTER, MATERIALS, LOGITS])
+    names = [layer.name for layer in phase.model.layers if layer.weights and layer.trainable]
+    assert [layer.name for layer in phase.solved_layers()] == [*LITTER, MATERIALS, LOGITS]
+    assert {*LITTER, MATERIALS, LOGITS} <= set(names)
+
+
+def test_close_ups_are_seen_with_the_same_weights(fit):
+    _, phase, *_ = fit
+    close_up = phase.model.get_layer(CLOSE_UP)
+    layers = [layer for layer in close_up.layers if layer.weights]
+    assert len(layers) > 40
+    for layer in layers:
+        of_whole = phase.model.get_layer(layer.name).get_weights()
+        for own, whole in zip(layer.get_weights(), of_whole, strict=True):
+            np.testing.assert_array_equal(own, whole)

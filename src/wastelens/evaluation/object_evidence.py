@@ -1,4 +1,4 @@
-"""How well a map of evidence finds annotated objects, and what a model answers when it is told where to look."""
+"""How well a map of litter finds annotated objects, and what a model answers when it is told where to look."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SIDE_PX = 512.0
 
 @dataclass(frozen=True)
 class ObjectEvidence:
-    """Where a model's evidence is on test photos.
+    """Where a model looks in test photos.
 
     Attributes:
-        recall: size → the share of its objects that one of the 20 places with the most evidence finds.
+        recall: size → the share of its objects that one of the 20 places most like litter finds.
         chance: the same of 20 places drawn at random.
         counts: size → number of objects.
-        macro_ap: whose attention → macro AP of the same model with it: ``own``, ``true_outlines`` (the ceiling),
-            ``other_photo`` (those of another photo) and ``random_place`` (its own, moved at random).
+        macro_ap: whose places → macro AP of the same model with them: ``own``, ``true_outlines`` (the ceiling),
+            ``other_photo`` (the objects of another photo) and ``random_place`` (its own, moved at random).
     """
 
     recall: dict[str, float]
@@ -38,7 +38,7 @@ class ObjectEvidence:
 
     @property
     def share_of_ceiling(self) -> float:
-        """Macro AP as a share of what the true outlines would give."""
+        """Macro AP as a share of what the true places would give."""
         return self.macro_ap["own"] / self.macro_ap["true_outlines"]
 
     def metrics(self) -> dict[str, float]:
@@ -58,7 +58,7 @@ class ObjectEvidence:
         sizes = ", ".join(f"{size} {100 * value:.0f} % ({self.counts[size]:,})" for size, value in self.recall.items())
         ap = self.macro_ap
         return (
-            f"Objects found by {PLACES} places a photo: {sizes}. Macro AP {ap['own']:.3f}; told the true outlines "
+            f"Objects found by {PLACES} places a photo: {sizes}. Macro AP {ap['own']:.3f}; told the objects' places "
             f"{ap['true_outlines']:.3f}, another photo's {ap['other_photo']:.3f}, at random places "
             f"{ap['random_place']:.3f}."
         )
@@ -66,60 +66,71 @@ class ObjectEvidence:
 
 def measure_evidence(
     objects: ObjectCells,
-    evidence: Float32Array,
-    answer: Callable[[Float32Array], FloatArray],
+    litter: Float32Array,
+    places: Float32Array,
+    answers: FloatArray,
+    told: Callable[[Float32Array], FloatArray],
     table: LabelTable,
     *,
     seed: int,
 ) -> ObjectEvidence:
-    """Measure a model's evidence against the objects of some photos.
+    """Measure where a model looks against the objects of some photos.
 
     Args:
-        objects: of the photos, on the cells of the evidence.
-        evidence: how much each cell is litter to the model: its attention, float32 (photos, rows, columns), mean 1.
-        answer: attention of mean 1 → the model's answers, float64 (photos, materials).
+        objects: of the photos, on the cells of the map of litter.
+        litter: how much each cell is like litter to the model, float32 (photos, rows, columns).
+        places: that the model looks at, row and column as shares of the side, float32 (photos, places, 2).
+        answers: of the model, float64 (photos, materials).
+        told: places → the answers of the same model if it looks there.
         table: the photos and their labels.
         seed: of the random places.
     """
     rng = np.random.default_rng(seed)
-    found = _found(objects, best_places(evidence))
-    by_chance = _found(objects, best_places(rng.random(evidence.shape).astype(np.float32)))
+    found = _found(objects, best_places(litter))
+    by_chance = _found(objects, best_places(rng.random(litter.shape).astype(np.float32)))
     side_px = np.sqrt(objects.coverage.mean(axis=(1, 2))) * _SIDE_PX
     of_size = {size: (low <= side_px) & (side_px < high) for size, (low, high) in SIZES.items()}
     of_size = {size: chosen for size, chosen in of_size.items() if chosen.any()}
-    covered = objects.covered()
+    true = places_of_objects(objects, places)
     looks = {
-        "own": evidence,
-        "true_outlines": attention_of(covered),
-        "other_photo": attention_of(covered[_others(len(covered), rng)]),
-        "random_place": attention_of(_moved(covered, rng)),
+        "own": answers,
+        "true_outlines": told(true),
+        "other_photo": told(true[_others(len(true), rng)]),
+        "random_place": told(np.mod(true + rng.random((len(true), 1, 2)), 1.0).astype(np.float32)),
     }
     return ObjectEvidence(
         {size: float(found[chosen].mean()) for size, chosen in of_size.items()},
         {size: float(by_chance[chosen].mean()) for size, chosen in of_size.items()},
         {size: int(chosen.sum()) for size, chosen in of_size.items()},
-        {name: float(macro_average_precision(table.labels, answer(look))) for name, look in looks.items()},
+        {name: float(macro_average_precision(table.labels, look)) for name, look in looks.items()},
     )
 
 
-def best_places(evidence: Float32Array, places: int = PLACES) -> BoolArray:
-    """Choose the cells with the most evidence, peaks among their eight neighbours first: bool (photos, rows, columns).
+def places_of_objects(objects: ObjectCells, places: Float32Array) -> Float32Array:
+    """Return the middles of each photo's largest objects, in place of the places of a model, (photos, places, 2).
+
+    Where there are fewer objects than places, they are repeated; where there are none, the places stay.
+    """
+    largest_first = np.argsort(-objects.coverage.sum(axis=(1, 2)), kind="stable")
+    photo, centres = objects.photo[largest_first], objects.centres[largest_first]
+    found = places.copy()
+    for number in np.unique(photo):
+        found[number] = np.resize(centres[photo == number], places.shape[1:])
+    return found
+
+
+def best_places(litter: Float32Array, places: int = PLACES) -> BoolArray:
+    """Choose the cells most like litter, peaks among their eight neighbours first: bool (photos, rows, columns).
 
     Without that order, a large object would take all places.
     """
     from scipy.ndimage import maximum_filter
 
-    peak = evidence >= maximum_filter(evidence, size=(1, 3, 3))
-    order = np.lexsort((-evidence.reshape(len(evidence), -1), ~peak.reshape(len(evidence), -1)))
-    chosen = np.zeros(peak.reshape(len(evidence), -1).shape, dtype=np.bool_)
+    peak = litter >= maximum_filter(litter, size=(1, 3, 3))
+    order = np.lexsort((-litter.reshape(len(litter), -1), ~peak.reshape(len(litter), -1)))
+    chosen = np.zeros(peak.reshape(len(litter), -1).shape, dtype=np.bool_)
     np.put_along_axis(chosen, order[:, :places], True, axis=1)
-    return chosen.reshape(evidence.shape)
-
-
-def attention_of(covered: Float32Array) -> Float32Array:
-    """Return the attention that looks at these cells alone: their share, with mean 1; evenly where there are none."""
-    mean = covered.mean(axis=(1, 2), keepdims=True)
-    return np.where(mean > 0, covered / np.maximum(mean, 1e-9), 1.0).astype(np.float32)
+    return chosen.reshape(litter.shape)
 
 
 def _found(objects: ObjectCells, chosen: BoolArray) -> BoolArray:
@@ -133,10 +144,3 @@ def _others(photos: int, rng: np.random.Generator) -> IndexArray:
     other = np.empty(photos, dtype=np.intp)
     other[order] = np.roll(order, 1)
     return other
-
-
-def _moved(covered: Float32Array, rng: np.random.Generator) -> Float32Array:
-    """Move each photo's outlines together to a random place, across the edges to the other side."""
-    _, height, width = covered.shape
-    moves = rng.integers((height, width), size=(len(covered), 2))
-    return np.stack([np.roll(one, move, axis=(0, 1)) for one, move in zip(covered, moves, strict=True)])

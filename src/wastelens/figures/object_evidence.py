@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _BLUE, _PALE = "#0072B2", "#B8B8B8"
 _LOOKS = {
     "own": "where it looks itself",
-    "true_outlines": "at the true outlines",
-    "other_photo": "at another photo's outlines",
-    "random_place": "at outlines moved at random",
+    "true_outlines": "at the objects",
+    "other_photo": "at another photo's objects",
+    "random_place": "at places moved at random",
 }
 
 
@@ -27,7 +27,7 @@ def object_evidence(evidence: ObjectEvidence) -> Figure:
     found, told = figure.subplots(1, 2)
     sizes = list(evidence.recall)
     columns = np.arange(len(sizes))
-    found.bar(columns, [evidence.recall[size] for size in sizes], 0.6, color=_BLUE, label="evidence")
+    found.bar(columns, [evidence.recall[size] for size in sizes], 0.6, color=_BLUE, label="map of litter")
     chance = [evidence.chance[size] for size in sizes]
     found.hlines(chance, columns - 0.36, columns + 0.36, **floor_style("random places"))
     found.set_xticks(columns, [f"{size}\n{evidence.counts[size]:,} objects" for size in sizes])

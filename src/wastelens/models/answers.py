@@ -11,6 +11,7 @@ import numpy as np
 from wastelens.models.features import features_tensor, spatial_layers
 from wastelens.models.freezing import logits_tensor
 from wastelens.models.layers import LOGITS
+from wastelens.models.networks.objects import CLOSE_UP, evidence_map
 from wastelens.models.onnx_network import PROBABILITIES, OnnxNetwork
 from wastelens.system import borrowed
 from wastelens.system.arrays import Float32Array, PhotoArray
@@ -25,7 +26,8 @@ class Answers:
     Attributes:
         probabilities: float32 (n, materials).
         features: the inputs of the last layer, float32 (n, features); None: the network's file does not give them.
-        maps: of Grad-CAM, of each photo's most probable material, float32 (n, height, width); None: not asked for.
+        maps: the network's own or of Grad-CAM, of each photo's most probable material, float32 (n, height, width);
+            None: not asked for.
     """
 
     probabilities: Float32Array
@@ -56,8 +58,9 @@ def answers_by_onnx(network: OnnxNetwork, batch_size: int) -> Callable[[PhotoArr
 def answering(network: Any) -> Any:
     """Return a classifier with further outputs, by name: ``features`` and, where it is a formula, ``evidence``.
 
-    Where nothing but pooling and one dense layer follow the last map A, Grad-CAM needs no gradient: αₖ of a material is
-    the sum of its weights for channel k, divided by the number of places, and the map relu(Σₖ αₖ Aₖ) (class activation
+    A network that looks at close-ups has a map of its own. Where nothing but pooling and one dense layer follow the
+    last map A, Grad-CAM needs no gradient: αₖ of a material is the sum of its weights for channel k, divided by the
+    number of places, and the map relu(Σₖ αₖ Aₖ) (class activation
     mapping, Zhou et al. 2016; Selvaraju et al. 2017, section 3.1). So it can be exported. Networks without a layer
     ``logits`` are returned as they are.
     """
@@ -66,6 +69,9 @@ def answering(network: Any) -> Any:
     if LOGITS not in [layer.name for layer in network.layers]:
         return network
     outputs = {PROBABILITIES: network.output, FEATURES: features_tensor(network)}
+    if has_own_map(network):
+        outputs[EVIDENCE] = _of_strongest(evidence_map(network), logits_tensor(network))
+        return keras.Model(network.input, outputs)
     maps = spatial_layers(network)
     weights = _channel_weights(network, network.get_layer(maps[-1]).output) if maps else None
     if weights is not None:
@@ -73,14 +79,32 @@ def answering(network: Any) -> Any:
     return keras.Model(network.input, outputs)
 
 
+def has_own_map(network: Any) -> bool:
+    """Return whether a network tells itself where its evidence is."""
+    return CLOSE_UP in [layer.name for layer in network.layers]
+
+
 def _strongest_map(activations: Any, logits: Any, weights: Float32Array) -> Any:
     """Return relu(Σₖ αₖ Aₖ) of the most probable material; ``weights``: α, float32 (channels, materials)."""
     from keras import ops
 
-    is_strongest = ops.cast(ops.equal(logits, ops.max(logits, axis=1, keepdims=True)), "float32")
-    is_strongest /= ops.sum(is_strongest, axis=1, keepdims=True)  # materials in a tie share, as in a gradient of max
-    of_photo = ops.matmul(is_strongest, weights.T)
+    of_photo = ops.matmul(_is_strongest(logits), weights.T)
     return ops.relu(ops.sum(ops.cast(activations, "float32") * of_photo[:, None, None, :], axis=-1))
+
+
+def _of_strongest(maps: Any, logits: Any) -> Any:
+    """Return the map of the most probable material, of maps (batch, height, width, materials)."""
+    from keras import ops
+
+    return ops.sum(maps * _is_strongest(logits)[:, None, None, :], axis=-1)
+
+
+def _is_strongest(logits: Any) -> Any:
+    """Return 1 for the most probable material, 0 for others, float32 (batch, materials); those in a tie share it."""
+    from keras import ops
+
+    strongest = ops.cast(ops.equal(logits, ops.max(logits, axis=1, keepdims=True)), "float32")
+    return strongest / ops.sum(strongest, axis=1, keepdims=True)
 
 
 def _channel_weights(network: Any, activations: Any) -> Float32Array | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.models.freezing import logits_tensor
-from wastelens.models.layers import LOGITS, pooled
+from wastelens.models.layers import LOGITS, is_head, pooled
 from wastelens.system import borrowed
 from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
 
@@ -86,13 +87,13 @@ def features_tensor(model: Any) -> Any:
 def spatial_layers(model: Any) -> list[str]:
     """Return the layers whose output is a map (batch, height, width, channels) larger than 1 × 1, from input to output.
 
-    Only from the first convolution on: earlier layers hold the photo itself, scaled.
+    Only from the first convolution on, as earlier layers hold the photo itself, and only up to the head.
     """
     import keras
 
     convolutions = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
     found: list[str] = []
-    for layer in model.layers:
+    for layer in takewhile(lambda layer: not is_head(layer.name), model.layers):
         if not found and not isinstance(layer, convolutions):
             continue
         shape = layer.output.shape

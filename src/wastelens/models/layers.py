@@ -66,9 +66,15 @@ def layer_seeds(seed: int) -> Iterator[int]:
         yield int(rng.integers(2**31))
 
 
+def inner_layers(layers: Iterable[Any]) -> Iterator[Any]:
+    """Yield layers, and in place of a network that is one of them, its layers."""
+    for layer in layers:
+        yield from getattr(layer, "layers", [layer])
+
+
 def reinitialise(layers: Iterable[Any], seeds: Iterator[int]) -> None:
     """Draw these layers' weights again by their own initialisers, each from its own seed; reset all other weights."""
-    for layer in layers:
+    for layer in inner_layers(layers):
         for weight in layer.weights:
             initializer = _initializer(layer, weight.name)
             if initializer is None and weight.trainable:

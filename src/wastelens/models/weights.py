@@ -62,7 +62,7 @@ def load_backbone_weights(model: Any, backbone: str, weights: str) -> str:
         with stored_layers(path) as stored:
             arrays = _fitting_arrays(model, stored, path)
     if weights != "none":
-        for layer in backbone_layers(model):
+        for layer in _flat(model):
             layer.set_weights(arrays[layer.name])
     return backbone_digest(model)
 
@@ -77,11 +77,16 @@ def backbone_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
+def _flat(model: Any) -> list[Any]:
+    """Return the layers of the backbone; not a second one inside it, whose weights are copied from the first."""
+    return [layer for layer in backbone_layers(model) if not hasattr(layer, "layers")]
+
+
 def _fitting_arrays(model: Any, stored: Stored, path: Path) -> dict[str, list[Float32Array]]:
     """Return a file's arrays for each layer of the backbone, once all of them fit."""
     places = _places(model)
     chosen = {}
-    for layer in backbone_layers(model):
+    for layer in _flat(model):
         datasets = stored.get(layer.name, stored.get(places[layer.name], ()))
         wanted, given = [tuple(weight.shape) for weight in layer.weights], [dataset.shape for dataset in datasets]
         if wanted != given:

@@ -1,13 +1,15 @@
-"""Teach a network by outlines where the litter is, and by labels how much that evidence counts beside the photo."""
+"""Teach a network by outlines where litter is and what it is from close up; by labels, how much that counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from wastelens.config.networks import NetworkConfig
 from wastelens.data.annotations.coverage import ObjectCells, object_cells
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.tables import LabelTable, TestTable, TrainTable
@@ -15,16 +17,28 @@ from wastelens.errors import ConfigError, NonFiniteLossError
 from wastelens.evaluation.object_evidence import ObjectEvidence, measure_evidence
 from wastelens.models.features import predict_in_batches
 from wastelens.models.layers import LOGITS
-from wastelens.models.networks.objects import ATTENTION, LITTER, MATERIALS
+from wastelens.models.networks.objects import (
+    CLOSE_UP,
+    FEATURES,
+    LITTER,
+    LITTER_MAP,
+    MATERIALS,
+    PLACES,
+    SHARPNESS,
+    WINDOWS,
+    ObjectsConfig,
+    windows_at,
+)
 from wastelens.system import interrupts
-from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray
-from wastelens.system.console import progress_bar, say
+from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray, PhotoArray
+from wastelens.system.console import Bar, progress_bar, say
 from wastelens.training.phases import SolvedPhase
 from wastelens.training.probe import Probe, group_folds
 from wastelens.training.ridge import Moments, best_strength, ridge, total
 from wastelens.training.stacking import fit_stacked
 
-CHUNK_PHOTOS = 32
+CHUNK_PHOTOS = 8
+Linear = tuple[FloatArray, FloatArray]  # kernel (features, targets) and bias (targets,)
 
 
 def check_outlines(dataset: PreparedDataset, fold: int) -> None:
@@ -43,43 +57,65 @@ def check_outlines(dataset: PreparedDataset, fold: int) -> None:
 
 
 @dataclass(frozen=True)
-class ObjectsPhase(SolvedPhase):
-    """Evidence by ridge regression on outlines, then a ridge regression on labels, stacked with the evidence.
+class CloseUps:
+    """Close-ups of some photos.
 
     Attributes:
-        features: the same network up to the input of its last layer.
-        look: the same network up to its attention.
-        given: the same network with its attention as a second input.
-        dataset: has the outlines.
+        photo: the photo of each row, (rows,).
+        windows: top, left, bottom and right, as shares of the photo's side, float32 (rows, windows, 4).
+        vectors: the backbone's features of each window, float16 (rows, windows, features): half the memory.
     """
 
-    solved: ClassVar[tuple[str, ...]] = (LITTER, MATERIALS, LOGITS)
-    features: Any
-    look: Any
-    given: Any
+    photo: IndexArray
+    windows: Float32Array
+    vectors: npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class ObjectsPhase(SolvedPhase):
+    """Ridge regressions: of litter on cells, of materials on close-ups, of labels on photos; the last two are stacked.
+
+    What outlines taught is better on the photos that taught it than on new ones. So training photos are looked at by
+    regressions on the outlines of other groups of photos (stacking, Wolpert 1992).
+
+    Attributes:
+        model: the whole network; ``network`` is its last layer, and ``inputs`` are filled in for each photo looked at.
+        sides: of the close-ups, in pixels.
+        photos: of the dataset, uint8 (photos, side, side, 3).
+        dataset: has the outlines.
+        litter: the maps of litter, float32 (photos, rows, columns), filled in likewise.
+        places: the places looked at, float32 (photos, places, 2), filled in likewise.
+    """
+
+    model: Any
+    sides: Sequence[int]
+    photos: PhotoArray
     dataset: PreparedDataset
+    litter: Float32Array
+    places: Float32Array
+
+    def solved_layers(self) -> list[Any]:
+        return [layer for layer in self.model.layers if layer.name in (*LITTER, MATERIALS, LOGITS)]
 
     def learn(self) -> Float32Array:
-        """Fit the evidence on all training photos; return features in which each photo's evidence is of other photos.
-
-        Evidence on the photos that taught it is better than on new ones: a probe that learnt from such features would
-        trust it too much (stacking, Wolpert 1992).
-        """
-        objects = self.objects(self.rows)
-        folds = group_folds(self.rows.groups, self.seed)
-        moments = self._moments(objects, folds)
-        strength = best_strength([one for one in moments if one is not None])
-        index = self.rows.photo_index
-        features = np.empty((len(index), self.features.output_shape[-1]), dtype=np.float32)
-        for fold in range(len(moments)):
-            others = [one for number, one in enumerate(moments) if number != fold and one is not None]
-            if others:
-                self._set_evidence(*ridge(total(others), strength))
+        index, first = np.unique(self.rows.photo_index, return_index=True)
+        table = self.rows.take(first)
+        folds = group_folds(table.groups, self.seed)
+        objects = self.objects(table)
+        taught = photos_that_teach(objects, table)
+        say_what_teaches(objects, taught)
+        teaching = [np.flatnonzero(taught & (folds == fold)) for fold in range(int(folds.max()) + 1)]
+        seekers = self._seekers(objects, index, teaching)
+        close_ups, whole = self._looked_at(seekers, index, folds)
+        namers = _namers([close_ups, self._true_close_ups(objects, index)], objects, len(table.materials), teaching)
+        self._set_litter(*seekers[-1])
+        self.model.get_layer(MATERIALS).set_weights(list(namers[-1]))
+        for fold, namer in enumerate(namers[:-1]):
             held_out = np.flatnonzero(folds == fold)
-            features[held_out] = predict_in_batches(self.features, self.inputs, index[held_out])
-            interrupts.check()
-        self._set_evidence(*ridge(total(one for one in moments if one is not None), strength))
-        return features
+            answers = answers_of(close_ups.vectors[held_out], *namer)
+            self.inputs[index[held_out]] = np.concatenate([whole[held_out], answers], axis=1)
+        self.look(np.setdiff1d(np.arange(len(self.photos)), index))
+        return np.asarray(self.inputs[self.rows.photo_index], dtype=np.float32)
 
     def solve(self, features: Float32Array, progress: Callable[[], None]) -> Probe:
         probe = fit_stacked(features, self.rows.labels, self.rows.groups, seed=self.seed)
@@ -89,49 +125,130 @@ class ObjectsPhase(SolvedPhase):
     def steps(self, epochs_done: int) -> int:
         return 0 if epochs_done else 1
 
+    def resumed(self) -> None:
+        self.look(np.arange(len(self.photos)))
+
     def objects(self, table: LabelTable) -> ObjectCells:
-        """Return the annotated objects of a table's photos on the cells of the map."""
-        shape = self.network.input_shape[1:3]
-        outlines = self.dataset.outlines()
+        """Return the annotated objects of a table's photos on the cells of the map of litter."""
+        outlines, shape = self.dataset.outlines(), self.model.get_layer(LITTER_MAP).output.shape[1:3]
         with progress_bar("Outlines", len(table)) as bar:
             return object_cells(outlines, table.file_names, table.materials, shape, bar.advance)
 
-    def _moments(self, objects: ObjectCells, folds: IndexArray) -> list[Moments | None]:
-        """Sum up cells and their soft labels, by fold; None for a fold without outlines."""
-        taught = photos_that_teach(objects, self.rows)
-        _say_what_teaches(objects, taught)
-        labels = objects.soft_labels(len(self.rows.materials))
-        found: list[Moments | None] = [None] * (int(folds.max()) + 1)
-        for fold in range(len(found)):
-            chosen = np.flatnonzero(taught & (folds == fold))
-            for start in range(0, len(chosen), CHUNK_PHOTOS):
-                rows = chosen[start : start + CHUNK_PHOTOS]
-                cells = np.asarray(self.inputs[self.rows.photo_index[rows]])
-                part = Moments.of(cells.reshape(-1, cells.shape[-1]), labels[rows].reshape(-1, labels.shape[-1]))
-                if not np.isfinite(part.xx).all():
-                    raise NonFiniteLossError("A feature of the cells is not finite. Give other weights.")
-                found[fold] = part if (so_far := found[fold]) is None else so_far + part
-                interrupts.check()
-        return found
-
-    def _set_evidence(self, kernel: FloatArray, bias: FloatArray) -> None:
-        for name, channels in ((MATERIALS, slice(0, -1)), (LITTER, slice(-1, None))):
-            self.network.get_layer(name).set_weights([kernel[None, None, :, channels], bias[channels]])
+    def look(self, index: IndexArray) -> None:
+        """Fill in the inputs of the last layer for these photos, and where the network looked."""
+        outputs = {name: self.model.get_layer(name).output for name in (FEATURES, LITTER_MAP, PLACES)}
+        with progress_bar("Close-ups", len(index)) as bar:
+            for part, found in self._chunks(index, outputs, bar):
+                self.inputs[index[part]], self.places[index[part]] = found[FEATURES], found[PLACES]
+                self.litter[index[part]] = found[LITTER_MAP][..., 0]
 
     def evidence_on(self, test: TestTable) -> ObjectEvidence:
-        """Measure where the evidence is on test photos, and what the network would answer if it looked elsewhere."""
+        """Measure where the network looks in test photos, and what it would answer if it looked elsewhere."""
         index = test.photo_index
-        litter = predict_in_batches(self.look, self.inputs, index)[..., 0]
+        kernel, bias = self.model.get_layer(MATERIALS).get_weights()
 
-        def answer(attention: Float32Array) -> FloatArray:
-            pieces = []
-            for start in range(0, len(index), CHUNK_PHOTOS):
-                cells = np.asarray(self.inputs[index[start : start + CHUNK_PHOTOS]])
-                given = [cells, attention[start : start + CHUNK_PHOTOS, ..., None]]
-                pieces.append(np.asarray(self.given.predict_on_batch(given), dtype=np.float64))
-            return np.concatenate(pieces)
+        def answer(places: Float32Array) -> FloatArray:
+            features = np.array(self.inputs[index])
+            with progress_bar("Close-ups of other places", len(index)) as bar:
+                for part, _, vectors in self._close_ups_at(index, places, bar):
+                    features[part, -len(bias) :] = answers_of(vectors, kernel, bias)
+            return predict_in_batches(self.network, features, np.arange(len(features))).astype(np.float64)
 
-        return measure_evidence(self.objects(test), litter, answer, test, seed=self.seed)
+        objects, litter, places = self.objects(test), self.litter[index], self.places[index]
+        return measure_evidence(objects, litter, places, self.predict(test), answer, test, seed=self.seed)
+
+    def _chunks(
+        self, index: IndexArray, outputs: dict[str, Any], bar: Bar
+    ) -> Iterator[tuple[slice, dict[str, Float32Array]]]:
+        """Yield parts of an index of photos, and symbolic outputs of the network for each."""
+        import keras
+
+        network = keras.Model(self.model.input, outputs)
+        for part, photos in self._parts(index, bar):
+            found = network.predict_on_batch(photos)
+            yield part, {name: np.asarray(one, dtype=np.float32) for name, one in found.items()}
+
+    def _close_ups_at(
+        self, index: IndexArray, places: Float32Array, bar: Bar
+    ) -> Iterator[tuple[slice, Float32Array, Float32Array]]:
+        """Yield parts of an index of photos, windows at these places of them, and features of the windows."""
+        network, side_px = self.model.get_layer(CLOSE_UP), self.model.input.shape[1]
+        for part, photos in self._parts(index, bar):
+            windows = windows_at(places[part], self.sides, side_px, np)
+            yield part, windows, np.asarray(network.predict_on_batch([photos, windows]), dtype=np.float32)
+
+    def _parts(self, index: IndexArray, bar: Bar) -> Iterator[tuple[slice, PhotoArray]]:
+        for start in range(0, len(index), CHUNK_PHOTOS):
+            part = slice(start, start + CHUNK_PHOTOS)
+            yield part, np.asarray(self.photos[index[part]])
+            bar.advance(len(index[part]))
+            interrupts.check()
+
+    def _seekers(self, objects: ObjectCells, index: IndexArray, teaching: list[IndexArray]) -> list[Linear]:
+        """Fit litter on cells: for each fold, on the others; last, on all."""
+        litter = objects.litter()
+        names = [layer.name for layer in self.model.layers if layer.name in LITTER]
+        maps = {name: self.model.get_layer(name).input for name in names}
+        moments: list[Moments | None] = []
+        with progress_bar("Cells with litter", sum(map(len, teaching))) as bar:
+            for photos in teaching:
+                found = [
+                    _of_cells(list(cells.values()), litter[photos[part]])
+                    for part, cells in self._chunks(index[photos], maps, bar)
+                ]
+                moments.append(total(found) if found else None)
+        return _by_fold(moments)
+
+    def _set_litter(self, kernel: FloatArray, bias: FloatArray) -> None:
+        """Set the layers whose sum is the map of litter."""
+        start = 0
+        for layer in self.model.layers:
+            if layer.name in LITTER:
+                end = start + layer.kernel.shape[2]
+                layer.set_weights([kernel[None, None, start:end], bias if start == 0 else np.zeros_like(bias)])
+                start = end
+
+    def _looked_at(self, seekers: list[Linear], index: IndexArray, folds: IndexArray) -> tuple[CloseUps, Float32Array]:
+        """Return close-ups of the places that other photos' outlines lead to, and the features of the whole photos."""
+        whole, vectors = self.model.get_layer(FEATURES).input[0], self.model.get_layer(MATERIALS).input
+        outputs = {"whole": whole, "vectors": vectors, WINDOWS: self.model.get_layer(WINDOWS).output}
+        wholes = np.empty((len(index), whole.shape[1]), np.float32)
+        windows = np.empty((len(index), vectors.shape[1], 4), np.float32)
+        seen = np.empty((len(index), *vectors.shape[1:]), np.float16)
+        with progress_bar("Close-ups to learn from", len(index)) as bar:
+            for fold, seeker in enumerate(seekers[:-1]):
+                self._set_litter(*seeker)
+                held_out = np.flatnonzero(folds == fold)
+                for part, found in self._chunks(index[held_out], outputs, bar):
+                    rows = held_out[part]
+                    wholes[rows], seen[rows], windows[rows] = found["whole"], found["vectors"], found[WINDOWS]
+        return CloseUps(np.arange(len(index)), windows / self.model.input.shape[1], seen), wholes
+
+    def _true_close_ups(self, objects: ObjectCells, index: IndexArray) -> CloseUps:
+        """Return close-ups of the annotated objects, as many rows per photo as they need; the last one repeats some."""
+        count = self.places.shape[1]
+        rows = [
+            (photo, own[start : start + count])
+            for photo in range(objects.photos)
+            for own in [np.flatnonzero(objects.photo == photo)]
+            for start in range(0, len(own), count)
+        ]
+        photo = np.array([one for one, _ in rows], dtype=np.intp)
+        places = np.array([objects.centres[np.resize(own, count)] for _, own in rows], np.float32).reshape(-1, count, 2)
+        seen, windows = [], []
+        with progress_bar("Close-ups of the objects", len(rows)) as bar:
+            for _, at, vectors in self._close_ups_at(index[photo], places, bar):
+                seen.append(vectors.astype(np.float16))
+                windows.append(at / self.model.input.shape[1])
+        return CloseUps(photo, np.concatenate(windows), np.concatenate(seen))
+
+
+def answers_of(vectors: npt.NDArray[np.floating], kernel: FloatArray, bias: FloatArray) -> Float32Array:
+    """Return the smooth maximum of the estimates for close-ups (rows, windows, features): float32 (rows, materials)."""
+    from scipy.special import logsumexp
+
+    estimates = vectors.astype(np.float32) @ kernel.astype(np.float32) + bias.astype(np.float32)
+    return np.asarray(logsumexp(SHARPNESS * estimates, axis=1) / SHARPNESS, dtype=np.float32)
 
 
 def photos_that_teach(objects: ObjectCells, rows: LabelTable) -> BoolArray:
@@ -141,7 +258,50 @@ def photos_that_teach(objects: ObjectCells, rows: LabelTable) -> BoolArray:
     return taught
 
 
-def _say_what_teaches(objects: ObjectCells, taught: BoolArray) -> None:
+def _of_cells(maps: list[Float32Array], litter: Float32Array) -> Moments:
+    """Sum up every second cell of every second row, as maps of all scales see it: its neighbours are much alike."""
+    _, height, width = litter.shape
+    rows, columns = np.arange(0, height, 2), np.arange(0, width, 2)
+    seen = []
+    for one in maps:  # as the network enlarges them
+        factor = -(-height // one.shape[1])
+        seen.append(one[:, rows // factor][:, :, columns // factor])
+    x = np.concatenate(seen, axis=-1)
+    return _finite(Moments.of(x.reshape(-1, x.shape[-1]), litter[:, rows][:, :, columns].reshape(-1, 1)))
+
+
+def _namers(parts: list[CloseUps], objects: ObjectCells, materials: int, teaching: list[IndexArray]) -> list[Linear]:
+    """Fit materials on close-ups: for each fold, on the others; last, on all."""
+    moments: list[Moments | None] = []
+    for photos in teaching:
+        found = []
+        for one in parts:
+            rows = np.flatnonzero(np.isin(one.photo, photos))
+            if len(rows):
+                labels = objects.in_windows(one.photo[rows], one.windows[rows], materials)
+                vectors = one.vectors[rows].reshape(-1, one.vectors.shape[-1]).astype(np.float32)
+                found.append(_finite(Moments.of(vectors, labels.reshape(-1, materials))))
+        moments.append(total(found) if found else None)
+    return _by_fold(moments)
+
+
+def _by_fold(moments: list[Moments | None]) -> list[Linear]:
+    """Fit a ridge regression for each fold on the others, and last on all; of a single fold that teaches, on it."""
+    known = [one for one in moments if one is not None]
+    strength = best_strength(known)
+    others = [
+        [one for other, one in enumerate(moments) if other != fold and one is not None] for fold in range(len(moments))
+    ]
+    return [ridge(total(some or known), strength) for some in [*others, known]]
+
+
+def _finite(moments: Moments) -> Moments:
+    if not np.isfinite(moments.xx).all():
+        raise NonFiniteLossError("A feature of the cells or close-ups is not finite. Give other weights.")
+    return moments
+
+
+def say_what_teaches(objects: ObjectCells, taught: BoolArray) -> None:
     count = len(objects.photo)
     if objects.boxes:
         all_of = "All" if objects.boxes == count else f"{objects.boxes:,} of the"
@@ -151,28 +311,31 @@ def _say_what_teaches(objects: ObjectCells, taught: BoolArray) -> None:
 
 
 def objects_phase(
-    network: Any, model: Any, inputs: Any, rows: TrainTable, dataset: PreparedDataset, seed: int
+    model: Any, network: NetworkConfig, rows: TrainTable, dataset: PreparedDataset, seed: int
 ) -> ObjectsPhase:
     """Return the phase of a network whose backbone is frozen.
 
     Args:
-        network: from the backbone's map to probabilities, sharing its layers with ``model``.
-        model: the whole.
-        inputs: the map of each photo of the cache, float32 (photos, rows, columns, channels).
-        rows: the training rows; a photo that is repeated teaches as often.
-        dataset: has the outlines.
+        model: the whole, from photos to probabilities.
+        network: its settings, those of ``model=objects``.
+        rows: the training rows; a photo that is repeated teaches the last layer as often.
+        dataset: has the photos and outlines.
         seed: of the folds.
     """
     import keras
 
-    cells, attention = model.get_layer(LITTER).input, model.get_layer(ATTENTION).output
+    assert isinstance(network, ObjectsConfig)
+    features = model.get_layer(FEATURES).output
+    count = len(dataset.photos)
     return ObjectsPhase(
-        network,
-        inputs,
+        keras.Model(features, model.output),
+        np.full((count, features.shape[1]), np.nan, np.float32),
         rows,
         seed,
-        features=keras.Model(cells, model.get_layer(LOGITS).input),
-        look=keras.Model(cells, attention),
-        given=keras.Model([cells, attention], model.output),
+        model=model,
+        sides=network.sides(model.input.shape[1]),
+        photos=dataset.photos,
         dataset=dataset,
+        litter=np.zeros((count, *model.get_layer(LITTER_MAP).output.shape[1:3]), np.float32),
+        places=np.zeros((count, *model.get_layer(PLACES).output.shape[1:]), np.float32),
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -164,16 +164,21 @@ class SolvedPhase(Phase, ABC):
     Attributes:
         rows: the training rows.
         seed: of the folds that choose the strength of regularisation.
-        solved: names of the layers that are set.
     """
 
-    solved: ClassVar[tuple[str, ...]] = (LOGITS,)
     rows: TrainTable
     seed: int
 
     @abstractmethod
     def learn(self) -> npt.NDArray[np.float32]:
         """Set the layers before the logits, if any; return what the logits are fitted on, float32 (rows, features)."""
+
+    def solved_layers(self) -> list[Any]:
+        """Return the layers that are set."""
+        return [self.network.get_layer(LOGITS)]
+
+    def resumed(self) -> None:
+        """Compute what follows from the weights of a checkpoint, if anything."""
 
     def solve(self, features: npt.NDArray[np.float32], progress: Callable[[], None]) -> Probe:
         """Fit the logits on these features; call ``progress`` after each of :meth:`steps`."""
@@ -190,11 +195,12 @@ class SolvedPhase(Phase, ABC):
         before: Progress | None = None,
         resume_from: Checkpoint | None = None,
     ) -> Progress:
-        layers = [self.network.get_layer(name) for name in self.solved]
+        layers = self.solved_layers()
         if resume_from is not None:
             weights = iter(resume_from.best)
             for layer in layers:
                 layer.set_weights([next(weights) for _ in layer.weights])
+            self.resumed()
             return resume_from.progress
         loss: Loss = config.loss.__call__
         probe = self.solve(self.learn(), partial(watcher.batch_done, 1))
@@ -250,11 +256,11 @@ def check_freezing(model: Any, config: TrainConfig) -> None:
 def first_phase(model: Any, config: TrainConfig, dataset: PreparedDataset, rows: TrainTable) -> Phase:
     """Freeze what ``freeze`` says, and train the rest step by step; or solve a linear head at once."""
     freeze(model, config.freeze, normalisation=config.keeps_normalisation)
-    part = _trained_part(model, config, dataset, rows)
     if config.network.learns_from_outlines:
         from wastelens.training.objects import objects_phase  # which builds on this module
 
-        return objects_phase(part.network, model, part.inputs, rows, dataset, config.seed)
+        return objects_phase(model, config.network, rows, dataset, config.seed)
+    part = _trained_part(model, config, dataset, rows)
     if config.solves_head:
         return _probe_phase(part, rows, config.seed)
     return GradientPhase(part.network, part.inputs, _batches(part, config, rows), config.schedule, config.fit)

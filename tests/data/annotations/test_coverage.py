@@ -176,26 +176,25 @@ def test_objects_on_cells_are_their_coverage():
     for one, outline_of in zip(found.coverage, [SQUARE, TRIANGLE, TRIANGLE], strict=True):
         expected = material_coverage([usable([outline_of])], PHOTO, "glass", (3, 4))
         np.testing.assert_allclose(one, expected, atol=1e-6)
-    np.testing.assert_array_equal(found.covered()[0], np.maximum(found.coverage[0], found.coverage[1]))
-    assert not found.covered()[2].any()
+    assert not found.litter()[2].any()
     assert object_cells(Outlined(), ["c"], ("paper",), (3, 4)).coverage.shape == (0, 3, 4)
 
 
-def test_soft_labels_are_shares_of_the_smaller_of_object_and_cell():
+def test_litter_is_the_share_of_the_smaller_of_object_and_cell():
     coverage = np.zeros((3, 2, 2), np.float32)
     coverage[0, 0] = [0.05, 0.05]  # small, astride two cells
     coverage[1] = [[1.0, 1.0], [0.5, 0.0]]  # large
     coverage[2, 1, 1] = 0.02
     found = ObjectCells(2, np.array([0, 0, 1]), np.array([1, 0, 1]), coverage, boxes=0)
-    labels = found.soft_labels(2)
-    assert labels.shape == (2, 2, 2, 3)
-    for photo, row, column, channel in np.ndindex(labels.shape):
+    litter = found.litter()
+    assert litter.shape == (2, 2, 2)
+    for photo, row, column in np.ndindex(litter.shape):
         shares = [
             min(1.0, one[row, column] / min(1.0, one.sum()))
-            for one, of, material in zip(coverage, found.photo, found.material, strict=True)
-            if of == photo and channel in (material, 2)
+            for one, of in zip(coverage, found.photo, strict=True)
+            if of == photo
         ]
-        assert labels[photo, row, column, channel] == pytest.approx(max(shares, default=0.0))
+        assert litter[photo, row, column] == pytest.approx(max(shares, default=0.0))
 
 
 def test_polygons_drawn_smaller_cover_about_the_same():
@@ -203,3 +202,48 @@ def test_polygons_drawn_smaller_cover_about_the_same():
     large = usable([[50 * number for number in TRIANGLE]], image)
     exact, coarse = (material_coverage([large], image, "glass", (9, 12), largest) for largest in (1e9, 1e5))
     np.testing.assert_allclose(exact, coarse, atol=0.02)
+
+
+def two_objects():
+    """Return an object of a quarter of a photo, and in another photo two of one cell each, on four by four cells."""
+    coverage = np.zeros((3, 4, 4), np.float32)
+    coverage[0, :2, :2] = 1.0
+    coverage[1, 3, 3] = 1.0
+    coverage[2, 0, 3] = 0.5
+    return ObjectCells(2, np.array([0, 1, 1]), np.array([0, 1, 1]), coverage, boxes=0)
+
+
+def test_centres_are_the_middles_of_the_areas():
+    np.testing.assert_allclose(two_objects().centres, [[0.25, 0.25], [0.875, 0.875], [0.125, 0.875]])
+
+
+def test_litter_is_the_most_of_any_object():
+    litter = two_objects().litter()
+    assert litter.shape == (2, 4, 4)
+    assert litter[0, :2, :2].min() == 1.0
+    assert litter[1, 0, 3] == litter[1, 3, 3] == 1.0
+    assert litter.sum() == 6.0
+
+
+@given(st.integers(0, 2**31))
+@settings(deadline=None, max_examples=30)
+def test_windows_hold_what_they_have_in_common_with_objects_as_drawn_pixel_by_pixel(seed):
+    rng = np.random.default_rng(seed)
+    coverage = np.kron(rng.integers(0, 2, (4, 4, 4)), np.ones((1, 2, 2))).astype(np.float32)
+    objects = ObjectCells(3, np.array([0, 0, 1, 2]), rng.integers(0, 3, 4), coverage, boxes=0)
+    corners = np.sort(rng.integers(0, 9, (5, 6, 2, 2)), axis=2)
+    corners[..., 1, :] = np.maximum(corners[..., 1, :], corners[..., 0, :] + 1)
+    windows = corners.reshape(5, 6, 4)  # in cells of 8 by 8; top, left, bottom, right
+    photo = rng.integers(0, 3, 5)
+    found = objects.in_windows(photo, (windows / 8).astype(np.float32), 3)
+    expected = np.zeros((5, 6, 3))
+    for row in range(5):
+        for number, (top, left, bottom, right) in enumerate(windows[row]):
+            inside = np.zeros((8, 8))
+            inside[top : min(bottom, 8), left : min(right, 8)] = 1
+            for of, material, cells in zip(objects.photo, objects.material, coverage, strict=True):
+                smaller = min(inside.sum(), cells.sum())
+                if of == photo[row] and smaller:
+                    held = (inside * cells).sum() / smaller
+                    expected[row, number, material] = max(expected[row, number, material], held)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

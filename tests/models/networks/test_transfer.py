@@ -29,7 +29,7 @@ def model(request, keras):
 def built(backbone, seed=0, side=SIDE, **changes):
     settings = {
         "kind": "transfer",
-        "enlarge_to_px": 0,
+        "side_px": 0,
         "pooling": "average_and_max",
         "hidden": (),
         "dropout": 0.2,

@@ -43,18 +43,45 @@ class ObjectCells:
         cells = self.coverage.sum(axis=(1, 2), keepdims=True)
         return np.asarray(np.minimum(1.0, self.coverage / np.clip(cells, 1e-9, 1.0)), dtype=np.float32)
 
-    def soft_labels(self, materials: int) -> Float32Array:
-        """Return the largest ``held`` of each material's objects, and last of any: (photos, rows, columns, m + 1)."""
-        labels = np.zeros((self.photos, materials + 1, *self.coverage.shape[1:]), dtype=np.float32)
-        for channel in (self.material, np.full_like(self.material, materials)):
-            np.maximum.at(labels, (self.photo, channel), self.held)
-        return labels.transpose(0, 2, 3, 1)
+    @property
+    def centres(self) -> Float32Array:
+        """The middle of each object's area, row and column as shares of the photo's side: float32 (objects, 2)."""
+        middles = [(np.arange(count) + 0.5) / count for count in self.coverage.shape[1:]]
+        area = np.clip(self.coverage.sum(axis=(1, 2)), 1e-9, None)
+        found = [self.coverage.sum(axis=other) @ middle / area for other, middle in zip((2, 1), middles, strict=True)]
+        return np.stack(found, axis=1).astype(np.float32)
 
-    def covered(self) -> Float32Array:
-        """Return the share of each cell inside any outline, as of the largest one: float32 (photos, rows, columns)."""
-        union = np.zeros((self.photos, *self.coverage.shape[1:]), dtype=np.float32)
-        np.maximum.at(union, self.photo, self.coverage)
-        return union
+    def in_windows(self, photo: IndexArray, windows: Float32Array, materials: int) -> Float32Array:
+        """Return how much windows and objects have in common, as ``held`` does, the most of each material's objects.
+
+        Args:
+            photo: the photo of each row of windows, (rows,).
+            windows: top, left, bottom and right, as shares of the photo's side, (rows, windows, 4).
+            materials: how many there are.
+
+        Returns:
+            float32 (rows, windows, materials), 0 to 1.
+        """
+        row, one = np.nonzero(photo[:, None] == self.photo)  # each object of each row's photo
+        coverage, of_object = self.coverage[one], windows[row]
+        along = []
+        for first, last, count in zip((0, 1), (2, 3), self.coverage.shape[1:], strict=True):
+            edges = np.arange(count + 1) / count
+            inside = np.clip(edges, of_object[..., first, None], of_object[..., last, None])
+            along.append(np.diff(inside, axis=-1) * count)
+        common = np.einsum("owr,orc,owc->ow", along[0], coverage, along[1], optimize=True)
+        of_windows = along[0].sum(axis=-1) * along[1].sum(axis=-1)
+        smaller = np.minimum(of_windows, coverage.sum(axis=(1, 2))[:, None])
+        held = np.clip(common / np.clip(smaller, 1e-9, None), 0, 1).astype(np.float32)
+        labels = np.zeros((len(windows), materials, windows.shape[1]), dtype=np.float32)
+        np.maximum.at(labels, (row, self.material[one]), held)
+        return labels.transpose(0, 2, 1)
+
+    def litter(self) -> Float32Array:
+        """Return the largest ``held`` of each cell and any object: float32 (photos, rows, columns)."""
+        labels = np.zeros((self.photos, *self.coverage.shape[1:]), dtype=np.float32)
+        np.maximum.at(labels, self.photo, self.held)
+        return labels
 
 
 def object_cells(

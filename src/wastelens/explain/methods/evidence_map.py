@@ -1,4 +1,4 @@
-"""The model's own map of evidence, of models that have one: where it looked, times how much it took for a material."""
+"""The model's own map of evidence, of models that have one: its close-ups, by how much of a material it saw in each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from wastelens.config.explanation_methods import METHODS, MethodConfig, MethodInputs
 from wastelens.explain.methods.evidence import Evidence, without_sum
-from wastelens.models.networks.objects import EVIDENCE
+from wastelens.models.answers import has_own_map
+from wastelens.models.networks.objects import evidence_map
 from wastelens.system.arrays import IndexArray, PhotoArray
 
 
@@ -22,8 +23,7 @@ class EvidenceMapConfig(MethodConfig):
     @classmethod
     def misfit(cls, network: Any) -> str:
         """Return why the network has no such map."""
-        names = [layer.name for layer in network.layers]
-        return "" if EVIDENCE in names else "only model=objects has an evidence map"
+        return "" if has_own_map(network) else "only model=objects has an evidence map"
 
     def build(self, network: Any, inputs: MethodInputs) -> EvidenceMaps:
         """Return the method, ready for this network."""
@@ -31,12 +31,12 @@ class EvidenceMapConfig(MethodConfig):
 
 
 class EvidenceMaps:
-    """The output of the layer ``evidence``: float32 (photos, rows, columns, materials), at least 0."""
+    """The maps of ``models.networks.objects.evidence_map``."""
 
     def __init__(self, model: Any) -> None:
         import keras
 
-        self._network = keras.Model(model.input, model.get_layer(EVIDENCE).output)
+        self._network = keras.Model(model.input, evidence_map(model))
 
     def __call__(self, photos: PhotoArray, pairs: IndexArray) -> Evidence:
         maps = np.asarray(self._network.predict_on_batch(photos.astype(np.float32)), dtype=np.float32)

@@ -9,9 +9,10 @@ import numpy as np
 
 from wastelens.config.explanation_methods import METHODS, MethodConfig, MethodInputs
 from wastelens.explain.methods.evidence import Evidence, without_sum
-from wastelens.models.answers import Answers
+from wastelens.models.answers import EVIDENCE, FEATURES, Answers, answering, has_own_map
 from wastelens.models.features import features_tensor, in_equal_batches
 from wastelens.models.freezing import logits_tensor
+from wastelens.models.onnx_network import PROBABILITIES
 from wastelens.system.arrays import IndexArray, PhotoArray
 
 
@@ -80,12 +81,21 @@ def _compiled(model: Any, layer: str, rule: Callable[[Any, Any], Any]) -> Any:
 def answers_by_keras(model: Any, layer: str | None, batch_size: int) -> Callable[[PhotoArray], Answers]:
     """Return a function of photos, uint8 (n, side, side, 3), to a classifier's answers, in one pass.
 
-    The maps are of Grad-CAM at a layer; None: no maps. The gradient goes back to the layer only, not through the
-    network below it.
+    The maps are the network's own, or else of Grad-CAM at a layer; None: no maps. The gradient goes back to the layer
+    only, not through the network below it.
     """
     import keras
     import tensorflow as tf
 
+    if has_own_map(model):
+        outputs = answering(model)
+
+        def own_answers(photos: Any) -> tuple[Any, ...]:
+            found = outputs(tf.cast(photos, model.input.dtype), training=False)
+            return tuple(tf.cast(found[name], tf.float32) for name in (PROBABILITIES, FEATURES, EVIDENCE))
+
+        own = in_equal_batches(own_answers, model.input_shape[1:], batch_size)
+        return lambda photos: Answers(*own(photos))
     maps = [model.get_layer(layer).output] if layer else []
     inner = keras.Model(model.input, [model.output, features_tensor(model), logits_tensor(model), *maps])
 

@@ -25,19 +25,15 @@ class BackboneNetworkConfig(NetworkConfig, ABC):
 
     takes_weights: ClassVar[bool] = True
     backbone: BackboneName
-    enlarge_to_px: int = Field(ge=0, le=1024)
+    side_px: int = Field(ge=0, le=1024)
 
     def features(self, photos_0_255: Any) -> Any:
-        """Return the backbone's last map for photos (batch, side, side, 3) in 0–255, enlarged if they are small.
+        """Return the backbone's last map for photos (batch, side, side, 3) in 0–255, seen at ``side_px``.
 
         Raises:
             ConfigError: photos smaller than the backbone takes.
         """
-        import keras
-
-        if photos_0_255.shape[1] < self.enlarge_to_px:
-            side = self.enlarge_to_px
-            photos_0_255 = keras.layers.Resizing(side, side, dtype="float32", name="enlarge")(photos_0_255)
+        photos_0_255 = at_side(photos_0_255, self.side_px or photos_0_255.shape[1], "photo")
         backbone, side_px = BACKBONES[self.backbone], photos_0_255.shape[1]
         if side_px < backbone.smallest_side_px:
             raise ConfigError(
@@ -67,7 +63,7 @@ class BackboneNetworkConfig(NetworkConfig, ABC):
     def probe_of_start(self) -> NetworkConfig | None:
         """Return the probe that ``model=probe`` is, on this backbone at this size."""
         probe: type[NetworkConfig] = NETWORKS["probe"]
-        seen = {"backbone": self.backbone, "enlarge_to_px": self.enlarge_to_px}
+        seen = {"backbone": self.backbone, "side_px": self.side_px}
         return probe.model_validate({"kind": "probe", "pooling": "average_and_max", **seen})
 
 
@@ -85,6 +81,17 @@ class TransferConfig(BackboneNetworkConfig, HeadConfig):
         photos = keras.Input((image_side_px, image_side_px, 3), name="photo_0_255")
         probabilities = classification_head(self.features(photos), self, outputs=outputs, seeds=seeds)
         return self.drawn(keras.Model(photos, probabilities, name=self.backbone), seeds)
+
+
+def at_side(photos: Any, side_px: int, name: str) -> Any:
+    """Enlarge or shrink square photos (batch, side, side, channels); the layers' names begin with ``name``."""
+    from keras import layers
+
+    if (factor := photos.shape[1] // side_px) > 1:
+        photos = layers.AveragePooling2D(factor, dtype="float32", name=f"{name}_shrunk")(photos)
+    if photos.shape[1] == side_px:
+        return photos
+    return layers.Resizing(side_px, side_px, dtype="float32", name=f"{name}_resized")(photos)
 
 
 def _seed_dropout(model: Any, seeds: Iterator[int]) -> None:
