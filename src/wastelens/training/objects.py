@@ -58,15 +58,15 @@ def check_outlines(dataset: PreparedDataset, fold: int) -> None:
 
 @dataclass(frozen=True)
 class CloseUps:
-    """Close-ups of some photos.
+    """Views of photos, from close up where other photos' outlines lead to, and of the whole.
 
     Attributes:
-        photo: the photo of each row, (rows,).
-        windows: top, left, bottom and right, as shares of the photo's side, float32 (rows, windows, 4).
-        vectors: the backbone's features of each window, float16 (rows, windows, features): half the memory.
+        whole: features of the whole photos, float32 (photos, features).
+        windows: top, left, bottom and right of each close-up, as shares of the side, float32 (photos, windows, 4).
+        vectors: features of each close-up, float16 (photos, windows, features): half the memory.
     """
 
-    photo: IndexArray
+    whole: Float32Array
     windows: Float32Array
     vectors: npt.NDArray[np.float16]
 
@@ -106,14 +106,14 @@ class ObjectsPhase(SolvedPhase):
         say_what_teaches(objects, taught)
         teaching = [np.flatnonzero(taught & (folds == fold)) for fold in range(int(folds.max()) + 1)]
         seekers = self._seekers(objects, index, teaching)
-        close_ups, whole = self._looked_at(seekers, index, folds)
-        namers = _namers([close_ups, self._true_close_ups(objects, index)], objects, len(table.materials), teaching)
+        seen = self._close_ups(seekers, index, folds)
+        namers = _namers(seen, objects, len(table.materials), teaching)
         self._set_litter(*seekers[-1])
         self.model.get_layer(MATERIALS).set_weights(list(namers[-1]))
         for fold, namer in enumerate(namers[:-1]):
             held_out = np.flatnonzero(folds == fold)
-            answers = answers_of(close_ups.vectors[held_out], *namer)
-            self.inputs[index[held_out]] = np.concatenate([whole[held_out], answers], axis=1)
+            answers = answers_of(seen.vectors[held_out], *namer)
+            self.inputs[index[held_out]] = np.concatenate([seen.whole[held_out], answers], axis=1)
         self.look(np.setdiff1d(np.arange(len(self.photos)), index))
         return np.asarray(self.inputs[self.rows.photo_index], dtype=np.float32)
 
@@ -136,46 +136,38 @@ class ObjectsPhase(SolvedPhase):
 
     def look(self, index: IndexArray) -> None:
         """Fill in the inputs of the last layer for these photos, and where the network looked."""
+        import keras
+
         outputs = {name: self.model.get_layer(name).output for name in (FEATURES, LITTER_MAP, PLACES)}
+        network = keras.Model(self.model.input, outputs)
         with progress_bar("Close-ups", len(index)) as bar:
-            for part, found in self._chunks(index, outputs, bar):
+            for part, found in self._chunks(index, network, bar):
                 self.inputs[index[part]], self.places[index[part]] = found[FEATURES], found[PLACES]
                 self.litter[index[part]] = found[LITTER_MAP][..., 0]
 
     def evidence_on(self, test: TestTable) -> ObjectEvidence:
         """Measure where the network looks in test photos, and what it would answer if it looked elsewhere."""
         index = test.photo_index
+        close_up, side_px = self.model.get_layer(CLOSE_UP), self.model.input.shape[1]
         kernel, bias = self.model.get_layer(MATERIALS).get_weights()
 
         def answer(places: Float32Array) -> FloatArray:
             features = np.array(self.inputs[index])
             with progress_bar("Close-ups of other places", len(index)) as bar:
-                for part, _, vectors in self._close_ups_at(index, places, bar):
+                for part, photos in self._parts(index, bar):
+                    windows = windows_at(places[part], self.sides, side_px, np)
+                    vectors = np.asarray(close_up.predict_on_batch([photos, windows]))
                     features[part, -len(bias) :] = answers_of(vectors, kernel, bias)
             return predict_in_batches(self.network, features, np.arange(len(features))).astype(np.float64)
 
         objects, litter, places = self.objects(test), self.litter[index], self.places[index]
         return measure_evidence(objects, litter, places, self.predict(test), answer, test, seed=self.seed)
 
-    def _chunks(
-        self, index: IndexArray, outputs: dict[str, Any], bar: Bar
-    ) -> Iterator[tuple[slice, dict[str, Float32Array]]]:
-        """Yield parts of an index of photos, and symbolic outputs of the network for each."""
-        import keras
-
-        network = keras.Model(self.model.input, outputs)
+    def _chunks(self, index: IndexArray, network: Any, bar: Bar) -> Iterator[tuple[slice, dict[str, Float32Array]]]:
+        """Yield parts of an index of photos, and the outputs of a network for each, by name."""
         for part, photos in self._parts(index, bar):
             found = network.predict_on_batch(photos)
             yield part, {name: np.asarray(one, dtype=np.float32) for name, one in found.items()}
-
-    def _close_ups_at(
-        self, index: IndexArray, places: Float32Array, bar: Bar
-    ) -> Iterator[tuple[slice, Float32Array, Float32Array]]:
-        """Yield parts of an index of photos, windows at these places of them, and features of the windows."""
-        network, side_px = self.model.get_layer(CLOSE_UP), self.model.input.shape[1]
-        for part, photos in self._parts(index, bar):
-            windows = windows_at(places[part], self.sides, side_px, np)
-            yield part, windows, np.asarray(network.predict_on_batch([photos, windows]), dtype=np.float32)
 
     def _parts(self, index: IndexArray, bar: Bar) -> Iterator[tuple[slice, PhotoArray]]:
         for start in range(0, len(index), CHUNK_PHOTOS):
@@ -186,15 +178,17 @@ class ObjectsPhase(SolvedPhase):
 
     def _seekers(self, objects: ObjectCells, index: IndexArray, teaching: list[IndexArray]) -> list[Linear]:
         """Fit litter on cells: for each fold, on the others; last, on all."""
+        import keras
+
         litter = objects.litter()
         names = [layer.name for layer in self.model.layers if layer.name in LITTER]
-        maps = {name: self.model.get_layer(name).input for name in names}
+        network = keras.Model(self.model.input, {name: self.model.get_layer(name).input for name in names})
         moments: list[Moments | None] = []
         with progress_bar("Cells with litter", sum(map(len, teaching))) as bar:
             for photos in teaching:
                 found = [
-                    _of_cells(list(cells.values()), litter[photos[part]])
-                    for part, cells in self._chunks(index[photos], maps, bar)
+                    _of_cells([cells[name] for name in names], litter[photos[part]])
+                    for part, cells in self._chunks(index[photos], network, bar)
                 ]
                 moments.append(total(found) if found else None)
         return _by_fold(moments)
@@ -208,39 +202,27 @@ class ObjectsPhase(SolvedPhase):
                 layer.set_weights([kernel[None, None, start:end], bias if start == 0 else np.zeros_like(bias)])
                 start = end
 
-    def _looked_at(self, seekers: list[Linear], index: IndexArray, folds: IndexArray) -> tuple[CloseUps, Float32Array]:
-        """Return close-ups of the places that other photos' outlines lead to, and the features of the whole photos."""
+    def _close_ups(self, seekers: list[Linear], index: IndexArray, folds: IndexArray) -> CloseUps:
+        """Look at each fold's photos where the others' outlines lead to."""
+        import keras
+
         whole, vectors = self.model.get_layer(FEATURES).input[0], self.model.get_layer(MATERIALS).input
         outputs = {"whole": whole, "vectors": vectors, WINDOWS: self.model.get_layer(WINDOWS).output}
-        wholes = np.empty((len(index), whole.shape[1]), np.float32)
-        windows = np.empty((len(index), vectors.shape[1], 4), np.float32)
-        seen = np.empty((len(index), *vectors.shape[1:]), np.float16)
+        network = keras.Model(self.model.input, outputs)
+        seen = CloseUps(
+            np.empty((len(index), whole.shape[1]), np.float32),
+            np.empty((len(index), vectors.shape[1], 4), np.float32),
+            np.empty((len(index), *vectors.shape[1:]), np.float16),
+        )
         with progress_bar("Close-ups to learn from", len(index)) as bar:
             for fold, seeker in enumerate(seekers[:-1]):
                 self._set_litter(*seeker)
                 held_out = np.flatnonzero(folds == fold)
-                for part, found in self._chunks(index[held_out], outputs, bar):
+                for part, found in self._chunks(index[held_out], network, bar):
                     rows = held_out[part]
-                    wholes[rows], seen[rows], windows[rows] = found["whole"], found["vectors"], found[WINDOWS]
-        return CloseUps(np.arange(len(index)), windows / self.model.input.shape[1], seen), wholes
-
-    def _true_close_ups(self, objects: ObjectCells, index: IndexArray) -> CloseUps:
-        """Return close-ups of the annotated objects, as many rows per photo as they need; the last one repeats some."""
-        count = self.places.shape[1]
-        rows = [
-            (photo, own[start : start + count])
-            for photo in range(objects.photos)
-            for own in [np.flatnonzero(objects.photo == photo)]
-            for start in range(0, len(own), count)
-        ]
-        photo = np.array([one for one, _ in rows], dtype=np.intp)
-        places = np.array([objects.centres[np.resize(own, count)] for _, own in rows], np.float32).reshape(-1, count, 2)
-        seen, windows = [], []
-        with progress_bar("Close-ups of the objects", len(rows)) as bar:
-            for _, at, vectors in self._close_ups_at(index[photo], places, bar):
-                seen.append(vectors.astype(np.float16))
-                windows.append(at / self.model.input.shape[1])
-        return CloseUps(photo, np.concatenate(windows), np.concatenate(seen))
+                    seen.whole[rows], seen.vectors[rows] = found["whole"], found["vectors"]
+                    seen.windows[rows] = found[WINDOWS] / self.model.input.shape[1]
+        return seen
 
 
 def answers_of(vectors: npt.NDArray[np.floating], kernel: FloatArray, bias: FloatArray) -> Float32Array:
@@ -270,18 +252,13 @@ def _of_cells(maps: list[Float32Array], litter: Float32Array) -> Moments:
     return _finite(Moments.of(x.reshape(-1, x.shape[-1]), litter[:, rows][:, :, columns].reshape(-1, 1)))
 
 
-def _namers(parts: list[CloseUps], objects: ObjectCells, materials: int, teaching: list[IndexArray]) -> list[Linear]:
+def _namers(seen: CloseUps, objects: ObjectCells, materials: int, teaching: list[IndexArray]) -> list[Linear]:
     """Fit materials on close-ups: for each fold, on the others; last, on all."""
     moments: list[Moments | None] = []
     for photos in teaching:
-        found = []
-        for one in parts:
-            rows = np.flatnonzero(np.isin(one.photo, photos))
-            if len(rows):
-                labels = objects.in_windows(one.photo[rows], one.windows[rows], materials)
-                vectors = one.vectors[rows].reshape(-1, one.vectors.shape[-1]).astype(np.float32)
-                found.append(_finite(Moments.of(vectors, labels.reshape(-1, materials))))
-        moments.append(total(found) if found else None)
+        labels = objects.in_windows(photos, seen.windows[photos], materials).reshape(-1, materials)
+        vectors = seen.vectors[photos].reshape(-1, seen.vectors.shape[-1]).astype(np.float32)
+        moments.append(_finite(Moments.of(vectors, labels)) if len(photos) else None)
     return _by_fold(moments)
 
 
