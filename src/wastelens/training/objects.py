@@ -14,6 +14,7 @@ from wastelens.data.annotations.coverage import ObjectCells, object_cells
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.tables import LabelTable, TestTable, TrainTable
 from wastelens.errors import ConfigError, NonFiniteLossError
+from wastelens.evaluation.metrics import macro_average_precision
 from wastelens.evaluation.object_evidence import ObjectEvidence, measure_evidence
 from wastelens.models.features import predict_in_batches
 from wastelens.models.layers import LOGITS
@@ -34,7 +35,7 @@ from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexAr
 from wastelens.system.console import Bar, progress_bar, say
 from wastelens.training.phases import SolvedPhase
 from wastelens.training.probe import Probe, group_folds
-from wastelens.training.ridge import Moments, best_strength, ridge, total
+from wastelens.training.ridge import STRENGTHS, Moments, best_strength, ridge, total
 from wastelens.training.stacking import fit_stacked
 
 CHUNK_PHOTOS = 8
@@ -107,13 +108,10 @@ class ObjectsPhase(SolvedPhase):
         teaching = [np.flatnonzero(taught & (folds == fold)) for fold in range(int(folds.max()) + 1)]
         seekers = self._seekers(objects, index, teaching)
         seen = self._close_ups(seekers, index, folds)
-        namers = _namers(seen, objects, len(table.materials), teaching)
+        namer, answers = _named(seen, objects, table, folds, teaching)
         self._set_litter(*seekers[-1])
-        self.model.get_layer(MATERIALS).set_weights(list(namers[-1]))
-        for fold, namer in enumerate(namers[:-1]):
-            held_out = np.flatnonzero(folds == fold)
-            answers = answers_of(seen.vectors[held_out], *namer)
-            self.inputs[index[held_out]] = np.concatenate([seen.whole[held_out], answers], axis=1)
+        self.model.get_layer(MATERIALS).set_weights(list(namer))
+        self.inputs[index] = np.concatenate([seen.whole, answers], axis=1)
         self.look(np.setdiff1d(np.arange(len(self.photos)), index))
         return np.asarray(self.inputs[self.rows.photo_index], dtype=np.float32)
 
@@ -191,7 +189,7 @@ class ObjectsPhase(SolvedPhase):
                     for part, cells in self._chunks(index[photos], network, bar)
                 ]
                 moments.append(total(found) if found else None)
-        return _by_fold(moments)
+        return _by_fold(moments, best_strength([one for one in moments if one is not None]))
 
     def _set_litter(self, kernel: FloatArray, bias: FloatArray) -> None:
         """Set the layers whose sum is the map of litter."""
@@ -252,20 +250,37 @@ def _of_cells(maps: list[Float32Array], litter: Float32Array) -> Moments:
     return _finite(Moments.of(x.reshape(-1, x.shape[-1]), litter[:, rows][:, :, columns].reshape(-1, 1)))
 
 
-def _namers(seen: CloseUps, objects: ObjectCells, materials: int, teaching: list[IndexArray]) -> list[Linear]:
-    """Fit materials on close-ups: for each fold, on the others; last, on all."""
+def _named(
+    seen: CloseUps, objects: ObjectCells, table: LabelTable, folds: IndexArray, teaching: list[IndexArray]
+) -> tuple[Linear, Float32Array]:
+    """Fit materials on close-ups, and choose the strength whose answers for held-out photos have the best macro AP.
+
+    Most close-ups show nothing, so that the strength of the least squared error would be too strong.
+
+    Returns:
+        what all photos taught; and the answers for each photo by what other folds taught, float32 (photos, materials).
+    """
+    materials = len(table.materials)
     moments: list[Moments | None] = []
     for photos in teaching:
         labels = objects.in_windows(photos, seen.windows[photos], materials).reshape(-1, materials)
         vectors = seen.vectors[photos].reshape(-1, seen.vectors.shape[-1]).astype(np.float32)
         moments.append(_finite(Moments.of(vectors, labels)) if len(photos) else None)
-    return _by_fold(moments)
+    found = []
+    for strength in STRENGTHS:
+        namers = _by_fold(moments, strength)
+        answers = np.empty((len(table), materials), np.float32)
+        for fold, namer in enumerate(namers[:-1]):
+            answers[folds == fold] = answers_of(seen.vectors[folds == fold], *namer)
+        found.append((float(macro_average_precision(table.labels, answers)), namers[-1], answers))
+        interrupts.check()
+    _, namer, answers = max(found, key=lambda one: one[0])
+    return namer, answers
 
 
-def _by_fold(moments: list[Moments | None]) -> list[Linear]:
+def _by_fold(moments: list[Moments | None], strength: float) -> list[Linear]:
     """Fit a ridge regression for each fold on the others, and last on all; of a single fold that teaches, on it."""
     known = [one for one in moments if one is not None]
-    strength = best_strength(known)
     others = [
         [one for other, one in enumerate(moments) if other != fold and one is not None] for fold in range(len(moments))
     ]
