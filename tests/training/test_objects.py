@@ -160,7 +160,7 @@ def test_measured_on_test_it_needs_the_right_places(fit):
     ap = found.macro_ap
     assert ap["own"] == pytest.approx(float(macro_average_precision(test.labels, phase.predict(test))))
     assert ap["true_outlines"] > 0.85
-    assert max(ap["other_photo"], ap["random_place"]) < ap["true_outlines"] - 0.05
+    assert max(ap["other_photo"], ap["random_place"]) < ap["true_outlines"] - 0.02
     assert found.metrics()["share_of_ceiling"] == pytest.approx(ap["own"] / ap["true_outlines"])
     assert f"medium {100 * found.recall['medium']:.0f} % ({len(TEST)})" in found.sentence
 
