@@ -144,8 +144,8 @@ class TrainConfig(Config):
 
     def _check_fixed(self) -> None:
         """Check that a model whose head learns from outlines has fixed features of unchanged photos to learn from."""
-        if self.freeze != 1.0:
-            raise ValueError(f"model={self.model} learns from fixed features: it needs freeze=1.0")
+        if self.freeze != 1.0 or self.fine_tune.epochs:
+            raise ValueError(f"model={self.model} learns from fixed features: it needs freeze=1.0, fine_tune.epochs=0")
         if self.policy is not None:
             raise ValueError(
                 f"model={self.model} does not change photos, as their outlines would not fit; augment=false"

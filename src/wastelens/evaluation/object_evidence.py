@@ -28,7 +28,7 @@ class ObjectEvidence:
         chance: the same of 20 places drawn at random.
         counts: size → number of objects.
         macro_ap: whose places → macro AP of the same model with them: ``own``, ``true_outlines`` (the ceiling),
-            ``other_photo`` (the objects of another photo) and ``random_place`` (its own, moved at random).
+            ``other_photo`` (those of another photo) and ``random_place`` (the same, moved together at random).
     """
 
     recall: dict[str, float]
@@ -107,15 +107,16 @@ def measure_evidence(
 
 
 def places_of_objects(objects: ObjectCells, places: Float32Array) -> Float32Array:
-    """Return the middles of each photo's largest objects, in place of the places of a model, (photos, places, 2).
+    """Return the middles of each photo's largest objects, then the first places of a model, (photos, places, 2).
 
-    Where there are fewer objects than places, they are repeated; where there are none, the places stay.
+    All photos have as many places: an object seen twice would count twice.
     """
     largest_first = np.argsort(-objects.coverage.sum(axis=(1, 2)), kind="stable")
     photo, centres = objects.photo[largest_first], objects.centres[largest_first]
     found = places.copy()
     for number in np.unique(photo):
-        found[number] = np.resize(centres[photo == number], places.shape[1:])
+        both = np.concatenate([centres[photo == number], places[number]])
+        found[number] = both[: places.shape[1]]
     return found
 
 

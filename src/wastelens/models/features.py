@@ -11,6 +11,7 @@ import numpy as np
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.models.freezing import logits_tensor
 from wastelens.models.layers import LOGITS, is_head, pooled
+from wastelens.models.networks.objects import CLOSE_UP
 from wastelens.system import borrowed
 from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
 
@@ -82,6 +83,12 @@ def feature_network(model: Any) -> Any:
 def features_tensor(model: Any) -> Any:
     """Return the inputs of the layer ``logits`` of this very network, (batch, features): see :func:`logits_tensor`."""
     return borrowed.inputs_of_maker(logits_tensor(model))[0]
+
+
+def photos_at_once(network: Any, most: int) -> int:
+    """Return how many photos to compute in one pass: ``most``, or fewer where each is also looked at from close up."""
+    close_ups = [layer.inputs[1].shape[1] for layer in network.layers if layer.name == CLOSE_UP]
+    return max(1, most // int(max([1, *close_ups])))
 
 
 def spatial_layers(model: Any) -> list[str]:

@@ -70,7 +70,7 @@ def load_backbone_weights(model: Any, backbone: str, weights: str) -> str:
 def backbone_digest(model: Any) -> str:
     """Return the BLAKE2b digest of a backbone's layer names, shapes and weights: 128 bits, in hexadecimal."""
     digest = blake2b(digest_size=16)
-    for layer in backbone_layers(model):
+    for layer in _flat(model):
         for number, weight in enumerate(layer.get_weights()):
             digest.update(f"{layer.name}/{number} {weight.dtype.str} {weight.shape}\n".encode())
             digest.update(np.ascontiguousarray(weight).data)

@@ -51,10 +51,14 @@ def check_outlines(dataset: PreparedDataset, fold: int) -> None:
     """
     outlines = dataset.outlines()
     if not any(outlines.of(name) for name in dataset.split(fold).train.file_names):
-        raise ConfigError(
-            f"None of the training photos of {dataset.folder} has an outline or a box, which model=objects learns "
-            "from. Use model=probe, which learns from labels alone, or prepare photos whose objects are annotated."
-        )
+        raise _no_outlines(dataset)
+
+
+def _no_outlines(dataset: PreparedDataset) -> ConfigError:
+    return ConfigError(
+        f"None of the training photos of {dataset.folder} has an outline or a box, which model=objects learns from. "
+        "Use model=probe, which learns from labels alone, or prepare photos whose objects are annotated."
+    )
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class ObjectsPhase(SolvedPhase):
         sides: of the close-ups, in pixels.
         photos: of the dataset, uint8 (photos, side, side, 3).
         dataset: has the outlines.
-        litter: the maps of litter, float32 (photos, rows, columns), filled in likewise.
+        litter: the maps of litter, float32 (photos, rows, columns), filled in for photos that did not teach.
         places: the places looked at, float32 (photos, places, 2), filled in likewise.
     """
 
@@ -104,11 +108,13 @@ class ObjectsPhase(SolvedPhase):
         folds = group_folds(table.groups, self.seed)
         objects = self.objects(table)
         taught = photos_that_teach(objects, table)
+        if not len(objects.photo):  # of the share of the photos whose labels are used, or of those of a part
+            raise _no_outlines(self.dataset)
         say_what_teaches(objects, taught)
         teaching = [np.flatnonzero(taught & (folds == fold)) for fold in range(int(folds.max()) + 1)]
         seekers = self._seekers(objects, index, teaching)
         seen = self._close_ups(seekers, index, folds)
-        namer, answers = _named(seen, objects, table, folds, teaching)
+        namer, answers = named(seen, objects, table, folds, teaching)
         self._set_litter(*seekers[-1])
         self.model.get_layer(MATERIALS).set_weights(list(namer))
         self.inputs[index] = np.concatenate([seen.whole, answers], axis=1)
@@ -124,6 +130,7 @@ class ObjectsPhase(SolvedPhase):
         return 0 if epochs_done else 1
 
     def resumed(self) -> None:
+        """Look at all photos; what trained on them is lost, so that training photos are seen by the final layers."""
         self.look(np.arange(len(self.photos)))
 
     def objects(self, table: LabelTable) -> ObjectCells:
@@ -250,7 +257,7 @@ def _of_cells(maps: list[Float32Array], litter: Float32Array) -> Moments:
     return _finite(Moments.of(x.reshape(-1, x.shape[-1]), litter[:, rows][:, :, columns].reshape(-1, 1)))
 
 
-def _named(
+def named(
     seen: CloseUps, objects: ObjectCells, table: LabelTable, folds: IndexArray, teaching: list[IndexArray]
 ) -> tuple[Linear, Float32Array]:
     """Fit materials on close-ups, and choose the strength whose answers for held-out photos have the best macro AP.

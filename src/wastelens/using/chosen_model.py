@@ -32,6 +32,7 @@ from wastelens.system.text import reason_of
 from wastelens.tracking.tracker import Tracker
 
 BATCH_SIZE = 32
+_BATCH_PIXELS = BATCH_SIZE * 260**2  # larger photos are answered by fewer at once
 _MLMODEL = "MLmodel"
 _NETWORK = "network.keras"
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -119,12 +120,17 @@ class ChosenModel:
         except (KeyError, ValueError, OSError) as error:
             raise RunError(f"{self.title}: {FAMILIARITY} is damaged ({error}). Train the model again.") from None
 
+    @property
+    def batch_size(self) -> int:
+        """How many photos to answer at once."""
+        return max(1, min(BATCH_SIZE, _BATCH_PIXELS // self.card.image_side_px**2))
+
     @cached_property
     def answers(self) -> Callable[[PhotoArray], Answers]:
         """The network as a function of photos, uint8 (n, side, side, 3); its probabilities are not calibrated."""
         if self.onnx is not None:
-            return answers_by_onnx(self.onnx, BATCH_SIZE)
-        probabilities = compiled(self.network, BATCH_SIZE)
+            return answers_by_onnx(self.onnx, self.batch_size)
+        probabilities = compiled(self.network, self.batch_size)
         return lambda photos: Answers(probabilities(photos))
 
     def test_predictions(self) -> TestPredictions:

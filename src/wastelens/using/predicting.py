@@ -70,11 +70,11 @@ class Predictor:
         self.model = model
         if model.onnx and (not evidence or EVIDENCE_MAP in model.onnx.outputs):
             self.has_evidence = evidence
-            self._answers = answers_by_onnx(model.onnx, BATCH_SIZE)
+            self._answers = answers_by_onnx(model.onnx, model.batch_size)
         else:
             layers = spatial_layers(model.network) if evidence else []
             self.has_evidence = bool(layers)
-            self._answers = answers_by_keras(model.network, layers[-1] if layers else None, BATCH_SIZE)
+            self._answers = answers_by_keras(model.network, layers[-1] if layers else None, model.batch_size)
 
     def __call__(self, photos: PhotoArray) -> Answers:
         """Return the answers for photos, uint8 (n, side, side, 3)."""

@@ -10,6 +10,7 @@ from tests.factories import config
 from wastelens.models.networks.objects import (
     CLOSE_UP,
     FEATURES,
+    LITTER,
     LITTER_MAP,
     MATERIALS,
     PLACES,
@@ -100,3 +101,17 @@ def test_more_places_than_cells_repeat_them(keras):
     places = keras.Model(model.input, model.get_layer(PLACES).output).predict_on_batch(np.zeros((1, 32, 32, 3)))
     assert np.asarray(places).shape == (1, 24, 2)
     np.testing.assert_array_equal(places[0, :8], places[0, 16:])
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite2", "efficientnet_lite0_and_2", "efficientnetv2b0", "vgg16"])
+def test_the_litter_map_has_the_cells_of_the_third_last_scale(keras, backbone):
+    settings = f"{SMALL} network.backbone={backbone}"
+    model = config("train", settings).network.build(image_side_px=SIDE, outputs=2, seed=0)
+    assert model.get_layer(LITTER_MAP).output.shape[1:3] == (8, 8)  # of 2 × 2 cells at 64 px
+    assert [model.get_layer(name).input.shape[1] for name in LITTER] == [8, 4, 2]
+
+
+def test_the_digest_of_the_weights_does_not_depend_on_the_seed(keras):
+    network = config("train", SMALL).network
+    models = [network.build(image_side_px=SIDE, outputs=2, seed=seed) for seed in (0, 1)]
+    assert len({network.load_weights(model, "imagenet") for model in models}) == 1

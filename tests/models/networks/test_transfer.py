@@ -12,7 +12,7 @@ from tests.factories import photo_array
 from wastelens.errors import ConfigError
 from wastelens.models.backbones import BACKBONES as REGISTERED
 from wastelens.models.freezing import backbone_layers
-from wastelens.models.networks.transfer import TransferConfig
+from wastelens.models.networks.transfer import TransferConfig, at_side
 
 SIDE = 32
 BACKBONES = ("vgg16", "efficientnetv2b0")
@@ -182,7 +182,7 @@ def test_every_pooling_and_dense_layers(pooling, keras):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_too_small_photos_are_refused(backbone):
     smallest = REGISTERED[backbone].smallest_side_px
-    with pytest.raises(ConfigError, match=rf"{backbone} .*{smallest} px.*image_side_px is {smallest - 1}") as caught:
+    with pytest.raises(ConfigError, match=rf"{backbone} .*{smallest} px.*sees them at {smallest - 1}") as caught:
         built(backbone, side=smallest - 1)
     assert "\n" not in str(caught.value)
 
@@ -191,3 +191,19 @@ def test_the_other_sizes_of_efficientnet_are_built(keras):
     model = built("efficientnetv2b1")
     assert model.name == "efficientnetv2b1"
     assert predicted(model, photos_0_255()).shape == (2, 4)
+
+
+@pytest.mark.parametrize(("side", "other"), [(512, 256), (100, 32), (512, 260), (160, 256)])
+def test_photos_at_another_side_keep_even_parts_and_lose_finer_stripes(keras, side, other):
+    photos = np.zeros((1, side, side, 3), np.float32)
+    photos[:, :, side // 2 :] = 200.0
+    stripes = np.zeros_like(photos)
+    stripes[:, ::2] = 200.0
+    given = keras.Input((side, side, 3))
+    network = keras.Model(given, at_side(given, other, "photo"))
+    seen = np.asarray(network.predict_on_batch(photos))
+    assert seen.shape == (1, other, other, 3)
+    np.testing.assert_allclose(seen[0, :, : other // 2 - 2], 0, atol=1e-3)
+    np.testing.assert_allclose(seen[0, :, other // 2 + 2 :], 200, atol=1e-3)
+    if side > other:
+        assert np.asarray(network.predict_on_batch(stripes))[0, 1:-1].std() < 40

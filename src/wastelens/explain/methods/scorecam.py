@@ -9,6 +9,7 @@ from pydantic import Field
 
 from wastelens.config.explanation_methods import METHODS, MethodConfig, MethodInputs
 from wastelens.explain.methods.evidence import Evidence, without_sum
+from wastelens.models.features import photos_at_once
 from wastelens.system.arrays import Float32Array, IndexArray, PhotoArray
 
 _EPSILON = 1e-7
@@ -58,7 +59,8 @@ class ScoreCam:
         """Return a photo's maps, float32 (materials, height, width); activations: (height, width, channels)."""
         order = np.argsort(-activations.std(axis=(0, 1)), kind="stable")[: self._channels]
         chosen = activations[..., order]
-        passes = [chosen[..., start : start + _PASS_PHOTOS] for start in range(0, chosen.shape[-1], _PASS_PHOTOS)]
+        size = photos_at_once(self._model, _PASS_PHOTOS)
+        passes = [chosen[..., start : start + size] for start in range(0, chosen.shape[-1], size)]
         weights = np.concatenate([self._probabilities(photo, channels) for channels in passes]) - self._of_black
         return np.asarray(np.maximum(np.einsum("hwc,cm->mhw", chosen, weights), 0), dtype=np.float32)
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from wastelens.config.explanation_methods import METHODS, MethodConfig, MethodInputs
 from wastelens.errors import ConfigError
 from wastelens.explain.methods.evidence import Evidence
+from wastelens.models.features import photos_at_once
 from wastelens.models.freezing import logits_tensor
 from wastelens.system.arrays import Float32Array, FloatArray, IndexArray, PhotoArray
 
@@ -94,8 +95,9 @@ class ExpectedGradients:
     def _values(self, photo: Float32Array, materials: npt.NDArray[np.int32]) -> Float32Array:
         """Return a photo's SHAP values for some materials, float32 (materials, side, side, 3), in logits."""
         total = np.zeros((len(materials), *photo.shape), dtype=np.float32)
-        for start in range(0, len(self._rows), _PASS_PHOTOS):
-            rows, alphas = (of[start : start + _PASS_PHOTOS] for of in (self._rows, self._alphas))
+        size = photos_at_once(self._network, _PASS_PHOTOS)
+        for start in range(0, len(self._rows), size):
+            rows, alphas = (of[start : start + size] for of in (self._rows, self._alphas))
             differences = photo - self._background[rows]
             between = self._background[rows] + alphas[:, None, None, None].astype(np.float32) * differences
             gradients = np.asarray(self._gradients(between, materials))
@@ -104,7 +106,8 @@ class ExpectedGradients:
         return total
 
     def _logits(self, photos: PhotoArray) -> FloatArray:
-        pieces = [photos[start : start + _PASS_PHOTOS] for start in range(0, len(photos), _PASS_PHOTOS)]
+        size = photos_at_once(self._network, _PASS_PHOTOS)
+        pieces = [photos[start : start + size] for start in range(0, len(photos), size)]
         return np.concatenate([np.asarray(self._network.predict_on_batch(one), dtype=np.float64) for one in pieces])
 
 

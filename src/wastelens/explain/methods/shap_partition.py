@@ -10,6 +10,7 @@ from pydantic import Field
 
 from wastelens.config.explanation_methods import METHODS, MethodConfig, MethodInputs
 from wastelens.explain.methods.evidence import Evidence
+from wastelens.models.features import photos_at_once
 from wastelens.models.freezing import logits_tensor
 from wastelens.system.arrays import Array, FloatArray, IndexArray, PhotoArray
 
@@ -49,7 +50,7 @@ class PartitionShap:
         blur_px = max(1, side_px // 5)
         self._masker = shap.maskers.Image(f"blur({blur_px},{blur_px})", (side_px, side_px, 3))
         self._explainer = shap.PartitionExplainer(self._logits, self._masker)
-        self._options = {"max_evals": evaluations, "batch_size": _PASS_PHOTOS, "silent": True}
+        self._options = {"max_evals": evaluations, "batch_size": photos_at_once(model, _PASS_PHOTOS), "silent": True}
 
     def __call__(self, photos: PhotoArray, pairs: IndexArray) -> Evidence:
         wanted = np.unique(pairs[:, 0])

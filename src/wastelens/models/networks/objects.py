@@ -111,7 +111,7 @@ def maps_of_scales(photos: Any, cells: Any) -> list[Any]:
 
     last = {}
     for layer in keras.Model(photos, cells).layers:
-        if len(layer.output.shape) == 4:
+        if len(layer.output.shape) == 4 and (layer.output.shape[1] > 1 or cells.shape[1] == 1):
             last[layer.output.shape[1]] = layer.output
     return [last[side] for side in sorted(last)[: len(LITTER)]][::-1]
 

@@ -37,8 +37,8 @@ class BackboneNetworkConfig(NetworkConfig, ABC):
         backbone, side_px = BACKBONES[self.backbone], photos_0_255.shape[1]
         if side_px < backbone.smallest_side_px:
             raise ConfigError(
-                f"{self.backbone} needs photos of at least {backbone.smallest_side_px} px, but image_side_px is "
-                f"{side_px}. Prepare the dataset with image_side_px={backbone.smallest_side_px} or more."
+                f"{self.backbone} needs photos of at least {backbone.smallest_side_px} px, but sees them at {side_px} "
+                f"px. Set network.side_px={backbone.smallest_side_px} or more."
             )
         return backbone.build(backbone.preprocess(photos_0_255))
 
@@ -87,7 +87,8 @@ def at_side(photos: Any, side_px: int, name: str) -> Any:
     """Enlarge or shrink square photos (batch, side, side, channels); the layers' names begin with ``name``."""
     from keras import layers
 
-    if (factor := photos.shape[1] // side_px) > 1:
+    # By averages first, where they come near the side: sampling alone would turn fine texture into noise.
+    if (factor := int(photos.shape[1] / side_px + 0.25)) > 1:
         photos = layers.AveragePooling2D(factor, dtype="float32", name=f"{name}_shrunk")(photos)
     if photos.shape[1] == side_px:
         return photos
