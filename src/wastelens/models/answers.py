@@ -10,7 +10,7 @@ import numpy as np
 
 from wastelens.models.features import features_tensor, spatial_layers
 from wastelens.models.freezing import logits_tensor
-from wastelens.models.layers import LOGITS
+from wastelens.models.layers import LOGITS, apart
 from wastelens.models.networks.objects import CLOSE_UP, evidence_map
 from wastelens.models.onnx_network import PROBABILITIES, OnnxNetwork
 from wastelens.system import borrowed
@@ -70,7 +70,7 @@ def answering(network: Any) -> Any:
         return network
     outputs = {PROBABILITIES: network.output, FEATURES: features_tensor(network)}
     if has_own_map(network):
-        outputs[EVIDENCE] = _of_strongest(evidence_map(network), logits_tensor(network))
+        outputs[EVIDENCE] = apart("evidence", _of_strongest, evidence_map(network), logits_tensor(network))
         return keras.Model(network.input, outputs)
     maps = spatial_layers(network)
     weights = _channel_weights(network, network.get_layer(maps[-1]).output) if maps else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from wastelens.config.networks import HeadConfig
@@ -64,6 +64,17 @@ def layer_seeds(seed: int) -> Iterator[int]:
     rng = np.random.default_rng(seed)
     while True:
         yield int(rng.integers(2**31))
+
+
+def apart(name: str, function: Callable[..., Any], *tensors: Any) -> Any:
+    """Apply operations as a network of its own, so that they may have the names of those in a network from a file.
+
+    Keras numbers names per process, and refuses a network that has one twice.
+    """
+    import keras
+
+    inputs = [keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in tensors]
+    return keras.Model(inputs, function(*inputs), name=name)(list(tensors))
 
 
 def inner_layers(layers: Iterable[Any]) -> Iterator[Any]:

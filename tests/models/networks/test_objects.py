@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.factories import config
 
+from wastelens.models.answers import answering
 from wastelens.models.networks.objects import (
     CLOSE_UP,
     FEATURES,
@@ -115,3 +116,15 @@ def test_the_digest_of_the_weights_does_not_depend_on_the_seed(keras):
     network = config("train", SMALL).network
     models = [network.build(image_side_px=SIDE, outputs=2, seed=seed) for seed in (0, 1)]
     assert len({network.load_weights(model, "imagenet") for model in models}) == 1
+
+
+def test_evidence_is_found_in_a_network_that_another_process_saved(found, keras, tmp_path):
+    """In a new process Keras numbers names from the start again: with those of the file they must not clash."""
+    model, photos, outputs = found
+    model.save(tmp_path / "network.keras")
+    keras.utils.clear_session()
+    loaded = keras.saving.load_model(tmp_path / "network.keras", compile=False)
+    answers = answering(loaded).predict_on_batch(photos)
+    strongest = np.asarray(answers["probabilities"]).argmax(axis=1)
+    expected = outputs["evidence"][np.arange(len(photos)), :, :, strongest]
+    np.testing.assert_allclose(answers["evidence"], expected, atol=1e-5)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from wastelens.config.networks import NETWORKS
 from wastelens.models.backbones import BACKBONES
-from wastelens.models.layers import HEAD_PREFIX, LOGITS, layer_seeds, pooled, probabilities_of
+from wastelens.models.layers import HEAD_PREFIX, LOGITS, apart, layer_seeds, pooled, probabilities_of
 from wastelens.models.networks.transfer import BackboneNetworkConfig, at_side
 
 LITTER = tuple(f"{HEAD_PREFIX}litter_{scale}" for scale in ("fine", "middle", "coarse"))
@@ -121,20 +121,23 @@ def evidence_map(model: Any) -> Any:
 
     Each close-up's share in the smooth maximum, times its estimate of the material, on the cells that it covers.
     """
+    import numpy as np
     from keras import ops
 
     side, count = model.input.shape[1], model.get_layer(LITTER_MAP).output.shape[1]
-    estimates, windows = model.get_layer(MATERIALS).output, model.get_layer(WINDOWS).output
-    shares = ops.softmax(ops.multiply(estimates, SHARPNESS), axis=1)
-    middles = [(cell + 0.5) * side / count for cell in range(count)]
+    middles = (np.arange(count, dtype=np.float32) + 0.5) * side / count
 
     def covered(first: Any, last: Any) -> Any:
         inside = ops.logical_and(ops.less_equal(first, middles), ops.less(middles, last))
         return ops.cast(inside, "float32")
 
-    rows = covered(windows[..., 0:1], windows[..., 2:3])
-    columns = covered(windows[..., 1:2], windows[..., 3:4])
-    return ops.einsum("bky,bkx,bkm->byxm", rows, columns, ops.multiply(shares, ops.relu(estimates)))
+    def on_cells(estimates: Any, windows: Any) -> Any:
+        rows = covered(windows[..., 0:1], windows[..., 2:3])
+        columns = covered(windows[..., 1:2], windows[..., 3:4])
+        shares = ops.softmax(ops.multiply(estimates, SHARPNESS), axis=1)
+        return ops.einsum("bky,bkx,bkm->byxm", rows, columns, ops.multiply(shares, ops.relu(estimates)))
+
+    return apart("evidence_map", on_cells, model.get_layer(MATERIALS).output, model.get_layer(WINDOWS).output)
 
 
 def _litter_map(photos: Any, cells: Any, seeds: Iterator[int]) -> Any:
