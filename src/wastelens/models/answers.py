@@ -60,9 +60,8 @@ def answering(network: Any) -> Any:
 
     A network that looks at close-ups has a map of its own. Where nothing but pooling and one dense layer follow the
     last map A, Grad-CAM needs no gradient: αₖ of a material is the sum of its weights for channel k, divided by the
-    number of places, and the map relu(Σₖ αₖ Aₖ) (class activation
-    mapping, Zhou et al. 2016; Selvaraju et al. 2017, section 3.1). So it can be exported. Networks without a layer
-    ``logits`` are returned as they are.
+    number of places, and the map relu(Σₖ αₖ Aₖ) (class activation mapping, Zhou et al. 2016; Selvaraju et al. 2017,
+    section 3.1). So it can be exported. Networks without a layer ``logits`` are returned as they are.
     """
     import keras
 

@@ -24,8 +24,8 @@ class ObjectsConfig(BackboneNetworkConfig):
     """A backbone that sees the whole photo and close-ups of it: ``conf/model/objects.yaml``.
 
     A map of litter, which outlines taught, proposes places; the backbone sees them enlarged, and their materials are
-    estimated and pooled by a smooth maximum (multiple-instance learning; Pinheiro & Collobert 2015, eq. 6). So far as
-    litter is small, this is sliced inference (Akyon, Altinuc & Temizel 2022) of only the slices that matter.
+    estimated and pooled by a smooth maximum (multiple-instance learning; Pinheiro & Collobert 2015, eq. 6). It is
+    sliced inference (Akyon, Altinuc & Temizel 2022), of the likeliest slices only.
     """
 
     is_probe: ClassVar[bool] = True
