@@ -31,7 +31,7 @@ def object_evidence(evidence: ObjectEvidence) -> Figure:
     chance = [evidence.chance[size] for size in sizes]
     found.hlines(chance, columns - 0.36, columns + 0.36, **floor_style("random places"))
     found.set_xticks(columns, [f"{size}\n{evidence.counts[size]:,} objects" for size in sizes])
-    found.set(ylim=(0, 1.05), ylabel=f"found by {PLACES} places a photo")
+    found.set(ylim=(0, 1.35), yticks=np.arange(0, 1.1, 0.2), ylabel=f"found by {PLACES} places a photo")
     found.legend(frameon=False, loc="upper left")
     write_title(found, "Objects found, by size")
     rows = np.arange(len(_LOOKS))
