@@ -25,10 +25,9 @@ pytestmark = pytest.mark.slow
 
 TRIALS = 4
 STUDY = "base on sample"
-TINY = (
-    "train.fit.epochs=4 train.network.widths=[4,8] space.network.widths=null train.bootstrap_resamples=100 "
-    "outage_minutes=0"
-)
+TINY = "train.network.widths=[4,8] space.network.widths=null train.bootstrap_resamples=100 outage_minutes=0"
+MANY_EPOCHS = 40
+"""Enough of them for a trial to be still at work when the signal arrives: an epoch takes a fifth of a second."""
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -49,11 +48,11 @@ class Place:
         self.storage = f"sqlite:///{folder}/tuning.db"
         self.tracking = f"sqlite:///{folder}/mlflow.db"
         self.workers = "1"
-        self._more: tuple[str, ...] = ()
+        self.epochs = 4
 
     def _command(self, more: tuple[str, ...]) -> tuple[str, ...]:
         asked = ("--trials", str(TRIALS), "--retrain", "false", "--workers", self.workers, "--storage", self.storage)
-        return ("tune", "--dataset", "sample", *asked, "--set", TINY, *more)
+        return ("tune", "--dataset", "sample", *asked, "--set", f"{TINY} train.fit.epochs={self.epochs}", *more)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -226,6 +225,7 @@ def _check_end(processes: list[psutil.Process], within_seconds: float) -> None:
 
 def test_a_worker_is_killed_and_another_continues_its_trial(place: Place) -> None:
     place.workers = "2"
+    place.epochs = MANY_EPOCHS
     process = place.begin()
     running = next(one for one in place.trials if one.state.name == "RUNNING" and one.intermediate_values)
     victim = int(running.user_attrs["worker"].split(":")[1])
@@ -252,6 +252,7 @@ def test_workers_end_with_the_process_that_started_them(place: Place) -> None:
 
 def test_workers_are_interrupted(place: Place) -> None:
     place.workers = "2"
+    place.epochs = MANY_EPOCHS
     process = place.begin()
     below = _below(process)
     process.send_signal(signal.SIGINT)
@@ -267,7 +268,8 @@ def test_workers_are_interrupted(place: Place) -> None:
 
 
 def test_workers_end_when_the_time_is_over(place: Place) -> None:
-    asked = ("--workers", "2", "--timeout", "60s", "--trials", "500", "--retrain", "false", "--set", TINY)
+    settings = f"{TINY} train.fit.epochs=4"
+    asked = ("--workers", "2", "--timeout", "60s", "--trials", "500", "--retrain", "false", "--set", settings)
     began = time.monotonic()
     stored = ("--storage", place.storage)
     ok(wastelens("tune", "--dataset", "sample", *asked, *stored, cwd=place.prepared, env=place.environment))
