@@ -280,6 +280,9 @@ class MemoryTracker:
     def registry_of(self, name: str) -> MemoryRegistry:
         return MemoryRegistry(name, self)
 
+    def address(self, run_id: str = "", artifact: str = "") -> str:
+        return f"memory:{run_id}/{artifact}"
+
     def finished_hint(self, run_id: str = "", artifact: str = "") -> str:
         return f"{artifact} of run {run_id}" if artifact else "(runs are kept in memory)"
 

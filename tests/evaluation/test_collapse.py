@@ -100,10 +100,21 @@ def test_with_few_positives_of_most_materials_only_constant_answers_are_a_collap
     rng = np.random.default_rng(7)
     truth = np.zeros((60, 6), np.uint8)
     truth[:4, :3], truth[:5, 3:] = 1, 1
-    scores = rng.random(truth.shape)
-    assert not judged(truth, scores).too_few, "half of the materials have five"
+    right = np.clip(0.5 * truth + 0.4 * rng.random(truth.shape), 0, 1)
+    assert judged(truth, right) == Collapse(()), "half of the materials have five"
     truth[4, 5] = 0
-    assert judged(truth, scores) == Collapse((), "Fewer than 5 photos show plastic, aluminium, paper, toxic.")
+    few = "Fewer than 5 photos show plastic, aluminium, paper, toxic."
+    assert judged(truth, right) == judged(truth, rng.random(truth.shape)) == Collapse((), few)
+
+
+def test_chance_is_no_collapse_where_a_material_is_rare():
+    rng = np.random.default_rng(9)
+    truth = labels(rng, 200)
+    truth[:, 0] = np.arange(200) < 4
+    noise = rng.random(truth.shape)
+    assert judged(truth, noise) == Collapse((), "Fewer than 5 photos show plastic.")
+    truth[4, 0] = 1
+    assert "no better than chance" in judged(truth, noise).reasons[0]
 
 
 def test_shapes_are_checked():

@@ -26,7 +26,7 @@ def test_evaluation_has_its_mlflow_names():
         "test/macro_ap", "test/macro_ap_low", "test/macro_ap_high", "test/macro_f1", "test/macro_f1_at_half",
         "test/micro_f1", "test/subset_accuracy", "test/hamming_loss", "test/ap_plastic", "test/ap_paper",
         *(f"test/{name}{end}" for name in ("brier", "ece", "aurc")
-          for end in ("", "_low", "_high", "_plastic", "_paper", "_glass")),
+          for end in ("", "_low", "_high")),
     }  # fmt: skip
     assert all(np.isfinite(value) for value in named.values())
     assert named["test/macro_ap"] == pytest.approx((named["test/ap_plastic"] + named["test/ap_paper"]) / 2)
@@ -73,7 +73,7 @@ def registered(monkeypatch):
     def squared_error(labels, probabilities) -> float:
         return float(((probabilities - labels) ** 2).mean())
 
-    @metric("mean_recall", "mean recall", of="decisions", material_name="recall")
+    @metric("mean_recall", "mean recall", of="decisions", per_material=True, material_name="recall")
     def recall(labels, decisions, weights=None) -> np.ndarray:
         counts = np.ones(len(labels)) if weights is None else weights
         with np.errstate(invalid="ignore"):

@@ -12,12 +12,13 @@ from tests.factories import annotation, coco_dict, write_json
 from wastelens.data.annotations.coco import read_coco
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.prepared.tables import TestTable
-from wastelens.explain.examination import Clock, Examination
+from wastelens.explain.examination import Examination
 from wastelens.explain.methods.gradcam import GradientMaps, gradcam, gradcam_plus_plus
 from wastelens.explain.methods.scorecam import ScoreCam
 from wastelens.explain.methods.shap_gradients import ExpectedGradients
 from wastelens.explain.scoring.scores import score_frame, summarise
 from wastelens.models.layers import randomised_copy
+from wastelens.system.console import progress_bar
 from wastelens.system.decision_rule import DecisionRule
 
 SIDE_PX, WIDTH_PX, HEIGHT_PX = 32, 64, 48
@@ -79,7 +80,8 @@ def examined(keras: Any, model: Any, outlines: AnnotatedOutlines) -> pd.DataFram
         steps=8,
         randomised_photos=2,
     )
-    explained = list(examination.explain(TestTable(frame, MATERIALS), bright, 4, Clock()))
+    with progress_bar("Explaining", len(frame)) as bar:
+        explained = list(examination.explain(TestTable(frame, MATERIALS), bright, 4, bar))
     assert [row for row, _ in explained] == list(range(PHOTOS))
     return score_frame([scores for _, pairs in explained for pair in pairs for scores in pair.scores.values()])
 

@@ -20,7 +20,7 @@ PLACEHOLDERS = {
     "<method>": "[a-z_]+",
     "<score>": "[a-z_]+",
 }
-RANDOM = ("", "_random", "_random_high")
+RANDOM = ("", "_random")
 SPLIT_SCORES = "At the end, for `val/` and `test/`"
 
 

@@ -32,10 +32,10 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 from wastelens.config.explanation_methods import MethodInputs
 from wastelens.data.prepared.dataset import load_prepared
 from wastelens.errors import ConfigError, RunError
-from wastelens.explain.examination import Clock
 from wastelens.explain.methods.evidence import Evidence, without_sum
 from wastelens.explain.page.gallery import GalleryWriter
 from wastelens.steps import explain, prepare, pretrain, train
+from wastelens.system.console import Bar
 from wastelens.system.decision_rule import DecisionRule
 
 pytestmark = pytest.mark.usefixtures("no_served_models")
@@ -853,17 +853,12 @@ def test_only_a_batch_of_photos_is_in_memory_at_once(
     assert sizes == [4, 4, 2]
 
 
-def test_the_cost_per_photo_counts_the_explained_photos(
+def test_progress_names_each_part_of_a_batch(
     prepared_folder: Path, tracker: MemoryTracker, model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model("base")
-    divided_by = []
-    original = Clock.per_photo
-
-    def spy(self: Clock, photos: int) -> str:
-        divided_by.append(photos)
-        return original(self, photos)
-
-    monkeypatch.setattr(Clock, "per_photo", spy)
+    shown: list[str] = []
+    monkeypatch.setattr(Bar, "show", lambda self, figures: shown.append(figures))
     cheaply(prepared_folder, tracker, "batch_size=4", photos="6")
-    assert divided_by == [4, 4, 4, 4, 6, 6]
+    parts = ("shap", "random weights", "scores")
+    assert shown == [f"photos {rows} of 6: {part}" for rows in ("1 to 4", "5 to 6") for part in parts]

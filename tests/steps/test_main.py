@@ -68,7 +68,7 @@ def assert_explains_the_best(parent: MemoryRun, models: list[MemoryRun], printed
     assert (best.folder / "explanations" / "index.html").is_file()
     assert [run.id for run in models if (run.folder / "explanations").exists()] == [best.id]
     words = " ".join(printed.split())
-    assert f"Where it looks: explanations/index.html of run {best.id}" in words
+    assert f"Where it looks: memory:{best.id}/explanations/index.html" in words
     assert words.index("Results") < words.rindex(" ".join(best.tags["explanations"].split()))
 
 

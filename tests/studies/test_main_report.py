@@ -53,7 +53,8 @@ def job(**changes: Any) -> MainJob:
         Compared(Trained(f"{number}" * 32, name, verdict_of(skill)), 1.5)
         for number, (name, skill) in enumerate([("ba|se", 0.0), ("probe <b>", 4.0)])
     ]
-    about = {"clusters": "Clusters are materials.", "explanations": ["It looks at the litter."], "page": "e/index.html"}
+    about = {"clusters": "Clusters are materials.", "explanations": ["It looks at the litter."]}
+    about |= {"page": "http://server/#/e/index.html", "report": "http://server/#/report.html"}
     return MainJob(**{"dataset": "demo", "compared": compared, "command": "predict --model 11", **about, **changes})
 
 
@@ -71,7 +72,7 @@ def test_every_model_stands_there_with_its_numbers_and_the_chosen_one_is_named()
     assert "ba|se" in text
     assert "<b>" not in page
     assert page.count("<svg") == 1
-    assert "e/index.html among the artifacts of run " + "1" * 32 in text
+    assert "Photo by photo: http://server/#/e/index.html" in text
     assert "predict --model 11" in text
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
 
@@ -89,3 +90,5 @@ def test_the_run_gets_the_page_and_a_description() -> None:
     note = run.tags["mlflow.note.content"]
     assert note.startswith(f"**{made.sentence}**")
     assert "predict --model 11" in note
+    assert "[All models](http://server/#/report.html)" in note
+    assert "(http://server/#/e/index.html)" in note

@@ -66,8 +66,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return screen
 
 
-def test_sentences_wrap_at_words_and_commands_stay_whole(terminal: io.StringIO) -> None:
-    command = f"mlflow run . -e train --env-manager local -P dataset={'x' * 60}"
+@pytest.mark.parametrize(
+    "beginning", ["mlflow run . -e train --env-manager local -P dataset=", "wastelens train --model base --dataset "]
+)
+def test_sentences_wrap_at_words_and_commands_stay_whole(terminal: io.StringIO, beginning: str) -> None:
+    command = f"{beginning}{'x' * 60}"
     say(f"{'Photos of neighbours are alike. ' * 4}Next: {command}")
     lines = terminal.getvalue().splitlines()
     assert lines[-1] == command
@@ -85,6 +88,14 @@ def test_a_bar_keeps_its_count_and_time_whatever_its_figures(terminal: io.String
     assert "━━━" in shown[-1]
     assert "Training autoencoder" in shown[-1]
     assert "loss" not in shown[-1]
+
+
+def test_parts_of_a_step_add_up(terminal: io.StringIO) -> None:
+    with progress_bar("Explaining", 1) as bar:
+        for _ in range(10):
+            bar.advance(0.1)
+    assert "1/1" in terminal.getvalue()
+    assert sum([0.1] * 10) < 1
 
 
 def test_columns_that_do_not_fit_follow_below(

@@ -588,8 +588,11 @@ def test_finished_hint(store, monkeypatch):
         pass
     experiment = store.get_experiment_by_name("tests").experiment_id
     assert f"/#/experiments/{experiment}/runs?" in tracker.finished_hint()
-    assert f"/#/experiments/{experiment}/runs/{run.id} once this runs:" in tracker.finished_hint(run.id)
-    page_of_run = f"/#/experiments/{experiment}/runs/{run.id}/artifacts/report.html once"
+    assert (
+        f"/#/experiments/{experiment}/runs/{run.id}?workflowType=machine_learning once this runs:"
+        in tracker.finished_hint(run.id)
+    )
+    page_of_run = f"/#/experiments/{experiment}/runs/{run.id}/artifacts/report.html?workflowType=machine_learning once"
     assert page_of_run in tracker.finished_hint(run.id, "report.html")
     another = MlflowTracker()
     with another.added_to(run.id):

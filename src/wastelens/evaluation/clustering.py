@@ -208,7 +208,7 @@ class ClusterScores:
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """Return the scores and those of chance by their MLflow names; prefix: such as ``cluster/learned/``."""
-        parts = {"": "value", "_random": "random", "_random_high": "random_high"}
+        parts = {"": "value", "_random": "random"}
         return {
             f"{prefix}{name}{suffix}": getattr(score, part)
             for name, score in self.scores.items()

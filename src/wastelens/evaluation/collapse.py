@@ -70,20 +70,21 @@ def diagnose(
     """
     truth, numbers = checked_probabilities(labels, probabilities)
     _, predicted = checked_decisions(labels, decisions)
-    found = [_constant_reason(numbers, materials)]
-    too_few = _too_few(truth, materials)
-    if not too_few:
-        found += [_decisions_reason(truth, predicted, materials), _chance_reason(truth, numbers, rng, shuffles)]
-    return Collapse(tuple(reason for reason in found if reason), too_few)
-
-
-def _too_few(truth: BoolArray, materials: Sequence[str]) -> str:
+    constant = _constant_reason(numbers, materials)
     if len(truth) < FEWEST_PHOTOS:
-        return f"There are only {len(truth)} photos; {FEWEST_PHOTOS} or more are needed."
+        return _found(constant, too_few=f"There are only {len(truth)} photos; {FEWEST_PHOTOS} or more are needed.")
     rare = [name for name, count in zip(materials, truth.sum(axis=0), strict=True) if count < FEWEST_POSITIVES]
-    if 2 * len(rare) <= len(materials):
-        return ""
-    return f"Fewer than {FEWEST_POSITIVES} photos show {', '.join(rare)}."
+    few_show = f"Fewer than {FEWEST_POSITIVES} photos show {', '.join(rare)}."
+    if 2 * len(rare) > len(materials):
+        return _found(constant, too_few=few_show)
+    same, no_better = _decisions_reason(truth, predicted, materials), _chance_reason(truth, numbers, rng, shuffles)
+    if rare and no_better:  # one rare material can bring a good model down to chance
+        return _found(constant, same, too_few=few_show)
+    return _found(constant, same, no_better)
+
+
+def _found(*reasons: str, too_few: str = "") -> Collapse:
+    return Collapse(tuple(reason for reason in reasons if reason), too_few)
 
 
 def _constant_reason(probabilities: FloatArray, materials: Sequence[str]) -> str:

@@ -53,10 +53,12 @@ class Metric:
         unit: of its values; empty for a number without one.
         better: which of two values is better.
         of: the second argument of the function, after the labels; both are (photos, materials).
-        measure: the function. It returns one number or, with a ``material_name``, one per material, (m,); with weights
+        measure: the function. It returns one number or, if ``per_material``, one per material, (m,); with weights
             (resamples, photos) as a third argument, one row per resample, (resamples, m).
-        material_name: MLflow name of the values per material, ``<material_name>_<material>``; empty if there are none.
-            The metric is then their mean over the materials that have a value, with a 95 % bootstrap interval.
+        per_material: whether it is measured for each material. The metric is then the mean over the materials that have
+            a value, with a 95 % bootstrap interval.
+        material_name: MLflow name of the values per material, ``<material_name>_<material>``; empty if they are not
+            logged, because nobody compares runs by them.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Metric:
     better: Literal["higher", "lower"]
     of: Literal["probabilities", "decisions"]
     measure: Callable[..., Any]
+    per_material: bool = False
     material_name: str = ""
 
     def evaluate(
@@ -72,7 +75,7 @@ class Metric:
     ) -> MetricValue:
         """Measure predictions (photos, materials); weights: counts of photos in resamples, (resamples, photos)."""
         answers = probabilities if self.of == "probabilities" else decisions
-        if not self.material_name:
+        if not self.per_material:
             return MetricValue(float(self.measure(labels, answers)))
         resampled, each = self.measure(labels, answers, weights), self.measure(labels, answers)
         value = float(mean_of_defined(each))
@@ -81,15 +84,13 @@ class Metric:
 
     def logged(self, value: MetricValue, materials: Sequence[str]) -> dict[str, float]:
         """Return a value by its MLflow names; a material without a value (no positives) gets no entry."""
-        if not self.material_name:
+        if not self.per_material:
             return {self.name: value.value}
+        whole = {self.name: value.value, f"{self.name}_low": value.low, f"{self.name}_high": value.high}
+        if not self.material_name:
+            return whole
         pairs = zip(materials, value.materials.tolist(), strict=True)
-        return {
-            self.name: value.value,
-            f"{self.name}_low": value.low,
-            f"{self.name}_high": value.high,
-            **{f"{self.material_name}_{material}": one for material, one in pairs if not np.isnan(one)},
-        }
+        return whole | {f"{self.material_name}_{material}": one for material, one in pairs if not np.isnan(one)}
 
 
 def _interval(resampled: FloatArray, estimate: float) -> tuple[float, float]:
@@ -108,12 +109,13 @@ def metric(
     of: Literal["probabilities", "decisions"],
     unit: str = "",
     better: Literal["higher", "lower"] = "higher",
+    per_material: bool = False,
     material_name: str = "",
 ) -> Callable[[Measure], Measure]:
     """Return a decorator that registers a function as a metric; for the arguments see :class:`Metric`."""
 
     def add(measure: Measure) -> Measure:
-        METRICS.register(name)(Metric(name, title, unit, better, of, measure, material_name))
+        METRICS.register(name)(Metric(name, title, unit, better, of, measure, per_material, material_name))
         return measure
 
     return add
@@ -155,7 +157,7 @@ def _stepwise(weights: Array, positive: BoolArray, ends: IndexArray) -> FloatArr
     return _quotient(area, found[:, -1].astype(np.float64), np.nan)
 
 
-@metric("macro_ap", "macro AP", of="probabilities", material_name="ap")
+@metric("macro_ap", "macro AP", of="probabilities", per_material=True, material_name="ap")
 def per_material_average_precision(
     labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> FloatArray:
@@ -236,7 +238,7 @@ def hamming_loss(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
 EQUAL_BINS = 10  # of probabilities, for the expected calibration error
 
 
-@metric("brier", "Brier score", of="probabilities", better="lower", material_name="brier")
+@metric("brier", "Brier score", of="probabilities", better="lower", per_material=True)
 def brier_score(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> FloatArray:
@@ -245,7 +247,7 @@ def brier_score(
     return _weighted_means(np.square(numbers - truth), _checked_weights(weights, len(truth)))
 
 
-@metric("ece", "expected calibration error", of="probabilities", better="lower", material_name="ece")
+@metric("ece", "expected calibration error", of="probabilities", better="lower", per_material=True)
 def expected_calibration_error(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> FloatArray:
@@ -262,7 +264,7 @@ def expected_calibration_error(
     return np.asarray(np.sum(parts, axis=0))
 
 
-@metric("aurc", "area under risk–coverage", of="probabilities", better="lower", material_name="aurc")
+@metric("aurc", "area under risk–coverage", of="probabilities", better="lower", per_material=True)
 def area_under_risk_coverage(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: npt.ArrayLike | None = None
 ) -> FloatArray:

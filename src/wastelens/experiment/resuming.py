@@ -18,7 +18,7 @@ from wastelens.errors import DatasetError, RunError, StoreUnreachable
 from wastelens.experiment.finished_runs import about_run
 from wastelens.system.console import Bar, next_command, say
 from wastelens.system.files import alone_in
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Run, Tracker, run_note
 from wastelens.training.checkpoint import (
     CHECKPOINT_FOLDER,
     SLOTS,
@@ -161,11 +161,20 @@ def training_run(
                     held.enter_context(_held(config.data_folder, run_id, refuse=False))
                 _clear_unlogged(tracker, config.data_folder)
                 yield tracked
-        except (KeyboardInterrupt, StoreUnreachable):
+        except (KeyboardInterrupt, StoreUnreachable) as stopped:
             if by_user and run_id:
                 command = next_command(step, {"dataset": config.dataset, "resume": run_id}, config.data_folder)
                 say(f"Run {run_id} was interrupted. Resume it: {command}", "yellow")
+                if isinstance(stopped, KeyboardInterrupt):
+                    _note(tracker, run_id, command)
             raise
+
+
+def _note(tracker: Tracker, run_id: str, command: str) -> None:
+    """Write on an interrupted run's page how it goes on."""
+    with contextlib.suppress(RunError):
+        run = tracker.stored(run_id).run
+        run.set_tags(run_note(run_id, "**It was interrupted, and can be resumed.**", command=command))
 
 
 @contextlib.contextmanager

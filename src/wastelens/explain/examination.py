@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -28,6 +27,7 @@ from wastelens.explain.scoring.perturbation import areas, perturbed, softened
 from wastelens.explain.scoring.scores import CONTROL, PairScores, outcome_of
 from wastelens.models.features import AUTO, choose_layer, spatial_layers
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IndexArray, PhotoArray
+from wastelens.system.console import Bar
 from wastelens.system.decision_rule import DecisionRule
 
 
@@ -47,6 +47,33 @@ class ExplainedPair:
     def about(self) -> PairScores:
         """A row whose photo, material, outcome, probability, threshold and area hold for every method."""
         return self.scores[CONTROL]
+
+
+class _Parts:
+    """How far a batch has come: each method, the random weights and the scores count as an equal part of its photos."""
+
+    def __init__(self, bar: Bar, batch: str, photos: int, parts: int) -> None:
+        self._bar = bar
+        self._batch = batch
+        self._left, self._part = float(photos), photos / parts
+        self._steps = 0
+
+    def begin(self, name: str, steps: int = 1) -> None:
+        """Begin a part that has this many steps; the one before is done."""
+        if self._steps:
+            self.step(self._steps)
+        self._steps, self._step = steps, self._part / steps
+        self._bar.show(f"{self._batch}: {name}")
+
+    def step(self, steps: int = 1) -> None:
+        """Advance by this many steps of the part."""
+        self._steps -= steps
+        self._left -= steps * self._step
+        self._bar.advance(steps * self._step)
+
+    def end(self) -> None:
+        """Advance to the end: nothing of the batch is left to do."""
+        self._bar.advance(self._left)
 
 
 @dataclass(frozen=True)
@@ -72,21 +99,25 @@ class Examination:
     randomised_photos: int
 
     def explain(
-        self, table: LabelTable, photos: PhotoArray, batch_size: int, clock: Clock
+        self, table: LabelTable, photos: PhotoArray, batch_size: int, bar: Bar
     ) -> Iterator[tuple[int, list[ExplainedPair]]]:
         """Yield each row of the table with its explained materials: those annotated and those predicted.
 
-        Only ``batch_size`` photos and their maps are in memory at once. ``photos`` is the dataset's whole cache.
+        Only ``batch_size`` photos and their maps are in memory at once. ``photos`` is the dataset's whole cache, and
+        ``bar`` advances by the share of a photo that is done.
         """
         checked = np.zeros(len(table), dtype=np.bool_)
         checked[np.linspace(0, len(table) - 1, min(self.randomised_photos, len(table))).round().astype(np.intp)] = True
         for start in range(0, len(table), batch_size):
             rows = np.arange(start, min(start + batch_size, len(table)))
-            explained = self._batch(table.take(rows), photos, checked[rows], clock)
+            batch = f"photos {rows[0] + 1} to {rows[-1] + 1} of {len(table)}"
+            explained = self._batch(
+                table.take(rows), photos, checked[rows], _Parts(bar, batch, len(rows), len(self.methods) + 2)
+            )
             yield from zip(rows.tolist(), explained, strict=True)
 
     def _batch(
-        self, table: LabelTable, cache: PhotoArray, checked: BoolArray, clock: Clock
+        self, table: LabelTable, cache: PhotoArray, checked: BoolArray, parts: _Parts
     ) -> list[list[ExplainedPair]]:
         photos = cache[table.photo_index]
         probabilities = self.rule.calibrated(self.network.predict_on_batch(photos))
@@ -94,13 +125,15 @@ class Examination:
         pairs = np.argwhere(table.labels.astype(bool) | (probabilities >= np.array(thresholds)))
         explained: list[list[ExplainedPair]] = [[] for _ in photos]
         if not len(pairs):
+            parts.end()
             return explained
         evidence = {}
         for name, method in self.methods.items():
+            parts.begin(name)
             evidence[name] = method(photos, pairs)
-            clock.lap(name)
+        parts.begin("random weights")
         correlations = self._correlations(evidence, photos, pairs, checked)
-        clock.lap("random weights")
+        parts.begin("scores", steps=len(pairs))
         blurred = [softened(photo) for photo in photos]
         for number, (photo, material) in enumerate(pairs.tolist()):
             label, probability = bool(table.labels[photo, material]), float(probabilities[photo, material])
@@ -132,7 +165,7 @@ class Examination:
                 }
             scores = {name: replace(about, method=name, **values) for name, values in found.items()}
             explained[photo].append(ExplainedPair(maps, scores))
-        clock.lap("scores")
+            parts.step()
         return explained
 
     def _correlations(
@@ -184,26 +217,6 @@ def rank_correlation(a: Float32Array, b: Float32Array) -> float:
     ranks = [rankdata(cells.ravel()) - (cells.size + 1) / 2 for cells in (a, b)]
     spread = np.sqrt(float(ranks[0] @ ranks[0]) * float(ranks[1] @ ranks[1]))
     return float(ranks[0] @ ranks[1] / spread) if spread > 0 else float("nan")
-
-
-class Clock:
-    """Seconds spent on each kind of work."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._since = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        """Add all time since the last lap to this kind of work."""
-        now = time.monotonic()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
-        self._since = now
-
-    def per_photo(self, photos: int) -> str:
-        """Return the cost per photo as text, in 80 letters: ``1.3 s per photo: shap 0.97, scores 0.31, page 0.01``."""
-        dearest_first = sorted(self.seconds.items(), key=lambda one: -one[1])
-        parts = ", ".join(f"{name} {spent / photos:.2g}" for name, spent in dearest_first)
-        return f"{sum(self.seconds.values()) / photos:.2g} s per photo: {parts}"
 
 
 def fitting_methods(network: Any, wanted: str | Sequence[str]) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ from wastelens.data.prepared.tables import LabelTable
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.experiment.finished_runs import BEST_BY, FinishedRun, best_model, find_run, network_of, rule_of
 from wastelens.explain.examination import (
-    Clock,
     Examination,
     build_methods,
     check_methods,
@@ -172,19 +171,14 @@ def _explain(
     gallery: GalleryWriter,
 ) -> list[PairScores]:
     """Explain every photo, add it to the gallery, and return the scores."""
-    clock, rows = Clock(), list[PairScores]()
+    rows = list[PairScores]()
     with progress_bar("Explaining", len(photos)) as bar:
-        explained = examination.explain(photos, dataset.photos, config.batch_size, clock)
-        for done, (row, pairs) in enumerate(explained, start=1):
+        for row, pairs in examination.explain(photos, dataset.photos, config.batch_size, bar):
             if pairs:
                 name = photos.file_names[row]
                 photo = ShownPhoto(name, shown[name], examination.outlines.drawn(name), config.split)
                 gallery.add(photo, pairs)
                 rows += [scores for pair in pairs for scores in pair.scores.values()]
-                clock.lap("page")
-            computed = min(-(-done // config.batch_size) * config.batch_size, len(photos))
-            bar.advance()
-            bar.show(clock.per_photo(computed))
     return rows
 
 

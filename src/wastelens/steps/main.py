@@ -16,6 +16,13 @@ from wastelens.studies.main_report import MainJob, log_main_report
 from wastelens.system.console import say, warn
 from wastelens.tracking.tracker import Tracker
 
+_DECISIVE = (
+    "val/macro_ap",
+    *(f"{name}{end}" for name in ("test/macro_ap", "gain_over_controls") for end in ("", "_low", "_high")),
+    "test/macro_f1",
+    "floor/macro_ap",
+)
+
 
 def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     """Prepare; pretrain and train every model; compare them; cluster an encoder's features; explain the best model."""
@@ -39,8 +46,8 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
             compared.append(Compared(trained, (time.monotonic() - started) / 60))
         tracked.log_table(comparison_frame(compared), "comparison.csv")
         best = best_of(compared).trained
-        # The parent gets the numbers of the best run, so that it sorts beside its children.
-        tracked.log_metrics(best.verdict.metrics())
+        # The parent gets the numbers that decide, of the best run.
+        tracked.log_metrics({name: best.verdict.metrics()[name] for name in _DECISIVE})
         tracked.set_tags({"best_run": best.run_id, "best_model": best.name, **best.verdict.tags()})
         # The features of the first pretrained encoder; without one, only the controls are clustered.
         encoders = [one.trained.pretrained_run for one in compared if one.trained.pretrained_run]
@@ -52,7 +59,8 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
             compared=compared,
             clusters=clustered.sentence,
             explanations=explained.summary.sentences() if explained else (),
-            page=f"{explain.ARTIFACTS}/index.html",
+            page=tracker.address(explained.run_id, f"{explain.ARTIFACTS}/index.html") if explained else "",
+            report=tracker.address(tracked.id, "report.html"),
             command=best.use_command(config.train.data_folder),
         )
         log_main_report(tracked, job)
@@ -60,8 +68,9 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
     for sentence in (clustered.sentence, *job.explanations):
         say(sentence)
     if explained:
-        say(f"Where it looks: {tracker.finished_hint(explained.run_id, job.page)}")
-    say(f"See the report: {tracker.finished_hint(tracked.id, 'report.html')}", "bold")
+        say(f"Where it looks: {job.page}")
+    say(f"The report: {job.report}")
+    say(f"See all runs: {tracker.finished_hint()}", "bold")
     say(f"Next: {job.command}")
     return compared
 

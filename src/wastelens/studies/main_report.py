@@ -20,8 +20,8 @@ from wastelens.tracking.tracker import Run, run_note
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLUMNS = ["model", "val macro AP", "test macro AP [95 %]", "floor", "strongest control", "gain over it [95 %]"]
-_COLUMNS += ["macro F1", "minutes", "verdict", "run"]
+_COLUMNS = ["model", "verdict", "test macro AP [95 %]", "gain over the strongest control [95 %]", "strongest control"]
+_COLUMNS += ["floor", "val macro AP", "macro F1", "minutes", "run"]
 _NOTE = (
     "The model is chosen on val; test is looked at once. The floor is what the best constant answer scores on test. "
     "Controls do not look at the litter: a model may not have looked at it either, unless the whole interval of its "
@@ -38,7 +38,8 @@ class MainJob:
         compared: the models.
         clusters: the finding on clusters, a sentence.
         explanations: the findings on the chosen model's explanations, sentences; none where it is not explained.
-        page: where the page of explanations is among the artifacts of the model's run.
+        page: the address of the page of explanations.
+        report: the address of this report.
         command: to use the model.
     """
 
@@ -47,6 +48,7 @@ class MainJob:
     clusters: str
     explanations: Sequence[str]
     page: str
+    report: str
     command: str
 
     @property
@@ -65,8 +67,12 @@ class MainJob:
 def log_main_report(tracked: Run, job: MainJob) -> None:
     """Log the page, and the description of the run."""
     tracked.log_text(html(job), "report.html")
-    note = [f"**{job.sentence}**", "The whole report: `report.html` among the artifacts.", job.clusters]
-    tracked.set_tags(run_note(tracked.id, *note, *job.explanations, command=job.command))
+    links = [
+        f"[All models]({job.report})",
+        *([f"[photo by photo, where it looks]({job.page})"] if job.explanations else []),
+    ]
+    note = [f"**{job.sentence}**", " · ".join(links), *job.explanations, job.clusters]
+    tracked.set_tags(run_note(tracked.id, *note, command=job.command))
 
 
 def html(job: MainJob) -> str:
@@ -90,7 +96,7 @@ def _written(job: MainJob, title: str) -> Iterator[str]:
     yield "## Where the chosen model looks"
     yield "\n".join(f"- {one_line(text)}" for text in job.explanations) or "It was not explained."
     if job.explanations:
-        yield one_line(f"Photo by photo: {job.page} among the artifacts of run {job.best.trained.run_id}.")
+        yield one_line(f"Photo by photo: {job.page}")
     yield "## Clusters"
     yield line_start(job.clusters)
     yield "## Use the model"
@@ -107,14 +113,14 @@ def _row(one: Compared) -> list[str]:
     metrics = verdict.metrics()
     return [
         one.short_name,
-        f"{metrics[BEST_BY]:.3f}",
+        verdict.word,
         f"{verdict.test.macro_ap:.3f} [{low:.3f}, {high:.3f}]",
-        f"{verdict.floors.macro_ap:.3f}",
-        f"{verdict.strongest_control_macro_ap:.3f} ({verdict.strongest_control})",
         _gain(verdict),
+        f"{verdict.strongest_control_macro_ap:.3f} ({verdict.strongest_control})",
+        f"{verdict.floors.macro_ap:.3f}",
+        f"{metrics[BEST_BY]:.3f}",
         f"{metrics['test/macro_f1']:.3f}",
         f"{one.minutes:.1f}",
-        verdict.word,
         one.trained.run_id[:8],
     ]
 

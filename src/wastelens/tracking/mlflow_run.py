@@ -30,6 +30,7 @@ class MlflowRun:
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
+        self.tags: dict[str, str] = {}  # those set here
         self._has_model = False
 
     @store_errors()
@@ -75,8 +76,9 @@ class MlflowRun:
         from mlflow.entities import RunTag
 
         if tags:
-            wanted = [RunTag(key, logged_text(value)) for key, value in tags.items()]
-            store_client().log_batch(self.id, tags=wanted)
+            wanted = {key: logged_text(value) for key, value in tags.items()}
+            store_client().log_batch(self.id, tags=[RunTag(key, value) for key, value in wanted.items()])
+            self.tags |= wanted
 
     @store_errors()
     def log_figure(self, figure: Figure, path: str, caption: str = "") -> None:

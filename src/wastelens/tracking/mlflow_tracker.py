@@ -22,9 +22,10 @@ from wastelens.tracking.mlflow_run import MlflowRun
 from wastelens.tracking.mlflow_store import create_store, outages, store_client, store_errors, store_shown
 from wastelens.tracking.model_registry import MlflowRegistry
 from wastelens.tracking.project_experiment import VIEW, project_experiment, share_view
-from wastelens.tracking.tracker import Run, StoredRun, logged_text
+from wastelens.tracking.tracker import Run, StoredRun, logged_text, note_at_end
 
-_BEST_FIRST = f"?workflowType=machine_learning&viewStateShareKey={VIEW}"
+_KIND = "?workflowType=machine_learning"  # else MLflow shows the menu of agents and prompts beside it
+_BEST_FIRST = f"{_KIND}&viewStateShareKey={VIEW}"
 
 
 class MlflowTracker:
@@ -96,9 +97,8 @@ class MlflowTracker:
                 share_view(opened.info.experiment_id)
         self._depth += 1
         self._experiment = opened.info.experiment_id
-        status, waits = "FAILED", False
+        run, status, waits = MlflowRun(opened.info.run_id), "FAILED", False
         try:
-            run = MlflowRun(opened.info.run_id)
             yield run
             status, waits = "FINISHED", True
         except StoppedEarly:
@@ -114,6 +114,8 @@ class MlflowTracker:
                 run.set_tags({"interrupted": True})
             raise
         finally:
+            with contextlib.suppress(RunError), mlflow_store.without_waiting():
+                run.set_tags(note_at_end(run.tags, status))
             self._depth -= 1
             # A run that fails for want of the server has waited for it already.
             with contextlib.nullcontext() if waits else mlflow_store.without_waiting():
@@ -213,13 +215,17 @@ class MlflowTracker:
         """Return the versions of a registered model."""
         return MlflowRegistry(name)
 
-    def finished_hint(self, run_id: str = "", artifact: str = "") -> str:
-        """Return the page of a run or of an artifact of it, or the table of runs, with the command that serves it."""
+    def address(self, run_id: str = "", artifact: str = "") -> str:
+        """Return the address of the page of a run or of an artifact of it, or of the table of runs."""
         uri = store_shown()
         server = uri.rstrip("/") if mlflow_store.is_server(uri) else "http://127.0.0.1:5000"
         # MLflow itself opens on a page without the table of runs.
-        shown = (f"/{run_id}/artifacts/{artifact}" if artifact else f"/{run_id}") if run_id else _BEST_FIRST
-        page = f"{server}/#/experiments/{self._experiment}/runs{shown}"
+        shown = f"/{run_id}{f'/artifacts/{artifact}' if artifact else ''}{_KIND}" if run_id else _BEST_FIRST
+        return f"{server}/#/experiments/{self._experiment}/runs{shown}"
+
+    def finished_hint(self, run_id: str = "", artifact: str = "") -> str:
+        """Return that address, with the command that serves it."""
+        page, uri = self.address(run_id, artifact), store_shown()
         return page if mlflow_store.is_server(uri) else f"{page} once this runs: mlflow ui --backend-store-uri {uri}"
 
 

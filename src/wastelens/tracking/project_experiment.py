@@ -11,15 +11,13 @@ from wastelens.tracking.local_store import file_of
 from wastelens.tracking.mlflow_store import store_client
 
 NAME = VIEW = "wastelens"
-# The best run first, with what it has to beat and the verdict; the charts of test on top. MLflow's own table shows no
-# metrics, and its charts begin with those of the controls.
+# Models, the best first, with the figure that decides and whether they may be believed; the charts of test on top.
+# MLflow's own table shows no metrics, and its charts begin with those of the controls.
 _SHOWN = {
     "orderByKey": "metrics.`test/macro_ap`",
     "orderByAsc": False,
-    "selectedColumns": [
-        *(f"metrics.`{name}`" for name in ("floor/macro_ap", "gain_over_controls_low", "test/macro_ap")),
-        "tags.`verdict`",
-    ],
+    "searchFilter": "tags.step = 'train'",
+    "selectedColumns": ["metrics.`test/macro_ap`", "metrics.`gain_over_controls_low`", "tags.`above_controls`"],
     "compareRunCharts": [],
     "compareRunSections": [{"uuid": "test", "name": "test", "display": True, "isReordered": False}],
     "isAccordionReordered": True,

@@ -116,6 +116,7 @@ class Tracker(Protocol):
     def download_model(self, address: str, into: Path) -> Path: ...
     def check_shared(self, engine: str) -> None: ...
     def registry_of(self, name: str) -> Registry: ...
+    def address(self, run_id: str = "", artifact: str = "") -> str: ...
     def finished_hint(self, run_id: str = "", artifact: str = "") -> str: ...
 
 
@@ -123,6 +124,9 @@ def start_or_continue(tracker: Tracker, name: str, tags: Mapping[str, str]) -> c
     """Open the newest run with these tags again, or a new one with them."""
     before = tracker.found(tags)
     return tracker.start(name, resume=before[0].run.id if before else "", tags=tags)
+
+
+NOTE = "mlflow.note.content"
 
 
 def run_note(run_id: str, *paragraphs: str, command: str = "", pictures: Sequence[str] = ()) -> dict[str, str]:
@@ -136,7 +140,20 @@ def run_note(run_id: str, *paragraphs: str, command: str = "", pictures: Sequenc
     """
     shown = [f"![{path}](get-artifact?path={quote(path)}&run_uuid={run_id})" for path in pictures]
     following = [f"Next:\n\n```sh\n{command}\n```"] if command else []
-    return {"mlflow.note.content": "\n\n".join([*paragraphs, *following, *shown])}
+    return {NOTE: "\n\n".join([*paragraphs, *following, *shown])}
+
+
+def note_at_end(tags: Mapping[str, str], status: str) -> dict[str, str]:
+    """Return the description of a run that has none when it ends; nothing for one that has.
+
+    Args:
+        tags: of the run.
+        status: FINISHED, KILLED or FAILED.
+    """
+    if NOTE in tags and status == "FINISHED":
+        return {}
+    said = {"FINISHED": tags.get("verdict", "It has finished."), "KILLED": "It was stopped before its end."}
+    return {NOTE: f"**{said.get(status, 'It has failed.')}** {tags.get('error', '')}".strip()}
 
 
 def logged_text(value: object) -> str:
