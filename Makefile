@@ -45,9 +45,8 @@ docs: .venv/ready  ## build the documentation into site/, with warnings as error
 pictures: .venv/ready  ## take README's pictures and table from the newest run of `make demo`; needs Chromium
 	python -m tools.pictures
 
-ui: .venv/ready  ## serve the runs at http://127.0.0.1:5000
-	@echo "The runs: http://127.0.0.1:5000/#/experiments/0/runs?workflowType=machine_learning&viewStateShareKey=wastelens"
-	mlflow ui --backend-store-uri sqlite:///mlflow.db
+ui: .venv/ready  ## serve the runs at http://127.0.0.1:5000, and open their table in the browser
+	@python -m tools.ui
 
 bench: .venv/ready  ## measure the budgets and write bench/results.md
 	python -m bench.run

@@ -16,6 +16,7 @@ import mlflow
 import pandas as pd
 from PIL import Image, ImageChops
 
+from wastelens.experiment.finished_runs import without_dataset
 from wastelens.explain.page.gallery import excerpt
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,7 @@ def main() -> None:
 def _table(compared: pd.DataFrame, best: str) -> str:
     lines = ["| model | test macro AP [95 %] | floor | strongest control | verdict |", "|---|---|---|---|---|"]
     for row in compared.itertuples():
-        name = row.run.partition(" @")[0]
+        name = without_dataset(row.run)
         name = f"**{name}**" if row.run_id == best else name
         above = "above the controls" if row.above_controls else "not above the controls"
         lines.append(

@@ -79,6 +79,20 @@ class _Step(click.Command):
                 self.params.append(click.Argument(["words"], nargs=-1, metavar="[RUN_ID]..."))
         return super().get_params(ctx)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options; one that is a setting without an option of its own is refused with the way to give it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            message = f"{error.message}{self._how_to_set(error.option_name.lstrip('-'))}"
+            raise click.NoSuchOption(error.option_name, message, error.possibilities, ctx) from None
+
+    def _how_to_set(self, name: str) -> str:
+        files, base = (importlib.import_module(f"wastelens.config.{module}") for module in ("files", "base"))
+        known = [key for key in base.flatten(files.load_config(self.name)) if f".{key}".endswith(f".{name}")]
+        ways = " or ".join(f"--set {key}=VALUE" for key in known)
+        return f" It is a setting: {ways}" if known else ""
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the step's own options, and those that several steps have below a heading for each kind."""
         groups = importlib.import_module("wastelens.config.parameters").GROUPS

@@ -78,7 +78,7 @@ def test_methods_that_do_not_fit_the_best_model_lose_nothing(
     def refusing(*arguments: Any) -> None:
         raise ConfigError("The network dbn has no convolution. Use methods=shap.")
 
-    monkeypatch.setattr(explain, "run", refusing)
+    monkeypatch.setattr(explain, "explained", refusing)
     assert main._explain(config("explain", run_id="abc"), MemoryTracker()) is None
     printed = " ".join(capsys.readouterr().out.split())
     assert printed == "Warning: Run abc is not explained. The network dbn has no convolution. Use methods=shap."
@@ -115,7 +115,7 @@ def test_settings_that_explain_refuses_stop_it_before_any_training(
     def training(*arguments: Any) -> None:
         raise AssertionError("it trains")
 
-    monkeypatch.setattr(main.train, "run", training)
+    monkeypatch.setattr(main.train, "judged", training)
     write_dataset(tmp_path / "litter", side=(48, 48))
     folder = tmp_path / "data"
     text = f"prepare.data_folder={folder} train.data_folder={folder} {TINY} {settings}"

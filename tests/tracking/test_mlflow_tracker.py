@@ -648,3 +648,27 @@ def test_a_note_stands_on_top_of_the_runs_page(store):
         "**Good.**\n\nMore.\n\nNext:\n\n```sh\nmlflow run . -e explain\n```\n\n"
         f"![a b/c.png](get-artifact?path=a%20b/c.png&run_uuid={run.id})"
     )
+
+
+def description(store, run_id):
+    return store.get_run(run_id).data.tags["mlflow.note.content"]
+
+
+def test_every_run_has_a_description_when_it_ends(store):
+    tracker = MlflowTracker()
+    with tracker.start("a") as told, tracker.start("b") as silent:
+        silent.set_tags({"verdict": "Good."})
+        told.set_tags(run_note(told.id, "Mine."))
+    with tracker.start("c") as plain:
+        pass
+    with contextlib.suppress(KeyboardInterrupt), tracker.start("d") as stopped:
+        stopped.set_tags(run_note(stopped.id, "Not true any more."))
+        raise KeyboardInterrupt
+    with contextlib.suppress(ValueError), tracker.start("e") as failed:
+        failed.set_tags({"error": "No room."})
+        raise ValueError
+    assert description(store, told.id) == "Mine."
+    assert description(store, silent.id) == "**Good.**"
+    assert description(store, plain.id) == "**It has finished.**"
+    assert description(store, stopped.id) == "**It was stopped before its end.**"
+    assert description(store, failed.id) == "**It has failed.** No room."

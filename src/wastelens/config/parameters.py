@@ -99,6 +99,7 @@ def _fields(config: type[Config], step: str) -> list[Parameter]:
             choices, kind = _choices(field.annotation), _TYPES.get(field.annotation, "TEXT")
             if named := re.search(r"\{(\w+)\}", text):
                 choices = tuple(_shipped_names(named[1]))
+                kind = "NAME"
             elif choices:
                 kind = "|".join(choices)
             found.append(Parameter(name, str(default), _with_names(text), choices, kind))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from wastelens.evaluation.verdict import Verdict
-from wastelens.experiment.finished_runs import BEST_BY
+from wastelens.experiment.finished_runs import BEST_BY, without_dataset
 from wastelens.experiment.train_one import Trained
 from wastelens.system.console import say, table, warn
 
@@ -22,7 +22,7 @@ class Compared:
     @property
     def short_name(self) -> str:
         """The run's name without the dataset, which all rows share."""
-        return self.trained.name.partition(" @")[0]
+        return without_dataset(self.trained.name)
 
 
 def comparison_frame(compared: list[Compared]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ def unusual(config: PretrainConfig | TrainConfig | ClusterConfig) -> list[str]:
         *([f"fold {config.fold}"] if config.fold else []),
         *([] if name in NAMED else [f"@{name}"]),
     ]
+
+
+def without_dataset(name: str) -> str:
+    """Return a run's name without the dataset, such as ``probe @96px`` for ``probe @96px @demo``."""
+    return re.sub(r" @(?!\d+px( |$)).*$", "", name)
 
 
 def describe_run(

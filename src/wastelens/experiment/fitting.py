@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wastelens.config.files import load_config
 from wastelens.config.networks import EncoderNetworkConfig
 from wastelens.config.train import TrainConfig
 from wastelens.data.batches.photo_rows import PhotoRows
@@ -37,7 +38,15 @@ def run_name(config: TrainConfig) -> str:
             words.append(f"from {config.network.method}")
     if config.network.takes_weights and config.weights != "imagenet":
         words.append("from random weights" if config.weights == "none" else f"from {Path(config.weights).name}")
-    return " ".join([*words, *unusual(config)])
+    return " ".join([*words, *_unusual_side(config), *unusual(config)])
+
+
+def _unusual_side(config: TrainConfig) -> list[str]:
+    """Return the side at which a backbone sees photos, unless it is that of the model's file."""
+    usual = load_config("train", parameters={"model": config.model})
+    assert isinstance(usual, TrainConfig)
+    side_px = getattr(config.network, "side_px", None)
+    return [f"@{side_px}px"] if side_px and side_px != getattr(usual.network, "side_px", side_px) else []
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from wastelens.data.duplicates.search import NEAR_DUPLICATE_BITS
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.data.prepared.opening import open_dataset
 from wastelens.errors import RunError
-from wastelens.experiment.finished_runs import ENCODER, about_run, describe_run, unusual
+from wastelens.experiment.finished_runs import ENCODER, about_run, describe_run, unusual, without_dataset
 from wastelens.experiment.resuming import (
     EpochWatcher,
     checkpoint_of,
@@ -196,9 +196,10 @@ def _log_results(
         pictures=[f"figures/{name}.png" for name in ("reconstructions", "learning_curves") if name in drawn],
     )
     tracked.set_tags({"collapsed": has_collapsed(metrics), "verdict": _verdict(metrics), **about})
+    splits = f"train, and val ({len(dataset.split(config.fold).val):,} photos)"
     for name, figure in drawn.items():
         tracked.log_figure(
-            figure, f"figures/{name}.png", f"{run_name(config).partition(' @')[0]} on {dataset.name}, photos of val"
+            figure, f"figures/{name}.png", f"{without_dataset(run_name(config))} on {dataset.name}: {splits}"
         )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -231,7 +232,7 @@ def _verdict(metrics: Mapping[str, float]) -> str:
     if has_collapsed(metrics):
         fact = "Collapsed: the code tells no more of a photo than its mean colour. "
     elif not beats_all(metrics):
-        fact = "A linear code does as well. "
+        fact = "A linear code of the same width does no worse. "
     return f"{fact}Val photos are rebuilt with a mean squared error of {error:.4f}. To be beaten: {floors}."
 
 

@@ -21,7 +21,7 @@ from wastelens.errors import ConfigError, RunError
 from wastelens.evaluation.abstention import Wish
 from wastelens.evaluation.object_evidence import ObjectEvidence
 from wastelens.evaluation.verdict import Verdict, judge
-from wastelens.experiment.finished_runs import describe_run
+from wastelens.experiment.finished_runs import describe_run, without_dataset
 from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
 from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, training_run
 from wastelens.experiment.start_control import start_answers
@@ -176,7 +176,7 @@ def _describe(tracked: Run, config: TrainConfig, dataset: PreparedDataset) -> No
 def _caption(config: TrainConfig, dataset: PreparedDataset, **splits: LabelTable) -> str:
     """Return what a figure shows: the model, the dataset, and the photos."""
     photos = ", ".join(f"{name} ({len(table):,} photos)" for name, table in splits.items())
-    return f"{run_name(config).partition(' @')[0]} on {dataset.name}: {photos}"
+    return f"{without_dataset(run_name(config))} on {dataset.name}: {photos}"
 
 
 def _log_evidence(tracked: Run, evidence: ObjectEvidence, caption: str) -> None:
@@ -233,6 +233,7 @@ def _log_results(
 def _card(config: TrainConfig, dataset: PreparedDataset, verdict: Verdict) -> ModelCard:
     """Return what is written on the logged model."""
     return ModelCard(
+        model=run_name(config),
         materials=dataset.materials,
         thresholds=verdict.thresholds,
         calibration=verdict.calibration.kind,

@@ -16,6 +16,7 @@ class ModelCard(BaseModel):
 
     Attributes:
         form: of the card; another one is of another version.
+        model: the run's name, such as ``base +aug``.
         materials: what the network answers for, in its order.
         thresholds: material → calibrated probability from which the decision is yes, chosen on val.
         calibration: kind of the map from the network's probabilities to calibrated ones.
@@ -31,6 +32,7 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     form: Literal[1] = 1
+    model: str = ""
     materials: tuple[str, ...] = Field(min_length=1)
     thresholds: dict[str, float]
     calibration: str = "none"

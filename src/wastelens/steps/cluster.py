@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,6 +44,17 @@ class Clustered:
 
 
 def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
+    """Cluster, and print where the results are.
+
+    Raises:
+        As :func:`judged`.
+    """
+    clustered = judged(config, tracker)
+    say(f"Run {clustered.run_id} is complete. See it: {tracker.finished_hint(clustered.run_id)}")
+    return clustered
+
+
+def judged(config: ClusterConfig, tracker: Tracker) -> Clustered:
     """Cluster the training photos by each kind of features, and compare the clusters of other photos with their labels.
 
     Raises:
@@ -64,10 +75,14 @@ def run(config: ClusterConfig, tracker: Tracker) -> Clustered:
         if not clusters:
             raise DatasetError(f"All training photos of {dataset.name} look the same: there is nothing to cluster.")
         sentence = verdict({one.features: one.scores for one in clusters})
-        _log_results(tracked, clusters, scored, dataset, sentence, config.seed)
+        about = f"{clustered} on {dataset.name}: "
+        captions = {
+            "scored": f"{about}{config.photos.replace('_', ' ')} ({len(scored):,} photos)",
+            "train": f"{about}train ({len(parts['train']):,} photos)",
+        }
+        _log_results(tracked, clusters, scored, dataset, sentence, config.seed, captions)
         _print_table(clusters)
         say(sentence)
-        say(f"Run {tracked.id} is complete. See it: {tracker.finished_hint(tracked.id)}")
         return Clustered(tracked.id, sentence)
 
 
@@ -132,9 +147,10 @@ def _log_results(
     dataset: PreparedDataset,
     sentence: str,
     seed: int,
+    captions: Mapping[str, str],
 ) -> None:
     """Log metrics, inertia and silhouette of every k as steps, figures, and each photo's cluster."""
-    caption = f"{dataset.name}: {len(scored):,} photos"
+    caption = captions["scored"]
     for one in clusters:
         tracked.log_metrics(one.metrics())
         for tried in one.clustering.candidates:
@@ -147,7 +163,7 @@ def _log_results(
         )
         tracked.log_figure(cluster_map(scored, one.assignment, one.points, seed=seed), f"{folder}/map.png", caption)
         if len(one.clustering.candidates) > 1:
-            tracked.log_figure(k_choice(one.clustering, one.features), f"{folder}/k.png", caption)
+            tracked.log_figure(k_choice(one.clustering, one.features), f"{folder}/k.png", captions["train"])
         tracked.log_table(assignments_frame(scored, one.assignment), f"assignments_{one.features}.csv")
     tracked.log_figure(
         score_bars({one.features: one.scores for one in clusters}, sentence), "figures/scores.png", caption

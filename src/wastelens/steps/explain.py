@@ -33,7 +33,7 @@ from wastelens.explain.scoring.scores import CONTROL, PairScores, Summary, score
 from wastelens.models.backend import load_backend
 from wastelens.models.layers import randomised_copy
 from wastelens.system.arrays import PhotoArray
-from wastelens.system.console import progress_bar, say, table, warn
+from wastelens.system.console import next_command, progress_bar, say, table, warn
 from wastelens.system.tables import csv_text, for_spreadsheets
 from wastelens.tracking.tracker import Run, Tracker, to_json
 
@@ -49,6 +49,20 @@ class Explanations:
 
 
 def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
+    """Explain a model's decisions, and print where they are and what to do next.
+
+    Raises:
+        As :func:`explained`.
+    """
+    made = explained(config, tracker)
+    say(f"See the page: {tracker.finished_hint(made.run_id, f'{ARTIFACTS}/index.html')}", "green")
+    proven = tracker.stored(made.run_id).tags.get("above_controls") == "true"
+    use = {"model": made.run_id, "photos": "FOLDER", "accept_unproven": "" if proven else "true"}
+    say(f"Next: {next_command('predict', use, config.data_folder)}")
+    return made
+
+
+def explained(config: ExplainConfig, tracker: Tracker) -> Explanations:
     """Explain a model's decisions on some photos, score the explanations, and log both into the model's own run.
 
     Raises:
@@ -86,7 +100,6 @@ def run(config: ExplainConfig, tracker: Tracker) -> Explanations:
         say(note)
     for sentence in summary.sentences():
         say(sentence, "bold")
-    say(f"See the page: {tracker.finished_hint(found.id, f'{ARTIFACTS}/index.html')}", "green")
     return Explanations(found.id, summary)
 
 

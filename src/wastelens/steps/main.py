@@ -42,7 +42,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         compared = []
         for one in config.models.values():
             started = time.monotonic()
-            trained = train.run(one, tracker)
+            trained = train.judged(one, tracker)
             compared.append(Compared(trained, (time.monotonic() - started) / 60))
         tracked.log_table(comparison_frame(compared), "comparison.csv")
         best = best_of(compared).trained
@@ -52,7 +52,7 @@ def run(config: MainConfig, tracker: Tracker) -> list[Compared]:
         # The features of the first pretrained encoder; without one, only the controls are clustered.
         encoders = [one.trained.pretrained_run for one in compared if one.trained.pretrained_run]
         clustering = {"run_id": config.cluster.run_id or next(iter(encoders), "")}
-        clustered = cluster.run(config.cluster.model_copy(update=clustering), tracker)
+        clustered = cluster.judged(config.cluster.model_copy(update=clustering), tracker)
         explained = _explain(_explaining(config, compared), tracker)
         job = MainJob(
             dataset=f"{prepared.dataset.name}: {len(prepared.dataset.frame):,} photos",
@@ -94,7 +94,7 @@ def _explaining(config: MainConfig, compared: list[Compared]) -> ExplainConfig:
 def _explain(config: ExplainConfig, tracker: Tracker) -> explain.Explanations | None:
     """Explain the best model if the methods fit it: a misfit is no reason to lose the whole job."""
     try:
-        return explain.run(config, tracker)
+        return explain.explained(config, tracker)
     except ConfigError as error:
         warn(f"Run {config.run_id} is not explained. {error}")
         return None

@@ -28,6 +28,11 @@ _KIND = "?workflowType=machine_learning"  # else MLflow shows the menu of agents
 _BEST_FIRST = f"{_KIND}&viewStateShareKey={VIEW}"
 
 
+def table_address(experiment_id: str) -> str:
+    """Return the table of an experiment's runs below a server's address; MLflow itself opens on another page."""
+    return f"/#/experiments/{experiment_id}/runs{_BEST_FIRST}"
+
+
 class MlflowTracker:
     """Runs in MLflow's store; the first is the run that ``mlflow run`` opened for this process, if any.
 
@@ -98,6 +103,7 @@ class MlflowTracker:
         self._depth += 1
         self._experiment = opened.info.experiment_id
         run, status, waits = MlflowRun(opened.info.run_id), "FAILED", False
+        run.tags |= options["tags"]
         try:
             yield run
             status, waits = "FINISHED", True
@@ -219,9 +225,10 @@ class MlflowTracker:
         """Return the address of the page of a run or of an artifact of it, or of the table of runs."""
         uri = store_shown()
         server = uri.rstrip("/") if mlflow_store.is_server(uri) else "http://127.0.0.1:5000"
-        # MLflow itself opens on a page without the table of runs.
-        shown = f"/{run_id}{f'/artifacts/{artifact}' if artifact else ''}{_KIND}" if run_id else _BEST_FIRST
-        return f"{server}/#/experiments/{self._experiment}/runs{shown}"
+        if not run_id:
+            return f"{server}{table_address(self._experiment)}"
+        shown = f"/artifacts/{artifact}" if artifact else ""
+        return f"{server}/#/experiments/{self._experiment}/runs/{run_id}{shown}{_KIND}"
 
     def finished_hint(self, run_id: str = "", artifact: str = "") -> str:
         """Return that address, with the command that serves it."""
