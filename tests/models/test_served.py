@@ -72,6 +72,27 @@ with open(sys.argv[2], "wb") as file:
     pickle.dump((wastelens.__file__, answers), file)
 """
 
+ROUTE = """
+import asyncio, pickle, sys
+from mlflow.pyfunc import scoring_server
+model = scoring_server.load_model_with_mlflow_config(sys.argv[1])
+app = scoring_server.init(model)
+def answer(content_type, body):
+    said = []
+    async def receive():
+        return {"type": "http.request", "body": body}
+    async def send(message):
+        said.append(message)
+    headers = [(b"content-type", content_type.encode())] if content_type else []
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": headers, "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    return said[0]["status"], b"".join(message.get("body", b"") for message in said[1:]).decode()
+with open(sys.argv[2], "rb") as file:
+    answers = [answer(*request) for request in pickle.load(file)]
+with open(sys.argv[2], "wb") as file:
+    pickle.dump(answers, file)
+"""
+
 
 @pytest.fixture(scope="module")
 def network(keras: Any) -> Any:
@@ -139,6 +160,27 @@ def test_settings_open_paths_and_set_limits(network: Any, classifier: Path, tmp_
     expected = RULE.calibrated(network.predict_on_batch(PHOTOS[:1]))
     assert answer["probability_glass"][0] == pytest.approx(expected[0, 0], abs=1e-4)
     assert "4 rows: send at most 3" in refused
+
+
+def test_the_server_takes_only_json(classifier: Path) -> None:
+    exchange = classifier.parent / "requests.pkl"
+    texts = [base64.b64encode(file).decode() for file in FILES]
+    parquet = pd.DataFrame({"image": texts}).to_parquet()
+    body = json.dumps({"inputs": texts}).encode()
+    requests = [
+        ("application/json", body), ("application/json; charset=utf-8", body),
+        ("application/vnd.apache.parquet", parquet), ("application/vnd.apache.parquet", b"junk"),
+        ("text/csv", "\n".join(["image", *texts]).encode()), ("text/csv; charset=utf-8", b"\xff"),
+        ("text/plain", body), ("", body),
+    ]  # fmt: skip
+    exchange.write_bytes(pickle.dumps(requests))
+    subprocess.run([sys.executable, "-I", "-c", ROUTE, str(classifier), str(exchange)], check=True)
+    answers = pickle.loads(exchange.read_bytes())
+    assert [(status, len(json.loads(text)["predictions"])) for status, text in answers[:2]] == [(200, len(FILES))] * 2
+    for (given, _), (status, text) in zip(requests[2:], answers[2:], strict=True):
+        wanted = f"The request's Content-Type is {given or 'none'}: send JSON, photos as base64 text"
+        assert (status, json.loads(text)["message"]) == (400, f"{wanted}, as application/json.")
+        assert "stack_trace" not in text
 
 
 def test_the_model_says_what_it_is(classifier: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -154,3 +155,30 @@ def test_stop_system_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a run" not in monitors
     thread.join(60)
     assert not thread.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore:.*type hint is inferred:UserWarning")  # of MLflow's own types
+def test_guard_mlflow_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.pyfunc import scoring_server
+
+    for name in ("_parse_json_data", "invocations"):
+        monkeypatch.setattr(scoring_server, name, getattr(scoring_server, name))
+    types: list[str | None] = []
+
+    class Model:
+        metadata = None
+
+        def predict(self, data: Any, params: Any = None) -> Any:
+            return [data, params]
+
+    for turn in range(3):  # a process may load many models: the last one's checks hold, and they do not pile up
+        borrowed.guard_mlflow_server(lambda found, turn=turn: types.append(f"{turn} {found}"), bytes.decode)
+    answer = scoring_server.invocations(b"body", "application/json", Model(), None)
+    assert (answer.response, answer.status) == ('{"predictions": ["body", null]}', 200)
+    assert types == ["2 application/json"]
+
+
+def test_guard_mlflow_server_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mlflow.pyfunc.scoring_server", raising=False)
+    borrowed.guard_mlflow_server(pytest.fail, pytest.fail)
+    assert "mlflow.pyfunc.scoring_server" not in sys.modules

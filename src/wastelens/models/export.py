@@ -45,6 +45,7 @@ _SERVED_MODULES = (
     "models/requests.py",
     "models/server_requests.py",
     "system/__init__.py",
+    "system/borrowed.py",
     "system/decision_rule.py",
     "system/standard_error.py",
 )

@@ -11,7 +11,15 @@ from wastelens.models.requests import IMAGE, PATH, Limits, RequestError, rows_of
 
 _FORMS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 _BASE64_SHARE = 4 / 3
+_JSON = "application/json"
 _OTHER_BYTES = 1_000_000  # of a body: names, brackets, line breaks
+
+
+def check_content_type(content_type: str | None) -> None:
+    """Raise RequestError for all but JSON: MLflow reads CSV and Parquet whole before anyone can count rows."""
+    if (content_type or "").partition(";")[0].strip() != _JSON:
+        given = (content_type or "none")[:80]
+        raise RequestError(f"The request's Content-Type is {given}: send JSON, photos as base64 text, as {_JSON}.")
 
 
 def frame_of(body: bytes | str, limits: Limits) -> pd.DataFrame:

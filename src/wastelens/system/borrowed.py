@@ -6,6 +6,8 @@ breaks one says which.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -135,3 +137,32 @@ def stop_system_metrics(run_id: str) -> None:
     monitor = mlflow.tracking.fluent.run_id_to_system_metrics_monitor.pop(run_id, None)
     if monitor:
         monitor._shutdown_event.set()
+
+
+def guard_mlflow_server(check_type: Callable[[str | None], None], read_json: Callable[[bytes | str], Any]) -> None:
+    """In a process of MLflow's scoring server, have requests' content types checked and their JSON read by functions.
+
+    The server answers with what they raise as MlflowException. Where a release of MLflow has no such functions,
+    requests are read as it does.
+    """
+    server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
+    if hasattr(server, "_parse_json_data") and hasattr(server, "ParsedJsonInput"):
+
+        def parse(data: Any, metadata: Any, input_schema: Any) -> Any:
+            return server.ParsedJsonInput(read_json(data), None, False)
+
+        server._parse_json_data = parse
+    if hasattr(server, "invocations"):
+        server.invocations = _checked(server.invocations, check_type)
+
+
+def _checked(answer: Any, check_type: Callable[[str | None], None]) -> Any:
+    """Return the server's function that answers a request, with a check before it instead of an earlier one."""
+    answer = getattr(answer, "unchecked", answer)
+
+    def checked(data: Any, content_type: str | None, *others: Any) -> Any:
+        check_type(content_type)
+        return answer(data, content_type, *others)
+
+    vars(checked)["unchecked"] = answer
+    return checked
