@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from wastelens.models.features import feature_network
 from wastelens.models.onnx_export import NotExportedError
 from wastelens.models.requests import answer_frame
 from wastelens.system.decision_rule import DecisionRule, RisingMap
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 from wastelens.tracking.mlflow_run import contents_of
 from wastelens.tracking.tracker import PyfuncModel
 
@@ -91,6 +93,16 @@ with open(sys.argv[2], "rb") as file:
     answers = [answer(*request) for request in pickle.load(file)]
 with open(sys.argv[2], "wb") as file:
     pickle.dump(answers, file)
+"""
+
+LOAD = """
+import sys, mlflow
+for folder in sys.argv[1:]:
+    try:
+        mlflow.pyfunc.load_model(folder)
+        print("loaded")
+    except mlflow.exceptions.MlflowException as error:
+        print(error)
 """
 
 
@@ -181,6 +193,32 @@ def test_the_server_takes_only_json(classifier: Path) -> None:
         wanted = f"The request's Content-Type is {given or 'none'}: send JSON, photos as base64 text"
         assert (status, json.loads(text)["message"]) == (400, f"{wanted}, as application/json.")
         assert "stack_trace" not in text
+
+
+def test_a_model_with_other_files_is_not_loaded(classifier: Path, tmp_path: Path) -> None:
+    never = json.dumps({"thresholds": dict.fromkeys(THRESHOLDS, 0.0)})
+    damages: dict[str, Callable[[Path], object]] = {
+        "loaded": lambda model: None,
+        "decision_rule.json is not the file": lambda model: (model / "artifacts/decision_rule.json").write_text(never),
+        "network.onnx is not the file": lambda model: (model / "artifacts/network.onnx").write_bytes(b"x"),
+        "network.keras is missing": lambda model: (model / "artifacts/network.keras").unlink(),
+        "network.keras has no digest": lambda model: replace(model / "MLmodel", " network.keras:", " x.keras:"),
+        "decision_rule.json has no digest": lambda model: replace(model / "MLmodel", "  wastelens:", "  another:"),
+    }
+    copies = [shutil.copytree(classifier, tmp_path / str(number) / "model") for number in range(len(damages))]
+    for damage, copy in zip(damages.values(), copies, strict=True):
+        damage(copy)
+    call = [sys.executable, "-I", "-c", LOAD, *map(str, copies)]
+    said = subprocess.run(call, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line, copy, wanted in zip(said, copies, damages, strict=True):
+        assert wanted in line
+        assert wanted == "loaded" or (line.startswith(f"{copy}/artifacts: ") and "get it again" in line)
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def test_the_model_says_what_it_is(classifier: Path) -> None:

@@ -667,7 +667,7 @@ def test_a_photo_without_annotated_or_predicted_materials(
 def test_outlines_that_cover_more_than_half_are_left_out_and_counted(
     own_copy: Path, tracker: MemoryTracker, model: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from wastelens.system.files import file_digest
+    from wastelens.system.digests import file_digest
 
     run = model("base")
     prepared = own_copy / "data" / "prepared" / "litter"

@@ -27,7 +27,7 @@ from wastelens.preparing.relabel import relabelled
 from wastelens.preparing.stages import balance
 from wastelens.steps import prepare
 from wastelens.system import files as folder_lock
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 
 SMALL = "image_side_px=32 workers=2"
 

@@ -13,7 +13,7 @@ import pytest
 from tests.memory_tracking import MemoryRun
 
 from wastelens.errors import StoreUnreachable
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 from wastelens.training.checkpoint import (
     SLOTS,
     Checkpoint,

@@ -34,7 +34,7 @@ from wastelens.models.familiarity import FILE as FAMILIARITY
 from wastelens.models.familiarity import Familiarity
 from wastelens.models.onnx_export import PHOTOS_COMPARED
 from wastelens.system.console import next_command, say
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 from wastelens.system.tables import for_spreadsheets, write_csv
 from wastelens.tracking.metric_names import log_closing
 from wastelens.tracking.tracker import Run, Tracker, run_note

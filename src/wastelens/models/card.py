@@ -1,4 +1,4 @@
-"""The card of a logged model: its materials, how well it does, and the digests of its files."""
+"""The card of a logged model, which takes this file along: materials, how well it does, digests of its files."""
 
 from __future__ import annotations
 

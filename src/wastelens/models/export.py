@@ -21,7 +21,7 @@ from wastelens.models.requests import IMAGE, PATH, Limits, answer_frame
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import warn
 from wastelens.system.decision_rule import DecisionRule, read_rule
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 from wastelens.tracking.tracker import PyfuncModel
 
 ONNX, DECISION_RULE = "network.onnx", "decision_rule.json"
@@ -41,16 +41,18 @@ _SERVED_MODULES = (
     "data/photos/deep.py",
     "data/photos/jpeg.py",
     "models/__init__.py",
+    "models/card.py",
     "models/onnx_network.py",
     "models/requests.py",
     "models/server_requests.py",
     "system/__init__.py",
     "system/borrowed.py",
     "system/decision_rule.py",
+    "system/digests.py",
     "system/standard_error.py",
 )
 # mlflow-skinny: all that serving needs of MLflow, without the 400 MB of its tracking server and of other models.
-SERVED_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "pillow", "opencv-python-headless", "simplejpeg")
+SERVED_PACKAGES = ("mlflow-skinny", "numpy", "pandas", "pydantic", "pillow", "opencv-python-headless", "simplejpeg")
 SERVED_BY = {"onnx": ("onnxruntime",), "keras": ("tensorflow", "keras")}
 
 

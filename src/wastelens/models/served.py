@@ -16,12 +16,14 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_STATE
 
+from wastelens.models.card import CARD
 from wastelens.models.requests import Limits, Request, RequestError, answer_frame, rows_of
 from wastelens.models.server_requests import check_content_type, frame_of
 from wastelens.system.borrowed import guard_mlflow_server
 from wastelens.system.decision_rule import read_rule
+from wastelens.system.digests import changed_file
 from wastelens.system.standard_error import standard_error_held
 
 
@@ -39,7 +41,13 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """
 
     def load_context(self, context: Any) -> None:
-        """Load the network and, if there is one, the decision rule."""
+        """Load the network and, if there is one, the decision rule, of the files that were logged.
+
+        Raises:
+            MlflowException: a file is missing, or another one.
+            ValueError: a limit is no positive number.
+        """
+        _check_files([Path(file) for file in context.artifacts.values()])
         settings = context.model_config or {}
         self._limits, self._allow_paths = Limits.of(settings), settings.get("allow_paths") is True
         onnx, rule = context.artifacts.get("onnx"), context.artifacts.get("decision_rule")
@@ -57,6 +65,23 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         with _refusals():
             photos, problems = Request(rows_of(model_input), self._side_px, self._limits, self._allow_paths).photos()
         return answer_frame(self._network(photos), self._rule, problems)
+
+
+def _check_files(files: list[Path]) -> None:
+    """Compare a model's files with the digests among its metadata: this finds damage and exchanged files, not malice.
+
+    Raises:
+        MlflowException: one is missing, another one, or has no digest.
+    """
+    folder = files[0].parent
+    about = mlflow.models.Model.load(str(folder.parent)).metadata or {}
+    digests = about.get(CARD, {}).get("files", {})
+    unknown = [f"{file.name} has no digest in MLmodel" for file in files if file.name not in digests]
+    if problem := (*unknown, changed_file(folder, digests))[0]:
+        raise mlflow.exceptions.MlflowException(
+            f"{folder}: {problem}. Do not use this model: get it again from where it was trained.",
+            error_code=INVALID_STATE,
+        )
 
 
 def _by_onnx(file: str) -> tuple[Callable[[Any], Any], int]:

@@ -25,7 +25,7 @@ from wastelens.evaluation.controls import Controls, controls_frame
 from wastelens.preparing.balance import Oversampled
 from wastelens.preparing.photo_split import Split
 from wastelens.preparing.stages import CachedPhotos
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 from wastelens.system.machine import software_versions
 from wastelens.system.tables import for_spreadsheets, write_csv
 

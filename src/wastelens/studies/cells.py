@@ -22,7 +22,7 @@ from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.errors import ConfigError, did_you_mean
 from wastelens.preparing.balance import training_rows
 from wastelens.studies.results import Place, levels_text
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 
 # Locations, and settings that do not change the training: the result depends neither on the folder nor on resamples.
 _NO_SETTINGS = ("dataset", "data_folder", "resume", "max_problem_share", "bootstrap_resamples", "outage_minutes")

@@ -1,4 +1,4 @@
-"""Files and folders: digests, disk space reserved before it is needed, locks that end with the process."""
+"""Files and folders: texts, disk space reserved before it is needed, locks that end with the process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 
 from wastelens.errors import DatasetError
@@ -49,15 +48,6 @@ def _encoding(raw: bytes) -> str:
         return "utf-16"
     zeros = [place for place, byte in enumerate(raw[:4]) if not byte]
     return "utf-16-le" if zeros == [1, 3] else "utf-16-be" if zeros == [0, 2] else "utf-8"
-
-
-def file_digest(path: Path) -> str:
-    """Return the BLAKE2b digest of a file, 128 bits in hexadecimal; the file is read in blocks of 4 MiB."""
-    digest = blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def reserve(path: Path) -> None:

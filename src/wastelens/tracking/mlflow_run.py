@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wastelens.system import borrowed
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 from wastelens.system.tables import csv_text, for_spreadsheets
 from wastelens.tracking.mlflow_store import answers, is_server, outages, store_client, store_errors, unreachable
 from wastelens.tracking.tracker import PyfuncModel, logged_text

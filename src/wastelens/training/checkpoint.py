@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from wastelens.system.arrays import Arrays
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 from wastelens.tracking.tracker import Run
 
 SLOTS = ("a", "b")

@@ -20,7 +20,8 @@ from wastelens.errors import NonFiniteLossError
 from wastelens.system import interrupts
 from wastelens.system.arrays import Array, Float32Array, IndexArray, PhotoArray
 from wastelens.system.console import say
-from wastelens.system.files import file_digest, in_turn, reserve
+from wastelens.system.digests import file_digest
+from wastelens.system.files import in_turn, reserve
 
 BATCH_PHOTOS = 64
 PASS_PIXELS = BATCH_PHOTOS * 260**2  # at most, in one pass of the network: its first maps take a kilobyte a pixel

@@ -26,7 +26,7 @@ from wastelens.models.features import compiled
 from wastelens.models.onnx_network import OnnxNetwork
 from wastelens.system.arrays import BoolArray, FloatArray, PhotoArray
 from wastelens.system.decision_rule import DecisionRule, read_rule
-from wastelens.system.files import file_digest
+from wastelens.system.digests import changed_file
 from wastelens.system.plain_yaml import load_yaml
 from wastelens.system.text import reason_of
 from wastelens.tracking.tracker import Tracker
@@ -262,13 +262,8 @@ def _check_files(folder: Path, card: ModelCard, title: str) -> None:
     for name in (_NETWORK, TEST_PREDICTIONS, DECISION_RULE):
         if name not in card.files:
             raise RunError(f"{title} was made by another version of Wastelens: no {name}. Train it again.")
-    for name, digest in card.files.items():
-        file = files_of(folder) / Path(name).name
-        if not file.is_file() or file_digest(file) != digest:
-            what = "is not the file that was logged" if file.is_file() else "is missing"
-            raise RunError(
-                f"{title}: {file.name} {what}. Do not use it: get the model again from where it was trained."
-            )
+    if problem := changed_file(files_of(folder), card.files):
+        raise RunError(f"{title}: {problem}. Do not use it: get the model again from where it was trained.")
 
 
 def _onnx_network(file: Path, card: ModelCard, title: str) -> OnnxNetwork:

@@ -11,7 +11,7 @@ from tests.factories import write_photo
 from wastelens.data.photos import cache as photo_cache
 from wastelens.data.photos.cache import CacheEntry, PhotoCache, PhotoSource, earlier_photos, load_photos
 from wastelens.data.photos.decode import decode
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 
 SIDE = 16
 

@@ -16,7 +16,7 @@ from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoCache, P
 from wastelens.data.photos.shards import ShardedCache, cache_files, open_photos, photos_digest
 from wastelens.engine.engine import LocalEngine, opened
 from wastelens.engine.task import Engine
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 
 SIDE = 16
 PER_SHARD = 3

@@ -20,7 +20,7 @@ from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.photos.cache import CacheEntry, EarlierPhotos, PhotoCache, PhotoSource, earlier_photos, load_photos
 from wastelens.engine.task import Engine, Task
 from wastelens.system.arrays import IndexArray, PhotoArray
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 
 SHARD_PHOTOS, SHARD_BYTES = 512, 16 << 20  # small enough to be shared by several workers
 MOST_SHARDS = 256  # each is an open file; more photos make larger shards,

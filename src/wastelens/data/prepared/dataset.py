@@ -25,7 +25,8 @@ from wastelens.data.photos.shards import cache_files, open_photos, photos_digest
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
 from wastelens.system.console import next_command
-from wastelens.system.files import alone_in, file_digest
+from wastelens.system.digests import file_digest
+from wastelens.system.files import alone_in
 from wastelens.system.tables import write_csv
 
 MANIFEST = "manifest.json"

@@ -39,7 +39,7 @@ from wastelens.data.annotations.layout import (
 )
 from wastelens.data.photos.files import exists, files_called, find_photo
 from wastelens.errors import AnnotationsError
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 
 # Found beside TACO's annotations.json: earlier versions, which download keeps, the unreviewed set, and splits.
 _BESIDE_ANNOTATIONS = re.compile(r"annotations(\.[0-9a-f]{8}|_unofficial|_\d+_(train|val|test))\.json")

@@ -27,7 +27,7 @@ from wastelens.data.annotations.materials import label_name
 from wastelens.data.annotations.tables import TextTable, named_column, read_header, read_table
 from wastelens.data.photos.files import exists, files_called, find_photo
 from wastelens.errors import AnnotationsError
-from wastelens.system.files import file_digest
+from wastelens.system.digests import file_digest
 from wastelens.system.text import one_line
 
 LABELS = "labels.csv"

@@ -43,7 +43,8 @@ from wastelens.data.annotations.yolo_data import (
 )
 from wastelens.data.annotations.yolo_lines import check_all, holds_labels, read_lines
 from wastelens.data.photos.files import PHOTO_SUFFIXES, UNREAD_PHOTO_SUFFIXES, exists, files_called, find_photo
-from wastelens.system.files import file_digest, read_text
+from wastelens.system.digests import file_digest
+from wastelens.system.files import read_text
 from wastelens.system.text import one_line
 
 DATA_FILES = ("data.yaml", "data.yml")
