@@ -26,6 +26,7 @@ pytestmark = [
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLES = BLOCK.findall((ROOT / "docs" / "serving.md").read_text(encoding="utf-8"))
+SERVE = next(block for language, block in EXAMPLES if language == "sh").strip()
 FILES = [image_bytes(blocks(np.random.default_rng(seed), (96, 64)), "JPEG", quality=95) for seed in range(8)]
 TEXTS = [base64.b64encode(file).decode() for file in FILES]
 
@@ -71,10 +72,16 @@ def expected(run_id: str, store: dict[str, str], place: Path) -> list[dict[str, 
 @pytest.fixture(scope="module")
 def server(place: Path, store: dict[str, str], run_id: str) -> Iterator[tuple[Ask, Path]]:
     port = free_port()
-    first = next(block for language, block in EXAMPLES if language == "sh").strip()
-    command = first.replace("RUN_ID", run_id).replace("5001", port)
-    with served(command, port, place, store) as output:
+    with served(SERVE.replace("RUN_ID", run_id).replace("5001", port), port, place, store) as output:
         yield asking(port), output
+
+
+def noise(output: Path) -> list[str]:
+    return [line for line in output.read_text().splitlines() if "INFO" not in line]
+
+
+def test_a_server_starts_without_noise(server: tuple[Ask, Path]) -> None:
+    assert noise(server[1]) == []
 
 
 def assert_close(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
@@ -190,12 +197,11 @@ def test_the_models_own_environment_serves_it_and_is_small(place: Path, store: d
     size_mb = sum(file.stat().st_size for file in (place / "venv").rglob("*") if not file.is_symlink()) / 1e6
     assert size_mb < 600
     port = free_port()
-    command = f"PATH={place}/venv/bin:$PATH mlflow models serve --env-manager local -m {requirements.parent} -p {port}"
-    with served(command, port, place, {}) as output:
+    command = SERVE.replace("runs:/RUN_ID/model", str(requirements.parent)).replace("5001", port)
+    with served(f"PATH={place}/venv/bin:$PATH\n{command}", port, place, {}) as output:
         status, rows = asking(port)({"inputs": TEXTS})
         assert (status, len(rows)) == (200, 8)
-    said = [line for line in output.read_text().splitlines() if "INFO" not in line]
-    assert said == [], "it starts without noise"
+    assert noise(output) == []
 
 
 def test_spark_gives_the_same_rows(
