@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,27 @@ def test_paths_are_opened_only_where_they_are_allowed(tmp_path: Any) -> None:
     assert problems[:2] == ["", "missing"]
     assert "no path" in problems[2]
     assert all("allow_paths" in problem for problem in asked(rows)[1])
+
+
+def test_paths_of_pathlib_are_photos_where_they_are_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(FILE)
+    named = [{"path": file}, {"image": file}]
+    for request in (file, [file, file], (file,), pd.Series([file]), pd.DataFrame({"image": [file]}), *named, named):
+        photos, problems = asked(request, allow_paths=True)
+        assert set(problems) == {""}
+        np.testing.assert_array_equal(photos[-1], SQUARE)
+        assert all("may not open" in problem for problem in asked(request)[1])
+
+
+def test_only_who_may_open_files_is_told_that_a_text_names_one(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(FILE)
+    texts = [str(file), str(tmp_path / "b.png"), "\0!", "!" * 100_000, TEXT]
+    plain = "a text that is not base64"
+    assert asked(texts)[1] == [*[plain] * 4, ""]
+    hint = f"{plain}, but names a file: give it as 'path', or as a pathlib.Path"
+    assert asked(texts, allow_paths=True)[1] == [hint, *[plain] * 3, ""]
 
 
 @pytest.mark.parametrize("request_", [[], pd.DataFrame({"image": []}), np.zeros((0, 9, 9, 3), np.uint8)])

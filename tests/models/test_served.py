@@ -167,8 +167,12 @@ def test_a_classifier_answers_without_tensorflow_whatever_form_photos_have(netwo
 def test_settings_open_paths_and_set_limits(network: Any, classifier: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(FILES[0])
     rows = pd.DataFrame({"path": [str(tmp_path / "a.png"), str(tmp_path / "b.png")]})
-    answer, refused = asked(classifier, [rows, FILES], {"allow_paths": True, "max_rows": 3})
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    requests = [rows, FILES, paths, paths[0]]
+    answer, refused, again, single = asked(classifier, requests, {"allow_paths": True, "max_rows": 3})
     assert answer["problem"].tolist() == ["", "missing"]
+    pd.testing.assert_frame_equal(again, answer)
+    pd.testing.assert_frame_equal(single, answer[:1], check_dtype=False)
     expected = RULE.calibrated(network.predict_on_batch(PHOTOS[:1]))
     assert answer["probability_glass"][0] == pytest.approx(expected[0, 0], abs=1e-4)
     assert "4 rows: send at most 3" in refused

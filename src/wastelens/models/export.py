@@ -30,7 +30,8 @@ SERVED_CODE = Path(__file__).with_name("served.py")
 SERVED_INPUTS = {
     IMAGE: "a photo: the bytes of its file, their base64 text, or {'b64': text}; in Python also uint8 (height, width, "
     "3) or Pillow's image, alone or in a list",
-    PATH: "instead of it, with allow_paths in model_config: a file that the model opens",
+    PATH: "instead of it, with allow_paths in model_config: a file that the model opens; in Python also a "
+    "pathlib.Path, alone or in a list",
 }
 SERVED_SETTINGS = {"allow_paths": False, **asdict(Limits())}
 _SERVED_MODULES = (

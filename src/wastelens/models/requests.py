@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -113,12 +114,14 @@ class Request:
         if isinstance(row, Mapping) and (IMAGE in row or PATH in row):
             row = row.get(IMAGE) if _is_given(row.get(IMAGE)) else _Path(row.get(PATH))
         if isinstance(row, _Path):
-            return self._file(row.text)
+            return self._file(row.given)
+        if isinstance(row, Path):
+            return self._file(row)
         if isinstance(row, Mapping) and B64 in row:
             row = row[B64] if isinstance(row[B64], str) else None
         if isinstance(row, str) and row:
             self._count(len(row) * 3 // 4, 0, keep=False)
-            return _from_base64(row)
+            return self._from_text(row)
         if isinstance(row, (bytes, bytearray, memoryview)) and len(row):
             return bytes(row)
         if isinstance(row, Image.Image):
@@ -127,8 +130,17 @@ class Request:
             return self._pixels_of(row)
         raise BadPhotoError(f"no photo: give {_FORMS} as '{IMAGE}'")
 
+    def _from_text(self, text: str) -> bytes:
+        """Decode base64; of a text that is none, only who may open files is told that it names one."""
+        try:
+            return _from_base64(text)
+        except BadPhotoError as error:
+            if self._allow_paths and os.path.isfile(text):
+                raise BadPhotoError(f"{error}, but names a file: give it as '{PATH}', or as a pathlib.Path") from None
+            raise
+
     def _file(self, path: Any) -> bytes:
-        if not isinstance(path, str) or not path:
+        if not isinstance(path, (str, Path)) or not path:
             raise BadPhotoError(f"no photo: give {_FORMS} as '{IMAGE}'")
         if not self._allow_paths:
             raise BadPhotoError(
@@ -180,14 +192,15 @@ class Request:
 
 @dataclass(frozen=True)
 class _Path:
-    text: Any
+    given: Any
 
 
 def rows_of(request: Any) -> list[Any]:
     """Return a request's rows: photos, or dicts with ``image`` or ``path``.
 
     Args:
-        request: a frame, or a dict of columns, with ``image`` or ``path``; a list, series or array of photos; a photo.
+        request: a frame, or a dict of columns, with ``image`` or ``path``; a list, series or array of photos or of
+            ``pathlib.Path``; one of these.
 
     Raises:
         RequestError: a frame or dict has neither column.

@@ -35,9 +35,9 @@ class ServedNetwork(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     decision rule, answers with ``probability_<material>``, calibrated, and ``decision_<material>``, None where it is
     unsure; an encoder answers with ``features``. A row that is no usable photo has only its ``problem``.
 
-    A row may give ``path`` instead of ``image``, but only where the model was loaded with
-    ``model_config={"allow_paths": True}``: otherwise anyone who can call a served model could open the server's files.
-    :class:`Limits` has the other settings.
+    A row may give ``path`` instead of ``image``, or in Python be a ``pathlib.Path``, but only where the model was
+    loaded with ``model_config={"allow_paths": True}``: otherwise anyone who can call a served model could open the
+    server's files. :class:`Limits` has the other settings.
     """
 
     def load_context(self, context: Any) -> None:
