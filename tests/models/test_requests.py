@@ -71,6 +71,20 @@ def test_every_form_of_a_request_gives_its_rows(request_: Any) -> None:
     np.testing.assert_array_equal(photos, np.stack([SQUARE, SQUARE]))
 
 
+@pytest.mark.parametrize("side_px", [16, 64])
+def test_a_jpeg_is_decoded_at_a_reduced_scale_and_its_image_is_not(side_px: int) -> None:
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    file = image_bytes(coarse.resize((640, 480), Image.Resampling.BICUBIC), "JPEG", quality=90)
+    image = Image.open(io.BytesIO(file))
+    (by_file, by_image, by_array), problems = Request(rows_of([file, image, np.asarray(image)]), side_px).photos()
+    assert set(problems) == {""}
+    np.testing.assert_array_equal(by_file, decode(file, side_px).pixels_0_255)
+    np.testing.assert_array_equal(by_image, by_array)
+    apart = np.abs(by_file.astype(float) - by_image)
+    assert 0 < apart.mean() < 2  # 0.8 grey levels, measured
+    assert apart.max() < 12  # 5, measured
+
+
 def test_pillow_images_are_turned_upright_and_whitened_as_files_are() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

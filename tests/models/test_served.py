@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import pickle
 import shutil
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 from tests.factories import config, image_bytes, photo_array
 
+from wastelens.data.photos.decode import decode
 from wastelens.models import export as exporting
 from wastelens.models.card import CARD, ModelCard
 from wastelens.models.export import export, served_model
@@ -38,6 +40,7 @@ pytestmark = [
 SIDE = 16
 PHOTOS = photo_array(4, SIDE)
 FILES = [image_bytes(photo, "PNG") for photo in PHOTOS]
+JPEG = image_bytes(Image.fromarray(PHOTOS[0]).resize((480, 640), Image.Resampling.BICUBIC), "JPEG", quality=90)
 THRESHOLDS = {"glass": 0.4, "paper": 0.6}
 RULE = DecisionRule(
     THRESHOLDS, {"glass": RisingMap((0.0, 1.0), (0.3, 2.3))}, {"glass": (0.55, 0.6), "paper": (0.3, 0.5)}
@@ -148,11 +151,13 @@ def asked(model: Path, requests: list[Any], settings: Any = None, without: tuple
 def test_a_classifier_answers_without_tensorflow_whatever_form_photos_have(network: Any, classifier: Path) -> None:
     expected = answer_frame(network.predict_on_batch(PHOTOS), RULE)
     texts = [base64.b64encode(file).decode() for file in FILES]
+    decoded = np.asarray(Image.open(io.BytesIO(JPEG)))
     requests = [
         pd.DataFrame({"image": FILES}), pd.DataFrame({"image": texts}), {"image": [{"b64": text} for text in texts]},
         FILES, list(PHOTOS), PHOTOS, [Image.fromarray(photo) for photo in PHOTOS],
         *([file] for file in FILES * 5),
         [FILES[0], b"junk", FILES[1]], [FILES[0]] * 300, [{"path": "/etc/passwd"}],
+        *([form] for form in (JPEG, Image.fromarray(decoded), decoded)),
     ]  # fmt: skip
     answers = asked(classifier, requests, without=("tensorflow", "keras"))
     for answer in answers[:7]:
@@ -162,6 +167,10 @@ def test_a_classifier_answers_without_tensorflow_whatever_form_photos_have(netwo
     assert answers[27]["problem"].tolist() == ["", "not an image", ""]
     assert "300 rows: send at most 256" in answers[28]
     assert "may not open" in answers[29]["problem"][0]
+    by_file, by_image, by_array = (answer["probability_paper"][0] for answer in answers[30:])
+    trained = network.predict_on_batch(decode(JPEG, SIDE).pixels_0_255[None])[0, 1]
+    assert by_file == pytest.approx(trained, abs=1e-4)
+    assert by_image == by_array == pytest.approx(by_file, abs=0.01)  # it is decoded at another scale
 
 
 def test_settings_open_paths_and_set_limits(network: Any, classifier: Path, tmp_path: Path) -> None:
