@@ -21,12 +21,12 @@ from wastelens.models.backend import load_backend
 from wastelens.models.export import export, served_model
 from wastelens.models.features import compiled
 from wastelens.models.onnx_network import OnnxNetwork
+from wastelens.system.decision_rule import DecisionRule
 from wastelens.tracking.mlflow_run import contents_of
 
 SIDE_PX = 160
 PHOTO_PX = (1024, 768)
 CALLS = 60
-BATCHES = 6
 BATCH = 32
 
 
@@ -42,32 +42,33 @@ def _p50_ms(turns: int, *calls: Callable[[], Any]) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
-def measure() -> list[Measurement]:
+def measure(model: str = "probe", side_px: int = SIDE_PX, calls: int = CALLS) -> list[Measurement]:
     """Measure a probe of 160 px, whose network enlarges photos to 260 px, and a photo of 1024 × 768 px as JPEG."""
     import mlflow
 
     load_backend()
-    config = load_config("train", parameters={"model": "probe"})
+    config = load_config("train", parameters={"model": model})
     assert isinstance(config, TrainConfig)
-    network = config.network.build(image_side_px=SIDE_PX, outputs=6, seed=0)
+    network = config.network.build(image_side_px=side_px, outputs=6, seed=0)
     rng = np.random.default_rng(0)
-    photos = rng.integers(0, 256, (BATCH, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    photos = rng.integers(0, 256, (BATCH, side_px, side_px, 3), dtype=np.uint8)
     file = io.BytesIO()
     coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     coarse.resize(PHOTO_PX, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files = export(network, folder, thresholds={}, image_side_px=SIDE_PX)
+        files = export(network, folder, rule=DecisionRule({}), image_side_px=side_px)
         began = time.process_time()
-        model = served_model(network, {"network": files["network"]}, photos[:16], folder)
+        exported = served_model(network, {"network": files["network"]}, photos[:16], folder)
         export_s = time.process_time() - began
         os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
-        mlflow.pyfunc.save_model(folder / "model", **contents_of(model))
+        mlflow.pyfunc.save_model(folder / "model", **contents_of(exported))
         served = mlflow.pyfunc.load_model(str(folder / "model"))
         onnx, keras = OnnxNetwork(folder / "network.onnx"), compiled(network, BATCH)
         one, single = [file.getvalue()], photos[:1]
-        whole, bare = _p50_ms(CALLS, lambda: served.predict(one), lambda: onnx(single))
-        fast, slow = (BATCH / ms * 1000 for ms in _p50_ms(BATCHES, lambda: onnx(photos), lambda: keras(photos)))
+        whole, bare = _p50_ms(calls, lambda: served.predict(one), lambda: onnx(single))
+        times_ms = _p50_ms(max(1, calls // 10), lambda: onnx(photos), lambda: keras(photos))
+        fast, slow = (BATCH / ms * 1000 for ms in times_ms)
     return [
         Measurement(
             what=f"one photo by the served model, p50 (exported in {export_s:.1f} s of processor time)",
