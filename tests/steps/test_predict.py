@@ -148,6 +148,38 @@ def test_a_run_that_was_killed_goes_on_and_leaves_the_same_bytes(
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("step", ["write_tables", "write_report", "write_about"])
+def test_killed_between_the_files_it_goes_on_and_leaves_the_same_bytes(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path, step: str
+) -> None:
+    predicted(tracker, tmp_path / "whole", photos=str(litter))
+    owner: Any = predict if step == "write_report" else predict.output
+    write = getattr(owner, step)
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        if step == "write_tables":
+            write(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            predicted(tracker, tmp_path / "out", photos=str(litter))
+    assert (tmp_path / "out" / "predictions.csv").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predicting, "_rows", lambda *_: pytest.fail("a finished block is computed again"))
+        predicted(tracker, tmp_path / "out", photos=str(litter))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    with pytest.raises(DatasetError, match="has predictions already"):
+        predicted(tracker, tmp_path / "out", photos=str(litter))
+
+
+def test_a_table_of_somebody_else_is_not_replaced(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").write_text("mine")
+    with pytest.raises(DatasetError, match="has predictions already"):
+        predicted(tracker, tmp_path, photos=str(litter))
+
+
 def test_predictions_that_are_there_are_replaced_only_when_asked(
     tracker: MemoryTracker, litter: Path, tmp_path: Path
 ) -> None:

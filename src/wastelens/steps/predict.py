@@ -96,8 +96,7 @@ def _write(
         summary.add(rows, model.rule)
         chosen.add(rows)
     summary.estimate(model, config.seed, config.bootstrap_resamples)
-    for name in output.FILES:  # a kill from here on leaves no page beside the table of another run
-        (folder / name).unlink(missing_ok=True)
+    output.remove_files(folder)  # a kill from here on leaves no page beside the table of another run
     output.write_tables(blocks, folder)
     shown, workers = chosen.least_sure_first(), worker_count(config.workers)
     write_report(folder, summary, shown, photos, predictor, max_megapixels=config.max_megapixels, workers=workers)

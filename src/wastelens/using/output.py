@@ -1,7 +1,8 @@
 """The folder that ``predict`` writes: whether it is free, the blocks in it, and the tables made of them.
 
-Finished files appear at once, whole. Until then the blocks wait in ``.unfinished/``, in a folder named by the digest of
-model, photos and settings: another start with the same goes on with them.
+Each file appears at once, whole, ``predictions.json`` last: with it the folder is finished. Until then the blocks wait
+in ``.unfinished/``, in a folder named by the digest of model, photos and settings: another start with the same goes on
+with them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from wastelens.using.chosen_model import ChosenModel
 from wastelens.using.photo_list import PhotoList
 
 CSV, PARQUET, ABOUT, REPORT = "predictions.csv", "predictions.parquet", "predictions.json", "report.html"
-FILES = (CSV, PARQUET, REPORT, ABOUT)
+FILES = (CSV, PARQUET, REPORT, ABOUT)  # in the order in which they are written
 _UNFINISHED = ".unfinished"
 _MOST_PROBLEMS = 50
 _SMALLEST_SHOWN = 0.0001
@@ -48,7 +49,8 @@ def output_folder(config: PredictConfig, photos: PhotoList) -> Path:
     if folder.exists() and not folder.is_dir():
         raise DatasetError(f"output={folder} is a file. Give another folder.")
     there = [name for name in FILES if (folder / name).exists()]
-    if there and not config.overwrite:
+    finished = ABOUT in there or not (folder / _UNFINISHED).is_dir()  # else a kill came between the files
+    if there and finished and not config.overwrite:
         raise DatasetError(
             f"{folder} has predictions already ({there[0]}). Replace them: overwrite=true; or write elsewhere: "
             "output=FOLDER."
@@ -74,6 +76,12 @@ def blocks_folder(folder: Path, config: PredictConfig, model: ChosenModel, photo
     for other in others:
         shutil.rmtree(other)
     return blocks
+
+
+def remove_files(folder: Path) -> None:
+    """Remove the finished files, the last one first: a kill meanwhile leaves no folder that looks finished."""
+    for name in reversed(FILES):
+        (folder / name).unlink(missing_ok=True)
 
 
 def forget_blocks(folder: Path) -> None:
