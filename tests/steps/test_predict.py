@@ -22,6 +22,7 @@ from tests.memory_tracking import MemoryTracker
 from tests.project.browser import soon
 from tests.project.running import ROOT, ok, run, start, wastelens
 
+from wastelens.data.photos import decode
 from wastelens.data.photos.exif import Taken
 from wastelens.errors import ConfigError, DatasetError, RunError
 from wastelens.models.answers import Answers
@@ -325,6 +326,20 @@ def test_the_page_shows_a_bounded_number_the_least_sure_first(
     assert "Shown below: 12 of 45 photos" in page
     assert "<b>batch_2/broken.jpg</b>: " in page
     assert "http" not in page.replace("Content-Security-Policy", "").partition("<body>")[2]
+
+
+def test_a_shown_photo_is_decoded_once_for_the_page(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, decoded = decode._stored, list[int]()
+
+    def counted(content: bytes, side_px: int, *limits: Any) -> Any:
+        decoded.append(side_px)
+        return stored(content, side_px, *limits)
+
+    monkeypatch.setattr(decode, "_stored", counted)
+    predicted(tracker, tmp_path / "out", photos=str(litter), gallery_photos="12")
+    assert sorted(decoded) == [32] * PHOTOS + [320] * 12
 
 
 def test_time_and_place_are_told_only_when_asked(tracker: MemoryTracker, tmp_path: Path) -> None:

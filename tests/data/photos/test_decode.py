@@ -156,6 +156,15 @@ def _oriented(kind, orientation):
     return image_bytes(image, kind, exif=exif, quality=95)
 
 
+def test_several_sides_of_one_decode():
+    content = image_bytes(marked(640, 480), quality=95)
+    small, large = photos.decode_at((SIDE, 100), content)
+    assert (small.width, small.height) == (large.width, large.height) == (640, 480)
+    assert np.array_equal(large.pixels_0_255, decode(content, 100).pixels_0_255)
+    difference = small.pixels_0_255.astype(int) - decode(content, SIDE).pixels_0_255
+    assert np.abs(difference).mean() < 0.8
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_invalid_orientations_are_ignored(orientation):
     exif = Image.Exif()

@@ -11,7 +11,7 @@ import stat
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,17 @@ def decode(
         TooLargeForMemoryError: decoding would allocate more than ``max_bytes``, by the header.
         BadPhotoError: not a photo, truncated, empty, or absurdly large.
     """
+    return decode_at((side_px,), content, max_megapixels, max_bytes)[0]
+
+
+def decode_at(
+    sides_px: Sequence[int], content: bytes, max_megapixels: float = 200.0, max_bytes: float = MAX_DECODING_BYTES
+) -> tuple[DecodedPhoto, ...]:
+    """Decode a photo file once, at the scale that the largest side needs; return it at each side, as :func:`decode`."""
     # Pillow's own limit is lower and would refuse photos that the config allows.
     Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
     try:
-        pixels, (width, height), orientation = _stored(with_start(content), side_px, max_megapixels, max_bytes)
+        pixels, (width, height), orientation = _stored(with_start(content), max(sides_px), max_megapixels, max_bytes)
     except UnidentifiedImageError:
         raise BadPhotoError("not an image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -96,8 +103,8 @@ def decode(
         raise BadPhotoError(f"damaged image file ({reason})") from None
     if orientation in (5, 6, 7, 8):
         width, height = height, width
-    upright = _upright(_fill_square(pixels, side_px), orientation)
-    return DecodedPhoto(upright, width, height)
+    squares = (_upright(_fill_square(pixels, side_px), orientation) for side_px in sides_px)
+    return tuple(DecodedPhoto(upright, width, height) for upright in squares)
 
 
 def _stored(

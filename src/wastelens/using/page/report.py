@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from wastelens.data.photos.decode import BadPhotoError, DecodedPhoto, decode
+from wastelens.data.photos.decode import BadPhotoError, DecodedPhoto, decode_at
 from wastelens.figures.heatmap import heat_png
 from wastelens.figures.style import label_text, material_colours
 from wastelens.system.arrays import PhotoArray
 from wastelens.system.console import progress_bar
+from wastelens.system.prefetch import prepared_ahead
 from wastelens.using.output import REPORT, Summary, verdict_on
 from wastelens.using.photo_list import PhotoList
 from wastelens.using.predicting import EVIDENCE, Predictor
@@ -91,7 +92,7 @@ def write_report(
     max_megapixels: float,
     workers: int,
 ) -> None:
-    """Write the page; the chosen photos are decoded once more, and their maps made again."""
+    """Write the page; the chosen photos are read once more, and their maps made again."""
     part = folder / f"{REPORT}.part"
     model, materials = predictor.model, predictor.model.materials
     with progress_bar("Drawing the report", len(chosen)) as bar:
@@ -164,29 +165,31 @@ def _cards(
     workers: int,
     drawn: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a card for each chosen photo, as the template expects it."""
-    side_px = predictor.model.card.image_side_px
+    """Yield a card for each chosen photo, as the template expects it; photos are decoded while the network works."""
+    sides_px = (SHOWN_SIDE_PX, predictor.model.card.image_side_px)
     with photos.files.opened() as read, ThreadPoolExecutor(workers) as pool:
 
-        def both(row: int) -> tuple[DecodedPhoto, DecodedPhoto] | None:
+        def one(row: int) -> tuple[str, bytes, PhotoArray] | None:
             try:
-                content = read(row)
-                return decode(content, SHOWN_SIDE_PX, max_megapixels), decode(content, side_px, max_megapixels)
+                small, square = decode_at(sides_px, read(row), max_megapixels)
             except BadPhotoError:  # gone since it was predicted
                 return None
+            return f"{small.width / small.height:.4f}", _thumbnail(small), square.pixels_0_255
 
-        for start in range(0, len(chosen), _AT_ONCE):
-            rows = chosen.iloc[start : start + _AT_ONCE]
-            decoded = enumerate(pool.map(both, rows["row"].astype(int)))
-            there = [(number, *pair) for number, pair in decoded if pair is not None]
-            squares = [square.pixels_0_255 for _, _, square in there]
+        def batch(number: int) -> list[tuple[str, bytes, PhotoArray] | None]:
+            rows = chosen["row"].iloc[number * _AT_ONCE : (number + 1) * _AT_ONCE]
+            return list(pool.map(one, rows.astype(int)))
+
+        for number, found in enumerate(prepared_ahead(batch, -(-len(chosen) // _AT_ONCE))):
+            there = [(place, *photo) for place, photo in enumerate(found, number * _AT_ONCE) if photo is not None]
+            squares = [square for *_, square in there]
             maps = predictor(np.stack(squares)).maps if squares and predictor.has_evidence else None
-            for place, (number, small, _) in enumerate(there):
-                yield _card(rows.iloc[number], small, None if maps is None else maps[place], predictor)
-            drawn(len(rows))
+            for nth, (place, ratio, jpeg, _) in enumerate(there):
+                yield _card(chosen.iloc[place], ratio, jpeg, None if maps is None else maps[nth], predictor)
+            drawn(len(found))
 
 
-def _card(row: pd.Series[Any], photo: DecodedPhoto, evidence: Any, predictor: Predictor) -> dict[str, Any]:
+def _card(row: pd.Series[Any], ratio: str, jpeg: bytes, evidence: Any, predictor: Predictor) -> dict[str, Any]:
     materials = predictor.model.materials
     found = evidence is not None and math.isfinite(row[EVIDENCE[0]])
     left, top, right, bottom = (100 * float(row[side]) for side in EVIDENCE) if found else (0.0,) * 4
@@ -203,8 +206,8 @@ def _card(row: pd.Series[Any], photo: DecodedPhoto, evidence: Any, predictor: Pr
     return {
         "row": int(row["row"]),
         "file": row["file"],
-        "ratio": f"{photo.width / photo.height:.4f}",
-        "jpeg": _base64(_thumbnail(photo)),
+        "ratio": ratio,
+        "jpeg": _base64(jpeg),
         "heat": _base64(heat_png(evidence, signed=False)) if found else "",
         "seen": row["evidence_material"] if found else "",
         "box": f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%",
