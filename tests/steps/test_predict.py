@@ -315,6 +315,19 @@ def test_photos_of_another_kind_are_said_to_be_so(
     assert f"Warning: {doubt}" in capsys.readouterr().out
 
 
+def test_shares_that_rest_on_few_groups_of_test_photos_say_so(
+    litter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker = MemoryTracker()
+    log_colour_model(tracker, tmp_path / "model", groups=2)
+    predicted(tracker, tmp_path / "out", photos=str(litter))
+    note = "There are only 2 groups of photos in the model's own test, too few to stand for others: "
+    assert note in " ".join(capsys.readouterr().out.split())
+    (written,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["notes"]
+    assert written.startswith(note)
+    assert written.replace("'", "&#39;") in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_the_page_shows_a_bounded_number_the_least_sure_first(
     tracker: MemoryTracker, litter: Path, tmp_path: Path
 ) -> None:

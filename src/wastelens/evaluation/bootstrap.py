@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+FEWEST_GROUPS = 8  # fewer cannot stand for others
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,21 @@ def multiplicities(
     for row in counts:  # one at a time: all draws at once would take twice the memory of the result
         row[:] = np.bincount(rng.integers(len(row), size=len(row)), minlength=len(row))
     return counts if groups is None else counts[:, member_of]
+
+
+def sampling_units(groups: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """Return what is resampled as a whole, (n,): the groups (n,), or each photo where there are too few groups.
+
+    The second list holds a sentence about the latter; ``where`` says in it what the photos are of.
+    """
+    number = len(set(groups))
+    if number >= FEWEST_GROUPS:
+        return list(groups), []
+    there = "is only 1 group" if number == 1 else f"are only {number} groups"
+    return [str(row) for row in range(len(groups))], [
+        f"There {there} of photos in {where}, too few to stand for others: its photos are taken one by one, so "
+        "intervals come out too narrow."
+    ]
 
 
 def interval(values: npt.ArrayLike, level: float = 0.95, estimate: float | None = None) -> tuple[float, float]:

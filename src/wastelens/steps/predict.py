@@ -130,8 +130,9 @@ def _report(summary: Summary, model: ChosenModel, folder: Path) -> None:
     unsure = ["unsure"] if model.rule.bands else []
     columns = ["material", "decision yes", *unsure, "estimated share", "95 % interval"]
     table(f"What {summary.usable:,} photos show, by {model.title}", columns, rows)
-    if model.card.no_guarantee:
-        say(model.card.no_guarantee)
+    for note in (model.card.no_guarantee, *summary.notes):
+        if note:
+            say(note)
     if summary.doubt:
         warn(summary.doubt)
     if summary.problems:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from wastelens.data.prepared.tables import TestTable
-from wastelens.evaluation.bootstrap import Interval, interval, multiplicities
+from wastelens.evaluation.bootstrap import Interval, interval, multiplicities, sampling_units
 from wastelens.evaluation.controls import control_scores, cross_fitted_controls
 from wastelens.evaluation.metrics import average_precision, decide, mean_of_defined, per_material_average_precision
 from wastelens.evaluation.verdict import DECIMALS, TOO_FEW, Verdict, judge_finished
@@ -20,7 +20,6 @@ from wastelens.using.labelled_set import LabelledSet
 
 FEWEST_PHOTOS = 50
 FEWEST_SHOWING = 5  # photos with a material, and without it: fewer say nothing about it
-FEWEST_GROUPS = 8  # fewer cannot stand for others
 Holds = Literal["yes", "partly", "no", "unknown"]
 
 
@@ -110,12 +109,12 @@ def judge_elsewhere(
         return Judgement("unknown", answer, None, None, predictions, tuple(notes))
     columns = [model.materials.index(name) for name in scored]
     table = TestTable(found.table.frame, tuple(scored))
-    groups, grouping = _units(table.groups, found.name)
+    groups, grouping = sampling_units(table.groups, found.name)
     here = Answers(table.labels == 1, probabilities[:, columns], decisions[:, columns], groups)
     verdict, control_note = _verdict(model, found, table, of_network[:, columns], groups, seed, resamples)
     drop = None
     if own:
-        own_groups, own_grouping = _units(own.groups, "the model's own test")
+        own_groups, own_grouping = sampling_units(own.groups, "the model's own test")
         there = Answers(own.labels == 1, own.probabilities, own.decisions, own_groups).take(columns)
         drop = drop_of(here, there, scored, seed, resamples)
         grouping += own_grouping
@@ -197,17 +196,6 @@ def _too_few(table: TestTable, scored: Sequence[str]) -> str:
     if not scored:
         return f"no material is shown, and not shown, by {FEWEST_SHOWING} photos; label more"
     return ""
-
-
-def _units(groups: Sequence[str], where: str) -> tuple[list[str], list[str]]:
-    """Return what is resampled as a whole, (n,), and a note where there are too few groups for that."""
-    number = len(set(groups))
-    if number >= FEWEST_GROUPS:
-        return list(groups), []
-    return [str(row) for row in range(len(groups))], [
-        f"There are only {number} groups of photos in {where}, too few to stand for others: its photos are taken one "
-        "by one, so intervals come out too narrow."
-    ]
 
 
 def drop_of(here: Answers, own: Answers, materials: Sequence[str], seed: int, resamples: int) -> Drop:

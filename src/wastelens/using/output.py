@@ -22,6 +22,7 @@ import pandas as pd
 
 from wastelens.config.predict import PredictConfig
 from wastelens.errors import DatasetError
+from wastelens.evaluation.bootstrap import sampling_units
 from wastelens.evaluation.prevalence import Share, adjusted_shares
 from wastelens.figures.style import label_text
 from wastelens.system.arrays import FloatArray
@@ -114,6 +115,7 @@ class Summary:
         first_problems: file and problem of the first few.
         shares: material → estimated share of the usable photos, adjusted for the model's errors.
         distances: of the usable photos from the model's training photos.
+        notes: sentences on how the shares were estimated.
         unlike: how probable such distances are for photos like the model's test, a p-value; NaN: it cannot be told.
     """
 
@@ -125,6 +127,7 @@ class Summary:
     first_problems: list[tuple[str, str]] = field(default_factory=list)
     shares: dict[str, Share] = field(default_factory=dict)
     distances: list[FloatArray] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     unlike: float = math.nan
 
     @property
@@ -167,7 +170,8 @@ class Summary:
         if self.usable:
             test, counted = model.test_predictions(), np.array([self.above[name] for name in model.materials])
             rng = np.random.default_rng([seed, 0])
-            found = adjusted_shares(test.labels, test.decisions, test.groups, counted, self.usable, rng, resamples)
+            units, self.notes = sampling_units(test.groups, "the model's own test")
+            found = adjusted_shares(test.labels, test.decisions, units, counted, self.usable, rng, resamples)
             self.shares = dict(zip(model.materials, found, strict=True))
             if model.familiarity:
                 self.unlike = model.familiarity.p_of(np.concatenate(self.distances))
@@ -223,6 +227,7 @@ def write_about(summary: Summary, model: ChosenModel, photos: PhotoList, config:
             "problems": summary.problems,
         },
         "doubt": summary.doubt,
+        "notes": summary.notes,
         "unlike_p": round(summary.unlike, 6) if math.isfinite(summary.unlike) else None,
         "materials": {name: _about_material(summary, name) for name in model.materials},
         "settings": {name: getattr(config, name) for name in _SETTINGS},

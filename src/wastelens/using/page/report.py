@@ -148,7 +148,7 @@ def _estimate(summary: Summary, material: str) -> dict[str, Any]:
 
 
 def _notes(summary: Summary, photos: PhotoList, shown: int) -> list[str]:
-    notes = list(photos.notes)
+    notes = [*photos.notes, *summary.notes]
     if shown < summary.usable:
         notes.append(
             f"Shown below: {shown:,} of {summary.usable:,} photos: the least sure ones, the least familiar ones, and "
