@@ -299,6 +299,24 @@ def test_a_model_that_remembers_nothing_says_nothing_of_familiarity(
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["unlike_p"] is None
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_photos_that_the_model_has_learnt_from_are_said_to_be_so(
+    tracker: MemoryTracker, prepared_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], own: bool
+) -> None:
+    model = Path(shutil.copytree(tracker.runs[0].folder / "model", tmp_path / "model"))
+    about = yaml.safe_load((model / "MLmodel").read_text())
+    manifest = json.loads((prepared_folder / "data/prepared/litter/manifest.json").read_text())
+    about["metadata"]["wastelens"]["dataset_digest"] = manifest["digest"] if own else "1" * 32
+    (model / "MLmodel").write_text(yaml.safe_dump(about))
+    data = {"dataset": "litter", "data_folder": str(prepared_folder / "data")}
+    predicted(tracker, tmp_path / "out", model=str(model), **data)
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())["doubt"]
+    said = "The model has learnt from these photos (those of litter), so it errs less on them than on its test"
+    assert written.startswith(said) == own
+    assert (f"Warning: {said}" in " ".join(capsys.readouterr().out.split())) == own
+    assert (said in (tmp_path / "out" / "report.html").read_text()) == own
+
+
 def test_photos_of_another_kind_are_said_to_be_so(
     tracker: MemoryTracker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

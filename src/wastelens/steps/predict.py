@@ -90,7 +90,7 @@ def _write(
 ) -> Summary:
     """Add up the rows of all blocks, and write the tables, the page and the file about them."""
     model = predictor.model
-    summary = Summary()
+    summary = Summary(learnt_from=_learnt_from(model, photos))
     chosen = ChosenPhotos(model.materials, model.thresholds, config.gallery_photos)
     for rows in output.read_blocks(blocks):
         summary.add(rows, model.rule)
@@ -102,6 +102,11 @@ def _write(
     write_report(folder, summary, shown, photos, predictor, max_megapixels=config.max_megapixels, workers=workers)
     output.write_about(summary, model, photos, config, folder)
     return summary
+
+
+def _learnt_from(model: ChosenModel, photos: PhotoList) -> str:
+    """Return the name of the dataset if the model was trained on these very photos, "" otherwise."""
+    return model.card.dataset if photos.dataset_digest == model.card.dataset_digest else ""
 
 
 def _log(tracked: Run, summary: Summary, folder: Path) -> None:

@@ -103,6 +103,14 @@ def unlike_sentence(p: float) -> str:
     )
 
 
+def learnt_sentence(dataset: str) -> str:
+    """Return what to say of predictions for the photos of the model's own dataset."""
+    return (
+        f"The model has learnt from these photos (those of {dataset}), so it errs less on them than on its test: do "
+        "not trust the shares. Its scores are in its own run; predict other photos."
+    )
+
+
 @dataclass
 class Summary:
     """The sums of all rows.
@@ -115,6 +123,7 @@ class Summary:
         first_problems: file and problem of the first few.
         shares: material → estimated share of the usable photos, adjusted for the model's errors.
         distances: of the usable photos from the model's training photos.
+        learnt_from: the model's own dataset, if these are its photos.
         notes: sentences on how the shares were estimated.
         unlike: how probable such distances are for photos like the model's test, a p-value; NaN: it cannot be told.
     """
@@ -127,6 +136,7 @@ class Summary:
     first_problems: list[tuple[str, str]] = field(default_factory=list)
     shares: dict[str, Share] = field(default_factory=dict)
     distances: list[FloatArray] = field(default_factory=list)
+    learnt_from: str = ""
     notes: list[str] = field(default_factory=list)
     unlike: float = math.nan
 
@@ -137,7 +147,9 @@ class Summary:
 
     @property
     def doubt(self) -> str:
-        """Sentences if the photos cannot be of the kind that the model was tested on; "" otherwise."""
+        """Sentences if the photos are the model's own, or not of the kind that it was tested on; "" otherwise."""
+        if self.learnt_from:
+            return learnt_sentence(self.learnt_from)
         return " ".join(one for one in (self._contradicted, unlike_sentence(self.unlike)) if one)
 
     @property

@@ -66,12 +66,14 @@ class PhotoList:
         files: the photos.
         digest: of names, sizes and times: another one means other photos.
         notes: what else was found there, in sentences.
+        dataset_digest: of the prepared dataset that they are of; "" for other photos.
     """
 
     title: str
     files: PhotoFiles
     digest: str
     notes: Sequence[str] = ()
+    dataset_digest: str = ""
 
     def __len__(self) -> int:
         return len(self.files.names)
@@ -271,6 +273,7 @@ def _unzipped(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _of_dataset(dataset: str, data_folder: Path) -> PhotoList:
     """Return the photos of a prepared dataset, from their own files, or of raw data in a known layout."""
+    dataset_digest = ""
     try:
         prepared = open_dataset(dataset, data_folder)
     except InputError:
@@ -282,9 +285,9 @@ def _of_dataset(dataset: str, data_folder: Path) -> PhotoList:
         of_name = dict(zip(files["file_name"], files["path"], strict=True))
         columns = (prepared.frame[name] for name in ("source_file", "file_name"))
         paths = {str(name): str(of_name[flat]) for name, flat in zip(*columns, strict=True) if flat in of_name}
-        title = prepared.name
+        title, dataset_digest = prepared.name, prepared.digest
     if not any(exists(Path(path)) for path in paths.values()):
         raise DatasetError(
             f"None of the photos of dataset={dataset} is on this machine. Give photos=FOLDER, the folder they are in."
         )
-    return _loose(title, paths, {})
+    return replace(_loose(title, paths, {}), dataset_digest=dataset_digest)
