@@ -75,10 +75,8 @@ def test_forget_custom_gradients(keras: Any) -> None:
     assert not any(name.startswith("CustomGradient-") for name in ops.gradient_registry._registry)
 
 
-def test_mlflow_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_answer() -> None:
     from http.server import BaseHTTPRequestHandler, HTTPServer
-
-    import mlflow
 
     class Refusing(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -91,13 +89,13 @@ def test_mlflow_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with HTTPServer(("127.0.0.1", 0), Refusing) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"http://127.0.0.1:{server.server_port}")
+        address = f"http://127.0.0.1:{server.server_port}"
         try:
-            assert borrowed.mlflow_answer(5) == 503
+            assert borrowed.mlflow_answer(5, address) == 503
         finally:
             server.shutdown()
             thread.join()
-    assert borrowed.mlflow_answer(1) is None
+    assert borrowed.mlflow_answer(1, address) is None
 
 
 def test_create_mlflow_store(tmp_path: Path) -> None:

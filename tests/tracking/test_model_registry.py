@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.factories import log_colour_model, photo_array
+from tests.factories import config, log_colour_model, photo_array
 from tests.mlflow_store import mlflow_store
 
-from wastelens.errors import RunError
+from wastelens.errors import RunError, StoreUnreachable
+from wastelens.steps import promote
 from wastelens.tracking.mlflow_tracker import MlflowTracker
 from wastelens.using.chosen_model import open_model
 
@@ -65,17 +66,37 @@ def test_what_is_not_there_is_said_in_one_line(registered: tuple[MlflowTracker, 
     assert "\n" not in str(refused.value)
 
 
-def test_a_registry_that_is_not_there(registered: tuple[MlflowTracker, str]) -> None:
+def test_a_registry_that_is_not_there_is_not_waited_for(
+    registered: tuple[MlflowTracker, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlflow
 
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
     before = mlflow.get_registry_uri()
     mlflow.set_registry_uri("http://127.0.0.1:9")
     try:
         with (
-            pytest.raises(RunError, match=r"MLflow's registry http://127.0.0.1:9 cannot be used"),
+            pytest.raises(StoreUnreachable, match=r"^MLflow's registry http://127.0.0.1:9 does not answer\. Start it"),
             open_model(registered[0], "models:/litter@champion"),
         ):
             pass
+        with pytest.raises(StoreUnreachable, match=r"set MLFLOW_REGISTRY_URI to one that runs\.$"):
+            promote.run(config("promote", run_id=registered[1], name="litter"), registered[0])
+    finally:
+        mlflow.set_registry_uri(before)
+
+
+def test_a_registry_that_goes_away_is_named(
+    registered: tuple[MlflowTracker, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    registry, before = registered[0].registry_of("litter"), mlflow.get_registry_uri()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_registry_uri("http://127.0.0.1:9")
+    try:
+        with pytest.raises(StoreUnreachable, match=r"MLflow's registry http://127.0.0.1:9 does not answer"):
+            registry.versions()
     finally:
         mlflow.set_registry_uri(before)
 

@@ -66,8 +66,8 @@ def forget_custom_gradients() -> None:
         del kept[name]
 
 
-def mlflow_answer(seconds: float) -> int | None:
-    """Return the HTTP status with which MLflow's server answers a search; None where it does not answer in time.
+def mlflow_answer(seconds: float, uri: str) -> int | None:
+    """Return the HTTP status with which an MLflow server answers a search; None where it does not answer in time.
 
     ``MlflowClient`` takes its timeout from an environment variable, which requests of other threads would see too.
     """
@@ -77,7 +77,7 @@ def mlflow_answer(seconds: float) -> int | None:
 
     try:
         answer = http_request(
-            get_default_host_creds(mlflow.get_tracking_uri()),
+            get_default_host_creds(uri),
             "/api/2.0/mlflow/experiments/search",
             "POST",
             json={"max_results": 1},

@@ -123,14 +123,19 @@ def _time_out_s() -> float:
 
 
 @contextlib.contextmanager
-def outages() -> Iterator[None]:
-    """Translate MLflow's errors from an unreachable server to StoreUnreachable; let all others pass."""
+def outages(part: str = "store") -> Iterator[None]:
+    """Translate MLflow's errors from an unreachable server to StoreUnreachable; let all others pass.
+
+    ``part`` is ``registry`` for requests to that: it may have a server of its own.
+    """
     import mlflow
     import requests
 
     try:
         yield
     except (mlflow.exceptions.MlflowException, requests.RequestException, ConnectionError) as error:
+        if part == "registry" and registry_is_away():
+            raise unreachable(part) from error
         if _is_outage(error):
             raise unreachable() from error
         raise
@@ -165,10 +170,22 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def answers() -> bool:
-    """Return whether the server answers within seconds, even if only with a refusal."""
+def answers(part: str = "store") -> bool:
+    """Return whether the server of the store or registry answers within seconds, even if only with a refusal."""
     # A proxy's answer for an absent server, and a server's answer for an absent database, count as none.
-    return borrowed.mlflow_answer(_ANSWER_S) not in (None, 500, 502, 503, 504)
+    return borrowed.mlflow_answer(_ANSWER_S, _address(part)) not in (None, 500, 502, 503, 504)
+
+
+def registry_is_away() -> bool:
+    """Return whether the registry has a server of its own, which does not answer within seconds."""
+    uri = _address("registry")
+    return is_server(uri) and uri != _address("store") and not answers("registry")
+
+
+def _address(part: str) -> str:
+    import mlflow
+
+    return str(mlflow.get_registry_uri() if part == "registry" else mlflow.get_tracking_uri())
 
 
 def _without_answer(error: BaseException | None) -> bool:
@@ -189,17 +206,17 @@ def _without_answer(error: BaseException | None) -> bool:
     return False
 
 
-def unreachable() -> StoreUnreachable:
-    return StoreUnreachable(
-        f"MLflow's server {store_shown()} does not answer. Start it, or set MLFLOW_TRACKING_URI to one that runs."
-    )
+def unreachable(part: str = "store") -> StoreUnreachable:
+    what, variable = ("registry", "MLFLOW_REGISTRY_URI") if part == "registry" else ("server", "MLFLOW_TRACKING_URI")
+    shown = without_passwords(_address(part))
+    return StoreUnreachable(f"MLflow's {what} {shown} does not answer. Start it, or set {variable} to one that runs.")
 
 
 @contextlib.contextmanager
 def store_errors(part: str = "store") -> Iterator[None]:
     """Translate errors of MLflow's store or registry, and of its database, to a RunError of one line."""
     try:
-        with outages():
+        with outages(part):
             yield
     except Exception as error:
         if not _is_of_store(error):
@@ -218,10 +235,7 @@ def _is_of_store(error: Exception) -> bool:
 
 
 def _unusable(reason: str, part: str) -> str:
-    import mlflow
-
-    shown = store_shown() if part == "store" else without_passwords(mlflow.get_registry_uri())
-    return f"MLflow's {part} {shown} cannot be used: {reason}. Fix it, and run again."
+    return f"MLflow's {part} {without_passwords(_address(part))} cannot be used: {reason}. Fix it, and run again."
 
 
 def _of_newer_mlflow(reason: str) -> str:
@@ -249,6 +263,4 @@ def _origin(error: BaseException) -> str:
 
 def store_shown() -> str:
     """Return the address of MLflow's store without passwords."""
-    import mlflow
-
-    return without_passwords(mlflow.get_tracking_uri())
+    return without_passwords(_address("store"))

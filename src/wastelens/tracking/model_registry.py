@@ -7,7 +7,14 @@ from typing import Any
 
 from wastelens.errors import RunError, did_you_mean
 from wastelens.system.passwords import without_passwords
-from wastelens.tracking.mlflow_store import create_store, store_client, store_errors, without_waiting
+from wastelens.tracking.mlflow_store import (
+    create_store,
+    registry_is_away,
+    store_client,
+    store_errors,
+    unreachable,
+    without_waiting,
+)
 from wastelens.tracking.tracker import ModelVersion, logged_text
 
 _CODES = ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS")
@@ -16,12 +23,19 @@ _MOST_NAMED = 200
 
 
 class MlflowRegistry:
-    """The versions of one registered model; it may not exist yet."""
+    """The versions of one registered model; it may not exist yet.
+
+    Raises:
+        StoreUnreachable: the registry has a server of its own, which does not answer; it is not waited for.
+        RunError: the registry cannot be used.
+    """
 
     def __init__(self, name: str) -> None:
         import mlflow
 
         self.name = name
+        if registry_is_away():
+            raise unreachable("registry")
         with store_errors("registry"):
             create_store(mlflow.get_registry_uri())
 
