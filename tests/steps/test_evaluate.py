@@ -294,6 +294,14 @@ def test_bad_input(tracker: MemoryTracker, root: Path, beach: Path, prepared_bea
     unknown = class_folders(tmp_path / "unknown", 2)
     (unknown / "glass").rename(unknown / "kryptonite")
     assert "'kryptonite' has no material in" in refused(tracker, root, unknown)
+    with pytest.MonkeyPatch.context() as patch:
+        with_card(tracker, patch, dataset="beach", dataset_digest=digest_of(prepared_beach))
+        message = refused(tracker, root, unknown, trained_on=str(prepared_beach))
+    assert (
+        "'kryptonite' has no material in the mapping of dataset 'beach'. Write a mapping of your own with:" in message
+    )
+    assert f"wastelens materials --dataset {unknown} > my.csv" in message
+    assert "materials.csv" not in message
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(image_bytes(blocks(np.random.default_rng(0), (48, 48))))

@@ -206,6 +206,23 @@ def test_labels_may_differ_in_capitals(tmp_path):
     }
 
 
+def test_the_mapping_of_a_prepared_dataset_is_not_to_be_edited(tmp_path):
+    rows = [("Drink can", "metal"), ("Bottle", "glass")]
+    (tmp_path / "beach").mkdir()
+    (tmp_path / "beach" / "manifest.json").write_text("{}")
+    mapping = read_mapping(write_mapping(tmp_path / "beach" / "materials.csv", rows))
+    for check in (
+        lambda: mapping_of_labels(mapping, ["Kite", "Bottle"], str, [], tmp_path / "photos"),
+        lambda: mapping_of_labels(mapping, ["Bottle"], str, [], tmp_path / "photos"),
+        lambda: check_covers(mapping, ["Kite"], ANNOTATIONS, tmp_path / "photos"),
+        lambda: check_covers(mapping, ["Bottle"], ANNOTATIONS, tmp_path / "photos"),
+    ):
+        with pytest.raises(MappingError, match="he mapping of dataset 'beach'") as caught:
+            check()
+        assert "materials.csv" not in str(caught.value)
+        assert " row" not in str(caught.value)
+
+
 def test_a_label_that_a_shipped_mapping_lacks_asks_for_a_mapping_of_ones_own(tmp_path):
     mapping = read_mapping(DEFAULT_MAPPING)
     for check in (

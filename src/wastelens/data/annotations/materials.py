@@ -18,6 +18,7 @@ from wastelens.system.text import one_line
 
 COLUMNS = ("category", "material", "reason")
 MAPPING_FILE = "materials.csv"  # of a prepared dataset
+_BESIDE_IT = "manifest.json"
 # The other columns of the prepared tables, and parts of metric names beside the materials.
 _OTHER_COLUMNS = ("control", "file_name", "fold", "group", "height", "image_id", "photo_index", "source_file", "width")
 # explain_gradcam_energy_low is the end of an interval, explain_gradcam_energy_over_centre a score.
@@ -110,6 +111,20 @@ def _is_shipped(mapping: MaterialMapping) -> bool:
     return mapping.path.parent == conf_folder() / "materials"
 
 
+def _is_prepared(mapping: MaterialMapping) -> bool:
+    return mapping.path.name == MAPPING_FILE and (mapping.path.parent / _BESIDE_IT).is_file()
+
+
+def _is_to_edit(mapping: MaterialMapping) -> bool:
+    """Return whether a mapping is the user's own; an edited one of a prepared dataset would spoil the dataset."""
+    return not _is_shipped(mapping) and not _is_prepared(mapping)
+
+
+def _called(mapping: MaterialMapping) -> str:
+    """Return what to call a mapping in messages, so that nobody edits that of a prepared dataset."""
+    return f"the mapping of dataset '{mapping.path.parent.name}'" if _is_prepared(mapping) else str(mapping.path)
+
+
 def _own_mapping(dataset: Path | None) -> str:
     """Return how to get a mapping with all labels of a dataset."""
     command = f"wastelens materials --dataset {shlex.quote(str(dataset or 'FOLDER'))} > my.csv"
@@ -132,15 +147,15 @@ def check_covers(
     for name in names:
         if name not in mapping.material_of and name not in unused:
             fact = f"{annotations}: category '{one_line(name, 100)}' has no material"
-            if _is_shipped(mapping):
-                raise MappingError(f"{fact} in {mapping.path}. {_own_mapping(dataset or annotations)}.")
+            if not _is_to_edit(mapping):
+                raise MappingError(f"{fact} in {_called(mapping)}. {_own_mapping(dataset or annotations)}.")
             raise MappingError(f"{fact}. Add a row to {mapping.path}, or give your own mapping: -P materials=FILE.csv")
     for name in mapping.material_of:
         if name not in names:
             hint = did_you_mean(name, names)
+            fix = _own_mapping(dataset or annotations) if _is_prepared(mapping) else "Correct or remove the row"
             raise MappingError(
-                f"{mapping.path}: '{one_line(name, 100)}' is not a category of {annotations}.{hint} "
-                "Correct or remove the row."
+                f"{_called(mapping)}: '{one_line(name, 100)}' is not a category of {annotations}.{hint} {fix}."
             )
 
 
@@ -155,7 +170,7 @@ def with_materials(mapping: MaterialMapping, materials: Collection[str]) -> Mate
     if len(kept) < 2:
         named = f"only {kept[0]}" if kept else "none of its materials"
         raise MappingError(
-            f"{mapping.path}: the annotated objects are of {named}, but at least two materials are needed. "
+            f"{_called(mapping)}: the annotated objects are of {named}, but at least two materials are needed. "
             "Add photos of others, or correct the mapping."
         )
     return MaterialMapping(mapping.path, material_of, kept, {name: mapping.reasons[name] for name in material_of})
@@ -187,15 +202,15 @@ def mapping_of_labels(
     unknown = [label for label in labels if not known[label]]
     if unknown:
         more = f" (nor {'has' if len(unknown) == 2 else 'have'} {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
-        fix = _own_mapping(dataset) if _is_shipped(mapping) else "Add a row"
+        fix = "Add a row" if _is_to_edit(mapping) else _own_mapping(dataset)
         raise MappingError(
-            f"{of_label(unknown[0])} has no material in {mapping.path}{more}. {fix}{_covering(others, labels)}."
+            f"{of_label(unknown[0])} has no material in {_called(mapping)}{more}. {fix}{_covering(others, labels)}."
         )
     materials = tuple(material for material in mapping.materials if material in {known[label] for label in labels})
     if len(materials) < 2:
         raise MappingError(
-            f"{mapping.path}: the labels {one_line(', '.join(labels))} give {len(materials)} material(s), but at least "
-            "two are needed. Add photos with other labels, or correct the mapping."
+            f"{_called(mapping)}: the labels {one_line(', '.join(labels))} give {len(materials)} material(s), but at "
+            "least two are needed. Add photos with other labels, or correct the mapping."
         )
     order = {label: place for place, label in reversed(list(enumerate([*mapping.material_of, *labels])))}
     rows = sorted(labels, key=lambda label: (materials.index(known[label]), order[label]))
