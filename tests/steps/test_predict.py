@@ -91,6 +91,21 @@ def test_the_table_has_a_row_for_every_file_in_the_order_of_names(
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(OUTPUTS)
 
 
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [(1, "Warning: 1 file has no answer, 0.jpg: "), (2, "Warning: 2 files have no answer, the first 0.jpg: ")],
+)
+def test_files_without_an_answer_are_counted(
+    tracker: MemoryTracker, tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: int, said: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "good.png").write_bytes(image_bytes(np.full((40, 40, 3), 90, np.uint8), "PNG"))
+    for number in range(broken):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(b"x")
+    predicted(tracker, tmp_path / "out", photos=str(tmp_path / "photos"))
+    assert said in capsys.readouterr().out
+
+
 def test_what_the_network_finds_is_where_it_says(tracker: MemoryTracker, tmp_path: Path) -> None:
     pixels = np.full((64, 64, 3), 120, np.uint8)
     pixels[32:48, 40:56] = COLOURS[3]

@@ -142,5 +142,8 @@ def _report(summary: Summary, model: ChosenModel, folder: Path) -> None:
         warn(summary.doubt)
     if summary.problems:
         file, problem = summary.first_problems[0]
-        warn(f"{summary.problems:,} files have no answer, the first {file}: {problem}. All are in {output.CSV}.")
+        if summary.problems == 1:
+            warn(f"1 file has no answer, {file}: {problem}. It is in {output.CSV}, too.")
+        else:
+            warn(f"{summary.problems:,} files have no answer, the first {file}: {problem}. All are in {output.CSV}.")
     say(f"The table: {folder / output.CSV}. The page: {folder / output.REPORT}", "green")
