@@ -139,6 +139,11 @@ def test_generated_files_are_up_to_date() -> None:
     assert (answer.returncode, answer.stdout) == (0, ""), answer.stdout + answer.stderr
 
 
+@pytest.mark.parametrize("folder", ["evaluated", "mappings", "predictions", "prepared", "raw", "tuned", "unlogged"])
+def test_photos_and_what_is_made_of_them_stay_out_of_the_repository(folder: str) -> None:
+    assert f"data/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_conda_yaml_names_python_and_pinned_packages_only() -> None:
     environment = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))
     python, pip, packages = environment["dependencies"]
