@@ -28,7 +28,7 @@ from wastelens.errors import ConfigError, DatasetError, RunError
 from wastelens.models.answers import Answers
 from wastelens.steps import predict
 from wastelens.system.decision_rule import DecisionRule, RisingMap
-from wastelens.using import predicting
+from wastelens.using import output, predicting
 from wastelens.using.chosen_model import BATCH_SIZE
 from wastelens.using.predicting import Asked
 
@@ -429,12 +429,30 @@ def test_a_full_disk_leaves_no_table(
     import pyarrow.parquet as pq
 
     def full(*arguments: Any, **options: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DatasetError) as told:
         predicted(tracker, tmp_path / "out", photos=str(litter))
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    out = tmp_path / "out"
+    assert str(told.value) == f"No space left on device: '{out}'. Free space, or write elsewhere: output=FOLDER."
+    assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (PermissionError(errno.EACCES, "no", "out/.unfinished"), "out/.unfinished"),
+        (PermissionError(errno.EACCES, "no", "."), "."),
+        (PermissionError(errno.EACCES, "no", "mlruns/x"), None),
+        (FileNotFoundError(errno.ENOENT, "no", "out/x"), None),
+    ],
+)
+def test_only_errors_of_the_output_folder_name_its_setting(error: OSError, named: str | None) -> None:
+    with pytest.raises((DatasetError, OSError)) as told, output.disk_errors(Path("out")):
+        raise error
+    assert (told.value is error) == (named is None)
+    assert named is None or str(told.value).startswith(f"Permission denied: '{Path(named).absolute()}'. Fix the perm")
 
 
 def test_bad_input_is_refused_in_one_line(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:

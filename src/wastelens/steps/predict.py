@@ -49,7 +49,7 @@ def run(config: PredictConfig, tracker: Tracker) -> Predictions:
         predictor = Predictor(model, evidence=config.evidence)
         if config.evidence and not predictor.has_evidence:
             say("This network has no layer with a map, so there is no evidence to show.")
-        with alone_in(folder, "output"):
+        with output.disk_errors(folder), alone_in(folder, "output"):
             unfinished = output.blocks_folder(folder, config, model, photos)
             with tracker.start(f"predict {photos.title}", tags=_tags(model, photos)) as tracked:
                 tracked.log_parameters(flatten(config))

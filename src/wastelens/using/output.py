@@ -7,6 +7,8 @@ with them.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -37,6 +39,10 @@ _UNFINISHED = ".unfinished"
 _MOST_PROBLEMS = 50
 _SMALLEST_SHOWN = 0.0001
 _ALARM = 0.01  # one set of photos in a hundred that are like the test's is said to be unlike them
+_FIXES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Fix the permissions"),
+}
 _SETTINGS = ("evidence", "exif", "max_megapixels", "block_photos")  # that the rows, or their blocks, depend on
 
 
@@ -57,6 +63,24 @@ def output_folder(config: PredictConfig, photos: PhotoList) -> Path:
             "output=FOLDER."
         )
     return folder
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Let errors of the disk that the output folder is on name a file or that folder, and the setting ``output=``.
+
+    Raises:
+        DatasetError: the disk is full, or the folder cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        place, here = Path(os.path.abspath(error.filename or folder)), folder.absolute()
+        if error.errno not in _FIXES or not (place.is_relative_to(here) or here.is_relative_to(place)):
+            raise
+        raise DatasetError(
+            f"{os.strerror(error.errno)}: '{place}'. {_FIXES[error.errno]}, or write elsewhere: output=FOLDER."
+        ) from error
 
 
 def blocks_folder(folder: Path, config: PredictConfig, model: ChosenModel, photos: PhotoList) -> Path:
