@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,15 +74,33 @@ def test_each_in_turn(tmp_path: Path) -> None:
         assert inside.is_set()
 
 
-@pytest.mark.parametrize("gone", [FileNotFoundError, FileExistsError])
+@pytest.mark.parametrize(("owner", "name", "gone"), [(Path, "mkdir", FileExistsError), (os, "open", FileNotFoundError)])
 def test_renamed_by_another_process_this_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: type[OSError]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, gone: type[OSError]
 ) -> None:
-    def renamed(path: Path, *, parents: bool, exist_ok: bool) -> None:
+    def renamed(path: Path, *arguments: Any, **options: Any) -> None:
         raise gone(path)
 
-    monkeypatch.setattr(Path, "mkdir", renamed)
+    monkeypatch.setattr(owner, name, renamed)
     with pytest.raises(DatasetError, match="Another run"), alone_in(tmp_path / "folder", "data_folder"):
+        pytest.fail("there is nothing to hold")
+
+
+def test_its_parent_renamed_by_another_process_this_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def renamed(path: Path, **options: Any) -> None:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "mkdir", renamed)
+    with pytest.raises(DatasetError, match="Another run"), alone_in(tmp_path / "parent" / "folder", "data_folder"):
+        pytest.fail("there is nothing to hold")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no folder that takes none")
+def test_a_place_that_takes_no_folders() -> None:
+    with (
+        pytest.raises(DatasetError, match=r"^No folder can be made in /proc\. Choose another than /proc/x\.$"),
+        alone_in(Path("/proc/x"), "output"),
+    ):
         pytest.fail("there is nothing to hold")
 
 

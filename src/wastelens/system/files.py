@@ -93,9 +93,13 @@ def in_turn(folder: Path, before_waiting: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[int | None]:
-    """Open a folder; closing the handle ends its lock. Yield None if another process is just renaming the folder."""
+    """Open a folder; closing the handle ends its lock. Yield None if another process is just renaming the folder.
+
+    Raises:
+        DatasetError: its place takes no folders.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         handle = os.open(folder, os.O_RDONLY) if fcntl else None
     except (FileNotFoundError, FileExistsError):
         if folder.is_file():
@@ -106,6 +110,15 @@ def _opened(folder: Path) -> Iterator[int | None]:
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        if not folder.parent.is_dir():  # another process renames that one
+            raise
+        raise DatasetError(f"No folder can be made in {folder.parent}. Choose another than {folder}.") from None
 
 
 def _lock(handle: int | None, folder: Path) -> bool:
