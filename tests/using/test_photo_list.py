@@ -42,6 +42,16 @@ def test_a_folder_with_all_that_may_lie_in_it(tmp_path: Path) -> None:
     assert photos.files.part(1, 3).names == ["b/2.jpg", "clip.mov"]
 
 
+def test_the_folder_that_is_written_to_is_not_said_to_be_empty(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.jpg")
+    with pytest.raises(DatasetError) as told:
+        photos_of(str(tmp_path), "", Path("data"), tmp_path / "." / "")
+    assert str(told.value) == (
+        f"photos='{tmp_path}' is the folder that predictions are written to. Write them elsewhere, such as "
+        f"output={tmp_path / 'predictions'}."
+    )
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_folder_that_cannot_be_read_is_a_row(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.jpg")

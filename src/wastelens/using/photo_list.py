@@ -168,6 +168,11 @@ def _of_folder(folder: Path, leave: Path) -> PhotoList:
     paths: dict[str, str] = {}
     faults: dict[str, str] = {}
     others = Counter[str]()
+    if leave.is_dir() and folder.samefile(leave):
+        raise DatasetError(
+            f"photos='{folder}' is the folder that predictions are written to. Write them elsewhere, such as "
+            f"output={folder / 'predictions'}."
+        )
     for path, error in files_below(folder, [leave]):
         name, suffix = path.relative_to(folder).as_posix(), path.suffix.lower()
         if error is not None:
