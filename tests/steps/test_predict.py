@@ -190,6 +190,19 @@ def test_killed_between_the_files_it_goes_on_and_leaves_the_same_bytes(
         predicted(tracker, tmp_path / "out", photos=str(litter))
 
 
+def test_predictions_of_another_folder_of_that_name_are_told_apart(
+    tracker: MemoryTracker, litter: Path, tmp_path: Path
+) -> None:
+    for place in ("here", "there"):
+        shutil.copytree(litter / "batch_1", tmp_path / place / "beach")
+    (tmp_path / "there" / "beach" / "000000.jpg").unlink()
+    settings = f"data_folder={tmp_path / 'data'}"
+    predict.run(config("predict", settings, model="run-0", photos=str(tmp_path / "here" / "beach")), tracker)
+    for place, said in (("here", "predictions already"), ("there", "predictions of other photos")):
+        with pytest.raises(DatasetError, match=rf"data/predictions/beach has {said} .predictions.csv.\. Replace them"):
+            predict.run(config("predict", settings, model="run-0", photos=str(tmp_path / place / "beach")), tracker)
+
+
 def test_a_table_of_somebody_else_is_not_replaced(tracker: MemoryTracker, litter: Path, tmp_path: Path) -> None:
     (tmp_path / "predictions.csv").write_text("mine")
     with pytest.raises(DatasetError, match="has predictions already"):

@@ -58,11 +58,20 @@ def output_folder(config: PredictConfig, photos: PhotoList) -> Path:
     there = [name for name in FILES if (folder / name).exists()]
     finished = ABOUT in there or not (folder / _UNFINISHED).is_dir()  # else a kill came between the files
     if there and finished and not config.overwrite:
+        what = "predictions of other photos" if _are_of_others(folder, photos) else "predictions already"
         raise DatasetError(
-            f"{folder} has predictions already ({there[0]}). Replace them: overwrite=true; or write elsewhere: "
-            "output=FOLDER."
+            f"{folder} has {what} ({there[0]}). Replace them: overwrite=true; or write elsewhere: output=FOLDER."
         )
     return folder
+
+
+def _are_of_others(folder: Path, photos: PhotoList) -> bool:
+    """Return whether the predictions of a folder are of other photos, as far as its file about them tells."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return bool(about["photos"]["digest"] != photos.digest)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 @contextlib.contextmanager
