@@ -61,6 +61,12 @@ def test_a_folder_that_cannot_be_read_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "locked").chmod(0o700)
 
 
+def test_one_photo_is_a_list_of_one(tmp_path: Path) -> None:
+    photo, _ = write_photo(tmp_path / "a.JPG"), write_photo(tmp_path / "b.jpg")
+    photos = of(photo)
+    assert (photos.title, contents(photos)) == ("a", {"a.JPG": photo.read_bytes()})
+
+
 def test_the_digest_tells_other_photos(tmp_path: Path) -> None:
     first = write_photo(tmp_path / "a.jpg")
     digests = {of(tmp_path).digest, of(tmp_path).digest}

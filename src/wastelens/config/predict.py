@@ -18,7 +18,7 @@ class PredictConfig(Config):
 
     model: str = parameter(MODEL_HELP)
     photos: str = parameter(
-        "a folder of photos, with its sub-folders; a list of them (.txt, a name per line, or .csv); or a .zip"
+        "a folder of photos, with its sub-folders; a list (.txt, a name per line, or .csv); a .zip; or one photo"
     )
     dataset: str = parameter("predict the photos of this dataset instead: a prepared one, or raw data")
     data_folder: Path

@@ -130,7 +130,7 @@ def photos_of(photos: str, dataset: str, data_folder: Path, leave: Path) -> Phot
     """Return the photos that the settings name.
 
     Args:
-        photos: a folder, a ``.txt`` or ``.csv`` list, or a ``.zip``; or "".
+        photos: a folder, a ``.txt`` or ``.csv`` list, a ``.zip``, or one photo; or "".
         dataset: raw data of a known layout, a prepared dataset, or its name; or "".
         data_folder: the folder that holds ``raw/`` and ``prepared/``.
         leave: a folder that is not searched, where it lies among the photos.
@@ -150,9 +150,10 @@ def photos_of(photos: str, dataset: str, data_folder: Path, leave: Path) -> Phot
         return _of_folder(place, leave)
     if not exists(place):
         raise DatasetError(f"photos='{photos}' is not there. Correct the path.")
+    if place.suffix.lower() in PHOTO_SUFFIXES:
+        return _loose(place.stem, {place.name: str(place)}, {})
     if place.suffix.lower() not in kinds:
-        hint = " For one photo, give its folder." if place.suffix.lower() in PHOTO_SUFFIXES else ""
-        raise DatasetError(f"photos='{photos}' is neither a folder, nor a list (.txt, .csv), nor a .zip.{hint}")
+        raise DatasetError(f"photos='{photos}' is neither a folder, nor a list (.txt, .csv), a .zip or a photo.")
     try:
         return kinds[place.suffix.lower()](place)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
