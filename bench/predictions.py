@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import statistics
 import subprocess
@@ -27,6 +28,7 @@ from wastelens.models.export import export, served_model
 from wastelens.models.familiarity import FILE as FAMILIARITY
 from wastelens.models.familiarity import Familiarity
 from wastelens.models.layers import LOGITS
+from wastelens.steps import predict as step
 from wastelens.system.decision_rule import DecisionRule
 from wastelens.system.machine import worker_count
 from wastelens.tracking.mlflow_tracker import MlflowTracker
@@ -36,10 +38,10 @@ from wastelens.using.output import write_tables
 from wastelens.using.photo_list import PhotoList, photos_of
 from wastelens.using.predicting import Asked, Block, Predictor, predict
 
-PHOTOS = 400
+PHOTOS = 2000
 SIDE_PX = 160
 PLAIN_PHOTOS = 60  # of the slow peers
-REPEATS = 5  # turns, whose median ratio counts
+REPEATS = 3  # turns, whose median ratio counts
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
 
 
@@ -61,25 +63,29 @@ def measure(photos: int = PHOTOS) -> list[Measurement]:
         with open_model(tracker, run_id) as model:
             predictor = Predictor(model, evidence=True)
             predictor(np.zeros((1, SIDE_PX, SIDE_PX, 3), np.uint8))
-            rows = [_against_perfect(what, listed, predictor, config, folder)]
+            rows = _against_perfect(what, listed, predictor, config, folder)
             rows += [_against_peers(what, listed, files, predictor, config, folder)]
         return [*rows, _first_row(run_id, folder)]
 
 
 def _ours(listed: PhotoList, predictor: Predictor, config: PredictConfig, folder: Path) -> Callable[[], None]:
-    """Return ``predict`` as a function that starts from nothing each time."""
+    """Return ``predict`` as a function that starts from nothing each time: tables, page and all."""
 
     def ours() -> None:
         blocks = Path(tempfile.mkdtemp(dir=folder))
-        write_tables(predict(listed, predictor, blocks, config), folder)
+        with contextlib.redirect_stdout(io.StringIO()):
+            step._write(predict(listed, predictor, blocks, config), listed, predictor, folder, config)
 
     return ours
 
 
 def _against_perfect(
     what: str, listed: PhotoList, predictor: Predictor, config: PredictConfig, folder: Path
-) -> Measurement:
-    """Compare with decoding alone and the network alone, which both use all cores: their sum cannot be beaten."""
+) -> list[Measurement]:
+    """Compare with decoding alone and the network alone, which both use all cores: their sum cannot be beaten.
+
+    The page decodes its photos larger, and draws their maps, which is in neither.
+    """
     asked = Asked(predictor.has_evidence, False, 200.0)
     block = Block(listed.files, folder / "x", folder, "", asked, worker_count("auto"))
 
@@ -90,20 +96,35 @@ def _against_perfect(
 
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     batches = -(-len(listed) // BATCH_SIZE)
-    turns = in_turns(
-        REPEATS, _ours(listed, predictor, config, folder), decode, lambda: [predictor(pixels) for _ in range(batches)]
-    )
-    ours_s, decode_s, batch_s = (statistics.median(times) for times in zip(*turns, strict=True))
-    perfect_s, ratio = decode_s + batch_s, statistics.median((decode + net) / ours for ours, decode, net in turns)
+
+    def tables() -> None:
+        write_tables(predict(listed, predictor, Path(tempfile.mkdtemp(dir=folder)), config), folder)
+
+    whole = _ours(listed, predictor, config, folder)
+    turns = in_turns(REPEATS, tables, whole, decode, lambda: [predictor(pixels) for _ in range(batches)])
+    tables_s, whole_s, decode_s, batch_s = (statistics.median(times) for times in zip(*turns, strict=True))
     rates = f"{len(listed) / decode_s:.0f} decoded, {len(listed) / batch_s:.0f} through the network"
-    return Measurement(
-        f"{what}, with evidence",
-        f"{len(listed) / ours_s:.1f} photos/s",
-        f"{len(listed) / perfect_s:.1f} photos/s (all cores always busy; apart: {rates} a second)",
-        f"{ratio:.2f}×",
-        "≥ 0.85×",
-        ratio >= 0.85,
-    )
+    perfect = f"{len(listed) / (decode_s + batch_s):.1f} photos/s (all cores always busy; apart: {rates} a second)"
+    ratios = [[(decode + net) / ours for ours in pair] for *pair, decode, net in turns]
+    of_tables, of_whole = (statistics.median(each) for each in zip(*ratios, strict=True))
+    return [
+        Measurement(
+            f"{what}, the tables, with evidence",
+            f"{len(listed) / tables_s:.1f} photos/s",
+            perfect,
+            f"{of_tables:.2f}×",
+            "≥ 0.85×",
+            of_tables >= 0.85,
+        ),
+        Measurement(
+            f"{what}, the tables and the page",
+            f"{len(listed) / whole_s:.1f} photos/s",
+            perfect,
+            f"{of_whole:.2f}×",
+            "–",
+            True,
+        ),
+    ]
 
 
 def _against_peers(

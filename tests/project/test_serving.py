@@ -252,7 +252,7 @@ def test_other_runtimes_give_the_same_answers(
     tmp_path: Path, store: dict[str, str], run_id: str, runtime: str, use: str
 ) -> None:
     if runtime == "openvino":
-        pytest.importorskip("openvino", reason="openvino is not installed (pip install openvino)")
+        pytest.importorskip("openvino", reason="openvino is not installed (uv sync --group openvino)")
     place = ("--run-id", run_id, "--artifact-path", "model", "--dst-path", ".")
     ok(run("mlflow", "artifacts", "download", *place, cwd=tmp_path, env=store))
     block = next(block for language, block in EXAMPLES if language == "python" and runtime in block)
