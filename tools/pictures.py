@@ -52,11 +52,10 @@ def _table(compared: pd.DataFrame, best: str) -> str:
     for row in compared.itertuples():
         name = without_dataset(row.run)
         name = f"**{name}**" if row.run_id == best else name
-        above = "above the controls" if row.above_controls else "not above the controls"
         lines.append(
             f"| {name} | {row.test_macro_ap:.3f} [{row.test_macro_ap_low:.3f}, {row.test_macro_ap_high:.3f}] "
             f"| {row.floor_macro_ap:.3f} | {row.strongest_control_macro_ap:.3f} ({row.strongest_control}) "
-            f"| {'collapsed' if row.collapsed else above} |"
+            f"| {row.verdict} |"
         )
     return "\n".join(lines)
 

@@ -77,6 +77,12 @@ def test_sentences_wrap_at_words_and_commands_stay_whole(terminal: io.StringIO, 
     assert all(len(line) <= 80 for line in lines[:-1])
     assert " ".join(" ".join(lines).split()) == f"{'Photos of neighbours are alike. ' * 4}Next: {command}"
     assert wrapped("short", 80) == ["short"]
+    link = f"See it: http://server/#/{'x' * 60}?key=wastelens once this runs: mlflow ui --backend-store-uri y"
+    assert wrapped(link, 80)[1:] == [
+        f"http://server/#/{'x' * 60}?key=wastelens",
+        "once this runs:",
+        "mlflow ui --backend-store-uri y",
+    ]
 
 
 def test_a_bar_keeps_its_count_and_time_whatever_its_figures(terminal: io.StringIO) -> None:

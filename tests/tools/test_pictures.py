@@ -17,11 +17,11 @@ def test_the_chosen_model_is_bold_and_the_dataset_is_left_out() -> None:
     numbers = {"test_macro_ap": 0.5, "test_macro_ap_low": 0.4, "test_macro_ap_high": 0.6, "floor_macro_ap": 0.3}
     control = {"strongest_control": "colour", "strongest_control_macro_ap": 0.35}
     rows = [
-        {"run": "probe @demo", "run_id": "a", "collapsed": False, "above_controls": True, **numbers, **control},
-        {"run": "dbn @demo", "run_id": "b", "collapsed": True, "above_controls": False, **numbers, **control},
+        {"run": "probe @demo", "run_id": "a", "verdict": "above controls", **numbers, **control},
+        {"run": "dbn @demo", "run_id": "b", "verdict": "collapsed", **numbers, **control},
     ]
     _, _, first, second = pictures._table(pd.DataFrame(rows), "a").splitlines()
-    assert first == "| **probe** | 0.500 [0.400, 0.600] | 0.300 | 0.350 (colour) | above the controls |"
+    assert first == "| **probe** | 0.500 [0.400, 0.600] | 0.300 | 0.350 (colour) | above controls |"
     assert second == "| dbn | 0.500 [0.400, 0.600] | 0.300 | 0.350 (colour) | collapsed |"
 
 

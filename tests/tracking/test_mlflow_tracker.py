@@ -650,6 +650,11 @@ def test_a_note_stands_on_top_of_the_runs_page(store):
     )
 
 
+def test_a_description_mentions_nobody():
+    (note,) = run_note("1" * 32, "**probe @96px @demo is best.**", command="predict @x").values()
+    assert note == "**probe \\@96px \\@demo is best.**\n\nNext:\n\n```sh\npredict @x\n```"
+
+
 def description(store, run_id):
     return store.get_run(run_id).data.tags["mlflow.note.content"]
 

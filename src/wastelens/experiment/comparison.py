@@ -41,6 +41,7 @@ def comparison_frame(compared: list[Compared]) -> pd.DataFrame:
                 "strongest_control_macro_ap": verdict.strongest_control_macro_ap,
                 "collapsed": verdict.collapse.collapsed,
                 "above_controls": verdict.above_controls,
+                "verdict": verdict.word,
                 "minutes": one.minutes,
             }
         )

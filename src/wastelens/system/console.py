@@ -25,7 +25,7 @@ DATA_FOLDER = Path("data")  # the default in every conf/*.yaml
 LOG_WIDTH = 140
 SECONDS_BETWEEN_LINES = 20
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_COMMAND = re.compile(r"(?=\b(?:mlflow (?:run|ui)|wastelens [a-z]+) -?)")  # commands are at the end of what is said
+_COMMAND = re.compile(r"(?=\b(?:mlflow (?:run|ui) |wastelens [a-z]+ --))")  # commands are at the end of what is said
 _BESIDE_DESCRIPTION = 46  # letters of a progress line for the bar, the count and the time left
 _BORDERS = 3  # letters around a table's column
 

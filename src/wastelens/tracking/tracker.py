@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,8 +140,10 @@ def run_note(run_id: str, *paragraphs: str, command: str = "", pictures: Sequenc
         pictures: paths of figures among the run's artifacts.
     """
     shown = [f"![{path}](get-artifact?path={quote(path)}&run_uuid={run_id})" for path in pictures]
+    # Else MLflow takes the size or the dataset in a run's name, as in ``probe @96px``, for somebody on GitHub.
+    said = [re.sub(r"(?<=\s)@(?=\w)", r"\\@", paragraph) for paragraph in paragraphs]
     following = [f"Next:\n\n```sh\n{command}\n```"] if command else []
-    return {NOTE: "\n\n".join([*paragraphs, *following, *shown])}
+    return {NOTE: "\n\n".join([*said, *following, *shown])}
 
 
 def note_at_end(tags: Mapping[str, str], status: str) -> dict[str, str]:
