@@ -58,6 +58,7 @@ def run(config: PredictConfig, tracker: Tracker) -> Predictions:
                 output.forget_blocks(folder)
                 _log(tracked, summary, folder)
         _report(summary, model, folder)
+    say(f"The same in MLflow: {tracker.finished_hint(tracked.id)}")
     return Predictions(folder, summary, tracked.id)
 
 
