@@ -55,7 +55,7 @@ class _Parts:
     def __init__(self, bar: Bar, batch: str, photos: int, parts: int) -> None:
         self._bar = bar
         self._batch = batch
-        self._left, self._part = float(photos), photos / parts
+        self._photos, self._part = photos, photos / parts
         self._steps = 0
 
     def begin(self, name: str, steps: int = 1) -> None:
@@ -68,12 +68,11 @@ class _Parts:
     def step(self, steps: int = 1) -> None:
         """Advance by this many steps of the part."""
         self._steps -= steps
-        self._left -= steps * self._step
         self._bar.advance(steps * self._step)
 
-    def end(self) -> None:
-        """Advance to the end: nothing of the batch is left to do."""
-        self._bar.advance(self._left)
+    def skip(self) -> None:
+        """Advance by the whole batch, of which nothing has begun: nothing in it is to be explained."""
+        self._bar.advance(self._photos)
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Examination:
         pairs = np.argwhere(table.labels.astype(bool) | (probabilities >= np.array(thresholds)))
         explained: list[list[ExplainedPair]] = [[] for _ in photos]
         if not len(pairs):
-            parts.end()
+            parts.skip()
             return explained
         evidence = {}
         for name, method in self.methods.items():
