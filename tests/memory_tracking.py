@@ -80,6 +80,7 @@ class MemoryRun:
     measured_ms: list[int] = field(default_factory=list)
     connection: Connection = field(default_factory=Connection)
     draws: bool = True
+    resumed_by: str = ""
 
     @_asks
     def log_parameters(self, parameters: Mapping[str, object]) -> None:

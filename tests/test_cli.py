@@ -193,7 +193,8 @@ def cli_config(step):
         (["tune", "--workers", "0"], "greater than or equal to 1"),
         (["tune", "--workers", "2", "--engine", "tcp://a:8786"], "workers=2 is short for engine=processes:2"),
         (["train", "--no_such_option", "1"], "No such option"),
-        (["train", "--epochs", "3"], "--set fine_tune.epochs=VALUE or --set fit.epochs=VALUE"),
+        (["train", "--epochs", "3"], "It is a setting: --set fit.epochs=VALUE or --set fine_tune.epochs=VALUE"),
+        (["train", "--model", "base", "--widths", "3"], "It is a setting: --set network.widths=VALUE"),
         (["no-such-step"], "No such command"),
     ],
 )

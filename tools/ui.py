@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ _PATIENCE_S = 60
 
 def main() -> int:
     """Run MLflow's server until Ctrl-C; return its exit status."""
+    if is_served():
+        sys.exit(f"Something is served at {ADDRESS} already. End it first.")
     page = f"{ADDRESS}{table_address(experiment_id())}"
     print(f"The runs: {page}", flush=True)
     server = subprocess.Popen([sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", STORE])
@@ -27,7 +30,20 @@ def main() -> int:
             _open_once_served(page, server)
         return server.wait()
     except KeyboardInterrupt:
-        return server.wait()
+        return 0
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def is_served() -> bool:
+    """Return whether a server answers there."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        direct.open(ADDRESS, timeout=1).close()
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
 
 
 def experiment_id() -> str:
@@ -44,13 +60,10 @@ def has_screen() -> bool:
 def _open_once_served(page: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while server.poll() is None and time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(ADDRESS, timeout=1).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
+        if is_served():
             webbrowser.open(page)
             return
+        time.sleep(0.5)
 
 
 if __name__ == "__main__":

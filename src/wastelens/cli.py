@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 OUTAGE_MINUTES = 10.0  # for steps without this setting
 INTERRUPTED_STATUS = 130
+_MOST_WAYS = 2  # to name of those that a setting may be given by
 _FIXES = {
     errno.ENOSPC: "Free space",
     errno.EDQUOT: "Free space",
@@ -81,16 +83,23 @@ class _Step(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options; one that is a setting without an option of its own is refused with the way to give it."""
+        typed = [*args]  # the parser takes them away
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            message = f"{error.message}{self._how_to_set(error.option_name.lstrip('-'))}"
+            message = f"{error.message}{self._how_to_set(error.option_name.lstrip('-'), typed)}"
             raise click.NoSuchOption(error.option_name, message, error.possibilities, ctx) from None
 
-    def _how_to_set(self, name: str) -> str:
+    def _how_to_set(self, name: str, typed: list[str]) -> str:
+        """Return how to give a setting; the model that is asked for decides which there are."""
         files, base = (importlib.import_module(f"wastelens.config.{module}") for module in ("files", "base"))
-        known = [key for key in base.flatten(files.load_config(self.name)) if f".{key}".endswith(f".{name}")]
-        ways = " or ".join(f"--set {key}=VALUE" for key in known)
+        asked = dict(pairwise(typed)).get("--model", "")
+        try:
+            config = files.load_config(self.name, parameters={"model": asked} if asked else {})
+        except WastelensError:
+            return ""
+        known = [key for key in base.flatten(config) if f".{key}".endswith(f".{name}")]
+        ways = " or ".join(f"--set {key}=VALUE" for key in sorted(known, key=len)[:_MOST_WAYS])
         return f" It is a setting: {ways}" if known else ""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

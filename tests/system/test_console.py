@@ -96,12 +96,13 @@ def test_a_bar_keeps_its_count_and_time_whatever_its_figures(terminal: io.String
     assert "loss" not in shown[-1]
 
 
-def test_parts_of_a_step_add_up(terminal: io.StringIO) -> None:
-    with progress_bar("Explaining", 1) as bar:
-        for _ in range(10):
-            bar.advance(0.1)
-    assert "1/1" in terminal.getvalue()
-    assert sum([0.1] * 10) < 1
+@pytest.mark.parametrize("parts", [3, 7, 10])
+def test_parts_of_a_step_add_up(terminal: io.StringIO, parts: int) -> None:
+    with progress_bar("Explaining", 60) as bar:
+        for _ in range(60 * parts):
+            bar.advance(1 / parts)
+    assert "60/60" in terminal.getvalue()
+    assert sum([1 / parts] * (60 * parts)) != 60
 
 
 def test_columns_that_do_not_fit_follow_below(

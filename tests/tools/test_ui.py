@@ -39,14 +39,19 @@ def test_a_browser_is_opened_only_on_a_screen(monkeypatch: pytest.MonkeyPatch, s
         def wait(self) -> int:
             return 0
 
-    class Answer:
-        def close(self) -> None: ...
+        def terminate(self) -> None: ...
 
     monkeypatch.setattr(ui.subprocess, "Popen", Server)
-    monkeypatch.setattr(ui.urllib.request, "urlopen", lambda *_, **__: Answer())
+    monkeypatch.setattr(ui, "is_served", iter([False, True]).__next__)
     monkeypatch.setattr(ui.webbrowser, "open", opened.append)
     monkeypatch.setattr(ui, "experiment_id", lambda: "7")
     monkeypatch.setattr(ui, "has_screen", lambda: screen)
     assert ui.main() == 0
     page = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=wastelens"
     assert opened == ([page] if screen else [])
+
+
+def test_another_server_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "is_served", lambda: True)
+    with pytest.raises(SystemExit, match="already"):
+        ui.main()

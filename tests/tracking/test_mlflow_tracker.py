@@ -668,6 +668,7 @@ def test_every_run_has_a_description_when_it_ends(store):
         pass
     with contextlib.suppress(KeyboardInterrupt), tracker.start("d") as stopped:
         stopped.set_tags(run_note(stopped.id, "Not true any more."))
+        stopped.resumed_by = "train again"
         raise KeyboardInterrupt
     with contextlib.suppress(ValueError), tracker.start("e") as failed:
         failed.set_tags({"error": "No room."})
@@ -675,5 +676,5 @@ def test_every_run_has_a_description_when_it_ends(store):
     assert description(store, told.id) == "Mine."
     assert description(store, silent.id) == "**Good.**"
     assert description(store, plain.id) == "**It has finished.**"
-    assert description(store, stopped.id) == "**It was stopped before its end.**"
+    assert description(store, stopped.id) == "**It was stopped before its end.**\n\nNext:\n\n```sh\ntrain again\n```"
     assert description(store, failed.id) == "**It has failed.** No room."

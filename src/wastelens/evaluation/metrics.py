@@ -112,7 +112,13 @@ def metric(
     per_material: bool = False,
     material_name: str = "",
 ) -> Callable[[Measure], Measure]:
-    """Return a decorator that registers a function as a metric; for the arguments see :class:`Metric`."""
+    """Return a decorator that registers a function as a metric; for the arguments see :class:`Metric`.
+
+    Raises:
+        ValueError: a ``material_name`` for a metric that is not measured per material.
+    """
+    if material_name and not per_material:
+        raise ValueError(f"{name} has a material_name: say per_material=True, too")
 
     def add(measure: Measure) -> Measure:
         METRICS.register(name)(Metric(name, title, unit, better, of, measure, per_material, material_name))

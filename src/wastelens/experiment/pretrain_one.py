@@ -196,11 +196,11 @@ def _log_results(
         pictures=[f"figures/{name}.png" for name in ("reconstructions", "learning_curves") if name in drawn],
     )
     tracked.set_tags({"collapsed": has_collapsed(metrics), "verdict": _verdict(metrics), **about})
-    splits = f"train, and val ({len(dataset.split(config.fold).val):,} photos)"
+    val = f"val ({len(dataset.split(config.fold).val):,} photos)"
+    shown = {"learning_curves": f": train, {val}", "reconstructions": f": some of {val}"}
     for name, figure in drawn.items():
-        tracked.log_figure(
-            figure, f"figures/{name}.png", f"{without_dataset(run_name(config))} on {dataset.name}: {splits}"
-        )
+        caption = f"{without_dataset(run_name(config))} on {dataset.name}{shown.get(name, '')}"
+        tracked.log_figure(figure, f"figures/{name}.png", caption)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         encoder.save(folder / Path(ENCODER).name)

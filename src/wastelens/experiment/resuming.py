@@ -18,7 +18,7 @@ from wastelens.errors import DatasetError, RunError, StoreUnreachable
 from wastelens.experiment.finished_runs import about_run
 from wastelens.system.console import Bar, next_command, say
 from wastelens.system.files import alone_in
-from wastelens.tracking.tracker import Run, Tracker, run_note
+from wastelens.tracking.tracker import Run, Tracker
 from wastelens.training.checkpoint import (
     CHECKPOINT_FOLDER,
     SLOTS,
@@ -159,22 +159,18 @@ def training_run(
                 if not run_id:
                     run_id = tracked.id
                     held.enter_context(_held(config.data_folder, run_id, refuse=False))
+                tracked.resumed_by = _resuming(step, config, run_id) if by_user else ""
                 _clear_unlogged(tracker, config.data_folder)
                 yield tracked
-        except (KeyboardInterrupt, StoreUnreachable) as stopped:
+        except (KeyboardInterrupt, StoreUnreachable):
             if by_user and run_id:
-                command = next_command(step, {"dataset": config.dataset, "resume": run_id}, config.data_folder)
+                command = _resuming(step, config, run_id)
                 say(f"Run {run_id} was interrupted. Resume it: {command}", "yellow")
-                if isinstance(stopped, KeyboardInterrupt):
-                    _note(tracker, run_id, command)
             raise
 
 
-def _note(tracker: Tracker, run_id: str, command: str) -> None:
-    """Write on an interrupted run's page how it goes on."""
-    with contextlib.suppress(RunError):
-        run = tracker.stored(run_id).run
-        run.set_tags(run_note(run_id, "**It was interrupted, and can be resumed.**", command=command))
+def _resuming(step: str, config: TrainConfig | PretrainConfig, run_id: str) -> str:
+    return next_command(step, {"dataset": config.dataset, "resume": run_id}, config.data_folder)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from wastelens.figures.evaluation import drop_figure
 from wastelens.figures.verdict import verdict_figures
 from wastelens.system.arrays import FloatArray
 from wastelens.system.console import progress_bar, say, table, warn
-from wastelens.tracking.tracker import Run, Tracker
+from wastelens.tracking.tracker import Run, Tracker, run_note
 from wastelens.using.chosen_model import BATCH_SIZE, ChosenModel, open_model
 from wastelens.using.judging import Judgement, judge_elsewhere
 from wastelens.using.labelled_set import LabelledSet, labelled_set
@@ -96,8 +96,8 @@ def _log(tracked: Run, judgement: Judgement, found: LabelledSet, unlike: float) 
         tracked.log_figure(drop_figure(judgement.drop.table, found.name), "figures/own_test.png", caption)
     tracked.log_metrics({"unlike_p": unlike} if math.isfinite(unlike) else {})
     tracked.log_metrics({"photos": len(found.table), "photos/left_out": len(found.left_out)})
-    text = "\n\n".join([f"**{judgement.answer}**", *notes])
-    tracked.set_tags({"holds": judgement.holds, "answer": judgement.answer, "mlflow.note.content": text})
+    about = run_note(tracked.id, f"**{judgement.answer}**", *notes)
+    tracked.set_tags({"holds": judgement.holds, "answer": judgement.answer, **about})
 
 
 def _report(judgement: Judgement, found: LabelledSet) -> None:

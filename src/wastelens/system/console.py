@@ -25,7 +25,8 @@ DATA_FOLDER = Path("data")  # the default in every conf/*.yaml
 LOG_WIDTH = 140
 SECONDS_BETWEEN_LINES = 20
 _STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_COMMAND = re.compile(r"(?=\b(?:mlflow (?:run|ui) |wastelens [a-z]+ --))")  # commands are at the end of what is said
+# Commands are at the end of what is said.
+_COMMAND = re.compile(r"(?=\b(?:mlflow (?:run|ui) |wastelens (?!materials)[a-z]+ --))")
 _BESIDE_DESCRIPTION = 46  # letters of a progress line for the bar, the count and the time left
 _BORDERS = 3  # letters around a table's column
 
@@ -82,8 +83,8 @@ class Bar:
 
     def advance(self, steps: float = 1) -> None:
         """Advance by this number of steps, or by a part of one."""
-        self._done = round(self._done + steps, 6)  # parts of a step add up to whole ones
-        self._progress.update(self._task, completed=self._done)
+        self._done += steps
+        self._progress.update(self._task, completed=round(self._done, 6))  # parts of a step add up to whole ones
 
     def show(self, figures: str) -> None:
         """Replace the text below the bar; in a log, where no bar can move, print it as a line now and then."""

@@ -31,6 +31,7 @@ class MlflowRun:
     def __init__(self, run_id: str) -> None:
         self.id = run_id
         self.tags: dict[str, str] = {}  # those set here
+        self.resumed_by = ""
         self._has_model = False
 
     @store_errors()

@@ -102,7 +102,7 @@ class MlflowTracker:
                 share_view(opened.info.experiment_id)
         self._depth += 1
         self._experiment = opened.info.experiment_id
-        run, status, waits = MlflowRun(opened.info.run_id), "FAILED", False
+        run, status, waits, reachable = MlflowRun(opened.info.run_id), "FAILED", False, True
         run.tags |= options["tags"]
         try:
             yield run
@@ -111,7 +111,7 @@ class MlflowTracker:
             status, waits = "KILLED", True
             raise
         except StoreUnreachable:  # it may be back by now, and the run can be resumed
-            status = "KILLED"
+            status, reachable = "KILLED", False
             raise
         except KeyboardInterrupt:
             status = "KILLED"
@@ -120,12 +120,14 @@ class MlflowTracker:
                 run.set_tags({"interrupted": True})
             raise
         finally:
-            with contextlib.suppress(RunError), mlflow_store.without_waiting():
-                run.set_tags(note_at_end(run.tags, status))
             self._depth -= 1
             # A run that fails for want of the server has waited for it already.
             with contextlib.nullcontext() if waits else mlflow_store.without_waiting():
-                _end(opened.info.run_id, status, wrapper)
+                try:
+                    if reachable:
+                        _describe(run, status)
+                finally:
+                    _end(opened.info.run_id, status, wrapper)
 
     def check_reachable(self) -> None:
         """Check by a small request that the store answers; an unfinished file is made again, a missing one not yet.
@@ -234,6 +236,12 @@ class MlflowTracker:
         """Return that address, with the command that serves it."""
         page, uri = self.address(run_id, artifact), store_shown()
         return page if mlflow_store.is_server(uri) else f"{page} once this runs: mlflow ui --backend-store-uri {uri}"
+
+
+def _describe(run: MlflowRun, status: str) -> None:
+    """Write how a run ended on top of its page, unless it has a description."""
+    with contextlib.suppress(RunError):
+        run.set_tags(note_at_end(run.tags, status, run.resumed_by))
 
 
 def _end(run_id: str, status: str, wrapper: str | None) -> None:

@@ -45,9 +45,14 @@ class PyfuncModel:
 
 
 class Run(Protocol):
-    """A run that is being written."""
+    """A run that is being written.
+
+    Attributes:
+        resumed_by: the command that goes on with it, for its description if it is interrupted.
+    """
 
     id: str
+    resumed_by: str
 
     def log_parameters(self, parameters: Mapping[str, object]) -> None: ...
     def log_metrics(
@@ -146,17 +151,19 @@ def run_note(run_id: str, *paragraphs: str, command: str = "", pictures: Sequenc
     return {NOTE: "\n\n".join([*said, *following, *shown])}
 
 
-def note_at_end(tags: Mapping[str, str], status: str) -> dict[str, str]:
+def note_at_end(tags: Mapping[str, str], status: str, resumed_by: str = "") -> dict[str, str]:
     """Return the description of a run that has none when it ends; nothing for one that has.
 
     Args:
         tags: of the run.
         status: FINISHED, KILLED or FAILED.
+        resumed_by: the command that goes on with a run that was stopped; "" for one that does not.
     """
     if NOTE in tags and status == "FINISHED":
         return {}
     said = {"FINISHED": tags.get("verdict", "It has finished."), "KILLED": "It was stopped before its end."}
-    return {NOTE: f"**{said.get(status, 'It has failed.')}** {tags.get('error', '')}".strip()}
+    text = f"**{said.get(status, 'It has failed.')}** {tags.get('error', '')}".strip()
+    return run_note("", text, command=resumed_by if status == "KILLED" else "")
 
 
 def logged_text(value: object) -> str:

@@ -76,7 +76,7 @@ def _are_of_others(folder: Path, photos: PhotoList) -> bool:
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Let errors of the disk that the output folder is on name a file or that folder, and the setting ``output=``.
+    """Turn errors of the output folder's disk into one that names the place and ``output=``.
 
     Raises:
         DatasetError: the disk is full, or the folder cannot be written to.
@@ -84,7 +84,9 @@ def disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place, here = Path(os.path.abspath(error.filename or folder)), folder.absolute()
+        # Of a copy, the second file is the one that is written.
+        place = Path(os.path.abspath(error.filename2 or error.filename or folder))
+        here = folder.absolute()
         if error.errno not in _FIXES or not (place.is_relative_to(here) or here.is_relative_to(place)):
             raise
         raise DatasetError(

@@ -153,7 +153,9 @@ def photos_of(photos: str, dataset: str, data_folder: Path, leave: Path) -> Phot
     if place.suffix.lower() in PHOTO_SUFFIXES:
         return _loose(place.stem, {place.name: str(place)}, {})
     if place.suffix.lower() not in kinds:
-        raise DatasetError(f"photos='{photos}' is neither a folder, nor a list (.txt, .csv), a .zip or a photo.")
+        raise DatasetError(
+            f"photos='{photos}' is no folder, no list (.txt, .csv), no .zip and no photo that can be read."
+        )
     try:
         return kinds[place.suffix.lower()](place)
     except (OSError, ValueError, zipfile.BadZipFile) as error:

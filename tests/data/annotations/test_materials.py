@@ -221,6 +221,7 @@ def test_the_mapping_of_a_prepared_dataset_is_not_to_be_edited(tmp_path):
             check()
         assert "materials.csv" not in str(caught.value)
         assert " row" not in str(caught.value)
+        assert "correct the mapping" not in str(caught.value)
 
 
 def test_a_label_that_a_shipped_mapping_lacks_asks_for_a_mapping_of_ones_own(tmp_path):

@@ -125,6 +125,10 @@ def _called(mapping: MaterialMapping) -> str:
     return f"the mapping of dataset '{mapping.path.parent.name}'" if _is_prepared(mapping) else str(mapping.path)
 
 
+def _or_correct(mapping: MaterialMapping) -> str:
+    return ", or correct the mapping" if _is_to_edit(mapping) else ", or give a mapping of your own by materials="
+
+
 def _own_mapping(dataset: Path | None) -> str:
     """Return how to get a mapping with all labels of a dataset."""
     command = f"wastelens materials --dataset {shlex.quote(str(dataset or 'FOLDER'))} > my.csv"
@@ -171,7 +175,7 @@ def with_materials(mapping: MaterialMapping, materials: Collection[str]) -> Mate
         named = f"only {kept[0]}" if kept else "none of its materials"
         raise MappingError(
             f"{_called(mapping)}: the annotated objects are of {named}, but at least two materials are needed. "
-            "Add photos of others, or correct the mapping."
+            f"Add photos of others{_or_correct(mapping)}."
         )
     return MaterialMapping(mapping.path, material_of, kept, {name: mapping.reasons[name] for name in material_of})
 
@@ -210,7 +214,7 @@ def mapping_of_labels(
     if len(materials) < 2:
         raise MappingError(
             f"{_called(mapping)}: the labels {one_line(', '.join(labels))} give {len(materials)} material(s), but at "
-            "least two are needed. Add photos with other labels, or correct the mapping."
+            f"least two are needed. Add photos with other labels{_or_correct(mapping)}."
         )
     order = {label: place for place, label in reversed(list(enumerate([*mapping.material_of, *labels])))}
     rows = sorted(labels, key=lambda label: (materials.index(known[label]), order[label]))
