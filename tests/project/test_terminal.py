@@ -50,19 +50,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_training_shows_bar_count_and_time_left(place: Path) -> None:
-    lines = on_terminal("train", "--dataset", "sample", "--model", "base", "--set", TINY, cwd=place)
-    bars = [line for line in lines if "━" in line]
+@pytest.fixture(scope="module")
+def training(place: Path) -> list[str]:
+    """The lines of a training."""
+    return on_terminal("train", "--dataset", "sample", "--model", "base", "--set", TINY, cwd=place)
+
+
+def test_a_training_shows_bar_count_and_time_left(training: list[str]) -> None:
+    bars = [line for line in training if "━" in line]
     assert bars
     for line in bars:
         assert re.search(r"━ +\d+/\d+ +(\d+:)?[\d-]+:[\d-]+ *$", line), line
         assert len(line) <= COLUMNS
-    assert any(line.startswith("epoch 3: loss ") for line in lines)
-    too_long = [line for line in lines if len(line) > COLUMNS]
+    assert any(line.startswith("epoch 3: loss ") for line in training)
+    too_long = [line for line in training if len(line) > COLUMNS]
     assert all(re.match(r"http|mlflow (run|ui) |wastelens ", line) for line in too_long), too_long
-    assert any(re.match(r"(mlflow run \. -e|wastelens) predict ", line) for line in lines)
+    assert any(re.match(r"(mlflow run \. -e|wastelens) predict ", line) for line in training)
 
 
+@pytest.mark.usefixtures("training")
 def test_explaining_moves_within_a_batch(place: Path) -> None:
     lines = on_terminal(
         *("explain", "--dataset", "sample", "--methods", "gradcam", "--photos", "3"),
