@@ -113,6 +113,32 @@ def test_an_epoch_that_the_store_cannot_take_is_logged_when_the_run_is_resumed(
     assert not aside.exists()
 
 
+def test_an_epoch_that_is_trained_again_is_logged_once(
+    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = MemoryTracker()
+    settings = f"{SMALL} fit.epochs=4"
+
+    def killed(self: Any, checkpoint: Any) -> None:
+        (run,) = tracker.runs
+        if 3 in run.history:  # its metrics are logged, its checkpoint is not
+            raise KeyboardInterrupt
+        original(self, checkpoint)
+
+    original = CheckpointKeeper.offer
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointKeeper, "offer", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(prepared_folder, settings, tracker)
+    (run,) = tracker.runs
+    run.history[3]["loss"] = planted = 99.0
+    seen = epochs_seen(monkeypatch)
+    trained(prepared_folder, settings, tracker, resume=run.id)
+    assert seen == {3, 4}
+    assert sorted(run.history) == [1, 2, 3, 4]
+    assert run.history[3]["loss"] == planted, "it was logged a second time"
+
+
 def epochs_seen(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The epochs that are trained from now on."""
     seen = set()

@@ -150,7 +150,7 @@ def test_a_study_outlives_a_worker_and_its_coordinator(
     assert len({run.data.tags["cell"] for run in cells}) == CELLS  # none twice
     assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {parent.info.run_id}
     assert {run.info.status for run in store.below("study")} <= {"FINISHED", "KILLED"}
-    assert all(store.epochs(run.info.run_id) == [1, 2, 3, 4, 5, 6] for run in cells)
+    assert [store.epochs(run.info.run_id) for run in cells] == [[1, 2, 3, 4, 5, 6]] * CELLS
 
     # The numbers are those of a study in one process that nothing happens to.
     alone = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/alone.db", **ONE_THREAD}

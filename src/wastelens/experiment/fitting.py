@@ -14,7 +14,7 @@ from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.prepared.dataset import LearningTables, PreparedDataset
 from wastelens.experiment.finished_runs import FinishedRun, find_run, network_of, unusual, with_learner_of
 from wastelens.experiment.pretrain_one import pretrain_one, say_reconstruction
-from wastelens.experiment.resuming import EpochWatcher
+from wastelens.experiment.resuming import EpochWatcher, last_logged_epoch
 from wastelens.models.backend import load_backend, precision
 from wastelens.models.encoders import copy_weights
 from wastelens.preparing.balance import training_rows
@@ -204,5 +204,6 @@ class Fitting:
         done = checkpoint.progress.epochs_done - checkpoint.progress.phase_began if checkpoint else 0
         title = f"{'Fine-tuning' if before else 'Training'} {run_name(config)}"
         with progress_bar(title, phase.steps(done)) as bar:
-            watcher = EpochWatcher(self.tracked, bar, self.keeper, _summary, self.after_epoch)
+            logged_until = last_logged_epoch(self.tracked, "loss")
+            watcher = EpochWatcher(self.tracked, bar, self.keeper, _summary, self.after_epoch, logged_until)
             return phase.fit(self.tables.val, config, watcher, before, checkpoint)

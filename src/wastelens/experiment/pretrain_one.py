@@ -23,6 +23,7 @@ from wastelens.experiment.resuming import (
     EpochWatcher,
     checkpoint_of,
     keeper_of,
+    last_logged_epoch,
     settings_of_resumed,
     training_run,
 )
@@ -116,9 +117,9 @@ def pretrain_one(
             with progress_bar(f"Learning {run_name(config)}", learning.steps) as bar:
                 if checkpoint:
                     bar.advance(learning.steps * checkpoint.progress.epochs_done // learning.epochs)
-                learning.fit(
-                    EpochWatcher(tracked, bar, keeper_of(tracked, config.data_folder, checkpoint), _summary), checkpoint
-                )
+                keeper = keeper_of(tracked, config.data_folder, checkpoint)
+                logged_until = last_logged_epoch(tracked, "reconstruction_error")
+                learning.fit(EpochWatcher(tracked, bar, keeper, _summary, logged_until=logged_until), checkpoint)
             encoder = learning.encoder(int(dataset.manifest["cache"]["image_side_px"]))
             metrics = {**learning.closing_metrics(), **photos.floors(math.prod(encoder.output.shape[1:]))}
             _log_results(tracked, learning, encoder, metrics, config, dataset)

@@ -35,7 +35,10 @@ AnyConfig = TypeVar("AnyConfig", TrainConfig, PretrainConfig)
 
 @dataclass(frozen=True)
 class EpochWatcher:
-    """Logs each epoch, saves a checkpoint, and moves the progress bar.
+    """Logs each epoch once, saves a checkpoint, and moves the progress bar.
+
+    A kill can fall between an epoch's metrics and its checkpoint. Resumed, the epoch is then trained again, but its
+    curve keeps the first value.
 
     Attributes:
         tracked: the run to log to.
@@ -43,6 +46,7 @@ class EpochWatcher:
         keeper: of checkpoints.
         summary: (epoch, metrics, progress) → the text behind the bar.
         after_epoch: is called last, with the epoch and the best value so far; an exception ends the training.
+        logged_until: the last epoch that the run had before.
     """
 
     tracked: Run
@@ -50,6 +54,7 @@ class EpochWatcher:
     keeper: CheckpointKeeper
     summary: Callable[[int, dict[str, float], Progress], str]
     after_epoch: Callable[[int, float], None] = lambda epoch, best_value: None
+    logged_until: int = 0
 
     def batch_done(self, epoch: int) -> None:
         """Move the bar."""
@@ -61,13 +66,19 @@ class EpochWatcher:
         """Log the epoch's metrics and offer a checkpoint."""
         logged: dict[str, Any] = {"metrics": metrics, "step": epoch, "measured_ms": int(time.time() * 1000)}
         try:
-            self.tracked.log_metrics(**logged)
+            if epoch > self.logged_until:
+                self.tracked.log_metrics(**logged)
             self.keeper.offer(checkpoint)
         except StoreUnreachable:
             self.keeper.put_aside(checkpoint(), logged)
             raise
         self.bar.show(self.summary(epoch, metrics, progress))
         self.after_epoch(epoch, progress.best_value)
+
+
+def last_logged_epoch(tracked: Run, metric: str) -> int:
+    """Return the last epoch that the run has this metric of; 0 if none."""
+    return max((int(row["epoch"]) for row in tracked.metric_history([metric])), default=0)
 
 
 def settings_of_resumed(tracker: Tracker, config: AnyConfig, dataset: PreparedDataset, step: str) -> AnyConfig:
