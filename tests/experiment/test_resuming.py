@@ -113,9 +113,7 @@ def test_an_epoch_that_the_store_cannot_take_is_logged_when_the_run_is_resumed(
     assert not aside.exists()
 
 
-def test_an_epoch_that_is_trained_again_is_logged_once(
-    prepared_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_epoch_that_is_trained_again_is_logged_once(prepared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = MemoryTracker()
     settings = f"{SMALL} fit.epochs=4"
 

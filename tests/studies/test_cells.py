@@ -375,6 +375,7 @@ OTHER_VALUES = {
     "schedule.warmup_epochs": (0.0, 1.0),
     "optimizer": (config("train", "optimizer.kind=adam").optimizer, config("train", "optimizer.kind=sgd").optimizer),
     "optimizer.clip_norm": (0.0,),
+    "image_side_px": (64, 0),
     "fit.epochs": (3,),
     "fit.steps_per_epoch": (3, 4),
     "fit.batch_size": (8,),

@@ -41,7 +41,7 @@ class PrepareConfig(Config):
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$",
     )
     materials: str = parameter("{materials}, or a CSV file of category,material,reason")
-    image_side_px: int = parameter("side of the square photos that training sees, in pixels", ge=16, le=2048)
+    image_side_px: int = parameter("side of the square photos in the cache, in pixels", ge=16, le=2048)
     group_by: str = parameter(
         "auto, batch, scene, photo, stem, pattern:REGEX or a column of the images: groups stay in one split",
         min_length=1,

@@ -34,6 +34,7 @@ class PretrainConfig(Config):
 
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
+    image_side_px: int = Field(default=0, ge=0)  # 0: earlier versions had no such key
     method: str = parameter("{pretrain}: the file conf/pretrain/<method>.yaml")
     learner: AnyLearner
     unlabelled: str = parameter(UNLABELLED_HELP)

@@ -48,6 +48,7 @@ else:
     AnyNetwork = one_of(NETWORKS)
 
 
+FROM_SCRATCH_SIDE_PX = 128  # at which a network from scratch learns in minutes on two cores
 PROBE_VIEWS = 4  # of each photo, where augment=true asks a probe for views without saying how many
 
 
@@ -88,6 +89,7 @@ class TrainConfig(Config):
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
     model: str = parameter("{model}: the file conf/model/<model>.yaml")
+    image_side_px: Annotated[int, Field(ge=0)] | Literal["auto"] = 0  # 0: earlier versions had no such key
     network: AnyNetwork
     pretrained: str = parameter(
         "{model:pretrained}: auto, none, or the id of a pretrain run; empty: as the model's file says", default=""
@@ -152,6 +154,13 @@ class TrainConfig(Config):
             )
 
     @property
+    def seen_side_px(self) -> int:
+        """The side that photos are shrunk to before the network gets them; 0: as prepared."""
+        if self.image_side_px != "auto":
+            return self.image_side_px
+        return int(getattr(self.network, "side_px", FROM_SCRATCH_SIDE_PX))
+
+    @property
     def policy(self) -> PolicyAugmentation | None:
         """How training photos are changed; None where they are not."""
         return self.augmentation if isinstance(self.augmentation, PolicyAugmentation) else None
@@ -180,6 +189,7 @@ class TrainConfig(Config):
         return PretrainConfig(
             dataset=self.dataset,
             data_folder=self.data_folder,
+            image_side_px=self.seen_side_px,
             method=self.network.method,
             learner=self.network.learner,
             unlabelled=self.unlabelled,

@@ -83,7 +83,7 @@ def usable_with(dataset: PreparedDataset) -> dict[str, Any]:
     return {
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
-        "image_side_px": dataset.manifest["cache"]["image_side_px"],
+        "image_side_px": dataset.side_px,
         "materials": list(dataset.materials),
     }
 
@@ -127,9 +127,11 @@ def find_run(
 ) -> FinishedRun:
     """Find a finished run of one of these steps, on this dataset and fold (None: any fold).
 
+    Its network takes the dataset ``at_side`` of the run.
+
     Raises:
-        RunError: no such run; a deleted, unfinished or failed one; one of another step; or one on photos of another
-            size, other materials or another split: it may have seen photos that are test photos here.
+        RunError: no such run; a deleted, unfinished or failed one; one of another step; or one on larger photos,
+            other materials or another split: it may have seen photos that are test photos here.
     """
     stored = tracker.stored(run_id)
     about = about_run(stored)
@@ -140,7 +142,7 @@ def find_run(
             f"Run {run_id} is not finished (its status is {stored.status}). Wait, resume it, or run it again."
         )
     here = usable_with(dataset)
-    if about["image_side_px"] != here["image_side_px"]:
+    if about["image_side_px"] > here["image_side_px"]:
         raise RunError(
             f"Run {run_id} was trained on photos of {about['image_side_px']} px, but this dataset's have "
             f"{here['image_side_px']} px. Prepare with image_side_px={about['image_side_px']}, or run it again."

@@ -42,11 +42,24 @@ def run_name(config: TrainConfig) -> str:
 
 
 def _unusual_side(config: TrainConfig) -> list[str]:
-    """Return the side at which a backbone sees photos, unless it is that of the model's file."""
+    """Return the side at which a backbone, or the whole model, sees photos, unless it is that of the model's file."""
     usual = load_config("train", parameters={"model": config.model})
     assert isinstance(usual, TrainConfig)
-    side_px = getattr(config.network, "side_px", None)
-    return [f"@{side_px}px"] if side_px and side_px != getattr(usual.network, "side_px", side_px) else []
+    side_px = getattr(config.network, "side_px", 0)
+    if side_px == getattr(usual.network, "side_px", side_px):
+        side_px = 0 if config.seen_side_px == usual.seen_side_px else config.seen_side_px
+    return [f"@{side_px}px"] if side_px else []
+
+
+def seen_by(config: TrainConfig, tracker: Tracker, dataset: PreparedDataset) -> PreparedDataset:
+    """Return the dataset at the side that the model sees: that of the encoder it starts from, or of its settings.
+
+    Raises:
+        RunError: the run to start from cannot be used.
+    """
+    if config.pretrained in ("auto", "none"):
+        return dataset.at_side(config.seen_side_px)
+    return dataset.at_side(find_run(tracker, config.pretrained, dataset, config.fold, ["pretrain"]).image_side_px)
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,8 @@ class Start:
 def ready_to_train(config: TrainConfig, tracker: Tracker, dataset: PreparedDataset) -> Start:
     """Build the network and load its initial weights: all that can be refused before a run is opened.
 
+    The dataset is at the side that :func:`seen_by` gives.
+
     Raises:
         RunError: the run to start from cannot be used.
         ConfigError: weights that are unavailable or do not fit, layers to freeze that the network does not have, or no
@@ -86,9 +101,7 @@ def ready_to_train(config: TrainConfig, tracker: Tracker, dataset: PreparedDatas
     load_backend()
     config.network.check_weights(config.weights)
     with precision(config.mixed_precision) as policy:
-        model = config.network.build(
-            image_side_px=dataset.manifest["cache"]["image_side_px"], outputs=len(dataset.materials), seed=config.seed
-        )
+        model = config.network.build(image_side_px=dataset.side_px, outputs=len(dataset.materials), seed=config.seed)
     check_freezing(model, config)
     tags = {"precision": policy}
     if config.network.takes_weights:

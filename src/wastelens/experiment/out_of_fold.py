@@ -83,7 +83,7 @@ def answers_out_of_fold(
 
     Args:
         config: of the training.
-        dataset: whose photos are answered for; its corrected labels teach.
+        dataset: whose photos, at the model's side, are answered for; its corrected labels teach.
         done: called after each part.
 
     Raises:
@@ -137,9 +137,8 @@ def _needs_val(config: TrainConfig) -> bool:
 
 def _built(config: TrainConfig, dataset: PreparedDataset) -> Any:
     """Return the network with its initial weights."""
-    side_px = int(dataset.manifest["cache"]["image_side_px"])
     with precision(config.mixed_precision):
-        network = config.network.build(image_side_px=side_px, outputs=len(dataset.materials), seed=config.seed)
+        network = config.network.build(image_side_px=dataset.side_px, outputs=len(dataset.materials), seed=config.seed)
     if config.network.takes_weights:
         config.network.load_weights(network, config.weights)
     return network

@@ -83,6 +83,7 @@ def pretrain_one(
     began = time.monotonic()
     dataset = dataset or open_dataset(config.dataset, config.data_folder)
     config = settings_of_resumed(tracker, config, dataset, "pretrain") if config.resume else config
+    dataset = dataset.at_side(config.image_side_px)
     unlabelled = _unlabelled(config, dataset) if config.unlabelled else None
     digest = unlabelled.digest if unlabelled else ""
     if config.resume and digest != about_run(tracker.stored(config.resume)).get("unlabelled_digest", ""):
@@ -120,7 +121,7 @@ def pretrain_one(
                 keeper = keeper_of(tracked, config.data_folder, checkpoint)
                 logged_until = last_logged_epoch(tracked, "reconstruction_error")
                 learning.fit(EpochWatcher(tracked, bar, keeper, _summary, logged_until=logged_until), checkpoint)
-            encoder = learning.encoder(int(dataset.manifest["cache"]["image_side_px"]))
+            encoder = learning.encoder(dataset.side_px)
             metrics = {**learning.closing_metrics(), **photos.floors(math.prod(encoder.output.shape[1:]))}
             _log_results(tracked, learning, encoder, metrics, config, dataset)
         tracked.log_metrics({"minutes": (time.monotonic() - began) / 60})
@@ -142,7 +143,7 @@ def _unlabelled(config: PretrainConfig, dataset: PreparedDataset) -> Unlabelled:
         found = load_unlabelled(
             folder,
             cache_folder=dataset.folder.parent / UNLABELLED_CACHE,
-            side_px=int(dataset.manifest["cache"]["image_side_px"]),
+            side_px=dataset.side_px,
             max_problem_share=config.max_problem_share,
             workers=worker_count("auto"),
             forbidden=forbidden,

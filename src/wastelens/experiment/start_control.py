@@ -41,9 +41,8 @@ def start_answers(config: TrainConfig, dataset: PreparedDataset) -> StartAnswers
     network = config.network.probe_of_start()
     if network is None or (config.weights, config.pretrained) == ("none", "none"):
         return None
-    side_px = int(dataset.manifest["cache"]["image_side_px"])
     with precision(config.mixed_precision):
-        model = network.build(image_side_px=side_px, outputs=len(dataset.materials), seed=config.seed)
+        model = network.build(image_side_px=dataset.side_px, outputs=len(dataset.materials), seed=config.seed)
     if network.takes_weights:
         network.load_weights(model, config.weights)
     elif isinstance(network, EncoderNetworkConfig):

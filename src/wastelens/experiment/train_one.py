@@ -22,7 +22,7 @@ from wastelens.evaluation.abstention import Wish
 from wastelens.evaluation.object_evidence import ObjectEvidence
 from wastelens.evaluation.verdict import Verdict, judge
 from wastelens.experiment.finished_runs import describe_run, without_dataset
-from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name
+from wastelens.experiment.fitting import WEIGHTS_DIGEST, Fitting, pretrained_below, ready_to_train, run_name, seen_by
 from wastelens.experiment.resuming import checkpoint_of, keeper_of, settings_of_resumed, training_run
 from wastelens.experiment.start_control import start_answers
 from wastelens.figures.object_evidence import object_evidence
@@ -86,6 +86,7 @@ def train_one(
     started = time.monotonic()
     dataset = dataset or open_dataset(config.dataset, config.data_folder)
     config = settings_of_resumed(tracker, config, dataset, "train") if config.resume else config
+    dataset = seen_by(config, tracker, dataset)
     start = ready_to_train(config, tracker, dataset)
     config = start.config
     if config.resume:
@@ -213,10 +214,9 @@ def _log_results(
         tracked.log_figure(figure, f"figures/{name}.png", _caption(config, dataset, **splits))
     # The model twice: as pyfunc with thresholds and preprocessing inside, and as plain Keras files.
     photos = dataset.photos[tables.val.photo_index[:PHOTOS_COMPARED]]
-    side_px = int(dataset.manifest["cache"]["image_side_px"])
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files = export(model, folder, rule=verdict.rule, image_side_px=side_px)
+        files = export(model, folder, rule=verdict.rule, image_side_px=dataset.side_px)
         for name in ("network", "architecture", "weights", "decision_rule"):
             tracked.log_file(files[name], "export")
         for name, frame in verdict.tables().items():
@@ -239,7 +239,7 @@ def _card(config: TrainConfig, dataset: PreparedDataset, verdict: Verdict) -> Mo
         calibration=verdict.calibration.kind,
         bands=dict(verdict.rule.bands),
         no_guarantee=verdict.no_guarantee,
-        image_side_px=dataset.manifest["cache"]["image_side_px"],
+        image_side_px=dataset.side_px,
         dataset=dataset.name,
         dataset_digest=dataset.digest,
         fold=config.fold,

@@ -62,6 +62,7 @@ def judged(config: ClusterConfig, tracker: Tracker) -> Clustered:
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     found = check(config, tracker, dataset)
+    dataset = dataset.at_side(found.image_side_px) if found else dataset
     clustered = found.config["method" if found.step == "pretrain" else "model"] if found else "controls"
     with tracker.start(" ".join(["cluster", clustered, *unusual(config)])) as tracked:
         tracked.log_parameters(flatten(config))

@@ -71,6 +71,7 @@ def explained(config: ExplainConfig, tracker: Tracker) -> Explanations:
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     found = _model_run(config, tracker, dataset)
+    dataset = dataset.at_side(found.image_side_px)
     photos = _chosen_photos(config, dataset, int(found.config["fold"]))
     outlines = dataset.outlines()
     load_backend()

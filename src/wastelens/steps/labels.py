@@ -42,6 +42,7 @@ def run(config: LabelsConfig, tracker: Tracker) -> LabelDoubts:
     """
     dataset = open_dataset(config.dataset, config.data_folder)
     training = _training(config)
+    dataset = dataset.at_side(training.seen_side_px)
     check_out_of_fold(training, dataset)
     with tracker.start(f"labels of {dataset.name} by {Path(config.model).stem}") as tracked:
         tracked.log_parameters(flatten(config))

@@ -315,6 +315,7 @@ def _trained_part(model: Any, config: TrainConfig, dataset: PreparedDataset, row
         key = {
             **more,
             "photos": dataset.manifest["files"][dataset.manifest["cache"]["file"]],
+            "side_px": dataset.side_px,
             **{name: version(name) for name in ("tensorflow", "keras", "albumentations")},
             "architecture": architecture_digest(extractor),
             "weights": weights_digest(extractor),

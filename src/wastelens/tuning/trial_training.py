@@ -25,7 +25,7 @@ from wastelens.errors import (
     StoreUnreachable,
 )
 from wastelens.experiment.finished_runs import find_run
-from wastelens.experiment.fitting import Fitting, Start, ready_to_train, with_encoder
+from wastelens.experiment.fitting import Fitting, Start, ready_to_train, seen_by, with_encoder
 from wastelens.experiment.pretrain_one import pretrain_one
 from wastelens.experiment.resuming import checkpoint_of, has_checkpoint, keeper_of
 from wastelens.models.backend import forget_networks, is_out_of_memory, load_backend
@@ -244,6 +244,7 @@ class _TrialRun:
 
     def _train(self, config: TrainConfig, *, resumes: bool) -> Progress:
         trial = self.job.trial
+        self.dataset = seen_by(config, self.tracker, self.dataset)
         tables = self.dataset.learning(config.fold)
         start = self._pretrained(ready_to_train(config, self.tracker, self.dataset), config)
         self.tracked.set_tags(start.tags)

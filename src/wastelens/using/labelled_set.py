@@ -112,13 +112,13 @@ def _trained_on(config: EvaluateConfig, card: ModelCard) -> PreparedDataset | No
 
 def _from_prepared(dataset: PreparedDataset, card: ModelCard) -> LabelledSet:
     """Return all photos of a prepared dataset; the test split of the one that the model was trained on."""
-    side_px = int(dataset.manifest["cache"]["image_side_px"])
-    if side_px != card.image_side_px:
+    if dataset.side_px < card.image_side_px:
         raise DatasetError(
-            f"{dataset.folder} was prepared at {side_px} px, but the model takes photos of {card.image_side_px} px. "
-            f"Give the raw data (dataset={dataset.manifest['source']}), or prepare it with "
+            f"{dataset.folder} was prepared at {dataset.side_px} px, but the model takes photos of "
+            f"{card.image_side_px} px. Give the raw data (dataset={dataset.manifest['source']}), or prepare it with "
             f"image_side_px={card.image_side_px}."
         )
+    dataset = dataset.at_side(card.image_side_px)
     if dataset.digest == card.dataset_digest:
         table = dataset.split(card.fold).test
         note = "The model was trained on this dataset, so its test photos are judged again."

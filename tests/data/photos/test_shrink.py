@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wastelens.data.batches.photo_rows import PhotoRows
-from wastelens.data.photos.shrink import shrink, shrink_factor, shrunk_photos, shrunk_side
+from wastelens.data.photos.shrink import area_average, photos_at_side, shrink, shrink_factor, shrunk_photos, shrunk_side
 
 
 def photos(count, side, seed=0):
@@ -31,6 +31,14 @@ def test_each_pixel_is_the_rounded_mean_of_its_square(side, wanted):
     for row in range(smaller):
         square = picture[1, row * factor : (row + 1) * factor, :factor].astype(float).mean(axis=(0, 1))
         assert np.abs(small[1, row, 0] - square).max() <= 0.5
+
+
+@pytest.mark.parametrize(("side", "wanted"), [(60, 20), (60, 27), (60, 59), (47, 16), (16, 8)])
+def test_to_any_side_each_pixel_is_the_mean_of_its_area(side, wanted, tmp_path):
+    picture = photos(2, side)
+    small = photos_at_side(picture, wanted, tmp_path)
+    assert (small.shape, small.dtype) == ((2, wanted, wanted, 3), np.uint8)
+    assert np.abs(small - area_average(picture, wanted)).max() <= 0.51
 
 
 def test_photos_are_shrunk_in_chunks_and_no_file_remains(tmp_path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wastelens.data.photos.decode import square
 from wastelens.system.arrays import Float32Array, FloatArray, PhotoArray
 from wastelens.system.files import reserve
 
@@ -60,11 +61,30 @@ def shrink(photos: PhotoArray, side_px: int) -> PhotoArray:
 def shrunk_photos(
     photos: PhotoRows, side_px: int, folder: Path, progress: Callable[[int], None] = lambda count: None
 ) -> PhotoArray:
-    """Shrink all photos into an unnamed temporary file; returns it memory-mapped, uint8 (n, side, side, 3).
+    """Shrink all photos by :func:`shrink` into an unnamed temporary file.
 
-    The file disappears with the process.
+    Returns:
+        The file, memory-mapped, uint8 (n, side, side, 3); it disappears with the process.
     """
     side = shrunk_side(photos.side_px, side_px)
+    return _in_file(photos, side, lambda chunk: shrink(chunk, side_px), folder, progress)
+
+
+def photos_at_side(
+    photos: PhotoArray | PhotoRows, side_px: int, folder: Path, progress: Callable[[int], None] = lambda count: None
+) -> PhotoArray:
+    """Shrink all photos to any side as decoding does, into a file as :func:`shrunk_photos` returns it."""
+    return _in_file(photos, side_px, lambda chunk: np.stack([square(one, side_px) for one in chunk]), folder, progress)
+
+
+def _in_file(
+    photos: PhotoArray | PhotoRows,
+    side: int,
+    shrunk_chunk: Callable[[PhotoArray], PhotoArray],
+    folder: Path,
+    progress: Callable[[int], None],
+) -> PhotoArray:
+    """Write the shrunk photos, chunk by chunk, into an unnamed temporary file in a folder."""
     shape = (len(photos), side, side, 3)
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         file.truncate(max(1, int(np.prod(shape))))
@@ -72,6 +92,6 @@ def shrunk_photos(
         shrunk = np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
     for start in range(0, len(photos), CHUNK_PHOTOS):
         chunk = photos[start : start + CHUNK_PHOTOS]
-        shrunk[start : start + len(chunk)] = shrink(chunk, side_px)
+        shrunk[start : start + len(chunk)] = shrunk_chunk(chunk)
         progress(len(chunk))
     return shrunk

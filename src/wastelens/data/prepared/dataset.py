@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -22,9 +22,10 @@ from wastelens.data.annotations.materials import MAPPING_FILE, read_mapping
 from wastelens.data.annotations.outlines import AnnotatedOutlines
 from wastelens.data.annotations.sources import raw_folder
 from wastelens.data.photos.shards import cache_files, open_photos, photos_digest
+from wastelens.data.photos.shrink import photos_at_side
 from wastelens.data.prepared.tables import TestTable, TrainTable, ValTable
 from wastelens.errors import ConfigError, DatasetError, InputError, PreparedDatasetError
-from wastelens.system.console import next_command
+from wastelens.system.console import next_command, progress_bar
 from wastelens.system.digests import file_digest
 from wastelens.system.files import alone_in
 from wastelens.system.tables import write_csv
@@ -83,6 +84,7 @@ class PreparedDataset:
     folder: Path
     manifest: dict[str, Any]
     frame: pd.DataFrame
+    _shrunk: dict[int, PreparedDataset] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -112,6 +114,27 @@ class PreparedDataset:
             raise PreparedDatasetError(
                 f"{self.folder} has been prepared again since it was opened. Start this step again."
             ) from None
+
+    @property
+    def side_px(self) -> int:
+        """The side of the photos, in pixels."""
+        return int(self.manifest["cache"]["image_side_px"])
+
+    def at_side(self, side_px: int) -> PreparedDataset:
+        """Return the same dataset with its photos shrunk to this side; photos are never enlarged, and 0 is their own.
+
+        They are shrunk once per process and dataset, into a file that disappears with it.
+        """
+        if side_px in (0, self.side_px) or side_px > self.side_px:
+            return self
+        if side_px not in self._shrunk:
+            with progress_bar(f"Photos at {side_px} px", len(self.frame)) as bar:
+                photos = photos_at_side(self.photos, side_px, self.folder, bar.advance)
+            cache = {**self.manifest["cache"], "image_side_px": side_px}
+            shrunk = replace(self, manifest={**self.manifest, "cache": cache})
+            shrunk.__dict__["photos"] = photos
+            self._shrunk[side_px] = shrunk
+        return self._shrunk[side_px]
 
     @cached_property
     def raw_files(self) -> pd.DataFrame:
