@@ -15,8 +15,6 @@ from wastelens.data.photos.decode import Photo
 from wastelens.data.prepared.dataset import PreparedDataset
 from wastelens.system.arrays import IndexArray, PhotoArray
 
-_HASHED_AT_ONCE = 32
-
 
 def judged_photos(dataset: PreparedDataset) -> PhotoRows:
     """Return the photos that are in val or test, in the single split or in any fold."""
@@ -44,7 +42,7 @@ class KnownPhotos:
         self._judged = len(judged)
         self._names = list(names)
         self._max_distance = max_distance
-        self._hashes = perceptual_hashes(cast(PhotoArray, self._photos), _HASHED_AT_ONCE)
+        self._hashes = perceptual_hashes(cast(PhotoArray, self._photos))
 
     @property
     def side_px(self) -> int:

@@ -21,7 +21,7 @@ import pandas as pd
 from wastelens.config.prepare import PATTERN
 from wastelens.data.duplicates.search import NEAR_DUPLICATE_BITS, connected_groups, near_duplicate_links
 from wastelens.data.duplicates.warped_copies import warped_copies
-from wastelens.data.photos.shrink import area_average
+from wastelens.data.photos.shrink import area_average, chunks
 from wastelens.errors import SplitError
 from wastelens.preparing.shared_sources import shared_source_links, stem_of
 from wastelens.system.arrays import FloatArray, IntArray, PhotoArray
@@ -231,7 +231,7 @@ def _overlaps(histograms: Histograms, links: IntArray, chunk_links: int = 4096) 
     return overlap
 
 
-def _colour_histograms(photos: PhotoArray, chunk_photos: int = 256) -> Histograms:
+def _colour_histograms(photos: PhotoArray) -> Histograms:
     """Count the pixels of each photo, shrunk to 32 × 32, in 8 × 10 × 10 bins of CIE Lab; uint16 (photos, 800).
 
     The same ground in the same light gives the same colours, whatever is on the ground.
@@ -241,12 +241,12 @@ def _colour_histograms(photos: PhotoArray, chunk_photos: int = 256) -> Histogram
     bins = np.array(_LAB_BINS)
     cells = int(bins.prod())
     histograms = np.empty((len(photos), cells), np.uint16)
-    for start in range(0, len(photos), chunk_photos):
-        small = area_average(np.asarray(photos[start : start + chunk_photos]), _LAB_SIDE)
+    for rows in chunks(len(photos), photos.shape[1]):
+        small = area_average(np.asarray(photos[rows]), _LAB_SIDE)
         lab = cv2.cvtColor(small.reshape(-1, _LAB_SIDE, 3) / 255, cv2.COLOR_RGB2Lab).reshape(len(small), _LAB_PIXELS, 3)
         level = (lab - _LAB_LOW) / (_LAB_HIGH - _LAB_LOW) * bins
         lightness, a, b = np.moveaxis(np.clip(level, 0, bins - 1).astype(np.int64), -1, 0)
         cell = (lightness * bins[1] + a) * bins[2] + b + np.arange(len(small))[:, None] * cells
         counts = np.bincount(cell.ravel(), minlength=len(small) * cells)
-        histograms[start : start + len(small)] = counts.reshape(len(small), cells)
+        histograms[rows] = counts.reshape(len(small), cells)
     return histograms

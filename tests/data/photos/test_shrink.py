@@ -41,7 +41,8 @@ def test_to_any_side_each_pixel_is_the_mean_of_its_area(side, wanted, tmp_path):
     assert np.abs(small - area_average(picture, wanted)).max() <= 0.51
 
 
-def test_photos_are_shrunk_in_chunks_and_no_file_remains(tmp_path):
+def test_photos_are_shrunk_in_chunks_and_no_file_remains(tmp_path, monkeypatch):
+    monkeypatch.setattr("wastelens.data.photos.shrink._PIXELS_AT_ONCE", 256 * 12**2)
     source = photos(600, 12)
     rows = np.arange(599, -1, -1)
     done = []

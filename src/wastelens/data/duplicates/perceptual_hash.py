@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from wastelens.data.photos.shrink import area_matrix
+from wastelens.data.photos.shrink import area_matrix, chunks
 from wastelens.system.arrays import FloatArray, PhotoArray
 
 Hashes = npt.NDArray[np.uint64]
@@ -24,7 +24,7 @@ _FREQUENCIES = 8  # … and its 8 × 8 lowest frequencies kept
 _FLAT_GREY_LEVELS = 2.0  # contrast below this in the kept frequencies is noise
 
 
-def perceptual_hashes(photos: PhotoArray, chunk_photos: int = 256) -> Hashes:
+def perceptual_hashes(photos: PhotoArray) -> Hashes:
     """Compute a 64-bit perceptual hash of each photo in each of its 8 orientations.
 
     Rotating or mirroring a photo transposes its frequencies and flips the signs of the odd ones, so all 8 hashes
@@ -36,15 +36,14 @@ def perceptual_hashes(photos: PhotoArray, chunk_photos: int = 256) -> Hashes:
     """
     transform = _area_cosine(photos.shape[1])
     hashes = np.empty((len(photos), ORIENTATIONS), np.uint64)
-    for start in range(0, len(photos), chunk_photos):
-        chunk = np.asarray(photos[start : start + chunk_photos])
+    for rows in chunks(len(photos), photos.shape[1]):
+        chunk = np.asarray(photos[rows])
         frequencies = transform @ (chunk @ _GREY) @ transform.T
-        rows = slice(start, start + len(chunk))
         for k, turned in enumerate(_orientations(frequencies)):
             hashes[rows, k] = _bits(turned)
         for i in np.flatnonzero(_contrast(frequencies) < _FLAT_GREY_LEVELS):
             digest = hashlib.blake2b(chunk[i].tobytes(), digest_size=8).digest()
-            hashes[start + i] = np.frombuffer(digest, np.uint64)[0]
+            hashes[rows.start + i] = np.frombuffer(digest, np.uint64)[0]
     return hashes
 
 

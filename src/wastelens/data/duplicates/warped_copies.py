@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wastelens.data.duplicates.search import connected_groups
-from wastelens.data.photos.shrink import area_average
+from wastelens.data.photos.shrink import area_average, chunks
 from wastelens.system.arrays import BoolArray, Float32Array, FloatArray, IntArray, PhotoArray
 from wastelens.system.machine import worker_count
 
@@ -100,10 +100,9 @@ class _Coarse:
     @classmethod
     def of(cls, photos: PhotoArray) -> _Coarse:
         """Compute both measures of all photos."""
-        starts = range(0, len(photos), _CHUNK_PHOTOS)
         colours, thumbnails = [], []
-        for start in starts:
-            chunk = np.asarray(photos[start : start + _CHUNK_PHOTOS])
+        for rows in chunks(len(photos), photos.shape[1]):
+            chunk = np.asarray(photos[rows])
             colours.append(_colours(area_average(chunk, 40)))
             small = area_average(chunk, 6)
             thumbnails.append(_unit(small - small.mean(axis=(1, 2), keepdims=True)))

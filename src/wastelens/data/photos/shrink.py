@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +16,25 @@ from wastelens.system.files import reserve
 if TYPE_CHECKING:
     from wastelens.data.batches.photo_rows import PhotoRows
 
-CHUNK_PHOTOS = 256
+_PIXELS_AT_ONCE = 1 << 22  # 13 MB of uint8, 100 MB of float64
+
+
+def chunks(photos: int, side_px: int) -> Iterator[slice]:
+    """Yield slices of a number of photos that can be computed with in little memory, whatever their side."""
+    at_once = max(1, _PIXELS_AT_ONCE // side_px**2)
+    for start in range(0, photos, at_once):
+        yield slice(start, min(start + at_once, photos))
 
 
 def area_average(photos: PhotoArray, side: int) -> Float32Array:
     """Shrink photos (photos, s, s, 3) to any side by area averaging; returns float32 0–255 (photos, side, side, 3)."""
     n, size = photos.shape[:2]
     area = area_matrix(size, side).astype(np.float32)
-    rows = area @ photos.reshape(n, size, size * 3).astype(np.float32)
-    shrunk: Float32Array = area @ rows.reshape(n * side, size, 3)
-    return shrunk.reshape(n, side, side, 3)
+    shrunk = np.empty((n, side, side, 3), dtype=np.float32)
+    for chunk in chunks(n, size):
+        rows = area @ photos[chunk].reshape(-1, size, size * 3).astype(np.float32)
+        shrunk[chunk] = (area @ rows.reshape(-1, size, 3)).reshape(-1, side, side, 3)
+    return shrunk
 
 
 def area_matrix(side: int, samples: int) -> FloatArray:
@@ -90,8 +99,7 @@ def _in_file(
         file.truncate(max(1, int(np.prod(shape))))
         reserve(Path(file.name))
         shrunk = np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
-    for start in range(0, len(photos), CHUNK_PHOTOS):
-        chunk = photos[start : start + CHUNK_PHOTOS]
-        shrunk[start : start + len(chunk)] = shrunk_chunk(chunk)
-        progress(len(chunk))
+    for chunk in chunks(len(photos), photos.shape[1]):
+        shrunk[chunk] = shrunk_chunk(photos[chunk])
+        progress(chunk.stop - chunk.start)
     return shrunk
