@@ -25,7 +25,7 @@ from wastelens.training.loop import Batches, TrainingLoop
 from wastelens.training.phases import compiled_on_logits
 
 MATERIALS = ("plastic", "aluminium", "paper", "glass", "other_objects", "toxic")
-SIDE_PX, LITE_SIDE_PX = 160, 260
+SIDE_PX, LITE_SIDE_PX = 160, 256
 MATRIX, STEPS = 2048, 8
 PHOTOS = 512
 BATCH = 32

@@ -28,7 +28,7 @@ from wastelens.models.features import compiled, feature_network
 from wastelens.system.arrays import Float32Array, PhotoArray
 
 LEVELS = (0.05, 0.01)  # predict warns at the second
-BATCH = 32
+BATCH, SIDE_PX = 32, 256  # the side that a probe sees
 NEW = 30  # photos; smaller groups are never the new ones
 PAIRS = 15  # of test groups, for each group of new photos
 
@@ -59,11 +59,10 @@ SHIFTS: dict[str, Callable[[PhotoArray], PhotoArray]] = {
 def main(dataset_name: str, other_name: str) -> None:
     """Print a row for each shift: how often it is found at both levels, and the median p."""
     prepare_environment()
-    dataset, other = (open_dataset(name, Path("data")) for name in (dataset_name, other_name))
-    side, rng = int(dataset.manifest["cache"]["image_side_px"]), np.random.default_rng(0)
-    if other.manifest["cache"]["image_side_px"] != side:
-        sys.exit(f"Prepare {other_name} with image_side_px={side} too.")
-    features_of = _features(side)
+    dataset, other = (open_dataset(name, Path("data")).at_side(SIDE_PX) for name in (dataset_name, other_name))
+    if other.side_px != dataset.side_px:
+        sys.exit(f"Prepare {other_name} with image_side_px={dataset.side_px} too.")
+    features_of, rng = _features(dataset.side_px), np.random.default_rng(0)
     features, groups = features_of(dataset.photos), dataset.frame["group"].to_numpy(dtype=str)
     found: dict[str, list[float]] = {}
     for new in (name for name, count in zip(*np.unique(groups, return_counts=True), strict=True) if count >= NEW):

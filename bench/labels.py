@@ -81,8 +81,8 @@ def main(folder: str, strength: str = "") -> None:
     prepare_environment()
     if strength:
         probe.STRENGTHS = (float(strength),)
-    dataset = load_prepared(Path(folder))
     config = train_config_of([("the command line", {"dataset": folder})])
+    dataset = load_prepared(Path(folder)).at_side(config.seen_side_px)
     found: dict[str, list[float]] = {}
     for seed in range(SEEDS):
         planted, wrong = flipped(dataset, np.random.default_rng(seed))

@@ -21,11 +21,11 @@ CALIBRATION_PHOTOS, BATCH, TIMED_PHOTOS, REPEATS, RESAMPLES = 128, 32, 64, 3, 50
 Network = Callable[[Any], Any]
 
 
-def save(dataset_name: str, fold: int, file: Path) -> None:
-    """Save a fold's test photos with their labels, and some val photos."""
+def save(dataset_name: str, fold: int, file: Path, side_px: int = 256) -> None:
+    """Save a fold's test photos at a model's side with their labels, and some val photos."""
     from wastelens.data.prepared.opening import open_dataset
 
-    dataset = open_dataset(dataset_name, Path("data"))
+    dataset = open_dataset(dataset_name, Path("data")).at_side(side_px)
     tables = dataset.split(fold)
     val = dataset.photos[tables.val.photo_index[:CALIBRATION_PHOTOS]]
     np.savez(file, test=dataset.photos[tables.test.photo_index], labels=tables.test.labels, val=val)

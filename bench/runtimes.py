@@ -38,8 +38,9 @@ Network = Callable[[PhotoArray], Float32Array]
 def main(model_folder: Path, dataset_name: str) -> None:
     """Print a row for each runtime."""
     prepare_environment()
-    dataset = open_dataset(dataset_name, Path("data"))
-    model, tables = open_folder(model_folder), dataset.split(0)
+    model = open_folder(model_folder)
+    dataset = open_dataset(dataset_name, Path("data")).at_side(model.card.image_side_px)
+    tables = dataset.split(0)
     photos, seen = (dataset.photos[table.photo_index] for table in (tables.test, tables.val))
     file = files_of(model_folder) / ONNX
     with tempfile.TemporaryDirectory() as temporary:

@@ -43,7 +43,7 @@ def _p50_ms(turns: int, *calls: Callable[[], Any]) -> list[float]:
 
 
 def measure(model: str = "probe", side_px: int = SIDE_PX, calls: int = CALLS) -> list[Measurement]:
-    """Measure a probe of 160 px, whose network enlarges photos to 260 px, and a photo of 1024 × 768 px as JPEG."""
+    """Measure a probe of 160 px, whose network enlarges photos to 256 px, and a photo of 1024 × 768 px as JPEG."""
     import mlflow
 
     load_backend()
