@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -123,13 +124,16 @@ class PreparedDataset:
     def at_side(self, side_px: int) -> PreparedDataset:
         """Return the same dataset with its photos shrunk to this side; photos are never enlarged, and 0 is their own.
 
-        They are shrunk once per process and dataset, into a file that disappears with it.
+        They are shrunk once per process and dataset, into a file that disappears with the process: in the dataset's
+        folder, or among the system's temporary files where that folder must not be written.
         """
         if side_px in (0, self.side_px) or side_px > self.side_px:
             return self
         if side_px not in self._shrunk:
             with progress_bar(f"Photos at {side_px} px", len(self.frame)) as bar:
-                photos = photos_at_side(self.photos, side_px, self.folder, bar.advance)
+                writable = os.access(self.folder, os.W_OK)
+                folder = self.folder if writable else Path(tempfile.gettempdir())
+                photos = photos_at_side(self.photos, side_px, folder, bar.advance)
             cache = {**self.manifest["cache"], "image_side_px": side_px}
             shrunk = replace(self, manifest={**self.manifest, "cache": cache})
             shrunk.__dict__["photos"] = photos
