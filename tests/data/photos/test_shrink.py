@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wastelens.data.batches.photo_rows import PhotoRows
-from wastelens.data.photos.shrink import area_average, photos_at_side, shrink, shrink_factor, shrunk_photos, shrunk_side
+from wastelens.data.photos.shrink import (
+    area_average,
+    chunks,
+    photos_at_side,
+    shrink,
+    shrink_factor,
+    shrunk_photos,
+    shrunk_side,
+)
 
 
 def photos(count, side, seed=0):
@@ -41,8 +49,7 @@ def test_to_any_side_each_pixel_is_the_mean_of_its_area(side, wanted, tmp_path):
     assert np.abs(small - area_average(picture, wanted)).max() <= 0.51
 
 
-def test_photos_are_shrunk_in_chunks_and_no_file_remains(tmp_path, monkeypatch):
-    monkeypatch.setattr("wastelens.data.photos.shrink._PIXELS_AT_ONCE", 256 * 12**2)
+def test_photos_are_shrunk_in_chunks_and_no_file_remains(tmp_path):
     source = photos(600, 12)
     rows = np.arange(599, -1, -1)
     done = []
@@ -52,3 +59,12 @@ def test_photos_are_shrunk_in_chunks_and_no_file_remains(tmp_path, monkeypatch):
     assert len(done) > 1
     assert list(tmp_path.iterdir()) == []
     small[:] = 0  # writable
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(12, 256), (128, 256), (512, 16), (4096, 1)])
+def test_chunks_are_smaller_where_photos_are_large(side, at_once):
+    found = list(chunks(600, side))
+    assert found[0] == slice(0, at_once)
+    assert [one.start for one in found[1:]] == [one.stop for one in found[:-1]]
+    assert found[-1].stop == 600
+    assert list(chunks(0, side)) == []

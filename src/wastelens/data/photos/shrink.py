@@ -16,12 +16,13 @@ from wastelens.system.files import reserve
 if TYPE_CHECKING:
     from wastelens.data.batches.photo_rows import PhotoRows
 
+_PHOTOS_AT_ONCE = 256
 _PIXELS_AT_ONCE = 1 << 22  # 13 MB of uint8, 100 MB of float64
 
 
 def chunks(photos: int, side_px: int) -> Iterator[slice]:
     """Yield slices of a number of photos that can be computed with in little memory, whatever their side."""
-    at_once = max(1, _PIXELS_AT_ONCE // side_px**2)
+    at_once = min(max(1, _PIXELS_AT_ONCE // side_px**2), _PHOTOS_AT_ONCE)
     for start in range(0, photos, at_once):
         yield slice(start, min(start + at_once, photos))
 
