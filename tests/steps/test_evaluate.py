@@ -244,14 +244,23 @@ def digest_of(prepared: Path) -> str:
     return str(json.loads((prepared / "manifest.json").read_text())["digest"])
 
 
+@pytest.mark.parametrize("prepared_side_px", [32, 40])  # the model takes photos of 32 px
 def test_photos_that_the_model_has_seen_are_left_out(
-    tracker: MemoryTracker, root: Path, beach: Path, prepared_beach: Path, monkeypatch: pytest.MonkeyPatch
+    tracker: MemoryTracker,
+    root: Path,
+    beach: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prepared_side_px: int,
 ) -> None:
-    with_card(tracker, monkeypatch, dataset="beach", dataset_digest=digest_of(prepared_beach))
-    split = pd.read_csv(prepared_beach / "labels.csv").set_index("file_name")["split"]
-    mixed = root / "mixed"
+    settings = f"image_side_px={prepared_side_px} data_folder={tmp_path / 'data'}"
+    prepare.run(config("prepare", settings, dataset=str(beach)), MemoryTracker())
+    prepared = tmp_path / "data" / "prepared" / "beach"
+    with_card(tracker, monkeypatch, dataset="beach", dataset_digest=digest_of(prepared))
+    split = pd.read_csv(prepared / "labels.csv").set_index("file_name")["split"]
+    mixed = tmp_path / "mixed"
     shutil.copytree(beach, mixed)
-    done = judged(tracker, root, mixed, trained_on=str(prepared_beach))
+    done = judged(tracker, root, mixed, trained_on=str(prepared))
     assert set(done.judgement.predictions["file_name"]) == set(split.index[split == "test"])
     left_out = pd.read_csv(run_of(tracker, done).folder / "left_out.csv")
     assert set(left_out["file_name"]) == set(split.index[split != "test"])

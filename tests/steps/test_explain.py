@@ -396,7 +396,7 @@ def test_runs_that_do_not_fit(prepared_folder: Path, tracker: MemoryTracker, mod
     for match, changed in {
         r"another preparation \(bottles; here litter\)": {"dataset_digest": "other", "dataset": "bottles"},
         "other materials.*wood, stone": {"materials": ["wood", "stone"], "dataset_digest": "other"},
-        "64 px, but this dataset's have 32 px": {"image_side_px": 64},
+        "64 px, but here they are shrunk to 32 px": {"image_side_px": 64},
         "no network to use here.*: train": {"step": "prepare"},
     }.items():
         about(run, **changed)

@@ -14,6 +14,7 @@ from tests.memory_tracking import MemoryRun, MemoryTracker
 
 from wastelens.data.prepared.dataset import load_prepared
 from wastelens.steps import cluster, explain, labels, pretrain, train
+from wastelens.studies.compared_runs import finished_run
 
 pytestmark = pytest.mark.usefixtures("no_served_models")
 
@@ -91,3 +92,19 @@ def test_a_backbone_needs_no_larger_photos_than_it_sees() -> None:
     }
     assert sides == {("probe", 64): 64, ("efficientnet_lite", 0): 0, ("objects", 64): 0}
     assert config("train", model="base").seen_side_px == 128
+
+
+def test_runs_compare_by_the_side_of_their_networks(prepared_folder: Path) -> None:
+    tracker = MemoryTracker()
+    small = "learner.epochs=1 learner.widths=[4]"
+    sides = []
+    for side_px in (16, SIDE_PX):
+        encoder = run_of(pretrain, "pretrain", prepared_folder, tracker, f"{small} image_side_px={side_px}").id
+        run = run_of(train, "train", prepared_folder, tracker, TINY, model="probe", pretrained=encoder)
+        sides.append(finished_run(tracker, run.id).settings)
+    as_prepared, auto = (
+        run_of(train, "train", prepared_folder, tracker, f"{TINY} network.widths=[4] {more}", model="base").id
+        for more in ("image_side_px=0", "")  # 128 px, but the dataset has 32
+    )
+    assert sides[0] != sides[1]
+    assert finished_run(tracker, as_prepared).settings == finished_run(tracker, auto).settings

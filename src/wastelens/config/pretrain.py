@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -34,7 +34,7 @@ class PretrainConfig(Config):
 
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
-    image_side_px: int = Field(default=0, ge=0)  # 0: earlier versions had no such key
+    image_side_px: Annotated[int, Field(ge=16)] | Literal[0] = 0  # 0: earlier versions had no such key
     method: str = parameter("{pretrain}: the file conf/pretrain/<method>.yaml")
     learner: AnyLearner
     unlabelled: str = parameter(UNLABELLED_HELP)

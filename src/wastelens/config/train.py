@@ -89,7 +89,7 @@ class TrainConfig(Config):
     dataset: str = parameter(DATASET_HELP)
     data_folder: Path
     model: str = parameter("{model}: the file conf/model/<model>.yaml")
-    image_side_px: Annotated[int, Field(ge=0)] | Literal["auto"] = 0  # 0: earlier versions had no such key
+    image_side_px: Annotated[int, Field(ge=16)] | Literal[0, "auto"] = 0  # 0: earlier versions had no such key
     network: AnyNetwork
     pretrained: str = parameter(
         "{model:pretrained}: auto, none, or the id of a pretrain run; empty: as the model's file says", default=""

@@ -142,11 +142,6 @@ def find_run(
             f"Run {run_id} is not finished (its status is {stored.status}). Wait, resume it, or run it again."
         )
     here = usable_with(dataset)
-    if about["image_side_px"] > here["image_side_px"]:
-        raise RunError(
-            f"Run {run_id} was trained on photos of {about['image_side_px']} px, but this dataset's have "
-            f"{here['image_side_px']} px. Prepare with image_side_px={about['image_side_px']}, or run it again."
-        )
     if about["materials"] != here["materials"]:
         raise RunError(
             f"Run {run_id} is of a dataset with other materials ({', '.join(about['materials'])}; here "
@@ -156,6 +151,11 @@ def find_run(
         raise RunError(
             f"Run {run_id} was trained on another preparation ({about['dataset']}; here {here['dataset']}): it may "
             "have seen photos that are test photos here. Run it on this one; for more photos, use unlabelled=FOLDER."
+        )
+    if about["image_side_px"] > here["image_side_px"]:
+        raise RunError(
+            f"Run {run_id} was trained on photos of {about['image_side_px']} px, but here they are shrunk to "
+            f"{here['image_side_px']} px. Set image_side_px={about['image_side_px']}, or run it again."
         )
     trained_fold = about["config"]["fold"]
     if fold is not None and trained_fold != fold:

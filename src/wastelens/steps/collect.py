@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wastelens.config.collect import CollectConfig
+from wastelens.config.files import load_config
+from wastelens.config.pretrain import PretrainConfig
 from wastelens.data.batches.photo_rows import PhotoRows
 from wastelens.data.photos.cache import PhotoCache
 from wastelens.data.photos.files import PHOTO_SUFFIXES, files_below
@@ -109,7 +111,9 @@ def _missing(photos: CollectedPhotos, materials: tuple[str, ...], config: Collec
 
 def _known(photos: CollectedPhotos, dataset: PreparedDataset, config: CollectConfig) -> KnownPhotos:
     """Return val and test photos and those in the folder, decoded to where ``pretrain`` will look for them."""
-    judged = judged_photos(dataset)
+    learning = load_config("pretrain")
+    assert isinstance(learning, PretrainConfig)
+    judged = judged_photos(dataset.at_side(learning.image_side_px))
     found = (path for path, error in files_below(photos.folder) if error is None)
     names = sorted(
         path.relative_to(photos.folder).as_posix() for path in found if path.suffix.lower() in PHOTO_SUFFIXES

@@ -34,7 +34,7 @@ def run(config: EvaluateConfig, tracker: Tracker) -> Evaluated:
 
     Raises:
         InputError: the model or the dataset cannot be used: there is none, or it has no labels, none of the model's
-            materials, or was prepared at another side.
+            materials, or was prepared at a smaller side.
     """
     if not config.model:
         raise ConfigError("No model is given. Give model=: a train run's id, or models:/NAME@ALIAS.")

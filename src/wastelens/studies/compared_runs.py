@@ -60,7 +60,8 @@ def finished_run(tracker: Tracker, run_id: str, instead: str = "leave it out") -
         raise RunError(f"Run {run_id} is not finished ({stored.status}). Wait, resume it, or {instead}.")
     config = about["config"]
     try:
-        settings = _settings(config, tracker)
+        # The side that the network has, which that of an encoder, or of smaller photos, may have decided.
+        settings = _settings({**config, "image_side_px": about["image_side_px"]}, tracker)
     except (AttributeError, LookupError, TypeError, ValueError):
         fix = instead.capitalize()
         raise RunError(f"Run {run_id} has settings in another form than this version's. {fix}.") from None
@@ -158,7 +159,7 @@ def comparison_contents(config: CompareConfig, runs: Sequence[ComparedRun], trac
         curves=curves_frame(results),
         settings={
             "dataset": f"{about['dataset']}, digest {str(about['dataset_digest'])[:16]}",
-            "photos": f"of {about['image_side_px']} px",
+            "photos": f"of {' and '.join(map(str, sorted({one.about['image_side_px'] for one in runs})))} px",
             "runs": ", ".join(config.run_ids),
             "resamples": f"{config.bootstrap_resamples:,} of groups of photos",
             "command": next_command("compare", {"run_ids": ",".join(config.run_ids)}),

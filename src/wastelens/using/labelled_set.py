@@ -68,7 +68,7 @@ def labelled_set(config: EvaluateConfig, card: ModelCard) -> LabelledSet:
 
     Raises:
         ConfigError: no dataset is named.
-        InputError: there is none, it has no labels, none of the model's materials, or photos of another side.
+        InputError: there is none, it has no labels, none of the model's materials, or smaller photos.
     """
     if not config.dataset:
         raise ConfigError("No dataset is given. Give dataset=: a folder of photos with their labels.")
@@ -203,6 +203,7 @@ def _without_seen(found: LabelledSet, card: ModelCard, trained_on: PreparedDatas
             "here, so photos that it has seen could not be looked for. If there may be any, give trained_on=FOLDER."
         )
         return replace(found, notes=(*found.notes, note))
+    trained_on = trained_on.at_side(card.image_side_px)
     tables = trained_on.split(card.fold)
     rows = np.concatenate([tables.train.photo_index, tables.val.photo_index])
     photos, seen = PhotoRows([(found.photos, found.table.photo_index)]), PhotoRows([(trained_on.photos, rows)])

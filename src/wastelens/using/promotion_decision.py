@@ -22,7 +22,6 @@ _DATA = {
     "dataset": "it is of another dataset",
     "materials": "it is of other materials",
     "mapping": "it is of another mapping from labels to materials",
-    "image_side_px": "it takes photos of another size in px",
 }
 
 
