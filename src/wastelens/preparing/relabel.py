@@ -34,10 +34,9 @@ from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import (
     PreparedDataset,
     SplitTables,
-    read_raw_files,
     split_tables,
-    write_raw_files,
 )
+from wastelens.data.prepared.raw_files import read_raw_files, write_raw_files
 from wastelens.errors import BalanceError, ConfigError, DatasetError, PreparedDatasetError
 from wastelens.preparing import stages
 from wastelens.preparing.corrections import changes, read_corrections

@@ -21,6 +21,7 @@ from wastelens.data.annotations.sources import DatasetSource, manifest_entries
 from wastelens.data.photos.shards import photos_digest
 from wastelens.data.prepared import dataset as prepared
 from wastelens.data.prepared.dataset import SPLITS, SplitTables
+from wastelens.data.prepared.raw_files import raw_file_table, write_raw_files
 from wastelens.evaluation.controls import Controls, controls_frame
 from wastelens.preparing.balance import Oversampled
 from wastelens.preparing.photo_split import Split
@@ -152,7 +153,7 @@ def write_preparation(draft: Path, made: Preparation, source: DatasetSource, con
     (draft / prepared.OUTLINES).write_bytes(outlines_json(made.coco, labels["file_name"]))
     files = zip(labels["file_name"], labels["source_file"], strict=True)
     photos = {name: source.find_photo(file) for name, file in files}
-    prepared.write_raw_files(draft, prepared.raw_file_table(source.folder, photos, source.layout.label_files()))
+    write_raw_files(draft, raw_file_table(source.folder, photos, source.layout.label_files()))
     write_dataset(draft, made.tables, made.mapping, _manifest(made, source, config), config)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from wastelens.data.annotations.layout import recognise
 from wastelens.data.annotations.sources import NAMED, choose_source, has_taco, prepared_from, raw_folder
-from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, is_prepared, is_unchanged, load_prepared
+from wastelens.data.prepared.dataset import MANIFEST, PreparedDataset, is_prepared, load_prepared
+from wastelens.data.prepared.raw_files import is_unchanged
 from wastelens.errors import AnnotationsError, DatasetError, InputError, PreparedDatasetError, did_you_mean
 from wastelens.system.console import warn
 

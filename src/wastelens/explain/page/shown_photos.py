@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from wastelens.data.photos.decode import BadPhotoError, DecodedPhoto, Photo, decode, read_photo
-from wastelens.data.prepared.dataset import PreparedDataset, is_unchanged
+from wastelens.data.prepared.dataset import PreparedDataset
+from wastelens.data.prepared.raw_files import is_unchanged
 
 SHOWN_SIDE_PX = 320
 COMPARED_SIDE_PX = 32
